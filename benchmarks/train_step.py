@@ -1,0 +1,84 @@
+"""What weighing the classes costs: a FAAL step beside the same step with uniform weights (`kl_radius: 0`).
+
+    python benchmarks/train_step.py [--quick] [--threads N]
+
+Steps of both alternate on the same batches and the same network, which is left as it was (learning rate 0), so that
+both do the same work; the ratio is the median over pairs. The last line is JSON.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import time
+
+import torch
+
+from faal_core.architectures import build
+from faal_core.specs import ClassifierSpec, FaalMethod, FinetuneSpec, PgdSpec, TrainingSpec
+from faal_core.threat_model import ThreatModel
+from faal_core.training.recipe import training_step
+
+NETWORKS = {
+    "small_resnet": (ClassifierSpec(architecture="small_resnet", num_classes=10), (1, 28, 28), 128, 0.1),
+    "preact_resnet18": (
+        ClassifierSpec(architecture="preact_resnet18", num_classes=10, mean=(0.5,) * 3, std=(0.25,) * 3),
+        (3, 32, 32),
+        32,
+        8 / 255,
+    ),
+}
+
+
+def measure(name: str, pairs: int, attack_steps: int) -> dict[str, object]:
+    """Seconds a step with and without class weights, and the median of their paired ratios."""
+    spec, shape, batch_size, epsilon = NETWORKS[name]
+    classifier = build(spec).place(torch.device("cpu"))
+    optimizer = torch.optim.SGD(classifier.parameters(), lr=0.0)
+    training = TrainingSpec(batch_size=batch_size, attack=PgdSpec(steps=attack_steps))
+    faal = FinetuneSpec(threat=ThreatModel(epsilon=epsilon), training=training)
+    uniform = faal.model_copy(update={"method": FaalMethod(kl_radius=0)})
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(batch_size, *shape, generator=generator).contiguous(memory_format=classifier.layout)
+    y = torch.randint(10, (batch_size,), generator=generator)
+
+    def seconds(spec: FinetuneSpec) -> float:
+        begun = time.perf_counter()
+        training_step(classifier, optimizer, x, y, spec, generator)
+        return time.perf_counter() - begun
+
+    seconds(faal), seconds(uniform)
+    rows = []
+    for i in range(pairs):
+        plain_first = i % 2
+        plain = seconds(uniform) if plain_first else 0.0
+        weighted = seconds(faal)
+        rows.append((weighted, plain if plain_first else seconds(uniform)))
+    return {
+        "network": name,
+        "batch_size": batch_size,
+        "attack_steps": attack_steps,
+        "pairs": pairs,
+        "faal_ms": round(statistics.median(row[0] for row in rows) * 1e3, 2),
+        "uniform_ms": round(statistics.median(row[1] for row in rows) * 1e3, 2),
+        "ratio": round(statistics.median(weighted / plain for weighted, plain in rows), 4),
+    }
+
+
+def main() -> None:
+    """Prints a line a network, then one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer pairs")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    pairs = 5 if arguments.quick else 31
+    figures = [measure(name, pairs, attack_steps=10) for name in NETWORKS]
+    for row in figures:
+        print(f"{row['network']}: {row['faal_ms']} ms against {row['uniform_ms']} ms, ratio {row['ratio']}")
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "threads": arguments.threads}
+    print(json.dumps({"benchmark": "train_step", "machine": platform.machine(), **versions, "rows": figures}))
+
+
+if __name__ == "__main__":
+    main()

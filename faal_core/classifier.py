@@ -1,0 +1,66 @@
+"""A classifier: pixels in [0, 1] go in, logits come out; normalisation is inside. Also the names of tensor shapes."""
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from faal_core.specs import ClassifierSpec
+
+Images = Float[Tensor, "n c h w"]
+Labels = Int64[Tensor, " n"]
+Logits = Float[Tensor, "n k"]
+PerImage = Float[Tensor, " n"]
+
+
+class Classifier(nn.Module):
+    """A backbone behind its normalisation, so that an attack's radius means pixels whatever the training code did.
+
+    Args:
+        backbone: maps normalised images `n c h w` to logits `n k`.
+        spec: what it is: architecture, number of classes, mean and std per channel in units of [0, 1].
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: nn.Module, spec: ClassifierSpec) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.spec = spec
+        self.register_buffer("mean", torch.tensor(spec.mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std).view(1, -1, 1, 1), persistent=False)
+
+    @property
+    def num_classes(self) -> int:
+        """Width of the logits."""
+        return self.spec.num_classes
+
+    def forward(self, x: Images) -> Logits:
+        """Logits of images with pixels in [0, 1]."""
+        logits: Tensor = self.backbone((x - self.mean) / self.std)
+        return logits
+
+    @property
+    def layout(self) -> torch.memory_format:
+        """The faster memory layout that is safe: channels-last, or the default where that corrupts memory.
+
+        torch 2.13 on a CPU writes out of bounds in the weight gradient of a strided 1 × 1 convolution of 2 to 7 channels in
+        channels-last layout (seen as aborts and segmentation faults; 8 channels and more are right).
+        """
+        hazardous = any(
+            isinstance(module, nn.Conv2d)
+            and module.kernel_size == (1, 1)
+            and max(module.stride) > 1
+            and module.in_channels // module.groups < 8
+            for module in self.backbone.modules()
+        )
+        return torch.contiguous_format if hazardous else torch.channels_last
+
+    def place(self, device: torch.device) -> "Classifier":
+        """The classifier itself, moved to `device` in its layout."""
+        return self.to(device).to(memory_format=self.layout)  # type: ignore[call-overload]  # torch's stub lacks it
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.mean.device

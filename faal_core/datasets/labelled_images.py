@@ -1,0 +1,114 @@
+"""A part of a data set in memory: the whole of it as two tensors, no loader processes."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from faal_core.classifier import Images, Labels
+from faal_core.errors import DatasetInvalid
+from faal_core.reports.documents import DatasetSummary
+
+Part = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images with their labels.
+
+    Args:
+        images: `n c h w`, uint8 (levels 0–255) or float32 (pixels in [0, 1]).
+        labels: `n`, int64, each in 0..k-1 for k class names; every class has at least one image.
+    Raises: DatasetInvalid where one of these does not hold; the message names the first offender.
+    """
+
+    images: Tensor
+    labels: Labels
+    class_names: tuple[str, ...]
+    name: str
+    part: Part
+
+    def __post_init__(self) -> None:
+        where = f"{self.name} ({self.part})"
+        if self.images.ndim != 4 or not 1 <= self.images.shape[1] <= 4 or 0 in self.images.shape[2:]:
+            raise DatasetInvalid(
+                f"{where}: images are n × c × h × w with 1 to 4 channels, not {tuple(self.images.shape)}"
+            )
+        if len(self.images) != len(self.labels) or not len(self.labels):
+            raise DatasetInvalid(f"{where}: {len(self.images)} images and {len(self.labels)} labels")
+        if self.images.dtype not in (torch.uint8, torch.float32):
+            raise DatasetInvalid(f"{where}: images are uint8 or float32, not {self.images.dtype}")
+        if self.images.dtype == torch.float32 and not bool(((self.images >= 0) & (self.images <= 1)).all()):
+            low, high = self.images.min().item(), self.images.max().item()
+            raise DatasetInvalid(f"{where}: pixels lie in [0, 1], these span {low:.4g} to {high:.4g}; divide by 255?")
+        low_label, high_label = int(self.labels.min()), int(self.labels.max())
+        if low_label < 0 or high_label >= len(self.class_names):
+            offender = low_label if low_label < 0 else high_label
+            raise DatasetInvalid(f"{where}: label {offender} is not in 0…{len(self.class_names) - 1}")
+        empty = (self.counts == 0).nonzero()[0]
+        if len(empty):
+            raise DatasetInvalid(f"{where}: class {self.class_names[empty[0]]!r} has no images")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """Images per class, int64 of length k."""
+        return np.bincount(self.labels.numpy(), minlength=len(self.class_names))
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of shape, levels and labels: the same images in the same order give the same digest."""
+        digest = hashlib.sha256(str((tuple(self.images.shape), str(self.images.dtype))).encode())
+        digest.update(self.images.contiguous().numpy().tobytes())
+        digest.update(self.labels.numpy().astype("<i8").tobytes())
+        return digest.hexdigest()
+
+    def pixels(self, rows: Tensor | slice, device: torch.device) -> Images:
+        """Those images on `device`, float32 in [0, 1]."""
+        chosen = self.images[rows].to(device)
+        return chosen.float() / 255 if chosen.dtype == torch.uint8 else chosen
+
+    def take(self, rows: Tensor) -> "LabelledImages":
+        """Only those rows, in that order."""
+        return LabelledImages(self.images[rows], self.labels[rows], self.class_names, self.name, self.part)
+
+    def stratified(self, count: int, seed: int) -> Tensor:
+        """`count` row numbers, spread over the classes in proportion (at least one each), ascending.
+
+        Raises: DatasetInvalid when `count` exceeds the images or falls short of one a class.
+        """
+        classes = len(self.class_names)
+        if not classes <= count <= len(self):
+            raise DatasetInvalid(
+                f"{self.name} ({self.part}): {count} images asked for; {classes} to {len(self)} can be drawn"
+            )
+        shares = np.maximum(1, np.floor(self.counts * (count / len(self)))).astype(int)
+        remainders = self.counts * (count / len(self)) - shares
+        for c in np.argsort(-remainders, kind="stable")[: max(0, count - shares.sum())]:
+            shares[c] += 1
+        while shares.sum() > count:
+            shares[np.argmax(shares)] -= 1
+        generator = torch.Generator().manual_seed(seed)
+        rows = []
+        for c, share in enumerate(shares):
+            members = (self.labels == c).nonzero().squeeze(1)
+            rows.append(members[torch.randperm(len(members), generator=generator)[: int(share)]])
+        return torch.cat(rows).sort().values
+
+    def summary(self) -> DatasetSummary:
+        """What a report says of it."""
+        _, channels, height, width = self.images.shape
+        return DatasetSummary(
+            name=self.name,
+            part=self.part,
+            images=len(self),
+            shape=(channels, height, width),
+            class_names=self.class_names,
+            sha256=self.sha256,
+        )

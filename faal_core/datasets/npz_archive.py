@@ -1,0 +1,120 @@
+"""NumPy .npz archives of images and labels.
+
+Arrays of a divided archive: `train_images`, `train_labels`, `test_images`, `test_labels`; of an undivided one, which is
+a test part only: `images`, `labels`. Images are n × h × w, n × h × w × c or n × c × h × w, uint8 levels or floats in
+[0, 1]; labels are whole numbers from 0. `class_names` may name the classes. Other arrays are ignored.
+"""
+
+from pathlib import Path
+from typing import IO
+from zipfile import ZipFile
+
+import numpy as np
+import torch
+from numpy.lib import format as npy
+
+from faal_core.archives import UnsafeArchive, open_archive, safe_members
+from faal_core.datasets.labelled_images import LabelledImages, Part
+from faal_core.errors import DatasetInvalid
+from faal_core.specs import MAX_CLASSES
+
+MAX_ARRAYS = 100
+MAX_CHANNELS = 4
+MAX_NAME_LENGTH = 100
+
+
+def load(path: Path, part: Part) -> LabelledImages:
+    """One part of the archive. Raises: DatasetInvalid for a missing part, an unsafe archive, or arrays out of order."""
+    try:
+        with open_archive(path) as archive:
+            arrays = {member.filename.removesuffix(".npy") for member in safe_members(archive, most=MAX_ARRAYS)}
+            prefix = _prefix(arrays, part)
+            labels = {name: _labels(_read(archive, name), name) for name in sorted(arrays) if name in _LABELS}
+            names = _class_names(archive, arrays, list(labels.values()))
+            images = _images(_read(archive, f"{prefix}images"))
+    except UnsafeArchive as error:
+        raise DatasetInvalid(f"{path.name} is refused: {error}.") from None
+    return LabelledImages(
+        images=torch.from_numpy(images),
+        labels=torch.from_numpy(labels[f"{prefix}labels"]),
+        class_names=names,
+        name=path.stem,
+        part=part,
+    )
+
+
+_LABELS = {"labels", "train_labels", "test_labels"}
+
+
+def _prefix(arrays: set[str], part: Part) -> str:
+    """What stands before `images` and `labels` for that part: "" in an undivided archive, which is the test part."""
+    prefixes = [f"{part}_", ""] if part == "test" else [f"{part}_"]
+    for prefix in prefixes:
+        if {f"{prefix}images", f"{prefix}labels"} <= arrays:
+            return prefix
+    raise DatasetInvalid(
+        f"The archive has no {part} part: it holds {', '.join(sorted(arrays)[:8]) or 'nothing'}. Name its arrays "
+        f"{part}_images and {part}_labels; images and labels alone are a test part."
+    )
+
+
+def _read(archive: ZipFile, name: str) -> np.ndarray:
+    """The array of that name. Unlike np.load, it reads no pickle, and the stated shape must account for every byte."""
+    try:
+        with archive.open(f"{name}.npy") as file:
+            shape, fortran, dtype = _header(file)
+            content = file.read()
+    except Exception as error:  # noqa: BLE001 - a damaged header or stream can raise anything
+        raise DatasetInvalid(f"{name} is no array that can be read: {str(error)[:200]}") from None
+    size = dtype.itemsize * int(np.prod(shape, dtype=object))
+    if dtype.hasobject or min(shape, default=0) < 0 or len(content) != size:
+        raise DatasetInvalid(f"{name} states shape {shape} of {dtype}, which is not what the archive holds for it.")
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether the first axis varies fastest, and type."""
+    version = npy.read_magic(file)
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, fortran, dtype = read(file)
+    return shape, fortran, dtype
+
+
+def _labels(labels: np.ndarray, name: str) -> np.ndarray:
+    """The labels as int64. Raises: DatasetInvalid where they are no list of whole numbers in 0 … MAX_CLASSES - 1."""
+    if labels.dtype.kind not in "iu" or labels.ndim != 1 or not len(labels):
+        raise DatasetInvalid(f"{name} are whole numbers, one per image, not {labels.dtype} of shape {labels.shape}.")
+    if labels.min() < 0 or labels.max() >= MAX_CLASSES:
+        raise DatasetInvalid(f"{name} span {labels.min()} to {labels.max()}; they lie in 0…{MAX_CLASSES - 1}.")
+    return labels.astype(np.int64)
+
+
+def _class_names(archive: ZipFile, arrays: set[str], labels: list[np.ndarray]) -> tuple[str, ...]:
+    """The names in the archive, or "0", "1", … up to the largest label of any part."""
+    if "class_names" not in arrays:
+        return tuple(str(c) for c in range(max(int(part.max()) for part in labels) + 1))
+    names = _read(archive, "class_names")
+    if names.dtype.kind != "U" or names.ndim != 1 or not 2 <= len(names) <= MAX_CLASSES:
+        raise DatasetInvalid(f"class_names are 2 to {MAX_CLASSES} strings, not {names.dtype} of shape {names.shape}.")
+    listed = [str(name) for name in names]
+    if len(set(listed)) < len(listed) or any(not 0 < len(name) <= MAX_NAME_LENGTH for name in listed):
+        raise DatasetInvalid(f"class_names differ from one another and have 1 to {MAX_NAME_LENGTH} characters.")
+    return tuple(listed)
+
+
+def _images(images: np.ndarray) -> np.ndarray:
+    """The images as n × c × h × w, uint8 or float32, in memory of their own."""
+    if images.dtype.kind == "f":
+        images = images.astype(np.float32)
+    if images.dtype not in (np.uint8, np.float32):
+        raise DatasetInvalid(f"images are uint8 levels or floats in [0, 1], not {images.dtype}.")
+    if images.ndim == 3:
+        return images[:, np.newaxis].copy()
+    channels_last = images.ndim == 4 and images.shape[3] <= MAX_CHANNELS < images.shape[1]
+    channels_first = images.ndim == 4 and images.shape[1] <= MAX_CHANNELS < images.shape[3]
+    if not channels_last and not channels_first:
+        raise DatasetInvalid(
+            f"images are n × h × w, n × h × w × c or n × c × h × w with 1 to {MAX_CHANNELS} channels, not of shape "
+            f"{images.shape}."
+        )
+    return (images.transpose(0, 3, 1, 2) if channels_last else images).copy()

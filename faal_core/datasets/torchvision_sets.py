@@ -1,0 +1,133 @@
+"""Named data sets from torchvision's files, each read whole: images as uint8 levels n × c × h × w.
+
+Every function takes the part, the folder that torchvision calls `root`, and whether missing files may be downloaded.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from faal_core.datasets.labelled_images import LabelledImages, Part
+from faal_core.errors import DatasetMissing
+from faal_core.torchvision_import import torchvision
+
+DIGITS = tuple(str(digit) for digit in range(10))
+GTSRB_SIDE = 32
+GTSRB_CLASSES = (
+    "Speed limit (20 km/h)",
+    "Speed limit (30 km/h)",
+    "Speed limit (50 km/h)",
+    "Speed limit (60 km/h)",
+    "Speed limit (70 km/h)",
+    "Speed limit (80 km/h)",
+    "End of speed limit (80 km/h)",
+    "Speed limit (100 km/h)",
+    "Speed limit (120 km/h)",
+    "No passing",
+    "No passing for heavy vehicles",
+    "Right of way at next intersection",
+    "Priority road",
+    "Yield",
+    "Stop",
+    "No vehicles",
+    "Heavy vehicles prohibited",
+    "No entry",
+    "General caution",
+    "Dangerous curve to the left",
+    "Dangerous curve to the right",
+    "Double curve",
+    "Bumpy road",
+    "Slippery road",
+    "Road narrows on the right",
+    "Road work",
+    "Traffic signals",
+    "Pedestrians",
+    "Children crossing",
+    "Bicycles crossing",
+    "Beware of ice or snow",
+    "Wild animals crossing",
+    "End of all speed and passing limits",
+    "Turn right ahead",
+    "Turn left ahead",
+    "Ahead only",
+    "Go straight or right",
+    "Go straight or left",
+    "Keep right",
+    "Keep left",
+    "Roundabout mandatory",
+    "End of no passing",
+    "End of no passing for heavy vehicles",
+)
+
+
+def cifar10(part: Part, root: Path | None, download: bool) -> LabelledImages:
+    """CIFAR-10: 50,000 and 10,000 images. Raises: DatasetMissing."""
+    found = _opened("cifar10", torchvision.datasets.CIFAR10, root, train=part == "train", download=download)
+    return _labelled("cifar10", part, _channels_first(found.data), found.targets, found.classes)
+
+
+def cifar100(part: Part, root: Path | None, download: bool) -> LabelledImages:
+    """CIFAR-100 with its fine labels: 50,000 and 10,000 images. Raises: DatasetMissing."""
+    found = _opened("cifar100", torchvision.datasets.CIFAR100, root, train=part == "train", download=download)
+    return _labelled("cifar100", part, _channels_first(found.data), found.targets, found.classes)
+
+
+def mnist(part: Part, root: Path | None, download: bool) -> LabelledImages:
+    """MNIST: 60,000 and 10,000 images. Raises: DatasetMissing."""
+    found = _opened("mnist", torchvision.datasets.MNIST, root, train=part == "train", download=download)
+    return _labelled("mnist", part, found.data.unsqueeze(1), found.targets, DIGITS)
+
+
+def fashion_mnist(part: Part, root: Path | None, download: bool) -> LabelledImages:
+    """Fashion-MNIST: 60,000 and 10,000 images. Raises: DatasetMissing."""
+    found = _opened("fashion-mnist", torchvision.datasets.FashionMNIST, root, train=part == "train", download=download)
+    return _labelled("fashion-mnist", part, found.data.unsqueeze(1), found.targets, found.classes)
+
+
+def svhn(part: Part, root: Path | None, download: bool) -> LabelledImages:
+    """SVHN, cropped digits without the extra part: 73,257 and 26,032 images. Raises: DatasetMissing."""
+    found = _opened("svhn", torchvision.datasets.SVHN, root, split=part, download=download)
+    return _labelled("svhn", part, torch.from_numpy(found.data), found.labels, DIGITS)
+
+
+def gtsrb(part: Part, root: Path | None, download: bool) -> LabelledImages:
+    """German traffic signs, each scaled to 32 × 32: 26,640 and 12,630 images. Raises: DatasetMissing."""
+    found = _opened("gtsrb", torchvision.datasets.GTSRB, root, split=part, download=download)
+    images, labels = [], []
+    for image, label in found:
+        images.append(np.asarray(image.convert("RGB").resize((GTSRB_SIDE, GTSRB_SIDE))))
+        labels.append(label)
+    return _labelled("gtsrb", part, _channels_first(np.stack(images)), labels, GTSRB_CLASSES)
+
+
+def stl10(part: Part, root: Path | None, download: bool) -> LabelledImages:
+    """STL-10, labelled images only: 5,000 and 8,000. Raises: DatasetMissing."""
+    found = _opened("stl10", torchvision.datasets.STL10, root, split=part, download=download)
+    return _labelled("stl10", part, torch.from_numpy(found.data), found.labels, found.classes)
+
+
+def _opened(name: str, dataset: Callable[..., Any], root: Path | None, **options: object) -> Any:  # noqa: ANN401 - untyped
+    """The set of torchvision. Raises: DatasetMissing where its files are not there, damaged or cannot be downloaded."""
+    if root is None:
+        raise DatasetMissing(f"{name} is read from torchvision's files: say in which folder they lie.")
+    try:
+        return dataset(root=root, **options)
+    except (RuntimeError, OSError) as error:
+        raise DatasetMissing(
+            f"{name} is not in {root}, or damaged there ({str(error)[:200]}). Put torchvision's files into that "
+            "folder, or let --download fetch them."
+        ) from None
+
+
+def _channels_first(images: np.ndarray) -> Tensor:
+    """Images n × h × w × c as n × c × h × w."""
+    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+
+
+def _labelled(name: str, part: Part, images: Tensor, labels: object, class_names: object) -> LabelledImages:
+    """The part with labels of any kind as int64."""
+    return LabelledImages(images, torch.as_tensor(labels).long(), tuple(class_names), name, part)  # type: ignore[arg-type]

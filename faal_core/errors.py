@@ -1,0 +1,88 @@
+"""What can go wrong in the library, each with a stable code and a message that says what to do.
+
+FaalError
+├── InvalidSpec            invalid-spec            what was asked for contradicts itself or its model or data
+├── UnknownName            unknown-name            no architecture, data set or preset has that name
+├── WeightsUnreadable      weights-unreadable      the file is not weights, is damaged, or could run code
+├── WeightsMismatch        weights-mismatch        the weights do not fit the architecture
+├── ClassifierUnsuitable   classifier-unsuitable   the network's outputs cannot be audited
+├── DatasetMissing         dataset-missing         its files are not there
+├── DatasetInvalid         dataset-invalid         its files are there and break a rule
+├── TrainingDiverged       training-diverged       the loss became NaN or infinite
+└── OutOfMemory            out-of-memory           the device had no room for a batch
+"""
+
+from typing import ClassVar
+
+
+class FaalError(Exception):
+    """An error a user can act on; `code` is stable, the message says what was wrong and what to do."""
+
+    code: ClassVar[str]
+
+    @property
+    def message(self) -> str:
+        """The sentence for a person."""
+        return str(self.args[0]) if self.args else self.code
+
+
+class InvalidSpec(FaalError):
+    """What was asked for contradicts itself, the model or the data."""
+
+    code = "invalid-spec"
+
+
+class UnknownName(FaalError):
+    """No architecture, data set or preset has that name."""
+
+    code = "unknown-name"
+
+    @classmethod
+    def among(cls, what: str, name: str, known: list[str]) -> "UnknownName":
+        """The error for `name`, listing the nearest known names."""
+        import difflib
+
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or sorted(known)[:5]
+        return cls(f"There is no {what} named {name!r}; did you mean {', '.join(near)}? `faal catalog` lists all.")
+
+
+class WeightsUnreadable(FaalError):
+    """The file is not weights, is damaged, or is of a kind that could run code."""
+
+    code = "weights-unreadable"
+
+
+class WeightsMismatch(FaalError):
+    """The weights do not fit the architecture: the message names keys and shapes."""
+
+    code = "weights-mismatch"
+
+
+class ClassifierUnsuitable(FaalError):
+    """The network's outputs cannot be audited: wrong width, not finite, or not repeatable."""
+
+    code = "classifier-unsuitable"
+
+
+class DatasetMissing(FaalError):
+    """The data set's files are not where they were looked for."""
+
+    code = "dataset-missing"
+
+
+class DatasetInvalid(FaalError):
+    """The data set's files are there and break a rule."""
+
+    code = "dataset-invalid"
+
+
+class TrainingDiverged(FaalError):
+    """The loss became NaN or infinite; no weights are kept."""
+
+    code = "training-diverged"
+
+
+class OutOfMemory(FaalError):
+    """The device had no room for a batch."""
+
+    code = "out-of-memory"

@@ -1,0 +1,93 @@
+"""The repair: audit, train, audit again on the same images, compare."""
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from faal_core.audit import PRODUCT, Audited, audit
+from faal_core.classifier import Classifier
+from faal_core.datasets.labelled_images import LabelledImages
+from faal_core.errors import InvalidSpec
+from faal_core.evaluation import check_fit
+from faal_core.per_class import compare
+from faal_core.progress import NoProgress, Part, Progress
+from faal_core.reports.documents import FinetuneReport
+from faal_core.specs import FinetuneSpec
+from faal_core.training.recipe import train
+
+
+@dataclass(frozen=True, slots=True)
+class Finetuned:
+    """The report and the repaired classifier."""
+
+    report: FinetuneReport
+    classifier: Classifier
+
+
+def finetune(
+    classifier: Classifier,
+    training_data: LabelledImages,
+    test_data: LabelledImages,
+    spec: FinetuneSpec,
+    *,
+    name: str,
+    device: torch.device,
+    checkpoint: Path | None = None,
+    progress: Progress | None = None,
+) -> Finetuned:
+    """A repaired copy of `classifier` (called `name` in the report) and the comparison with what it was.
+
+    The test images serve the two audits and nothing else: the epoch is chosen on images held out from the training data.
+    With `checkpoint`, a folder, a killed run goes on after its last finished epoch with the same result (on a CPU).
+
+    Raises: InvalidSpec, ClassifierUnsuitable, TrainingDiverged, OutOfMemory; Cancelled through `progress`.
+    """
+    begun = time.monotonic()
+    progress = progress or NoProgress()
+    check_fit(classifier, training_data)
+    if training_data.class_names != test_data.class_names:
+        raise InvalidSpec(f"{training_data.name} has other classes for training than {test_data.name} for testing.")
+    if checkpoint:
+        checkpoint.mkdir(parents=True, exist_ok=True)
+
+    before = audit(classifier, test_data, spec.audit_spec, name=name, device=device, progress=Part(progress, "before"))
+    trained = train(
+        classifier,
+        training_data,
+        spec,
+        device=device,
+        checkpoint=checkpoint / "training.pt" if checkpoint else None,
+        progress=progress,
+    )
+    repaired = f"{name} + {spec.method.type}"
+    after = audit(
+        trained.classifier, test_data, spec.audit_spec, name=repaired, device=device, progress=Part(progress, "after")
+    )
+    clean, robust = (
+        compare(before.evaluation.labels, was, became, test_data.class_names, spec.audit.confidence)
+        for was, became in zip(_correct(before), _correct(after), strict=True)
+    )
+    report = FinetuneReport(
+        product=PRODUCT,
+        created_at=datetime.now(UTC),
+        seconds=time.monotonic() - begun,
+        spec=spec,
+        training_dataset=training_data.summary(),
+        held_out_images=trained.held_out_images,
+        epochs=trained.epochs,
+        selected_epoch=trained.selected_epoch,
+        before=before.report,
+        after=after.report,
+        clean=clean,
+        robust=robust,
+    )
+    return Finetuned(report, trained.classifier)
+
+
+def _correct(audited: Audited) -> tuple[np.ndarray, np.ndarray]:
+    """Which images are right clean, and which are robust."""
+    return audited.evaluation.correct, audited.evaluation.robust

@@ -1,0 +1,55 @@
+"""How a long computation tells how far it is, and how it is stopped."""
+
+from typing import Protocol
+
+from pydantic import BaseModel
+
+
+class Cancelled(BaseException):
+    """The work was called off. Not an error: no `except Exception` may swallow it."""
+
+
+class Progress(Protocol):
+    """Where `audit`, `train` and `finetune` report to; every method may raise `Cancelled`."""
+
+    def stage(self, name: str, total: int) -> None:
+        """A new stage begins: `total` units of work (images for an audit, training images for an epoch)."""
+
+    def advance(self, count: int = 1) -> None:
+        """`count` more units are done."""
+
+    def record(self, row: BaseModel) -> None:
+        """A finished epoch or attack, for pages that watch."""
+
+
+class NoProgress:
+    """Reports to nobody."""
+
+    def stage(self, name: str, total: int) -> None:
+        """Nothing."""
+
+    def advance(self, count: int = 1) -> None:
+        """Nothing."""
+
+    def record(self, row: BaseModel) -> None:
+        """Nothing."""
+
+
+class Part:
+    """A part of a larger computation: its stages carry the part's name, its rows are passed on or kept back."""
+
+    def __init__(self, whole: Progress, name: str, *, rows: bool = True) -> None:
+        self._whole, self._name, self._rows = whole, name, rows
+
+    def stage(self, name: str, total: int) -> None:
+        """The whole's stage, named after both."""
+        self._whole.stage(f"{self._name}: {name}", total)
+
+    def advance(self, count: int = 1) -> None:
+        """The whole's advance."""
+        self._whole.advance(count)
+
+    def record(self, row: BaseModel) -> None:
+        """The whole's row, unless this part keeps its rows back."""
+        if self._rows:
+            self._whole.record(row)

@@ -1,0 +1,1 @@
+"""What is answered: the documents, their charts and their HTML."""

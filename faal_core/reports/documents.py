@@ -1,0 +1,191 @@
+"""The report documents: what an audit and a fine-tuning answer, as JSON. Fields are explained in docs/report.md.
+
+Rates lie in [0, 1] and are computed from the counts beside them. `seconds` and `created_at` are the only fields in which
+two runs of the same job differ on a CPU.
+"""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec
+
+
+class Document(BaseModel):
+    """A part of a report: complete, and never changed after it was written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Rate(Document):
+    """A share of images with its confidence interval (bounds hold for all classes together where there are several)."""
+
+    count: int
+    images: int
+    rate: float
+    low: float
+    high: float
+
+
+class Interval(Document):
+    """An estimate with its confidence bounds."""
+
+    value: float
+    low: float
+    high: float
+
+
+class ClassRow(Document):
+    """One class: how many of its images are classified correctly, clean and after each attack in turn."""
+
+    name: str
+    images: int
+    clean: Rate
+    after_attack: tuple[Rate, ...] = Field(description="still correct after attacks 0..k, one per attack")
+    robust: Rate = Field(description="correct clean and after every attack")
+
+
+class Spread(Document):
+    """One accuracy (clean or robust) over the classes: its mean, its worst class, and how unequal the classes are."""
+
+    mean: Rate = Field(description="over all images, Clopper–Pearson at the report's confidence")
+    worst_class: str
+    worst: Interval = Field(description="the smallest class rate; the interval covers the smallest true rate")
+    gap: Interval = Field(description="mean of the class rates minus the smallest")
+    gap_by_chance: float = Field(description="the gap that equal classes would stay below, at the report's confidence")
+    tail_10: float = Field(description="mean of the lowest 10 % of the class rates, rounded up to whole classes")
+    tail_20: float = Field(description="the same for 20 %")
+    deviation: float = Field(description="standard deviation of the class rates")
+    verdict: Literal["unequal", "no-evidence"] = Field(description="unequal: the gap exceeds what chance shows")
+
+
+class AttackRow(Document):
+    """One attack of the audit: what it tried, broke and cost."""
+
+    name: str
+    tried: int
+    broken: int
+    forward: int = Field(description="images passed forward through the network")
+    backward: int = Field(description="images passed backward")
+    seconds: float
+
+
+class Confusion(Document):
+    """How many images of one class were taken for another after the attacks."""
+
+    true: str
+    predicted: str
+    count: int
+
+
+class ReliabilityWarning(Document):
+    """A sign that the numbers below are not to be trusted."""
+
+    code: str
+    message: str
+    evidence: str
+    advice: str
+
+
+class ClassifierSummary(Document):
+    """What was judged."""
+
+    name: str
+    spec: ClassifierSpec
+    parameters: int
+    sha256: str = Field(description="of the weights: names, shapes and values")
+
+
+class DatasetSummary(Document):
+    """What it was judged on."""
+
+    name: str
+    part: Literal["train", "test"]
+    images: int
+    shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    sha256: str = Field(description="of the images and labels used")
+
+
+class AuditReport(Document):
+    """Per-class accuracy of one classifier, clean and attacked."""
+
+    kind: Literal["audit"] = "audit"
+    version: Literal[1] = 1
+    product: str = Field(description="name and version of what wrote it")
+    created_at: datetime
+    seconds: float
+    classifier: ClassifierSummary
+    dataset: DatasetSummary
+    spec: AuditSpec
+    warnings: tuple[ReliabilityWarning, ...]
+    classes: tuple[ClassRow, ...]
+    clean: Spread
+    robust: Spread
+    attacks: tuple[AttackRow, ...]
+    confusion: tuple[Confusion, ...] = Field(description="robust-accuracy errors, most frequent first")
+
+
+class EpochRow(Document):
+    """One epoch of training, measured on images held out from the training data."""
+
+    epoch: int
+    learning_rate: float
+    loss: float = Field(description="mean of the weighted loss over the epoch")
+    class_weights: tuple[float, ...] = Field(description="mean over the batches of C·p, 1 is neutral")
+    held_out_clean: float | None
+    held_out_mean: float | None = Field(description="robust accuracy, mean of the classes")
+    held_out_worst: float | None = Field(description="robust accuracy of the worst class")
+    seconds: float
+
+
+class PairedChange(Document):
+    """One class on the same images before and after, by an exact McNemar test."""
+
+    name: str
+    before: float
+    after: float
+    gained: int = Field(description="images wrong before and right after")
+    lost: int = Field(description="images right before and wrong after")
+    p_value: float
+    p_adjusted: float = Field(description="Holm's correction over the classes")
+    verdict: Literal["better", "worse", "unclear"]
+
+
+class Comparison(Document):
+    """Clean or robust accuracy before and after, on the same images."""
+
+    classes: tuple[PairedChange, ...]
+    mean_change: Interval = Field(description="stratified paired bootstrap over images")
+    worst_class_before: str
+    worst_class_after: str
+    worst_change: Interval = Field(description="smallest class rate after minus smallest before; bounds from both intervals")
+
+
+class FinetuneReport(Document):
+    """What fine-tuning did: two audits on the same images, the way between them, and the comparison."""
+
+    kind: Literal["finetune"] = "finetune"
+    version: Literal[1] = 1
+    product: str
+    created_at: datetime
+    seconds: float
+    spec: FinetuneSpec
+    training_dataset: DatasetSummary
+    held_out_images: int
+    epochs: tuple[EpochRow, ...]
+    selected_epoch: int
+    before: AuditReport
+    after: AuditReport
+    clean: Comparison
+    robust: Comparison
+
+
+Report = Annotated[AuditReport | FinetuneReport, Field(discriminator="kind")]
+_ADAPTER: TypeAdapter[AuditReport | FinetuneReport] = TypeAdapter(Report)
+
+
+def read_report(document: str | bytes) -> AuditReport | FinetuneReport:
+    """The report in a JSON document. Raises: pydantic.ValidationError."""
+    return _ADAPTER.validate_json(document)

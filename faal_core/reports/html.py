@@ -1,0 +1,201 @@
+"""A report as one self-contained page: inline charts, inline style, no script, nothing fetched.
+
+Only the drawings enter a template as markup; every other text is escaped. Works without torch.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from pydantic import JsonValue
+
+from faal_core.reports import text
+from faal_core.reports.documents import AuditReport, ClassRow, FinetuneReport, PairedChange
+
+TOP_PAIRS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A drawing with the line below it, and what is told to those who cannot see it."""
+
+    svg: str
+    caption: str
+    spoken: str
+
+    @property
+    def drawing(self) -> Markup:
+        """The drawing as it stands in the page: Vega escapes every text in it."""
+        return Markup(self.svg)  # noqa: S704 - the one place; a test draws hostile class names
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A class taken for another: how many images, in each audit of the report, and the class's images."""
+
+    true: str
+    predicted: str
+    counts: tuple[int, ...]
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A class before and after, with the paired test between them."""
+
+    before: ClassRow
+    after: ClassRow
+    robust: PairedChange
+    clean: PairedChange
+
+
+def render(report: AuditReport | FinetuneReport) -> str:
+    """The page, a complete HTML document. Takes a second or two the first time, while the chart engine starts."""
+    return _audit_page(report) if isinstance(report, AuditReport) else _finetune_page(report)
+
+
+@cache
+def _templates() -> Environment:
+    folder = Path(__file__).parent / "templates"
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    words = (text.shown, text.percent, text.points, text.bounds, text.change_bounds, text.p_value)
+    environment.filters.update({word.__name__: word for word in words})
+    return environment
+
+
+def _audit_page(report: AuditReport) -> str:
+    page = _templates().get_template("audit.html")
+    return page.render(
+        report=report,
+        verdict=text.verdict(report),
+        warnings=text.warnings(report),
+        rows=[report.classes[c] for c in text.worst_first(report)],
+        figures=_audit_figures(report),
+        pairs=_top_pairs([report]),
+        fields=list(_fields(report.spec.model_dump(mode="json"))),
+    )
+
+
+def _finetune_page(report: FinetuneReport) -> str:
+    page = _templates().get_template("finetune.html")
+    order = text.worst_first(report.after)
+    return page.render(
+        report=report,
+        outcome=text.direction(report.robust.worst_change),
+        verdict=text.verdict(report),
+        warnings=text.warnings(report),
+        rows=[
+            Change(report.before.classes[c], report.after.classes[c], report.robust.classes[c], report.clean.classes[c])
+            for c in order
+        ],
+        figures=_finetune_figures(report),
+        pairs=_top_pairs([report.before, report.after]),
+        fields=list(_fields(report.spec.model_dump(mode="json"))),
+        digests=[
+            ("weights before", report.before.classifier.sha256),
+            ("weights after", report.after.classifier.sha256),
+            ("training images and labels", report.training_dataset.sha256),
+            ("test images and labels", report.after.dataset.sha256),
+        ],
+    )
+
+
+def _top_pairs(audits: list[AuditReport]) -> list[Pair]:
+    """The commonest confusions of the audits taken together, most frequent first."""
+    counts = [Counter({(pair.true, pair.predicted): pair.count for pair in audit.confusion}) for audit in audits]
+    images = {row.name: row.images for row in audits[0].classes}
+    return [
+        Pair(true, predicted, tuple(count[true, predicted] for count in counts), images[true])
+        for (true, predicted), _ in sum(counts, Counter()).most_common(TOP_PAIRS)
+    ]
+
+
+def _fields(value: JsonValue, path: str = "") -> Iterator[tuple[str, str]]:
+    """Every value of a spec with its dotted path, in order; a list of plain values in one line."""
+    if isinstance(value, dict) and value:
+        for name, inner in value.items():
+            yield from _fields(inner, f"{path}.{name}" if path else name)
+    elif isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
+        for place, inner in enumerate(value):
+            yield from _fields(inner, f"{path}.{place}")
+    else:
+        plain = value if isinstance(value, list) else [value]
+        yield path, ", ".join(inner if isinstance(inner, str) else json.dumps(inner) for inner in plain) or "none"
+
+
+def _spoken(report: AuditReport) -> str:
+    """The robust accuracy of the five worst classes, to be read aloud."""
+    rows = [report.classes[c] for c in text.worst_first(report)[:5]]
+    return "; ".join(f"{text.shown(row.name)} {text.percent(row.robust.rate)}" for row in rows)
+
+
+def _cut(report: AuditReport, kept: int) -> str:
+    """The remark that a chart shows only the worst classes, where it does."""
+    classes = len(report.classes)
+    return f" Only the {kept} of {classes} classes with the lowest robust accuracy." if classes > kept else ""
+
+
+def _curves(report: FinetuneReport) -> str:
+    """What the training chart shows."""
+    loss = "mean weighted loss"
+    return f"Accuracy on images held out from training, and {loss}," if report.held_out_images else loss.capitalize()
+
+
+_CONFUSION = (
+    "Images that are not robust: what they were taken for. A stronger colour is a larger share of the true class.",
+    "Heat map of the true class against the class taken for it; the table has the largest counts.",
+)
+
+
+def _audit_figures(report: AuditReport) -> dict[str, Figure]:
+    from faal_core.reports import plots  # altair and its engine take half a second: only who draws waits for them
+
+    cut = _cut(report, plots.CHART_CLASSES)
+    figures = {
+        "classes": Figure(
+            plots.audit_classes(report),
+            f"Accuracy by class with its intervals; the dashed line is the robust mean.{cut}",
+            f"Bars of clean and robust accuracy by class. Lowest robust accuracy: {_spoken(report)}.{cut}",
+        )
+    }
+    if len(report.classes) <= plots.HEATMAP_CLASSES and report.confusion:
+        figures["confusion"] = Figure(plots.confusion({"": report}), *_CONFUSION)
+    return figures
+
+
+def _finetune_figures(report: FinetuneReport) -> dict[str, Figure]:
+    from faal_core.reports import plots  # as above
+
+    before, after, epochs = report.before, report.after, len(report.epochs)
+    cut = _cut(after, plots.CHART_CLASSES)
+    figures = {
+        "classes": Figure(
+            plots.finetune_classes(report),
+            f"Accuracy by class before and after with its intervals, lowest robust accuracy afterwards first.{cut}",
+            f"Bars of accuracy by class, before and after. Lowest robust accuracy afterwards: {_spoken(after)}.{cut}",
+        ),
+        "training": Figure(
+            plots.training(report),
+            f"{_curves(report)} by epoch; dashed: the epoch that was kept.",
+            f"Lines over {epochs} epochs; epoch {report.selected_epoch} was kept.",
+        ),
+        "weights": Figure(
+            plots.class_weights(report),
+            f"Mean weight of a class's images in each epoch; 1 is neutral.{cut}",
+            "Heat map of the mean weight of each class in each epoch.",
+        ),
+    }
+    if len(after.classes) <= plots.HEATMAP_CLASSES and (before.confusion or after.confusion):
+        figures["confusion"] = Figure(plots.confusion({"before": before, "after": after}), *_CONFUSION)
+    return figures

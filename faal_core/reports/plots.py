@@ -1,0 +1,226 @@
+"""The charts of a report as static SVG: Vega-Lite written through altair, drawn by vl-convert.
+
+Colours are CSS variables with a fallback, so that one drawing serves light pages, dark pages and paper. Class names
+reach Vega as data only, never as field names or expressions. Importing this takes half a second: `html` does it late.
+"""
+
+from collections.abc import Sequence
+
+import altair as alt
+import vl_convert
+
+from faal_core.reports.documents import AuditReport, EpochRow, FinetuneReport, Rate
+from faal_core.reports.text import percent, shown, worst_first
+
+CHART_CLASSES = 30  # a chart shows at most that many classes, the worst ones
+HEATMAP_CLASSES = 20  # with more the confusions are told as a list only
+CHART_EPOCHS = 40  # of a longer training, evenly spaced ones
+
+INK, MUTED, LINE, PAPER = "var(--ink, #1b2430)", "var(--muted, #5d6979)", "var(--line, #dde2ea)", "var(--paper, #fff)"
+PALE, BLUE, WARM = "var(--pale, #cbd4e0)", "var(--blue, #5a96dc)", "var(--warm, #d9692b)"
+
+Row = dict[str, str | float]
+Panel = alt.Chart | alt.LayerChart | alt.FacetChart | alt.HConcatChart
+
+
+def _svg(panel: Panel) -> str:
+    """The drawing, without a background and without the labels for readers, which the page gives the figure itself."""
+    axis = {
+        "labelColor": INK,
+        "titleColor": MUTED,
+        "titleFontWeight": "normal",
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+    }
+    lines = {"domainColor": LINE, "tickColor": LINE, "gridColor": LINE, "labelLimit": 180}
+    styled = panel.configure(
+        background="transparent",
+        aria=False,
+        font="Arial, Liberation Sans, Helvetica, sans-serif",
+        padding=4,
+        axis={**axis, **lines},
+        legend={"orient": "top", "title": None, "labelColor": INK, "labelFontSize": 12, "symbolType": "square"},
+        title={"color": INK, "fontSize": 13, "anchor": "start", "fontWeight": 600},
+        view={"stroke": None},
+    )
+    drawing: str = vl_convert.vegalite_to_svg(styled.to_dict())
+    return drawing
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names as they are shown, a repeated one with its label, so that no two classes share a place on an axis."""
+    clean = [shown(name) for name in names]
+    return [f"{name} [{c}]" if clean.count(name) > 1 else name for c, name in enumerate(clean)]
+
+
+def _data(rows: Sequence[Row]) -> alt.InlineData:
+    return alt.InlineData(values=list(rows))
+
+
+def _rate_axis(field: str) -> alt.X:
+    return alt.X(
+        field, title=None, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%", tickCount=5, labelFlush=False)
+    )
+
+
+def _bars(rates: dict[str, list[Rate]], names: Sequence[str], *, labelled: bool = True) -> alt.LayerChart:
+    """Bars with intervals: for every name one bar of each of the two kinds, in the given order."""
+    rows: list[Row] = [
+        {"class": name, "of": kind, "rate": rate.rate, "low": rate.low, "high": rate.high, "label": percent(rate.rate)}
+        for kind, column in rates.items()
+        for name, rate in zip(names, column, strict=True)
+    ]
+    kinds = list(rates)
+    lane = alt.YOffset("of:N", sort=kinds, scale=alt.Scale(paddingInner=0.12))
+    axis = alt.Axis(ticks=False, domain=False, labelPadding=8) if labelled else None
+    y = alt.Y("class:N", sort=list(names), title=None, axis=axis)
+    base = alt.Chart(_data(rows)).encode(y=y, yOffset=lane)
+    bars = base.mark_bar().encode(
+        x=_rate_axis("rate:Q"), color=alt.Color("of:N", sort=kinds, scale=alt.Scale(domain=kinds, range=[PALE, BLUE]))
+    )
+    intervals = base.mark_rule(color=INK, strokeWidth=1.25).encode(x="low:Q", x2="high:Q")
+    written = base.encode(x="high:Q", text="label:N")
+    halos = written.mark_text(align="left", dx=5, fontSize=11, color=PAPER, stroke=PAPER, strokeWidth=4)
+    labels = written.mark_text(align="left", dx=5, fontSize=11, color=INK)
+    layered: alt.LayerChart = (bars + intervals + halos + labels).properties(height=alt.Step(13))
+    return layered
+
+
+def _mean_line(rate: float) -> alt.Chart:
+    """A dashed line down the chart at that rate."""
+    base = alt.Chart(_data([{"rate": rate}])).encode(x="rate:Q")
+    line: alt.Chart = base.mark_rule(color=BLUE, strokeDash=[4, 3], strokeWidth=1.25)
+    return line
+
+
+def audit_classes(report: AuditReport) -> str:
+    """Clean and robust accuracy of the worst classes with their intervals; a dashed line at the robust mean."""
+    order = worst_first(report)[:CHART_CLASSES]
+    names = _distinct([row.name for row in report.classes])
+    rows = [report.classes[c] for c in order]
+    rates = {"clean": [row.clean for row in rows], "robust": [row.robust for row in rows]}
+    chart = _bars(rates, [names[c] for c in order])
+    return _svg(alt.layer(_mean_line(report.robust.mean.rate), chart, width=790))
+
+
+def finetune_classes(report: FinetuneReport) -> str:
+    """Robust and, beside it, clean accuracy of the classes that are worst afterwards, before and after."""
+    order = worst_first(report.after)[:CHART_CLASSES]
+    names = _distinct([row.name for row in report.after.classes])
+    before, after = ([audit.classes[c] for c in order] for audit in (report.before, report.after))
+    panels: list[alt.LayerChart] = []
+    for title in ("robust", "clean"):
+        rates = {"before": [getattr(row, title) for row in before], "after": [getattr(row, title) for row in after]}
+        bars = _bars(rates, [names[c] for c in order], labelled=not panels)
+        panels.append(bars.properties(width=370, title=title))
+    return _svg(alt.hconcat(*panels, spacing=28))
+
+
+def confusion(audits: dict[str, AuditReport]) -> str:
+    """What the images that are not robust were taken for, as shares of each true class; one titled panel an audit."""
+    cells = {title: _confused(audit) for title, audit in audits.items()}
+    shares = [float(cell["share"]) for panel in cells.values() for cell in panel]
+    shades = alt.Scale(domain=[0, max(shares, default=1.0)], range=[0.06, 0.85])
+    size = 370 if len(audits) == 1 else 330
+    panels = [
+        _heat_map(cells[title], _distinct([row.name for row in audit.classes]), shades).properties(
+            width=size, height=size, title=title
+        )
+        for title, audit in audits.items()
+    ]
+    return _svg(alt.hconcat(*panels, spacing=28))
+
+
+def _confused(audit: AuditReport) -> list[Row]:
+    """One row for each pair of true and predicted class: the count, and its share of the true class's images."""
+    names = _distinct([row.name for row in audit.classes])
+    shown_as = {row.name: name for row, name in zip(audit.classes, names, strict=True)}
+    images = {row.name: row.images for row in audit.classes}
+    return [
+        {
+            "true": shown_as[pair.true],
+            "predicted": shown_as[pair.predicted],
+            "count": pair.count,
+            "share": pair.count / images[pair.true],
+        }
+        for pair in audit.confusion
+    ]
+
+
+def _heat_map(cells: list[Row], names: list[str], shades: alt.Scale) -> alt.LayerChart:
+    every = alt.Scale(domain=names, paddingInner=0.04)
+    base = alt.Chart(_data(cells)).encode(
+        x=alt.X(
+            "predicted:N", scale=every, title="taken for", axis=alt.Axis(labelAngle=-45, ticks=False, domain=False)
+        ),
+        y=alt.Y("true:N", scale=every, title="true class", axis=alt.Axis(ticks=False, domain=False)),
+    )
+    shares = alt.Opacity("share:Q", scale=shades, legend=None)
+    coloured = base.mark_rect(color=WARM, cornerRadius=2).encode(opacity=shares)
+    panel: alt.LayerChart = coloured + base.mark_text(color=INK, fontSize=10).encode(text="count:Q")
+    return panel
+
+
+def _thinned(report: FinetuneReport) -> list[EpochRow]:
+    """At most about CHART_EPOCHS epochs, evenly spaced; the last and the selected one always among them."""
+    stride = -(-len(report.epochs) // CHART_EPOCHS)
+    kept = {report.selected_epoch, report.epochs[-1].epoch}
+    return [row for i, row in enumerate(report.epochs) if i % stride == 0 or row.epoch in kept]
+
+
+def training(report: FinetuneReport) -> str:
+    """Held-out accuracy and the loss by epoch; a dashed line at the epoch whose weights were kept."""
+    epochs = _thinned(report)
+    columns = {"clean": "held_out_clean", "robust, mean": "held_out_mean", "robust, worst class": "held_out_worst"}
+    rates: list[Row] = [
+        {"epoch": row.epoch, "of": kind, "value": value}
+        for kind, column in columns.items()
+        for row in epochs
+        if (value := getattr(row, column)) is not None
+    ]
+    losses: list[Row] = [{"epoch": row.epoch, "of": "loss", "value": row.loss} for row in epochs]
+    panels = [_curves(losses, {"loss": MUTED}, report.selected_epoch, "loss", alt.Scale(zero=False))]
+    if rates:
+        colours = dict(zip(columns, (MUTED, BLUE, WARM), strict=True))
+        scale = alt.Scale(domain=[0, 1])
+        panels.insert(0, _curves(rates, colours, report.selected_epoch, "accuracy on held-out images", scale))
+    return _svg(alt.hconcat(*panels, spacing=36).resolve_scale(color="independent"))
+
+
+def _curves(rows: list[Row], colours: dict[str, str], selected: int, title: str, scale: alt.Scale) -> alt.LayerChart:
+    kinds = list(colours)
+    axis = alt.Axis(format=".0%", tickCount=5) if len(kinds) > 1 else alt.Axis(tickCount=5)
+    x = alt.X("epoch:O", title="epoch", axis=alt.Axis(labelAngle=0, labelOverlap=True, grid=False))
+    legend = alt.Legend(symbolType="stroke", symbolStrokeWidth=3) if len(kinds) > 1 else None
+    colour = alt.Color("of:N", sort=kinds, scale=alt.Scale(domain=kinds, range=list(colours.values())), legend=legend)
+    lines = alt.Chart(_data(rows)).mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=36))
+    curves = lines.encode(x=x, y=alt.Y("value:Q", title=None, scale=scale, axis=axis), color=colour)
+    kept = alt.Chart(_data([{"epoch": selected}])).mark_rule(color=MUTED, strokeDash=[4, 3]).encode(x=x)
+    panel: alt.LayerChart = (kept + curves).properties(width=375, height=200, title=title)
+    return panel
+
+
+def class_weights(report: FinetuneReport) -> str:
+    """Mean weight of the worst classes by epoch: warm above 1, cool below, pale near it."""
+    order = worst_first(report.after)[:CHART_CLASSES]
+    names = _distinct([row.name for row in report.after.classes])
+    epochs = _thinned(report)
+    rows = [_weight(names[c], row.epoch, row.class_weights[c]) for row in epochs for c in order]
+    sides = alt.Scale(domain=["above 1", "below 1"], range=[WARM, BLUE])
+    base = alt.Chart(_data(rows)).encode(
+        x=alt.X("epoch:O", title="epoch", axis=alt.Axis(labelAngle=0, labelOverlap=True, ticks=False, domain=False)),
+        y=alt.Y("class:N", sort=[names[c] for c in order], title=None, axis=alt.Axis(ticks=False, domain=False)),
+    )
+    shades = alt.Scale(domain=[0, 1], range=[0.08, 0.85])
+    cells = base.mark_rect(cornerRadius=2).encode(
+        color=alt.Color("side:N", scale=sides), opacity=alt.Opacity("strength:Q", scale=shades, legend=None)
+    )
+    chart: Panel = cells
+    if len(epochs) <= 12:  # more would leave no room for the digits
+        chart = cells + base.mark_text(color=INK, fontSize=10).encode(text="label:N")
+    return _svg(chart.properties(width=min(620, 56 * len(epochs)), height=alt.Step(20)))
+
+
+def _weight(name: str, epoch: int, weight: float) -> Row:
+    side, strength = "above 1" if weight >= 1 else "below 1", min(abs(weight - 1), 1.0)
+    return {"class": name, "epoch": epoch, "side": side, "strength": strength, "label": f"{weight:.2f}"}

@@ -1,0 +1,215 @@
+"""A report in plain words: how rates are written, its verdict in sentences, its classes as a table for the terminal.
+
+Class names come from strangers: `shown` takes out what could move the cursor or turn the direction of the line.
+"""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from typing import Literal
+
+from faal_core.reports.documents import (
+    AttackRow,
+    AuditReport,
+    EpochRow,
+    FinetuneReport,
+    Interval,
+    Rate,
+    ReliabilityWarning,
+    Spread,
+)
+
+NAME_WIDTH = 28
+
+
+def shown(name: str) -> str:
+    """The name with white space as blanks and every other unprintable character as U+FFFD."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in name)
+
+
+def percent(rate: float) -> str:
+    """A rate as people write it: "77.4 %"."""
+    return f"{100 * rate:.1f} %"
+
+
+def points(change: float) -> str:
+    """A difference of two rates in percentage points, signed: "+7.2", "−0.4"."""
+    return f"{round(100 * change, 1) + 0.0:+.1f}".replace("-", "−")
+
+
+def bounds(estimate: Rate | Interval) -> str:
+    """The interval of a rate, in per cent: "32.1–44.2"."""
+    return f"{100 * estimate.low:.1f}–{100 * estimate.high:.1f}"
+
+
+def with_bounds(estimate: Rate | Interval) -> str:
+    """A rate with its interval: "38.0 % (32.1–44.2)"."""
+    return f"{percent(estimate.rate if isinstance(estimate, Rate) else estimate.value)} ({bounds(estimate)})"
+
+
+def change_bounds(change: Interval) -> str:
+    """The interval of a change, in points: "+2.1 to +12.3"."""
+    return f"{points(change.low)} to {points(change.high)}"
+
+
+def change_with_bounds(change: Interval) -> str:
+    """A change with its interval: "+7.2 points (+2.1 to +12.3)"."""
+    return f"{points(change.value)} points ({change_bounds(change)})"
+
+
+def p_value(p: float) -> str:
+    """A p-value to three places: "0.012", "< 0.001"."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def worst_first(report: AuditReport) -> list[int]:
+    """The classes' places in label order, lowest robust accuracy first; ties stay in label order."""
+    return sorted(range(len(report.classes)), key=lambda c: report.classes[c].robust.rate)
+
+
+def direction(change: Interval) -> Literal["better", "worse", "unclear"]:
+    """Where a change points: "unclear" when its interval holds 0."""
+    return "better" if change.low > 0 else "worse" if change.high < 0 else "unclear"
+
+
+def verdict(report: AuditReport | FinetuneReport) -> list[str]:
+    """What was found, with numbers and intervals, as sentences; the first alone says the most important."""
+    return _audit_verdict(report) if isinstance(report, AuditReport) else _finetune_verdict(report)
+
+
+def _audit_verdict(report: AuditReport) -> list[str]:
+    robust = report.robust
+    average, worst = with_bounds(robust.mean), with_bounds(robust.worst)
+    return [
+        f"Robust accuracy is {average} on average and {worst} in the worst class, {shown(robust.worst_class)}.",
+        f"The classes' mean lies {100 * robust.gap.value:.1f} points above the worst class; {_by_chance(robust)}.",
+        _confidence(report),
+    ]
+
+
+def _finetune_verdict(report: FinetuneReport) -> list[str]:
+    before, after, change = report.before.robust, report.after.robust, report.robust.worst_change
+    found = {"better": "is more robust", "worse": "is less robust", "unclear": "shows no clear change"}
+    was, became = (f"{with_bounds(spread.worst)}, {shown(spread.worst_class)}" for spread in (before, after))
+    tally = Counter(row.verdict for row in report.robust.classes)
+    clean = _way(report.before.clean, report.after.clean)
+    gaps = f"from {100 * before.gap.value:.1f} to {100 * after.gap.value:.1f} points"
+    return [
+        f"The worst class {found[direction(change)]}: {change_with_bounds(change)}.",
+        f"It went from {was}, to {became}.",
+        f"Average robust accuracy went {_way(before, after)}, {change_with_bounds(report.robust.mean_change)}.",
+        f"Average clean accuracy went {clean}, {change_with_bounds(report.clean.mean_change)}.",
+        f"Better: {tally['better']} of {tally.total()} classes; worse: {tally['worse']}; unclear: {tally['unclear']}.",
+        f"The lead of the classes' mean over the worst class went {gaps}; {_by_chance(after)}.",
+        _confidence(report.after),
+    ]
+
+
+def _way(before: Spread, after: Spread) -> str:
+    return f"from {percent(before.mean.rate)} to {percent(after.mean.rate)}"
+
+
+def _confidence(report: AuditReport) -> str:
+    return f"Intervals have {100 * report.spec.confidence:g} % confidence."
+
+
+def _by_chance(spread: Spread) -> str:
+    """What equal classes would show, and so whether these are unequal."""
+    found = "unequal" if spread.verdict == "unequal" else "no evidence that they are unequal"
+    return f"equal classes would show up to {100 * spread.gap_by_chance:.1f} by chance: {found}"
+
+
+def warnings(report: AuditReport | FinetuneReport) -> list[tuple[str, ReliabilityWarning]]:
+    """The signs that the numbers are not to be trusted, each with the audit it is from: "", "before" or "after"."""
+    audits = {"": report} if isinstance(report, AuditReport) else {"before": report.before, "after": report.after}
+    return [(when, warning) for when, audit in audits.items() for warning in audit.warnings]
+
+
+def summary(report: AuditReport | FinetuneReport) -> str:
+    """Warnings first, then the verdict, then the classes, for a terminal."""
+    alarms = [
+        f"Warning{f' ({when})' if when else ''}: {warning.message} {warning.advice}"
+        for when, warning in warnings(report)
+    ]
+    return "\n\n".join([*alarms, "\n".join(verdict(report)), class_table(report)])
+
+
+def row_line(stage: str, row: AttackRow | EpochRow) -> str:
+    """The attack or epoch that was finished in that stage, in one line, while a computation runs."""
+    if isinstance(row, AttackRow):
+        return f"{stage}: {row.broken:,} of {row.tried:,} broken in {row.seconds:.1f} s"
+    held_out = (
+        f", held-out images {percent(row.held_out_mean)} robust, {percent(row.held_out_worst)} in the worst class"
+        if row.held_out_mean is not None and row.held_out_worst is not None
+        else ""
+    )
+    return f"epoch {row.epoch}: loss {row.loss:.3f}{held_out}, {row.seconds:.1f} s"
+
+
+def class_table(report: AuditReport | FinetuneReport, limit: int = 30) -> str:
+    """The classes, lowest robust accuracy first, one a line; past `limit` a last line says how many are left out."""
+    table = _audit_rows(report) if isinstance(report, AuditReport) else _finetune_rows(report)
+    hidden = len(table) - 2 - limit
+    shortened = [*table[: 1 + limit], table[-1]] if hidden > 0 else table
+    lines = _aligned(shortened)
+    if hidden > 0:
+        lines.insert(-1, f"… {hidden} more classes, all more robust than these, are in the report")
+    return "\n".join(lines)
+
+
+def _audit_rows(report: AuditReport) -> list[list[str]]:
+    table = [["class", "clean", *(attack.name for attack in report.attacks), "robust"]]
+    for c in worst_first(report):
+        row = report.classes[c]
+        attacked = (percent(rate.rate) for rate in row.after_attack)
+        table.append([row.name, with_bounds(row.clean), *attacked, with_bounds(row.robust)])
+    blanks = [""] * len(report.attacks)
+    table.append(["mean", with_bounds(report.clean.mean), *blanks, with_bounds(report.robust.mean)])
+    return table
+
+
+def _finetune_rows(report: FinetuneReport) -> list[list[str]]:
+    table = [["class", "robust before", "robust after", "points", "gained", "lost", "p (Holm)", "verdict"]]
+    for c in worst_first(report.after):
+        before, after, change = report.before.classes[c], report.after.classes[c], report.robust.classes[c]
+        table.append(
+            [
+                after.name,
+                with_bounds(before.robust),
+                with_bounds(after.robust),
+                points(change.after - change.before),
+                str(change.gained),
+                str(change.lost),
+                p_value(change.p_adjusted),
+                change.verdict,
+            ]
+        )
+    means = [with_bounds(audit.robust.mean) for audit in (report.before, report.after)]
+    table.append(["mean", *means, points(report.robust.mean_change.value), "", "", "", ""])
+    return table
+
+
+def _cells(text: str) -> int:
+    """How many columns of a terminal the text fills."""
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def _shortened(name: str) -> str:
+    """The name cut to NAME_WIDTH columns, with an ellipsis where something was cut."""
+    clean = shown(name)
+    if _cells(clean) <= NAME_WIDTH:
+        return clean
+    while _cells(clean) >= NAME_WIDTH:
+        clean = clean[:-1]
+    return clean + "…"
+
+
+def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
+    """The rows as lines: first column to the left, the others to the right."""
+    named = [[_shortened(row[0]), *row[1:]] for row in table]
+    widths = [max(_cells(cell) for cell in column) for column in zip(*named, strict=True)]
+    lines = []
+    for first, *rest in named:
+        padded = (" " * (width - _cells(cell)) + cell for cell, width in zip(rest, widths[1:], strict=True))
+        lines.append("  ".join([first + " " * (widths[0] - _cells(first)), *padded]).rstrip())
+    return lines

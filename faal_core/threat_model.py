@@ -1,0 +1,63 @@
+"""What the attacker may do: a norm and a radius, in units of pixels in [0, 1]."""
+
+import math
+from enum import StrEnum
+from fractions import Fraction
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+class Norm(StrEnum):
+    """The norm in which a perturbation is measured."""
+
+    LINF = "linf"
+    L2 = "l2"
+
+
+def parse_radius(value: Any) -> float:  # noqa: ANN401 - whatever JSON or a command line carries
+    """A radius from a number, a decimal string or a fraction such as "8/255".
+
+    Raises: ValueError when it is no number, not finite or not positive (pydantic turns it into a field error; a bare
+    `Fraction` would let ZeroDivisionError through).
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError('a radius is a number or a fraction such as "8/255"')
+    try:
+        radius = float(Fraction(value)) if isinstance(value, str) else float(value)
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise ValueError(
+            f'{value!r} is not a radius: write a number such as 0.1 or a fraction such as "8/255"'
+        ) from None
+    if not math.isfinite(radius) or radius <= 0:
+        raise ValueError(f"a radius is positive and finite, not {value!r}")
+    return radius
+
+
+def format_radius(radius: float) -> str:
+    """The radius as people write it: "8/255" where it is a whole number of 255ths, a decimal otherwise."""
+    levels = radius * 255
+    if round(levels) >= 1 and abs(levels - round(levels)) < 1e-6:
+        return f"{round(levels)}/255"
+    return f"{radius:.6g}"
+
+
+Radius = Annotated[float, BeforeValidator(parse_radius), Field(examples=["8/255", 0.1])]
+
+
+class ThreatModel(BaseModel):
+    """All perturbations of norm at most `epsilon` that keep pixels in [0, 1]."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    norm: Norm = Norm.LINF
+    epsilon: Radius
+
+    @model_validator(mode="after")
+    def _radius_fits_pixels(self) -> "ThreatModel":
+        if self.norm is Norm.LINF and self.epsilon > 1:
+            raise ValueError(f"an L∞ radius of {self.epsilon} exceeds the pixel range [0, 1]; is it meant in 255ths?")
+        return self
+
+    def __str__(self) -> str:
+        return f"{'L∞' if self.norm is Norm.LINF else 'L2'} ε = {format_radius(self.epsilon)}"

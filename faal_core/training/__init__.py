@@ -1,0 +1,1 @@
+"""Class-wise fair adversarial training: the loop, its losses, its class weights, and what survives a crash."""

@@ -1,0 +1,40 @@
+"""From the margins of an adversarial batch to one weight per class: FAAL's inner maximum."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from faal_core.classifier import Labels, Logits, PerImage
+from faal_core.dro import Vector, worst_case_weights
+from faal_core.specs import FaalMethod
+
+
+@torch.no_grad()
+def probability_margins(logits: Logits, y: Labels) -> PerImage:
+    """The largest other class's probability minus that of the label, in [−1, 1]; positive where misclassified."""
+    probabilities = logits.softmax(1)
+    own = probabilities.gather(1, y.unsqueeze(1)).squeeze(1)
+    return probabilities.scatter(1, y.unsqueeze(1), -1).amax(1) - own
+
+
+def class_weights(logits: Logits, y: Labels, method: FaalMethod) -> Tensor:
+    """C·p of the worst class distribution p for this batch: one weight a class, 1 is neutral, on the logits' device.
+
+    The risk of a class is the mean margin of its images (`class-risk`), or their sum (`batch-count`). Classes without an
+    image in the batch get 0 and C counts the others, so that the weights of a balanced batch average 1.
+
+    Source: Zhang et al., CVPR 2024, the intermediate maximisation; `batch-count` is what its published code computes.
+    Differs: uniform is taken over the classes present; an absent class attracts no weight.
+    """
+    classes = logits.shape[1]
+    if method.kl_radius == 0:
+        return torch.ones(classes, device=logits.device)
+    margins = probability_margins(logits.detach(), y).double().cpu()
+    labels = y.cpu()
+    counts = torch.bincount(labels, minlength=classes).numpy()
+    risks = torch.zeros(classes, dtype=torch.float64).index_add_(0, labels, margins).numpy()
+    present = counts > 0
+    if method.objective == "class-risk":
+        risks = risks / np.maximum(counts, 1)
+    weights: Vector = present.sum() * worst_case_weights(risks, method.kl_radius, present)
+    return torch.from_numpy(weights).to(logits.device, torch.float32)

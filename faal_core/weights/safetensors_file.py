@@ -1,0 +1,63 @@
+"""safetensors files: tensors and metadata, after a look at the header; and writing one in a single step."""
+
+import json
+import os
+from pathlib import Path
+from uuid import uuid4
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from faal_core.errors import WeightsUnreadable
+
+MAX_HEADER_BYTES = 2**20
+MAX_TENSORS = 5_000
+DTYPES = {"F16", "BF16", "F32", "F64", "I64"}
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of `path`, on the CPU, and its metadata. Raises: WeightsUnreadable."""
+    metadata = _check_header(path)
+    try:
+        return safetensors.torch.load_file(path), metadata
+    except (safetensors.SafetensorError, ValueError, RuntimeError, OverflowError) as error:
+        raise WeightsUnreadable(f"The safetensors file is damaged: {error}") from None
+
+
+def _check_header(path: Path) -> dict[str, str]:
+    """The metadata. Raises: WeightsUnreadable for a header that is too long or lists too many or unusual tensors."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > MAX_HEADER_BYTES:
+            raise WeightsUnreadable(
+                f"The safetensors header claims {length:,} bytes; at most {MAX_HEADER_BYTES:,} are read."
+            )
+        content = file.read(length)
+    try:
+        header = json.loads(content)
+        metadata = header.pop("__metadata__", {})
+        kinds = {name: entry["dtype"] for name, entry in header.items()}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise WeightsUnreadable("The safetensors header is damaged.") from None
+    if len(kinds) > MAX_TENSORS:
+        raise WeightsUnreadable(f"The file holds {len(kinds):,} tensors; at most {MAX_TENSORS:,} are read.")
+    for name, kind in kinds.items():
+        if kind not in DTYPES:
+            raise WeightsUnreadable(f"{name[:100]} is of type {str(kind)[:20]}; {', '.join(sorted(DTYPES))} are read.")
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise WeightsUnreadable("The safetensors header is damaged: metadata are strings.")
+    return metadata
+
+
+def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Nothing. Afterwards `path` is the whole file; a run that is killed leaves what was there before."""
+    temporary = path.with_name(f".{uuid4().hex}.part")
+    try:
+        safetensors.torch.save_file(tensors, temporary, metadata)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

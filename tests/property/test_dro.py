@@ -1,0 +1,92 @@
+"""The inner maximum of FAAL, against a general convex solver and its own invariances."""
+
+import cvxpy
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from faal_core.dro import worst_case_weights
+
+RISKS = st.integers(2, 30).flatmap(lambda k: arrays(np.float64, k, elements=st.floats(-1, 1, allow_subnormal=False)))
+RADII = st.floats(1e-3, 5)
+
+
+def kl_from_uniform(weights: np.ndarray) -> float:
+    """KL(u‖p) in nats, u uniform."""
+    return float(-np.log(len(weights)) - np.log(weights).mean())
+
+
+@given(RISKS, RADII)
+def test_lies_on_the_ball(risk: np.ndarray, radius: float) -> None:
+    """Unless all risks are equal, p is a distribution with KL(u‖p) equal to the radius within 1e-9."""
+    weights = worst_case_weights(risk, radius)
+    assert weights.sum() == pytest.approx(1, abs=1e-12)
+    if np.ptp(risk) > 1e-9 and weights.min() > 1e-290:
+        assert abs(kl_from_uniform(weights) - radius) <= 1e-9
+
+
+@given(RISKS, RADII)
+def test_greater_risk_never_gets_less_weight(risk: np.ndarray, radius: float) -> None:
+    """The weights are ordered as the risks are."""
+    weights = worst_case_weights(risk, radius)
+    assert (np.diff(weights[np.argsort(risk, kind="stable")]) >= -1e-15).all()
+
+
+@given(RISKS, RADII, st.randoms(use_true_random=False))
+def test_classes_have_no_order(risk: np.ndarray, radius: float, random: object) -> None:
+    """Permuting the classes permutes the weights."""
+    order = np.random.default_rng(random.randrange(2**32)).permutation(len(risk))
+    np.testing.assert_allclose(
+        worst_case_weights(risk[order], radius), worst_case_weights(risk, radius)[order], atol=1e-12
+    )
+
+
+@given(RISKS, RADII, st.floats(-3, 3), st.floats(0.1, 10))
+def test_only_differences_of_risk_count(risk: np.ndarray, radius: float, shift: float, scale: float) -> None:
+    """Shifting or scaling the risks changes nothing."""
+    if np.ptp(risk) > 1e-3:
+        expected = worst_case_weights(risk, radius)
+        np.testing.assert_allclose(worst_case_weights(shift + scale * risk, radius), expected, atol=1e-9)
+
+
+@settings(max_examples=15, deadline=None)
+@given(RISKS, st.floats(0.01, 2))
+def test_no_distribution_in_the_ball_is_worse(risk: np.ndarray, radius: float) -> None:
+    """A general convex solver finds no greater expected risk in the ball."""
+    k = len(risk)
+    p = cvxpy.Variable(k)
+    ball = -cvxpy.sum(cvxpy.log(p)) / k - np.log(k) <= radius
+    problem = cvxpy.Problem(cvxpy.Maximize(risk @ p), [cvxpy.sum(p) == 1, ball])
+    problem.solve(solver=cvxpy.CLARABEL)
+    assert worst_case_weights(risk, radius) @ risk == pytest.approx(problem.value, abs=2e-6)
+
+
+def test_absent_classes_get_nothing() -> None:
+    """A class that is not present gets 0 and the others get what they would get alone, also where all risks are negative."""
+    risk = np.array([-0.9, -0.5, 0.0, -0.7])
+    weights = worst_case_weights(risk, 0.5, present=np.array([True, True, False, True]))
+    assert weights[2] == 0
+    np.testing.assert_array_equal(weights[[0, 1, 3]], worst_case_weights(risk[[0, 1, 3]], 0.5))
+
+
+@pytest.mark.parametrize("risk", [np.full(10, 0.3), np.zeros(3), np.array([0.7])])
+def test_equal_risks_keep_uniform(risk: np.ndarray) -> None:
+    """Where every class is equally at risk no class is favoured."""
+    np.testing.assert_array_equal(worst_case_weights(risk, 0.5), np.full(len(risk), 1 / len(risk)))
+
+
+def test_radius_zero_is_uniform() -> None:
+    """A ball of radius 0 holds only the uniform distribution."""
+    np.testing.assert_array_equal(worst_case_weights(np.array([0.1, 0.9]), 0), [0.5, 0.5])
+
+
+@pytest.mark.parametrize("k", [2, 10, 1000])
+@pytest.mark.parametrize("radius", [1e-6, 0.5, 5])
+def test_extreme_spreads(k: int, radius: float) -> None:
+    """One class far above or below the rest is weighed without overflow, and the weights stay a distribution."""
+    for risk in (np.eye(k)[0] * 1e12, 1e-12 * -np.eye(k)[0], np.linspace(-1, 1, k) ** 9):
+        weights = worst_case_weights(risk, radius)
+        assert np.isfinite(weights).all()
+        assert weights.sum() == pytest.approx(1, abs=1e-12)

@@ -1,0 +1,51 @@
+"""Normalisation inside the classifier."""
+
+import torch
+from torch import nn
+
+from faal_core.classifier import Classifier
+from faal_core.specs import ClassifierSpec
+
+SPEC = ClassifierSpec(architecture="small_resnet", num_classes=3, mean=(0.5, 0.25, 0.0), std=(0.5, 0.25, 2.0))
+
+
+def test_normalises_each_channel() -> None:
+    """The backbone sees (x - mean) / std, channel by channel."""
+    classifier = Classifier(nn.Flatten(), SPEC)
+    x = torch.tensor([1.0, 0.5, 1.0]).view(1, 3, 1, 1)
+    torch.testing.assert_close(classifier(x), torch.tensor([[1.0, 1.0, 0.5]]))
+
+
+def test_gradients_are_with_respect_to_pixels() -> None:
+    """The gradient of a logit is that of the backbone divided by std: an attack's steps are in pixels."""
+    x = torch.full((1, 3, 1, 1), 0.5, requires_grad=True)
+    Classifier(nn.Flatten(), SPEC)(x).sum().backward()
+    torch.testing.assert_close(x.grad, torch.tensor([2.0, 4.0, 0.5]).view(1, 3, 1, 1))
+
+
+def test_keeps_normalisation_out_of_the_weights() -> None:
+    """The state dict holds the backbone alone: mean and std belong to the spec."""
+    classifier = Classifier(nn.Linear(2, 3), SPEC)
+    assert set(classifier.state_dict()) == {"backbone.weight", "backbone.bias"}
+    assert classifier.num_classes == 3
+
+
+def test_is_where_it_was_moved() -> None:
+    """`device` follows the weights, and normalisation moves with them."""
+    moved = Classifier(nn.Linear(2, 3), SPEC).to("meta")
+    assert moved.device == moved.mean.device == moved.std.device == torch.device("meta")
+
+
+def strided_shortcut(channels: int) -> nn.Sequential:
+    """A strided 1 × 1 convolution of that many channels and a linear layer."""
+    return nn.Sequential(nn.Conv2d(channels, 8, 1, stride=2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+
+
+def test_layout_avoids_the_convolution_that_corrupts_memory() -> None:
+    """Channels-last is chosen unless a strided 1 × 1 convolution has fewer than 8 channels; training one does no harm."""
+    assert Classifier(strided_shortcut(8), SPEC).layout is torch.channels_last
+    classifier = Classifier(strided_shortcut(3), SPEC).place(torch.device("cpu"))
+    assert classifier.layout is torch.contiguous_format
+    for _ in range(40):
+        x = torch.rand(24, 3, 28, 28).contiguous(memory_format=classifier.layout).requires_grad_()
+        classifier(x).square().mean().backward()

@@ -1,0 +1,97 @@
+"""The judge of attacks: who is attacked, what counts, and what it costs."""
+
+import numpy as np
+import pytest
+import torch
+
+from faal_core import attacks
+from faal_core.datasets.labelled_images import LabelledImages
+from faal_core.errors import ClassifierUnsuitable, InvalidSpec
+from faal_core.evaluation import Evaluator, evaluate
+from faal_core.progress import NoProgress
+from faal_core.specs import PgdSpec
+from faal_core.threat_model import Norm, ThreatModel
+from tests.linear_classifier import linear_classifier, smallest_radius
+
+CPU = torch.device("cpu")
+SHAPE = (1, 6, 5)
+
+
+def two_class_images(count: int = 40) -> LabelledImages:
+    """Images near grey with the labels of the linear classifier, a quarter of them wrong on purpose."""
+    x = 0.5 + 0.02 * torch.randn(count, *SHAPE, generator=torch.Generator().manual_seed(4))
+    y = linear_classifier(2, SHAPE)(x).argmax(1)
+    y[: count // 4] = 1 - y[: count // 4]
+    return LabelledImages(x, y, ("a", "b"), "synthetic", "test")
+
+
+def evaluator_of(data: LabelledImages, batch_size: int = 7) -> Evaluator:
+    """The linear classifier on that data."""
+    return Evaluator(linear_classifier(2, SHAPE), data, device=CPU, batch_size=batch_size, seed=0)
+
+
+@pytest.mark.parametrize("norm", list(Norm))
+def test_robust_accuracy_is_the_closed_form(norm: Norm) -> None:
+    """Robust are exactly the correct images whose smallest radius exceeds ε, whatever the batch size."""
+    data = two_class_images()
+    radii = smallest_radius(linear_classifier(2, SHAPE), data.images, data.labels, norm)
+    epsilon = radii[10:].median().item() * 1.001
+    clear = ((radii - epsilon).abs() > 0.05 * epsilon).numpy()
+    threat, spec = ThreatModel(norm=norm, epsilon=epsilon), PgdSpec(steps=60, relative_step=0.1)
+    for batch_size in (1, 7, 100):
+        evaluation, _ = evaluate(evaluator_of(data, batch_size), threat, (spec,), NoProgress())
+        expected = evaluation.correct & (radii > epsilon).numpy()
+        np.testing.assert_array_equal(evaluation.robust[clear], expected[clear])
+        assert (~evaluation.correct).sum() == 10
+        assert evaluation.distance.max() <= epsilon + 1e-6
+
+
+def test_only_undecided_images_are_attacked() -> None:
+    """The first attack sees the clean-correct images, the second what the first left; what is decided stays decided."""
+    data = two_class_images()
+    radii = smallest_radius(linear_classifier(2, SHAPE), data.images, data.labels, Norm.LINF)
+    threat = ThreatModel(epsilon=radii[10:].median().item() * 1.001)
+    spec = PgdSpec(steps=60, relative_step=0.1)
+    evaluation, (first, second) = evaluate(evaluator_of(data), threat, (spec, spec), NoProgress())
+    assert first.tried == 30
+    assert second.tried == 30 - first.broken
+    assert first.broken == (evaluation.broken_by == 0).sum() > 0
+    assert first.backward < 60 * first.tried
+    assert second.backward == 60 * second.tried  # PGD has already broken all it can
+
+
+def test_the_judge_believes_no_attack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attack that leaves the ball or returns NaN-free nonsense is projected and predicted again before it counts."""
+    data = two_class_images()
+    monkeypatch.setattr(attacks, "build", lambda spec: lambda classifier, x, y, threat, generator: 1 - x + 5)
+    evaluation, _ = evaluate(evaluator_of(data), ThreatModel(epsilon=1e-6), (PgdSpec(),), NoProgress())
+    assert evaluation.distance.max() <= 1e-6 + 1e-7
+    assert evaluation.robust.sum() == 30
+
+
+def test_same_seed_same_rows() -> None:
+    """Two evaluations with the same seed agree bit for bit."""
+    data = two_class_images()
+    threat = ThreatModel(epsilon=0.01)
+    one, _ = evaluate(evaluator_of(data), threat, (PgdSpec(steps=3),), NoProgress())
+    two, _ = evaluate(evaluator_of(data), threat, (PgdSpec(steps=3),), NoProgress())
+    for column in ("clean", "attacked", "broken_by", "distance"):
+        np.testing.assert_array_equal(getattr(one, column), getattr(two, column))
+
+
+def test_misfits_are_refused() -> None:
+    """A classifier for other channels or another number of classes is refused before any work."""
+    data = two_class_images()
+    with pytest.raises(InvalidSpec, match="3 channels"):
+        Evaluator(linear_classifier(2, (3, 6, 5)), data, device=CPU, batch_size=8, seed=0)
+    with pytest.raises(InvalidSpec, match="10 classes"):
+        Evaluator(linear_classifier(10, SHAPE), data, device=CPU, batch_size=8, seed=0)
+
+
+@pytest.mark.parametrize(("bias", "says"), [(float("nan"), "NaN"), (float("inf"), "infinity")])
+def test_logits_must_be_finite(bias: float, says: str) -> None:
+    """NaN or infinite logits are an error, never counted as robust."""
+    evaluator = evaluator_of(two_class_images())
+    evaluator.classifier.backbone.linear.bias.data.fill_(bias)
+    with pytest.raises(ClassifierUnsuitable, match=says):
+        evaluate(evaluator, ThreatModel(epsilon=0.1), (PgdSpec(),), NoProgress())

@@ -1,0 +1,84 @@
+"""The whole repair on a few bundled images."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from faal_core.architectures import build
+from faal_core.datasets import load
+from faal_core.errors import InvalidSpec
+from faal_core.finetune import finetune
+from faal_core.progress import Cancelled, NoProgress
+from faal_core.reports.documents import FinetuneReport, read_report
+from faal_core.specs import AuditSettings, ClassifierSpec, FinetuneSpec, PgdSpec, TrainingSpec
+from faal_core.threat_model import ThreatModel
+
+CPU = torch.device("cpu")
+SPEC = FinetuneSpec(
+    threat=ThreatModel(epsilon=0.1),
+    training=TrainingSpec(learning_rates=(0.1, 0.05), attack=PgdSpec(steps=2), batch_size=32),
+    audit=AuditSettings(attacks=(PgdSpec(steps=3),), images=100),
+)
+
+
+def run(checkpoint: Path | None = None, progress: NoProgress | None = None) -> FinetuneReport:
+    """The same short repair of the same random network, each time."""
+    torch.manual_seed(0)
+    classifier = build(ClassifierSpec(architecture="small_resnet", num_classes=10, arguments={"width": 8}))
+    training_data, test_data = load("fashion-mnist-subset", "train"), load("fashion-mnist-subset", "test")
+    training_data = training_data.take(training_data.stratified(300, 0))
+    return finetune(
+        classifier, training_data, test_data, SPEC, name="tiny", device=CPU, checkpoint=checkpoint, progress=progress
+    ).report
+
+
+def without_times(document: object) -> object:
+    """The document less the fields in which two runs may differ."""
+    if isinstance(document, dict):
+        return {key: without_times(value) for key, value in document.items() if key not in ("seconds", "created_at")}
+    return [without_times(part) for part in document] if isinstance(document, list) else document
+
+
+class StopsAfter(NoProgress):
+    """Calls the work off at its n-th advance."""
+
+    def __init__(self, count: int) -> None:
+        self.left = count
+
+    def advance(self, count: int = 1) -> None:
+        """Stops when none is left."""
+        self.left -= 1
+        if not self.left:
+            raise Cancelled
+
+
+def test_report_is_consistent_and_survives_json() -> None:
+    """Both audits judge the same images, the comparison's counts explain their difference, and JSON gives it back."""
+    report = run()
+    assert report.before.dataset == report.after.dataset
+    assert report.before.classifier.sha256 != report.after.classifier.sha256
+    for before, after, change in zip(report.before.classes, report.after.classes, report.robust.classes, strict=True):
+        assert after.robust.count - before.robust.count == change.gained - change.lost
+        assert (change.before, change.after) == (before.robust.rate, after.robust.rate)
+    assert report.held_out_images == 30
+    assert read_report(report.model_dump_json()) == report
+
+
+@pytest.mark.parametrize("advances", [1, 5, 14, 25])
+def test_a_stopped_repair_goes_on_to_the_same_report(tmp_path: Path, advances: int) -> None:
+    """Stopped anywhere and started again on its checkpoint, it gives the report of an undisturbed run, times apart."""
+    with pytest.raises(Cancelled):
+        run(tmp_path, StopsAfter(advances))
+    resumed, undisturbed = run(tmp_path), run()
+    assert without_times(resumed.model_dump(mode="json")) == without_times(undisturbed.model_dump(mode="json"))
+
+
+def test_training_and_test_part_must_have_the_same_classes() -> None:
+    """Other class names in the two parts are refused before any work."""
+    data = load("fashion-mnist-subset", "test")
+    renamed = data.take(torch.arange(len(data)))
+    object.__setattr__(renamed, "class_names", tuple(f"class {c}" for c in range(10)))
+    classifier = build(ClassifierSpec(architecture="small_resnet", num_classes=10))
+    with pytest.raises(InvalidSpec, match="other classes"):
+        finetune(classifier, renamed, data, SPEC, name="x", device=CPU)

@@ -1,0 +1,78 @@
+"""From rows to classes, on an evaluation small enough to count by hand."""
+
+import numpy as np
+import pytest
+
+from faal_core.per_class import ClassTable, Evaluation, compare
+
+NAMES = ("cat", "dog")
+
+
+@pytest.fixture
+def evaluation() -> Evaluation:
+    """Five cats (one wrong when clean, one broken by attack 0, one by attack 1) and three robust dogs."""
+    return Evaluation(
+        labels=np.array([0, 0, 0, 0, 0, 1, 1, 1]),
+        clean=np.array([1, 0, 0, 0, 0, 1, 1, 1]),
+        attacked=np.array([1, 1, 1, 0, 0, 1, 1, 1]),
+        broken_by=np.array([-1, 0, 1, -1, -1, -1, -1, -1]),
+        distance=np.zeros(8),
+    )
+
+
+def test_counts_fall_from_clean_to_the_last_attack(evaluation: Evaluation) -> None:
+    """An image counts after attack k when it is right clean and no attack up to k broke it."""
+    cat, dog = ClassTable(evaluation, NAMES, attacks=2, confidence=0.95).rows()
+    assert [cat.clean.count, *(rate.count for rate in cat.after_attack), cat.robust.count] == [4, 3, 2, 2]
+    assert [dog.clean.count, *(rate.count for rate in dog.after_attack), dog.robust.count] == [3, 3, 3, 3]
+    assert cat.robust.rate == 2 / 5
+
+
+def test_spread_names_the_worst_class(evaluation: Evaluation) -> None:
+    """Mean over images, smallest class rate, gap of the class rates and tails are the hand-computed ones."""
+    table = ClassTable(evaluation, NAMES, attacks=2, confidence=0.95)
+    spread = table.spread(table.robust)
+    assert spread.worst_class == "cat"
+    assert spread.mean.rate == 5 / 8
+    assert spread.worst.value == 2 / 5
+    assert spread.gap.value == pytest.approx((2 / 5 + 1) / 2 - 2 / 5)
+    assert spread.tail_20 == 2 / 5
+    assert spread.worst.low < 2 / 5 < spread.worst.high
+    assert spread.verdict == "no-evidence"
+
+
+def test_a_large_difference_is_no_chance() -> None:
+    """30 % against 80 % on 300 images each is called unequal."""
+    labels = np.repeat([0, 1], 300)
+    right = np.concatenate([np.arange(300) < 90, np.arange(300) < 240])
+    predicted = np.where(right, labels, 1 - labels)
+    table = ClassTable(Evaluation(labels, predicted, predicted, np.full(600, -1), np.zeros(600)), NAMES, 0, 0.95)
+    assert table.spread(table.robust).verdict == "unequal"
+
+
+def test_confusion_counts_what_was_mistaken_for_what(evaluation: Evaluation) -> None:
+    """Clean errors and broken images are counted under the class they were taken for."""
+    (only,) = ClassTable(evaluation, NAMES, attacks=2, confidence=0.95).confusion()
+    assert (only.true, only.predicted, only.count) == ("cat", "dog", 3)
+
+
+def test_compare_is_paired() -> None:
+    """Gains and losses are counted image by image: the same rate can hide both."""
+    labels = np.repeat([0, 1], 40)
+    before = np.concatenate([np.arange(40) < 20, np.arange(40) < 20])
+    after = np.concatenate([np.arange(40) >= 20, np.arange(40) < 36])
+    comparison = compare(labels, before, after, NAMES, 0.95)
+    cat, dog = comparison.classes
+    assert (cat.gained, cat.lost, cat.verdict) == (20, 20, "unclear")
+    assert (dog.gained, dog.lost, dog.verdict) == (16, 0, "better")
+    assert dog.p_adjusted == pytest.approx(2 * 2 * 0.5**16)
+    assert comparison.mean_change.value == 16 / 80
+    assert comparison.mean_change.low > 0
+    assert (comparison.worst_class_before, comparison.worst_class_after) == ("cat", "cat")
+
+
+def test_compare_calls_a_loss_worse() -> None:
+    """Losing sixteen images and gaining none is worse, not unclear."""
+    labels = np.repeat([0, 1], 40)
+    before, after = np.ones(80, dtype=bool), np.concatenate([np.ones(40, dtype=bool), np.arange(40) >= 16])
+    assert [row.verdict for row in compare(labels, before, after, NAMES, 0.95).classes] == ["unclear", "worse"]

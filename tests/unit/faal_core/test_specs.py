@@ -1,0 +1,81 @@
+"""What can be asked for, and what is refused with a reason."""
+
+import pytest
+from pydantic import ValidationError
+
+from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec
+from faal_core.threat_model import Norm, ThreatModel, format_radius
+
+
+@pytest.mark.parametrize(("text", "value"), [("8/255", 8 / 255), ("0.1", 0.1), (0.25, 0.25), ("1e-2", 0.01)])
+def test_radius_forms(text: object, value: float) -> None:
+    """A radius may be a number, a decimal or a fraction."""
+    assert ThreatModel(epsilon=text).epsilon == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text", ["8/0", "-1/255", 0, "nan", "inf", float("nan"), "eight", True, None, [], "1e400", 8])
+def test_radius_refused(text: object) -> None:
+    """No number, not finite, not positive, or an L∞ radius beyond the pixel range is a field error, never a crash."""
+    with pytest.raises(ValidationError):
+        ThreatModel(epsilon=text)
+
+
+def test_l2_radius_may_exceed_one() -> None:
+    """An L2 radius is not bounded by the pixel range."""
+    assert ThreatModel(norm=Norm.L2, epsilon=2).epsilon == 2
+
+
+@pytest.mark.parametrize(("radius", "text"), [(8 / 255, "8/255"), (0.1, "0.1"), (0.3, "0.3"), (1.0, "255/255")])
+def test_radius_is_written_as_people_do(radius: float, text: str) -> None:
+    """Whole 255ths are written as fractions."""
+    assert format_radius(radius) == text
+
+
+def test_preset_becomes_its_attacks() -> None:
+    """A preset's name is replaced by its attacks, so that a report shows every number."""
+    spec = AuditSpec(threat={"epsilon": "8/255"}, attacks="pgd-20")
+    assert [(attack.loss, attack.steps) for attack in spec.attacks] == [("cross-entropy", 20), ("margin", 20)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "where", "says"),
+    [
+        ({"attacks": "pgd-2000"}, ("audit", "attacks"), "did you mean"),
+        ({"attacks": []}, ("audit", "attacks"), "at least 1"),
+        ({"colour": 1}, ("audit", "colour"), "not permitted"),
+        ({"confidence": 1.0}, ("audit", "confidence"), "less than 1"),
+    ],
+)
+def test_errors_point_at_their_field(fields: dict[str, object], where: tuple[str, ...], says: str) -> None:
+    """An invalid field is reported with its path and a reason."""
+    with pytest.raises(ValidationError) as caught:
+        FinetuneSpec(threat={"epsilon": 0.1}, audit=fields)
+    (error,) = caught.value.errors()
+    assert error["loc"] == where
+    assert says in error["msg"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"architecture": "resnet-18"}, "no architecture named"),
+        ({"mean": (0.5, 0.5)}, "2 channels"),
+        ({"std": (0.0,)}, "positive"),
+        ({"class_names": ("a",)}, "1 class names for 10"),
+        ({"arguments": {"width": 1000}}, "between 8 and 64"),
+        ({"arguments": {"depth": 3}}, "no argument 'depth'"),
+    ],
+)
+def test_classifier_spec_refused(fields: dict[str, object], says: str) -> None:
+    """A classifier spec that contradicts itself or the catalog says what is wrong."""
+    with pytest.raises(ValidationError, match=says):
+        ClassifierSpec(**{"architecture": "small_resnet", "num_classes": 10, **fields})
+
+
+def test_defaults_are_the_published_ones() -> None:
+    """Unsaid, a fine-tuning is FAAL as published: r = 0.5, two epochs, PGD-10 with a quarter of ε, SGD 0.9 and 5e-4."""
+    spec = FinetuneSpec(threat={"epsilon": "8/255"})
+    assert spec.method.kl_radius == 0.5
+    assert spec.training.learning_rates == (0.01, 0.001)
+    assert (spec.training.attack.steps, spec.training.attack.relative_step) == (10, 0.25)
+    assert (spec.training.momentum, spec.training.weight_decay, spec.training.batch_size) == (0.9, 5e-4, 128)

@@ -1,0 +1,129 @@
+"""The training loop on a few bundled images: it learns, weighs, resumes exactly and stops cleanly."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import BaseModel
+
+from faal_core.architectures import build
+from faal_core.classifier import Classifier
+from faal_core.datasets import load
+from faal_core.datasets.labelled_images import LabelledImages
+from faal_core.errors import TrainingDiverged
+from faal_core.progress import Cancelled, NoProgress, Progress
+from faal_core.reports.documents import EpochRow
+from faal_core.specs import ClassifierSpec, FaalMethod, FinetuneSpec, PgdSpec, TrainingSpec
+from faal_core.threat_model import ThreatModel
+from faal_core.training.recipe import Trained, train
+
+CPU = torch.device("cpu")
+SPEC = FinetuneSpec(
+    threat=ThreatModel(epsilon=0.1),
+    training=TrainingSpec(learning_rates=(0.1, 0.1, 0.02), attack=PgdSpec(steps=2), batch_size=32, held_out_share=0.2),
+)
+
+
+@pytest.fixture(scope="module")
+def data() -> LabelledImages:
+    """300 training images, 30 a class."""
+    bundled = load("fashion-mnist-subset", "train")
+    return bundled.take(bundled.stratified(300, 0))
+
+
+def fresh_classifier() -> Classifier:
+    """The smallest network, always with the same weights."""
+    torch.manual_seed(0)
+    return build(ClassifierSpec(architecture="small_resnet", num_classes=10, arguments={"width": 8}))
+
+
+def run(
+    data: LabelledImages, checkpoint: Path | None = None, progress: Progress | None = None, **changes: object
+) -> Trained:
+    """A short training."""
+    spec = SPEC.model_copy(update={"training": SPEC.training.model_copy(update=changes)})
+    return train(fresh_classifier(), data, spec, device=CPU, checkpoint=checkpoint, progress=progress)
+
+
+class StopsIn(NoProgress):
+    """Calls the work off in the middle of an epoch, as a kill would."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch, self.running, self.done = epoch, 0, 0
+
+    def stage(self, name: str, total: int) -> None:
+        """Notes which epoch runs."""
+        self.running += name.startswith("epoch")
+        self.done = 0
+
+    def advance(self, count: int = 1) -> None:
+        """Stops at the second batch of the epoch."""
+        self.done += 1
+        if self.running == self.epoch and self.done == 2:
+            raise Cancelled
+
+
+def same_weights(one: Classifier, two: Classifier) -> bool:
+    """Whether all weights and statistics agree bit for bit."""
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
+
+
+def test_the_loss_falls(data: LabelledImages) -> None:
+    """Training lowers the weighted adversarial loss and leaves the given classifier untouched."""
+    classifier = fresh_classifier()
+    trained = train(classifier, data, SPEC, device=CPU)
+    assert trained.epochs[-1].loss < trained.epochs[0].loss
+    assert same_weights(classifier, fresh_classifier())
+    assert not same_weights(classifier, trained.classifier)
+    assert trained.held_out_images == 60
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_resumes_bit_for_bit(data: LabelledImages, tmp_path: Path, epoch: int) -> None:
+    """A run stopped in any epoch and taken up again ends with the weights and rows of an undisturbed run."""
+    undisturbed = run(data)
+    with pytest.raises(Cancelled):
+        run(data, tmp_path / "training.pt", StopsIn(epoch))
+    resumed = run(data, tmp_path / "training.pt")
+    assert same_weights(undisturbed.classifier, resumed.classifier)
+    without_times = [
+        [row.model_copy(update={"seconds": 0}) for row in trained.epochs] for trained in (undisturbed, resumed)
+    ]
+    assert without_times[0] == without_times[1]
+
+
+def test_a_checkpoint_of_another_run_is_not_taken_up(data: LabelledImages, tmp_path: Path) -> None:
+    """With another seed the run begins anew although a checkpoint lies there."""
+    run(data, tmp_path / "training.pt", seed=1)
+    assert same_weights(run(data, tmp_path / "training.pt").classifier, run(data).classifier)
+
+
+def test_divergence_is_an_error(data: LabelledImages) -> None:
+    """A loss that stops being a number raises TrainingDiverged."""
+    with pytest.raises(TrainingDiverged, match="smaller learning rate"):
+        run(data, learning_rates=(10.0,) * 3, momentum=0.999, weight_decay=1.0)
+
+
+def test_keeps_the_epoch_that_did_best_on_held_out_images(data: LabelledImages) -> None:
+    """The selected epoch has the greatest held-out mean plus worst; progress hears one row an epoch."""
+    heard: list[BaseModel] = []
+
+    class Listens(NoProgress):
+        def record(self, row: BaseModel) -> None:
+            heard.append(row)
+
+    trained = run(data, progress=Listens())
+    scores = [row.held_out_mean + row.held_out_worst for row in trained.epochs]
+    assert scores[trained.selected_epoch - 1] == max(scores)
+    assert heard == list(trained.epochs)
+    assert all(isinstance(row, EpochRow) for row in heard)
+
+
+def test_kl_radius_zero_is_plain_adversarial_training(data: LabelledImages) -> None:
+    """With kl_radius 0 every class keeps weight 1; with 0.5 the weights differ and still average 1."""
+    uniform = SPEC.model_copy(update={"method": FaalMethod(kl_radius=0)})
+    plain = train(fresh_classifier(), data, uniform, device=CPU)
+    assert {weight for row in plain.epochs for weight in row.class_weights} == {1.0}
+    fair = run(data)
+    assert len(set(fair.epochs[0].class_weights)) > 1
+    assert sum(fair.epochs[0].class_weights) == pytest.approx(10, rel=0.1)
