@@ -27,7 +27,7 @@ def safe_members(archive: ZipFile, *, most: int, compressed: bool = True) -> lis
 
     There may be at most `most` members, folders included; deflated ones only where `compressed` allows them.
     Raises: UnsafeArchive for too many members, more than `MAX_BYTES` or `MAX_RATIO` unpacked, a name twice or outside
-        the archive, and members that are links, encrypted or packed by an unusual method.
+        the archive, and members that are links or packed by an unusual method.
     """
     members = archive.infolist()
     if len(members) > most:
@@ -53,7 +53,5 @@ def _check_member(member: ZipInfo, methods: set[int]) -> None:
         raise UnsafeArchive(f"the name {name!r} leads out of the archive")
     if stat.S_ISLNK(member.external_attr >> 16):
         raise UnsafeArchive(f"{name!r} is a link")
-    if member.flag_bits & 1:
-        raise UnsafeArchive(f"{name!r} is encrypted")
     if member.compress_type not in methods:
         raise UnsafeArchive(f"{name!r} is compressed by a method that is not accepted here")

@@ -39,6 +39,8 @@ class ClassifierSpec(Spec):
             raise ValueError("every std is positive")
         if self.class_names is not None and len(self.class_names) != self.num_classes:
             raise ValueError(f"{len(self.class_names)} class names for {self.num_classes} classes")
+        if self.class_names is not None and len(set(self.class_names)) < len(self.class_names):
+            raise ValueError("two classes have the same name")
         return self
 
     @model_validator(mode="after")

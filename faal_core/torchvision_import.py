@@ -23,7 +23,7 @@ def _operators_load() -> bool:
         raise ModuleNotFoundError("torchvision is not installed; pip install 'faal[torch]'")
     try:
         for library in Path(package.origin).parent.glob("_C.*"):
-            torch.ops.load_library(library)  # type: ignore[no-untyped-call]
+            torch.ops.load_library(library)
             return True
     except OSError:
         return False
@@ -31,9 +31,9 @@ def _operators_load() -> bool:
 
 
 if not _operators_load():
-    _declarations = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+    _declarations = torch.library.Library("torchvision", "DEF")
     for _signature in _SIGNATURES:
-        _declarations.define(_signature)  # type: ignore[no-untyped-call]
+        _declarations.define(_signature)
 
 import torchvision  # noqa: E402 - the declarations come first
 

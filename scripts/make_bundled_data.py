@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-TARGET = Path(__file__).resolve().parents[1] / "faal_core/datasets/bundled_files/fashion_mnist_subset.npz"
+TARGET = Path(__file__).resolve().parents[1] / "faal_core/bundled/fashion_mnist_subset.npz"
 PARTS = {"train": ("train", 600), "test": ("t10k", 300)}
 CLASS_NAMES = (
     "T-shirt/top",

@@ -15,7 +15,7 @@ def load(part: Part, root: Path | None = None, download: bool = False) -> Labell
     Made by scripts/make_bundled_data.py. Source: Xiao, Rasul and Vollgraf 2017, MIT licence.
     """
     with (
-        files(__package__).joinpath("bundled_files/fashion_mnist_subset.npz").open("rb") as file,
+        files("faal_core").joinpath("bundled/fashion_mnist_subset.npz").open("rb") as file,
         np.load(file) as archive,
     ):
         images, labels = archive[f"{part}_images"], archive[f"{part}_labels"]

@@ -45,6 +45,8 @@ class LabelledImages:
         if self.images.dtype == torch.float32 and not bool(((self.images >= 0) & (self.images <= 1)).all()):
             low, high = self.images.min().item(), self.images.max().item()
             raise DatasetInvalid(f"{where}: pixels lie in [0, 1], these span {low:.4g} to {high:.4g}; divide by 255?")
+        if len(set(self.class_names)) < len(self.class_names):
+            raise DatasetInvalid(f"{where}: two classes have the same name among {sorted(self.class_names)[:10]}")
         low_label, high_label = int(self.labels.min()), int(self.labels.max())
         if low_label < 0 or high_label >= len(self.class_names):
             offender = low_label if low_label < 0 else high_label

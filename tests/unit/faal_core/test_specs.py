@@ -62,6 +62,7 @@ def test_errors_point_at_their_field(fields: dict[str, object], where: tuple[str
         ({"mean": (0.5, 0.5)}, "2 channels"),
         ({"std": (0.0,)}, "positive"),
         ({"class_names": ("a",)}, "1 class names for 10"),
+        ({"class_names": ("a",) * 10}, "same name"),
         ({"arguments": {"width": 1000}}, "between 8 and 64"),
         ({"arguments": {"depth": 3}}, "no argument 'depth'"),
     ],

@@ -1,0 +1,22 @@
+"""The command `faal`: arguments → specs → files. Torch and the specs are imported by the commands that need them.
+
+Exit codes: 0 done; 1 it failed, with a message and its code; 2 it was asked wrongly; 3 `--require-worst` is not met;
+130 interrupted.
+"""
+
+import sys
+
+from faal_core.cli.commands import app
+from faal_core.errors import FaalError
+
+
+def main() -> None:
+    """Run `faal`. Raises: SystemExit with one of the codes above, on errors after a line on standard error."""
+    try:
+        app(prog_name="faal")
+    except FaalError as error:
+        sys.stderr.write(f"faal: {error.message} ({error.code})\n")
+        sys.exit(1)
+    except OSError as error:
+        sys.stderr.write(f"faal: {error}\n")
+        sys.exit(1)

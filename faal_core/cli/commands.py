@@ -1,0 +1,220 @@
+"""faal audit | finetune | render | catalog."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from faal_core.cli import options
+from faal_core.cli.options import build_spec, classifier_spec, torch_device
+
+if TYPE_CHECKING:
+    import torch
+
+    from faal_core.catalog import ArchitectureEntry
+    from faal_core.classifier import Classifier
+    from faal_core.datasets import LabelledImages
+    from faal_core.reports.documents import AuditReport, FinetuneReport
+    from faal_core.specs import FinetuneSpec
+
+app = typer.Typer(
+    help="Audit classifiers for adversarial robustness class by class, and repair their weakest classes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+GATE_CLOSED = 3
+
+
+@app.command()
+def audit(
+    weights: options.Weights,
+    dataset: options.Dataset,
+    out: options.Out,
+    epsilon: options.Epsilon = None,
+    norm: options.Norm = None,
+    attacks: options.Attacks = None,
+    images: options.Images = None,
+    confidence: options.Confidence = None,
+    batch_size: options.AuditBatch = None,
+    seed: options.Seed = None,
+    architecture: options.Architecture = None,
+    num_classes: options.NumClasses = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    argument: options.Argument = None,
+    name: options.Name = None,
+    data_root: options.DataRoot = None,
+    download: options.Download = False,
+    spec: options.SpecFile = None,
+    device: options.Device = "auto",
+    require_worst: options.RequireWorst = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Judge a classifier on the test part of a data set: writes report.json and report.html."""
+    from faal_core.specs import AuditSpec
+
+    judged = {"images": images, "confidence": confidence, "batch_size": batch_size, "seed": seed}
+    given = {"threat": {"norm": norm, "epsilon": epsilon}, "attacks": options.attacks(attacks), **judged}
+    asked = build_spec(AuditSpec, spec, given)
+    network = classifier_spec(architecture, num_classes, mean, std, argument)
+    out.mkdir(parents=True, exist_ok=True)
+
+    from faal_core import datasets
+    from faal_core.audit import audit as run
+    from faal_core.cli.progress_bar import ProgressBar
+    from faal_core.weights import read_classifier
+
+    classifier = read_classifier(weights, network)
+    data = datasets.load(dataset, "test", root=data_root, download=download)
+    with ProgressBar() as progress:
+        audited = run(
+            classifier, data, asked, name=name or weights.stem, device=torch_device(device), progress=progress
+        )
+    _deliver(audited.report, out, as_json=as_json)
+    _gate(audited.report, require_worst)
+
+
+@app.command()
+def finetune(
+    weights: options.Weights,
+    dataset: options.Dataset,
+    out: options.Out,
+    epsilon: options.Epsilon = None,
+    norm: options.Norm = None,
+    kl_radius: options.KlRadius = None,
+    learning_rates: options.LearningRates = None,
+    steps: options.Steps = None,
+    batch_size: options.TrainingBatch = None,
+    attacks: options.Attacks = None,
+    images: options.Images = None,
+    confidence: options.Confidence = None,
+    seed: options.Seed = None,
+    architecture: options.Architecture = None,
+    num_classes: options.NumClasses = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    argument: options.Argument = None,
+    name: options.Name = None,
+    data_root: options.DataRoot = None,
+    download: options.Download = False,
+    spec: options.SpecFile = None,
+    device: options.Device = "auto",
+    require_worst: options.RequireWorst = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Repair a classifier's weakest classes: writes weights.safetensors, report.json and report.html.
+
+    A run that was stopped goes on from its last epoch when the same command is given again.
+    """
+    from faal_core.specs import FinetuneSpec
+
+    trained = {"learning_rates": options.numbers(learning_rates), "batch_size": batch_size, "seed": seed}
+    given = {
+        "threat": {"norm": norm, "epsilon": epsilon},
+        "method": {"kl_radius": kl_radius},
+        "training": {**trained, "attack": {"steps": steps}},
+        "audit": {"attacks": options.attacks(attacks), "images": images, "confidence": confidence, "seed": seed},
+    }
+    asked = build_spec(FinetuneSpec, spec, given)
+    network = classifier_spec(architecture, num_classes, mean, std, argument)
+    out.mkdir(parents=True, exist_ok=True)
+
+    from faal_core import datasets
+    from faal_core.weights import read_classifier
+
+    classifier = read_classifier(weights, network)
+    train, test = (datasets.load(dataset, part, root=data_root, download=download) for part in ("train", "test"))
+    report = _repair(classifier, train, test, asked, name or weights.stem, torch_device(device), out)
+    _deliver(report, out, as_json=as_json)
+    _gate(report.after, require_worst)
+
+
+def _repair(
+    classifier: "Classifier",
+    train: "LabelledImages",
+    test: "LabelledImages",
+    spec: "FinetuneSpec",
+    name: str,
+    device: "torch.device",
+    out: Path,
+) -> "FinetuneReport":
+    """The fine-tuning's report; the weights are in `out` afterwards, and while it runs what it needs to go on."""
+    from faal_core.cli.progress_bar import ProgressBar
+    from faal_core.finetune import finetune as run
+    from faal_core.weights import write_classifier
+
+    checkpoint = out / "checkpoint"
+    with ProgressBar() as progress:
+        done = run(classifier, train, test, spec, name=name, device=device, checkpoint=checkpoint, progress=progress)
+    write_classifier(out / "weights.safetensors", done.classifier)
+    shutil.rmtree(checkpoint)
+    return done.report
+
+
+@app.command()
+def render(
+    report: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A report.json.")],
+    output: Annotated[Path, typer.Option("--output", "-o", dir_okay=False, help="The page to write.")] = Path(
+        "report.html"
+    ),
+) -> None:
+    """Turn a report's JSON into its page."""
+    from pydantic import ValidationError
+
+    from faal_core.reports import html
+    from faal_core.reports.documents import read_report
+
+    try:
+        document = read_report(report.read_bytes())
+    except ValidationError as error:
+        raise options.rejected(error) from None
+    output.write_text(html.render(document), "utf-8")
+
+
+@app.command()
+def catalog(as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False) -> None:
+    """List the architectures, data sets and attack presets."""
+    from faal_core import catalog as offered
+
+    titles = {
+        "architectures": {entry.name: _network(entry) for entry in offered.architectures().values()},
+        "datasets": {entry.name: entry.title for entry in offered.datasets().values()},
+        "presets": {entry.name: entry.title for entry in offered.PRESETS.values()},
+    }
+    if as_json:
+        typer.echo(json.dumps(titles, indent=2, ensure_ascii=False))
+        return
+    width = max(len(name) for section in titles.values() for name in section)
+    for what, section in titles.items():
+        typer.echo("\n".join([f"{what}:", *(f"  {name:{width}}  {title}" for name, title in section.items())]))
+
+
+def _network(entry: "ArchitectureEntry") -> str:
+    """The network's title with the arguments it takes."""
+    bounds = [f"{name} {bound.low}–{bound.high}" for name, bound in entry.arguments.items()]
+    return f"{entry.title} ({', '.join(bounds)})" if bounds else entry.title
+
+
+def _deliver(report: "AuditReport | FinetuneReport", out: Path, *, as_json: bool) -> None:
+    """Writes the report's two files; prints it as JSON, or its warnings, verdict and classes."""
+    from faal_core.reports import html, text
+
+    document = report.model_dump_json(indent=2)
+    (out / "report.json").write_text(document, "utf-8")
+    (out / "report.html").write_text(html.render(report), "utf-8")
+    typer.echo(document if as_json else f"{text.summary(report)}\n\nWritten to {out}")
+
+
+def _gate(report: "AuditReport", required: float | None) -> None:
+    """Raises: typer.Exit(3) when the worst class may lie below the required rate."""
+    from faal_core.reports.text import percent
+
+    if required is not None and report.robust.worst.low < required:
+        low = percent(report.robust.worst.low)
+        typer.echo(f"The worst class may be as low as {low}; {percent(required)} are required.", err=True)
+        raise typer.Exit(GATE_CLOSED)

@@ -1,0 +1,44 @@
+"""How far a computation is: a bar on standard error, and a line for every finished attack and epoch."""
+
+from types import TracebackType
+from typing import Self
+
+from pydantic import BaseModel
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from faal_core.reports.documents import AttackRow, EpochRow
+from faal_core.reports.text import row_line
+
+
+class ProgressBar:
+    """A `Progress` for people: one bar that starts anew with each stage; without a terminal only the lines."""
+
+    def __init__(self) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bars = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._stage = "starting"
+        self._task = self._bars.add_task(self._stage, total=None)
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def stage(self, name: str, total: int) -> None:
+        """The bar starts anew."""
+        self._stage = name
+        self._bars.reset(self._task, description=name, total=total)
+
+    def advance(self, count: int = 1) -> None:
+        """The bar grows."""
+        self._bars.advance(self._task, count)
+
+    def record(self, row: BaseModel) -> None:
+        """A line for what is finished."""
+        if isinstance(row, AttackRow | EpochRow):
+            self._bars.console.print(row_line(self._stage, row), highlight=False, markup=False, soft_wrap=True)

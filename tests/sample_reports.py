@@ -1,0 +1,148 @@
+"""Realistic reports for tests: predictions are drawn image by image, then counted by the library's own tables."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+
+from faal_core.per_class import UNBROKEN, ClassTable, Evaluation, compare
+from faal_core.reports.documents import (
+    AttackRow,
+    AuditReport,
+    ClassifierSummary,
+    DatasetSummary,
+    EpochRow,
+    FinetuneReport,
+    ReliabilityWarning,
+)
+from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec, TrainingSpec
+from faal_core.threat_model import ThreatModel
+
+FASHION = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+ROBUST_BEFORE = (0.75, 0.94, 0.62, 0.82, 0.55, 0.88, 0.32, 0.90, 0.93, 0.91)
+ROBUST_AFTER = (0.72, 0.93, 0.61, 0.80, 0.58, 0.87, 0.47, 0.89, 0.91, 0.90)
+THREAT = ThreatModel(epsilon=0.1)
+
+WARNING = ReliabilityWarning(
+    code="gradients-vanish",
+    message="For 41 % of the images every input gradient is exactly zero.",
+    evidence="1,230 of 3,000 images",
+    advice="The gradients may be masked: audit with `pgd-100`, and read these rates as upper bounds only.",
+)
+
+
+def draw(robust: Sequence[float], images: int, seed: int) -> Evaluation:
+    """Predictions of `images` images a class: robust with the given chance, else broken by the first or second attack.
+
+    Wrong answers fall on the two neighbouring classes, so that confusions are not uniform.
+    """
+    generator = np.random.default_rng(seed)
+    classes = len(robust)
+    labels = np.repeat(np.arange(classes), images)
+    luck = np.random.default_rng(0).random(len(labels))  # the same images are hard before and after
+    hold = np.asarray(robust)[labels] + generator.normal(0, 0.03, len(labels))
+    neighbour = (labels + generator.choice([1, 1, 2, classes - 1], len(labels))) % classes
+    wrong_clean = luck > hold + (1 - hold) * 0.7
+    broken = ~wrong_clean & (luck > hold)
+    clean = np.where(wrong_clean, neighbour, labels)
+    return Evaluation(
+        labels=labels,
+        clean=clean,
+        attacked=np.where(broken, neighbour, clean),
+        broken_by=np.where(broken, (generator.random(len(labels)) < 0.15).astype(int), UNBROKEN),
+        distance=np.where(broken, THREAT.epsilon, 0.0),
+    )
+
+
+def _audit_of(evaluation: Evaluation, names: tuple[str, ...], warnings: tuple[ReliabilityWarning, ...]) -> AuditReport:
+    """The audit report of those predictions."""
+    spec = AuditSpec(threat=THREAT)
+    table = ClassTable(evaluation, names, attacks=len(spec.attacks), confidence=spec.confidence)
+    tried = [int(evaluation.correct.sum()), int(evaluation.correct_after(0).sum())]
+    broken = [int((evaluation.broken_by == k).sum()) for k in range(2)]
+    return AuditReport(
+        product="FAAL 0.1.0",
+        created_at=datetime(2026, 11, 23, 4, 5, tzinfo=UTC),
+        seconds=41.7,
+        classifier=ClassifierSummary(
+            name="fashion-resnet",
+            spec=ClassifierSpec(architecture="small_resnet", num_classes=len(names), arguments={"width": 16}),
+            parameters=175_258,
+            sha256="3f" * 32,
+        ),
+        dataset=DatasetSummary(
+            name="fashion-mnist-subset",
+            part="test",
+            images=len(evaluation.labels),
+            shape=(1, 28, 28),
+            class_names=names,
+            sha256="a9" * 32,
+        ),
+        spec=spec,
+        warnings=warnings,
+        classes=table.rows(),
+        clean=table.spread(table.clean),
+        robust=table.spread(table.robust),
+        attacks=tuple(
+            AttackRow(name=str(a), tried=t, broken=b, forward=21 * t, backward=20 * t, seconds=12.5)
+            for a, t, b in zip(spec.attacks, tried, broken, strict=True)
+        ),
+        confusion=table.confusion(),
+    )
+
+
+def sample_audit(
+    names: tuple[str, ...] = FASHION,
+    robust: Sequence[float] = ROBUST_BEFORE,
+    images: int = 300,
+    warnings: tuple[ReliabilityWarning, ...] = (),
+) -> AuditReport:
+    """An audit report: of Fashion-MNIST's classes unless other names and rates are given."""
+    return _audit_of(draw(robust, images, seed=1), names, warnings)
+
+
+def sample_finetune(
+    names: tuple[str, ...] = FASHION,
+    robust_before: Sequence[float] = ROBUST_BEFORE,
+    robust_after: Sequence[float] = ROBUST_AFTER,
+    learning_rates: tuple[float, ...] = (0.01, 0.01, 0.001),
+    held_out: bool = True,
+    warnings: tuple[ReliabilityWarning, ...] = (),
+) -> FinetuneReport:
+    """A fine-tuning report, one epoch for each learning rate."""
+    before, after = draw(robust_before, 300, seed=1), draw(robust_after, 300, seed=2)
+    audit = _audit_of(before, names, warnings)
+    return FinetuneReport(
+        product="FAAL 0.1.0",
+        created_at=datetime(2026, 11, 23, 4, 9, tzinfo=UTC),
+        seconds=118.2,
+        spec=FinetuneSpec(threat=THREAT, training=TrainingSpec(learning_rates=learning_rates)),
+        training_dataset=audit.dataset.model_copy(update={"part": "train", "images": 6000, "sha256": "c4" * 32}),
+        held_out_images=600 if held_out else 0,
+        epochs=_epochs(learning_rates, len(names), held_out),
+        selected_epoch=len(learning_rates),
+        before=audit,
+        after=_audit_of(after, names, warnings),
+        clean=compare(before.labels, before.correct, after.correct, names, 0.95),
+        robust=compare(before.labels, before.robust, after.robust, names, 0.95),
+    )
+
+
+def _epochs(learning_rates: Sequence[float], classes: int, held_out: bool) -> tuple[EpochRow, ...]:
+    """Rows of a training whose loss falls and whose weights, around 1, favour every sixth class ever less."""
+    rows = []
+    for e, rate in enumerate(learning_rates, start=1):
+        raw = np.where(np.arange(classes) % 6 == 0, 1 + 3 / e, 0.8)
+        rows.append(
+            EpochRow(
+                epoch=e,
+                learning_rate=rate,
+                loss=1.9 / e**0.3,
+                class_weights=tuple(raw / raw.mean()),
+                held_out_clean=0.86 - 0.02 / e if held_out else None,
+                held_out_mean=0.74 - 0.03 / e if held_out else None,
+                held_out_worst=0.47 - 0.12 / e if held_out else None,
+                seconds=9.1,
+            )
+        )
+    return tuple(rows)

@@ -1,0 +1,98 @@
+"""What labelled images promise, and how some of them are drawn."""
+
+import numpy as np
+import pytest
+import torch
+
+from faal_core.datasets.labelled_images import LabelledImages
+from faal_core.errors import DatasetInvalid
+
+
+def made(labels: list[int], images: torch.Tensor | None = None, classes: int = 3) -> LabelledImages:
+    """Images that count upwards, with those labels."""
+    if images is None:
+        images = torch.arange(len(labels) * 4, dtype=torch.uint8).view(len(labels), 1, 2, 2)
+    return LabelledImages(images, torch.tensor(labels), tuple("abc"[:classes]), "made", "test")
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "reason"),
+    [
+        (torch.zeros(3, 2, 2), [0, 1, 2], "images are n × c × h × w"),
+        (torch.zeros(3, 5, 2, 2), [0, 1, 2], "1 to 4 channels"),
+        (torch.zeros(3, 1, 0, 2), [0, 1, 2], "images are n × c × h × w"),
+        (torch.zeros(4, 1, 2, 2), [0, 1, 2], "4 images and 3 labels"),
+        (torch.zeros(3, 1, 2, 2, dtype=torch.int64), [0, 1, 2], "uint8 or float32, not torch.int64"),
+        (torch.full((3, 1, 2, 2), 255.0), [0, 1, 2], "span 255 to 255; divide by 255"),
+        (torch.full((3, 1, 2, 2), float("nan")), [0, 1, 2], "span nan"),
+        (torch.zeros(3, 1, 2, 2), [0, 1, 3], "label 3 is not in 0…2"),
+        (torch.zeros(3, 1, 2, 2), [0, -1, 2], "label -1 is not in 0…2"),
+        (torch.zeros(3, 1, 2, 2), [0, 1, 1], "class 'c' has no images"),
+    ],
+)
+def test_broken_rules_are_named(images: torch.Tensor, labels: list[int], reason: str) -> None:
+    """Each rule that images and labels keep is an error of its own, with the offending value."""
+    with pytest.raises(DatasetInvalid, match=rf"made \(test\): .*{reason}"):
+        made(labels, images)
+
+
+def test_class_names_tell_classes_apart() -> None:
+    """Two classes of one name are refused: a report calls classes by their names."""
+    with pytest.raises(DatasetInvalid, match="two classes have the same name"):
+        LabelledImages(torch.zeros(2, 1, 2, 2), torch.tensor([0, 1]), ("a", "a"), "made", "test")
+
+
+def test_pixels_are_shares_of_white() -> None:
+    """uint8 levels become pixels in [0, 1] by division by 255; floats stay as they are."""
+    levels = torch.tensor([0, 51, 255], dtype=torch.uint8).view(3, 1, 1, 1)
+    pixels = made([0, 1, 2], levels).pixels(torch.tensor([1, 2]), torch.device("cpu"))
+    torch.testing.assert_close(pixels, torch.tensor([0.2, 1.0]).view(2, 1, 1, 1))
+    floats = torch.rand(3, 1, 2, 2)
+    assert torch.equal(made([0, 1, 2], floats).pixels(slice(None), torch.device("cpu")), floats)
+
+
+def test_digest_knows_images_labels_order_and_shape() -> None:
+    """The digest is the same for the same images, and another for other levels, labels, order or shape."""
+    images = torch.arange(12, dtype=torch.uint8).view(3, 1, 2, 2)
+    same = made([0, 1, 2], images.clone())
+    others = [
+        made([0, 1, 2], images.flip(0)),
+        made([2, 1, 0], images),
+        made([0, 1, 2], images.view(3, 1, 1, 4)),
+        made([0, 1, 2], images / 255),
+    ]
+    assert same.sha256 == made([0, 1, 2], images).sha256
+    assert len({same.sha256, *(other.sha256 for other in others)}) == 5
+
+
+def test_stratified_rows_are_in_proportion() -> None:
+    """Rows drawn are ascending and without repeats, and every class has its share, within one image."""
+    data = made([0] * 60 + [1] * 30 + [2] * 10)
+    for count in (3, 7, 20, 33, 99, 100):
+        rows = data.stratified(count, seed=5)
+        assert len(rows.unique()) == count
+        assert torch.equal(rows, rows.sort().values)
+        drawn = np.bincount(data.labels[rows].numpy(), minlength=3)
+        assert (np.abs(drawn - data.counts * count / 100) <= 1).all()
+        assert (drawn >= 1).all()
+
+
+def test_stratified_rows_follow_the_seed() -> None:
+    """The same seed draws the same rows; another seed draws others."""
+    data = made([0, 1, 2] * 30)
+    assert torch.equal(data.stratified(30, 1), data.stratified(30, 1))
+    assert not torch.equal(data.stratified(30, 1), data.stratified(30, 2))
+
+
+@pytest.mark.parametrize("count", [2, 10])
+def test_impossible_counts_are_refused(count: int) -> None:
+    """Fewer rows than classes, or more than there are, cannot be drawn."""
+    with pytest.raises(DatasetInvalid, match=f"{count} images asked for; 3 to 9"):
+        made([0, 1, 2] * 3).stratified(count, 0)
+
+
+def test_taking_rows_keeps_their_order() -> None:
+    """`take` gives the rows asked for, in that order, with their labels."""
+    taken = made([0, 1, 2, 0]).take(torch.tensor([3, 1, 2]))
+    assert taken.labels.tolist() == [0, 1, 2]
+    assert taken.images[:, 0, 0, 0].tolist() == [12, 4, 8]

@@ -1,0 +1,179 @@
+"""The page: self-contained, inert, complete, and safe whatever the names."""
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+
+from faal_core.reports import html, text
+from faal_core.reports.documents import AuditReport, FinetuneReport
+from faal_core.specs import AuditSpec, FinetuneSpec
+from tests.sample_reports import FASHION, WARNING, sample_audit, sample_finetune
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'>{{ 7 * 7 }}</style></title>"
+MANY = tuple(f"class {i}" for i in range(100))
+ALLOWED = re.compile(
+    "html|head|meta|title|style|body|main|header|footer|section|h[123]|p|dl|dt|dd|div|ul|li|strong|em|span|small|code|pre"
+    "|details|summary|figure|figcaption|table|caption|thead|tbody|tfoot|tr|th|td|svg|g|path|line|text"
+)
+
+
+class Page(HTMLParser):
+    """Tags, attributes and texts of a page; the texts of each table row by row."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.rows: list[list[str]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """A tag opens; void ones are not waited for."""
+        self.tags.append((tag, dict(attrs)))
+        if tag != "meta":
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in {"th", "td"}:
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        """A tag closes, and it is the one opened last."""
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        """The text of a cell."""
+        if self.rows and {"th", "td"} & set(self.open):
+            self.rows[-1][-1] += data
+
+
+def hostile(report: AuditReport) -> AuditReport:
+    """The report with markup in every free text."""
+    warning = WARNING.model_copy(update=dict.fromkeys(("code", "message", "evidence", "advice"), HOSTILE))
+    attacks = tuple(attack.model_copy(update={"name": HOSTILE}) for attack in report.attacks)
+    return report.model_copy(
+        update={
+            "classifier": report.classifier.model_copy(update={"name": HOSTILE}),
+            "dataset": report.dataset.model_copy(update={"name": HOSTILE}),
+            "product": HOSTILE,
+            "warnings": (warning,),
+            "attacks": attacks,
+        }
+    )
+
+
+def hostile_finetune() -> FinetuneReport:
+    """A fine-tuning report with markup in every free text."""
+    report = sample_finetune((HOSTILE, HOSTILE + "\u202e", *FASHION[2:]))
+    return report.model_copy(update={"before": hostile(report.before), "after": hostile(report.after)})
+
+
+REPORTS = {
+    "audit": sample_audit,
+    "finetune": sample_finetune,
+    "hostile audit": lambda: hostile(sample_audit((HOSTILE, HOSTILE, *FASHION[2:]))),
+    "hostile finetune": hostile_finetune,
+    "perfect audit": lambda: sample_audit(robust=[1.0] * 10),
+    "short training": lambda: sample_finetune(learning_rates=(0.01,), held_out=False),
+}
+
+
+@pytest.mark.parametrize("kind", REPORTS)
+def test_pages_are_inert_and_self_contained(kind: str) -> None:
+    """Only the tags of the templates and drawings appear, every one closed; nothing runs and nothing is fetched."""
+    page = html.render(REPORTS[kind]())
+    parsed = Page(page)
+    assert parsed.open == []
+    assert all(ALLOWED.fullmatch(tag) for tag, _ in parsed.tags)
+    attributes = {(name, value) for _, attributes in parsed.tags for name, value in attributes.items()}
+    assert not [name for name, _ in attributes if name.startswith("on") or name in {"src", "href", "action"}]
+    style = page[page.index("<style>") : page.index("</style>")]
+    assert not re.search(r"url\(|@import|https?:", style)
+    assert ("{{ 7 * 7 }}" in page) == ("hostile" in kind)
+
+
+def test_ids_are_unique_and_labels_point_to_them() -> None:
+    """No two elements share an id, and every aria-labelledby names one that is there."""
+    parsed = Page(html.render(sample_finetune(warnings=(WARNING,))))
+    ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {a["aria-labelledby"] for _, a in parsed.tags if "aria-labelledby" in a} <= set(ids)
+
+
+def test_figures_and_tables_speak() -> None:
+    """Each drawing is an image with a label; each header cell has a scope and each table a caption."""
+    parsed = Page(html.render(sample_finetune()))
+    figures = [attributes for tag, attributes in parsed.tags if attributes.get("role") == "img"]
+    assert len(figures) == sum(tag == "svg" for tag, _ in parsed.tags) == 4
+    assert all(attributes["aria-label"] for attributes in figures)
+    assert all("scope" in attributes for tag, attributes in parsed.tags if tag == "th")
+    tags = [tag for tag, _ in parsed.tags]
+    assert tags.count("table") == tags.count("caption")
+
+
+def test_every_class_has_its_numbers_worst_first() -> None:
+    """The table has a row for each class by rising robust accuracy: images, clean, after each attack, robust."""
+    report = sample_audit()
+    rows = {row[0]: row[1:] for row in Page(html.render(report)).rows if len(row) == 6}
+    by_rate = sorted(report.classes, key=lambda row: row.robust.rate)
+    assert [name for name in rows if name in FASHION] == [row.name for row in by_rate]
+    for row in report.classes:
+        rates = [text.percent(rate.rate) for rate in row.after_attack]
+        ends = [f"{text.percent(rate.rate)}{text.bounds(rate)}" for rate in (row.clean, row.robust)]
+        assert rows[row.name] == ["300", ends[0], *rates, ends[1]]
+
+
+def test_both_comparisons_are_shown_in_full() -> None:
+    """Robust and clean accuracy each have a row a class with before, after, gained, lost, adjusted p and verdict."""
+    report = sample_finetune()
+    rows = [row for row in Page(html.render(report)).rows if len(row) == 9 and row[0] in FASHION]
+    assert len(rows) == 20
+    for row, comparison in zip(rows, [report.robust] * 10 + [report.clean] * 10, strict=True):
+        change = comparison.classes[FASHION.index(row[0])]
+        assert row[2].startswith(text.percent(change.before))
+        assert row[3].startswith(text.percent(change.after))
+        tested = [str(change.gained), str(change.lost), text.p_value(change.p_adjusted), change.verdict]
+        assert row[5:] == tested
+
+
+def test_warnings_stand_before_the_verdict() -> None:
+    """Signs of unreliable numbers are read before the numbers; without any there is no such section."""
+    page = html.render(sample_audit(warnings=(WARNING,)))
+    assert page.index(WARNING.message) < page.index('id="verdict"')
+    assert 'id="warnings"' not in html.render(sample_audit())
+
+
+@pytest.mark.parametrize(("report", "spec"), [(sample_audit(), AuditSpec), (sample_finetune(), FinetuneSpec)])
+def test_the_spec_can_be_read_back_from_the_page(
+    report: AuditReport | FinetuneReport, spec: type[AuditSpec] | type[FinetuneSpec]
+) -> None:
+    """The JSON in the page is the spec, and every one of its values is listed by path."""
+    page = html.render(report)
+    written = re.search(r"<pre>(.*?)</pre>", page, re.DOTALL)
+    assert written
+    assert spec.model_validate_json(written[1].replace("&#34;", '"')) == report.spec
+    assert re.search(r"<dt>threat\.epsilon</dt><dd>0\.1</dd>", page)
+
+
+def test_a_hundred_classes_stay_readable() -> None:
+    """The chart is cut and says so, the table has all classes, and confusions are a list only."""
+    page = html.render(sample_audit(MANY, [0.3 + i / 200 for i in range(100)], 40))
+    assert "Only the 30 of 100 classes with the lowest robust accuracy." in page
+    assert {row[0] for row in Page(page).rows} >= set(MANY)
+    assert page.count("<svg") == 1
+
+
+def test_the_page_needs_no_torch_and_its_import_no_chart_engine() -> None:
+    """Importing the module brings neither torch nor altair nor vl-convert; drawing a page still brings no torch."""
+    program = """
+import sys
+import faal_core.reports.html as html
+assert not {"torch", "altair", "vl_convert"} & set(sys.modules)
+from tests.sample_reports import sample_audit
+assert html.render(sample_audit()).startswith("<!doctype html>")
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,0 +1,112 @@
+"""The drawings: well-formed, without ids or anything to fetch, true to the numbers, and safe with hostile names."""
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from faal_core.reports import plots
+from tests.sample_reports import FASHION, sample_audit, sample_finetune
+
+HOSTILE = ("<script>alert(1)</script>", "\"'><img src=x onerror=alert(1)>", "a.b[0]", "${x}\x1b\x00", *FASHION[4:])
+MANY = tuple(f"class {i}" for i in range(100))
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def drawings(names: tuple[str, ...]) -> dict[str, str]:
+    """Every kind of drawing, of reports with those class names."""
+    rates = [0.3 + 0.6 * i / len(names) for i in range(len(names))]
+    audit = sample_audit(names, rates, images=40)
+    finetuned = sample_finetune(names, rates, rates)
+    return {
+        "audit_classes": plots.audit_classes(audit),
+        "finetune_classes": plots.finetune_classes(finetuned),
+        "confusion": plots.confusion({"": audit}),
+        "training": plots.training(finetuned),
+        "class_weights": plots.class_weights(finetuned),
+    }
+
+
+def texts(svg: str) -> list[str]:
+    """What is written in the drawing."""
+    return [element.text or "" for element in ElementTree.fromstring(svg).iter(f"{SVG}text")]
+
+
+@pytest.mark.parametrize("names", [FASHION, HOSTILE], ids=["plain", "hostile"])
+def test_drawings_are_inert_shapes(names: tuple[str, ...]) -> None:
+    """They parse as XML, hold shapes and texts only, share no ids with another drawing and fetch nothing."""
+    for kind, svg in drawings(names).items():
+        elements = list(ElementTree.fromstring(svg).iter())
+        assert {element.tag.removeprefix(SVG) for element in elements} <= {"svg", "g", "path", "line", "text"}, kind
+        attributes = {name.lower() for element in elements for name in element.attrib}
+        assert not [name for name in attributes if name.startswith("on") or "href" in name or name == "id"], kind
+
+
+def test_hostile_names_are_written_as_they_are() -> None:
+    """Markup, dots and brackets in a name are texts of the drawing; control characters are replaced."""
+    written = texts(plots.audit_classes(sample_audit(HOSTILE)))
+    assert set(written) >= {*HOSTILE[:3], "${x}\ufffd\ufffd"}
+
+
+def test_intervals_are_drawn_to_scale() -> None:
+    """Each interval starts at its lower bound and ends at its upper bound on the axis from 0 to 1."""
+    report = sample_audit()
+    svg = plots.audit_classes(report)
+    found = re.findall(r'<line transform="translate\(([\d.]+),[\d.]+\)" x2="([\d.]+)" y2="0" stroke="var\(--ink', svg)
+    width = 790
+    drawn = sorted((round(float(x) / width, 4), round((float(x) + float(long)) / width, 4)) for x, long in found)
+    rates = [rate for row in report.classes for rate in (row.clean, row.robust)]
+    assert drawn == sorted((round(rate.low, 4), round(rate.high, 4)) for rate in rates)
+
+
+def test_colours_follow_the_page_and_stand_alone() -> None:
+    """Every colour is a variable of the page with a fallback, so dark pages and a bare file both work."""
+    for kind, svg in drawings(FASHION).items():
+        colours = set(re.findall(r'(?:fill|stroke)="([^"]+)"', svg)) - {"none", "transparent"}
+        assert colours, kind
+        assert all(re.fullmatch(r"var\(--[a-z]+, #[0-9a-f]{3,6}\)", colour) for colour in colours), (kind, colours)
+
+
+def test_many_classes_are_cut_to_the_worst() -> None:
+    """Of a hundred classes the thirty with the lowest robust accuracy are drawn."""
+    worst = sorted(
+        sample_audit(MANY, [0.3 + 0.006 * i for i in range(100)], 40).classes, key=lambda row: row.robust.rate
+    )
+    written = texts(drawings(MANY)["audit_classes"])
+    assert [text for text in written if text in MANY] == [row.name for row in worst[:30]]
+
+
+def test_classes_of_one_name_keep_their_own_bars() -> None:
+    """Two classes with the same name stand apart, told by their labels."""
+    names = ("cat", "cat", *FASHION[2:])
+    assert {"cat [0]", "cat [1]"} <= set(texts(plots.audit_classes(sample_audit(names))))
+
+
+def test_the_confusion_shows_every_count() -> None:
+    """Each pair of classes in the document has its count in the heat map, once."""
+    report = sample_audit()
+    counts = [text for text in texts(plots.confusion({"": report})) if text.isdigit()]
+    assert sorted(counts) == sorted(str(pair.count) for pair in report.confusion)
+
+
+@pytest.mark.parametrize("selected", [1, 257, 500])
+def test_a_long_training_is_thinned_and_keeps_the_selected_epoch(selected: int) -> None:
+    """Of five hundred epochs about forty are drawn, the selected and the last one among them."""
+    report = sample_finetune(learning_rates=(0.01,) * 500).model_copy(update={"selected_epoch": selected})
+    shown = [row.epoch for row in plots._thinned(report)]
+    assert shown == sorted(set(shown))
+    assert {selected, 500} <= set(shown)
+    assert len(shown) <= plots.CHART_EPOCHS + 2
+
+
+def test_without_held_out_images_only_the_loss_is_drawn() -> None:
+    """A training that held nothing out has no accuracy panel."""
+    assert "accuracy on held-out images" in texts(plots.training(sample_finetune()))
+    assert "accuracy on held-out images" not in texts(plots.training(sample_finetune(held_out=False)))
+
+
+def test_class_weights_are_told_in_digits() -> None:
+    """In a short training each cell of the heat map carries its weight."""
+    report = sample_finetune()
+    expected = sorted(f"{weight:.2f}" for row in report.epochs for weight in row.class_weights)
+    assert sorted(text for text in texts(plots.class_weights(report)) if "." in text) == expected

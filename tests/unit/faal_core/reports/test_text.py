@@ -1,0 +1,127 @@
+"""How numbers and names are written, what the verdict says, and the table for the terminal."""
+
+import pytest
+
+from faal_core.reports import text
+from faal_core.reports.documents import AttackRow, Interval, Rate
+from tests.sample_reports import FASHION, WARNING, sample_audit, sample_finetune
+
+HOSTILE = "\x1b[2Jevil\u202e\nname"
+
+
+def test_rates_and_changes_have_one_decimal_and_a_sign_where_they_are_changes() -> None:
+    """A rate is per cent with one decimal; a change is signed points, and no change is not negative."""
+    assert text.percent(0.3804) == "38.0 %"
+    assert text.points(0.0721) == "+7.2"
+    assert text.points(-0.0072) == "−0.7"
+    assert text.points(-0.0004) == "+0.0"
+    assert text.with_bounds(Rate(count=3, images=8, rate=0.375, low=0.085, high=0.755)) == "37.5 % (8.5–75.5)"
+    assert text.change_with_bounds(Interval(value=0.072, low=-0.021, high=0.123)) == "+7.2 points (−2.1 to +12.3)"
+
+
+@pytest.mark.parametrize(("p", "written"), [(0.0312, "0.031"), (1.0, "1.000"), (0.00099, "< 0.001"), (0.0, "< 0.001")])
+def test_small_p_values_are_only_bounded(p: float, written: str) -> None:
+    """A p-value has three places, and below a thousandth only that is said."""
+    assert text.p_value(p) == written
+
+
+def test_shown_names_cannot_move_the_cursor_or_turn_the_line() -> None:
+    """Control and direction characters are replaced, line breaks become blanks, letters of any script stay."""
+    assert text.shown(HOSTILE) == "\ufffd[2Jevil\ufffd name"
+    assert text.shown("Größe 大きさ") == "Größe 大きさ"
+
+
+def test_the_audit_verdict_names_worst_class_gap_and_chance() -> None:
+    """The sentences carry the mean, the worst class with its interval, the gap and the band of chance."""
+    report = sample_audit()
+    counts = {row.name: row.robust.count for row in report.classes}
+    worst = min(counts, key=lambda name: counts[name])
+    first, second, confidence = text.verdict(report)
+    assert f"{sum(counts.values()) / 30:.1f} % (" in first
+    assert f"{counts[worst] / 3:.1f} % (" in first
+    assert first.endswith(f"in the worst class, {worst}.")
+    assert f"{sum(counts.values()) / 30 - counts[worst] / 3:.1f} points" in second
+    assert second.endswith("by chance: unequal.")
+    assert confidence == "Intervals have 95 % confidence."
+
+
+def test_equal_classes_are_not_called_unequal() -> None:
+    """Where the gap is no larger than chance shows, here none at all, there is no evidence."""
+    assert text.verdict(sample_audit(robust=[1.0] * 10))[1].endswith("no evidence that they are unequal.")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "found"),
+    [(0.01, 0.2, "is more robust"), (-0.2, -0.01, "is less robust"), (-0.01, 0.2, "shows no clear change")],
+)
+def test_the_worst_class_changed_only_where_the_interval_excludes_zero(low: float, high: float, found: str) -> None:
+    """The first sentence of a fine-tuning claims a direction only when the interval has it."""
+    report = sample_finetune()
+    change = Interval(value=0.05, low=low, high=high)
+    robust = report.robust.model_copy(update={"worst_change": change})
+    assert text.verdict(report.model_copy(update={"robust": robust}))[0].startswith(f"The worst class {found}: ")
+
+
+def test_the_finetune_verdict_counts_the_classes() -> None:
+    """The numbers of classes better, worse and unclear are those of the paired tests."""
+    report = sample_finetune()
+    better = sum(row.verdict == "better" for row in report.robust.classes)
+    worse = sum(row.verdict == "worse" for row in report.robust.classes)
+    assert better
+    assert f"Better: {better} of 10 classes; worse: {worse}; unclear: {10 - better - worse}." in text.verdict(report)
+
+
+def test_the_table_runs_from_the_worst_class_to_the_mean() -> None:
+    """One line a class by rising robust accuracy, between a head and the mean."""
+    report = sample_audit()
+    head, *lines, mean = text.class_table(report).splitlines()
+    by_rate = sorted(report.classes, key=lambda row: row.robust.rate)
+    assert head.split()[0] == "class"
+    assert [line.split("  ")[0] for line in lines] == [row.name for row in by_rate]
+    assert all(text.with_bounds(row.robust) in line for row, line in zip(by_rate, lines, strict=True))
+    assert text.with_bounds(report.robust.mean) in mean
+
+
+def test_the_table_of_a_finetuning_has_before_after_and_the_test() -> None:
+    """Each line carries both rates with their intervals, images gained and lost, and the verdict."""
+    report = sample_finetune()
+    line = next(line for line in text.class_table(report).splitlines() if line.startswith("shirt"))
+    place = FASHION.index("shirt")
+    change = report.robust.classes[place]
+    assert text.with_bounds(report.before.classes[place].robust) in line
+    assert text.with_bounds(report.after.classes[place].robust) in line
+    assert line.split()[-5:-3] == [str(change.gained), str(change.lost)]
+    assert line.endswith(change.verdict)
+
+
+def test_columns_stand_under_each_other_whatever_the_names() -> None:
+    """Wide letters, long names and control characters do not shift a column."""
+    names = ("大きさ", "n" * 200, HOSTILE, "e\u0301", *FASHION[4:])
+    lines = text.class_table(sample_audit(names=names)).splitlines()
+    wide = {"大": 2, "き": 2, "さ": 2, "\u0301": 0}
+    assert len({sum(wide.get(c, 1) for c in line) for line in lines}) == 1
+    assert any("n" * 20 + "…" in line or "n" * 27 + "…" in line for line in lines)
+
+
+def test_a_hundred_classes_are_cut_to_the_worst() -> None:
+    """Only the worst thirty are listed, the number left out is said, and the mean is still there."""
+    names = tuple(f"class {i}" for i in range(100))
+    report = sample_audit(names=names, robust=[0.3 + i / 200 for i in range(100)], images=40)
+    lines = text.class_table(report).splitlines()
+    assert len(lines) == 1 + 30 + 1 + 1
+    assert "70 more classes" in lines[-2]
+    assert lines[-1].startswith("mean")
+
+
+def test_a_summary_begins_with_the_warnings() -> None:
+    """What throws doubt on the numbers comes before them, and says which of the two audits it is of."""
+    assert text.summary(sample_audit(warnings=(WARNING,))).startswith(f"Warning: {WARNING.message} {WARNING.advice}")
+    assert text.summary(sample_finetune(warnings=(WARNING,))).startswith(f"Warning (before): {WARNING.message}")
+
+
+def test_finished_attacks_and_epochs_are_one_line_each() -> None:
+    """A line for an attack has what it broke; one for an epoch the loss, and held-out rates where there are any."""
+    attack = AttackRow(name="PGD-20", tried=2802, broken=442, forward=0, backward=0, seconds=12.54)
+    assert text.row_line("before: PGD-20", attack) == "before: PGD-20: 442 of 2,802 broken in 12.5 s"
+    assert "loss 1.900, held-out images 71.0 % robust, 35.0 %" in text.row_line("", sample_finetune().epochs[0])
+    assert text.row_line("", sample_finetune(held_out=False).epochs[0]) == "epoch 1: loss 1.900, 9.1 s"

@@ -1,0 +1,263 @@
+"""The command `faal`, on a tiny data set and network: files, exit codes, messages, and going on after a stop."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+from pydantic import BaseModel
+
+from faal_core import architectures, catalog, weights
+from faal_core.cli import main
+from faal_core.cli.commands import app
+from faal_core.reports import text
+from faal_core.reports.documents import AuditReport, FinetuneReport, read_report
+from faal_core.specs import AuditSpec, ClassifierSpec, FaalMethod, PgdSpec, TrainingSpec
+from tests.sample_reports import sample_audit
+
+SPEC = ClassifierSpec(architecture="small_resnet", num_classes=3, arguments={"width": 8})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a network's weights, and a data set of three classes told apart by where the light is."""
+    generator = np.random.default_rng(0)
+    arrays = {}
+    for part, count in {"train": 60, "test": 30}.items():
+        labels = np.arange(count) % 3
+        images = generator.integers(0, 90, (count, 12, 12), dtype=np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            image[4 * label : 4 * label + 4] += 150
+        arrays |= {f"{part}_images": images, f"{part}_labels": labels}
+    np.savez(tmp_path / "rows.npz", **arrays, class_names=np.array(["top", "middle", "<b>foot</b>"]))
+    torch.manual_seed(0)
+    weights.write_classifier(tmp_path / "net.safetensors", architectures.build(SPEC))
+    return tmp_path
+
+
+def faal(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> int:
+    """The exit code of `faal`, run in the folder."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["faal", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    return int(exit_.value.code or 0)
+
+
+AUDIT = ("audit", "--weights", "net.safetensors", "--dataset", "rows.npz", "--attacks", "quick", "--out", "out")
+FINETUNE = ("finetune", *AUDIT[1:], "--epsilon", "8/255", "--steps", "2", "--batch-size", "20")
+
+
+def test_audit_writes_both_files_and_prints_the_classes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The report is read back with what was asked for, the page is there, and the terminal shows verdict and table."""
+    assert faal(monkeypatch, folder, *AUDIT, "--epsilon", "8/255", "--confidence", "0.9", "--name", "my net") == 0
+    report = read_report((folder / "out/report.json").read_text())
+    assert isinstance(report, AuditReport)
+    assert report.spec == AuditSpec.model_validate(
+        {"threat": {"epsilon": "8/255"}, "attacks": "quick", "confidence": 0.9}
+    )
+    assert (report.classifier.name, report.dataset.images) == ("my net", 30)
+    assert "my net" in (folder / "out/report.html").read_text()
+    assert text.class_table(report) in capsys.readouterr().out
+
+
+def test_json_is_all_that_is_printed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With --json standard output is the document and nothing else; the attack's line goes to standard error."""
+    assert faal(monkeypatch, folder, *AUDIT, "--epsilon", "0.1", "--json") == 0
+    printed = capsys.readouterr()
+    assert read_report(printed.out) == read_report((folder / "out/report.json").read_text())
+    assert "PGD-10 (cross-entropy): " in printed.err
+
+
+def test_options_win_over_the_spec_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A spec file gives everything that no option names."""
+    asked = {"threat": {"epsilon": "8/255", "norm": "l2"}, "attacks": [{"steps": 3}], "seed": 7}
+    (folder / "spec.json").write_text(json.dumps(asked))
+    arguments = [argument for argument in AUDIT if argument not in {"--attacks", "quick"}]
+    assert faal(monkeypatch, folder, *arguments, "--spec", "spec.json", "--epsilon", "0.5") == 0
+    report = read_report((folder / "out/report.json").read_text())
+    assert report.spec == AuditSpec.model_validate(asked | {"threat": {"epsilon": 0.5, "norm": "l2"}})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epsilon", "8/0"], "threat.epsilon: '8/0' is not a radius"),
+        ([], "threat.epsilon: Field required"),
+        (["--epsilon", "0.1", "--images", "0"], "images: Input should be greater than or equal to 1"),
+        (["--epsilon", "0.1", "--attacks", '[{"steps": 0}]'], "attacks.0.steps: Input should be"),
+        (["--epsilon", "0.1", "--attacks", "[{"], "Invalid value for --attacks: not JSON"),
+        (["--epsilon", "0.1", "--attacks", "pgd-2"], "attacks: There is no attack preset named 'pgd-2'"),
+        (["--epsilon", "0.1", "--mean", "0.5"], "go with --architecture"),
+        (["--epsilon", "0.1", "--architecture", "small_resnet"], "num_classes: Field required"),
+        (["--epsilon", "0.1", "--architecture", "small_resnet", "--argument", "width"], "written name=value"),
+        (["--epsilon", "0.1", "--device", "gpu7"], "'gpu7' is no device"),
+        (["--epsilon", "0.1", "--weights", "absent.pt"], "'absent.pt' does not exist"),
+    ],
+)
+def test_what_is_asked_wrongly_exits_with_2_and_names_the_field(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    """The exit code is 2, the message is on standard error with the field's path, and nothing was computed."""
+    assert faal(monkeypatch, folder, *AUDIT, *arguments) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.out == ""
+    assert not (folder / "out/report.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--dataset", "cifar11"], "unknown-name"),
+        (["--dataset", "absent.npz"], "dataset-missing"),
+        (["--weights", "rows.npz"], "weights-unreadable"),
+        (["--images", "2"], "dataset-invalid"),
+    ],
+)
+def test_what_fails_exits_with_1_and_a_code(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], code: str
+) -> None:
+    """An error of the library is one line with its code, without a traceback."""
+    assert faal(monkeypatch, folder, *AUDIT, "--epsilon", "0.1", *arguments) == 1
+    line = capsys.readouterr().err.strip()
+    assert line.startswith("faal: ")
+    assert line.endswith(f"({code})")
+    assert "\n" not in line
+
+
+def test_the_gate_closes_on_the_lower_bound(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--require-worst asks the interval's lower end: 0 passes, and the rate itself does not."""
+    assert faal(monkeypatch, folder, *AUDIT, "--epsilon", "0.001", "--require-worst", "0") == 0
+    report = read_report((folder / "out/report.json").read_text())
+    assert isinstance(report, AuditReport)
+    worst = max(report.robust.worst.value, 0.01)
+    assert faal(monkeypatch, folder, *AUDIT, "--epsilon", "0.001", "--require-worst", str(worst)) == 3
+
+
+def test_finetune_writes_the_weights_that_the_report_is_about(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stored weights have the digest of the audit afterwards, and nothing is left of the checkpoint."""
+    arguments = ("--kl-radius", "0.3", "--learning-rates", "0.05,0.01", "--seed", "3", "--images", "15")
+    assert faal(monkeypatch, folder, *FINETUNE, *arguments) == 0
+    report = read_report((folder / "out/report.json").read_text())
+    assert isinstance(report, FinetuneReport)
+    assert weights.digest(weights.read_classifier(folder / "out/weights.safetensors")) == report.after.classifier.sha256
+    training = report.spec.training
+    assert (training.learning_rates, training.batch_size, training.attack.steps) == ((0.05, 0.01), 20, 2)
+    assert (report.spec.method.kl_radius, training.seed, report.spec.audit.seed) == (0.3, 3, 3)
+    assert report.before.dataset.images == 15
+    assert sorted(path.name for path in (folder / "out").iterdir()) == [
+        "report.html",
+        "report.json",
+        "weights.safetensors",
+    ]
+
+
+def test_a_stopped_finetune_goes_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C exits with 130; the same command again skips the finished epochs and ends as an undisturbed run does."""
+    command = [*FINETUNE, "--learning-rates", ",".join(["0.01"] * 12)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    program = [sys.executable, "-m", "faal_core.cli", *command]
+    stopped = subprocess.Popen(program, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not (folder / "out/checkpoint/training.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    stopped.send_signal(signal.SIGINT)
+    _, said = stopped.communicate(timeout=60)
+    assert (stopped.returncode, b"Traceback" in said) == (130, False)
+    assert faal(monkeypatch, folder, *command) == 0
+    said_again = capsys.readouterr().err
+    assert "epoch 12: " in said_again
+    assert "epoch 1: " not in said_again
+    assert faal(monkeypatch, folder, *command, "--out", "whole") == 0
+    resumed, whole = (weights.read_classifier(folder / out / "weights.safetensors") for out in ("out", "whole"))
+    assert weights.digest(resumed) == weights.digest(whole)
+
+
+def test_render_draws_the_page_of_a_document(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stored document becomes the page that is drawn from the report itself."""
+    from faal_core.reports import html
+
+    report = sample_audit()
+    (folder / "report.json").write_text(report.model_dump_json())
+    assert faal(monkeypatch, folder, "render", "report.json", "-o", "page.html") == 0
+    assert (folder / "page.html").read_text() == html.render(report)
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [("{", "document: Invalid JSON"), ('{"kind": "audit"}', "audit.product: Field required"), ("{}", "document: ")],
+)
+def test_render_refuses_what_is_no_report(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], document: str, message: str
+) -> None:
+    """A file that is no report exits with 2 and the paths of what is wrong."""
+    (folder / "report.json").write_text(document)
+    assert faal(monkeypatch, folder, "render", "report.json") == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_catalog_lists_every_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As text and as JSON, all architectures, data sets and presets are there."""
+    names = {
+        "architectures": set(catalog.architectures()),
+        "datasets": set(catalog.datasets()),
+        "presets": set(catalog.PRESETS),
+    }
+    assert faal(monkeypatch, folder, "catalog", "--json") == 0
+    assert {what: set(entries) for what, entries in json.loads(capsys.readouterr().out).items()} == names
+    assert faal(monkeypatch, folder, "catalog") == 0
+    printed = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")}
+    assert printed == set.union(*names.values())
+
+
+def test_help_is_light() -> None:
+    """Importing the command brings nothing slow: no torch, no specs, no charts, no progress bars."""
+    program = "import sys, faal_core.cli; print({'torch', 'pydantic', 'altair', 'jinja2', 'rich'} & set(sys.modules))"
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "set()"
+
+
+def test_the_defaults_that_help_tells_are_those_of_the_specs() -> None:
+    """An option left out means what its help says."""
+    told = {
+        (command, parameter.name): parameter.show_default
+        for command, group in typer.main.get_command(app).commands.items()
+        for parameter in group.params
+    }
+
+    def default(model: type[BaseModel], field: str) -> str:
+        value = model.model_fields[field].default
+        return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+    for field in ("confidence", "batch_size", "seed"):
+        assert told["audit", field] == default(AuditSpec, field)
+    for field in ("learning_rates", "batch_size", "seed"):
+        assert told["finetune", field] == default(TrainingSpec, field)
+    assert told["finetune", "confidence"] == default(AuditSpec, "confidence")
+    assert told["finetune", "kl_radius"] == default(FaalMethod, "kl_radius")
+    assert told["audit", "mean"] == default(ClassifierSpec, "mean")
+    assert told["audit", "std"] == default(ClassifierSpec, "std")
+    assert told["finetune", "steps"] == str(TrainingSpec().attack.steps)
+    preset = tuple(PgdSpec.model_validate(fields) for fields in catalog.preset(str(told["audit", "attacks"])).attacks)
+    asked = AuditSpec.model_validate({"threat": {"epsilon": 0.1}})
+    assert (preset, str(told["audit", "norm"]), told["audit", "images"]) == (asked.attacks, asked.threat.norm, "all")

@@ -1,0 +1,239 @@
+"""Files that are no weights, are damaged, or mean harm: each is refused before it does any."""
+
+import io
+import json
+import os
+import pickle
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from faal_core.errors import WeightsUnreadable
+from faal_core.specs import ClassifierSpec
+from faal_core.weights import read_classifier
+from faal_core.weights.checkpoint_file import read_checkpoint
+from faal_core.weights.safetensors_file import MAX_HEADER_BYTES, MAX_TENSORS, read_safetensors
+
+SPEC = ClassifierSpec(architecture="small_resnet", num_classes=3)
+
+
+class Canary:
+    """An object that makes a folder when it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (str(self.folder),)
+
+
+def refused(path: Path, reason: str) -> None:
+    """The file is refused for that reason."""
+    with pytest.raises(WeightsUnreadable, match=reason):
+        read_classifier(path, SPEC)
+
+
+def rewritten(
+    path: Path, change: Callable[[str, bytes], bytes | None], compression: int = ZIP_STORED, **more: bytes
+) -> Path:
+    """A copy of the checkpoint, each member changed, or left out for None, and more members added."""
+    copy = path.with_name("copy.pt")
+    with ZipFile(path) as source, ZipFile(copy, "w", compression) as target:
+        for name in source.namelist():
+            content = change(name, source.read(name))
+            if content is not None:
+                target.writestr(name, content)
+        for name, content in more.items():
+            target.writestr(name, content)
+    return copy
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """An honest checkpoint of one tensor of three values."""
+    torch.save({"weight": torch.tensor([1.0, 2.0, 3.0])}, tmp_path / "honest.pt")
+    return tmp_path / "honest.pt"
+
+
+def test_an_honest_checkpoint_is_read(checkpoint: Path) -> None:
+    """The checkpoint that the other tests tamper with is accepted as it is, and after a plain copy."""
+    for path in (checkpoint, rewritten(checkpoint, lambda _, content: content)):
+        assert read_checkpoint(path)["weight"].tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_pickled_calls_never_run(wrapped: bool, tmp_path: Path) -> None:
+    """A pickle that would call os.mkdir is refused, the call named, and no folder appears."""
+    canary = Canary(tmp_path / "harm")
+    torch.save({"weight": torch.zeros(3), "epoch": canary} if wrapped else canary, tmp_path / "upload.pt")
+    refused(tmp_path / "upload.pt", r"would call posix\.mkdir")
+    (tmp_path / "bare.pt").write_bytes(pickle.dumps(canary))
+    refused(tmp_path / "bare.pt", "bare pickle")
+    assert not (tmp_path / "harm").exists()
+
+
+def test_numpy_scalars_are_refused_with_advice(tmp_path: Path) -> None:
+    """A checkpoint with a NumPy number beside the weights is refused; the message says how to save it."""
+    torch.save({"state_dict": {"weight": torch.zeros(3)}, "accuracy": np.float64(0.5)}, tmp_path / "upload.pt")
+    refused(tmp_path / "upload.pt", r"numpy.*save the state dict alone: torch\.save")
+
+
+def test_the_legacy_format_is_refused_with_advice(tmp_path: Path) -> None:
+    """A checkpoint in the format of torch before 1.6 is refused; the message says how to save it anew."""
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "upload.pt", _use_new_zipfile_serialization=False)
+    refused(tmp_path / "upload.pt", r"before 1\.6.*save it anew: torch\.save")
+
+
+def test_deflated_members_are_refused(checkpoint: Path) -> None:
+    """A bomb, 10 MB of zeros in a few kilobytes, is refused by its compression and never unpacked."""
+    bomb = rewritten(checkpoint, lambda name, content: bytes(10**7) if "data/0" in name else content, ZIP_DEFLATED)
+    assert bomb.stat().st_size < 20_000
+    refused(bomb, "compressed by a method")
+
+
+def test_tensors_larger_than_their_memory_are_refused(tmp_path: Path) -> None:
+    """A tensor of 10¹² values, all the same four bytes, is refused by its claim."""
+    torch.save({"weight": torch.zeros(1).expand(10**12)}, tmp_path / "upload.pt")
+    refused(tmp_path / "upload.pt", "weight claims 1,000,000,000,000 values")
+
+
+def test_a_claimed_size_does_not_grow_memory(checkpoint: Path) -> None:
+    """A pickle edited to claim 10⁹ values for a record of three is refused."""
+    claim = b"J" + struct.pack("<i", 10**9) + b"\x85"
+    edited = rewritten(checkpoint, lambda name, content: content.replace(b"QK\x00K\x03\x85", b"QK\x00" + claim))
+    refused(edited, "cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: torch.empty(10**12, device="meta"), "claims"),
+        (lambda: torch.eye(3).to_sparse(), "sparse"),
+        (lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8), "sparse, quantised"),
+    ],
+    ids=["meta", "sparse", "quantised"],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_special_tensors_are_refused(make: Callable[[], torch.Tensor], reason: str, tmp_path: Path) -> None:
+    """Tensors without memory, sparse and quantised ones are refused."""
+    torch.save({"weight": make()}, tmp_path / "upload.pt")
+    refused(tmp_path / "upload.pt", reason)
+
+
+@pytest.mark.parametrize(
+    "member", ["honest/code/__torch__.py", "honest/constants.pkl", "other.txt", "honest/data/../x"]
+)
+def test_foreign_members_are_refused(member: str, checkpoint: Path) -> None:
+    """A member that torch.save does not write, as in TorchScript archives, is refused by name."""
+    refused(rewritten(checkpoint, lambda _, content: content, **{member: b"x"}), "no member|leads out")
+
+
+def test_a_huge_pickle_is_refused(checkpoint: Path) -> None:
+    """A pickle of 20 MB, which no state dict has, is refused before it is read."""
+    refused(
+        rewritten(checkpoint, lambda name, content: content + bytes(20 * 2**20) if "pkl" in name else content),
+        "its pickle has",
+    )
+
+
+@pytest.mark.parametrize(
+    "loaded", [[torch.zeros(3)], {"weight": "text"}, {3: torch.zeros(3)}, {"state_dict": {"a": None}}]
+)
+def test_what_is_no_state_dict_is_refused(loaded: object, tmp_path: Path) -> None:
+    """Lists, and mappings with other keys than names or other values than tensors, are refused."""
+    torch.save(loaded, tmp_path / "upload.pt")
+    refused(tmp_path / "upload.pt", "not a (state dict|tensor)")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"\x89HDF\r\n", b"PK\x03\x04" + bytes(100), b"\x00" * 8 + b"{"])
+def test_what_is_no_weights_is_refused(content: bytes, tmp_path: Path) -> None:
+    """Empty files, other formats and fragments are refused."""
+    (tmp_path / "upload.pt").write_bytes(content)
+    refused(tmp_path / "upload.pt", "neither|no readable zip|damaged")
+
+
+def test_what_cannot_be_opened_is_refused(tmp_path: Path) -> None:
+    """A file that is not there, and a folder, are refused with their path."""
+    refused(tmp_path / "none.pt", r"none\.pt cannot be read: No such file")
+    refused(tmp_path, "cannot be read: Is a directory")
+
+
+@pytest.mark.parametrize("cut", [0.3, 0.9])
+def test_a_truncated_checkpoint_is_refused(cut: float, checkpoint: Path) -> None:
+    """A checkpoint without its end is refused."""
+    content = checkpoint.read_bytes()
+    checkpoint.write_bytes(content[: int(cut * len(content))])
+    refused(checkpoint, "no readable zip")
+
+
+@pytest.mark.parametrize("missing", ["data.pkl", "data/0"])
+def test_a_checkpoint_without_a_member_is_refused(missing: str, checkpoint: Path) -> None:
+    """A checkpoint that lacks its pickle or a record is refused, whatever torch raises."""
+    refused(rewritten(checkpoint, lambda name, content: None if missing in name else content), "cannot be read")
+
+
+def safetensors_file(path: Path, header: object, values: bytes = b"") -> Path:
+    """A file of that header, as JSON, and those values."""
+    content = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(content)) + content + values)
+    return path
+
+
+def entry(dtype: str = "F32", shape: tuple[int, ...] = (1,), end: int = 4) -> dict[str, object]:
+    """A header's line for a tensor at the start of the values."""
+    return {"dtype": dtype, "shape": shape, "data_offsets": [0, end]}
+
+
+def test_an_honest_safetensors_file_is_read(tmp_path: Path) -> None:
+    """A file made by hand as the tampered ones are is accepted, with its metadata."""
+    header = {"__metadata__": {"note": "hand-made"}, "weight": entry()}
+    tensors, metadata = read_safetensors(safetensors_file(tmp_path / "w", header, struct.pack("<f", 1.5)))
+    assert tensors["weight"].tolist() == [1.5]
+    assert metadata == {"note": "hand-made"}
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        ({"weight": entry("BOOL", end=1)}, "weight is of type BOOL"),
+        ({"weight": entry("F8_E4M3", end=1)}, "weight is of type F8_E4M3"),
+        ({"weight": entry(shape=(10**12,), end=4 * 10**12)}, "damaged"),
+        ({"weight": entry(shape=(2,))}, "damaged"),
+        ({"weight": entry(end=2**70)}, "damaged"),
+        ({"weight": {"dtype": "F32"}}, "damaged"),
+        ({"weight": 3}, "damaged"),
+        ({"__metadata__": {"faal": 3}, "weight": entry()}, "damaged"),
+        ({"__metadata__": {"faal": "{}"}, "weight": entry()}, "description of its network is invalid"),
+        ({f"w{i}": entry(shape=(0,), end=0) for i in range(MAX_TENSORS + 1)}, "holds 5,001 tensors"),
+        (["weight"], "neither"),
+    ],
+)
+def test_odd_safetensors_headers_are_refused(header: object, reason: str, tmp_path: Path) -> None:
+    """Unusual types, sizes beyond the file, malformed entries, bad metadata and too many tensors are refused."""
+    refused(safetensors_file(tmp_path / "w", header, struct.pack("<f", 1.5)), reason)
+
+
+def test_a_long_safetensors_header_is_not_read(tmp_path: Path) -> None:
+    """A header that claims more than a megabyte is refused by the claim."""
+    (tmp_path / "w").write_bytes(struct.pack("<Q", MAX_HEADER_BYTES + 1) + b"{" + bytes(100))
+    refused(tmp_path / "w", "header claims 1,048,577 bytes")
+
+
+def test_a_truncated_safetensors_file_is_refused(tmp_path: Path) -> None:
+    """A file without its last value is refused."""
+    content = safetensors.torch.save({"weight": torch.zeros(100)})
+    (tmp_path / "w").write_bytes(content[:-4])
+    refused(tmp_path / "w", "damaged")
+
+
+def test_nested_headers_do_not_overflow_the_stack(tmp_path: Path) -> None:
+    """A header of a hundred thousand brackets is refused like any damaged one."""
+    content = b'{"a":' + b"[" * 100_000
+    (tmp_path / "w").write_bytes(struct.pack("<Q", len(content)) + io.BytesIO(content).getvalue())
+    refused(tmp_path / "w", "damaged")
