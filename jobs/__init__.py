@@ -1,0 +1,1 @@
+"""Where web service and workers meet: the jobs table, the files, the queue and the settings."""

@@ -1,0 +1,106 @@
+"""Sessions on PostgreSQL or SQLite, and the schema's upgrade.
+
+`sessions()` reads and `sessions.begin()` writes. On SQLite a writing transaction takes the write lock when it begins
+(one that reads first cannot wait for the lock and fails with "database is locked"), and a reading one never waits. A
+reading session cannot write, on either database.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from sqlite3 import Connection as SqliteConnection
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
+from sqlalchemy.orm import Session, sessionmaker
+
+LOCK_SECONDS = 30.0
+
+
+class Sessions(sessionmaker[Session]):
+    """Where sessions come from: `sessions()` for reading, `with sessions.begin() as session` for writing."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine.execution_options(faal_reads=True, postgresql_readonly=True), expire_on_commit=False)
+        self.engine = engine
+
+    @contextmanager
+    def begin(self) -> Iterator[Session]:
+        """A session that may write; commits at the end of the block, rolls back on any exception."""
+        with self(bind=self.engine) as session, session.begin():
+            yield session
+
+    def close(self) -> None:
+        """Give all connections back."""
+        self.engine.dispose()
+
+
+def open_database(url: str, *, pooled: bool = True) -> Sessions:
+    """Sessions on the database at `url`. A worker takes no pool: it holds no connection while a job computes."""
+    return Sessions(_engine(url, pooled=pooled))
+
+
+def up_to_date(url: str) -> bool:
+    """Whether the database has the schema of this version; takes no lock."""
+    engine = _engine(url, pooled=False)
+    with engine.execution_options(faal_reads=True).connect() as connection:
+        current = MigrationContext.configure(connection).get_current_heads()
+    return set(current) == set(ScriptDirectory.from_config(_migrations()).get_heads())
+
+
+def upgrade(url: str) -> None:
+    """The database at `url` gets the schema of this version; several processes may do so at once."""
+    if up_to_date(url):
+        return
+    with migration_engine(url).connect() as connection:
+        configuration = _migrations()
+        configuration.attributes["connection"] = connection
+        command.upgrade(configuration, "head")
+
+
+def migration_engine(url: str) -> Engine:
+    """What a migration connects through: SQLite copies tables to change them, which foreign keys would hinder."""
+    return _engine(url, pooled=False, foreign_keys=False)
+
+
+def _migrations() -> Config:
+    configuration = Config()
+    configuration.set_main_option("script_location", "migrations:")
+    return configuration
+
+
+def _engine(url: str, *, pooled: bool, foreign_keys: bool = True) -> Engine:
+    parsed = make_url(url)
+    options: dict[str, Any] = {} if pooled else {"poolclass": NullPool}
+    options["json_serializer"] = partial(json.dumps, allow_nan=False)
+    if parsed.get_backend_name() == "sqlite":
+        return _sqlite_engine(parsed, options, foreign_keys)
+    return create_engine(parsed, pool_pre_ping=pooled, **options)
+
+
+def _sqlite_engine(url: URL, options: dict[str, Any], foreign_keys: bool) -> Engine:
+    if url.database is None or url.database in ("", ":memory:"):
+        raise ValueError(f"{url} is not a file; api and worker share the database, so write sqlite:////path/to/faal.db")
+    Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"timeout": LOCK_SECONDS}, **options)
+
+    @event.listens_for(engine, "connect")
+    def connected(connection: SqliteConnection, record: object) -> None:
+        # Source: SQLAlchemy's documentation, "Using SQLAlchemy to emit BEGIN in lieu of SQLite's transaction control".
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA foreign_keys = {'ON' if foreign_keys else 'OFF'}")
+
+    @event.listens_for(engine, "begin")
+    def begun(connection: Connection) -> None:
+        reads = connection.get_execution_options().get("faal_reads", False)
+        connection.exec_driver_sql(f"PRAGMA query_only = {'ON' if reads else 'OFF'}")
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+    return engine

@@ -1,0 +1,54 @@
+"""Uploaded data sets: register one, look one up, list them."""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from jobs.artifacts import record_artifact
+from jobs.errors import DatasetNotFound
+from jobs.idempotency import once, payload_digest
+from jobs.lifecycle import add
+from jobs.paging import Page, page
+from jobs.states import JobKind, UploadState
+from jobs.storage import Stored
+from jobs.tables import Dataset, Job
+
+
+def register_upload(
+    session: Session, *, name: str, upload: Stored, owner: str, idempotency_key: str | None = None
+) -> tuple[Dataset, Job]:
+    """A data set that is being validated and the queued job that checks it, or those this key made before.
+
+    Ring after the commit. Raises: IdempotencyConflict.
+    """
+    digest = payload_digest({"kind": JobKind.CHECK_DATASET, "name": name, "upload": upload.sha256})
+
+    def create() -> Job:
+        record_artifact(session, upload)
+        dataset = Dataset(name=name, owner=owner, state=UploadState.VALIDATING, sha256=upload.sha256)
+        session.add(dataset)
+        session.flush()
+        check = Job(
+            kind=JobKind.CHECK_DATASET,
+            owner=owner,
+            dataset=dataset.id,
+            spec={},
+            idempotency_key=idempotency_key,
+            payload_sha256=digest,
+        )
+        return add(session, check)
+
+    job = once(session, owner=owner, key=idempotency_key, payload_sha256=digest, create=create)
+    return session.get_one(Dataset, job.dataset), job
+
+
+def dataset(session: Session, dataset_id: str) -> Dataset:
+    """The data set of that id. Raises: DatasetNotFound."""
+    found = session.get(Dataset, dataset_id)
+    if found is None:
+        raise DatasetNotFound(f"There is no data set {dataset_id!r}; `GET /datasets` lists them.")
+    return found
+
+
+def datasets(session: Session, *, after: str | None = None, limit: int = 20) -> Page[Dataset]:
+    """A page of uploaded data sets, newest first, after the one of that id."""
+    return page(session, select(Dataset), Dataset.id, after=after, limit=limit)

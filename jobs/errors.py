@@ -1,0 +1,125 @@
+"""What can go wrong around jobs, each with a stable code and a message that says what to do.
+
+JobsError
+├── NotFound
+│   ├── JobNotFound          job-not-found          no job has that id
+│   ├── ModelNotFound        model-not-found        no model has that id
+│   └── DatasetNotFound      dataset-not-found      no data set has that id
+├── NotReady
+│   ├── ModelNotReady        model-not-ready        the model is still being checked, or was rejected
+│   └── DatasetNotReady      dataset-not-ready      likewise for a data set
+├── JobStateConflict         job-state-conflict     the job's state does not allow that
+├── JobFailed                job-failed             the job has no report because it failed
+├── JobCancelled             job-cancelled          the job has no report because it was cancelled
+├── UploadTooLarge           upload-too-large       a file exceeds the limit
+├── StorageFull              storage-full           the disk has no room for a file
+├── IdempotencyConflict      idempotency-conflict   the key was used for another request
+└── LeaseLost                lease-lost             the job is no longer this worker's (never leaves the worker)
+
+`Job.error` holds a code of this tree, of `faal_core.errors`, or one of `JOB_ONLY_CODES`.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+JOB_ONLY_CODES = ("worker-lost", "out-of-memory", "internal-error")
+"""Codes that only appear in `Job.error`: its workers died, memory ran out, or it met a defect of ours."""
+
+
+class JobsError(Exception):
+    """An error a user can act on; `code` is stable, the message says what was wrong and what to do."""
+
+    code: ClassVar[str]
+
+    @property
+    def message(self) -> str:
+        """The sentence for a person."""
+        return str(self.args[0]) if self.args else self.code
+
+
+class NotFound(JobsError):
+    """Nothing of that kind has that id."""
+
+    code = "not-found"
+
+
+class JobNotFound(NotFound):
+    """No job has that id."""
+
+    code = "job-not-found"
+
+
+class ModelNotFound(NotFound):
+    """No model has that id."""
+
+    code = "model-not-found"
+
+
+class DatasetNotFound(NotFound):
+    """No data set has that id."""
+
+    code = "dataset-not-found"
+
+
+class NotReady(JobsError):
+    """An upload cannot be used, yet or at all."""
+
+    code = "not-ready"
+
+
+class ModelNotReady(NotReady):
+    """The model is still being checked, or was rejected."""
+
+    code = "model-not-ready"
+
+
+class DatasetNotReady(NotReady):
+    """The data set is still being checked, or was rejected."""
+
+    code = "dataset-not-ready"
+
+
+class JobStateConflict(JobsError):
+    """The job's state does not allow that."""
+
+    code = "job-state-conflict"
+
+
+class JobFailed(JobsError):
+    """The job has no report because it failed; `problem` is the job's own error."""
+
+    code = "job-failed"
+
+    def __init__(self, message: str, problem: Mapping[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.problem = problem
+
+
+class JobCancelled(JobsError):
+    """The job has no report because it was cancelled."""
+
+    code = "job-cancelled"
+
+
+class UploadTooLarge(JobsError):
+    """A file exceeds the limit; nothing of it was kept."""
+
+    code = "upload-too-large"
+
+
+class StorageFull(JobsError):
+    """The disk has no room for a file; nothing of it was kept."""
+
+    code = "storage-full"
+
+
+class IdempotencyConflict(JobsError):
+    """The idempotency key was used before, for another request."""
+
+    code = "idempotency-conflict"
+
+
+class LeaseLost(JobsError):
+    """The job is no longer this worker's: it was given to another, cancelled or ended. Nothing was changed."""
+
+    code = "lease-lost"

@@ -1,0 +1,47 @@
+"""One job for one idempotency key, even when the same request arrives twice at the same moment."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from jobs.errors import IdempotencyConflict
+from jobs.tables import Job
+
+
+def payload_digest(payload: Mapping[str, object]) -> str:
+    """SHA-256 of a request: the same fields in any order give the same digest."""
+    return hashlib.sha256(json.dumps(payload, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def once(session: Session, *, owner: str, key: str | None, payload_sha256: str, create: Callable[[], Job]) -> Job:
+    """The job of this owner's key, or what `create` adds; without a key always what `create` adds.
+
+    Two concurrent requests of one key both try to insert it. The unique constraint lets one through; the other waits
+    for that transaction, undoes its own rows and finds the first's job.
+
+    Raises: IdempotencyConflict when the key belongs to another payload.
+    """
+    if key is None:
+        return create()
+    if (first := _first(session, owner, key, payload_sha256)) is not None:
+        return first
+    try:
+        with session.begin_nested():
+            return create()
+    except IntegrityError:
+        if (first := _first(session, owner, key, payload_sha256)) is None:
+            raise
+        return first
+
+
+def _first(session: Session, owner: str, key: str, payload_sha256: str) -> Job | None:
+    job = session.scalars(select(Job).where(Job.owner == owner, Job.idempotency_key == key)).one_or_none()
+    if job is not None and job.payload_sha256 != payload_sha256:
+        raise IdempotencyConflict(
+            f"The idempotency key {key!r} was used for another request ({job.id}); take a new key for a new request."
+        )
+    return job

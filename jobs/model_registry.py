@@ -1,0 +1,64 @@
+"""Models: register an uploaded one, look one up, list them, follow one back to its origin."""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from faal_core.specs import ClassifierSpec
+from jobs.artifacts import record_artifact
+from jobs.errors import ModelNotFound
+from jobs.idempotency import once, payload_digest
+from jobs.lifecycle import add
+from jobs.paging import Page, page
+from jobs.states import JobKind, UploadState
+from jobs.storage import Stored
+from jobs.tables import Job, Model
+
+
+def register_upload(
+    session: Session, *, name: str, spec: ClassifierSpec, upload: Stored, owner: str, idempotency_key: str | None = None
+) -> tuple[Model, Job]:
+    """A model that is being validated and the queued job that checks it, or those this key made before.
+
+    Ring after the commit. Raises: IdempotencyConflict.
+    """
+    fields = spec.model_dump(mode="json")
+    digest = payload_digest({"kind": JobKind.CHECK_MODEL, "name": name, "spec": fields, "upload": upload.sha256})
+
+    def create() -> Job:
+        record_artifact(session, upload)
+        model = Model(name=name, owner=owner, state=UploadState.VALIDATING, spec=fields, upload_sha256=upload.sha256)
+        session.add(model)
+        session.flush()
+        check = Job(
+            kind=JobKind.CHECK_MODEL,
+            owner=owner,
+            model_id=model.id,
+            spec=fields,
+            idempotency_key=idempotency_key,
+            payload_sha256=digest,
+        )
+        return add(session, check)
+
+    job = once(session, owner=owner, key=idempotency_key, payload_sha256=digest, create=create)
+    return session.get_one(Model, job.model_id), job
+
+
+def model(session: Session, model_id: str) -> Model:
+    """The model of that id. Raises: ModelNotFound."""
+    found = session.get(Model, model_id)
+    if found is None:
+        raise ModelNotFound(f"There is no model {model_id!r}; `GET /models` lists them.")
+    return found
+
+
+def models(session: Session, *, after: str | None = None, limit: int = 20) -> Page[Model]:
+    """A page of models, newest first, after the one of that id."""
+    return page(session, select(Model), Model.id, after=after, limit=limit)
+
+
+def lineage(session: Session, model_id: str) -> list[Model]:
+    """The model, the one it was fine-tuned from, and so on to the uploaded one. Raises: ModelNotFound."""
+    chain = [model(session, model_id)]
+    while (parent := chain[-1].parent_model_id) is not None:
+        chain.append(session.get_one(Model, parent))
+    return chain

@@ -1,0 +1,116 @@
+"""What a job leaves behind beside its own row: reports, models, and uploads that become ready or rejected."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from faal_core import catalog
+from faal_core.specs import ClassifierSpec
+from jobs.artifacts import record_artifact
+from jobs.errors import DatasetNotFound, DatasetNotReady, ModelNotFound, ModelNotReady
+from jobs.states import JobKind, UploadState
+from jobs.storage import Stored
+from jobs.tables import Dataset, Job, Model, Problem, Report
+
+UPLOADED_DATASET = "dataset_"
+"""How the id of an uploaded data set begins; every other reference is a name from the catalog."""
+
+ENDS_WITH: Mapping[JobKind, frozenset[str]] = MappingProxyType(
+    {
+        JobKind.AUDIT: frozenset({"report"}),
+        JobKind.FINETUNE: frozenset({"report", "result_model"}),
+        JobKind.CHECK_MODEL: frozenset({"result_model"}),
+        JobKind.CHECK_DATASET: frozenset({"summary"}),
+    }
+)
+"""What each kind of job must bring when it succeeds, no more and no less."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredClassifier:
+    """Weights in storage and what they are: what a fine-tuning or the check of a model made."""
+
+    file: Stored
+    spec: ClassifierSpec
+    name: str | None = None
+
+
+def require_ready(session: Session, model_id: str, dataset: str) -> None:
+    """Returns if a job may use both.
+
+    Raises: ModelNotFound, ModelNotReady, DatasetNotFound, DatasetNotReady, UnknownName.
+    """
+    model = session.get(Model, model_id)
+    if model is None:
+        raise ModelNotFound(f"There is no model {model_id!r}; `GET /models` lists them.")
+    if model.state is not UploadState.READY:
+        raise ModelNotReady(_not_ready("Model", model))
+    if not dataset.startswith(UPLOADED_DATASET):
+        catalog.dataset(dataset)
+        return
+    uploaded = session.get(Dataset, dataset)
+    if uploaded is None:
+        raise DatasetNotFound(f"There is no data set {dataset!r}; `GET /datasets` lists them.")
+    if uploaded.state is not UploadState.READY:
+        raise DatasetNotReady(_not_ready("Data set", uploaded))
+
+
+def keep(
+    session: Session,
+    job: Job,
+    *,
+    report: str | None,
+    result_model: StoredClassifier | None,
+    summary: Mapping[str, Any] | None,
+) -> None:
+    """The results of a job that succeeded are stored. Raises: ValueError when they are not those of its kind."""
+    brought = {"report": report, "result_model": result_model, "summary": summary}
+    names = {name for name, value in brought.items() if value is not None}
+    if names != ENDS_WITH[job.kind]:
+        raise ValueError(f"a {job.kind} job ends with {sorted(ENDS_WITH[job.kind])}, not with {sorted(names)}")
+    if report is not None:
+        session.add(Report(job_id=job.id, document=report))
+    if result_model is not None:
+        _keep_classifier(session, job, result_model)
+    if summary is not None:
+        dataset = session.get_one(Dataset, job.dataset)
+        dataset.state, dataset.summary = UploadState.READY, dict(summary)
+
+
+def reject(session: Session, job: Job, problem: Problem) -> None:
+    """The upload that this job was checking, if any, is rejected with that problem."""
+    if job.kind is JobKind.CHECK_MODEL:
+        model = session.get_one(Model, job.model_id)
+        model.state, model.error = UploadState.REJECTED, problem
+    elif job.kind is JobKind.CHECK_DATASET:
+        dataset = session.get_one(Dataset, job.dataset)
+        dataset.state, dataset.error = UploadState.REJECTED, problem
+
+
+def _keep_classifier(session: Session, job: Job, made: StoredClassifier) -> None:
+    record_artifact(session, made.file)
+    spec, checked = made.spec.model_dump(mode="json"), session.get_one(Model, job.model_id)
+    if job.kind is JobKind.CHECK_MODEL:
+        checked.state, checked.sha256, checked.spec = UploadState.READY, made.file.sha256, spec
+        return
+    model = Model(
+        name=made.name or checked.name,
+        owner=job.owner,
+        state=UploadState.READY,
+        spec=spec,
+        sha256=made.file.sha256,
+        parent_model_id=job.model_id,
+        parent_job_id=job.id,
+    )
+    session.add(model)
+    session.flush()
+    job.result_model_id = model.id
+
+
+def _not_ready(what: str, upload: Model | Dataset) -> str:
+    if upload.error is None:
+        return f"{what} {upload.id} is still being checked; ask again in a moment."
+    return f"{what} {upload.id} was rejected: {upload.error['message']}"

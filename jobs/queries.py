@@ -1,0 +1,63 @@
+"""What can be asked about jobs."""
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from jobs.errors import JobCancelled, JobFailed, JobNotFound
+from jobs.paging import Page, page
+from jobs.states import JobKind, JobState
+from jobs.tables import Job, JobEvent, Report
+
+
+def job(session: Session, job_id: str) -> Job:
+    """The job of that id. Raises: JobNotFound."""
+    found = session.get(Job, job_id)
+    if found is None:
+        raise JobNotFound(f"There is no job {job_id!r}; `GET /jobs` lists them.")
+    return found
+
+
+def list_jobs(
+    session: Session,
+    *,
+    after: str | None = None,
+    limit: int = 20,
+    status: JobState | None = None,
+    kind: JobKind | None = None,
+    model_id: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> Page[Job]:
+    """A page of jobs, newest first, after the one of id `after`; only those that fit every filter given."""
+    query = select(Job)
+    if status is not None:
+        query = query.where(Job.state == status)
+    if kind is not None:
+        query = query.where(Job.kind == kind)
+    if model_id is not None:
+        query = query.where(Job.model_id == model_id)
+    for name, value in (metadata or {}).items():
+        query = query.where(Job.metadata_[name].as_string() == value)
+    return page(session, query, Job.id, after=after, limit=limit)
+
+
+def events(session: Session, job_id: str, *, after: int = 0, limit: int = 100) -> Sequence[JobEvent]:
+    """Events of a job with a `seq` above `after`, oldest first. Raises: JobNotFound."""
+    job(session, job_id)
+    query = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.seq > after)
+    return session.scalars(query.order_by(JobEvent.seq).limit(limit)).all()
+
+
+def report(session: Session, job_id: str) -> Report | None:
+    """The report of a job; None as long as it has none, and for kinds that make none.
+
+    Raises: JobNotFound, JobFailed with the job's own message, JobCancelled.
+    """
+    found = job(session, job_id)
+    if found.state is JobState.FAILED:
+        reason = found.error["message"] if found.error is not None else "no reason was stored"
+        raise JobFailed(f"Job {job_id} has no report because it failed: {reason}", found.error)
+    if found.state is JobState.CANCELLED:
+        raise JobCancelled(f"Job {job_id} has no report because it was cancelled; submit it again to get one.")
+    return session.get(Report, job_id)

@@ -1,0 +1,76 @@
+"""The doorbell: Celery messages that carry a job's id and nothing else. The jobs table knows what there is to do."""
+
+import logging
+from pathlib import Path
+
+from celery import Celery
+
+from jobs.settings import FOLDER_BROKER, Settings
+
+logger = logging.getLogger(__name__)
+
+RUN_JOB = "faal.run_job"
+"""Name of the only task; its argument is a job's id."""
+
+RING_SECONDS = 2.0
+POLL_SECONDS = 30.0  # above Celery's long polls of 10 s, which redis-py's own time-out of 5 s would cut
+
+
+class Queue:
+    """Rings workers. Holds connections and may be used by many threads: one is enough for a process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._app = celery_app(settings)
+        # A request waits for the ring: one retry for a connection gone stale, and short time-outs.
+        retries = {"max_retries": 1, "interval_start": 0.0, "interval_step": 0.1, "interval_max": 0.1}
+        patience = {"socket_timeout": RING_SECONDS, "socket_connect_timeout": RING_SECONDS}
+        self._app.conf.task_publish_retry_policy = retries
+        self._app.conf.broker_transport_options |= {**retries, **patience, "connect_retries_timeout": RING_SECONDS}
+
+    def ring(self, job_id: str) -> bool:
+        """Whether the message is on its way, within a few seconds. If not, a worker's sweep finds the job."""
+        try:
+            self._app.send_task(RUN_JOB, args=(job_id,))
+        except Exception as error:  # noqa: BLE001 - whatever a broker's client raises, the job is safe in its table
+            logger.warning("The broker did not take the message for %s; a sweep will find the job: %s", job_id, error)
+            return False
+        return True
+
+    def reachable(self) -> bool:
+        """Whether the broker answers, within a few seconds."""
+        try:
+            with self._app.connection_for_write() as connection:
+                connection.ensure_connection(max_retries=1, timeout=RING_SECONDS)
+        except Exception as error:  # noqa: BLE001 - as in `ring`
+            logger.warning("The broker does not answer: %s", error)
+            return False
+        return True
+
+
+def celery_app(settings: Settings) -> Celery:
+    """Celery, set up for jobs: a message is acknowledged at once, taken alone, and has no result."""
+    app = Celery("faal", set_as_current=False)
+    app.conf.update(
+        broker_url=settings.broker_url,
+        broker_connection_retry_on_startup=True,
+        broker_connection_timeout=RING_SECONDS,
+        broker_connection_max_retries=None,
+        task_ignore_result=True,
+        task_acks_late=False,
+        task_default_queue="faal",
+        worker_prefetch_multiplier=1,
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+    )
+    if settings.broker_url.startswith(FOLDER_BROKER):
+        folder = Path(settings.broker_url.removeprefix(FOLDER_BROKER)).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        app.conf.broker_url = "folder://localhost"  # kombu warns where a URL names no host
+        app.conf.broker_transport = "jobs.folder_broker:Transport"
+        app.conf.broker_transport_options = {"folder": str(folder)}
+    else:
+        app.conf.broker_transport_options = {"socket_timeout": POLL_SECONDS, "socket_connect_timeout": RING_SECONDS}
+        app.conf.worker_disable_prefetch = True
+    return app

@@ -1,0 +1,65 @@
+"""What a site can set: `FAAL_…` variables with embedded defaults. Built in a `main` and passed on, never global."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MAX_ATTEMPTS = 3
+FOLDER_BROKER = "filesystem://"
+
+
+def _default_database(values: dict[str, Any]) -> str:
+    return f"sqlite:///{values['data_dir'] / 'faal.db'}"
+
+
+def _default_broker(values: dict[str, Any]) -> str:
+    return f"{FOLDER_BROKER}{values['data_dir'] / 'broker'}"
+
+
+class Settings(BaseSettings):
+    """Every setting of api and worker; the variable of `data_dir` is `FAAL_DATA_DIR`."""
+
+    model_config = SettingsConfigDict(env_prefix="FAAL_", frozen=True, extra="ignore")
+
+    data_dir: Annotated[Path, AfterValidator(Path.absolute)] = Field(
+        Path("faal-data"),
+        validate_default=True,
+        description="folder of uploads, weights and checkpoints, and of database and queue unless these are set; "
+        "api and workers must see the same",
+    )
+    database_url: str = Field(
+        default_factory=_default_database,
+        description="`postgresql+psycopg://…`, or `sqlite:///…`; default: `faal.db` in the data folder",
+    )
+    broker_url: str = Field(
+        default_factory=_default_broker,
+        description="`redis://…`, or `filesystem://` and a folder; default: `broker` in the data folder",
+    )
+    dataset_root: Annotated[Path, AfterValidator(Path.absolute)] | None = Field(
+        None, description="folder of torchvision's data sets; without it only bundled and uploaded ones can be used"
+    )
+    upload_limit: int = Field(2 * 2**30, ge=1, description="largest upload in bytes")
+    validation_seconds: int = Field(300, ge=1, description="processor time a check of an upload may take, in seconds")
+    validation_memory: int = Field(8 * 2**30, ge=2**28, description="memory a check of an upload may take, in bytes")
+    lease_seconds: float = Field(30, gt=0, description="a worker that is silent for so long is taken for dead")
+    sweep_seconds: float = Field(10, gt=0, description="how often a worker looks for forgotten jobs")
+    max_attempts: int = Field(MAX_ATTEMPTS, ge=1, description="a job whose worker died so often has failed")
+    grace_seconds: float = Field(10, ge=0, description="time between asking a job's process to stop and killing it")
+    device: Literal["auto", "cpu", "cuda"] | Annotated[str, Field(pattern=r"^cuda:\d+$")] = Field(
+        "auto", description="where networks run: `auto` takes a GPU if there is one; `cpu`, `cuda` or `cuda:N`"
+    )
+    threads: int | None = Field(None, ge=1, description="processor threads of a job; all cores when absent")
+    host: str = Field("127.0.0.1", description="address the web service listens on")
+    port: int = Field(8000, ge=0, le=65535, description="port the web service listens on; 0 takes a free one")
+
+    @property
+    def files_dir(self) -> Path:
+        """Where uploads and results lie, by content."""
+        return self.data_dir / "files"
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        """Where a running job keeps what its next attempt needs, one folder a job."""
+        return self.data_dir / "checkpoints"

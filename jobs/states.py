@@ -1,0 +1,60 @@
+"""Which states jobs and uploads have, and the moves between them: the guards of `lifecycle`'s verbs come from here."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+
+class JobState(StrEnum):
+    """Where a job stands. That it shall be cancelled is a flag beside the state, not a state."""
+
+    QUEUED = "queued"  # submitted, or released by a worker that stopped or died
+    RUNNING = "running"  # claimed: one worker holds the lease of this attempt
+    SUCCEEDED = "succeeded"  # the result was stored in the same transaction
+    FAILED = "failed"  # an error was stored
+    CANCELLED = "cancelled"  # asked for while queued, or noticed by the worker
+
+
+class Move(NamedTuple):
+    """A step of a job: allowed from `sources`, ends in `target`."""
+
+    sources: frozenset[JobState]
+    target: JobState
+
+
+_QUEUED, _RUNNING = frozenset({JobState.QUEUED}), frozenset({JobState.RUNNING})
+
+MOVES: Mapping[str, Move] = MappingProxyType(
+    {
+        "claim": Move(_QUEUED, JobState.RUNNING),
+        "withdraw": Move(_QUEUED, JobState.CANCELLED),
+        "succeed": Move(_RUNNING, JobState.SUCCEEDED),
+        "fail": Move(_RUNNING, JobState.FAILED),
+        "cancel": Move(_RUNNING, JobState.CANCELLED),
+        "release": Move(_RUNNING, JobState.QUEUED),
+    }
+)
+
+FINAL = frozenset(JobState) - frozenset().union(*(move.sources for move in MOVES.values()))
+"""The states that no move leaves."""
+
+ReleaseReason = Literal["worker-stopped", "worker-lost", "out-of-memory"]
+"""Why a worker gave a job back: the first is a graceful stop and does not count against the job's attempts."""
+
+
+class JobKind(StrEnum):
+    """What a job does."""
+
+    FINETUNE = "finetune"  # audit, train, audit again: a report and a new model
+    AUDIT = "audit"  # a report
+    CHECK_MODEL = "check-model"  # an uploaded model becomes ready or rejected
+    CHECK_DATASET = "check-dataset"  # an uploaded data set becomes ready or rejected
+
+
+class UploadState(StrEnum):
+    """Where an uploaded model or data set stands."""
+
+    VALIDATING = "validating"  # its check job has not ended
+    READY = "ready"  # can be used in jobs
+    REJECTED = "rejected"  # its error says why

@@ -1,0 +1,96 @@
+"""Files by content: what is put in gets its SHA-256 as name, so the same bytes are kept once."""
+
+import errno
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from jobs.errors import StorageFull, UploadTooLarge
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A file in storage: name (its digest in hexadecimal), bytes and media type."""
+
+    sha256: str
+    size: int
+    media_type: str
+
+
+class Storage:
+    """A folder of files by content, shared by api and workers."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._incoming = root / "incoming"
+
+    def put(self, chunks: Iterable[bytes], *, media_type: str, limit: int | None = None) -> Stored:
+        """The chunks as one file, complete and on disk when this returns; nothing is kept otherwise.
+
+        Raises: UploadTooLarge past `limit` bytes, StorageFull when the disk is.
+        """
+        try:
+            self._incoming.mkdir(parents=True, exist_ok=True)
+            descriptor, name = tempfile.mkstemp(dir=self._incoming)
+            partial = Path(name)
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    sha256, size = _write(file, chunks, limit)
+                self._keep(partial, self.path(sha256))
+            finally:
+                partial.unlink(missing_ok=True)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StorageFull(
+                    "The disk has no room for this file; nothing of it was kept. Free some space."
+                ) from error
+            raise
+        return Stored(sha256, size, media_type)
+
+    def path(self, sha256: str) -> Path:
+        """Where the file of that digest is, or would be. Raises: ValueError when it is no digest."""
+        if not _SHA256.fullmatch(sha256):
+            raise ValueError(f"{sha256!r} is not a SHA-256 in lower-case hexadecimal")
+        return self.root / sha256[:2] / sha256[2:]
+
+    def open(self, sha256: str) -> BinaryIO:
+        """The file of that digest, for reading. Raises: FileNotFoundError."""
+        return self.path(sha256).open("rb")
+
+    def remove(self, sha256: str) -> None:
+        """The file of that digest is gone, if it was there."""
+        self.path(sha256).unlink(missing_ok=True)
+
+    def _keep(self, partial: Path, target: Path) -> None:
+        if target.exists():
+            return
+        target.parent.mkdir(exist_ok=True)
+        partial.rename(target)
+        for folder in (target.parent, self.root):
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def _write(file: BinaryIO, chunks: Iterable[bytes], limit: int | None) -> tuple[str, int]:
+    digest, size = hashlib.sha256(), 0
+    for chunk in chunks:
+        size += len(chunk)
+        if limit is not None and size > limit:
+            raise UploadTooLarge(
+                f"The file exceeds {limit:,} bytes; whoever runs the service can set FAAL_UPLOAD_LIMIT."
+            )
+        digest.update(chunk)
+        file.write(chunk)
+    file.flush()
+    os.fsync(file.fileno())
+    return digest.hexdigest(), size

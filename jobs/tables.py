@@ -1,0 +1,154 @@
+"""The tables: models, data sets, jobs with their events and reports, and the files they name.
+
+Strings have no length here: SQLite would not enforce one, and what comes from outside is measured at the border.
+"""
+
+import secrets
+import time
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, TypedDict
+
+from sqlalchemy import JSON, BigInteger, Enum, ForeignKey, Index, MetaData, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from jobs.clock import UtcDateTime, now
+from jobs.states import JobKind, JobState, UploadState
+
+
+def new_id(prefix: str) -> str:
+    """`prefix`, an underscore and a UUIDv7 in hexadecimal: ids made later sort later.
+
+    Source: RFC 9562, section 5.7 with method 3 (the 12 bits after the version hold the fraction of the millisecond).
+    """
+    milliseconds, nanoseconds = divmod(time.time_ns(), 1_000_000)
+    fraction = (nanoseconds << 12) // 1_000_000
+    bits = milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | secrets.randbits(62)
+    return f"{prefix}_{bits:032x}"
+
+
+class Problem(TypedDict):
+    """Why a job failed or an upload was rejected: a stable code and a sentence for a person."""
+
+    code: str
+    message: str
+
+
+def _values(kind: type[StrEnum]) -> list[str]:
+    return [member.value for member in kind]
+
+
+def _enum(kind: type[StrEnum]) -> Enum:
+    return Enum(kind, native_enum=False, length=20, values_callable=_values)
+
+
+class Table(DeclarativeBase):
+    """A row of a table."""
+
+    metadata = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        }
+    )
+
+
+class Artifact(Table):
+    """A file in storage, named by its content."""
+
+    __tablename__ = "artifacts"
+
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    media_type: Mapped[str]
+    size: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
+
+
+class Model(Table):
+    """A stored classifier: uploaded, or the result of a job (then it has parents)."""
+
+    __tablename__ = "models"
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("model"))
+    name: Mapped[str]
+    owner: Mapped[str]
+    state: Mapped[UploadState] = mapped_column(_enum(UploadState))
+    error: Mapped[Problem | None] = mapped_column(JSON(none_as_null=True))
+    spec: Mapped[dict[str, Any]] = mapped_column(JSON)
+    upload_sha256: Mapped[str | None] = mapped_column(ForeignKey("artifacts.sha256"))
+    sha256: Mapped[str | None] = mapped_column(ForeignKey("artifacts.sha256"))
+    parent_model_id: Mapped[str | None] = mapped_column(ForeignKey("models.id"), index=True)
+    parent_job_id: Mapped[str | None]  # no foreign key: jobs already refer to models
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
+
+
+class Dataset(Table):
+    """An uploaded data set."""
+
+    __tablename__ = "datasets"
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("dataset"))
+    name: Mapped[str]
+    owner: Mapped[str]
+    state: Mapped[UploadState] = mapped_column(_enum(UploadState))
+    error: Mapped[Problem | None] = mapped_column(JSON(none_as_null=True))
+    sha256: Mapped[str] = mapped_column(ForeignKey("artifacts.sha256"))
+    summary: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
+
+
+class Job(Table):
+    """Something to do, where it stands, and who is at it. Only `jobs.lifecycle` writes here."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (UniqueConstraint("owner", "idempotency_key"), Index(None, "state", "lease_expires_at"))
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("job"))
+    kind: Mapped[JobKind] = mapped_column(_enum(JobKind))
+    owner: Mapped[str]
+    model_id: Mapped[str | None] = mapped_column(ForeignKey("models.id"), index=True)
+    dataset: Mapped[str | None]  # a catalog name or a data set's id
+    spec: Mapped[dict[str, Any]] = mapped_column(JSON)
+    metadata_: Mapped[dict[str, str]] = mapped_column("metadata", JSON, default=dict)
+    state: Mapped[JobState] = mapped_column(_enum(JobState), default=JobState.QUEUED)
+    version: Mapped[int] = mapped_column(default=1)  # grows with every change a client can see
+    attempt: Mapped[int] = mapped_column(default=0)  # the fencing token: grows with every claim
+    crashes: Mapped[int] = mapped_column(default=0)  # attempts that ended without a word
+    lease_owner: Mapped[str | None]
+    lease_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
+    stage: Mapped[str | None]
+    done: Mapped[int | None] = mapped_column(BigInteger)
+    total: Mapped[int | None] = mapped_column(BigInteger)
+    error: Mapped[Problem | None] = mapped_column(JSON(none_as_null=True))
+    result_model_id: Mapped[str | None] = mapped_column(ForeignKey("models.id"))
+    idempotency_key: Mapped[str | None]
+    payload_sha256: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
+    rung_at: Mapped[datetime | None] = mapped_column(UtcDateTime, default=now())  # null: not since it was queued again
+    started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class JobEvent(Table):
+    """Something that happened to a job; rows are only ever added. `seq` is the job's version that it made."""
+
+    __tablename__ = "job_events"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
+    kind: Mapped[str]
+    body: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class Report(Table):
+    """The document a job answered with, as JSON text."""
+
+    __tablename__ = "reports"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    document: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())

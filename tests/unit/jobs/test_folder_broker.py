@@ -1,0 +1,60 @@
+"""The broker without a server."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from kombu import Connection
+
+ROOT = Path(__file__).parents[3]
+MESSAGES = 200
+BODY = "x" * 300_000  # long enough to be met half-written
+TAKE_ALL = """
+import sys
+from queue import Empty
+from kombu import Connection
+
+transport = {"transport": "jobs.folder_broker:Transport", "transport_options": {"folder": sys.argv[1]}}
+with Connection("folder://localhost", **transport) as connection:
+    while True:
+        try:
+            body = connection.default_channel._get("q")["body"]
+        except Empty:
+            continue
+        if body == "end":
+            break
+        print(body[:10], len(body), sep=":")
+"""
+
+
+def _connection(folder: Path) -> Connection:
+    options = {"folder": str(folder)}
+    return Connection("folder://localhost", transport="jobs.folder_broker:Transport", transport_options=options)
+
+
+def test_busy_readers_get_whole_messages_once(tmp_path):
+    """Two processes that read without a pause while a third writes get every message whole, and each message once."""
+    command = [sys.executable, "-c", TAKE_ALL, str(tmp_path)]
+    readers = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    with _connection(tmp_path) as connection:
+        for number in range(MESSAGES):
+            connection.default_channel._put("q", {"body": f"{number:010}{BODY}"})
+        for _ in readers:
+            connection.default_channel._put("q", {"body": "end"})
+    taken = [line for reader in readers for line in reader.communicate(timeout=120)[0].split()]
+    assert [reader.returncode for reader in readers] == [0, 0]
+    assert sorted(taken) == [f"{number:010}:{10 + len(BODY)}" for number in range(MESSAGES)]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_oldest_message_comes_first(tmp_path):
+    """Messages come in the order in which they were put, queue by queue, and a purge empties one queue."""
+    with _connection(tmp_path) as connection:
+        channel = connection.default_channel
+        for number in range(3):
+            channel._put("a", {"number": number})
+            channel._put("b", {"number": -number})
+        assert [channel._get("a")["number"] for _ in range(3)] == [0, 1, 2]
+        assert (channel._size("a"), channel._size("b")) == (0, 3)
+        assert channel._purge("b") == 3
+        assert channel._size("b") == 0

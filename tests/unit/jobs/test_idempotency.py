@@ -1,0 +1,110 @@
+"""One job for one idempotency key."""
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+from sqlalchemy import func, select
+
+from jobs import dataset_registry, lifecycle, model_registry, queries
+from jobs.database import open_database
+from jobs.errors import IdempotencyConflict
+from jobs.idempotency import payload_digest
+from jobs.states import JobKind
+from jobs.tables import Dataset, Job, JobEvent, Model
+from tests.registered import SPEC, UPLOAD, WEIGHTS, queued_audit
+
+
+def _count(sessions, table) -> int:
+    with sessions() as session:
+        return session.scalar(select(func.count()).select_from(table))
+
+
+def test_the_order_of_fields_does_not_matter():
+    """The digest of a payload depends on names and values alone."""
+    assert payload_digest({"a": 1, "b": {"c": 2, "d": 3}}) == payload_digest({"b": {"d": 3, "c": 2}, "a": 1})
+    assert payload_digest({"a": 1}) != payload_digest({"a": 2})
+
+
+def test_without_a_key_every_request_is_new(sessions, model_id):
+    """Two equal requests without a key are two jobs."""
+    assert queued_audit(sessions, model_id) != queued_audit(sessions, model_id)
+
+
+def test_the_same_request_gets_the_first_job(sessions, model_id):
+    """A request that is repeated with its key gets the first job as it is now, and leaves no trace."""
+    first = queued_audit(sessions, model_id, key="k")
+    with sessions.begin() as session:
+        lifecycle.request_cancel(session, first)
+    before = (_count(sessions, Job), _count(sessions, JobEvent))
+    assert queued_audit(sessions, model_id, key="k") == first
+    assert (_count(sessions, Job), _count(sessions, JobEvent)) == before
+
+
+def test_another_request_is_a_conflict(sessions, model_id):
+    """A key that was used for another request is refused, naming the job it belongs to."""
+    first = queued_audit(sessions, model_id, key="k")
+    with pytest.raises(IdempotencyConflict, match=first):
+        queued_audit(sessions, model_id, key="k", seed=1)
+
+
+def test_keys_belong_to_owners(sessions, model_id):
+    """Two owners may use the same key."""
+    first = queued_audit(sessions, model_id, key="k")
+    with sessions.begin() as session:
+        other = lifecycle.submit(
+            session, kind=JobKind.AUDIT, model_id=model_id, dataset="mnist", spec={}, owner="bob", idempotency_key="k"
+        )
+    assert other.id != first
+
+
+def test_uploads_have_keys_too(sessions):
+    """A repeated upload gets the first model or data set; other bytes under its key are a conflict."""
+    with sessions.begin() as session:
+        model, job = model_registry.register_upload(
+            session, name="m", spec=SPEC, upload=UPLOAD, owner="ann", idempotency_key="m"
+        )
+        dataset, _ = dataset_registry.register_upload(
+            session, name="d", upload=UPLOAD, owner="ann", idempotency_key="d"
+        )
+    with sessions.begin() as session:
+        again, check = model_registry.register_upload(
+            session, name="m", spec=SPEC, upload=UPLOAD, owner="ann", idempotency_key="m"
+        )
+        assert (again.id, check.id) == (model.id, job.id)
+        same, _ = dataset_registry.register_upload(session, name="d", upload=UPLOAD, owner="ann", idempotency_key="d")
+        assert same.id == dataset.id
+    with pytest.raises(IdempotencyConflict), sessions.begin() as session:
+        dataset_registry.register_upload(session, name="d", upload=WEIGHTS, owner="ann", idempotency_key="d")
+    assert (_count(sessions, Model), _count(sessions, Dataset)) == (1, 1)
+
+
+def test_a_key_of_another_kind_of_request(sessions, model_id):
+    """A key that made an audit does not answer an upload."""
+    queued_audit(sessions, model_id, key="k")
+    with pytest.raises(IdempotencyConflict), sessions.begin() as session:
+        dataset_registry.register_upload(session, name="d", upload=UPLOAD, owner="ann", idempotency_key="k")
+
+
+@pytest.mark.parametrize("what", ["job", "model"])
+def test_the_same_request_twice_at_the_same_moment(database_url, sessions, model_id, what):
+    """Six equal requests with one key at the same moment make one job, and all get it."""
+    gate, models = Barrier(6), _count(sessions, Model)
+
+    def request(_: int) -> str:
+        own = open_database(database_url, pooled=False)
+        gate.wait()
+        if what == "job":
+            return queued_audit(own, model_id, key="k")
+        with own.begin() as session:
+            _, job = model_registry.register_upload(
+                session, name="m", spec=SPEC, upload=UPLOAD, owner="ann", idempotency_key="k"
+            )
+            return job.id
+
+    with ThreadPoolExecutor(6) as threads:
+        ids = set(threads.map(request, range(6)))
+    assert len(ids) == 1
+    assert _count(sessions, Model) == models + (what == "model")
+    with sessions() as session:
+        assert [event.kind for event in queries.events(session, ids.pop())] == ["queued"]

@@ -1,0 +1,152 @@
+"""What jobs leave behind: reports, models, uploads that become ready or rejected."""
+
+import pytest
+
+from jobs import dataset_registry, lifecycle, model_registry, queries
+from jobs.artifacts import artifact
+from jobs.errors import DatasetNotReady, ModelNotReady
+from jobs.outcomes import StoredClassifier
+from jobs.states import JobKind, UploadState
+from jobs.storage import Stored
+from tests.registered import SPEC, UPLOAD, WEIGHTS, queued_audit
+
+SUMMARY = {"parts": {"test": 3000}, "class_names": ["a", "b"], "shape": [1, 28, 28]}
+
+
+@pytest.fixture
+def upload(sessions):
+    """A model that is being validated and the claimed job that checks it."""
+    with sessions.begin() as session:
+        model, check = model_registry.register_upload(session, name="digits", spec=SPEC, upload=UPLOAD, owner="ann")
+        lifecycle.claim(session, check.id, worker="w", lease_seconds=60)
+    return model.id, check.id
+
+
+@pytest.fixture
+def dataset_upload(sessions):
+    """A data set that is being validated and the claimed job that checks it."""
+    with sessions.begin() as session:
+        dataset, check = dataset_registry.register_upload(session, name="signs", upload=UPLOAD, owner="ann")
+        lifecycle.claim(session, check.id, worker="w", lease_seconds=60)
+    return dataset.id, check.id
+
+
+def test_an_upload_waits(sessions, upload):
+    """An uploaded model is `validating` and keeps what was said of it, until its check has ended."""
+    with sessions() as session:
+        model, job = model_registry.model(session, upload[0]), queries.job(session, upload[1])
+    assert (model.state, model.sha256, model.upload_sha256) == (UploadState.VALIDATING, None, UPLOAD.sha256)
+    assert model.spec == SPEC.model_dump(mode="json")
+    assert (job.kind, job.model_id, job.spec) == (JobKind.CHECK_MODEL, model.id, model.spec)
+
+
+def test_a_checked_model_is_ready(sessions, upload):
+    """When its check succeeds the model is ready, with the converted file and the spec the check found."""
+    found = SPEC.model_copy(update={"arguments": {"width": 8}})
+    with sessions.begin() as session:
+        lifecycle.succeed(session, upload[1], 1, result_model=StoredClassifier(WEIGHTS, found))
+    with sessions() as session:
+        model = model_registry.model(session, upload[0])
+        stored = artifact(session, WEIGHTS.sha256)
+    assert (model.state, model.sha256, model.spec["arguments"]) == (UploadState.READY, WEIGHTS.sha256, {"width": 8})
+    assert Stored(stored.sha256, stored.size, stored.media_type) == WEIGHTS
+
+
+@pytest.mark.parametrize("end", ["fail", "crash", "cancel", "withdraw"])
+def test_a_model_without_a_check_is_rejected(sessions, upload, end):
+    """Whatever ends a check but success rejects the model with a reason, and jobs for it are refused with it."""
+    model_id, job_id = upload
+    with sessions.begin() as session:
+        if end == "fail":
+            lifecycle.fail(session, job_id, 1, code="weights-unreadable", message="It is a picture.")
+        elif end == "crash":
+            lifecycle.release(session, job_id, 1, reason="out-of-memory", max_attempts=1)
+        elif end == "cancel":
+            lifecycle.request_cancel(session, job_id)
+            lifecycle.cancel(session, job_id, 1)
+        else:
+            lifecycle.release(session, job_id, 1, reason="worker-stopped")
+            lifecycle.request_cancel(session, job_id)
+    codes = {
+        "fail": "weights-unreadable",
+        "crash": "out-of-memory",
+        "cancel": "job-cancelled",
+        "withdraw": "job-cancelled",
+    }
+    with sessions() as session:
+        model = model_registry.model(session, model_id)
+    assert (model.state, model.error["code"]) == (UploadState.REJECTED, codes[end])
+    with pytest.raises(ModelNotReady, match="was rejected: " + model.error["message"][:10]):
+        queued_audit(sessions, model_id)
+
+
+def test_a_released_check_leaves_the_upload_waiting(sessions, upload):
+    """A check that goes back to the queue says nothing about the model."""
+    with sessions.begin() as session:
+        lifecycle.release(session, upload[1], 1, reason="worker-lost")
+    with sessions() as session:
+        assert model_registry.model(session, upload[0]).state is UploadState.VALIDATING
+
+
+def test_a_checked_dataset_is_ready(sessions, model_id, dataset_upload):
+    """When its check succeeds the data set is ready, with its summary, and can be used in jobs."""
+    dataset_id, job_id = dataset_upload
+    request = {"kind": JobKind.AUDIT, "model_id": model_id, "dataset": dataset_id, "spec": {}, "owner": "ann"}
+    with pytest.raises(DatasetNotReady, match="still being checked"), sessions.begin() as session:
+        lifecycle.submit(session, **request)
+    with sessions.begin() as session:
+        lifecycle.succeed(session, job_id, 1, summary=SUMMARY)
+    with sessions() as session:
+        dataset = dataset_registry.dataset(session, dataset_id)
+    assert (dataset.state, dataset.summary, dataset.error) == (UploadState.READY, SUMMARY, None)
+    with sessions.begin() as session:
+        assert lifecycle.submit(session, **request).dataset == dataset_id
+
+
+def test_a_failed_check_rejects_the_dataset(sessions, model_id, dataset_upload):
+    """When its check fails the data set is rejected with the error of the job."""
+    dataset_id, job_id = dataset_upload
+    with sessions.begin() as session:
+        lifecycle.fail(session, job_id, 1, code="dataset-invalid", message="No labels.")
+    with sessions() as session:
+        dataset = dataset_registry.dataset(session, dataset_id)
+    assert (dataset.state, dataset.error) == (
+        UploadState.REJECTED,
+        {"code": "dataset-invalid", "message": "No labels."},
+    )
+
+
+def test_finetuning_makes_a_model(sessions, model_id):
+    """A fine-tuning ends with a report and a new model that knows its parents; its job knows the model."""
+    with sessions.begin() as session:
+        job = lifecycle.submit(
+            session,
+            kind=JobKind.FINETUNE,
+            model_id=model_id,
+            dataset="mnist",
+            spec={},
+            owner="ann",
+            metadata={"run": "7"},
+        )
+        lifecycle.claim(session, job.id, worker="w", lease_seconds=60)
+        made = StoredClassifier(Stored("c" * 64, 9, "application/vnd.safetensors"), SPEC, name="digits, repaired")
+        lifecycle.succeed(session, job.id, 1, report="{}", result_model=made)
+    with sessions() as session:
+        result = model_registry.model(session, queries.job(session, job.id).result_model_id)
+        assert [model.id for model in model_registry.lineage(session, result.id)] == [result.id, model_id]
+    assert (result.name, result.state, result.sha256) == ("digits, repaired", UploadState.READY, "c" * 64)
+    assert (result.parent_model_id, result.parent_job_id, result.owner) == (model_id, job.id, "ann")
+
+
+def test_identical_results_share_a_file(sessions, model_id):
+    """Two jobs that make the same weights make two models with one file."""
+    results = set()
+    for _ in range(2):
+        with sessions.begin() as session:
+            job = lifecycle.submit(
+                session, kind=JobKind.FINETUNE, model_id=model_id, dataset="mnist", spec={}, owner="ann"
+            )
+            lifecycle.claim(session, job.id, worker="w", lease_seconds=60)
+            made = StoredClassifier(WEIGHTS, SPEC)
+            results.add(lifecycle.succeed(session, job.id, 1, report="{}", result_model=made).result_model_id)
+    assert len(results) == 2

@@ -1,0 +1,107 @@
+"""What can be asked about jobs, models and data sets."""
+
+import pytest
+
+from jobs import dataset_registry, lifecycle, model_registry, queries
+from jobs.errors import DatasetNotFound, JobCancelled, JobFailed, JobNotFound, ModelNotFound
+from jobs.states import JobKind, JobState
+from tests.registered import SPEC, UPLOAD, queued_audit
+
+
+def test_pages(sessions, model_id):
+    """Pages hold the newest jobs first, each once, also when jobs are added between two pages."""
+    audits = [queued_audit(sessions, model_id) for _ in range(5)]
+    with sessions() as session:
+        first = queries.list_jobs(session, limit=2, kind=JobKind.AUDIT)
+    queued_audit(sessions, model_id)
+    with sessions() as session:
+        second = queries.list_jobs(session, limit=2, kind=JobKind.AUDIT, after=first.data[-1].id)
+        third = queries.list_jobs(session, limit=2, kind=JobKind.AUDIT, after=second.data[-1].id)
+    assert [job.id for page in (first, second, third) for job in page.data] == audits[::-1]
+    assert [page.has_more for page in (first, second, third)] == [True, True, False]
+
+
+def test_a_full_last_page(sessions, model_id):
+    """A page that holds exactly the rest says that there is no more."""
+    queued_audit(sessions, model_id)
+    with sessions() as session:
+        assert not queries.list_jobs(session, limit=1, kind=JobKind.AUDIT).has_more
+
+
+def test_filters(sessions, model_id):
+    """A list holds only jobs that fit every filter given."""
+    audit = queued_audit(sessions, model_id)
+    with sessions.begin() as session:
+        request = {"kind": JobKind.FINETUNE, "model_id": model_id, "dataset": "mnist", "spec": {}, "owner": "ann"}
+        tagged = lifecycle.submit(session, **request, metadata={"team": "a b", "run": "7"}).id
+        cancelled = lifecycle.submit(session, **request, metadata={"team": "a b"}).id
+        lifecycle.request_cancel(session, cancelled)
+
+    def ids(**filters: object) -> set[str]:
+        with sessions() as session:
+            return {job.id for job in queries.list_jobs(session, **filters).data}
+
+    assert ids(kind=JobKind.FINETUNE) == {tagged, cancelled}
+    assert ids(status=JobState.QUEUED) == {audit, tagged}
+    assert ids(metadata={"team": "a b"}) == {tagged, cancelled}
+    assert ids(metadata={"team": "a b", "run": "7"}) == {tagged}
+    assert ids(metadata={"team": "a"}) == set()
+    assert ids(status=JobState.CANCELLED, kind=JobKind.FINETUNE, model_id=model_id) == {cancelled}
+    assert ids(model_id="model_none") == set()
+
+
+def test_events_go_on_where_a_reader_stopped(sessions, job_id):
+    """Events come oldest first, and only those after the number a reader has seen."""
+    with sessions.begin() as session:
+        lifecycle.claim(session, job_id, worker="w", lease_seconds=60)
+        for epoch in range(3):
+            lifecycle.record(session, job_id, 1, event=("epoch", {"epoch": epoch}))
+    with sessions() as session:
+        assert [event.kind for event in queries.events(session, job_id)] == ["queued", "running", *["epoch"] * 3]
+        assert [event.body["epoch"] for event in queries.events(session, job_id, after=3)] == [1, 2]
+        assert [event.seq for event in queries.events(session, job_id, limit=2)] == [1, 2]
+
+
+def test_reports(sessions, model_id):
+    """A job without an end has no report yet; one that failed or was cancelled never will, and the error says why."""
+    failed, cancelled = queued_audit(sessions, model_id), queued_audit(sessions, model_id)
+    with sessions.begin() as session:
+        assert queries.report(session, failed) is None
+        lifecycle.claim(session, failed, worker="w", lease_seconds=60)
+        lifecycle.fail(session, failed, 1, code="training-diverged", message="The loss is NaN.")
+        lifecycle.request_cancel(session, cancelled)
+    with sessions() as session:
+        with pytest.raises(JobFailed, match="The loss is NaN"):
+            queries.report(session, failed)
+        with pytest.raises(JobCancelled, match=cancelled):
+            queries.report(session, cancelled)
+
+
+def test_what_does_not_exist(sessions):
+    """Asking for an id that nothing has is an error that names it."""
+    with sessions() as session:
+        for ask in (queries.job, queries.events, queries.report):
+            with pytest.raises(JobNotFound, match="job_none"):
+                ask(session, "job_none")
+        for ask in (model_registry.model, model_registry.lineage):
+            with pytest.raises(ModelNotFound, match="model_none"):
+                ask(session, "model_none")
+        with pytest.raises(DatasetNotFound, match="dataset_none"):
+            dataset_registry.dataset(session, "dataset_none")
+
+
+def test_lists_of_uploads(sessions):
+    """Models and data sets are listed in pages too, newest first."""
+    with sessions.begin() as session:
+        models = [
+            model_registry.register_upload(session, name=name, spec=SPEC, upload=UPLOAD, owner="ann")[0].id
+            for name in "abc"
+        ]
+        datasets = [
+            dataset_registry.register_upload(session, name=name, upload=UPLOAD, owner="ann")[0].id for name in "abc"
+        ]
+    with sessions() as session:
+        page = model_registry.models(session, limit=2)
+        rest = model_registry.models(session, limit=2, after=page.data[-1].id)
+        assert [model.id for model in (*page.data, *rest.data)] == models[::-1]
+        assert [dataset.id for dataset in dataset_registry.datasets(session).data] == datasets[::-1]

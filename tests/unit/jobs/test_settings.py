@@ -1,0 +1,61 @@
+"""What a site can set."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from jobs.settings import Settings
+
+
+def test_everything_lies_in_the_data_folder(monkeypatch, tmp_path):
+    """With one variable set, database, queue and files lie in that folder, made absolute."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FAAL_DATA_DIR", "here")
+    settings = Settings()
+    assert settings.data_dir == tmp_path / "here"
+    assert settings.database_url == f"sqlite:///{tmp_path}/here/faal.db"
+    assert settings.broker_url == f"filesystem://{tmp_path}/here/broker"
+    assert settings.files_dir == tmp_path / "here" / "files"
+
+
+def test_default_data_folder_is_absolute(monkeypatch, tmp_path):
+    """The default folder is taken from where the program starts, so that a later change of folder does not move it."""
+    monkeypatch.chdir(tmp_path)
+    assert Settings().data_dir == tmp_path / "faal-data"
+
+
+def test_servers_replace_the_defaults(monkeypatch):
+    """A database and a broker that are set win over the folder."""
+    monkeypatch.setenv("FAAL_DATABASE_URL", "postgresql+psycopg://db/faal")
+    monkeypatch.setenv("FAAL_BROKER_URL", "redis://broker/0")
+    settings = Settings()
+    assert (settings.database_url, settings.broker_url) == ("postgresql+psycopg://db/faal", "redis://broker/0")
+
+
+def test_every_setting_is_described():
+    """docs/settings.md is written from the descriptions, so none is missing."""
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("device", "gpu"), ("upload_limit", "0"), ("lease_seconds", "0"), ("threads", "0"), ("port", "70000")],
+)
+def test_values_that_make_no_sense(monkeypatch, name, value):
+    """A wrong value is refused when the program starts, and the error names the setting."""
+    monkeypatch.setenv(f"FAAL_{name.upper()}", value)
+    with pytest.raises(ValidationError, match=name):
+        Settings()
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1"])
+def test_devices(device):
+    """A device is chosen automatically, or named as torch names it."""
+    assert Settings(device=device).device == device
+
+
+def test_settings_do_not_change(tmp_path: Path):
+    """What was read at the start holds until the end."""
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings(data_dir=tmp_path).port = 1

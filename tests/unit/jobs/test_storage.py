@@ -1,0 +1,99 @@
+"""Files by content."""
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from jobs.errors import StorageFull, UploadTooLarge
+from jobs.storage import Storage, Stored
+
+MEDIA_TYPE = "application/octet-stream"
+
+
+@pytest.fixture
+def storage(tmp_path) -> Storage:
+    """An empty storage."""
+    return Storage(tmp_path / "files")
+
+
+def _files(storage: Storage) -> list[str]:
+    return sorted(path.name for path in storage.root.rglob("*") if path.is_file())
+
+
+def test_a_file_is_named_by_its_content(storage):
+    """What is put in is found under its SHA-256, whatever pieces it came in."""
+    digest = hashlib.sha256(b"some weights").hexdigest()
+    assert storage.put([b"some ", b"", b"weights"], media_type=MEDIA_TYPE) == Stored(digest, 12, MEDIA_TYPE)
+    assert storage.path(digest).read_bytes() == b"some weights"
+    with storage.open(digest) as file:
+        assert file.read() == b"some weights"
+
+
+def test_the_same_content_is_kept_once(storage):
+    """Putting a file in again answers the same and adds nothing."""
+    first = storage.put([b"x"], media_type=MEDIA_TYPE)
+    assert storage.put([b"x"], media_type=MEDIA_TYPE) == first
+    assert len(_files(storage)) == 1
+
+
+def test_a_limit_is_inclusive(storage):
+    """A file of exactly the limit is kept."""
+    assert storage.put([b"12", b"34"], media_type=MEDIA_TYPE, limit=4).size == 4
+
+
+def test_a_file_past_the_limit_leaves_nothing(storage):
+    """A file that exceeds the limit is refused as soon as it does, and none of it stays on the disk."""
+    read = []
+
+    def chunks() -> Iterator[bytes]:
+        for chunk in (b"12", b"345", b"never read"):
+            read.append(chunk)
+            yield chunk
+
+    with pytest.raises(UploadTooLarge, match="exceeds 4 bytes"):
+        storage.put(chunks(), media_type=MEDIA_TYPE, limit=4)
+    assert read == [b"12", b"345"]
+    assert _files(storage) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_leaves_nothing(storage, number):
+    """When the disk is full the error says so, and none of the file stays on the disk."""
+
+    def chunks() -> Iterator[bytes]:
+        yield b"12"
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(StorageFull, match="no room"):
+        storage.put(chunks(), media_type=MEDIA_TYPE)
+    assert _files(storage) == []
+
+
+def test_other_errors_are_not_hidden(storage):
+    """An upload that breaks off raises its own error, and none of the file stays on the disk."""
+
+    def chunks() -> Iterator[bytes]:
+        yield b"12"
+        raise ConnectionResetError("the client went away")
+
+    with pytest.raises(ConnectionResetError):
+        storage.put(chunks(), media_type=MEDIA_TYPE)
+    assert _files(storage) == []
+
+
+@pytest.mark.parametrize("name", ["", "../../etc/passwd", "A" * 64, "a" * 63, "a" * 65, "a" * 64 + "\n", "g" * 64])
+def test_only_digests_become_paths(storage, name):
+    """What is no SHA-256 in lower-case hexadecimal never becomes a path."""
+    with pytest.raises(ValueError, match="not a SHA-256"):
+        storage.path(name)
+    with pytest.raises(ValueError, match="not a SHA-256"):
+        storage.open(name)
+
+
+def test_an_absent_file(storage):
+    """A file that was never put in cannot be opened."""
+    with pytest.raises(FileNotFoundError):
+        storage.open("0" * 64)

@@ -1,0 +1,96 @@
+"""The schema's history: up, down, and equal to the tables."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import inspect
+
+from jobs.database import migration_engine, open_database, up_to_date, upgrade
+from jobs.tables import Table
+
+ROOT = Path(__file__).parents[3]
+UPGRADE = """
+import sys
+from pathlib import Path
+from jobs.database import upgrade
+
+while not Path(sys.argv[2]).exists():
+    pass
+upgrade(sys.argv[1])
+"""
+
+
+def _tables(url: str) -> set[str]:
+    engine = migration_engine(url)
+    return set(inspect(engine).get_table_names())
+
+
+def test_upgrade_makes_every_table(database_url):
+    """After an upgrade an empty database has all tables and is up to date; a second upgrade changes nothing."""
+    assert not up_to_date(database_url)
+    upgrade(database_url)
+    assert _tables(database_url) == {*Table.metadata.tables, "alembic_version"}
+    assert up_to_date(database_url)
+    upgrade(database_url)
+
+
+def test_migrations_and_tables_agree(database_url):
+    """Nothing is left to migrate: the tables of the code are those of the database."""
+    upgrade(database_url)
+    with migration_engine(database_url).connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Table.metadata) == []
+
+
+def test_downgrade_and_upgrade_again(database_url, tmp_path):
+    """A downgrade to nothing leaves no table of ours, and the way up is open again."""
+    upgrade(database_url)
+    configuration = Config(toml_file=ROOT / "pyproject.toml")
+    with migration_engine(database_url).connect() as connection:
+        configuration.attributes["connection"] = connection
+        command.downgrade(configuration, "base")
+    assert _tables(database_url) == {"alembic_version"}
+    assert not up_to_date(database_url)
+    upgrade(database_url)
+    assert up_to_date(database_url)
+
+
+def test_processes_that_upgrade_at_once(database_url, tmp_path):
+    """Four processes that upgrade one database at the same moment all succeed, from any folder."""
+    go = tmp_path / "go"
+    script = [sys.executable, "-c", UPGRADE, database_url, str(go)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    pipe = subprocess.PIPE
+    processes = [subprocess.Popen(script, cwd=tmp_path, env=environment, stderr=pipe, text=True) for _ in range(4)]
+    go.touch()
+    ends = [(process.communicate(timeout=120)[1], process.returncode) for process in processes]
+    assert [(error, code) for error, code in ends if code != 0] == []
+    assert up_to_date(database_url)
+
+
+def test_the_check_takes_no_lock(database_url):
+    """Whether the schema is current can be asked while another process holds the database for writing."""
+    upgrade(database_url)
+    sessions = open_database(database_url)
+    with sessions.begin() as session:
+        session.connection().exec_driver_sql("DELETE FROM reports")
+        assert up_to_date(database_url)
+    sessions.close()
+
+
+@pytest.mark.parametrize("arguments", [["upgrade", "head"], ["check"], ["downgrade", "base"]])
+def test_the_command_line_uses_the_settings(tmp_path, arguments):
+    """`alembic` in the repository works without an ini file, on the database of the settings."""
+    database = f"sqlite:///{tmp_path}/faal.db"
+    if arguments != ["upgrade", "head"]:
+        upgrade(database)
+    environment = {**os.environ, "FAAL_DATABASE_URL": database}
+    subprocess.run([sys.executable, "-m", "alembic", *arguments], cwd=ROOT, env=environment, check=True, timeout=120)
+    assert up_to_date(database) is (arguments != ["downgrade", "base"])
