@@ -1,0 +1,175 @@
+"""An installation for tests: a database, a broker and a folder of its own, and real processes on them that can be killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import kombu.pools
+
+from jobs import lifecycle, queries
+from jobs.database import open_database, upgrade
+from jobs.queue import Queue
+from jobs.settings import Settings
+from jobs.states import FINAL, JobKind, JobState
+from jobs.storage import Storage
+from jobs.tables import Job, JobEvent
+from tests.servers import free_port
+
+ROOT = Path(__file__).parents[2]
+START_SECONDS = 60.0
+JOB_SECONDS = 120.0
+
+
+class Running:
+    """A process of the installation, and what it says."""
+
+    def __init__(self, module: str, environment: dict[str, str], log: Path) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            command = [sys.executable, "-m", module]
+            self._process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
+
+    @property
+    def children(self) -> list[int]:
+        """Numbers of the processes it started that are not reaped yet."""
+        tasks = Path(f"/proc/{self._process.pid}/task").glob("*/children")
+        return [int(pid) for task in tasks for pid in task.read_text().split()]
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """It is gone, as by `kill -9`."""
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self, within_seconds: float = 30) -> int:
+        """Its exit status after SIGTERM."""
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(within_seconds)
+
+
+class Site:
+    """One installation. Its processes run with short leases and frequent sweeps, one thread each."""
+
+    def __init__(self, folder: Path, **settings: object) -> None:
+        given = {
+            "data_dir": folder / "faal-data",
+            "threads": 1,
+            "lease_seconds": 6,
+            "sweep_seconds": 1,
+            "port": free_port(),
+        }
+        self.settings = Settings(**given | settings)
+        self._folder = folder
+        self._processes: list[Running] = []
+        self._clients: list[httpx.Client] = []
+        upgrade(self.settings.database_url)
+        self.sessions = open_database(self.settings.database_url, pooled=False)
+        self.storage = Storage(self.settings.files_dir)
+        self.queue = Queue(self.settings)
+
+    def worker(self) -> Running:
+        """A worker that has begun; messages wait for it."""
+        return self._start("worker")
+
+    def api(self) -> tuple[Running, httpx.Client]:
+        """A web service that answers, and a client of it."""
+        process = self._start("api")
+        client = httpx.Client(base_url=f"http://127.0.0.1:{self.settings.port}", timeout=30)
+        self._clients.append(client)
+
+        def answers() -> bool:
+            assert process.running, process.log.read_text()
+            try:
+                return client.get("/healthz").is_success
+            except httpx.TransportError:
+                return False
+
+        until(answers, START_SECONDS)
+        return process, client
+
+    def submit(self, spec: dict[str, Any], *, kind: JobKind, model: str, dataset: str) -> str:
+        """Id of a queued job that no worker was told of."""
+        with self.sessions.begin() as session:
+            job = lifecycle.submit(session, kind=kind, model_id=model, dataset=dataset, spec=spec, owner="ann")
+        return job.id
+
+    def job(self, job_id: str) -> Job:
+        """The job as it stands."""
+        with self.sessions() as session:
+            return queries.job(session, job_id)
+
+    def events(self, job_id: str, kind: str) -> list[JobEvent]:
+        """The job's events of that kind."""
+        with self.sessions() as session:
+            return [event for event in queries.events(session, job_id, limit=10_000) if event.kind == kind]
+
+    def report(self, job_id: str) -> str | None:
+        """The job's report as stored."""
+        with self.sessions() as session:
+            stored = queries.report(session, job_id)
+        return None if stored is None else stored.document
+
+    def ended(self, job_id: str) -> Job:
+        """The job after its end."""
+        until(lambda: self.job(job_id).state in FINAL, JOB_SECONDS, self.tell)
+        return self.job(job_id)
+
+    def begun(self, job_id: str, *, epochs: int = 0) -> Job:
+        """The job while it runs, after that many epochs."""
+
+        def far_enough() -> bool:
+            job = self.job(job_id)
+            assert job.state not in FINAL, f"{job.state}: {job.error}"
+            return (
+                job.state is JobState.RUNNING and job.done is not None and len(self.events(job_id, "epoch")) >= epochs
+            )
+
+        until(far_enough, JOB_SECONDS, self.tell)
+        return self.job(job_id)
+
+    def tell(self) -> str:
+        """What all processes said, for a failing test."""
+        return "\n".join(f"--- {path.name}\n{path.read_text()[-4000:]}" for path in sorted(self._folder.glob("*.log")))
+
+    def close(self) -> None:
+        """All processes are stopped and all connections closed."""
+        for client in self._clients:
+            client.close()
+        for process in self._processes:
+            if process.running:
+                process.stop()
+        kombu.pools.reset()  # what this process rang through
+        self.sessions.close()
+
+    def _start(self, module: str) -> Running:
+        fields = self.settings.model_dump(exclude_none=True)
+        environment = os.environ | {f"FAAL_{name.upper()}": str(value) for name, value in fields.items()}
+        process = Running(module, environment, self._folder / f"{module}-{len(self._processes)}.log")
+        self._processes.append(process)
+        return process
+
+
+def until(holds: Callable[[], bool], within_seconds: float, tell: Callable[[], str] = str) -> None:
+    """Returns when it holds. Raises: AssertionError when the time is over."""
+    deadline = time.monotonic() + within_seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {within_seconds} s\n{tell()}"
+        time.sleep(0.05)
+
+
+def gone(pid: int) -> bool:
+    """Whether that process is no more, or a zombie that waits to be reaped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True

@@ -1,0 +1,82 @@
+"""Something small for installations to run: an untrained network, a data set of noise, and jobs of a few seconds."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from faal_core import architectures, weights
+from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec
+from jobs import dataset_registry, lifecycle, model_registry
+from jobs.outcomes import StoredClassifier
+from jobs.states import JobKind
+from tests.service.processes import Site
+
+CLASSES = ("square", "disc", "cross")
+SPEC = ClassifierSpec(architecture="small_resnet", num_classes=3, arguments={"width": 8})
+EPOCHS = 3
+_AUDIT = {"attacks": [{"steps": 3}], "images": 60}
+
+
+def untrained_weights(path: Path, spec: ClassifierSpec = SPEC) -> Path:
+    """A file of random weights for that network, the same every time."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        weights.write_classifier(path, architectures.build(spec))
+    return path
+
+
+def noise() -> bytes:
+    """The data set as .npz: 480 images to train on and 90 to test on, 16 × 16, three classes."""
+    generator, content = np.random.default_rng(0), io.BytesIO()
+    arrays: dict[str, Any] = {"class_names": np.array(CLASSES)}
+    for part, count in [("train", 480), ("test", 90)]:
+        arrays[f"{part}_images"] = generator.integers(0, 256, (count, 16, 16), np.uint8)
+        arrays[f"{part}_labels"] = np.arange(count) % 3
+    np.savez(content, **arrays)
+    return content.getvalue()
+
+
+def submit_finetuning(site: Site, weights_file: Path) -> str:
+    """Id of a fine-tuning of `EPOCHS` epochs, half a second each, that no worker was told of."""
+    training = {"learning_rates": [0.01] * EPOCHS, "batch_size": 32, "attack": {"steps": 10}}
+    spec = FinetuneSpec.model_validate({"threat": {"epsilon": "8/255"}, "training": training, "audit": _AUDIT})
+    model, dataset = _store(site, weights_file)
+    return site.submit(spec.model_dump(mode="json"), kind=JobKind.FINETUNE, model=model, dataset=dataset)
+
+
+def submit_audit(site: Site, weights_file: Path, dataset: str | None = None) -> str:
+    """Id of an audit on the noise or another data set, that no worker was told of."""
+    spec = AuditSpec.model_validate({"threat": {"epsilon": "8/255"}, **_AUDIT})
+    model, stored_dataset = _store(site, weights_file)
+    return site.submit(spec.model_dump(mode="json"), kind=JobKind.AUDIT, model=model, dataset=dataset or stored_dataset)
+
+
+def _store(site: Site, weights_file: Path) -> tuple[str, str]:
+    """Ids of model and data set, as if their checks had passed."""
+    file = site.storage.put([weights_file.read_bytes()], media_type="application/vnd.safetensors")
+    data = site.storage.put([noise()], media_type="application/zip")
+    with site.sessions.begin() as session:
+        model, check = model_registry.register_upload(session, name="shapes", spec=SPEC, upload=file, owner="ann")
+        lifecycle.claim(session, check.id, worker="test", lease_seconds=60)
+        lifecycle.succeed(session, check.id, 1, result_model=StoredClassifier(file, SPEC))
+        dataset, check = dataset_registry.register_upload(session, name="noise", upload=data, owner="ann")
+        lifecycle.claim(session, check.id, worker="test", lease_seconds=60)
+        summary = {"shape": [1, 16, 16], "class_names": CLASSES, "images": {"train": 480, "test": 90}}
+        lifecycle.succeed(session, check.id, 1, summary=summary)
+    return model.id, dataset.id
+
+
+def timeless(document: str | None) -> Any:
+    """The report without the fields in which two runs differ: how long it took and when it was made."""
+    assert document is not None
+
+    def left(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: left(inner) for name, inner in value.items() if name not in ("seconds", "created_at")}
+        return [left(inner) for inner in value] if isinstance(value, list) else value
+
+    return left(json.loads(document))

@@ -1,0 +1,65 @@
+"""The demo: a real service with its worker, for as long as it is needed and no longer."""
+
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from api import demo
+from faal_core import weights
+from faal_core.reports import html
+from faal_core.reports.documents import FinetuneReport, read_report
+from faal_core.specs import FinetuneSpec
+
+
+def processes_with(text: str) -> list[int]:
+    """Ids of the processes whose environment holds that text."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            if folder.name.isdigit() and text.encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+        except OSError:  # it ended meanwhile, or is another user's
+            continue
+    return [process for process in found if process != os.getpid()]
+
+
+def test_the_service_ends_with_its_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inside it answers; afterwards neither a process nor a file of it is left, though the block was interrupted."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with suppress(KeyboardInterrupt), demo.service() as url:
+        assert httpx.get(f"{url}/readyz").json() == {"status": "ready"}
+        assert len(processes_with(str(tmp_path))) >= 2
+        raise KeyboardInterrupt
+    assert processes_with(str(tmp_path)) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_service_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error carries the last lines of the service, here that a setting is wrong."""
+    monkeypatch.setenv("FAAL_DEVICE", "abacus")
+    with pytest.raises(demo.ServiceFailed, match="abacus"), demo.service():
+        pass
+
+
+@pytest.mark.slow
+def test_the_demo_repairs_the_bundled_classifier(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It saves the report, its page and the weights that the report is about, and prints the verdict."""
+    training = {"learning_rates": [0.001], "attack": {"steps": 1}}
+    asked = {"threat": {"epsilon": 0.1}, "training": training, "audit": {"images": 100, "attacks": "quick"}}
+    monkeypatch.setattr(demo, "SPEC", FinetuneSpec.model_validate(asked))
+    monkeypatch.setattr(sys, "argv", ["demo", "--out", str(tmp_path)])
+    assert demo.main() == 0
+    report = read_report((tmp_path / "report.json").read_bytes())
+    assert isinstance(report, FinetuneReport)
+    assert (tmp_path / "report.html").read_text("utf-8") == html.render(report)
+    assert weights.digest(weights.read_classifier(tmp_path / "weights.safetensors")) == report.after.classifier.sha256
+    printed = capsys.readouterr().out
+    assert "before: PGD-10 (cross-entropy): " in printed
+    assert "epoch 1: loss " in printed
+    assert "The worst class " in printed

@@ -1,0 +1,183 @@
+"""Jobs from upload to report, through a real web service, a real worker and real files."""
+
+import io
+import time
+
+import httpx
+import torch
+
+from faal_core import weights
+from faal_core.reports.documents import read_report
+from jobs import lifecycle, model_registry
+from jobs.states import JobState, UploadState
+from tests.service.processes import JOB_SECONDS, gone, until
+from tests.service.small_jobs import CLASSES, SPEC, noise, submit_audit, submit_finetuning, timeless, untrained_weights
+
+QUICK = {
+    "threat": {"epsilon": "0.1"},
+    "training": {"learning_rates": [0.01], "batch_size": 256, "attack": {"steps": 1}},
+    "audit": {"attacks": [{"steps": 2}], "images": 100},
+}
+
+
+def answered(client: httpx.Client, path: str) -> httpx.Response:
+    """The answer that ends the polling, 202 being "not yet"."""
+    deadline = time.monotonic() + JOB_SECONDS
+    while (answer := client.get(path, headers={"Accept": "application/json"})).status_code == 202:
+        assert int(answer.headers["Retry-After"]) >= 1
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    return answer
+
+
+def checked(client: httpx.Client, path: str) -> dict:
+    """The upload once it was checked."""
+    until(lambda: client.get(path).json()["status"] != "validating", JOB_SECONDS)
+    return client.get(path).json()
+
+
+def test_upload_to_report(site, tmp_path):
+    """A model is uploaded, checked, repaired on the bundled data, reported on, and its successor can be downloaded."""
+    _, client = site.api()
+    site.worker()
+    spec = SPEC.model_copy(update={"num_classes": 10})
+    upload = untrained_weights(tmp_path / "mine.safetensors", spec)
+    with upload.open("rb") as file:
+        answer = client.post("/models", files={"file": ("mine.safetensors", file)}, data={"name": "mine"})
+    assert answer.status_code == 202, answer.text
+    model = checked(client, answer.headers["Location"])
+    assert (model["status"], model["error"]) == ("ready", None)
+
+    answer = client.post("/jobs/finetune", json={"model": model["id"], "dataset": "fashion-mnist-subset", **QUICK})
+    assert answer.status_code == 202, answer.text
+    job = answer.json()
+    answer = answered(client, f"/jobs/{job['id']}/report")
+    assert answer.status_code == 200, answer.text
+    report = read_report(answer.text)
+    assert (report.before.dataset.images, len(report.before.classes), len(report.epochs)) == (100, 10, 1)
+
+    job = client.get(f"/jobs/{job['id']}").json()
+    assert job["status"] == "succeeded"
+    repaired = client.get(f"/models/{job['result_model']}").json()
+    assert (repaired["status"], repaired["parent_model"], repaired["parent_job"]) == ("ready", model["id"], job["id"])
+    content = client.get(f"/models/{repaired['id']}/weights").content
+    downloaded = tmp_path / "repaired.safetensors"
+    downloaded.write_bytes(content)
+    assert weights.digest(weights.read_classifier(downloaded)) == report.after.classifier.sha256
+    kinds = [event["kind"] for event in client.get(f"/jobs/{job['id']}/events").json()["data"]]
+    assert [kind for kind in kinds if kind in ("epoch", "attack")] == ["attack", "epoch", "attack"]
+
+
+def test_report_does_not_depend_on_the_installation(site, weights_file, undisturbed):
+    """The same fine-tuning gives the same report on either database and broker, times apart."""
+    site.worker()
+    job_id = submit_finetuning(site, weights_file)
+    site.queue.ring(job_id)
+    assert site.ended(job_id).state is JobState.SUCCEEDED, site.tell()
+    assert timeless(site.report(job_id)) == undisturbed
+
+
+def test_uploaded_data_set(open_site, weights_file):
+    """An uploaded data set is checked and can then be audited on, under the name its owner gave it."""
+    site = open_site()
+    _, client = site.api()
+    site.worker()
+    answer = client.post("/datasets", files={"file": ("noise.npz", noise())}, data={"name": "my noise"})
+    assert answer.status_code == 202, answer.text
+    dataset = checked(client, answer.headers["Location"])
+    assert dataset["status"] == "ready", dataset
+    assert dataset["summary"] == {
+        "shape": [1, 16, 16],
+        "class_names": list(CLASSES),
+        "images": {"train": 480, "test": 90},
+    }
+    job_id = submit_audit(site, weights_file, dataset=dataset["id"])
+    report = read_report(answered(client, f"/jobs/{job_id}/report").text)
+    assert report.dataset.name == "my noise"
+
+
+def test_checkpoint_is_converted_and_forgotten(open_site, weights_file, tmp_path):
+    """A checkpoint of torch.save becomes a file in our own format, and the uploaded one is not kept."""
+    site, content = open_site(), io.BytesIO()
+    torch.save(weights.read_classifier(weights_file).backbone.state_dict(), content)
+    upload = site.storage.put([content.getvalue()], media_type="application/vnd.pytorch")
+    with site.sessions.begin() as session:
+        model, check = model_registry.register_upload(session, name="mine", spec=SPEC, upload=upload, owner="ann")
+    site.worker()
+    assert site.ended(check.id).state is JobState.SUCCEEDED, site.tell()
+    with site.sessions() as session:
+        model = model_registry.model(session, model.id)
+    converted = weights.read_classifier(site.storage.path(model.sha256))
+    assert weights.digest(converted) == weights.digest(weights.read_classifier(weights_file))
+    until(lambda: not site.storage.path(upload.sha256).exists(), within_seconds=10)
+    assert model.upload_sha256 is None
+
+
+def test_hostile_upload_is_rejected(open_site):
+    """An upload that is no weights is rejected with the reason, for the job and for the model."""
+    site = open_site()
+    upload = site.storage.put([b"\x80\x04cos\nsystem\n"], media_type="application/vnd.pytorch")
+    with site.sessions.begin() as session:
+        model, check = model_registry.register_upload(session, name="bad", spec=SPEC, upload=upload, owner="ann")
+    site.worker()
+    job = site.ended(check.id)
+    assert (job.state, job.error["code"]) == (JobState.FAILED, "weights-unreadable")
+    with site.sessions() as session:
+        model = model_registry.model(session, model.id)
+    assert (model.state, model.error) == (UploadState.REJECTED, job.error)
+
+
+def test_queued_job_is_cancelled_at_once(site, weights_file):
+    """A job that waits is cancelled in the answer to the request, and a late message does not run it."""
+    job_id = submit_audit(site, weights_file)
+    _, client = site.api()
+    assert client.post(f"/jobs/{job_id}/cancel").json()["status"] == "cancelled"
+    site.queue.ring(job_id)
+    worker = site.worker()
+    until(lambda: "is not to be had" in worker.log.read_text(), within_seconds=60, tell=site.tell)
+    assert (site.job(job_id).state, site.job(job_id).attempt) == (JobState.CANCELLED, 0)
+
+
+def test_running_job_is_cancelled_soon(site, weights_file):
+    """A job that runs ends as cancelled, with its process, and its worker takes the next one."""
+    worker = site.worker()
+    job_id = submit_finetuning(site, weights_file)
+    site.begun(job_id, epochs=1)
+    computing = worker.children
+    with site.sessions.begin() as session:
+        lifecycle.request_cancel(session, job_id)
+    until(lambda: site.job(job_id).state is JobState.CANCELLED, within_seconds=20, tell=site.tell)
+    assert all(map(gone, computing))
+    assert site.ended(submit_audit(site, weights_file)).state is JobState.SUCCEEDED
+
+
+def test_failing_job_tells_why(site, weights_file):
+    """A job that cannot be done fails in its first attempt, with the library's own code and words."""
+    job_id = submit_audit(site, weights_file, dataset="fashion-mnist-subset")
+    site.worker()
+    job = site.ended(job_id)
+    assert (job.state, job.attempt, job.error["code"]) == (JobState.FAILED, 1, "invalid-spec")
+    assert "3 classes" in job.error["message"]
+
+
+def test_two_workers_share_the_jobs(served_site, weights_file):
+    """Two workers run four jobs, each of them once, and none of the two does nothing."""
+    jobs = [submit_audit(served_site, weights_file) for _ in range(4)]
+    for job_id in jobs:
+        served_site.queue.ring(job_id)
+    workers = [served_site.worker(), served_site.worker()]
+    assert [(served_site.ended(job_id).state, served_site.job(job_id).attempt) for job_id in jobs] == [
+        (JobState.SUCCEEDED, 1)
+    ] * 4
+    begun = [worker.log.read_text().count("begins (audit") for worker in workers]
+    assert sum(begun) == 4
+    assert min(begun) >= 1
+
+
+def test_missing_device_fails_the_job(open_site, weights_file):
+    """A worker that was promised a device it does not have fails the job, and lives on."""
+    site = open_site(device="cuda:9")
+    job_id = submit_audit(site, weights_file)
+    worker = site.worker()
+    assert site.ended(job_id).state is JobState.FAILED
+    assert worker.running

@@ -1,0 +1,54 @@
+"""Functions that `test_confinement` runs in confinement: what a hostile file might make a reader do."""
+
+import ctypes
+import os
+import socket
+from pathlib import Path
+
+from faal_core.errors import WeightsMismatch
+
+
+def describe(folder: Path, source: Path, *arguments: object) -> dict[str, object]:
+    """What it was called with, and its environment."""
+    return {"folder": str(folder), "source": str(source), "arguments": arguments, "environment": dict(os.environ)}
+
+
+def refuse(folder: Path, source: Path) -> None:
+    """Raises: WeightsMismatch, always."""
+    raise WeightsMismatch("these weights are for another network")
+
+
+def allocate(folder: Path, source: Path, size: int) -> int:
+    """Bytes that could be had."""
+    return len(bytearray(size))
+
+
+def loop(folder: Path, source: Path) -> None:
+    """Never returns."""
+    while True:
+        pass
+
+
+def write(folder: Path, source: Path, size: int) -> None:
+    """A file of that size is in the folder."""
+    with (folder / "large").open("wb") as file:
+        file.truncate(size)
+
+
+def crash(folder: Path, source: Path) -> None:
+    """The process reads where it must not."""
+    ctypes.string_at(0)
+
+
+def talk(folder: Path, source: Path) -> str:
+    """An answer of five megabytes."""
+    return "x" * 5 * 2**20
+
+
+def connect(folder: Path, source: Path, port: int) -> str:
+    """Whether a server on this machine can be reached: "connected", or the error's name."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except OSError as error:
+        return type(error).__name__
+    return "connected"

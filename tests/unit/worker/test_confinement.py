@@ -1,0 +1,100 @@
+"""A confined function has what it was given and no more: not memory, time, disk, secrets or network."""
+
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from faal_core.errors import DatasetInvalid, OutOfMemory, WeightsMismatch
+from faal_core.progress import Cancelled, NoProgress
+from worker.confinement import Confinement
+
+FUNCTIONS = "tests.unit.worker.confined_functions"
+SOURCE = Path("/some/file")
+MAY_UNSHARE = subprocess.run(["unshare", "--user", "--net", "true"], capture_output=True, check=False).returncode == 0
+
+
+def confinement(folder: Path, **changes: object) -> Confinement:
+    """Generous limits but for the changes."""
+    given = {"seconds": 60, "memory": 2**30, "file_bytes": 2**20, "progress": NoProgress()} | changes
+    return Confinement(folder=folder, **given)
+
+
+def call(confined: Confinement, function: str, *arguments: object) -> object:
+    """What one of the functions answers; a refusal is DatasetInvalid."""
+    return confined.call(f"{FUNCTIONS}:{function}", SOURCE, *arguments, refusal=DatasetInvalid)
+
+
+def test_answer_comes_back(tmp_path):
+    """The function gets folder, source and arguments, and its answer comes back."""
+    answer = call(confinement(tmp_path), "describe", 1, {"a": [True, None]})
+    assert answer["folder"] == str(tmp_path)
+    assert answer["source"] == str(SOURCE)
+    assert answer["arguments"] == [1, {"a": [True, None]}]
+
+
+def test_secrets_stay_outside(tmp_path, monkeypatch):
+    """The worker's settings, which may hold passwords, are not in the environment."""
+    monkeypatch.setenv("FAAL_DATABASE_URL", "postgresql+psycopg://someone:secret@host/db")
+    assert not any(name.startswith("FAAL_") for name in call(confinement(tmp_path), "describe")["environment"])
+
+
+def test_errors_keep_their_class(tmp_path):
+    """An error of the library arrives as the same class with the same message."""
+    with pytest.raises(WeightsMismatch, match="these weights are for another network"):
+        call(confinement(tmp_path), "refuse")
+
+
+@pytest.mark.parametrize("share", [0.25, 1])
+def test_memory_is_limited(tmp_path, share):
+    """A quarter of the allowed memory can be had, all of it on top of the interpreter cannot."""
+    confined = confinement(tmp_path)
+    if share == 1:
+        with pytest.raises(OutOfMemory, match="more than 1 GiB of memory"):
+            call(confined, "allocate", confined.memory)
+    else:
+        assert call(confined, "allocate", confined.memory // 4) == confined.memory // 4
+
+
+def test_time_is_limited(tmp_path):
+    """A function that never returns is killed when its processor time is over."""
+    with pytest.raises(DatasetInvalid, match="more than 1 s"):
+        call(confinement(tmp_path, seconds=1), "loop")
+
+
+def test_files_are_limited(tmp_path):
+    """A file larger than allowed cannot be written."""
+    with pytest.raises(DatasetInvalid, match="crashed"):
+        call(confinement(tmp_path), "write", 2**20 + 1)
+    call(confinement(tmp_path), "write", 2**20)
+
+
+def test_crash_is_a_refusal(tmp_path):
+    """A parser that crashes the process is reported as a refusal of the file."""
+    with pytest.raises(DatasetInvalid, match="crashed the process"):
+        call(confinement(tmp_path), "crash")
+
+
+def test_long_answers_are_refused(tmp_path):
+    """An answer of megabytes is not taken."""
+    with pytest.raises(DatasetInvalid):
+        call(confinement(tmp_path, file_bytes=2**30), "talk")
+
+
+@pytest.mark.skipif(not MAY_UNSHARE, reason="this system lets no process leave its network")
+def test_network_is_out_of_reach(tmp_path):
+    """A server on this machine cannot be reached."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert call(confinement(tmp_path), "connect", server.getsockname()[1]) == "OSError"
+
+
+def test_cancellation_ends_it(tmp_path):
+    """A check that is cancelled does not run on."""
+
+    class CancelledProgress(NoProgress):
+        def advance(self, count: int = 1) -> None:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        call(confinement(tmp_path, progress=CancelledProgress()), "loop")

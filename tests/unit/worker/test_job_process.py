@@ -1,0 +1,85 @@
+"""Whatever a job's code raises, the job ends with a code and a sentence for its owner, or is left to the supervisor."""
+
+import logging
+
+import pytest
+import torch
+
+from faal_core.errors import TrainingDiverged
+from faal_core.progress import Cancelled
+from jobs import queries
+from jobs.errors import StorageFull
+from jobs.states import JobKind
+from worker import job_process
+from worker.assignment import Assignment, Outcome
+from worker.job_process import compute
+from worker.progress import JobProgress
+
+
+@pytest.fixture
+def assignment(settings, sessions, running_job, tmp_path) -> Assignment:
+    """A running audit."""
+    with sessions() as session:
+        job = queries.job(session, running_job)
+    return Assignment(job, settings, sessions, JobProgress(sessions, running_job, 1), tmp_path)
+
+
+@pytest.fixture
+def ends_with(monkeypatch):
+    """Makes every audit end with an exception or an outcome."""
+
+    def choose(end: BaseException | Outcome) -> None:
+        def run(assignment: Assignment) -> Outcome:
+            if isinstance(end, BaseException):
+                raise end
+            return end
+
+        monkeypatch.setattr(job_process, "RUNNERS", {JobKind.AUDIT: run})
+
+    return choose
+
+
+@pytest.mark.parametrize("error", [TrainingDiverged("The loss became nan."), StorageFull("The disk is full.")])
+def test_known_errors_keep_code_and_message(assignment, ends_with, error):
+    """An error a user can act on is passed on as it is."""
+    ends_with(error)
+    assert compute(assignment) == {"code": error.code, "message": error.message}
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory.")])
+def test_exhausted_memory_has_its_code(assignment, ends_with, error):
+    """Memory that ran out is told as that, with advice."""
+    ends_with(error)
+    problem = compute(assignment)
+    assert problem["code"] == "out-of-memory"
+    assert "batch size" in problem["message"]
+
+
+def test_defects_show_no_internals(assignment, ends_with, caplog):
+    """A defect of ours is told as such: the log has the traceback, the owner has the job to refer to."""
+    ends_with(KeyError("secret detail"))
+    with caplog.at_level(logging.ERROR):
+        problem = compute(assignment)
+    assert problem["code"] == "internal-error"
+    assert assignment.job.id in problem["message"]
+    assert "secret" not in problem["message"]
+    assert "KeyError: 'secret detail'" in caplog.text
+
+
+@pytest.mark.parametrize("order", [Cancelled(), SystemExit(143)])
+def test_orders_to_stop_settle_nothing(assignment, ends_with, order):
+    """A job that is told to stop is settled by its supervisor, not as a failure."""
+    ends_with(order)
+    with pytest.raises(type(order)):
+        compute(assignment)
+
+
+def test_every_kind_of_job_can_be_run():
+    """No kind of job is left without code."""
+    assert set(job_process.RUNNERS) == set(JobKind)
+
+
+def test_outcome_is_passed_on(assignment, ends_with):
+    """What a job brings is what it ends with."""
+    ends_with(Outcome(report="{}"))
+    assert compute(assignment) == Outcome(report="{}")

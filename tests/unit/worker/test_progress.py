@@ -1,0 +1,114 @@
+"""Progress reaches the table at a bearable rate, and orders to stop reach the job."""
+
+import pytest
+from pydantic import BaseModel
+
+from faal_core.progress import Cancelled
+from jobs import lifecycle, queries
+from jobs.database import open_database
+from jobs.tables import Job
+from worker import progress as worker_progress
+from worker.progress import JobProgress, event_kind
+
+
+class EpochRow(BaseModel):
+    """A row as the library reports it."""
+
+    epoch: int
+
+
+def stored(sessions, job_id: str) -> Job:
+    """The job as it stands."""
+    with sessions() as session:
+        return queries.job(session, job_id)
+
+
+def standing(sessions, job_id: str) -> tuple[str | None, int | None, int | None]:
+    """Stage, units done, and units in all."""
+    job = stored(sessions, job_id)
+    return job.stage, job.done, job.total
+
+
+def request_cancel(sessions, job_id: str) -> None:
+    """Somebody asks for the job's end."""
+    with sessions.begin() as session:
+        lifecycle.request_cancel(session, job_id)
+
+
+@pytest.fixture
+def progress(sessions, running_job, monkeypatch):
+    """Progress of a running job that writes at every step."""
+    monkeypatch.setattr(worker_progress, "WRITE_SECONDS", 0)
+    return JobProgress(sessions, running_job, attempt=1)
+
+
+def test_stage_and_units_are_written(progress, sessions, running_job):
+    """Readers see the stage, its units, and how many are done."""
+    progress.stage("epoch 1 of 2", 500)
+    progress.advance(128)
+    progress.advance(128)
+    assert standing(sessions, running_job) == ("epoch 1 of 2", 256, 500)
+    progress.stage("after: clean", 90)
+    assert standing(sessions, running_job) == ("after: clean", 0, 90)
+
+
+def test_writes_keep_their_distance(sessions, running_job):
+    """A thousand steps within half a second are one write."""
+    progress = JobProgress(sessions, running_job, attempt=1)
+    before = stored(sessions, running_job).version
+    progress.stage("clean", 1000)
+    for _ in range(1000):
+        progress.advance()
+    assert stored(sessions, running_job).version == before + 1
+
+
+def test_rows_become_events_at_once(sessions, running_job):
+    """A finished row is an event of its kind, with its fields and its stage, whenever the last write was."""
+    progress = JobProgress(sessions, running_job, attempt=1)
+    progress.stage("epoch 1 of 2", 10)
+    progress.record(EpochRow(epoch=1))
+    progress.record(EpochRow(epoch=2))
+    with sessions() as session:
+        events = queries.events(session, running_job)
+    assert [(event.kind, event.body) for event in events if event.kind == "epoch"] == [
+        ("epoch", {"stage": "epoch 1 of 2", "epoch": 1}),
+        ("epoch", {"stage": "epoch 1 of 2", "epoch": 2}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("EpochRow", "epoch"), ("AttackRow", "attack"), ("DriftCheck", "drift-check")]
+)
+def test_kinds_are_named_after_rows(name, kind):
+    """An event's kind is the row's class in kebab case, without "row"."""
+    assert event_kind(type(name, (BaseModel,), {})()) == kind
+
+
+def test_request_to_cancel_arrives(progress, sessions, running_job):
+    """A job whose cancellation was asked for stops at its next write."""
+    progress.stage("clean", 10)
+    request_cancel(sessions, running_job)
+    with pytest.raises(Cancelled):
+        progress.advance()
+
+
+def test_lost_lease_stops_the_job(progress, sessions, running_job):
+    """An attempt that no longer holds the job stops at its next write and changes nothing."""
+    with sessions.begin() as session:
+        lifecycle.release(session, running_job, 1, reason="worker-lost")
+    with pytest.raises(Cancelled):
+        progress.stage("clean", 10)
+    assert standing(sessions, running_job) == (None, None, None)
+
+
+def test_absent_database_costs_no_job(sessions, running_job, tmp_path, monkeypatch, caplog):
+    """While the database is away the job goes on; what it recorded meanwhile is written afterwards."""
+    monkeypatch.setattr(worker_progress, "WRITE_SECONDS", 0)
+    progress = JobProgress(open_database(f"sqlite:///{tmp_path / 'empty.db'}"), running_job, attempt=1)
+    progress.stage("epoch 1 of 2", 10)
+    progress.record(EpochRow(epoch=1))
+    assert "was not written" in caplog.text
+    progress._sessions = sessions
+    progress.advance()
+    with sessions() as session:
+        assert queries.events(session, running_job)[-1].body["epoch"] == 1

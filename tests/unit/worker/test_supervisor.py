@@ -1,0 +1,129 @@
+"""A supervisor keeps its job for as long as the job's process lives, and stops the process when it must."""
+
+import os
+import signal
+import sys
+import time
+
+import pytest
+from celery.utils.sysinfo import cpu_budget
+
+from jobs import lifecycle, queries
+from jobs.database import open_database
+from jobs.settings import Settings
+from jobs.states import JobState
+from worker import supervisor as supervision
+from worker.process_group import ProcessGroup
+from worker.supervisor import Supervisor
+
+BRIEF = "import time; time.sleep(2)"
+LONG = "import time; time.sleep(60)"
+STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); {LONG}"
+
+
+@pytest.fixture
+def settings(tmp_path) -> Settings:
+    """Settings of a site with short times."""
+    return Settings(data_dir=tmp_path / "faal-data", lease_seconds=1.5, grace_seconds=2)
+
+
+@pytest.fixture
+def supervisor(settings, sessions) -> Supervisor:
+    """A supervisor of no process yet."""
+    return Supervisor(settings, sessions)
+
+
+def process(code: str) -> ProcessGroup:
+    """A process that stands for a job's."""
+    return ProcessGroup([sys.executable, "-c", code], dict(os.environ))
+
+
+def watched(supervisor: Supervisor, job_id: str, code: str) -> int:
+    """The exit status of such a process after it was watched."""
+    started = process(code)
+    try:
+        supervisor._watch(started, job_id, 1)
+    finally:
+        status = started.close()
+    return status
+
+
+def expired(sessions, job_id: str) -> bool:
+    """Whether a sweep takes the job back now."""
+    with sessions.begin() as session:
+        lifecycle.overdue(session, ring_after=3600)
+    with sessions() as session:
+        return queries.job(session, job_id).state is JobState.QUEUED
+
+
+def test_lease_is_kept(supervisor, sessions, running_job, settings):
+    """While the process runs the lease is renewed, so that a process may run longer than a lease lasts."""
+    with sessions.begin() as session:
+        lifecycle.renew(session, running_job, 1, lease_seconds=settings.lease_seconds)
+    assert watched(supervisor, running_job, BRIEF) == 0
+    assert not expired(sessions, running_job)
+
+
+def test_process_ends_when_the_worker_stops(supervisor, running_job):
+    """A supervisor that was stopped asks its process to end."""
+    supervisor.stop()
+    assert watched(supervisor, running_job, LONG) == -signal.SIGTERM
+
+
+def test_process_ends_when_its_job_is_cancelled(supervisor, sessions, running_job):
+    """Where cancellation is asked for, the process is asked to end."""
+    with sessions.begin() as session:
+        lifecycle.request_cancel(session, running_job)
+    assert watched(supervisor, running_job, LONG) == -signal.SIGTERM
+
+
+def test_process_ends_when_the_lease_is_lost(supervisor, sessions, running_job):
+    """Where the job is no longer ours, the process is asked to end."""
+    with sessions.begin() as session:
+        lifecycle.release(session, running_job, 1, reason="worker-lost")
+    assert watched(supervisor, running_job, LONG) == -signal.SIGTERM
+
+
+def test_stubborn_process_is_killed_and_its_job_kept_until_then(supervisor, sessions, running_job, settings, capfd):
+    """A process that does not obey is killed after the grace time, during which nobody else gets the job."""
+    started = process(STUBBORN)
+    while not capfd.readouterr().out:
+        time.sleep(0.01)
+    supervisor.stop()
+    begun = time.monotonic()
+    supervisor._watch(started, running_job, 1)
+    assert time.monotonic() - begun >= settings.grace_seconds
+    assert started.close() == -signal.SIGKILL
+    assert not expired(sessions, running_job)
+
+
+def test_absent_database_ends_nothing(settings, running_job, tmp_path):
+    """While the database is away the process runs on."""
+    lost = Supervisor(settings, open_database(f"sqlite:///{tmp_path / 'empty.db'}", pooled=False))
+    assert watched(lost, running_job, BRIEF) == 0
+
+
+def test_taken_job_is_left_alone(supervisor, sessions, running_job):
+    """A message about a job that is running elsewhere changes nothing and starts nothing."""
+    supervisor.run(running_job)
+    with sessions() as session:
+        job = queries.job(session, running_job)
+    assert (job.state, job.attempt, job.lease_owner) == (JobState.RUNNING, 1, "here:1")
+
+
+def test_stopped_supervisor_takes_no_job(supervisor, sessions, queued_job):
+    """Once it was stopped, a supervisor leaves the queue to others."""
+    supervisor.stop()
+    supervisor.run(queued_job)
+    with sessions() as session:
+        assert queries.job(session, queued_job).state is JobState.QUEUED
+
+
+def test_threads_are_those_of_the_settings(settings, monkeypatch):
+    """The number of threads is the setting's, else the environment's, else the cores this process may use."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    chosen = supervision._environment(settings.model_copy(update={"threads": 3}))
+    assert (chosen["OMP_NUM_THREADS"], chosen["MKL_NUM_THREADS"]) == ("3", "3")
+    left = supervision._environment(settings)
+    assert (left["OMP_NUM_THREADS"], left["MKL_NUM_THREADS"]) == ("2", str(cpu_budget().count))

@@ -1,0 +1,65 @@
+"""What is told of an uploaded data set, and which are refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from faal_core.errors import DatasetInvalid
+from worker.upload_reading import summarise_dataset
+
+IMAGES, LABELS = np.zeros((6, 8, 9), np.uint8), np.array([0, 1, 2, 0, 1, 2])
+
+
+def archive(folder: Path, **arrays: np.ndarray) -> Path:
+    """A stored .npz of those arrays."""
+    path = folder / "0123abcd"  # stored files have no extension
+    with path.open("wb") as file:
+        np.savez(file, **arrays)
+    return path
+
+
+def summary(folder: Path, **arrays: np.ndarray) -> dict[str, object]:
+    """What is told of an archive of those arrays."""
+    inside = folder / "confined"
+    inside.mkdir()
+    return summarise_dataset(inside, archive(folder, **arrays))
+
+
+def test_both_parts_are_told(tmp_path):
+    """Shape, class names and the images of each part are told."""
+    told = summary(
+        tmp_path,
+        train_images=np.repeat(IMAGES, 2, 0),
+        train_labels=np.repeat(LABELS, 2),
+        test_images=IMAGES,
+        test_labels=LABELS,
+        class_names=np.array(["a", "b", "c"]),
+    )
+    assert told == {"shape": (1, 8, 9), "class_names": ("a", "b", "c"), "images": {"test": 6, "train": 12}}
+
+
+def test_test_part_suffices(tmp_path):
+    """An archive for audits alone needs no training part."""
+    assert summary(tmp_path, images=IMAGES, labels=LABELS)["images"] == {"test": 6}
+
+
+def test_broken_training_part_is_refused(tmp_path):
+    """A training part that is there must be sound."""
+    with pytest.raises(DatasetInvalid):
+        summary(tmp_path, test_images=IMAGES, test_labels=LABELS, train_images=IMAGES[:5], train_labels=LABELS)
+
+
+def test_training_part_alone_is_refused(tmp_path):
+    """Nothing can be audited without a test part."""
+    with pytest.raises(DatasetInvalid, match="test part"):
+        summary(tmp_path, train_images=IMAGES, train_labels=LABELS)
+
+
+def test_refusal_names_no_digest(tmp_path):
+    """The owner of a file reads nothing of the name it is stored under."""
+    path = tmp_path / "0123abcd"
+    path.write_bytes(b"no archive at all")
+    with pytest.raises(DatasetInvalid) as refused:
+        summarise_dataset(tmp_path, path)
+    assert "0123abcd" not in refused.value.message

@@ -1,0 +1,74 @@
+"""A Celery worker around a supervisor, with a sweep beside it.
+
+Celery's part is small: it takes one message at a time and calls the task in a thread, which only waits for the job's
+process. The thread pool and not the solo pool: with solo the acknowledgement waits for the end of the job (Redis would
+deliver the message again after its visibility time-out), and a lost connection is noticed only then. The folder broker
+lets a busy worker take one message ahead; an idle worker's sweep rings that job again.
+"""
+
+import logging
+import signal
+
+from celery.apps.worker import Worker
+from celery.signals import setup_logging, worker_shutting_down
+
+from jobs.database import open_database, up_to_date, upgrade
+from jobs.queue import celery_app
+from jobs.settings import Settings
+from worker import LOG_FORMAT, tasks
+from worker.recovery import Sweeper
+from worker.supervisor import Supervisor
+
+
+class _Worker(Worker):  # type: ignore[misc]  # Celery has no types
+    """Celery's worker, to which Ctrl-C and SIGQUIT mean what SIGTERM means; Celery's own answers leave the job running."""
+
+    def install_platform_tweaks(self, worker: Worker) -> None:
+        """Signals are answered."""
+        super().install_platform_tweaks(worker)
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, signal.getsignal(signal.SIGTERM))
+
+
+def serve(settings: Settings) -> int:
+    """The exit status, once the worker was told to stop: the running job is stopped and released first."""
+    _ensure_schema(settings.database_url)
+    sessions = open_database(settings.database_url, pooled=False)
+    supervisor = Supervisor(settings, sessions)
+    app = celery_app(settings)
+    app.conf.worker_cancel_long_running_tasks_on_connection_loss = (
+        True  # concerns late acknowledgements, which we have not
+    )
+    tasks.bind(app, supervisor)
+
+    def configure_logging(**_: object) -> None:
+        """Celery leaves logging alone when someone answers its signal."""
+
+    def stop(**_: object) -> None:
+        supervisor.stop()
+
+    setup_logging.connect(configure_logging)
+    worker_shutting_down.connect(stop)
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    with Sweeper(settings, sessions, idle=lambda: supervisor.idle):
+        worker = _Worker(
+            app=app,
+            pool="threads",
+            concurrency=1,
+            quiet=True,
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+        )
+        worker.start()
+    return worker.exitcode or 0
+
+
+def _ensure_schema(database_url: str) -> None:
+    """Returns when the database has this version's schema. Raises: SystemExit where someone else has to see to that."""
+    if database_url.startswith("sqlite"):
+        upgrade(database_url)
+    elif not up_to_date(database_url):
+        raise SystemExit(
+            "The database does not have the schema of this version; bring it up to date with `alembic upgrade head`."
+        )

@@ -1,0 +1,95 @@
+"""What the code of a job is given, and what it gives back."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from faal_core import datasets, weights
+from faal_core.classifier import Classifier
+from faal_core.datasets.labelled_images import LabelledImages, Part
+from faal_core.specs import ClassifierSpec
+from jobs import dataset_registry, model_registry
+from jobs.database import Sessions
+from jobs.outcomes import UPLOADED_DATASET, StoredClassifier
+from jobs.settings import Settings
+from jobs.storage import Storage, Stored
+from jobs.tables import Dataset, Job, Model
+from worker.progress import JobProgress
+
+WEIGHTS_TYPE = "application/vnd.safetensors"
+_CHUNK_BYTES = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a job succeeded with; `jobs.outcomes` says which of them a kind of job brings."""
+
+    report: str | None = None
+    result_model: StoredClassifier | None = None
+    summary: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A claimed job with all it needs; `folder` is the job's own, outlasts the attempt and goes after the job's end."""
+
+    job: Job
+    settings: Settings
+    sessions: Sessions
+    progress: JobProgress
+    folder: Path
+
+    @property
+    def storage(self) -> Storage:
+        """Where uploads and results lie."""
+        return Storage(self.settings.files_dir)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network runs."""
+        wanted = self.settings.device
+        return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted)
+
+    def model(self) -> Model:
+        """The job's model."""
+        with self.sessions() as session:
+            return model_registry.model(session, _given(self.job.model_id))
+
+    def uploaded_dataset(self) -> Dataset:
+        """The job's data set, which is an uploaded one."""
+        with self.sessions() as session:
+            return dataset_registry.dataset(session, _given(self.job.dataset))
+
+    def classifier(self, model: Model) -> Classifier:
+        """The network of a model that is ready."""
+        return weights.read_classifier(self.file(model.sha256), ClassifierSpec.model_validate(model.spec))
+
+    def images(self, part: Part) -> LabelledImages:
+        """A part of the job's data set, named as its owner named it."""
+        reference = _given(self.job.dataset)
+        if not reference.startswith(UPLOADED_DATASET):
+            return datasets.load(reference, part, root=self.settings.dataset_root)
+        uploaded = self.uploaded_dataset()
+        return replace(datasets.load(str(self.file(uploaded.sha256)), part), name=uploaded.name)
+
+    def file(self, sha256: str | None) -> Path:
+        """The stored file of that digest."""
+        return self.storage.path(_given(sha256))
+
+    def keep(self, file: Path, media_type: str) -> Stored:
+        """The file, put into storage. Raises: StorageFull."""
+        return self.storage.put(_chunks(file), media_type=media_type)
+
+
+def _chunks(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as opened:
+        while chunk := opened.read(_CHUNK_BYTES):
+            yield chunk
+
+
+def _given(reference: str | None) -> str:
+    assert reference is not None, "lifecycle lets no job of this kind in without it"  # noqa: S101
+    return reference

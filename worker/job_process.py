@@ -1,0 +1,103 @@
+"""`python -m worker.job_process JOB ATTEMPT SUPERVISOR`: the process that computes a job; only here CUDA is touched.
+
+It writes progress and the job's end itself. Told to stop, it just ends: the supervisor releases what was not settled.
+"""
+
+import logging
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from types import FrameType, MappingProxyType
+
+from faal_core.errors import FaalError, OutOfMemory
+from faal_core.progress import Cancelled
+from jobs import artifacts, lifecycle, model_registry, queries
+from jobs.database import Sessions, open_database
+from jobs.errors import JobsError, LeaseLost
+from jobs.settings import Settings
+from jobs.states import JobKind
+from jobs.tables import Problem
+from worker import LOG_FORMAT, audit_job, check_job, finetune_job, memory
+from worker.assignment import Assignment, Outcome
+from worker.process_group import end_with
+from worker.progress import JobProgress
+
+logger = logging.getLogger(__name__)
+
+RUNNERS: Mapping[JobKind, Callable[[Assignment], Outcome]] = MappingProxyType(
+    {
+        JobKind.FINETUNE: finetune_job.run,
+        JobKind.AUDIT: audit_job.run,
+        JobKind.CHECK_MODEL: check_job.check_model,
+        JobKind.CHECK_DATASET: check_job.check_dataset,
+    }
+)
+
+
+def main(job_id: str, attempt: int, supervisor: int) -> None:
+    """Nothing: the job is settled, unless it was cancelled or is no longer this attempt's."""
+    signal.signal(signal.SIGTERM, _leave)
+    end_with(supervisor)
+    settings = Settings()
+    sessions = open_database(settings.database_url, pooled=False)
+    try:
+        assignment = _assignment(settings, sessions, job_id, attempt)
+        _settle(assignment, attempt, compute(assignment))
+    except Cancelled as why:
+        logger.info("job %s, attempt %d stops: %s", job_id, attempt, why)
+    except LeaseLost as lost:
+        logger.warning(lost.message)
+
+
+def compute(assignment: Assignment) -> Outcome | Problem:
+    """What the job ends with: its outcome, or the problem it failed with. Raises: Cancelled."""
+    job = assignment.job
+    try:
+        return RUNNERS[job.kind](assignment)
+    except (FaalError, JobsError) as error:
+        return {"code": error.code, "message": error.message}
+    except Exception as error:
+        logger.exception("job %s, attempt %d", job.id, job.attempt)
+        if memory.ran_out(error):
+            advice = "Submit it again with a smaller batch size, or run a worker on a machine with more memory."
+            return {"code": OutOfMemory.code, "message": f"Memory ran out. {advice}"}
+        message = f"A defect of FAAL stopped this job. The worker's log of {job.id}, attempt {job.attempt}, says where."
+        return {"code": "internal-error", "message": message}
+
+
+def _assignment(settings: Settings, sessions: Sessions, job_id: str, attempt: int) -> Assignment:
+    folder = settings.checkpoints_dir / job_id
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with sessions() as session:
+        job = queries.job(session, job_id)
+    return Assignment(job, settings, sessions, JobProgress(sessions, job_id, attempt), folder)
+
+
+def _settle(assignment: Assignment, attempt: int, result: Outcome | Problem) -> None:
+    """The job has ended in one transaction with what it brings, and a checked upload is forgotten. Raises: LeaseLost."""
+    job_id, forgotten = assignment.job.id, None
+    with assignment.sessions.begin() as session:
+        if isinstance(result, Outcome):
+            job = lifecycle.succeed(
+                session,
+                job_id,
+                attempt,
+                report=result.report,
+                result_model=result.result_model,
+                summary=result.summary,
+            )
+        else:
+            job = lifecycle.fail(session, job_id, attempt, **result)
+        if job.kind is JobKind.CHECK_MODEL and job.model_id is not None:
+            forgotten = artifacts.forget_upload(session, model_registry.model(session, job.model_id))
+    if forgotten is not None:
+        assignment.storage.remove(forgotten)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,65 @@
+"""A process that leads a group of its own, can be stopped with everything it started, and ends with its parent."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_POLL_SECONDS = 0.05
+
+
+class ProcessGroup:
+    """A started process and its descendants.
+
+    The leader is reaped only by `close`, after the group was killed: until then its number cannot be given to another
+    process, so a signal never reaches a stranger.
+    """
+
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._leader = subprocess.Popen(arguments, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603 - our own modules
+
+    @property
+    def pid(self) -> int:
+        """The leader's process number, which is the group's too."""
+        return self._leader.pid
+
+    def ended(self, within_seconds: float = 0.0) -> bool:
+        """Whether the leader has ended, waiting that long for it."""
+        deadline = time.monotonic() + within_seconds
+        while True:
+            if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                return True
+            if (left := deadline - time.monotonic()) <= 0:
+                return False
+            time.sleep(min(_POLL_SECONDS, left))
+
+    def terminate(self) -> None:
+        """Asks the leader to end."""
+        os.kill(self.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Ends everything in the group."""
+        os.killpg(self.pid, signal.SIGKILL)
+
+    def close(self) -> int:
+        """The leader's exit status (−n: killed by signal n), after everything in the group was killed."""
+        self.kill()
+        return self._leader.wait()
+
+
+def end_with(parent: int) -> None:
+    """From here on the kernel kills this process when the thread of `parent` that started it ends.
+
+    The order closes a race: a parent that died before the request is noticed by looking at who the parent is now.
+    Only Linux has this; elsewhere a job whose worker was killed computes on until its lease is found lost.
+    """
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    if os.getppid() != parent:
+        raise SystemExit(f"process {parent} ended before this one was ready")

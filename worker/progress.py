@@ -1,0 +1,70 @@
+"""A job's progress in the jobs table, and how the job learns that it shall stop."""
+
+import logging
+import re
+import time
+from typing import Any
+
+from pydantic import BaseModel
+
+from faal_core.progress import Cancelled
+from jobs import lifecycle
+from jobs.database import Sessions
+from jobs.errors import LeaseLost
+
+logger = logging.getLogger(__name__)
+
+WRITE_SECONDS = 0.5
+
+
+class JobProgress:
+    """Writes stage and units done at most every `WRITE_SECONDS`, and each row as an event at once.
+
+    Each write asks whether the job shall be cancelled or is no longer this attempt's; either raises Cancelled. While
+    the database is away the job computes on, and events wait for the next write.
+    """
+
+    def __init__(self, sessions: Sessions, job_id: str, attempt: int) -> None:
+        self._sessions, self._job_id, self._attempt = sessions, job_id, attempt
+        self._stage, self._done, self._total = "starting", 0, 0
+        self._unwritten: list[tuple[str, dict[str, Any]]] = []
+        self._write_at = 0.0
+
+    def stage(self, name: str, total: int) -> None:
+        """A new stage of `total` units begins."""
+        self._stage, self._done, self._total = name, 0, total
+        self.advance(0)
+
+    def advance(self, count: int = 1) -> None:
+        """`count` more units are done. Raises: Cancelled."""
+        self._done += count
+        if time.monotonic() >= self._write_at:
+            self._write()
+
+    def record(self, row: BaseModel) -> None:
+        """An event of the row's kind ("epoch" for `EpochRow`) with its fields and stage. Raises: Cancelled."""
+        self._unwritten.append((event_kind(row), {"stage": self._stage, **row.model_dump(mode="json")}))
+        self._write()
+
+    def _write(self) -> None:
+        try:
+            with self._sessions.begin() as session:
+                job = lifecycle.record(
+                    session, self._job_id, self._attempt, stage=self._stage, done=self._done, total=self._total
+                )
+                for event in self._unwritten:
+                    lifecycle.record(session, self._job_id, self._attempt, event=event)
+        except LeaseLost as lost:
+            raise Cancelled(lost.message) from None
+        except Exception as error:  # noqa: BLE001 - whatever the database says, hours of computing outweigh a line of progress
+            logger.warning("the progress of job %s was not written: %s", self._job_id, error)
+        else:
+            self._unwritten.clear()
+            if job.cancel_requested:
+                raise Cancelled(f"cancellation of job {self._job_id} was asked for")
+        self._write_at = time.monotonic() + WRITE_SECONDS
+
+
+def event_kind(row: BaseModel) -> str:
+    """The row's class name in kebab case, without "row"."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", type(row).__name__).lower().removesuffix("-row")

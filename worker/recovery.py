@@ -1,0 +1,74 @@
+"""The sweep: rings jobs that nobody came for, takes jobs back from dead workers, and clears away what ended jobs left.
+
+A message is only a doorbell, so this is all it takes to survive a lost one, a broker that was away and a dead worker.
+"""
+
+import logging
+import shutil
+import threading
+from collections.abc import Callable
+
+from jobs import lifecycle, queries
+from jobs.database import Sessions
+from jobs.errors import JobNotFound
+from jobs.queue import Queue
+from jobs.settings import Settings
+from jobs.states import FINAL
+
+logger = logging.getLogger(__name__)
+
+RING_WHEN_BUSY_SECONDS = 3600.0
+
+
+class Sweeper:
+    """A thread that sweeps at once and then every `sweep_seconds`, for as long as the `with` block lasts."""
+
+    def __init__(self, settings: Settings, sessions: Sessions, idle: Callable[[], bool]) -> None:
+        self._settings, self._sessions, self._idle = settings, sessions, idle
+        self._queue = Queue(settings)
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._keep_sweeping, name="sweep", daemon=True)
+
+    def __enter__(self) -> "Sweeper":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        self._thread.join(self._settings.grace_seconds)
+
+    def _keep_sweeping(self) -> None:
+        while not self._ending.is_set():
+            try:
+                self.sweep()
+            except Exception:
+                logger.exception("the sweep failed; the next one is in %s s", self._settings.sweep_seconds)
+            self._ending.wait(self._settings.sweep_seconds)
+
+    def sweep(self) -> None:
+        """Jobs that wait are rung and expired ones taken back, once.
+
+        A busy worker leaves the ringing to idle ones: where all are busy, more messages would only pile up. A broker
+        that takes no message is tried again by a later sweep.
+        """
+        ring_after = self._settings.sweep_seconds if self._idle() else RING_WHEN_BUSY_SECONDS
+        with self._sessions.begin() as session:
+            waiting = lifecycle.overdue(session, ring_after=ring_after, max_attempts=self._settings.max_attempts)
+        for job_id in waiting:
+            logger.info("job %s is rung again", job_id)
+            if not self._queue.ring(job_id):
+                break
+        self._clear_checkpoints()
+
+    def _clear_checkpoints(self) -> None:
+        """Folders of jobs that have ended are removed."""
+        if not self._settings.checkpoints_dir.is_dir():
+            return
+        for folder in self._settings.checkpoints_dir.iterdir():
+            try:
+                with self._sessions() as session:
+                    ended = queries.job(session, folder.name).state in FINAL
+            except JobNotFound:
+                continue
+            if ended:
+                shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,41 @@
+"""What runs in confinement: the functions that touch an upload's bytes. The upload's own name is unknown here."""
+
+import re
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+from faal_core import datasets, weights
+from faal_core.datasets.labelled_images import LabelledImages
+from faal_core.specs import ClassifierSpec
+
+CONVERTED = "converted.safetensors"
+
+
+def convert_model(folder: Path, source: Path, spec: dict[str, Any]) -> None:
+    """Nothing: the weights are in the folder, named `CONVERTED`. Raises: WeightsUnreadable, WeightsMismatch."""
+    weights.convert_checkpoint(source, folder / CONVERTED, ClassifierSpec.model_validate(spec))
+
+
+def summarise_dataset(folder: Path, source: Path) -> dict[str, Any]:
+    """Shape, class names and images of each part. A test part must be there, and every part must be sound.
+
+    Raises: DatasetInvalid.
+    """
+    upload = folder / "upload"  # messages name the file, and a digest says nothing to its owner
+    upload.symlink_to(source)
+    test = datasets.load(str(upload), "test")
+    parts: dict[str, LabelledImages] = {"test": test}
+    if _has_training_part(upload):
+        parts["train"] = datasets.load(str(upload), "train")
+    return {
+        "shape": test.summary().shape,
+        "class_names": test.class_names,
+        "images": {name: len(part) for name, part in parts.items()},
+    }
+
+
+def _has_training_part(upload: Path) -> bool:
+    """Whether a member's name speaks of one: the array `train_images`, or a folder `train`."""
+    with ZipFile(upload) as archive:
+        return any("train" in re.split(r"[/_]", name) for name in archive.namelist())
