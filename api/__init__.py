@@ -1,0 +1,1 @@
+"""The web service: validates what is asked, stores it, and answers with what the workers found."""

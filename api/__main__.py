@@ -1,0 +1,56 @@
+"""`python -m api [--with-worker]`: serves until it is told to stop."""
+
+import argparse
+import logging
+import signal
+import sys
+from contextlib import nullcontext
+
+import uvicorn
+
+from api.app import create_app
+from api.companion import WorkerProcess
+from jobs.database import up_to_date, upgrade
+from jobs.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+STOP_SECONDS = 5  # for requests in flight; a client that streams events connects again elsewhere
+
+
+def main() -> int:
+    """The exit status, after the last request."""
+    parser = argparse.ArgumentParser(
+        prog="python -m api", description="The FAAL web service, set up by FAAL_… variables."
+    )
+    parser.add_argument("--with-worker", action="store_true", help="run a worker too, and start it again when it dies")
+    with_worker: bool = parser.parse_args().with_worker
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # uvicorn raises the signal that stopped it once more; the worker shall be stopped before this process ends.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    settings = Settings()
+    if settings.database_url.startswith("sqlite"):
+        upgrade(settings.database_url)
+    elif not up_to_date(settings.database_url):
+        logger.error("The database has not this version's schema; run `alembic upgrade head` first.")
+        return 1
+    config = uvicorn.Config(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=STOP_SECONDS,
+    )
+    server = uvicorn.Server(config)
+    try:
+        with WorkerProcess() if with_worker else nullcontext():
+            server.run()
+    except KeyboardInterrupt:
+        return 0
+    return 0 if server.started else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

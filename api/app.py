@@ -1,0 +1,64 @@
+"""The web application: settings in, an ASGI application out. Nothing here, or below, imports torch."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio.to_thread
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from fastapi.staticfiles import StaticFiles
+
+import faal_core
+from api import openapi, problems
+from api.dependencies import STREAMS, THREADS, UPLOADS, Service, Slots
+from api.middleware import RequestRules
+from api.routes import catalog, datasets, events, health, jobs, models, pages, reports
+from jobs.database import open_database
+from jobs.queue import Queue
+from jobs.settings import Settings
+from jobs.storage import Storage
+
+UPLOAD_PATHS = frozenset({"/models", "/datasets", *pages.UPLOAD_PATHS})
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The service for those settings; it opens its connections with the first request that needs one."""
+    app = FastAPI(
+        title="FAAL",
+        summary="Per-class adversarial-robustness audits, and fair repair of classifiers",
+        version=faal_core.__version__,
+        lifespan=_lifespan,
+        docs_url=None,  # they would load scripts from elsewhere
+        redoc_url=None,
+        generate_unique_id_function=_operation_id,
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+    )
+    app.state.service = Service(
+        settings=settings,
+        sessions=open_database(settings.database_url),
+        storage=Storage(settings.files_dir),
+        queue=Queue(settings),
+        uploads=Slots(UPLOADS, "uploads"),
+        streams=Slots(STREAMS, "event streams"),
+    )
+    problems.install(app)
+    app.add_middleware(RequestRules, streamed=UPLOAD_PATHS)
+    for module in (jobs, events, reports, models, datasets, catalog, health, pages):
+        app.include_router(module.router)
+    app.mount("/static", StaticFiles(directory=Path(__file__).with_name("static")), name="static")
+    openapi.install(app)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """A thread pool with room for the long requests; connections are given back at the end."""
+    anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+    yield
+    app.state.service.sessions.close()
+
+
+def _operation_id(route: APIRoute) -> str:
+    """The name of the function: stable for generated clients as long as we keep it."""
+    return route.name

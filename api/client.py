@@ -1,0 +1,219 @@
+"""The Python client of the service.
+
+with Client("http://127.0.0.1:8000") as client:
+    model = client.upload_model("weights.safetensors", spec=ClassifierSpec(architecture="preact_resnet18", ...))
+    client.wait_until_ready(model)
+    job = client.submit_finetune(model.id, "cifar10", FinetuneSpec(threat=ThreatModel(epsilon="8/255")))
+    report = client.report(job.id)
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Self, TypeVar
+
+import httpx
+from httpx import Response
+
+from api.digests import digest_field
+from api.problems import Problem
+from api.schemas import DatasetResource, EventResource, JobResource, ModelResource, Pending
+from faal_core.reports.documents import AuditReport, FinetuneReport, read_report
+from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec
+from jobs.states import FINAL, UploadState
+
+POLL_SECONDS = 1.0  # where the service does not say when to ask again
+SILENCE_SECONDS = 60.0  # of an event stream, which pings every 15 s, before it is taken for dead
+
+Upload = TypeVar("Upload", ModelResource, DatasetResource)
+
+
+class ServiceProblem(Exception):
+    """The service refused: `problem` says why."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(f"{problem.title}: {problem.detail}")
+        self.problem = problem
+
+
+class UploadRejected(Exception):
+    """The check of an upload found it unusable; the message says why."""
+
+
+class Client:
+    """One service; close it, or use it in a `with` block.
+
+    Every method raises ServiceProblem for what the service refuses and httpx.TransportError when it cannot be reached.
+
+    Args:
+        url: where the service is, such as http://127.0.0.1:8000.
+        timeout: seconds a single answer may take.
+    """
+
+    def __init__(self, url: str, *, timeout: float = 60.0) -> None:
+        self._http = httpx.Client(base_url=url, timeout=timeout, transport=httpx.HTTPTransport(retries=3))
+
+    def __enter__(self) -> Self:
+        """The client itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give its connections back."""
+        self._http.close()
+
+    def upload_model(
+        self, file: str | Path, *, spec: ClassifierSpec | None = None, name: str | None = None
+    ) -> ModelResource:
+        """The model, still to be checked. `spec` may be left out for files that this software wrote."""
+        fields = {} if spec is None else {"spec": spec.model_dump_json()}
+        return ModelResource.model_validate_json(self._upload("/models", Path(file), name, fields).content)
+
+    def upload_dataset(self, file: str | Path, *, name: str | None = None) -> DatasetResource:
+        """The data set, still to be checked."""
+        return DatasetResource.model_validate_json(self._upload("/datasets", Path(file), name, {}).content)
+
+    def wait_until_ready(self, upload: Upload, *, timeout: float | None = None) -> Upload:
+        """The upload after its check. Raises: UploadRejected, TimeoutError after `timeout` seconds."""
+        deadline = _Deadline(timeout)
+        while upload.status is UploadState.VALIDATING:
+            deadline.sleep(POLL_SECONDS)
+            answer = _checked(self._http.get(f"/{upload.object}s/{upload.id}"))
+            upload = type(upload).model_validate_json(answer.content)
+        if upload.status is UploadState.REJECTED:
+            raise UploadRejected("no reason was stored" if upload.error is None else upload.error.message)
+        return upload
+
+    def submit_finetune(
+        self,
+        model: str,
+        dataset: str,
+        spec: FinetuneSpec,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> JobResource:
+        """The queued job that repairs the model of that id. `dataset` is a catalog name or a data set's id."""
+        return self._submit("/jobs/finetune", model, dataset, spec, metadata, idempotency_key)
+
+    def submit_audit(
+        self,
+        model: str,
+        dataset: str,
+        spec: AuditSpec,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> JobResource:
+        """The queued job that judges the model of that id. `dataset` is a catalog name or a data set's id."""
+        return self._submit("/jobs/audit", model, dataset, spec, metadata, idempotency_key)
+
+    def job(self, job_id: str) -> JobResource:
+        """The job as it stands."""
+        return JobResource.model_validate_json(_checked(self._http.get(f"/jobs/{job_id}")).content)
+
+    def cancel(self, job_id: str) -> JobResource:
+        """The job after it was called off; a running one stops within seconds."""
+        return JobResource.model_validate_json(_checked(self._http.post(f"/jobs/{job_id}/cancel")).content)
+
+    def report(
+        self, job_id: str, *, timeout: float | None = None, progress: Callable[[Pending], None] = lambda _: None
+    ) -> AuditReport | FinetuneReport:
+        """The report, as soon as it is there; until then `progress` hears how far the job is.
+
+        Raises: ServiceProblem with `job-failed` or `job-cancelled`, TimeoutError after `timeout` seconds.
+        """
+        deadline = _Deadline(timeout)
+        while (answer := _checked(self._http.get(f"/jobs/{job_id}/report"))).status_code == httpx.codes.ACCEPTED:
+            progress(Pending.model_validate_json(answer.content))
+            deadline.sleep(float(answer.headers.get("Retry-After", POLL_SECONDS)))
+        return read_report(answer.content)
+
+    def report_page(self, job_id: str) -> str:
+        """The report of a job that succeeded, as a page of HTML."""
+        return _checked(self._http.get(f"/jobs/{job_id}/report", params={"format": "html"})).text
+
+    def events(self, job_id: str, *, after: int = 0) -> Iterator[EventResource]:
+        """What happened to the job since the event `after`, and what happens from now on, up to its end."""
+        while True:
+            headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
+            timeout = httpx.Timeout(self._http.timeout.connect, read=SILENCE_SECONDS)
+            try:
+                with self._http.stream("GET", f"/jobs/{job_id}/events", headers=headers, timeout=timeout) as answer:
+                    if answer.status_code == httpx.codes.NO_CONTENT:
+                        return
+                    for event in _events(_checked(answer)):
+                        yield event
+                        if event.kind in FINAL:
+                            return
+                        after = event.seq
+            except (httpx.ReadError, httpx.ReadTimeout, httpx.RemoteProtocolError):
+                time.sleep(POLL_SECONDS)  # the stream broke off; it goes on after the last event
+
+    def download_weights(self, model_id: str, file: str | Path) -> Path:
+        """`file`, which then holds the model's weights as safetensors. Raises: ValueError when they arrived damaged."""
+        target, digest = Path(file), hashlib.sha256()
+        with self._http.stream("GET", f"/models/{model_id}/weights") as answer, target.open("wb") as output:
+            for chunk in _checked(answer).iter_bytes():
+                digest.update(chunk)
+                output.write(chunk)
+        if answer.headers["Repr-Digest"] != digest_field(digest.hexdigest()):
+            raise ValueError(f"the weights of {model_id} arrived damaged in {target}; download them again")
+        return target
+
+    def _upload(self, path: str, file: Path, name: str | None, fields: Mapping[str, str]) -> Response:
+        """The answer to a streamed form; the file's own digest travels with it."""
+        form = dict(fields) if name is None else {**fields, "name": name}
+        with file.open("rb") as content:
+            digest = {"Content-Digest": digest_field(hashlib.file_digest(content, "sha256").hexdigest())}
+            content.seek(0)
+            part = (file.name, content, "application/octet-stream", digest)
+            return _checked(self._http.post(path, data=form, files={"file": part}))
+
+    def _submit(
+        self,
+        path: str,
+        model: str,
+        dataset: str,
+        spec: FinetuneSpec | AuditSpec,
+        metadata: Mapping[str, str] | None,
+        idempotency_key: str | None,
+    ) -> JobResource:
+        body = {**spec.model_dump(mode="json"), "model": model, "dataset": dataset, "metadata": dict(metadata or {})}
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        return JobResource.model_validate_json(_checked(self._http.post(path, json=body, headers=headers)).content)
+
+
+class _Deadline:
+    """A moment after which nothing is waited for."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self._at = None if seconds is None else time.monotonic() + seconds
+
+    def sleep(self, seconds: float) -> None:
+        """Wait. Raises: TimeoutError when the moment has passed."""
+        if self._at is not None and time.monotonic() >= self._at:
+            raise TimeoutError(f"it took longer than {self._seconds:g} s")
+        time.sleep(seconds)
+
+
+def _checked(answer: Response) -> Response:
+    """The answer of a request that was not refused. Raises: ServiceProblem."""
+    if answer.is_error:
+        answer.read()
+        try:
+            problem = Problem.model_validate_json(answer.content)
+        except ValueError:
+            answer.raise_for_status()
+            raise
+        raise ServiceProblem(problem)
+    return answer
+
+
+def _events(answer: Response) -> Iterator[EventResource]:
+    """The events of a stream. Ours have one line of data each."""
+    for line in answer.iter_lines():
+        if line.startswith("data: "):
+            yield EventResource.model_validate(json.loads(line.removeprefix("data: ")))

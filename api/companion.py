@@ -1,0 +1,59 @@
+"""A worker beside the web service, for a machine that runs both with one command."""
+
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Self
+
+logger = logging.getLogger(__name__)
+
+PAUSE_SECONDS = 3.0  # before a worker that died is started again
+STOP_SECONDS = 30.0  # for a worker to stop its job and give it back
+
+
+class WorkerProcess:
+    """`python -m worker` in this environment while the block lasts: started again when it dies, stopped at the end.
+
+    It has a session of its own, so that Ctrl-C reaches it through us only: once, and after the last request.
+    """
+
+    def __init__(
+        self, command: Sequence[str] = (sys.executable, "-m", "worker"), *, pause_seconds: float = PAUSE_SECONDS
+    ) -> None:
+        self._command = command
+        self._pause_seconds = pause_seconds
+        self._stopping = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="worker-watcher")
+
+    def __enter__(self) -> Self:
+        """Start it."""
+        self._watcher.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop it and wait for its end."""
+        self._stopping.set()
+        self._watcher.join()
+
+    def _watch(self) -> None:
+        while not self._stopping.is_set():
+            with subprocess.Popen(self._command, start_new_session=True) as process:  # noqa: S603 - our own module
+                logger.info("worker %d started", process.pid)
+                while process.poll() is None and not self._stopping.wait(0.2):
+                    pass
+                if process.poll() is None:
+                    _stop(process)
+                else:
+                    logger.warning("worker %d ended with %d; it is started again", process.pid, process.returncode)
+            self._stopping.wait(self._pause_seconds)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        logger.warning("worker %d did not stop within %.0f s and is killed", process.pid, STOP_SECONDS)
+        process.kill()

@@ -1,0 +1,34 @@
+"""Whether a model and a data set fit each other, as far as can be told without loading either."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from faal_core import catalog
+from faal_core.errors import InvalidSpec
+from faal_core.specs import ClassifierSpec
+
+
+def require_fit(spec: ClassifierSpec, dataset: str, summary: Mapping[str, Any] | None, *, training: bool) -> None:
+    """Returns when nothing speaks against it.
+
+    Args:
+        spec: of the model.
+        dataset: a name from the catalog, or an uploaded data set's id.
+        summary: of the uploaded data set.
+        training: whether its training part is needed.
+
+    Raises: InvalidSpec where numbers of classes or channels differ, or the training part is not there.
+    """
+    if summary is not None:
+        classes, channels = len(summary["class_names"]), summary["shape"][0]
+        if training and "train" not in summary["images"]:
+            raise InvalidSpec(f"The data set {dataset} has no training part; a repair trains on one.")
+    else:
+        entry = catalog.dataset(dataset)
+        classes, channels = entry.num_classes, entry.shape[0]
+        if classes == 0:  # a site's own: what it holds is known only where it is loaded
+            return
+    if classes != spec.num_classes:
+        raise InvalidSpec(f"The model tells {spec.num_classes} classes apart and the data set {dataset} has {classes}.")
+    if channels != spec.channels:
+        raise InvalidSpec(f"The model takes images of {spec.channels} channels and those of {dataset} have {channels}.")

@@ -1,0 +1,118 @@
+"""What can go wrong because there is HTTP; the status of each stands in api/problems.py.
+
+ApiError
+├── InvalidRequest        invalid-request        a field, parameter or form part is missing or wrong
+├── MalformedBody         malformed-body         the body is not the JSON or multipart form it says it is
+├── UnsupportedFile       unsupported-file       the uploaded file is of a kind that is not accepted
+├── DigestMismatch        digest-mismatch        the body or file is not the one its digest was sent for
+├── CrossSiteRequest      cross-site-request     a page of another site tried to change something here
+├── ServiceBusy           service-busy           as many uploads or event streams are open as can be served
+└── ServiceNotReady       service-not-ready      the database, storage or broker is out of order
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+
+class FieldError(BaseModel):
+    """One thing that is wrong with a request, and where."""
+
+    model_config = ConfigDict(frozen=True)
+
+    pointer: str | None = Field(
+        None, description="JSON pointer (RFC 6901) into the body or form", examples=["/threat/epsilon"]
+    )
+    parameter: str | None = Field(None, description="the query, path or header parameter", examples=["limit"])
+    detail: str = Field(examples=["a radius is positive and finite, not 0"])
+
+    @classmethod
+    def of(cls, location: Sequence[str | int], message: str, body: JsonValue, root: str = "") -> "FieldError":
+        """What pydantic says of `location` in `body`, which itself lies at the pointer `root`."""
+        return cls(pointer=root + json_pointer(location, body), detail=message.removeprefix("Value error, "))
+
+
+def json_pointer(location: Sequence[str | int], body: JsonValue) -> str:
+    """The JSON pointer of pydantic's `location` in `body`.
+
+    Steps that exist in the schema only (the names of union members) are left out; a last step that names a missing
+    field is kept.
+    """
+    return "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in _steps(location, body))
+
+
+def _steps(location: Sequence[str | int], body: JsonValue) -> Iterator[str | int]:
+    for position, step in enumerate(location):
+        if isinstance(body, dict) and step in body:
+            body = body[str(step)]
+            yield step
+        elif isinstance(body, list) and isinstance(step, int) and step < len(body):
+            body = body[step]
+            yield step
+        elif isinstance(body, dict) and position == len(location) - 1:
+            yield step
+
+
+class ApiError(Exception):
+    """An error that only exists because there is HTTP; `fields` says where in the request it lies."""
+
+    code: ClassVar[str]
+
+    def __init__(self, message: str, *fields: FieldError) -> None:
+        super().__init__(message)
+        self.message = message
+        self.fields = fields
+
+
+class InvalidRequest(ApiError):
+    """A field, parameter or form part is missing or wrong."""
+
+    code = "invalid-request"
+
+    @classmethod
+    def at(cls, pointer: str, detail: str) -> "InvalidRequest":
+        """The error for one field of the body or form."""
+        return cls(f"{pointer.removeprefix('/')}: {detail}", FieldError(pointer=pointer, detail=detail))
+
+    @classmethod
+    def of(cls, error: ValidationError, body: JsonValue, root: str = "") -> "InvalidRequest":
+        """The error for all that pydantic found wrong in `body`, which lies at the pointer `root`."""
+        fields = [FieldError.of(found["loc"], found["msg"], body, root) for found in error.errors(include_url=False)]
+        return cls("; ".join(f"{field.pointer or 'the form'}: {field.detail}" for field in fields), *fields)
+
+
+class MalformedBody(ApiError):
+    """The body is not the JSON or multipart form it says it is."""
+
+    code = "malformed-body"
+
+
+class UnsupportedFile(ApiError):
+    """The uploaded file is of a kind that is not accepted."""
+
+    code = "unsupported-file"
+
+
+class DigestMismatch(ApiError):
+    """The body or file is not the one its digest was sent for."""
+
+    code = "digest-mismatch"
+
+
+class CrossSiteRequest(ApiError):
+    """A page of another site tried to change something here."""
+
+    code = "cross-site-request"
+
+
+class ServiceBusy(ApiError):
+    """As many uploads or event streams are open as can be served."""
+
+    code = "service-busy"
+
+
+class ServiceNotReady(ApiError):
+    """The database, storage or broker is out of order."""
+
+    code = "service-not-ready"

@@ -1,0 +1,81 @@
+"""What holds for every request: an id, a bounded body, no changes asked for by other sites, and safe headers."""
+
+import re
+import uuid
+
+from fastapi import Request
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.errors import CrossSiteRequest
+from api.problems import answer
+
+BODY_LIMIT = 1024 * 1024  # bytes; a spec with 10,000 class names stays below it
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class RequestRules:
+    """ASGI middleware with the rules of this module.
+
+    Args:
+        app: what answers.
+        streamed: paths whose routes read their body piece by piece and bound it themselves.
+    """
+
+    def __init__(self, app: ASGIApp, streamed: frozenset[str]) -> None:
+        self.app = app
+        self.streamed = streamed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        sent_id = headers.get("X-Request-Id", "")
+        request_id = sent_id if _REQUEST_ID.fullmatch(sent_id) else f"req_{uuid.uuid4().hex}"
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                fields = MutableHeaders(scope=message)
+                fields["X-Request-Id"] = request_id
+                for name, value in SECURITY_HEADERS.items():
+                    fields.setdefault(name, value)
+            await send(message)
+
+        if scope["method"] not in ("GET", "HEAD", "OPTIONS") and headers.get("Sec-Fetch-Site") == "cross-site":
+            refused = CrossSiteRequest(
+                "A page of another site asked for this. Use the pages of this service, or its API."
+            )
+            await answer(Request(scope), refused)(scope, receive, send_with_headers)
+            return
+        bounded = receive if scope["path"] in self.streamed else _bounded(receive)
+        await self.app(scope, bounded, send_with_headers)
+
+
+def _bounded(receive: Receive) -> Receive:
+    """`receive` that refuses to go on after `BODY_LIMIT` bytes."""
+    received = 0
+
+    async def receive_bounded() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > BODY_LIMIT:
+            raise HTTPException(413, f"A body of this kind has at most {BODY_LIMIT:,} bytes.")
+        return message
+
+    return receive_bounded

@@ -1,0 +1,45 @@
+"""Which of our answers a client wants, and whether it has it already."""
+
+from collections.abc import Sequence
+
+from fastapi import Request
+
+
+def preferred(accept: str, offered: Sequence[str]) -> str:
+    """The media type of `offered` that an Accept header rates highest; the first one among equals, or when none is.
+
+    Source: RFC 9110, section 12.5.1: the most specific range that matches a type gives its quality.
+    """
+    ranges = [_range(item) for item in accept.split(",") if item.strip()]
+
+    def quality(media_type: str) -> float:
+        matches = [
+            (_specificity(name), q)
+            for name, q in ranges
+            if name in (media_type, media_type.split("/")[0] + "/*", "*/*")
+        ]
+        return max(matches)[1] if matches else 0.0
+
+    return max(offered, key=quality)
+
+
+def _range(item: str) -> tuple[str, float]:
+    """A media range and its quality."""
+    name, *parameters = (part.strip().lower() for part in item.split(";"))
+    for parameter in parameters:
+        if parameter.startswith("q="):
+            try:
+                return name, float(parameter[2:])
+            except ValueError:
+                return name, 0.0
+    return name, 1.0
+
+
+def _specificity(name: str) -> int:
+    return 0 if name == "*/*" else 1 if name.endswith("/*") else 2
+
+
+def unchanged(request: Request, etag: str) -> bool:
+    """Whether the client already has the version of that weak ETag (RFC 9110, section 13.1.2)."""
+    sent = request.headers.get("If-None-Match", "")
+    return sent.strip() == "*" or etag in (tag.strip() for tag in sent.split(","))

@@ -1,0 +1,165 @@
+"""What went wrong, as HTTP: every error class has one status, here and nowhere else; bodies follow RFC 9457.
+
+`type` is `/problems/<code>`; every code is explained in docs/problems.md.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from api import errors as api
+from api.errors import ApiError, FieldError
+from api.schemas import ErrorBody
+from faal_core import errors as faal
+from faal_core.errors import FaalError
+from jobs import errors as jobs
+from jobs.errors import JobsError
+
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+INTERNAL_ERROR = "internal-error"
+
+STATUS: Mapping[type[ApiError] | type[FaalError] | type[JobsError], tuple[HTTPStatus, str]] = {
+    api.InvalidRequest: (HTTPStatus.UNPROCESSABLE_ENTITY, "The request has missing or wrong fields"),
+    api.MalformedBody: (HTTPStatus.BAD_REQUEST, "The body cannot be read"),
+    api.UnsupportedFile: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The file is of a kind that is not accepted"),
+    api.DigestMismatch: (HTTPStatus.BAD_REQUEST, "The content is not what its digest says"),
+    api.CrossSiteRequest: (HTTPStatus.FORBIDDEN, "Another site may not do this"),
+    api.ServiceBusy: (HTTPStatus.SERVICE_UNAVAILABLE, "Too much is going on at once"),
+    api.ServiceNotReady: (HTTPStatus.SERVICE_UNAVAILABLE, "A part of the service is out of order"),
+    faal.InvalidSpec: (HTTPStatus.UNPROCESSABLE_ENTITY, "What is asked for contradicts itself, the model or the data"),
+    faal.UnknownName: (HTTPStatus.UNPROCESSABLE_ENTITY, "Nothing of that name is offered"),
+    faal.WeightsUnreadable: (HTTPStatus.UNPROCESSABLE_ENTITY, "The file cannot be read as weights"),
+    jobs.JobNotFound: (HTTPStatus.NOT_FOUND, "There is no such job"),
+    jobs.ModelNotFound: (HTTPStatus.NOT_FOUND, "There is no such model"),
+    jobs.DatasetNotFound: (HTTPStatus.NOT_FOUND, "There is no such data set"),
+    jobs.ModelNotReady: (HTTPStatus.CONFLICT, "The model cannot be used"),
+    jobs.DatasetNotReady: (HTTPStatus.CONFLICT, "The data set cannot be used"),
+    jobs.JobStateConflict: (HTTPStatus.CONFLICT, "The job's state does not allow this"),
+    jobs.JobFailed: (HTTPStatus.CONFLICT, "The job failed"),
+    jobs.JobCancelled: (HTTPStatus.CONFLICT, "The job was cancelled"),
+    jobs.UploadTooLarge: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is larger than allowed"),
+    jobs.StorageFull: (HTTPStatus.INSUFFICIENT_STORAGE, "The server has no room for the file"),
+    jobs.IdempotencyConflict: (HTTPStatus.UNPROCESSABLE_ENTITY, "The idempotency key was used for another request"),
+}
+
+# These end a job or a check instead of a request, and are read in its `error`.
+JOB_ONLY = frozenset(
+    {
+        faal.WeightsMismatch,
+        faal.ClassifierUnsuitable,
+        faal.DatasetMissing,
+        faal.DatasetInvalid,
+        faal.TrainingDiverged,
+        faal.OutOfMemory,
+        jobs.LeaseLost,
+    }
+)
+
+# What the framework refuses by itself, by status.
+FRAMEWORK: Mapping[HTTPStatus, tuple[str, str]] = {
+    HTTPStatus.BAD_REQUEST: (api.MalformedBody.code, STATUS[api.MalformedBody][1]),
+    HTTPStatus.NOT_FOUND: ("not-found", "There is nothing at this address"),
+    HTTPStatus.METHOD_NOT_ALLOWED: ("method-not-allowed", "This address does not take that method"),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (jobs.UploadTooLarge.code, STATUS[jobs.UploadTooLarge][1]),
+    HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: ("range-not-satisfiable", "The file has no such part"),
+}
+
+TITLES: Mapping[str, tuple[HTTPStatus, str]] = {
+    **{kind.code: answered for kind, answered in STATUS.items()},
+    **{code: (status, title) for status, (code, title) in FRAMEWORK.items()},
+    INTERNAL_ERROR: (HTTPStatus.INTERNAL_SERVER_ERROR, "An error inside the service"),
+}
+"""Status and title of every code that a request can be answered with."""
+
+
+class Problem(BaseModel):
+    """An error as RFC 9457 describes it; `type` and `code` are stable, `detail` is for people."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: str = Field(examples=["/problems/model-not-ready"])
+    title: str = Field(examples=["The model cannot be used"])
+    status: int = Field(examples=[409])
+    code: str = Field(examples=["model-not-ready"])
+    detail: str
+    instance: str = Field(description="path of the request", examples=["/jobs/finetune"])
+    request_id: str = Field(description="also in the header X-Request-Id and in the server's log")
+    errors: tuple[FieldError, ...] | None = Field(None, description="every field that is wrong")
+    error: ErrorBody | None = Field(None, description="the job's own error, with the code job-failed")
+
+
+def problem_of(request: Request, raised: Exception) -> Problem:
+    """The problem for whatever was raised; an error nobody expected tells nothing of the inside."""
+    fields: Sequence[FieldError] = ()
+    own: ErrorBody | None = None
+    match raised:
+        case ApiError() | FaalError() | JobsError() if type(raised) in STATUS:
+            (status, title), code, detail = STATUS[type(raised)], raised.code, raised.message
+            fields = raised.fields if isinstance(raised, ApiError) else ()
+            own = ErrorBody.of(raised.problem) if isinstance(raised, jobs.JobFailed) else None
+        case RequestValidationError():
+            return problem_of(request, _what_fastapi_found(raised))
+        case HTTPException():
+            status = HTTPStatus(raised.status_code)
+            code, title = FRAMEWORK.get(status, (status.phrase.lower().replace(" ", "-"), status.phrase))
+            here = f"{request.method} {request.url.path} is not answered here; /openapi.json lists what is."
+            detail = here if raised.detail == status.phrase else raised.detail
+        case _:
+            code = INTERNAL_ERROR
+            status, title = TITLES[code]
+            detail = "The server met an error it did not expect; its log has more under the request id."
+    return Problem(
+        type=f"/problems/{code}",
+        title=title,
+        status=status,
+        code=code,
+        detail=detail,
+        instance=request.url.path,
+        request_id=request.state.request_id,
+        errors=tuple(fields) or None,
+        error=own,
+    )
+
+
+def headers_of(raised: Exception) -> dict[str, str]:
+    """The headers that go with the problem."""
+    if isinstance(raised, HTTPException):
+        return dict(raised.headers or {})
+    return {"Retry-After": "5"} if isinstance(raised, api.ServiceBusy | api.ServiceNotReady) else {}
+
+
+def _what_fastapi_found(raised: RequestValidationError) -> ApiError:
+    """Our error for what FastAPI found wrong in parameters and body."""
+    details = raised.errors()
+    if details[0]["type"] == "json_invalid":
+        return api.MalformedBody(f"The body is not JSON: {details[0]['ctx']['error']}.")
+    fields = []
+    for found in details:
+        source, *location = found["loc"]
+        field = FieldError.of(location, found["msg"], raised.body)
+        fields.append(field if source == "body" else FieldError(parameter=str(location[-1]), detail=field.detail))
+    first = f"{fields[0].parameter or fields[0].pointer or 'body'}: {fields[0].detail}"
+    return api.InvalidRequest(first if len(fields) == 1 else f"{first} (and {len(fields) - 1} more)", *fields)
+
+
+def answer(request: Request, raised: Exception) -> JSONResponse:
+    """The problem as a response."""
+    problem = problem_of(request, raised)
+    if problem.code == INTERNAL_ERROR:
+        logger.error("request %s failed: %s %s", problem.request_id, request.method, problem.instance)
+    headers = {**headers_of(raised), "X-Request-Id": problem.request_id}
+    return JSONResponse(problem.model_dump(exclude_none=True), problem.status, headers, MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Let every error of `app` answer with a problem."""
+    for family in (ApiError, FaalError, JobsError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(family, answer)

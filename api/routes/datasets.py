@@ -1,0 +1,75 @@
+"""Uploaded data sets: upload one, look one up, list them; those that are offered by name stand in the catalog."""
+
+from fastapi import APIRouter, Request, Response
+
+from api import forms, uploads
+from api.dependencies import After, Id, IdempotencyKey, Limit, OwnerDep, Service, ServiceDep
+from api.schemas import DatasetResource, Page
+from jobs import dataset_registry
+
+router = APIRouter(tags=["data sets"])
+
+_FORM = {
+    "type": "object",
+    "required": ["file"],
+    "properties": {
+        "file": {
+            "type": "string",
+            "format": "binary",
+            "description": "an .npz file with train_images, train_labels, test_images, test_labels, class_names, "
+            "or a zip archive with train/<class>/*.png and test/<class>/*.png. Digest fields as for models.",
+        },
+        "name": {"type": "string", "maxLength": 200, "description": "for people; default: the file's name"},
+    },
+    "examples": [{"file": "signs.npz", "name": "street signs, March"}],
+}
+
+
+@router.post(
+    "/datasets",
+    status_code=202,
+    summary="Upload a data set",
+    openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}},
+)
+def upload_dataset(
+    request: Request, service: ServiceDep, owner: OwnerDep, response: Response, idempotency_key: IdempotencyKey = None
+) -> DatasetResource:
+    """The data set, `validating` until a worker has checked the file; then `ready`, or `rejected` with a reason."""
+    dataset = receive_dataset(request, service, owner, idempotency_key)
+    response.headers["Location"] = f"/datasets/{dataset.id}"
+    return dataset
+
+
+def receive_dataset(request: Request, service: Service, owner: str, idempotency_key: str | None) -> DatasetResource:
+    """The uploaded data set, committed, its check rung."""
+    with service.uploads:
+        stored, name = uploads.receive(
+            request,
+            service.storage,
+            limit=service.settings.upload_limit,
+            media_type=forms.dataset_media_type,
+            check=forms.read_dataset_form,
+        )
+    with service.sessions.begin() as session:
+        row, check = dataset_registry.register_upload(
+            session, name=name, upload=stored, owner=owner, idempotency_key=idempotency_key
+        )
+        dataset, check_id = DatasetResource.of(row), check.id
+    service.queue.ring(check_id)
+    return dataset
+
+
+@router.get("/datasets", summary="List uploaded data sets, newest first")
+def list_datasets(service: ServiceDep, after: After = None, limit: Limit = 20) -> Page[DatasetResource]:
+    """Uploaded data sets; those that are offered by name stand in the catalog."""
+    with service.sessions() as session:
+        page = dataset_registry.datasets(session, after=after, limit=limit)
+        data = [DatasetResource.of(row) for row in page.data]
+    return Page[DatasetResource](data=data, has_more=page.has_more, last_id=data[-1].id if data else None)
+
+
+@router.get("/datasets/{id}", summary="One uploaded data set")
+def get_dataset(dataset_id: Id, service: ServiceDep) -> DatasetResource:
+    """What it holds and where it stands."""
+    with service.sessions() as session:
+        return DatasetResource.of(dataset_registry.dataset(session, dataset_id))

@@ -1,0 +1,123 @@
+"""Jobs: submit one, follow it, call it off."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from api.compatibility import require_fit
+from api.dependencies import After, Id, IdempotencyKey, Limit, OwnerDep, Service, ServiceDep
+from api.errors import FieldError, InvalidRequest
+from api.negotiation import unchanged
+from api.schemas import AuditRequest, FinetuneRequest, JobResource, ModelResource, Page
+from faal_core.specs import AuditSpec, FinetuneSpec
+from jobs import dataset_registry, lifecycle, model_registry, queries
+from jobs.states import JobKind, JobState
+
+router = APIRouter(tags=["jobs"])
+
+
+@router.post("/jobs/finetune", status_code=202, summary="Repair a model: audit, fine-tune, audit again")
+def submit_finetune(
+    body: FinetuneRequest,
+    service: ServiceDep,
+    owner: OwnerDep,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> JobResource:
+    """The queued job. Its report has both audits and compares them class by class; its result is a new model."""
+    job = submit(service, body, body.spec, JobKind.FINETUNE, owner, idempotency_key)
+    response.headers["Location"] = f"/jobs/{job.id}"
+    return job
+
+
+@router.post("/jobs/audit", status_code=202, summary="Judge a model class by class")
+def submit_audit(
+    body: AuditRequest, service: ServiceDep, owner: OwnerDep, response: Response, idempotency_key: IdempotencyKey = None
+) -> JobResource:
+    """The queued job. Its report has the clean and robust accuracy of each class."""
+    job = submit(service, body, body.spec, JobKind.AUDIT, owner, idempotency_key)
+    response.headers["Location"] = f"/jobs/{job.id}"
+    return job
+
+
+def submit(
+    service: Service,
+    body: FinetuneRequest | AuditRequest,
+    spec: FinetuneSpec | AuditSpec,
+    kind: JobKind,
+    owner: str,
+    idempotency_key: str | None,
+) -> JobResource:
+    """The queued job, committed and rung. Raises: what `lifecycle.submit` does, and what `require_fit` does."""
+    with service.sessions.begin() as session:
+        row = lifecycle.submit(
+            session,
+            kind=kind,
+            model_id=body.model,
+            dataset=body.dataset,
+            spec=spec.model_dump(mode="json"),
+            owner=owner,
+            idempotency_key=idempotency_key,
+            metadata=body.metadata,
+        )
+        uploaded = body.dataset.startswith("dataset_")
+        summary = dataset_registry.dataset(session, body.dataset).summary if uploaded else None
+        classifier = ModelResource.of(model_registry.model(session, body.model)).spec
+        require_fit(classifier, body.dataset, summary, training=kind is JobKind.FINETUNE)
+        job = JobResource.of(row)
+    service.queue.ring(job.id)
+    return job
+
+
+@router.get("/jobs", summary="List jobs, newest first")
+def list_jobs(
+    service: ServiceDep,
+    after: After = None,
+    limit: Limit = 20,
+    status: JobState | None = None,
+    kind: JobKind | None = None,
+    model: Annotated[str | None, Query(max_length=100, description="jobs about this model")] = None,
+    metadata: Annotated[
+        list[str] | None, Query(max_length=16, description="`key:value`, all of them", examples=["ticket:ML-1204"])
+    ] = None,
+) -> Page[JobResource]:
+    """Jobs of every kind, the checks of uploads included, that fit all filters given."""
+    pairs = dict(_pair(item) for item in metadata or [])
+    with service.sessions() as session:
+        page = queries.list_jobs(
+            session, after=after, limit=limit, status=status, kind=kind, model_id=model, metadata=pairs
+        )
+        data = [JobResource.of(row) for row in page.data]
+    return Page[JobResource](data=data, has_more=page.has_more, last_id=data[-1].id if data else None)
+
+
+def _pair(item: str) -> tuple[str, str]:
+    name, separator, value = item.partition(":")
+    if not separator:
+        detail = f"{item!r} is not written as key:value"
+        raise InvalidRequest(detail, FieldError(parameter="metadata", detail=detail))
+    return name, value
+
+
+@router.get(
+    "/jobs/{id}",
+    response_model=JobResource,
+    summary="One job",
+    responses={304: {"description": "As in the version you have"}},
+)
+def get_job(job_id: Id, service: ServiceDep, request: Request, response: Response) -> JobResource | Response:
+    """What was asked for and where it stands. Send the ETag back in If-None-Match to be told only of changes."""
+    with service.sessions() as session:
+        row = queries.job(session, job_id)
+        job, etag = JobResource.of(row), f'W/"{row.version}"'
+    if unchanged(request, etag):
+        return Response(status_code=304, headers={"ETag": etag})
+    response.headers["ETag"] = etag
+    return job
+
+
+@router.post("/jobs/{id}/cancel", status_code=202, summary="Call a job off")
+def cancel_job(job_id: Id, service: ServiceDep) -> JobResource:
+    """The job: cancelled at once if it was queued; a running one stops within seconds, follow it to see."""
+    with service.sessions.begin() as session:
+        return JobResource.of(lifecycle.request_cancel(session, job_id))

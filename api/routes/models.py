@@ -1,0 +1,152 @@
+"""Models: upload weights, look one up, follow one back to its origin, download weights."""
+
+from typing import NoReturn
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import FileResponse
+from starlette.exceptions import HTTPException
+from starlette.responses import MalformedRangeHeader, RangeNotSatisfiable
+
+from api import forms, uploads
+from api.dependencies import After, Id, IdempotencyKey, Limit, OwnerDep, Service, ServiceDep
+from api.digests import digest_field
+from api.negotiation import unchanged
+from api.schemas import ModelResource, Page
+from jobs import model_registry
+from jobs.errors import ModelNotReady
+
+router = APIRouter(tags=["models"])
+
+_FORM = {
+    "type": "object",
+    "required": ["file"],
+    "properties": {
+        "file": {
+            "type": "string",
+            "format": "binary",
+            "description": "safetensors, or a state dict saved by torch.save. The part's own headers may carry "
+            "Content-Digest or Repr-Digest (sha-256) of the file; those of the request are about the whole body.",
+        },
+        "name": {"type": "string", "maxLength": 200, "description": "for people; default: the file's name"},
+        "spec": {"type": "string", "contentMediaType": "application/json", "description": "ClassifierSpec as JSON"},
+        "architecture": {"type": "string", "description": "instead of spec, with the following"},
+        "num_classes": {"type": "integer"},
+        "mean": {"type": "string", "description": "numbers with commas between, one per channel"},
+        "std": {"type": "string", "description": "likewise"},
+        "class_names": {"type": "string", "description": "names with commas between, or a JSON list"},
+        "arguments": {"type": "string", "description": "the architecture's own, as a JSON object"},
+    },
+    "examples": [
+        {
+            "file": "weights.safetensors",
+            "architecture": "small_resnet",
+            "num_classes": 10,
+            "mean": "0.286",
+            "std": "0.353",
+        }
+    ],
+}
+
+
+@router.post(
+    "/models",
+    status_code=202,
+    summary="Upload a model",
+    openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}},
+)
+def upload_model(
+    request: Request, service: ServiceDep, owner: OwnerDep, response: Response, idempotency_key: IdempotencyKey = None
+) -> ModelResource:
+    """The model, `validating` until a worker has checked the file; then `ready`, or `rejected` with a reason.
+
+    Without `spec` and its single fields, a safetensors file tells by itself what it is if this software wrote it.
+    """
+    model = receive_model(request, service, owner, idempotency_key)
+    response.headers["Location"] = f"/models/{model.id}"
+    return model
+
+
+def receive_model(request: Request, service: Service, owner: str, idempotency_key: str | None) -> ModelResource:
+    """The uploaded model, committed, its check rung."""
+    with service.uploads:
+        stored, (name, spec) = uploads.receive(
+            request,
+            service.storage,
+            limit=service.settings.upload_limit,
+            media_type=forms.model_media_type,
+            check=forms.read_model_form,
+        )
+    with service.sessions.begin() as session:
+        row, check = model_registry.register_upload(
+            session, name=name, spec=spec, upload=stored, owner=owner, idempotency_key=idempotency_key
+        )
+        model, check_id = ModelResource.of(row), check.id
+    service.queue.ring(check_id)
+    return model
+
+
+@router.get("/models", summary="List models, newest first")
+def list_models(service: ServiceDep, after: After = None, limit: Limit = 20) -> Page[ModelResource]:
+    """Uploaded and repaired models."""
+    with service.sessions() as session:
+        page = model_registry.models(session, after=after, limit=limit)
+        data = [ModelResource.of(row) for row in page.data]
+    return Page[ModelResource](data=data, has_more=page.has_more, last_id=data[-1].id if data else None)
+
+
+@router.get("/models/{id}", summary="One model")
+def get_model(model_id: Id, service: ServiceDep) -> ModelResource:
+    """What it is, where it stands, and what it was repaired from."""
+    with service.sessions() as session:
+        return ModelResource.of(model_registry.model(session, model_id))
+
+
+@router.get("/models/{id}/lineage", summary="Where a model comes from")
+def list_model_lineage(model_id: Id, service: ServiceDep) -> Page[ModelResource]:
+    """The model, the one it was repaired from, and so on to the one that was uploaded."""
+    with service.sessions() as session:
+        data = [ModelResource.of(row) for row in model_registry.lineage(session, model_id)]
+    return Page[ModelResource](data=data, has_more=False, last_id=data[-1].id)
+
+
+class _Weights(FileResponse):
+    """A file whose range errors are problems like all others."""
+
+    @classmethod
+    def _parse_range_header(cls, http_range: str, file_size: int) -> list[tuple[int, int]]:
+        try:
+            return super()._parse_range_header(http_range, file_size)
+        except MalformedRangeHeader:
+            return []  # RFC 9110, section 14.2: as if it had not been sent
+        except RangeNotSatisfiable:
+            _refuse_range(file_size)
+
+
+def _refuse_range(size: int) -> NoReturn:
+    raise HTTPException(416, f"The file has {size:,} bytes.", headers={"Content-Range": f"bytes */{size}"})
+
+
+@router.get(
+    "/models/{id}/weights",
+    summary="Download weights",
+    response_class=_Weights,
+    responses={
+        200: {"content": {forms.SAFETENSORS: {"schema": {"type": "string", "format": "binary"}}}},
+        206: {"description": "The part asked for in Range"},
+        304: {"description": "As in the version you have"},
+    },
+)
+def download_model_weights(model_id: Id, service: ServiceDep, request: Request) -> Response:
+    """The weights as safetensors, with what they are in the metadata. Range requests are answered in part."""
+    with service.sessions() as session:
+        model = ModelResource.of(model_registry.model(session, model_id))
+    if model.sha256 is None:
+        raise ModelNotReady(f"Model {model.id} is {model.status}; it has no weights to download.")
+    digest = digest_field(model.sha256)
+    headers = {"ETag": f'"{model.sha256}"', "Repr-Digest": digest}
+    if unchanged(request, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    if "Range" not in request.headers:
+        headers["Content-Digest"] = digest
+    path = service.storage.path(model.sha256)
+    return _Weights(path, media_type=forms.SAFETENSORS, filename=f"{model.name}.safetensors", headers=headers)

@@ -1,0 +1,213 @@
+"""The pages a person sees: jobs and how to start one, a job as it runs, models, data sets."""
+
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.routing import APIRoute
+
+from api import problems
+from api.dependencies import After, Id, OwnerDep, Service, ServiceDep
+from api.errors import ApiError
+from api.routes.datasets import list_datasets, receive_dataset
+from api.routes.jobs import cancel_job, list_jobs, submit
+from api.routes.models import list_model_lineage, list_models, receive_model
+from api.schemas import JobResource
+from api.start_form import StartForm
+from api.templating import templates
+from api.views import LISTED, choices, course, job_views
+from faal_core import catalog
+from faal_core.errors import FaalError
+from jobs import queries
+from jobs.errors import JobsError
+from jobs.states import JobKind, UploadState
+
+UPLOAD_PATHS = frozenset({"/ui/models", "/ui/datasets"})
+
+REFUSALS = (ApiError, FaalError, JobsError)
+
+
+class _Page(APIRoute):
+    """A route whose errors are told on a page."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """What answers a request."""
+        answer = super().get_route_handler()
+
+        async def answer_with_page(request: Request) -> Response:
+            try:
+                return await answer(request)
+            except (*REFUSALS, RequestValidationError, HTTPException) as raised:
+                return _refused(request, "problem.html", {}, raised)
+
+        return answer_with_page
+
+
+router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse, route_class=_Page)
+
+
+def _refused(request: Request, page: str, filling: dict[str, Any], raised: Exception) -> Response:
+    """The page with what was wrong, and the status that the API would answer with."""
+    problem = problems.problem_of(request, raised)
+    return templates.TemplateResponse(
+        request, page, filling | {"problem": problem}, problem.status, problems.headers_of(raised)
+    )
+
+
+def _see(address: str) -> Response:
+    return RedirectResponse(address, 303)
+
+
+# Jobs
+
+
+@router.get("/")
+def show_jobs(request: Request, service: ServiceDep, after: After = None, model: str = "") -> Response:
+    """The jobs, and the form that starts one."""
+    return templates.TemplateResponse(
+        request, "jobs.html", _jobs(service, after) | _start(service, StartForm(model=model))
+    )
+
+
+@router.get("/ui/jobs")
+def show_job_table(request: Request, service: ServiceDep, after: After = None) -> Response:
+    """The table of jobs alone, which the page asks for again and again."""
+    return templates.TemplateResponse(request, "job_table.html", _jobs(service, after))
+
+
+def _jobs(service: Service, after: str | None) -> dict[str, Any]:
+    page = list_jobs(service, after=after)
+    return {"views": job_views(service, page.data), "after": after, "older": page.last_id if page.has_more else None}
+
+
+def _start(service: Service, form: StartForm) -> dict[str, Any]:
+    return {"choices": choices(service), "form": form, "problem": None}
+
+
+@router.post("/ui/jobs")
+def start_job(request: Request, service: ServiceDep, owner: OwnerDep, form: Annotated[StartForm, Form()]) -> Response:
+    """A job as the form says, or the form again with what is wrong with it."""
+    try:
+        asked = form.request()
+        job = submit(service, asked, asked.spec, JobKind(form.kind), owner, None)
+    except REFUSALS as refusal:
+        return _refused(request, "jobs.html", _jobs(service, None) | _start(service, form), refusal)
+    return _see(f"/ui/jobs/{job.id}")
+
+
+@router.get("/ui/jobs/{id}")
+def show_job(request: Request, job_id: Id, service: ServiceDep) -> Response:
+    """One job."""
+    return templates.TemplateResponse(request, "job.html", _job(service, job_id))
+
+
+@router.get("/ui/jobs/{id}/course")
+def show_job_course(request: Request, job_id: Id, service: ServiceDep) -> Response:
+    """How a job goes: the part of its page that changes."""
+    return templates.TemplateResponse(request, "job_course.html", _job(service, job_id))
+
+
+def _job(service: Service, job_id: str) -> dict[str, Any]:
+    with service.sessions() as session:
+        job = JobResource.of(queries.job(session, job_id))
+    return {"view": job_views(service, [job])[0], "course": course(service, job_id)}
+
+
+@router.post("/ui/jobs/{id}/cancel")
+def cancel_from_page(job_id: Id, service: ServiceDep) -> Response:
+    """The job's page, after it was called off."""
+    return _see(f"/ui/jobs/{cancel_job(job_id, service).id}")
+
+
+# Models
+
+
+@router.get("/ui/models")
+def show_models(request: Request, service: ServiceDep, after: After = None) -> Response:
+    """The models, and the form that uploads one."""
+    return templates.TemplateResponse(request, "models.html", _models(service, after))
+
+
+def _models(service: Service, after: str | None) -> dict[str, Any]:
+    page = list_models(service, after=after)
+    names = {model.id: model.name for model in page.data}
+    return {
+        "models": page.data,
+        "names": names,
+        "older": page.last_id if page.has_more else None,
+        "architectures": list(catalog.architectures().values()),
+        "problem": None,
+    }
+
+
+@router.post("/ui/models")
+def upload_model_from_page(request: Request, service: ServiceDep, owner: OwnerDep) -> Response:
+    """The uploaded model's page, or the form again with what is wrong with it."""
+    try:
+        model = receive_model(request, service, owner, None)
+    except REFUSALS as refusal:
+        return _refused(request, "models.html", _models(service, None), refusal)
+    return _see(f"/ui/models/{model.id}")
+
+
+@router.get("/ui/models/{id}")
+def show_model(request: Request, model_id: Id, service: ServiceDep) -> Response:
+    """One model: what it is, where it comes from, and its jobs."""
+    return templates.TemplateResponse(request, "model.html", _model(service, model_id))
+
+
+@router.get("/ui/models/{id}/state")
+def show_model_state(request: Request, model_id: Id, service: ServiceDep) -> Response:
+    """Where a model stands: the part of its page that changes."""
+    return templates.TemplateResponse(request, "model_state.html", _model(service, model_id))
+
+
+def _model(service: Service, model_id: str) -> dict[str, Any]:
+    lineage = list_model_lineage(model_id, service).data
+    jobs = list_jobs(service, model=model_id).data
+    return {"model": lineage[0], "lineage": lineage, "views": job_views(service, jobs)}
+
+
+# Data sets
+
+
+@router.get("/ui/datasets")
+def show_datasets(request: Request, service: ServiceDep) -> Response:
+    """The data sets, and the form that uploads one."""
+    return templates.TemplateResponse(request, "datasets.html", _datasets(service))
+
+
+@router.get("/ui/datasets/uploaded")
+def show_uploaded_datasets(request: Request, service: ServiceDep) -> Response:
+    """The uploaded data sets alone, which the page asks for again while one is being checked."""
+    return templates.TemplateResponse(request, "dataset_table.html", _datasets(service))
+
+
+def _datasets(service: Service) -> dict[str, Any]:
+    uploaded = list_datasets(service, limit=LISTED).data
+    checking = any(dataset.status is UploadState.VALIDATING for dataset in uploaded)
+    return {"uploaded": uploaded, "checking": checking, "named": list(catalog.datasets().values()), "problem": None}
+
+
+@router.post("/ui/datasets")
+def upload_dataset_from_page(request: Request, service: ServiceDep, owner: OwnerDep) -> Response:
+    """The data sets with the new one, or the form again with what is wrong with it."""
+    try:
+        receive_dataset(request, service, owner, None)
+    except REFUSALS as refusal:
+        return _refused(request, "datasets.html", _datasets(service), refusal)
+    return _see("/ui/datasets")
+
+
+# Problems
+
+
+@router.get("/problems/{code}")
+def show_problem_type(request: Request, code: str) -> Response:
+    """What a problem's `type` points to."""
+    if code not in problems.TITLES:
+        raise HTTPException(404)
+    status, title = problems.TITLES[code]
+    return templates.TemplateResponse(request, "problem_type.html", {"code": code, "status": status, "title": title})

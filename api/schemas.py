@@ -1,0 +1,251 @@
+"""What goes in and out as JSON: requests, the resources they make, and pages of them."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.config import JsonDict
+
+from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec
+from jobs.states import JobKind, JobState, UploadState
+from jobs.tables import Dataset, Job, JobEvent, Model
+
+# PostgreSQL's text has no room for NUL; control characters in names help nobody.
+Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$")]
+Name = Annotated[Line, Field(min_length=1, max_length=200, description="for people", examples=["street signs, March"])]
+Metadata = Annotated[
+    dict[Annotated[Line, Field(min_length=1, max_length=64)], Annotated[Line, Field(max_length=512)]],
+    Field(max_length=16, description="up to 16 pairs of your own, kept with the job", examples=[{"ticket": "ML-1204"}]),
+]
+ModelRef = Annotated[Line, Field(min_length=1, max_length=40, description="a model's id", examples=["model_0199…"])]
+DatasetRef = Annotated[
+    Line,
+    Field(
+        min_length=1, max_length=100, description="a catalog name or a data set's id", examples=["fashion-mnist-subset"]
+    ),
+]
+
+_FINETUNE_EXAMPLE: JsonDict = {
+    "model": "model_0199c2f2a3d87b1e9f5a6c7d8e9f0a1b",
+    "dataset": "fashion-mnist-subset",
+    "threat": {"norm": "linf", "epsilon": "8/255"},
+    "method": {"type": "faal", "kl_radius": 0.5},
+    "training": {"learning_rates": [0.01, 0.001]},
+    "audit": {"attacks": "pgd-20"},
+    "metadata": {"ticket": "ML-1204"},
+}
+_AUDIT_EXAMPLE: JsonDict = {
+    "model": "model_0199c2f2a3d87b1e9f5a6c7d8e9f0a1b",
+    "dataset": "fashion-mnist-subset",
+    "threat": {"norm": "linf", "epsilon": "8/255"},
+    "attacks": "pgd-20",
+}
+
+
+class FinetuneRequest(FinetuneSpec):
+    """A model to repair, the data to do it with, and how."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_FINETUNE_EXAMPLE]})
+
+    model: ModelRef
+    dataset: DatasetRef
+    metadata: Metadata = Field(default_factory=dict)
+
+    @property
+    def spec(self) -> FinetuneSpec:
+        """What is asked for, without what it is asked about."""
+        return FinetuneSpec(threat=self.threat, method=self.method, training=self.training, audit=self.audit)
+
+
+class AuditRequest(AuditSpec):
+    """A model to judge, the data to do it with, and how."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_AUDIT_EXAMPLE]})
+
+    model: ModelRef
+    dataset: DatasetRef
+    metadata: Metadata = Field(default_factory=dict)
+
+    @property
+    def spec(self) -> AuditSpec:
+        """What is asked for, without what it is asked about."""
+        return AuditSpec.model_validate(self.model_dump(exclude={"model", "dataset", "metadata"}))
+
+
+class Resource(BaseModel):
+    """Something with an id, as it is at this moment."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class ErrorBody(Resource):
+    """Why a job failed or an upload was rejected: a stable code and a sentence for a person."""
+
+    code: str = Field(examples=["training-diverged"])
+    message: str
+
+    @classmethod
+    def of(cls, stored: Mapping[str, object] | None) -> Self | None:
+        """The error a row holds, if any."""
+        return None if stored is None else cls.model_validate(stored)
+
+
+class Amount(Resource):
+    """How much of the present stage is done, in images."""
+
+    done: int
+    total: int | None
+
+    @classmethod
+    def of(cls, job: Job) -> Self | None:
+        """What is done of a running job's stage."""
+        running = job.state is JobState.RUNNING and job.done is not None
+        return cls(done=job.done, total=job.total) if running else None
+
+
+class JobResource(Resource):
+    """A job: what was asked for and where it stands."""
+
+    id: str = Field(examples=["job_0199c2f2a3d87b1e9f5a6c7d8e9f0a1b"])
+    object: Literal["job"] = "job"
+    kind: JobKind
+    status: JobState
+    model: str | None
+    dataset: str | None
+    spec: dict[str, Any] = Field(description="every number the result depends on, defaults included")
+    metadata: dict[str, str]
+    stage: str | None = Field(description="what is being done, while running")
+    progress: Amount | None
+    attempt: int = Field(description="how often a worker has taken the job up")
+    cancel_requested: bool
+    result_model: str | None = Field(description="the repaired model, once a fine-tuning succeeded")
+    error: ErrorBody | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        """The job of that row."""
+        return cls(
+            id=job.id,
+            kind=job.kind,
+            status=job.state,
+            model=job.model_id,
+            dataset=job.dataset,
+            spec=job.spec,
+            metadata=job.metadata_,
+            stage=job.stage if job.state is JobState.RUNNING else None,
+            progress=Amount.of(job),
+            attempt=job.attempt,
+            cancel_requested=job.cancel_requested,
+            result_model=job.result_model_id,
+            error=ErrorBody.of(job.error),
+            created_at=job.created_at,
+            started_at=job.started_at,
+            finished_at=job.finished_at,
+        )
+
+
+class ModelResource(Resource):
+    """A stored classifier: uploaded, or repaired by a job (then it has parents)."""
+
+    id: str = Field(examples=["model_0199c2f2a3d87b1e9f5a6c7d8e9f0a1b"])
+    object: Literal["model"] = "model"
+    name: str
+    status: UploadState
+    spec: ClassifierSpec
+    sha256: str | None = Field(description="of the weights' file, once it was checked")
+    parent_model: str | None = Field(description="the model it was repaired from")
+    parent_job: str | None = Field(description="the job that repaired it")
+    error: ErrorBody | None = Field(description="why it was rejected")
+    created_at: datetime
+
+    @classmethod
+    def of(cls, model: Model) -> Self:
+        """The model of that row."""
+        return cls(
+            id=model.id,
+            name=model.name,
+            status=model.state,
+            spec=ClassifierSpec.model_validate(model.spec),
+            sha256=model.sha256,
+            parent_model=model.parent_model_id,
+            parent_job=model.parent_job_id,
+            error=ErrorBody.of(model.error),
+            created_at=model.created_at,
+        )
+
+
+class DatasetResource(Resource):
+    """An uploaded data set."""
+
+    id: str = Field(examples=["dataset_0199c2f2a3d87b1e9f5a6c7d8e9f0a1b"])
+    object: Literal["dataset"] = "dataset"
+    name: str
+    status: UploadState
+    sha256: str = Field(description="of the uploaded file")
+    summary: dict[str, Any] | None = Field(
+        description="images of each part, shape and class names, once it was checked"
+    )
+    error: ErrorBody | None = Field(description="why it was rejected")
+    created_at: datetime
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Self:
+        """The data set of that row."""
+        return cls(
+            id=dataset.id,
+            name=dataset.name,
+            status=dataset.state,
+            sha256=dataset.sha256,
+            summary=dataset.summary,
+            error=ErrorBody.of(dataset.error),
+            created_at=dataset.created_at,
+        )
+
+
+class EventResource(Resource):
+    """Something that happened to a job."""
+
+    seq: int = Field(description="grows within a job; `after` and `Last-Event-ID` take it")
+    at: datetime
+    kind: str = Field(examples=["epoch"])
+    body: dict[str, Any]
+
+    @classmethod
+    def of(cls, event: JobEvent) -> Self:
+        """The event of that row."""
+        return cls(seq=event.seq, at=event.at, kind=event.kind, body=event.body)
+
+
+Item = TypeVar("Item", bound=Resource)
+
+
+class Page(Resource, Generic[Item]):
+    """Part of a list; the next part is asked for with `after=<last_id>`."""
+
+    object: Literal["list"] = "list"
+    data: list[Item]
+    has_more: bool
+    last_id: str | None
+
+
+class EventPage(Resource):
+    """Part of a job's events; the next part is asked for with `after=<last_seq>`."""
+
+    object: Literal["list"] = "list"
+    data: list[EventResource]
+    has_more: bool
+    last_seq: int
+
+
+class Pending(Resource):
+    """A report that is not there yet: how far its job is. Ask again after `Retry-After` seconds."""
+
+    object: Literal["pending-report"] = "pending-report"
+    job: str
+    status: JobState
+    stage: str | None
+    progress: Amount | None

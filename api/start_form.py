@@ -1,0 +1,64 @@
+"""The form that starts a job, as text; what it says is judged as the API's own requests are."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from api.errors import InvalidRequest
+from api.schemas import AuditRequest, FinetuneRequest
+from faal_core.specs import AuditSettings, FaalMethod, TrainingSpec
+from jobs.states import JobKind
+
+MAX_EPOCHS = 1000
+_TRAINING = TrainingSpec()
+
+Fields = dict[str, JsonValue]
+
+
+class StartForm(BaseModel):
+    """The fields as a person left them; a field that was emptied is an empty string."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal[JobKind.FINETUNE, JobKind.AUDIT] = JobKind.FINETUNE
+    model: str = ""
+    dataset: str = "fashion-mnist-subset"
+    norm: str = "linf"
+    epsilon: str = "8/255"
+    attacks: str = "pgd-20"
+    images: str = ""
+    kl_radius: str = str(FaalMethod().kl_radius)
+    epochs: str = str(_TRAINING.epochs)
+    learning_rate: str = str(_TRAINING.learning_rates[0])
+    batch_size: str = str(_TRAINING.batch_size)
+    seed: str = str(AuditSettings().seed)
+
+    def request(self) -> FinetuneRequest | AuditRequest:
+        """What the API would be asked for. Raises: InvalidRequest."""
+        threat: Fields = {"norm": self.norm, "epsilon": self.epsilon.strip()}
+        about: Fields = {"model": self.model, "dataset": self.dataset, "threat": threat}
+        audit: Fields = {"attacks": self.attacks, "images": self.images.strip() or None, "seed": self.seed}
+        if self.kind is JobKind.AUDIT:
+            return _validated(AuditRequest, {**about, **audit})
+        rates = self._learning_rates()
+        training: Fields = {"learning_rates": rates, "batch_size": self.batch_size, "seed": self.seed}
+        repair: Fields = {"method": {"kl_radius": self.kl_radius}, "training": training, "audit": audit}
+        return _validated(FinetuneRequest, {**about, **repair})
+
+    def _learning_rates(self) -> list[JsonValue]:
+        """One per epoch: the first half at the rate given, the second at a tenth of it, as the defaults do."""
+        try:
+            epochs, rate = int(self.epochs), float(self.learning_rate)
+        except ValueError:
+            raise InvalidRequest.at("/epochs", "epochs is a whole number, and the learning rate a number") from None
+        if not 1 <= epochs <= MAX_EPOCHS:
+            raise InvalidRequest.at("/epochs", f"between 1 and {MAX_EPOCHS}, not {epochs}")
+        first = (epochs + 1) // 2
+        return [*[rate] * first, *[rate / 10] * (epochs - first)]
+
+
+def _validated(kind: type[FinetuneRequest | AuditRequest], asked: Fields) -> FinetuneRequest | AuditRequest:
+    try:
+        return kind.model_validate(asked)
+    except ValidationError as error:
+        raise InvalidRequest.of(error, asked) from None

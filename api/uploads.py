@@ -1,0 +1,132 @@
+"""An uploaded file and its form fields, streamed from the network straight into storage.
+
+Nothing is spooled, and nothing stays in memory but the fields and the first bytes of the file. The pieces handed to
+storage end only after the whole form was read and found in order, so whatever is wrong with an upload, in front of the
+file, in it or behind it, makes storage drop what it has.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import anyio.from_thread
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from api.digests import verified
+from api.errors import InvalidRequest, MalformedBody
+from api.multipart import MultipartReader, Part, boundary_of
+from jobs.errors import UploadTooLarge
+from jobs.storage import Storage, Stored
+
+BATCH = 512 * 1024  # bytes asked from the event loop at a time
+HEAD = 1024 * 1024 + 8  # bytes kept for the check: the longest safetensors header that is accepted, and its length
+FIELD_LIMIT = 1024 * 1024  # bytes in one form field
+FIELDS_LIMIT = 20  # form fields in one upload
+
+Checked = TypeVar("Checked")
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """An upload without its content: the fields around the file, the client's name for it, its first `HEAD` bytes."""
+
+    fields: Mapping[str, str]
+    filename: str
+    head: bytes
+
+
+def receive(
+    request: Request,
+    storage: Storage,
+    *,
+    limit: int,
+    media_type: Callable[[bytes], str],
+    check: Callable[[Form], Checked],
+) -> tuple[Stored, Checked]:
+    """The stored file of an upload, and what `check` made of its form.
+
+    Blocks on the network: for routes that run in a thread of the pool.
+
+    Args:
+        request: whose body is the form.
+        storage: where the file goes.
+        limit: bytes the file may have.
+        media_type: tells the file's type by its first bytes; raises for a kind that is not accepted.
+        check: judges the whole form; what it raises refuses the upload.
+
+    Raises: MalformedBody, InvalidRequest, DigestMismatch, UploadTooLarge, StorageFull and what the two callables raise.
+    """
+    if int(request.headers.get("Content-Length", "0")) > limit + (FIELDS_LIMIT + 1) * FIELD_LIMIT:
+        raise UploadTooLarge(f"The upload has more than the {limit:,} bytes a file may have here.")
+    body = verified(_body(request), request.headers, "body")
+    form = MultipartReader(body, boundary_of(request.headers.get("Content-Type")))
+    fields: dict[str, str] = {}
+    file = _read_fields(form, fields)
+    if file is None or not file.filename:
+        raise InvalidRequest.at("/file", 'the form has no file in a part named "file"')
+    pieces = verified(form.pieces(), file.headers, "file")
+    head = bytearray()
+    while len(head) < 16 and (piece := next(pieces, b"")):
+        head += piece
+    first = bytes(head)
+    del head[HEAD:]
+    checked: list[Checked] = []
+
+    def content() -> Iterator[bytes]:
+        yield first
+        for piece in pieces:
+            head.extend(piece[: max(0, HEAD - len(head))])
+            yield piece
+        if _read_fields(form, fields) is not None:
+            raise InvalidRequest.at("/file", "an upload has one file")
+        checked.append(check(Form(fields, file.filename or "", bytes(head))))
+
+    stored = storage.put(content(), limit=limit, media_type=media_type(first))
+    return stored, checked[0]
+
+
+def _body(request: Request) -> Iterator[bytes]:
+    """The body as it arrives, in pieces of about `BATCH` bytes. Raises: MalformedBody when the client goes away."""
+    stream = request.stream()
+
+    async def batch(wanted: int) -> bytes:
+        pieces, size = [], 0
+        async for piece in stream:
+            pieces.append(piece)
+            size += len(piece)
+            if size >= wanted:
+                break
+        return b"".join(pieces)
+
+    wanted = 1  # the first bytes at once: they tell what is not accepted
+    try:
+        while piece := anyio.from_thread.run(batch, wanted):
+            yield piece
+            wanted = BATCH
+    except ClientDisconnect:
+        raise MalformedBody("The upload broke off.") from None
+
+
+def _read_fields(form: MultipartReader, fields: dict[str, str]) -> Part | None:
+    """The next file part; the fields in front of it, or up to the end when there is none, are added to `fields`."""
+    while (part := form.next_part()) is not None:
+        pointer = f"/{part.name}"
+        if part.filename is not None and part.name == "file":
+            return part
+        if part.filename is not None or part.name == "file":
+            raise InvalidRequest.at(pointer, 'the file, and nothing else, is sent as a file in the part named "file"')
+        if part.name in fields:
+            raise InvalidRequest.at(pointer, "the field was sent twice")
+        if len(fields) == FIELDS_LIMIT:
+            raise InvalidRequest.at(pointer, f"a form has at most {FIELDS_LIMIT} fields")
+        content = bytearray()
+        for piece in form.pieces():
+            content += piece
+            if len(content) > FIELD_LIMIT:
+                raise InvalidRequest.at(pointer, f"a field has at most {FIELD_LIMIT:,} bytes")
+        try:
+            fields[part.name] = content.decode()
+        except UnicodeDecodeError:
+            raise InvalidRequest.at(pointer, "the field is not UTF-8") from None
+    return None

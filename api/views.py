@@ -1,0 +1,129 @@
+"""What the pages are filled with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from api.curves import Curve, Epoch, curves
+from api.dependencies import Service
+from api.schemas import DatasetResource, EventResource, JobResource, ModelResource
+from faal_core import catalog
+from faal_core.catalog import DatasetEntry, PresetEntry
+from faal_core.reports import text
+from faal_core.reports.documents import AuditReport, FinetuneReport, read_report
+from jobs import dataset_registry, model_registry, queries
+from jobs.outcomes import UPLOADED_DATASET
+from jobs.states import FINAL, UploadState
+
+LISTED = 100  # models and data sets on a page, and events read at a time
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job and the names of what it is about."""
+
+    job: JobResource
+    model: str | None
+    dataset: str | None
+
+    @property
+    def final(self) -> bool:
+        """Whether it has ended."""
+        return self.job.status in FINAL
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A figure of a report: its name, its value, and a line below."""
+
+    label: str
+    value: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How a job went, or goes: what its events and its report tell."""
+
+    epochs: Sequence[Epoch]
+    curves: Sequence[Curve]
+    attacks: Sequence[EventResource]
+    verdict: str = ""
+    tiles: Sequence[Tile] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What a job can be started with."""
+
+    models: Sequence[ModelResource]
+    uploaded: Sequence[DatasetResource]
+    datasets: Sequence[DatasetEntry]
+    presets: Sequence[PresetEntry]
+
+
+def job_views(service: Service, jobs: Sequence[JobResource]) -> list[JobView]:
+    """The jobs with their names."""
+    views = []
+    with service.sessions() as session:
+        for job in jobs:
+            model = None if job.model is None else model_registry.model(session, job.model).name
+            dataset = job.dataset
+            if dataset is not None and dataset.startswith(UPLOADED_DATASET):
+                dataset = dataset_registry.dataset(session, dataset).name
+            views.append(JobView(job, model, dataset))
+    return views
+
+
+def course(service: Service, job_id: str) -> Course:
+    """How the job went so far. An epoch that a later attempt repeated is told once."""
+    after, events, document = 0, list[EventResource](), None
+    with service.sessions() as session:
+        while rows := queries.events(session, job_id, after=after, limit=LISTED):
+            events += [EventResource.of(row) for row in rows]
+            after = rows[-1].seq
+        if events and events[-1].kind == "succeeded" and (report := queries.report(session, job_id)) is not None:
+            document = report.document
+    epochs = {event.body["epoch"]: Epoch.model_validate(event.body) for event in events if event.kind == "epoch"}
+    ordered = [epochs[number] for number in sorted(epochs)]
+    found = None if document is None else read_report(document)
+    return Course(
+        epochs=ordered,
+        curves=curves(ordered),
+        attacks=[event for event in events if event.kind == "attack"],
+        verdict="" if found is None else text.verdict(found)[0],
+        tiles=() if found is None else _tiles(found),
+    )
+
+
+def _tiles(report: AuditReport | FinetuneReport) -> list[Tile]:
+    """The four figures a report begins with; below each the one before, or what it is about."""
+    if isinstance(report, AuditReport):
+        worst = (text.shown(report.robust.worst_class), text.shown(report.clean.worst_class))
+        notes = (worst[0], "of all images", "of all images", worst[1])
+        return [
+            Tile(label, text.percent(rate), note) for (label, rate), note in zip(_figures(report), notes, strict=True)
+        ]
+    pairs = zip(_figures(report.before), _figures(report.after), strict=True)
+    return [Tile(label, text.percent(after), f"before {text.percent(before)}") for (_, before), (label, after) in pairs]
+
+
+def _figures(report: AuditReport) -> list[tuple[str, float]]:
+    return [
+        ("Robust, worst class", report.robust.worst.value),
+        ("Robust, mean", report.robust.mean.rate),
+        ("Clean, mean", report.clean.mean.rate),
+        ("Clean, worst class", report.clean.worst.value),
+    ]
+
+
+def choices(service: Service) -> Choices:
+    """What a job can be started with: models and data sets that are ready."""
+    with service.sessions() as session:
+        models = [ModelResource.of(row) for row in model_registry.models(session, limit=LISTED).data]
+        uploaded = [DatasetResource.of(row) for row in dataset_registry.datasets(session, limit=LISTED).data]
+    return Choices(
+        models=[model for model in models if model.status is UploadState.READY],
+        uploaded=[dataset for dataset in uploaded if dataset.status is UploadState.READY],
+        datasets=list(catalog.datasets().values()),
+        presets=list(catalog.PRESETS.values()),
+    )

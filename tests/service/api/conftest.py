@@ -1,0 +1,112 @@
+"""A running web service without a worker, on SQLite and on PostgreSQL, and what its tests need in its tables."""
+
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from faal_core.specs import ClassifierSpec
+from jobs import lifecycle, model_registry
+from jobs.outcomes import StoredClassifier
+from tests.sample_reports import sample_audit
+from tests.service.processes import Running, Site
+
+UPLOAD_LIMIT = 64 * 2**20
+SPEC = ClassifierSpec(architecture="small_resnet", num_classes=10)
+AUDIT = {"dataset": "fashion-mnist-subset", "threat": {"epsilon": "8/255"}, "attacks": "quick"}
+FINETUNE = {"dataset": "fashion-mnist-subset", "threat": {"epsilon": "8/255"}}
+_NUMBERS = itertools.count()
+
+
+@dataclass(frozen=True)
+class Web:
+    """A web service that runs, a client of it, and the site it serves."""
+
+    site: Site
+    process: Running
+    client: httpx.Client
+
+    def model(self, name: str = "digits") -> str:
+        """Id of a model that is ready; its weights are a few bytes in storage."""
+        file = self.site.storage.put([b"weights %d" % next(_NUMBERS)], media_type="application/vnd.safetensors")
+        with self.site.sessions.begin() as session:
+            model, check = model_registry.register_upload(session, name=name, spec=SPEC, upload=file, owner="local")
+            lifecycle.claim(session, check.id, worker="test", lease_seconds=600)
+            lifecycle.succeed(session, check.id, 1, result_model=StoredClassifier(file, SPEC))
+        return model.id
+
+    def audit(self, model: str | None = None, **fields: Any) -> str:
+        """Id of an audit that is queued."""
+        answer = self.client.post("/jobs/audit", json=AUDIT | {"model": model or self.model()} | fields)
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
+
+    def run(self, job_id: str) -> Callable[..., None]:
+        """Claims the job as a worker does; what is returned records its progress."""
+        with self.site.sessions.begin() as session:
+            assert lifecycle.claim(session, job_id, worker="test", lease_seconds=600) is not None
+
+        def record(**progress: Any) -> None:
+            with self.site.sessions.begin() as session:
+                lifecycle.record(session, job_id, 1, **progress)
+
+        return record
+
+    def succeed(self, job_id: str) -> str:
+        """The document with which the running job succeeded."""
+        document = sample_audit().model_dump_json()
+        with self.site.sessions.begin() as session:
+            lifecycle.succeed(session, job_id, 1, report=document)
+        return document
+
+    def fail(self, job_id: str, code: str, message: str) -> None:
+        """The running job fails with that error."""
+        with self.site.sessions.begin() as session:
+            lifecycle.fail(session, job_id, 1, code=code, message=message)
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def web(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
+    """The service, once on each database; tests share it and look at what is theirs alone."""
+    settings: dict[str, object] = {"upload_limit": UPLOAD_LIMIT}
+    if request.param == "postgresql":
+        postgres = request.getfixturevalue("postgres")
+        settings["database_url"] = postgres.url(postgres.new_database())
+    yield from _served(tmp_path_factory.mktemp("web"), settings)
+
+
+@pytest.fixture
+def own_web(tmp_path: Path) -> Iterator[Web]:
+    """A service on SQLite for a test that breaks something."""
+    yield from _served(tmp_path, {})
+
+
+def _served(folder: Path, settings: dict[str, object]) -> Iterator[Web]:
+    site = Site(folder, **settings)
+    try:
+        process, client = site.api()
+        yield Web(site, process, client)
+        client.close()
+    finally:
+        site.close()
+
+
+@pytest.fixture
+def problem() -> Callable[[httpx.Response], dict[str, Any]]:
+    """Reads the problem that an answer is, and checks what all problems share."""
+
+    def read(answer: httpx.Response) -> dict[str, Any]:
+        assert answer.headers["Content-Type"] == "application/problem+json", answer.text
+        body: dict[str, Any] = json.loads(answer.content)
+        assert body["status"] == answer.status_code
+        assert body["type"] == f"/problems/{body['code']}"
+        assert body["request_id"] == answer.headers["X-Request-Id"]
+        assert body["instance"] == answer.request.url.path
+        return body
+
+    return read

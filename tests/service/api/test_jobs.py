@@ -1,0 +1,173 @@
+"""Submitting, following, listing and cancelling jobs over HTTP."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from jobs import dataset_registry, lifecycle
+from jobs.settings import FOLDER_BROKER
+from tests.service.api.conftest import AUDIT, FINETUNE
+
+
+def test_a_job_is_stored_before_it_is_answered(web) -> None:
+    """The answer is 202 with the address of the job, every default filled in, and a message has gone to the workers."""
+    model = web.model()
+    answer = web.client.post("/jobs/finetune", json=FINETUNE | {"model": model, "metadata": {"ticket": "ML-1204"}})
+    assert answer.status_code == 202
+    job = answer.json()
+    assert (job["kind"], job["status"], job["model"]) == ("finetune", "queued", model)
+    assert job["metadata"] == {"ticket": "ML-1204"}
+    assert job["spec"]["method"] == {"type": "faal", "loss": "at", "kl_radius": 0.5, "objective": "class-risk"}
+    assert job["spec"]["threat"]["epsilon"] == pytest.approx(8 / 255)
+    assert web.client.get(answer.headers["Location"]).json() == job
+    folder = Path(web.site.settings.broker_url.removeprefix(FOLDER_BROKER))
+    assert any(job["id"] in message.read_text() for message in folder.glob("*.message"))
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "pointers"),
+    [
+        ("/jobs/finetune", {"threat": {"epsilon": "8/0"}}, ["/threat/epsilon"]),
+        ("/jobs/finetune", {"threat": {"norm": "linf"}}, ["/threat/epsilon"]),
+        ("/jobs/finetune", {"training": {"attack": {"steps": 0}}}, ["/training/attack/steps"]),
+        ("/jobs/finetune", {"audit": {"attacks": "nonsense"}}, ["/audit/attacks"]),
+        ("/jobs/finetune", {"method": {"type": "trades"}}, ["/method/type"]),
+        ("/jobs/finetune", {"metadata": {"a": "x" * 513}}, ["/metadata/a"]),
+        ("/jobs/finetune", {"metadata": {str(i): "" for i in range(17)}}, ["/metadata"]),
+        ("/jobs/finetune", {"metadata": {"a": "\x00"}}, ["/metadata/a"]),
+        ("/jobs/finetune", {"dataset": None}, ["/dataset"]),
+        ("/jobs/audit", {"attacks": [{"steps": 5}, {"steps": 10**9}]}, ["/attacks/1/steps"]),
+        ("/jobs/audit", {"colour": "red"}, ["/colour"]),
+        ("/jobs/audit", {"confidence": 2, "seed": "x"}, ["/confidence", "/seed"]),
+    ],
+)
+def test_wrong_fields_are_pointed_to(web, problem, path, change, pointers) -> None:
+    """A field out of bounds, missing or unknown is answered with 422 and a JSON pointer to each."""
+    body = {"model": "model_1"} | (AUDIT if path == "/jobs/audit" else FINETUNE) | change
+    answer = problem(web.client.post(path, json=body))
+    assert (answer["status"], answer["code"]) == (422, "invalid-request")
+    assert sorted(error["pointer"] for error in answer["errors"]) == sorted(pointers)
+
+
+def test_jobs_need_what_is_ready(web, problem, weights_file) -> None:
+    """A model being checked is refused with 409, an unknown one with 404, an unknown data set with 404 or 422."""
+    with weights_file.open("rb") as file:
+        model = web.client.post("/models", files={"file": file}).json()["id"]
+    with web.site.sessions.begin() as session:
+        file = web.site.storage.put([b"x"], media_type="application/zip")
+        dataset, _ = dataset_registry.register_upload(session, name="x", upload=file, owner="local")
+    ready = web.model()
+    refused = {
+        "model-not-ready": {"model": model},
+        "model-not-found": {"model": "model_0"},
+        "dataset-not-ready": {"model": ready, "dataset": dataset.id},
+        "dataset-not-found": {"model": ready, "dataset": "dataset_0"},
+        "unknown-name": {"model": ready, "dataset": "imagenet"},
+    }
+    for (code, body), status in zip(refused.items(), (409, 404, 409, 404, 422), strict=True):
+        answer = problem(web.client.post("/jobs/audit", json=AUDIT | body))
+        assert (answer["code"], answer["status"]) == (code, status)
+
+
+def test_model_and_data_must_fit(web, problem) -> None:
+    """A data set of other classes than the model's is refused at once, and no job is left behind."""
+    model = web.model()
+    answer = problem(web.client.post("/jobs/audit", json=AUDIT | {"model": model, "dataset": "cifar100"}))
+    assert (answer["status"], answer["code"]) == (422, "invalid-spec")
+    assert "10 classes" in answer["detail"]
+    kinds = [job["kind"] for job in web.client.get("/jobs", params={"model": model}).json()["data"]]
+    assert kinds == ["check-model"]
+
+
+def test_an_idempotency_key_makes_one_job(web, problem) -> None:
+    """Requests of one key, eight at once and one later, are answered with one job; another payload is refused with 422."""
+    body, headers = AUDIT | {"model": web.model()}, {"Idempotency-Key": f"key of {web.site.settings.database_url}"}
+
+    def submit(_: int) -> str:
+        answer = web.client.post("/jobs/audit", json=body, headers=headers)
+        assert answer.status_code == 202, answer.text
+        return answer.json()["id"]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len({*pool.map(submit, range(8)), submit(9)}) == 1
+    answer = problem(web.client.post("/jobs/audit", json=body | {"seed": 1}, headers=headers))
+    assert (answer["status"], answer["code"]) == (422, "idempotency-conflict")
+    too_long = problem(web.client.post("/jobs/audit", json=body, headers={"Idempotency-Key": "k" * 256}))
+    assert too_long["errors"][0]["parameter"].lower() == "idempotency-key"
+
+
+def test_lists_stay_put_while_jobs_are_added(web) -> None:
+    """Pages of two show every job of a model once, newest first, though new ones are submitted in between."""
+    model = web.model()
+    submitted, seen, after = [web.audit(model) for _ in range(5)], [], {}
+    while True:
+        page = web.client.get("/jobs", params={"limit": 2, "model": model, "kind": "audit"} | after).json()
+        seen += [job["id"] for job in page["data"]]
+        if not page["has_more"]:
+            break
+        after = {"after": page["last_id"]}
+        web.audit(model)
+    assert seen == submitted[::-1]
+
+
+def test_lists_are_filtered(web) -> None:
+    """Status, kind and metadata each narrow the list, and all of them together."""
+    model = web.model()
+    first, second = web.audit(model, metadata={"team": "a", "run": "1"}), web.audit(model, metadata={"team": "b"})
+    web.run(second)
+
+    def listed(**filters) -> set[str]:
+        return {job["id"] for job in web.client.get("/jobs", params={"model": model} | filters).json()["data"]}
+
+    assert listed(status="running") == {second}
+    assert listed(metadata="team:a") == {first}
+    assert listed(metadata=["team:a", "run:1"]) == {first}
+    assert listed(metadata=["team:a", "run:2"]) == set()
+    assert listed(kind="audit", status="queued") == {first}
+    assert len(listed(kind="check-model")) == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [
+        ("limit=0", "limit"),
+        ("limit=101", "limit"),
+        ("status=x", "status"),
+        ("after=%00", "after"),
+        ("metadata=x", "metadata"),
+    ],
+)
+def test_wrong_parameters_are_named(web, problem, query, parameter) -> None:
+    """A query that cannot be answered is refused with 422 and the parameter's name."""
+    answer = problem(web.client.get(f"/jobs?{query}"))
+    assert (answer["status"], answer["errors"][0]["parameter"]) == (422, parameter)
+
+
+def test_only_changes_are_sent(web) -> None:
+    """A job that did not change since the version a client has is answered with 304; its next change with 200."""
+    job = f"/jobs/{web.audit()}"
+    etag = web.client.get(job).headers["ETag"]
+    assert etag.startswith('W/"')
+    again = web.client.get(job, headers={"If-None-Match": etag})
+    assert (again.status_code, again.content, again.headers["ETag"]) == (304, b"", etag)
+    web.run(job.rsplit("/", 1)[1])(stage="clean", total=10)
+    changed = web.client.get(job, headers={"If-None-Match": etag})
+    assert changed.status_code == 200
+    assert (changed.json()["stage"], changed.json()["progress"]) == ("clean", {"done": 0, "total": 10})
+
+
+def test_cancelling(web, problem) -> None:
+    """A queued job is cancelled at once, a running one is asked to stop, and a finished one cannot be cancelled."""
+    queued = web.audit()
+    answer = web.client.post(f"/jobs/{queued}/cancel")
+    assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
+    running = web.audit()
+    web.run(running)
+    job = web.client.post(f"/jobs/{running}/cancel").json()
+    assert (job["status"], job["cancel_requested"]) == ("running", True)
+    with web.site.sessions.begin() as session:
+        lifecycle.fail(session, running, 1, code="internal-error", message="x")
+    refused = problem(web.client.post(f"/jobs/{running}/cancel"))
+    assert (refused["status"], refused["code"]) == (409, "job-state-conflict")
+    assert problem(web.client.post("/jobs/job_0/cancel"))["code"] == "job-not-found"

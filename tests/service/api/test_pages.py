@@ -1,0 +1,187 @@
+"""The pages: they show what is there, escape what strangers wrote, and their forms do what the API does."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import httpx
+import pytest
+
+import api
+from tests.service.api.conftest import FINETUNE, SPEC
+from tests.service.api.test_uploads import weights
+
+HOSTILE = '<img src=x onerror=alert(1)>"\u202e'
+SHOWN = "&lt;img src=x onerror=alert(1)&gt;&#34;\ufffd"
+
+
+class Elements(HTMLParser):
+    """All elements of a page with their attributes."""
+
+    def __init__(self, page: httpx.Response) -> None:
+        super().__init__()
+        assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page.text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Keep an element."""
+        self.found.append((tag, dict(attrs)))
+
+
+def start(web, **fields: str) -> httpx.Response:
+    """The answer to the form that starts a job."""
+    return web.client.post("/ui/jobs", data={"kind": "audit", "attacks": "quick"} | fields)
+
+
+def test_names_are_only_text(web) -> None:
+    """A hostile name of a model stands on every page as text, and hidden signs are shown as such."""
+    model = web.model(HOSTILE)
+    job = web.audit(model)
+    for address in ("/", "/ui/models", f"/ui/models/{model}", f"/ui/jobs/{job}", "/ui/jobs"):
+        page = web.client.get(address)
+        assert SHOWN in page.text, address
+        assert not [tag for tag, _ in Elements(page).found if tag == "img"], address
+
+
+def test_pages_obey_their_own_policy(web) -> None:
+    """No page has a script, style or handler inside, and whatever it loads is the service's own."""
+    model = web.model()
+    job = web.audit(model)
+    web.run(job)(stage="epoch 1 of 2", total=90, done=5)
+    for address in ("/", "/ui/models", "/ui/datasets", f"/ui/models/{model}", f"/ui/jobs/{job}", "/ui/jobs/none"):
+        for tag, attributes in Elements(web.client.get(address)).found:
+            assert tag != "style"
+            assert tag != "script" or (attributes.get("src") or "").startswith("/static/")
+            assert not [name for name in attributes if name == "style" or name.startswith(("on", "hx-on"))]
+            for name in ("href", "src", "action", "hx-get"):
+                assert (attributes.get(name) or "/").startswith(("/", "#")), (address, attributes)
+
+
+def test_pages_can_be_used_by_all(web) -> None:
+    """Every field has a label, every id is unique, and every table heading says what it heads."""
+    for address in ("/", "/ui/models", "/ui/datasets"):
+        elements = Elements(web.client.get(address)).found
+        ids = [attributes["id"] for _, attributes in elements if "id" in attributes]
+        assert len(ids) == len(set(ids))
+        labelled = {attributes["for"] for tag, attributes in elements if tag == "label" and "for" in attributes}
+        for tag, attributes in elements:
+            if tag in ("input", "select") and attributes.get("type") != "radio":
+                assert attributes["id"] in labelled, attributes
+            assert tag != "th" or attributes.get("scope")
+            for name in ("aria-labelledby", "aria-describedby"):
+                assert attributes.get(name, ids[0]) in ids
+
+
+def test_the_form_starts_a_job(web) -> None:
+    """A filled-in form leads to the page of the job that the API would have made of it."""
+    model = web.model()
+    answer = start(web, kind="finetune", model=model, epsilon="0.1", kl_radius="0.7", epochs="3", learning_rate="0.02")
+    assert answer.status_code == 303
+    job = web.client.get(answer.headers["Location"].replace("/ui", "")).json()
+    assert (job["kind"], job["model"]) == ("finetune", model)
+    assert job["spec"]["method"]["kl_radius"] == 0.7
+    assert job["spec"]["training"]["learning_rates"] == [0.02, 0.02, 0.002]
+    assert web.client.get(answer.headers["Location"]).is_success
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "told"),
+    [
+        ({"epsilon": "8/0"}, 422, "is not a radius"),
+        ({"dataset": "cifar100"}, 422, "10 classes apart"),
+        ({"model": "model_0"}, 404, "no model"),
+        ({"kind": "check-model"}, 422, "kind"),
+    ],
+)
+def test_a_wrong_form_is_shown_again(web, change, status, told) -> None:
+    """A form that is refused says on the page what was wrong with it."""
+    page = start(web, **{"model": web.model()} | change)
+    assert page.status_code == status
+    assert told in page.text
+    assert page.headers["Content-Type"].startswith("text/html")
+
+
+def test_a_wrong_form_keeps_what_was_written(web) -> None:
+    """What a person wrote into a refused form stays in it."""
+    model = web.model()
+    page = start(web, kind="finetune", model=model, epsilon="8/0", seed="7").text
+    assert f'value="{model}" selected' in page
+    assert 'value="8/0"' in page
+    assert 'name="seed" type="number" value="7"' in page
+
+
+def test_a_job_is_followed_and_called_off(web) -> None:
+    """The page of a running job asks again by itself and can call it off; that of a finished job does neither."""
+    job = web.audit()
+    web.run(job)(stage="clean", total=90, done=30)
+    course = web.client.get(f"/ui/jobs/{job}/course").text
+    assert f'hx-get="/ui/jobs/{job}/course"' in course
+    assert "30 of 90 images" in course
+    answer = web.client.post(f"/ui/jobs/{job}/cancel")
+    assert (answer.status_code, answer.headers["Location"]) == (303, f"/ui/jobs/{job}")
+    assert "stopping" in web.client.get(f"/ui/jobs/{job}").text
+    web.fail(job, "training-diverged", "The loss became NaN & more.")
+    page = web.client.get(f"/ui/jobs/{job}").text
+    assert "The loss became NaN &amp; more." in page
+    assert "hx-get" not in page
+    assert "/cancel" not in page
+
+
+def test_a_finished_job_shows_its_result(web) -> None:
+    """The page of a job that succeeded has the verdict and links to the report."""
+    job = web.audit()
+    web.run(job)
+    web.succeed(job)
+    page = web.client.get(f"/ui/jobs/{job}").text
+    assert "Robust, worst class" in page
+    for link in re.findall(rf'href="(/jobs/{job}/report[^"]*)"', page):
+        assert web.client.get(link).is_success
+    assert f"/jobs/{job}/report?format=html" in page
+
+
+def test_epochs_are_drawn_as_they_come(web) -> None:
+    """Each epoch is a row of the table, the newest first, and from the second on there are lines; a repeated one counts once."""
+    model = web.model()
+    job = web.client.post("/jobs/finetune", json=FINETUNE | {"model": model}).json()["id"]
+    record, rates = web.run(job), {"held_out_clean": 0.9, "held_out_mean": 0.5}
+    for number, worst in [(1, 0.2), (2, 0.3), (2, 0.25)]:
+        epoch = {"epoch": number, "learning_rate": 0.1, "loss": 1.5, "held_out_worst": worst, "seconds": 2, **rates}
+        record(event=("epoch", {"stage": "epoch", "class_weights": [], **epoch}))
+    course = web.client.get(f"/ui/jobs/{job}/course").text
+    assert re.findall(r'<th scope="row">(\d)</th>', course) == ["2", "1"]
+    assert '<polyline class="worst" points="0.0,160.0 640.0,150.0"/>' in course
+
+
+def test_models_and_data_sets_are_uploaded_from_pages(web) -> None:
+    """The upload forms take what the API takes, empty fields left out, and say on the page what was wrong."""
+    fields = {"architecture": "small_resnet", "num_classes": "10", "name": "", "mean": "", "std": "", "class_names": ""}
+    answer = web.client.post("/ui/models", data=fields, files={"file": ("net.safetensors", weights())})
+    assert answer.status_code == 303
+    page = web.client.get(answer.headers["Location"]).text
+    assert ">net<" in page
+    assert "a worker is checking the file" in page
+    refused = web.client.post("/ui/models", data={"spec": SPEC.model_dump_json()}, files={"file": ("a.txt", b"text")})
+    assert refused.status_code == 415
+    assert "neither safetensors" in refused.text
+    zipped = {"file": ("signs.zip", b"PK\x03\x04")}
+    assert web.client.post("/ui/datasets", data={"name": "my signs"}, files=zipped).status_code == 303
+    assert "my signs" in web.client.get("/ui/datasets").text
+    assert web.client.post("/ui/datasets", files={"file": ("a.txt", b"text")}).status_code == 415
+
+
+def test_unknown_pages_are_told_on_a_page(web) -> None:
+    """A person who follows a dead link gets a page with the status of the problem."""
+    for address in ("/ui/jobs/job_0", "/ui/models/model_0", "/problems/nothing"):
+        page = web.client.get(address)
+        assert (page.status_code, page.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
+    assert "The job failed" in web.client.get("/problems/job-failed").text
+
+
+def test_the_vendored_script_is_served_with_its_licence(web) -> None:
+    """The page's script, htmx, comes from this service, unchanged, and its licence lies beside it."""
+    script = web.client.get("/static/htmx.min.js")
+    assert script.headers["Content-Type"].startswith("text/javascript")
+    assert 'version:"2.0.11"' in script.text
+    assert "Zero-Clause BSD" in web.client.get("/static/LICENSE-htmx.txt").text
+    assert script.content == Path(api.__file__).with_name("static").joinpath("htmx.min.js").read_bytes()

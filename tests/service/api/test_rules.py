@@ -1,0 +1,133 @@
+"""What holds for every request: problems, ids, limits, headers; and what the service says of its own health."""
+
+import shutil
+from contextlib import closing
+
+import pytest
+
+from jobs import database
+from tests.servers import free_port
+
+PAGES = ["/", "/ui/models", "/ui/datasets"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nothing", 404, "not-found"),
+        ("GET", "/static/nothing.css", 404, "not-found"),
+        ("DELETE", "/jobs", 405, "method-not-allowed"),
+        ("GET", "/jobs/job_0", 404, "job-not-found"),
+        ("GET", "/models/model_0", 404, "model-not-found"),
+        ("GET", "/models/model_0/lineage", 404, "model-not-found"),
+        ("GET", "/datasets/dataset_0", 404, "dataset-not-found"),
+        ("GET", "/jobs/%00", 422, "invalid-request"),
+    ],
+)
+def test_refusals_are_problems(web, problem, method, path, status, code) -> None:
+    """Whatever is refused, by the framework too, is a problem with a code."""
+    answer = problem(web.client.request(method, path))
+    assert (answer["status"], answer["code"]) == (status, code)
+
+
+def test_a_wrong_method_names_the_right_ones(web) -> None:
+    """405 comes with Allow."""
+    assert "POST" in web.client.get("/jobs/job_0/cancel").headers["Allow"]
+
+
+@pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b'{"a": 1}}', b"[" * 100_000])
+def test_bodies_that_are_no_json_are_malformed(web, problem, body) -> None:
+    """A body that cannot be parsed is answered with 400, whatever it does to a parser."""
+    answer = problem(web.client.post("/jobs/audit", content=body, headers={"Content-Type": "application/json"}))
+    assert (answer["status"], answer["code"]) == (400, "malformed-body")
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "multipart/form-data; boundary=x", "text/plain"])
+def test_bodies_are_bounded(web, problem, content_type) -> None:
+    """A body above 1 MiB is refused with 413 wherever no file is expected, with a length in front or without."""
+    for content in (bytes(2**20 + 1), (bytes(2**16) for _ in range(17))):
+        answer = problem(web.client.post("/jobs/audit", content=content, headers={"Content-Type": content_type}))
+        assert (answer["status"], answer["code"]) == (413, "upload-too-large")
+
+
+def test_requests_have_ids(web) -> None:
+    """A client's request id is kept if it is harmless; any other is replaced by a new one."""
+    assert web.client.get("/healthz", headers={"X-Request-Id": "mine-1"}).headers["X-Request-Id"] == "mine-1"
+    for sent in ("two words", "x" * 65, "<b>"):
+        given = web.client.get("/healthz", headers={"X-Request-Id": sent}).headers["X-Request-Id"]
+        assert given.startswith("req_")
+    assert web.client.get("/healthz").headers["X-Request-Id"] != web.client.get("/healthz").headers["X-Request-Id"]
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/jobs", "/static/faal.css", "/nothing"])
+def test_browsers_are_told_to_be_careful(web, path) -> None:
+    """Every answer forbids sniffing, framing and content from elsewhere."""
+    headers = web.client.get(path).headers
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["X-Frame-Options"] == "DENY"
+    assert "unsafe" not in headers["Content-Security-Policy"]
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+
+
+def test_other_sites_change_nothing(web, problem) -> None:
+    """A browser that says a page of another site asks is refused on every changing address, and may still read."""
+    for path in ("/jobs/audit", "/models", "/ui/jobs"):
+        answer = problem(web.client.post(path, headers={"Sec-Fetch-Site": "cross-site"}))
+        assert (answer["status"], answer["code"]) == (403, "cross-site-request")
+    assert web.client.get("/jobs", headers={"Sec-Fetch-Site": "cross-site"}).is_success
+
+
+def test_the_catalog_has_all_that_can_be_named(web) -> None:
+    """The catalog lists architectures, data sets, presets and methods, with the defaults of what can be asked for."""
+    catalog = web.client.get("/catalog").json()
+    assert {"small_resnet", "preact_resnet18"} <= {entry["name"] for entry in catalog["architectures"]}
+    assert {"fashion-mnist-subset", "cifar10"} <= {entry["name"] for entry in catalog["datasets"]}
+    assert {entry["name"] for entry in catalog["presets"]} == {"quick", "pgd-20", "pgd-100"}
+    assert catalog["methods"][0]["defaults"]["kl_radius"] == 0.5
+    assert catalog["training_defaults"]["learning_rates"] == [0.01, 0.001]
+
+
+def test_a_sound_service_is_ready(web) -> None:
+    """Health needs nothing, readiness the database, storage and broker."""
+    assert web.client.get("/healthz").json() == {"status": "ok"}
+    assert web.client.get("/readyz").json() == {"status": "ready"}
+
+
+def test_a_defect_tells_nothing_of_the_inside(own_web, problem) -> None:
+    """An error that nobody expected is 500 with a request id and without names of the inside; the log has the rest."""
+    with database.open_database(own_web.site.settings.database_url).begin() as session:
+        session.connection().exec_driver_sql("DROP TABLE job_events")
+        session.connection().exec_driver_sql("ALTER TABLE jobs RENAME TO lost")
+    response = own_web.client.get("/jobs", headers={"X-Request-Id": "find-me"})
+    answer = problem(response)
+    assert (answer["status"], answer["code"]) == (500, "internal-error")
+    assert not any(word in response.text.lower() for word in ("sql", "traceback", "no such table", "operational"))
+    assert "find-me" in own_web.process.log.read_text()
+
+
+def test_a_service_without_its_schema_is_not_ready(own_web, problem) -> None:
+    """503 names the database when its schema is not this version's."""
+    with database.open_database(own_web.site.settings.database_url).begin() as session:
+        session.connection().exec_driver_sql("DELETE FROM alembic_version")
+    response = own_web.client.get("/readyz")
+    answer = problem(response)
+    assert (answer["status"], answer["code"]) == (503, "service-not-ready")
+    assert [error["parameter"] for error in answer["errors"]] == ["database"]
+    assert int(response.headers["Retry-After"]) > 0
+
+
+def test_a_service_that_cannot_store_is_not_ready(own_web, problem) -> None:
+    """503 names the storage when files cannot be written."""
+    shutil.rmtree(own_web.site.settings.files_dir, ignore_errors=True)
+    own_web.site.settings.files_dir.write_text("a file where the folder was")
+    answer = problem(own_web.client.get("/readyz"))
+    assert [error["parameter"] for error in answer["errors"]] == ["storage"]
+
+
+def test_a_service_without_a_broker_takes_jobs_and_says_so(open_site, problem) -> None:
+    """With a broker that is gone, readiness names it, within seconds, while uploads are still taken in."""
+    site = open_site(broker_url=f"redis://127.0.0.1:{free_port()}/0")
+    with closing(site.api()[1]) as client:
+        answer = problem(client.get("/readyz"))
+        assert [error["parameter"] for error in answer["errors"]] == ["broker"]
+        assert client.post("/datasets", files={"file": ("a.zip", b"PK\x03\x04")}).status_code == 202

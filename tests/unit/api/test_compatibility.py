@@ -1,0 +1,40 @@
+"""Whether a model fits a data set, as far as numbers tell."""
+
+import pytest
+
+from api.compatibility import require_fit
+from faal_core.errors import InvalidSpec
+from faal_core.specs import ClassifierSpec
+
+SUMMARY = {"shape": [3, 32, 32], "class_names": ["a", "b"], "images": {"test": 10}}
+
+
+def spec(classes: int, channels: int) -> ClassifierSpec:
+    """A classifier of that many classes and channels."""
+    return ClassifierSpec(
+        architecture="small_resnet", num_classes=classes, mean=(0.5,) * channels, std=(0.5,) * channels
+    )
+
+
+def test_what_fits_is_let_through() -> None:
+    """Equal numbers of classes and channels fit, by the catalog or by the summary of an upload."""
+    require_fit(spec(10, 1), "fashion-mnist-subset", None, training=True)
+    require_fit(spec(2, 3), "dataset_1", SUMMARY, training=False)
+    require_fit(spec(2, 3), "dataset_1", SUMMARY | {"images": {"test": 10, "train": 10}}, training=True)
+
+
+@pytest.mark.parametrize(
+    ("classes", "channels", "dataset", "training", "message"),
+    [
+        (43, 1, "fashion-mnist-subset", False, "43 classes .* fashion-mnist-subset has 10"),
+        (10, 3, "fashion-mnist-subset", False, "3 channels .* have 1"),
+        (3, 3, "dataset_1", False, "3 classes .* dataset_1 has 2"),
+        (2, 1, "dataset_1", False, "1 channels .* have 3"),
+        (2, 3, "dataset_1", True, "no training part"),
+    ],
+)
+def test_what_cannot_fit_is_refused(classes: int, channels: int, dataset: str, training: bool, message: str) -> None:
+    """Other classes, other channels and a missing training part are refused with both sides named."""
+    summary = SUMMARY if dataset == "dataset_1" else None
+    with pytest.raises(InvalidSpec, match=message):
+        require_fit(spec(classes, channels), dataset, summary, training=training)

@@ -1,0 +1,52 @@
+"""The form that starts a job asks for what the API would be asked for."""
+
+import pytest
+
+from api.errors import InvalidRequest
+from api.schemas import AuditRequest, FinetuneRequest
+from api.start_form import StartForm
+from faal_core.specs import AuditSpec, FinetuneSpec
+from faal_core.threat_model import ThreatModel
+from jobs.states import JobKind
+
+THREAT = ThreatModel(epsilon="8/255")
+
+
+def test_the_untouched_form_asks_for_the_defaults() -> None:
+    """A form of which only the model was chosen asks for the library's own defaults at 8/255."""
+    asked = StartForm(model="model_1").request()
+    assert isinstance(asked, FinetuneRequest)
+    assert asked.spec == FinetuneSpec.model_validate({"threat": THREAT, "audit": {"attacks": "pgd-20"}})
+    asked = StartForm(model="model_1", kind=JobKind.AUDIT, images="500").request()
+    assert isinstance(asked, AuditRequest)
+    assert asked.spec == AuditSpec.model_validate({"threat": THREAT, "attacks": "pgd-20", "images": 500})
+
+
+@pytest.mark.parametrize(("epochs", "rates"), [("1", (0.4,)), ("2", (0.4, 0.04)), ("5", (0.4, 0.4, 0.4, 0.04, 0.04))])
+def test_the_learning_rate_falls_in_the_second_half(epochs: str, rates: tuple[float, ...]) -> None:
+    """The first half of the epochs, rounded up, has the rate given and the others a tenth of it."""
+    asked = StartForm(model="model_1", epochs=epochs, learning_rate="0.4").request()
+    assert isinstance(asked, FinetuneRequest)
+    assert asked.training.learning_rates == pytest.approx(rates)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "pointer"),
+    [
+        ("model", "", "/model"),
+        ("epsilon", "8/0", "/threat/epsilon"),
+        ("norm", "l7", "/threat/norm"),
+        ("attacks", "strong", "/audit/attacks"),
+        ("images", "many", "/audit/images"),
+        ("kl_radius", "-1", "/method/kl_radius"),
+        ("epochs", "2.5", "/epochs"),
+        ("epochs", "100000000000", "/epochs"),
+        ("learning_rate", "nan", "/training/learning_rates/0"),
+        ("batch_size", "", "/training/batch_size"),
+    ],
+)
+def test_faults_are_pointed_to(field: str, value: str, pointer: str) -> None:
+    """Whatever a person may write into a field is refused by name, never a defect."""
+    with pytest.raises(InvalidRequest) as error:
+        StartForm(**{"model": "model_1", "epochs": "1", field: value}).request()
+    assert error.value.fields[0].pointer == pointer
