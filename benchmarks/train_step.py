@@ -39,7 +39,7 @@ def measure(name: str, pairs: int, attack_steps: int) -> dict[str, object]:
     faal = FinetuneSpec(threat=ThreatModel(epsilon=epsilon), training=training)
     uniform = faal.model_copy(update={"method": FaalMethod(kl_radius=0)})
     generator = torch.Generator().manual_seed(0)
-    x = torch.rand(batch_size, *shape, generator=generator).contiguous(memory_format=classifier.layout)
+    x = classifier.lay_out(torch.rand(batch_size, *shape, generator=generator))
     y = torch.randint(10, (batch_size,), generator=generator)
 
     def seconds(spec: FinetuneSpec) -> float:

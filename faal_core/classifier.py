@@ -56,6 +56,14 @@ class Classifier(nn.Module):
         )
         return torch.contiguous_format if hazardous else torch.channels_last
 
+    def lay_out(self, x: Images) -> Images:
+        """A copy of `x` in that layout.
+
+        `x.contiguous` would not do: it takes images of one channel for both layouts and keeps their strides, by which the
+        convolutions go.
+        """
+        return x.clone(memory_format=self.layout)
+
     def place(self, device: torch.device) -> "Classifier":
         """The classifier itself, moved to `device` in its layout."""
         return self.to(device).to(memory_format=self.layout)  # type: ignore[call-overload]  # torch's stub lacks it

@@ -94,7 +94,7 @@ class Evaluator:
     def batches(self, rows: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Row numbers, images and labels, in order."""
         for chosen in rows.split(self.batch_size):
-            x = self.data.pixels(chosen, self.device).contiguous(memory_format=self.classifier.layout)
+            x = self.classifier.lay_out(self.data.pixels(chosen, self.device))
             yield chosen, x, self.data.labels[chosen].to(self.device)
 
     @torch.no_grad()

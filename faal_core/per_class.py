@@ -12,6 +12,7 @@ Rows = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 UNBROKEN = -1  # in `broken_by`: every attack failed
+_ROUNDING = 1e-12  # the same gap summed over the classes in another order
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ class ClassTable:
             tail_10=float(ascending[: -(-len(rates) // 10)].mean()),
             tail_20=float(ascending[: -(-len(rates) // 5)].mean()),
             deviation=float(rates.std()),
-            verdict="unequal" if gap > by_chance else "no-evidence",
+            verdict="unequal" if gap > by_chance + _ROUNDING else "no-evidence",
         )
 
     def _mean(self, correct: intervals.Counts) -> Rate:

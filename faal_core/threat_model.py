@@ -2,7 +2,6 @@
 
 import math
 from enum import StrEnum
-from fractions import Fraction
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -18,13 +17,14 @@ class Norm(StrEnum):
 def parse_radius(value: Any) -> float:  # noqa: ANN401 - whatever JSON or a command line carries
     """A radius from a number, a decimal string or a fraction such as "8/255".
 
-    Raises: ValueError when it is no number, not finite or not positive (pydantic turns it into a field error; a bare
-    `Fraction` would let ZeroDivisionError through).
+    Raises: ValueError when it is no number, not finite or not positive (pydantic turns it into a field error; `Fraction`
+    would let ZeroDivisionError through and compute for minutes on "1e9999999").
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError('a radius is a number or a fraction such as "8/255"')
     try:
-        radius = float(Fraction(value)) if isinstance(value, str) else float(value)
+        numerator, slash, denominator = value.partition("/") if isinstance(value, str) else (value, "", "")
+        radius = float(numerator) / float(denominator) if slash else float(numerator)
     except (ValueError, ZeroDivisionError, OverflowError):
         raise ValueError(
             f'{value!r} is not a radius: write a number such as 0.1 or a fraction such as "8/255"'

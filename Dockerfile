@@ -1,0 +1,62 @@
+# The two images of the service: `api` has no torch, `worker` has it for CPUs.
+#
+#   docker build --target api --tag faal-api .
+#   docker build --target worker --tag faal-worker .
+#   docker build --target worker --tag faal-worker-gpu --build-arg TORCH_INDEX= .     with CUDA, several GB larger
+#
+# Both keep uploads, weights and checkpoints in /data and are set up by FAAL_… variables (docs/settings.md).
+
+FROM python:3.12-slim AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_PYTHON=/venv/bin/python
+WORKDIR /build
+RUN python -m venv --without-pip /venv && touch README.md
+COPY pyproject.toml constraints.txt ./
+
+
+FROM build AS build-api
+# Dependencies before code: this layer is made anew only when they change.
+RUN pip install --constraint constraints.txt ".[api]"
+COPY faal_core faal_core
+COPY jobs jobs
+COPY migrations migrations
+COPY api api
+RUN pip install --no-deps --force-reinstall .
+
+
+FROM build AS build-worker
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+RUN pip install --no-deps --constraint constraints.txt ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch torchvision
+# Torch has a layer of its own: it is large and seldom changes.
+# hadolint ignore=DL3059
+RUN pip install --constraint constraints.txt ".[worker,timm]"
+COPY faal_core faal_core
+COPY jobs jobs
+COPY migrations migrations
+COPY worker worker
+RUN pip install --no-deps --force-reinstall .
+
+
+FROM python:3.12-slim AS runtime
+RUN useradd --uid 10001 --create-home faal && install --directory --owner faal --group faal /data
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 FAAL_DATA_DIR=/data
+VOLUME /data
+WORKDIR /faal
+# For `alembic upgrade head`, which reads its settings here.
+COPY pyproject.toml ./
+USER 10001
+
+
+FROM runtime AS api
+ENV FAAL_HOST=0.0.0.0
+COPY --from=build-api /venv /venv
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
+  CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/healthz')"]
+CMD ["python", "-m", "api"]
+
+
+FROM runtime AS worker
+COPY --from=build-worker /venv /venv
+# A worker answers nobody. One that hangs loses its lease, and another takes its job; one that dies ends the container.
+HEALTHCHECK NONE
+CMD ["python", "-m", "worker"]

@@ -1,0 +1,47 @@
+# `make` lists what can be done. Everything is installed into .venv, once, and runs from there.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python -m
+
+.PHONY: help setup demo serve test test-slow check bench clean
+
+help: ## list what can be done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+demo: $(VENV)/demo.installed ## repair the bundled classifier through a service of its own; results in demo-out/
+	@$(RUN) api.demo
+
+serve: $(VENV)/demo.installed ## run the web service with a worker on http://127.0.0.1:8000
+	@$(RUN) api --with-worker
+
+setup: $(VENV)/dev.installed ## install all that development needs
+
+test: setup ## run the tests
+	@$(RUN) pytest
+
+test-slow: setup ## run the tests that take minutes each
+	@$(RUN) pytest -m slow
+
+check: setup ## lint, formatting, types, import rules, Dockerfile
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	$(RUN) mypy
+	$(VENV)/bin/lint-imports --no-logo
+	$(VENV)/bin/hadolint Dockerfile
+
+bench: setup ## measure; what comes out belongs into docs/benchmarks.md
+	@for script in benchmarks/*.py; do $(VENV)/bin/python "$$script" || exit 1; done
+
+clean: ## remove .venv and what tools left behind
+	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/demo.installed: EXTRAS := cli,api,worker
+$(VENV)/dev.installed: EXTRAS := dev
+$(VENV)/%.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("FAAL needs Python 3.11 or newer: make PYTHON=python3.12 …")'
+	@echo "Installing into $(VENV), once. Torch is large: this takes some minutes."
+	@$(PYTHON) -m venv $(VENV)
+	@$(RUN) pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+	@touch $(VENV)/demo.installed $@

@@ -1,0 +1,152 @@
+"""The rules of the house, checked: who imports whom, what may be called what, how long a file may be."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("faal_core", "jobs", "api", "worker", "migrations")
+OWN_FOLDERS = (*PACKAGES, "tests", "benchmarks", "scripts", "docs", ".ci")
+CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+
+# For every contract, lines that break it: added to the end of a file, which is made when it is not there.
+VIOLATIONS = [
+    ("packages", "jobs/clock.py", "import api.errors"),
+    ("packages", "api/errors.py", "import worker.memory"),
+    ("library", "faal_core/threat_model.py", "from faal_core import specs"),
+    ("library", "faal_core/novelty.py", '"""A module that no layer names."""'),
+    ("torch-free-half", "faal_core/intervals.py", "def late() -> None:\n    import torch"),
+    ("torch-free-service", "api/views.py", "from faal_core import evaluation"),
+    ("torch-free-supervisor", "worker/tasks.py", "from worker import assignment"),
+    ("service-vocabulary", "api/views.py", "from faal_core import per_class"),
+    ("arguments", "faal_core/datasets/__init__.py", "import pydantic_settings"),
+    ("database", "worker/tasks.py", "import sqlalchemy"),
+    ("web", "jobs/queue.py", "import fastapi"),
+    ("queue", "api/uploads.py", "import kombu"),
+    ("acyclic", "api/errors.py", "from api import problems"),
+]
+
+BANNED_NAMES = {
+    "utils",
+    "helpers",
+    "common",
+    "misc",
+    "base",
+    "core",
+    "manager",
+    "handlers",
+    "constants",
+    "types",
+    "data",
+}
+LONGEST_FILE, LONGEST_FUNCTION = 300, 80  # lines
+
+# What no file says. (The brackets keep this page from saying it.)
+UNSAID = {
+    "a path of one machine": r"(?<![\w.])/(wor[k]|home|roo[t]|Users)/|/tmp[/]venv|\.\./share[d]\b",
+    "something left to do": r"\b(TO[D]O|FIX[M]E|XX[X])\b",
+}
+TEXT = {".py", ".md", ".toml", ".yml", ".html", ".css", ".mako", ".txt", ""}
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A copy of the packages' code that a test may spoil."""
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=_all_but_code)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def _all_but_code(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if not (name.endswith(".py") or (Path(folder) / name).is_dir())]
+
+
+def _lint(tree: Path, *contracts: str) -> subprocess.CompletedProcess[str]:
+    command = [Path(sys.executable).with_name("lint-imports"), "--no-logo", "--no-cache"]
+    chosen = [argument for contract in contracts for argument in ("--contract", contract)]
+    return subprocess.run([*command, *chosen], cwd=tree, capture_output=True, text=True, check=False)
+
+
+def test_import_rules_hold(tree: Path):
+    """Every module imports only what the layers of docs/architecture.md allow it."""
+    answer = _lint(tree)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+@pytest.mark.parametrize(("contract", "file", "line"), VIOLATIONS)
+def test_import_rules_can_break(tree: Path, contract: str, file: str, line: str):
+    """Each contract notices an import that it is there to forbid."""
+    with (tree / file).open("a") as opened:
+        opened.write(f"\n{line}\n")
+    answer = _lint(tree, contract)
+    assert "0 kept, 1 broken" in answer.stdout, answer.stdout + answer.stderr
+
+
+def test_every_contract_is_tried():
+    """No contract stands unproved."""
+    assert {contract for contract, _, _ in VIOLATIONS} == {contract["id"] for contract in CONTRACTS}
+
+
+@pytest.mark.parametrize("module", ["api.app", "api.client", "jobs.lifecycle", "worker.app"])
+def test_no_torch_in_the_process(module: str):
+    """Web service, client, jobs and the supervising worker run where torch is not installed."""
+    imported = f"import sys, {module}; print(sorted({{'torch', 'torchvision'}} & set(sys.modules)))"
+    answer = subprocess.run([sys.executable, "-c", imported], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert answer.stdout.strip() == "[]", answer.stdout + answer.stderr
+
+
+def _own_files() -> Iterator[Path]:
+    """All text files of the project: its folders' and those of the root."""
+    for folder in OWN_FOLDERS:
+        yield from (path for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix in TEXT)
+    yield from (path for path in ROOT.iterdir() if path.is_file() and path.suffix in TEXT)
+
+
+def _product_files() -> Iterator[Path]:
+    for package in PACKAGES:
+        yield from (ROOT / package).rglob("*.py")
+
+
+def test_names_say_something():
+    """No module or package is called after nothing in particular."""
+    names = {part for path in _product_files() for part in path.relative_to(ROOT).with_suffix("").parts}
+    assert names & BANNED_NAMES == set()
+
+
+def test_files_are_short():
+    """A file can be read in one go."""
+    lengths = {str(path.relative_to(ROOT)): path.read_text().count("\n") for path in _product_files()}
+    assert {path: lines for path, lines in lengths.items() if lines > LONGEST_FILE} == {}
+
+
+def test_functions_are_short():
+    """A function fits on a screen; only migrations, which are lists of tables and columns, may be longer."""
+    functions = [
+        (f"{path.relative_to(ROOT)}:{node.name}", (node.end_lineno or node.lineno) - node.lineno + 1)
+        for path in _product_files()
+        if "versions" not in path.parts
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    assert [(name, lines) for name, lines in functions if lines > LONGEST_FUNCTION] == []
+
+
+@pytest.mark.parametrize("what", UNSAID)
+def test_unsaid(what: str):
+    """No file names a path of somebody's machine, or something left to do."""
+    pattern = re.compile(UNSAID[what])
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()[:80]}"
+        for path in _own_files()
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        if pattern.search(line)
+    ]
+    assert found == []
