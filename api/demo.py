@@ -25,14 +25,18 @@ from api.client import Client, ServiceProblem, UploadRejected
 from api.schemas import EventResource
 from faal_core.reports import text
 from faal_core.reports.documents import AttackRow, AuditReport, EpochRow, FinetuneReport
-from faal_core.specs import FinetuneSpec, TrainingSpec
+from faal_core.specs import AuditSettings, FaalMethod, FinetuneSpec, PgdSpec, TrainingSpec
 from faal_core.threat_model import ThreatModel
 
 CLASSIFIER = files("faal_core").joinpath("bundled/classifier.safetensors")
 DATASET = "fashion-mnist-subset"
+# A small radius and learning rate cost little of the mean: chosen on images held out from the training data
+# (docs/benchmarks.md). Nothing is mirrored: the shoes all face the same way. Everything here fits into four minutes.
 SPEC = FinetuneSpec(
     threat=ThreatModel(epsilon=0.1),
-    training=TrainingSpec(augment="none"),  # clothes are photographed centred, and shoes all face the same way
+    method=FaalMethod(kl_radius=0.2),
+    training=TrainingSpec(learning_rates=(0.002, 0.0002), attack=PgdSpec(steps=7), augment="none"),
+    audit=AuditSettings(images=2000),
 )
 
 POLL_SECONDS = 0.5

@@ -56,14 +56,21 @@ def room_for(batch_size: int) -> Iterator[None]:
     """Raises: OutOfMemory where the device has no room for a batch."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not _out_of_memory(error):
+            raise
         raise OutOfMemory(
             f"The device has no room for {batch_size} images at a time; ask for a smaller batch."
         ) from error
 
 
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Whether that is what torch says of a GPU's memory, or of the machine's."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
 def check_fit(classifier: Classifier, data: LabelledImages) -> None:
-    """Raises: InvalidSpec when the data's channels or number of classes are not the classifier's."""
+    """Raises: InvalidSpec when the data's channels or classes (number; order, where both name them) are not the classifier's."""
     if classifier.num_classes != len(data.class_names):
         raise InvalidSpec(
             f"The classifier has {classifier.num_classes} classes and {data.name} has {len(data.class_names)}."
@@ -73,6 +80,9 @@ def check_fit(classifier: Classifier, data: LabelledImages) -> None:
             f"The classifier takes {classifier.spec.channels} channels (one mean each) and {data.name} has "
             f"{data.images.shape[1]}."
         )
+    named = classifier.spec.class_names
+    if named is not None and named != data.class_names and set(named) == set(data.class_names):
+        raise InvalidSpec(f"The classifier and {data.name} have the same classes in another order: labels would be mixed up.")
 
 
 class Evaluator:
@@ -99,8 +109,18 @@ class Evaluator:
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
-        """The predicted classes. Raises: ClassifierUnsuitable for logits of the wrong width or not finite."""
-        logits = self.classifier(x)
+        """The predicted classes.
+
+        Raises: ClassifierUnsuitable where the network does not take images of that size, and for logits of the wrong width
+            or not finite.
+        """
+        try:
+            logits = self.classifier(x)
+        except (RuntimeError, AssertionError) as error:
+            if isinstance(error, torch.AcceleratorError) or _out_of_memory(error):
+                raise
+            size = " × ".join(map(str, x.shape[1:]))
+            raise ClassifierUnsuitable(f"The network does not take images of {size}: {str(error)[:200]}") from error
         if logits.ndim != 2 or logits.shape[1] != self.classifier.num_classes:
             raise ClassifierUnsuitable(
                 f"The network answers {tuple(logits.shape)} to {len(x)} images; "

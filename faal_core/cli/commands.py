@@ -1,7 +1,6 @@
 """faal audit | finetune | render | catalog."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -129,8 +128,10 @@ def finetune(
 
     classifier = read_classifier(weights, network)
     train, test = (datasets.load(dataset, part, root=data_root, download=download) for part in ("train", "test"))
-    report = _repair(classifier, train, test, asked, name or weights.stem, torch_device(device), out)
+    checkpoint = out / "checkpoint"
+    report = _repair(classifier, train, test, asked, name or weights.stem, torch_device(device), out, checkpoint)
     _deliver(report, out, as_json=as_json)
+    _remove(checkpoint)
     _gate(report.after, require_worst)
 
 
@@ -142,18 +143,25 @@ def _repair(
     name: str,
     device: "torch.device",
     out: Path,
+    checkpoint: Path,
 ) -> "FinetuneReport":
-    """The fine-tuning's report; the weights are in `out` afterwards, and while it runs what it needs to go on."""
+    """The fine-tuning's report; the weights are in `out` afterwards, and in `checkpoint` what it needs to go on."""
     from faal_core.cli.progress_bar import ProgressBar
     from faal_core.finetune import finetune as run
     from faal_core.weights import write_classifier
 
-    checkpoint = out / "checkpoint"
     with ProgressBar() as progress:
         done = run(classifier, train, test, spec, name=name, device=device, checkpoint=checkpoint, progress=progress)
     write_classifier(out / "weights.safetensors", done.classifier)
-    shutil.rmtree(checkpoint)
     return done.report
+
+
+def _remove(checkpoint: Path) -> None:
+    """Nothing. Afterwards the folder is free of what a fine-tuning left there, and gone if nothing else is in it."""
+    for file in checkpoint.glob("training.*"):
+        file.unlink()
+    if not any(checkpoint.iterdir()):
+        checkpoint.rmdir()
 
 
 @app.command()

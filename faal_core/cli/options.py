@@ -76,10 +76,10 @@ def attacks(text: str | None) -> object:
     return _json(text, "--attacks") if text is not None and text.lstrip().startswith("[") else text
 
 
-def _json(text: str, where: str) -> object:
+def _json(text: str | bytes, where: str) -> object:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise typer.BadParameter(f"not JSON: {error}", param_hint=where) from None
 
 
@@ -88,7 +88,7 @@ def build_spec(spec: "type[Checked]", file: Path | None, given: Mapping[str, obj
 
     Raises: typer.BadParameter for a file that is no JSON object; typer.Exit(2) after the errors were printed.
     """
-    written = _json(file.read_text("utf-8"), "--spec") if file else {}
+    written = _json(file.read_bytes(), "--spec") if file else {}
     if not isinstance(written, dict):
         raise typer.BadParameter("the file holds no JSON object", param_hint="--spec")
     return check(spec, _merged(written, given))
@@ -159,9 +159,10 @@ def torch_device(name: str) -> "torch.device":
     """The device of that name. Raises: typer.BadParameter."""
     import torch
 
+    here = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    here += [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.device(name)
-    except RuntimeError:
-        raise typer.BadParameter(f"{name!r} is no device; write auto, cpu or cuda", param_hint="--device") from None
+        return torch.device("cuda" if "cuda" in here else "cpu")
+    if name not in here:
+        raise typer.BadParameter(f"{name!r} is no device here; write auto, {', '.join(here)}", param_hint="--device")
+    return torch.device(name)

@@ -25,7 +25,7 @@ class TrainingState:
 
 
 def save(path: Path, state: TrainingState, identity: str) -> None:
-    """Writes the state so that a crash leaves either the old file or the new one."""
+    """Writes the state so that a crash leaves either the old file or the new one. Raises: OSError."""
     content = {
         "identity": identity,
         "weights": state.weights,
@@ -34,23 +34,33 @@ def save(path: Path, state: TrainingState, identity: str) -> None:
         "epochs": [row.model_dump_json() for row in state.epochs],
     }
     partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except RuntimeError as error:  # what torch makes of a full disk
+        raise OSError(f"{path} cannot be written; is the disk full?") from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load(path: Path, identity: str, device: torch.device) -> TrainingState | None:
-    """The state saved under the same identity (spec, data and starting weights); None where there is none."""
+    """The state saved under the same identity (spec, data and starting weights); None where there is none to be read."""
     if not path.exists():
         return None
-    content = torch.load(path, map_location=device, weights_only=True)
-    if content["identity"] != identity:
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+        if content["identity"] != identity:
+            return None
+        return TrainingState(
+            weights=content["weights"],
+            best_weights=content["best_weights"],
+            optimizer=content["optimizer"],
+            epochs=[EpochRow.model_validate_json(row) for row in content["epochs"]],
+        )
+    except OSError:
+        raise
+    except Exception:  # noqa: BLE001 - a damaged file can raise anything, and training anew loses less than giving up
         return None
-    return TrainingState(
-        weights=content["weights"],
-        best_weights=content["best_weights"],
-        optimizer=content["optimizer"],
-        epochs=[EpochRow.model_validate_json(row) for row in content["epochs"]],
-    )

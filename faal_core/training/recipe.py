@@ -5,6 +5,7 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,12 +82,12 @@ def train(
             group["lr"] = training.learning_rates[epoch]
         progress.stage(f"epoch {epoch + 1} of {training.epochs}", len(fitted))
         generator = seeded(device, training.seed, "epoch", epoch)
-        losses = 0.0
+        losses, seen = 0.0, 0
         weight_sums, batches_with = torch.zeros(classifier.num_classes), torch.zeros(classifier.num_classes)
-        with room_for(training.batch_size):
-            for x, y in _batches(data, fitted, training, classifier.layout, generator):
+        with room_for(training.batch_size), _seeded_dropout(device, training.seed, epoch):
+            for x, y in _batches(classifier, data, fitted, training, generator):
                 loss, weight_of_class = training_step(classifier, optimizer, x, y, spec, generator)
-                losses += loss * len(x)
+                losses, seen = losses + loss * len(x), seen + len(x)
                 weight_sums += weight_of_class
                 batches_with += weight_of_class > 0
                 progress.advance(len(x))
@@ -94,7 +95,7 @@ def train(
         row = EpochRow(
             epoch=epoch + 1,
             learning_rate=training.learning_rates[epoch],
-            loss=losses / len(fitted),
+            loss=losses / seen,
             class_weights=tuple((weight_sums / batches_with.clamp_min(1)).tolist()),
             held_out_clean=accuracies[0],
             held_out_mean=accuracies[1],
@@ -144,8 +145,16 @@ def training_step(
     return value, weight_of_class.cpu()
 
 
+@contextmanager
+def _seeded_dropout(device: torch.device, seed: int, epoch: int) -> Iterator[None]:
+    """Within, torch's own generators, from which dropout draws, start from the epoch's seed; afterwards they are as before."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seeded(device, seed, "dropout", epoch).initial_seed())
+        yield
+
+
 def _batches(
-    data: LabelledImages, rows: Tensor, spec: TrainingSpec, layout: torch.memory_format, generator: torch.Generator
+    classifier: Classifier, data: LabelledImages, rows: Tensor, spec: TrainingSpec, generator: torch.Generator
 ) -> Iterator[tuple[Images, Labels]]:
     """The epoch's batches: all rows once, shuffled; a last batch of one image is left out (batch-norm needs two)."""
     device = generator.device
@@ -156,13 +165,18 @@ def _batches(
         x = data.pixels(chosen, device)
         if spec.augment == "crop-flip":
             x = crop_and_flip(x, generator)
-        yield x.contiguous(memory_format=layout), data.labels[chosen].to(device)
+        yield classifier.lay_out(x), data.labels[chosen].to(device)
 
 
 def _validate(
     classifier: Classifier, data: LabelledImages, held_out: Tensor, spec: FinetuneSpec, progress: Progress
 ) -> tuple[float | None, float | None, float | None]:
-    """Clean, mean robust and worst-class robust accuracy on the held-out images, under the training attack."""
+    """Clean, mean robust and worst-class robust accuracy on the held-out images, under the training attack.
+
+    Raises: TrainingDiverged where the epoch's last step spoilt the weights.
+    """
+    if not all(bool(value.isfinite().all()) for value in classifier.state_dict().values()):
+        raise _diverged("weights became NaN or infinite")
     if not len(held_out):
         return None, None, None
     images = data.take(held_out)

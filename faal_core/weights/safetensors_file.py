@@ -51,13 +51,14 @@ def _check_header(path: Path) -> dict[str, str]:
 
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Nothing. Afterwards `path` is the whole file; a run that is killed leaves what was there before."""
+    """Nothing. Afterwards `path` is the whole file; a run that is killed leaves what was there before. Raises: OSError."""
     temporary = path.with_name(f".{uuid4().hex}.part")
     try:
         safetensors.torch.save_file(tensors, temporary, metadata)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except safetensors.SafetensorError as error:
+        raise OSError(f"{path} cannot be written: {error}") from error
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
