@@ -64,7 +64,7 @@ def room_for(batch_size: int) -> Iterator[None]:
         ) from error
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
+def _out_of_memory(error: Exception) -> bool:
     """Whether that is what torch says of a GPU's memory, or of the machine's."""
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
@@ -82,7 +82,9 @@ def check_fit(classifier: Classifier, data: LabelledImages) -> None:
         )
     named = classifier.spec.class_names
     if named is not None and named != data.class_names and set(named) == set(data.class_names):
-        raise InvalidSpec(f"The classifier and {data.name} have the same classes in another order: labels would be mixed up.")
+        raise InvalidSpec(
+            f"The classifier and {data.name} have the same classes in another order: labels would be mixed up."
+        )
 
 
 class Evaluator:

@@ -52,7 +52,9 @@ def finetune(
     if training_data.class_names != test_data.class_names:
         raise InvalidSpec(f"{training_data.name} has other classes for training than {test_data.name} for testing.")
     if training_data.images.shape[1:] != test_data.images.shape[1:]:
-        raise InvalidSpec(f"{training_data.name} has images of another size for training than {test_data.name} for testing.")
+        raise InvalidSpec(
+            f"{training_data.name} has images of another size for training than {test_data.name} for testing."
+        )
     if checkpoint:
         checkpoint.mkdir(parents=True, exist_ok=True)
 

@@ -150,6 +150,12 @@ class TrainingSpec(Spec):
     held_out_share: float = Field(0.1, ge=0, lt=1, description="of the training images, kept for choosing the epoch")
     seed: int = Field(0, ge=0, lt=2**31)
 
+    @model_validator(mode="after")
+    def _one_start(self) -> Self:
+        if self.attack.restarts > 1:
+            raise ValueError("the attack in training has one start: restarts are for audits")
+        return self
+
     @property
     def epochs(self) -> int:
         """One per learning rate."""

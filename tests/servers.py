@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from uuid import uuid4
 import psycopg
 import redis
 
+ROOT = Path(__file__).parents[1]
 START_SECONDS = 60
 NOBODY = 65534  # PostgreSQL refuses to run as root
 
@@ -89,6 +91,18 @@ def redis_server(port: int | None = None) -> Iterator[str]:
         command = [program, *place, "--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"]
         with _running(command, client.ping, redis.ConnectionError, log=Path(name) / "log"):
             yield url
+
+
+@contextmanager
+def python(script: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that runs the script with the packages of this repository, killed at the end of the block."""
+    command, pipe = [sys.executable, "-c", script, *arguments], subprocess.PIPE
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def free_port() -> int:

@@ -102,3 +102,4 @@ def _live_events(service: Service, job_id: str, after: int) -> Generator[bytes, 
                 spoken = time.monotonic()
             if not events:
                 time.sleep(POLL_SECONDS)
+                yield b""  # a chance to notice that the client is gone

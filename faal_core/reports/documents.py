@@ -160,7 +160,9 @@ class Comparison(Document):
     mean_change: Interval = Field(description="stratified paired bootstrap over images")
     worst_class_before: str
     worst_class_after: str
-    worst_change: Interval = Field(description="smallest class rate after minus smallest before; bounds from both intervals")
+    worst_change: Interval = Field(
+        description="smallest class rate after minus smallest before; bounds from both intervals"
+    )
 
 
 class FinetuneReport(Document):

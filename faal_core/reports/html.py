@@ -92,7 +92,7 @@ def _finetune_page(report: FinetuneReport) -> str:
     order = text.worst_first(report.after)
     return page.render(
         report=report,
-        outcome=text.direction(report.robust.worst_change),
+        outcome=text.weakest_before(report).verdict,
         verdict=text.verdict(report),
         warnings=text.warnings(report),
         rows=[

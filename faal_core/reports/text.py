@@ -6,7 +6,6 @@ Class names come from strangers: `shown` takes out what could move the cursor or
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from typing import Literal
 
 from faal_core.reports.documents import (
     AttackRow,
@@ -14,6 +13,7 @@ from faal_core.reports.documents import (
     EpochRow,
     FinetuneReport,
     Interval,
+    PairedChange,
     Rate,
     ReliabilityWarning,
     Spread,
@@ -67,9 +67,10 @@ def worst_first(report: AuditReport) -> list[int]:
     return sorted(range(len(report.classes)), key=lambda c: report.classes[c].robust.rate)
 
 
-def direction(change: Interval) -> Literal["better", "worse", "unclear"]:
-    """Where a change points: "unclear" when its interval holds 0."""
-    return "better" if change.low > 0 else "worse" if change.high < 0 else "unclear"
+def weakest_before(report: FinetuneReport) -> PairedChange:
+    """The change of the class that was least robust before."""
+    comparison = report.robust
+    return next(row for row in comparison.classes if row.name == comparison.worst_class_before)
 
 
 def verdict(report: AuditReport | FinetuneReport) -> list[str]:
@@ -88,15 +89,16 @@ def _audit_verdict(report: AuditReport) -> list[str]:
 
 
 def _finetune_verdict(report: FinetuneReport) -> list[str]:
-    before, after, change = report.before.robust, report.after.robust, report.robust.worst_change
-    found = {"better": "is more robust", "worse": "is less robust", "unclear": "shows no clear change"}
+    before, after, change = report.before.robust, report.after.robust, weakest_before(report)
+    found = {"better": "is more robust", "worse": "is less robust", "unclear": "shows no clear change"}[change.verdict]
+    images = f"{change.gained} images gained, {change.lost} lost, p (Holm) {p_value(change.p_adjusted)}"
     was, became = (f"{with_bounds(spread.worst)}, {shown(spread.worst_class)}" for spread in (before, after))
     tally = Counter(row.verdict for row in report.robust.classes)
     clean = _way(report.before.clean, report.after.clean)
     gaps = f"from {100 * before.gap.value:.1f} to {100 * after.gap.value:.1f} points"
     return [
-        f"The worst class {found[direction(change)]}: {change_with_bounds(change)}.",
-        f"It went from {was}, to {became}.",
+        f"{shown(change.name)}, the worst class before, {found}: {points(change.after - change.before)} points ({images}).",
+        f"The worst class went from {was}, to {became}.",
         f"Average robust accuracy went {_way(before, after)}, {change_with_bounds(report.robust.mean_change)}.",
         f"Average clean accuracy went {clean}, {change_with_bounds(report.clean.mean_change)}.",
         f"Better: {tally['better']} of {tally.total()} classes; worse: {tally['worse']}; unclear: {tally['unclear']}.",

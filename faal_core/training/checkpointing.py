@@ -60,7 +60,5 @@ def load(path: Path, identity: str, device: torch.device) -> TrainingState | Non
             optimizer=content["optimizer"],
             epochs=[EpochRow.model_validate_json(row) for row in content["epochs"]],
         )
-    except OSError:
-        raise
     except Exception:  # noqa: BLE001 - a damaged file can raise anything, and training anew loses less than giving up
         return None

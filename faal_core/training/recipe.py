@@ -2,7 +2,6 @@
 
 import copy
 import hashlib
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -134,15 +133,15 @@ def training_step(
         with torch.no_grad():
             classifier(x)
     logits = classifier(x_adv)
+    losses = LOSSES[spec.method.loss](logits, y)
+    if not bool(losses.isfinite().all()):
+        raise _diverged("loss became NaN or infinite")
     weight_of_class = class_weights(logits, y, spec.method)
-    loss = (weight_of_class[y] * LOSSES[spec.method.loss](logits, y)).mean()
-    value = loss.item()
-    if not math.isfinite(value):
-        raise _diverged(f"loss became {value}")
+    loss = (weight_of_class[y] * losses).mean()
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-    return value, weight_of_class.cpu()
+    return loss.item(), weight_of_class.cpu()
 
 
 @contextmanager

@@ -74,7 +74,7 @@ def test_data_sets_are_taken_in(web) -> None:
 
 @pytest.mark.parametrize("field", ["Content-Digest", "Repr-Digest"])
 def test_digests_are_verified(web, problem, field) -> None:
-    """A digest of the whole body, or of the file in its part, lets the upload through if it is right and leaves nothing if not."""
+    """A digest of the whole body, or of the file in its part, lets an upload through if it is right and leaves nothing if not."""
     content = weights()
     request = form(content, FIELDS, {})
     assert post(web, request, **{field: digest(request.read())}).status_code == 202

@@ -49,3 +49,14 @@ def test_layout_avoids_the_convolution_that_corrupts_memory() -> None:
     for _ in range(40):
         x = torch.rand(24, 3, 28, 28).contiguous(memory_format=classifier.layout).requires_grad_()
         classifier(x).square().mean().backward()
+
+
+def test_images_of_one_channel_are_laid_out_too() -> None:
+    """Their strides, by which convolutions go, become those of the layout although either would pass for contiguous."""
+    x = torch.rand(2, 12, 12, 1).permute(0, 3, 1, 2)
+    first = nn.Conv2d(1, 3, 3)
+    spec = ClassifierSpec(architecture="small_resnet", num_classes=3)
+    classifier = Classifier(nn.Sequential(first, *strided_shortcut(3)), spec).place(torch.device("cpu"))
+    assert classifier.layout is torch.contiguous_format
+    assert not first(x).is_contiguous()
+    assert first(classifier.lay_out(x)).is_contiguous()

@@ -103,6 +103,8 @@ def test_options_win_over_the_spec_file(folder: Path, monkeypatch: pytest.Monkey
         (["--epsilon", "0.1", "--architecture", "small_resnet"], "num_classes: Field required"),
         (["--epsilon", "0.1", "--architecture", "small_resnet", "--argument", "width"], "written name=value"),
         (["--epsilon", "0.1", "--device", "gpu7"], "'gpu7' is no device"),
+        (["--epsilon", "0.1", "--device", "cuda:99"], "'cuda:99' is no device here"),
+        (["--epsilon", "0.1", "--spec", "net.safetensors"], "Invalid value for --spec: not JSON"),
         (["--epsilon", "0.1", "--weights", "absent.pt"], "'absent.pt' does not exist"),
     ],
 )
@@ -189,6 +191,21 @@ def test_a_stopped_finetune_goes_on(
     assert faal(monkeypatch, folder, *command, "--out", "whole") == 0
     resumed, whole = (weights.read_classifier(folder / out / "weights.safetensors") for out in ("out", "whole"))
     assert weights.digest(resumed) == weights.digest(whole)
+
+
+def test_a_report_that_cannot_be_written_costs_no_training(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The checkpoint stays until the report is there; then it goes, and a file of another's in its folder stays."""
+    (folder / "out/report.json").mkdir(parents=True)
+    (folder / "out/checkpoint").mkdir()
+    (folder / "out/checkpoint/other.pt").touch()
+    assert faal(monkeypatch, folder, *FINETUNE) == 1
+    assert "epoch 2: " in capsys.readouterr().err
+    (folder / "out/report.json").rmdir()
+    assert faal(monkeypatch, folder, *FINETUNE) == 0
+    assert "epoch 2: " not in capsys.readouterr().err
+    assert [path.name for path in (folder / "out/checkpoint").iterdir()] == ["other.pt"]
 
 
 def test_render_draws_the_page_of_a_document(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

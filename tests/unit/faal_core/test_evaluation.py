@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from faal_core import attacks
+from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
-from faal_core.errors import ClassifierUnsuitable, InvalidSpec
-from faal_core.evaluation import Evaluator, evaluate
+from faal_core.errors import ClassifierUnsuitable, InvalidSpec, OutOfMemory
+from faal_core.evaluation import Evaluator, check_fit, evaluate, room_for
 from faal_core.progress import NoProgress
-from faal_core.specs import PgdSpec
+from faal_core.specs import ClassifierSpec, PgdSpec
 from faal_core.threat_model import Norm, ThreatModel
 from tests.linear_classifier import linear_classifier, smallest_radius
 
@@ -95,3 +96,32 @@ def test_logits_must_be_finite(bias: float, says: str) -> None:
     evaluator.classifier.backbone.linear.bias.data.fill_(bias)
     with pytest.raises(ClassifierUnsuitable, match=says):
         evaluate(evaluator, ThreatModel(epsilon=0.1), (PgdSpec(),), NoProgress())
+
+
+def test_images_too_small_for_the_network_are_refused() -> None:
+    """A network whose convolutions do not fit into the images is unsuitable; the message says their size."""
+    backbone = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 9), torch.nn.Flatten())
+    classifier = Classifier(backbone, ClassifierSpec(architecture="small_resnet", num_classes=2))
+    evaluator = Evaluator(classifier, two_class_images(), device=CPU, batch_size=7, seed=0)
+    with pytest.raises(ClassifierUnsuitable, match="does not take images of 1 × 6 × 5"):
+        evaluator.clean(NoProgress())
+
+
+def test_the_same_classes_in_another_order_are_refused() -> None:
+    """A classifier that names its classes otherwise ordered than the data would be judged by wrong labels."""
+    for names, fits in ((("a", "b"), True), (("x", "y"), True), (("b", "a"), False)):
+        spec = ClassifierSpec(architecture="small_resnet", num_classes=2, class_names=names)
+        classifier = Classifier(torch.nn.Flatten(), spec)
+        if fits:
+            check_fit(classifier, two_class_images())
+        else:
+            with pytest.raises(InvalidSpec, match="another order"):
+                check_fit(classifier, two_class_images())
+
+
+def test_the_machines_own_memory_can_run_out_too() -> None:
+    """A batch that does not fit into a CPU's memory is an error with its advice, and other errors pass unchanged."""
+    with pytest.raises(OutOfMemory, match="smaller batch"), room_for(250):
+        torch.empty(2**50)
+    with pytest.raises(RuntimeError, match="else"), room_for(250):
+        raise RuntimeError("something else")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from faal_core.architectures import build
-from faal_core.datasets import load
+from faal_core.datasets import LabelledImages, load
 from faal_core.errors import InvalidSpec
 from faal_core.finetune import finetune
 from faal_core.progress import Cancelled, NoProgress
@@ -82,3 +82,12 @@ def test_training_and_test_part_must_have_the_same_classes() -> None:
     classifier = build(ClassifierSpec(architecture="small_resnet", num_classes=10))
     with pytest.raises(InvalidSpec, match="other classes"):
         finetune(classifier, renamed, data, SPEC, name="x", device=CPU)
+
+
+def test_training_and_test_images_must_have_one_size() -> None:
+    """Training images of another size are refused before any work, since no network need take both."""
+    data = load("fashion-mnist-subset", "test")
+    smaller = LabelledImages(data.images[:, :, 2:-2, 2:-2], data.labels, data.class_names, data.name, "train")
+    classifier = build(ClassifierSpec(architecture="small_resnet", num_classes=10))
+    with pytest.raises(InvalidSpec, match="another size"):
+        finetune(classifier, smaller, data, SPEC, name="x", device=CPU)

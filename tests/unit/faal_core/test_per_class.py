@@ -76,3 +76,15 @@ def test_compare_calls_a_loss_worse() -> None:
     labels = np.repeat([0, 1], 40)
     before, after = np.ones(80, dtype=bool), np.concatenate([np.ones(40, dtype=bool), np.arange(40) >= 16])
     assert [row.verdict for row in compare(labels, before, after, NAMES, 0.95).classes] == ["unclear", "worse"]
+
+
+def test_a_gap_that_equals_the_one_by_chance_is_no_evidence() -> None:
+    """Of 3 × 7 images, 1, 5 and 4 right give 10/21 − 1/7 = 1/3, which chance reaches: the last bit does not decide."""
+    correct = np.concatenate([np.arange(7) < count for count in (1, 5, 4)])
+    labels = np.repeat(np.arange(3), 7)
+    clean = np.where(correct, labels, (labels + 1) % 3)
+    rows = Evaluation(labels, clean, clean, np.full(21, -1), np.zeros(21))
+    table = ClassTable(rows, ("a", "b", "c"), attacks=0, confidence=0.95)
+    spread = table.spread(table.clean)
+    assert spread.gap.value == pytest.approx(spread.gap_by_chance, abs=1e-12)
+    assert spread.verdict == "no-evidence"

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec
+from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec, TrainingSpec
 from faal_core.threat_model import Norm, ThreatModel, format_radius
 
 
@@ -13,11 +13,19 @@ def test_radius_forms(text: object, value: float) -> None:
     assert ThreatModel(epsilon=text).epsilon == pytest.approx(value)
 
 
-@pytest.mark.parametrize("text", ["8/0", "-1/255", 0, "nan", "inf", float("nan"), "eight", True, None, [], "1e400", 8])
+@pytest.mark.parametrize(
+    "text", ["8/0", "-1/255", 0, "nan", "inf", float("nan"), "eight", True, None, [], "1e400", "1e999999999", 8]
+)
 def test_radius_refused(text: object) -> None:
     """No number, not finite, not positive, or an L∞ radius beyond the pixel range is a field error, never a crash."""
     with pytest.raises(ValidationError):
         ThreatModel(epsilon=text)
+
+
+def test_the_attack_in_training_has_one_start() -> None:
+    """Restarts, which the training loop would not make, are refused."""
+    with pytest.raises(ValidationError, match="restarts are for audits"):
+        TrainingSpec.model_validate({"attack": {"restarts": 2}})
 
 
 def test_l2_radius_may_exceed_one() -> None:

@@ -214,3 +214,10 @@ def test_a_trades_checkpoint_fits_wrn_34_10() -> None:
     unused = {f"module.sub_{name[7:]}": t for name, t in values.items() if name.startswith("module.block1")}
     fit(values | unused, classifier)
     assert all(bool((t == 2).all()) for t in classifier.backbone.state_dict().values())
+
+
+def test_weights_that_cannot_be_written_are_an_error_of_the_system(tmp_path: Path) -> None:
+    """Whatever keeps the file from being written comes as OSError, as for any other file."""
+    classifier = build(ClassifierSpec(architecture="small_resnet", num_classes=3))
+    with pytest.raises(OSError, match="cannot be written"):
+        write_classifier(tmp_path / "absent" / "w.safetensors", classifier)

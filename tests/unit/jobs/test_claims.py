@@ -1,18 +1,15 @@
 """One owner for a job, however many reach for it."""
 
-import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from contextlib import ExitStack
 from threading import Barrier
 
 from jobs import lifecycle, queries
 from jobs.database import open_database
 from jobs.states import JobState
 from tests.registered import queued_audit
+from tests.servers import python
 
-ROOT = Path(__file__).parents[3]
 CLAIM_ALL = """
 import sys
 from pathlib import Path
@@ -49,18 +46,11 @@ def test_one_thread_gets_the_job(database_url, sessions, job_id):
 def test_processes_share_the_jobs(database_url, sessions, model_id, tmp_path):
     """Three processes that reach for the same twenty jobs get each job once, all of them together."""
     job_ids, go = [queued_audit(sessions, model_id) for _ in range(20)], tmp_path / "go"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", CLAIM_ALL, database_url, str(go), f"w{number}", *job_ids],
-            env=environment,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(3)
-    ]
-    go.touch()
-    claimed = [line for process in processes for line in process.communicate(timeout=120)[0].split()]
+    with ExitStack() as stack:
+        arguments = [(database_url, str(go), f"w{number}", *job_ids) for number in range(3)]
+        processes = [stack.enter_context(python(CLAIM_ALL, *each)) for each in arguments]
+        go.touch()
+        claimed = [line for process in processes for line in process.communicate(timeout=120)[0].split()]
     assert [process.returncode for process in processes] == [0, 0, 0]
     assert sorted(claimed) == job_ids
 

@@ -1,12 +1,11 @@
 """The broker without a server."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 from kombu import Connection
 
-ROOT = Path(__file__).parents[3]
+from tests.servers import python
+
 MESSAGES = 200
 BODY = "x" * 300_000  # long enough to be met half-written
 TAKE_ALL = """
@@ -34,15 +33,14 @@ def _connection(folder: Path) -> Connection:
 
 def test_busy_readers_get_whole_messages_once(tmp_path):
     """Two processes that read without a pause while a third writes get every message whole, and each message once."""
-    command = [sys.executable, "-c", TAKE_ALL, str(tmp_path)]
-    readers = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    with _connection(tmp_path) as connection:
-        for number in range(MESSAGES):
-            connection.default_channel._put("q", {"body": f"{number:010}{BODY}"})
-        for _ in readers:
-            connection.default_channel._put("q", {"body": "end"})
-    taken = [line for reader in readers for line in reader.communicate(timeout=120)[0].split()]
-    assert [reader.returncode for reader in readers] == [0, 0]
+    with python(TAKE_ALL, str(tmp_path)) as one, python(TAKE_ALL, str(tmp_path)) as other:
+        with _connection(tmp_path) as connection:
+            for number in range(MESSAGES):
+                connection.default_channel._put("q", {"body": f"{number:010}{BODY}"})
+            for _ in range(2):
+                connection.default_channel._put("q", {"body": "end"})
+        taken = [line for reader in (one, other) for line in reader.communicate(timeout=120)[0].split()]
+    assert (one.returncode, other.returncode) == (0, 0)
     assert sorted(taken) == [f"{number:010}:{10 + len(BODY)}" for number in range(MESSAGES)]
     assert list(tmp_path.iterdir()) == []
 

@@ -2,11 +2,9 @@
 
 import socket
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import celery
@@ -15,9 +13,8 @@ import redis
 
 from jobs.queue import Queue, celery_app
 from jobs.settings import Settings
-from tests.servers import free_port, redis_server
+from tests.servers import free_port, python, redis_server
 
-ROOT = Path(__file__).parents[3]
 SECONDS = 60
 LISTEN = """
 import sys, time
@@ -44,16 +41,9 @@ def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     return Settings(data_dir=tmp_path, broker_url=request.getfixturevalue("redis_url"))
 
 
-@contextmanager
-def _listener(settings: Settings, task_seconds: float) -> Iterator[subprocess.Popen[str]]:
+def _listener(settings: Settings, task_seconds: float) -> AbstractContextManager[subprocess.Popen[str]]:
     """A worker that prints the job ids it hears, each at once, and then works for a while."""
-    command = [sys.executable, "-c", LISTEN, settings.broker_url, str(task_seconds)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+    return python(LISTEN, settings.broker_url, str(task_seconds))
 
 
 def _waiting(settings: Settings) -> int:

@@ -51,15 +51,23 @@ def test_equal_classes_are_not_called_unequal() -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "found"),
-    [(0.01, 0.2, "is more robust"), (-0.2, -0.01, "is less robust"), (-0.01, 0.2, "shows no clear change")],
+    ("verdict", "found"),
+    [("better", "is more robust"), ("worse", "is less robust"), ("unclear", "shows no clear change")],
 )
-def test_the_worst_class_changed_only_where_the_interval_excludes_zero(low: float, high: float, found: str) -> None:
-    """The first sentence of a fine-tuning claims a direction only when the interval has it."""
+def test_the_worst_class_changed_only_where_its_paired_test_says_so(verdict: str, found: str) -> None:
+    """The first sentence of a fine-tuning names the class that was worst before and claims what its McNemar test shows."""
     report = sample_finetune()
-    change = Interval(value=0.05, low=low, high=high)
-    robust = report.robust.model_copy(update={"worst_change": change})
-    assert text.verdict(report.model_copy(update={"robust": robust}))[0].startswith(f"The worst class {found}: ")
+    worst = report.robust.worst_class_before
+    rows = tuple(
+        row.model_copy(update={"verdict": verdict, "gained": 35, "lost": 4, "p_adjusted": 0.02})
+        if row.name == worst
+        else row
+        for row in report.robust.classes
+    )
+    robust = report.robust.model_copy(update={"classes": rows})
+    first = text.verdict(report.model_copy(update={"robust": robust}))[0]
+    assert first.startswith(f"{worst}, the worst class before, {found}: ")
+    assert first.endswith("points (35 images gained, 4 lost, p (Holm) 0.020).")
 
 
 def test_the_finetune_verdict_counts_the_classes() -> None:

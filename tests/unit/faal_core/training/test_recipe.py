@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from pydantic import BaseModel
+from torch import nn
 
 from faal_core.architectures import build
 from faal_core.classifier import Classifier
@@ -96,6 +97,59 @@ def test_a_checkpoint_of_another_run_is_not_taken_up(data: LabelledImages, tmp_p
     """With another seed the run begins anew although a checkpoint lies there."""
     run(data, tmp_path / "training.pt", seed=1)
     assert same_weights(run(data, tmp_path / "training.pt").classifier, run(data).classifier)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 5000])
+def test_a_damaged_checkpoint_costs_only_time(data: LabelledImages, tmp_path: Path, kept: int) -> None:
+    """A file cut anywhere is as good as none: the run begins anew and ends like any other."""
+    run(data, tmp_path / "training.pt")
+    (tmp_path / "training.pt").write_bytes((tmp_path / "training.pt").read_bytes()[:kept])
+    assert same_weights(run(data, tmp_path / "training.pt").classifier, run(data).classifier)
+
+
+def test_a_full_disk_is_an_error_of_the_system(data: LabelledImages, tmp_path: Path) -> None:
+    """Where a checkpoint cannot be written, OSError says so, and no part of a file is left."""
+    (tmp_path / "training.partial").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"No space left|disk full"):
+        run(data, tmp_path / "training.pt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_dropout_follows_the_seed(data: LabelledImages) -> None:
+    """A network that drops units at random gets the same weights each time, and the caller's generator is left alone."""
+
+    def trained() -> Classifier:
+        spec = ClassifierSpec(architecture="small_resnet", num_classes=10)
+        torch.manual_seed(0)
+        classifier = Classifier(nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(28 * 28, 10)), spec)
+        torch.seed()
+        before = torch.get_rng_state()
+        weights = train(classifier, data, SPEC, device=CPU).classifier
+        assert torch.equal(torch.get_rng_state(), before)
+        return weights
+
+    assert same_weights(trained(), trained())
+
+
+def test_the_loss_is_the_mean_of_the_images_that_took_part(data: LabelledImages) -> None:
+    """A last image alone is left out of the epoch and of its mean: it is that of the pairs, log 10 before any learning."""
+    spec = ClassifierSpec(architecture="small_resnet", num_classes=10)
+    linear = nn.Linear(28 * 28, 10)
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    changes = {"held_out_share": 0, "learning_rates": (1e-9,), "batch_size": 10}
+    asked = SPEC.model_copy(
+        update={"training": SPEC.training.model_copy(update=changes), "method": FaalMethod(kl_radius=0)}
+    )
+    few = data.take(data.stratified(11, 0))
+    trained = train(Classifier(nn.Sequential(nn.Flatten(), linear), spec), few, asked, device=CPU)
+    assert trained.epochs[0].loss == pytest.approx(2.302585, rel=1e-4)
+
+
+def test_weights_spoilt_by_the_last_step_are_an_error(data: LabelledImages) -> None:
+    """Where nothing is held out to notice it, weights that overflowed still raise TrainingDiverged."""
+    with pytest.raises(TrainingDiverged):
+        run(data, learning_rates=(float("inf"),), held_out_share=0, batch_size=300)
 
 
 def test_divergence_is_an_error(data: LabelledImages) -> None:
