@@ -14,7 +14,8 @@ from api.problems import answer
 BODY_LIMIT = 1024 * 1024  # bytes; a spec with 10,000 class names stays below it
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
-SECURITY_HEADERS = {
+HEADERS = {
+    "Cache-Control": "no-cache",  # kept copies are asked about; whoever has the present version gets 304
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -52,7 +53,7 @@ class RequestRules:
             if message["type"] == "http.response.start":
                 fields = MutableHeaders(scope=message)
                 fields["X-Request-Id"] = request_id
-                for name, value in SECURITY_HEADERS.items():
+                for name, value in HEADERS.items():
                     fields.setdefault(name, value)
             await send(message)
 

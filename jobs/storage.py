@@ -24,6 +24,11 @@ class Stored:
     media_type: str
 
 
+def disk_is_full(error: Exception) -> bool:
+    """Whether that exception means that a disk, or somebody's share of it, has no room left."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 class Storage:
     """A folder of files by content, shared by api and workers."""
 
@@ -47,7 +52,7 @@ class Storage:
             finally:
                 partial.unlink(missing_ok=True)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if disk_is_full(error):
                 raise StorageFull(
                     "The disk has no room for this file; nothing of it was kept. Free some space."
                 ) from error

@@ -13,9 +13,10 @@ from faal_core.errors import FaalError, OutOfMemory
 from faal_core.progress import Cancelled
 from jobs import artifacts, lifecycle, model_registry, queries
 from jobs.database import Sessions, open_database
-from jobs.errors import JobsError, LeaseLost
+from jobs.errors import JobsError, LeaseLost, StorageFull
 from jobs.settings import Settings
 from jobs.states import JobKind
+from jobs.storage import disk_is_full
 from jobs.tables import Problem
 from worker import LOG_FORMAT, audit_job, check_job, finetune_job, memory
 from worker.assignment import Assignment, Outcome
@@ -61,6 +62,11 @@ def compute(assignment: Assignment) -> Outcome | Problem:
         if memory.ran_out(error):
             advice = "Submit it again with a smaller batch size, or run a worker on a machine with more memory."
             return {"code": OutOfMemory.code, "message": f"Memory ran out. {advice}"}
+        if disk_is_full(error):
+            message = (
+                "The worker's disk has no room for what the job keeps. Free some space there, and submit it again."
+            )
+            return {"code": StorageFull.code, "message": message}
         message = f"A defect of FAAL stopped this job. The worker's log of {job.id}, attempt {job.attempt}, says where."
         return {"code": "internal-error", "message": message}
 

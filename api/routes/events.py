@@ -73,7 +73,7 @@ class _EventStream(EventSourceResponse):
 
     def __init__(self, events: Generator[bytes, None, None]) -> None:
         self._events = events
-        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no", "Vary": "Accept"}
+        headers = {"X-Accel-Buffering": "no", "Vary": "Accept"}
         super().__init__(chain((next(events),), events), headers=headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

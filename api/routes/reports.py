@@ -58,7 +58,7 @@ def get_job_report(
     media_type = (
         MEDIA_TYPES[format] if format else preferred(request.headers.get("Accept", "*/*"), list(MEDIA_TYPES.values()))
     )
-    headers = {"ETag": f'W/"{version}-{media_type}"', "Vary": "Accept", "Cache-Control": "no-cache"}
+    headers = {"ETag": f'W/"{version}-{media_type}"', "Vary": "Accept"}
     if unchanged(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     if media_type == MEDIA_TYPES["html"]:

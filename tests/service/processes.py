@@ -51,9 +51,9 @@ class Running:
         self._process.kill()
         self._process.wait()
 
-    def stop(self, within_seconds: float = 30) -> int:
-        """Its exit status after SIGTERM."""
-        self._process.send_signal(signal.SIGTERM)
+    def stop(self, within_seconds: float = 30, by: signal.Signals = signal.SIGTERM) -> int:
+        """Its exit status after that signal."""
+        self._process.send_signal(by)
         return self._process.wait(within_seconds)
 
 

@@ -66,6 +66,17 @@ def test_stopped_worker(served_site, weights_file, undisturbed):
     assert epochs_told(site, finetuning) == list(range(1, EPOCHS + 1))
 
 
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGQUIT])
+def test_interrupted_worker(open_site, weights_file, by):
+    """Ctrl-C and SIGQUIT stop a worker as SIGTERM does: its job is given back, and that is no crash."""
+    site = open_site()
+    worker, job_id = site.worker(), submit_finetuning(site, weights_file)
+    site.begun(job_id)
+    assert worker.stop(within_seconds=site.settings.grace_seconds + 5, by=by) == 0
+    job = site.job(job_id)
+    assert (job.state, job.crashes) == (JobState.QUEUED, 0)
+
+
 def test_folder_of_an_ended_job_goes(open_site, weights_file):
     """What a job keeps for its next attempt does not outlast the job for long."""
     site = open_site()

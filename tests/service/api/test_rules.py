@@ -61,8 +61,9 @@ def test_requests_have_ids(web) -> None:
 
 @pytest.mark.parametrize("path", [*PAGES, "/jobs", "/static/faal.css", "/nothing"])
 def test_browsers_are_told_to_be_careful(web, path) -> None:
-    """Every answer forbids sniffing, framing and content from elsewhere."""
+    """Every answer forbids sniffing, framing, content from elsewhere, and using a kept copy unasked."""
     headers = web.client.get(path).headers
+    assert headers["Cache-Control"] == "no-cache"
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["X-Frame-Options"] == "DENY"
     assert "unsafe" not in headers["Content-Security-Policy"]

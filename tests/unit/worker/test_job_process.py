@@ -1,5 +1,6 @@
 """Whatever a job's code raises, the job ends with a code and a sentence for its owner, or is left to the supervisor."""
 
+import errno
 import logging
 
 import pytest
@@ -53,6 +54,13 @@ def test_exhausted_memory_has_its_code(assignment, ends_with, error):
     problem = compute(assignment)
     assert problem["code"] == "out-of-memory"
     assert "batch size" in problem["message"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_full_disk_has_its_code(assignment, ends_with, number):
+    """A checkpoint that finds no room is told as a full disk, not as a defect."""
+    ends_with(OSError(number, "no room"))
+    assert compute(assignment)["code"] == "storage-full"
 
 
 def test_defects_show_no_internals(assignment, ends_with, caplog):

@@ -116,7 +116,7 @@ def test_stopped_supervisor_takes_no_job(supervisor, sessions, queued_job):
     supervisor.stop()
     supervisor.run(queued_job)
     with sessions() as session:
-        assert queries.job(session, queued_job).state is JobState.QUEUED
+        assert queries.job(session, queued_job).attempt == 0
 
 
 def test_threads_are_those_of_the_settings(settings, monkeypatch):
