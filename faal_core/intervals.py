@@ -6,7 +6,7 @@ and Pearson 1934; Bonferroni and Holm 1979 for several classes at once; McNemar 
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 Counts = NDArray[np.int64]
 Vector = NDArray[np.float64]
@@ -18,8 +18,8 @@ def clopper_pearson(correct: Counts, images: Counts, confidence: float) -> tuple
     """Lower and upper bounds of each rate, each on its own at least `confidence` sure (exact, never too narrow)."""
     alpha = 1 - confidence
     with np.errstate(invalid="ignore"):
-        low = np.where(correct == 0, 0.0, stats.beta.ppf(alpha / 2, correct, images - correct + 1))
-        high = np.where(correct == images, 1.0, stats.beta.ppf(1 - alpha / 2, correct + 1, images - correct))
+        low = np.where(correct == 0, 0.0, special.betaincinv(correct, images - correct + 1, alpha / 2))
+        high = np.where(correct == images, 1.0, special.betaincinv(correct + 1, images - correct, 1 - alpha / 2))
     return low, high
 
 
@@ -58,7 +58,7 @@ def gap_by_chance(correct: Counts, images: Counts, confidence: float) -> float:
 
 def mcnemar(gained: Counts, lost: Counts) -> Vector:
     """Two-sided exact p-values: whether as many images were gained as lost, by the binomial law of the discordant ones."""
-    return np.minimum(1.0, 2 * stats.binom.cdf(np.minimum(gained, lost), gained + lost, 0.5))
+    return np.minimum(1.0, 2 * special.bdtr(np.minimum(gained, lost), gained + lost, 0.5))
 
 
 def holm(p_values: Vector) -> Vector:

@@ -75,6 +75,13 @@ def test_digest_is_of_names_and_values_alone(classifier: Classifier, saved: Call
     )
 
 
+def test_the_same_classifier_gives_the_same_file(classifier: Classifier, tmp_path: Path) -> None:
+    """Files are equal byte by byte, so that storage by content keeps one of them."""
+    for i in range(8):
+        write_classifier(tmp_path / str(i), classifier)
+    assert len({(tmp_path / str(i)).read_bytes() for i in range(8)}) == 1
+
+
 def test_a_failed_write_leaves_the_old_file(classifier: Classifier, tmp_path: Path) -> None:
     """Where writing fails, the file keeps its content and nothing else is left in the folder."""
     write_classifier(tmp_path / "w", classifier)
