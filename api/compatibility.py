@@ -3,16 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
+from api.schemas import ClassifierBody
 from faal_core import catalog
 from faal_core.errors import InvalidSpec
-from faal_core.specs import ClassifierSpec
 
 
-def require_fit(spec: ClassifierSpec, dataset: str, summary: Mapping[str, Any] | None, *, training: bool) -> None:
+def require_fit(classifier: ClassifierBody, dataset: str, summary: Mapping[str, Any] | None, *, training: bool) -> None:
     """Returns when nothing speaks against it.
 
     Args:
-        spec: of the model.
+        classifier: the model's.
         dataset: a name from the catalog, or an uploaded data set's id.
         summary: of the uploaded data set.
         training: whether its training part is needed.
@@ -28,7 +28,11 @@ def require_fit(spec: ClassifierSpec, dataset: str, summary: Mapping[str, Any] |
         classes, channels = entry.num_classes, entry.shape[0]
         if classes == 0:  # a site's own: what it holds is known only where it is loaded
             return
-    if classes != spec.num_classes:
-        raise InvalidSpec(f"The model tells {spec.num_classes} classes apart and the data set {dataset} has {classes}.")
-    if channels != spec.channels:
-        raise InvalidSpec(f"The model takes images of {spec.channels} channels and those of {dataset} have {channels}.")
+    if classes != classifier.num_classes:
+        raise InvalidSpec(
+            f"The model tells {classifier.num_classes} classes apart and the data set {dataset} has {classes}."
+        )
+    if channels != len(classifier.mean):
+        raise InvalidSpec(
+            f"The model takes images of {len(classifier.mean)} channels and those of {dataset} have {channels}."
+        )

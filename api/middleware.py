@@ -57,7 +57,8 @@ class RequestRules:
                     fields.setdefault(name, value)
             await send(message)
 
-        if scope["method"] not in ("GET", "HEAD", "OPTIONS") and headers.get("Sec-Fetch-Site") == "cross-site":
+        foreign = headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")
+        if foreign and scope["method"] not in ("GET", "HEAD", "OPTIONS"):
             refused = CrossSiteRequest(
                 "A page of another site asked for this. Use the pages of this service, or its API."
             )

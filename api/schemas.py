@@ -7,15 +7,16 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.config import JsonDict
 
-from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec
+from faal_core.specs import AuditSpec, FinetuneSpec
 from jobs.states import JobKind, JobState, UploadState
 from jobs.tables import Dataset, Job, JobEvent, Model
 
 # PostgreSQL's text has no room for NUL; control characters in names help nobody.
 Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$")]
 Name = Annotated[Line, Field(min_length=1, max_length=200, description="for people", examples=["street signs, March"])]
+METADATA_KEY = r"^[A-Za-z0-9_.-]{1,64}$"
 Metadata = Annotated[
-    dict[Annotated[Line, Field(min_length=1, max_length=64)], Annotated[Line, Field(max_length=512)]],
+    dict[Annotated[str, StringConstraints(pattern=METADATA_KEY)], Annotated[Line, Field(max_length=512)]],
     Field(max_length=16, description="up to 16 pairs of your own, kept with the job", examples=[{"ticket": "ML-1204"}]),
 ]
 ModelRef = Annotated[Line, Field(min_length=1, max_length=40, description="a model's id", examples=["model_0199…"])]
@@ -148,6 +149,17 @@ class JobResource(Resource):
         )
 
 
+class ClassifierBody(Resource):
+    """What a stored classifier is: the fields of ClassifierSpec, whether its architecture is still offered or not."""
+
+    architecture: str = Field(examples=["preact_resnet18"])
+    num_classes: int
+    mean: tuple[float, ...] = Field(description="per channel, pixels in [0, 1]")
+    std: tuple[float, ...]
+    arguments: dict[str, int] = Field(description="the architecture's own")
+    class_names: tuple[str, ...] | None
+
+
 class ModelResource(Resource):
     """A stored classifier: uploaded, or repaired by a job (then it has parents)."""
 
@@ -155,7 +167,7 @@ class ModelResource(Resource):
     object: Literal["model"] = "model"
     name: str
     status: UploadState
-    spec: ClassifierSpec
+    spec: ClassifierBody
     sha256: str | None = Field(description="of the weights' file, once it was checked")
     parent_model: str | None = Field(description="the model it was repaired from")
     parent_job: str | None = Field(description="the job that repaired it")
@@ -169,7 +181,7 @@ class ModelResource(Resource):
             id=model.id,
             name=model.name,
             status=model.state,
-            spec=ClassifierSpec.model_validate(model.spec),
+            spec=ClassifierBody.model_validate(model.spec),
             sha256=model.sha256,
             parent_model=model.parent_model_id,
             parent_job=model.parent_job_id,

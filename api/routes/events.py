@@ -19,6 +19,7 @@ from jobs.states import FINAL
 router = APIRouter(tags=["jobs"])
 
 JSON, EVENTS = "application/json", "text/event-stream"
+LAST_SEQ = 2**53  # as far as JSON counts
 POLL_SECONDS = 0.5  # between looks at the events table for a stream
 PING_SECONDS = 15.0  # a stream that is silent for longer may be cut by proxies
 
@@ -36,9 +37,11 @@ def list_job_events(
     job_id: Id,
     service: ServiceDep,
     request: Request,
-    after: Annotated[int, Query(ge=0, description="events with a higher `seq`")] = 0,
+    after: Annotated[int, Query(ge=0, le=LAST_SEQ, description="events with a higher `seq`")] = 0,
     limit: Limit = 100,
-    last_event_id: Annotated[int | None, Header(ge=0, description="where a stream goes on; sent by browsers")] = None,
+    last_event_id: Annotated[
+        int | None, Header(ge=0, le=LAST_SEQ, description="where a stream goes on; sent by browsers")
+    ] = None,
 ) -> Response:
     """Changes of state, epochs and attacks, oldest first: a JSON page, or a stream (`Accept: text/event-stream`).
 

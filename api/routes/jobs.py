@@ -1,5 +1,6 @@
 """Jobs: submit one, follow it, call it off."""
 
+import re
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -8,7 +9,7 @@ from api.compatibility import require_fit
 from api.dependencies import After, Id, IdempotencyKey, Limit, OwnerDep, Service, ServiceDep
 from api.errors import FieldError, InvalidRequest
 from api.negotiation import unchanged
-from api.schemas import AuditRequest, FinetuneRequest, JobResource, ModelResource, Page
+from api.schemas import METADATA_KEY, AuditRequest, FinetuneRequest, JobResource, Line, ModelResource, Page
 from faal_core.specs import AuditSpec, FinetuneSpec
 from jobs import dataset_registry, lifecycle, model_registry, queries
 from jobs.states import JobKind, JobState
@@ -76,10 +77,8 @@ def list_jobs(
     limit: Limit = 20,
     status: JobState | None = None,
     kind: JobKind | None = None,
-    model: Annotated[str | None, Query(max_length=100, description="jobs about this model")] = None,
-    metadata: Annotated[
-        list[str] | None, Query(max_length=16, description="`key:value`, all of them", examples=["ticket:ML-1204"])
-    ] = None,
+    model: Annotated[Line | None, Query(max_length=100, description="jobs about this model")] = None,
+    metadata: Annotated[list[Line] | None, Query(max_length=16, description="`key:value`, all of them")] = None,
 ) -> Page[JobResource]:
     """Jobs of every kind, the checks of uploads included, that fit all filters given."""
     pairs = dict(_pair(item) for item in metadata or [])
@@ -92,11 +91,11 @@ def list_jobs(
 
 
 def _pair(item: str) -> tuple[str, str]:
-    name, separator, value = item.partition(":")
-    if not separator:
+    key, separator, value = item.partition(":")
+    if not separator or not re.fullmatch(METADATA_KEY, key):
         detail = f"{item!r} is not written as key:value"
         raise InvalidRequest(detail, FieldError(parameter="metadata", detail=detail))
-    return name, value
+    return key, value
 
 
 @router.get(

@@ -36,7 +36,7 @@ def test_from_weights_to_repaired_weights(client, site, weights_file, tmp_path) 
     archive.write_bytes(noise())
     model = client.wait_until_ready(client.upload_model(weights_file, name="shapes"), timeout=120)
     dataset = client.wait_until_ready(client.upload_dataset(archive), timeout=120)
-    assert (model.spec, dataset.name) == (SPEC, "noise")
+    assert (model.spec.model_dump(), dataset.name) == (SPEC.model_dump(), "noise")
     holds = {"shape": [1, 16, 16], "class_names": list(CLASSES), "images": {"test": 90, "train": 480}}
     assert dataset.summary == holds
 

@@ -71,8 +71,9 @@ def test_a_stream_goes_on_after_the_last_event(web, job) -> None:
 def test_refusals_come_before_the_stream(web, problem) -> None:
     """An unknown job and a wrong Last-Event-ID are problems with a status, not events."""
     assert problem(web.client.get("/jobs/job_0/events", headers=STREAM))["status"] == 404
-    wrong = problem(web.client.get("/jobs/job_0/events", headers=STREAM | {"Last-Event-ID": "x"}))
-    assert (wrong["status"], wrong["errors"][0]["parameter"]) == (422, "last-event-id")
+    for number in ("x", "-1", str(2**63)):
+        wrong = problem(web.client.get("/jobs/job_0/events", headers=STREAM | {"Last-Event-ID": number}))
+        assert (wrong["status"], wrong["errors"][0]["parameter"]) == (422, "last-event-id")
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ def test_a_job_is_stored_before_it_is_answered(web) -> None:
         ("/jobs/finetune", {"method": {"type": "trades"}}, ["/method/type"]),
         ("/jobs/finetune", {"metadata": {"a": "x" * 513}}, ["/metadata/a"]),
         ("/jobs/finetune", {"metadata": {str(i): "" for i in range(17)}}, ["/metadata"]),
-        ("/jobs/finetune", {"metadata": {"a": "\x00"}}, ["/metadata/a"]),
+        ("/jobs/finetune", {"metadata": {"a": "\x00", "a b": ""}}, ["/metadata/a", "/metadata/a b"]),
         ("/jobs/finetune", {"dataset": None}, ["/dataset"]),
         ("/jobs/audit", {"attacks": [{"steps": 5}, {"steps": 10**9}]}, ["/attacks/1/steps"]),
         ("/jobs/audit", {"colour": "red"}, ["/colour"]),
@@ -114,7 +114,7 @@ def test_lists_stay_put_while_jobs_are_added(web) -> None:
 def test_lists_are_filtered(web) -> None:
     """Status, kind and metadata each narrow the list, and all of them together."""
     model = web.model()
-    first, second = web.audit(model, metadata={"team": "a", "run": "1"}), web.audit(model, metadata={"team": "b"})
+    first, second = web.audit(model, metadata={"team": "a", "run.1": '":%'}), web.audit(model, metadata={"team": "b"})
     web.run(second)
 
     def listed(**filters) -> set[str]:
@@ -122,8 +122,8 @@ def test_lists_are_filtered(web) -> None:
 
     assert listed(status="running") == {second}
     assert listed(metadata="team:a") == {first}
-    assert listed(metadata=["team:a", "run:1"]) == {first}
-    assert listed(metadata=["team:a", "run:2"]) == set()
+    assert listed(metadata=["team:a", 'run.1:":%']) == {first}
+    assert listed(metadata=["team:a", "run.1:2"]) == set()
     assert listed(kind="audit", status="queued") == {first}
     assert len(listed(kind="check-model")) == 1
 
@@ -135,7 +135,9 @@ def test_lists_are_filtered(web) -> None:
         ("limit=101", "limit"),
         ("status=x", "status"),
         ("after=%00", "after"),
+        ("model=%00", "model"),
         ("metadata=x", "metadata"),
+        ('metadata=":x', "metadata"),
     ],
 )
 def test_wrong_parameters_are_named(web, problem, query, parameter) -> None:

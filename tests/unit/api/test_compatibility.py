@@ -3,16 +3,17 @@
 import pytest
 
 from api.compatibility import require_fit
+from api.schemas import ClassifierBody
 from faal_core.errors import InvalidSpec
-from faal_core.specs import ClassifierSpec
 
 SUMMARY = {"shape": [3, 32, 32], "class_names": ["a", "b"], "images": {"test": 10}}
 
 
-def spec(classes: int, channels: int) -> ClassifierSpec:
+def spec(classes: int, channels: int) -> ClassifierBody:
     """A classifier of that many classes and channels."""
-    return ClassifierSpec(
-        architecture="small_resnet", num_classes=classes, mean=(0.5,) * channels, std=(0.5,) * channels
+    pixels = (0.5,) * channels
+    return ClassifierBody(
+        architecture="a_plugin", num_classes=classes, mean=pixels, std=pixels, arguments={}, class_names=None
     )
 
 
