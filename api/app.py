@@ -29,7 +29,7 @@ def create_app(settings: Settings) -> FastAPI:
         summary="Per-class adversarial-robustness audits, and fair repair of classifiers",
         version=faal_core.__version__,
         lifespan=_lifespan,
-        docs_url=None,  # they would load scripts from elsewhere
+        docs_url=None,  # these would load scripts from elsewhere; `pages` has one of our own
         redoc_url=None,
         generate_unique_id_function=_operation_id,
         telemetry={"tracing": False, "metrics": False, "logs": False},

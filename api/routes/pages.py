@@ -211,3 +211,9 @@ def show_problem_type(request: Request, code: str) -> Response:
         raise HTTPException(404)
     status, title = problems.TITLES[code]
     return templates.TemplateResponse(request, "problem_type.html", {"code": code, "status": status, "title": title})
+
+
+@router.get("/docs")
+def show_description(request: Request) -> Response:
+    """The API's description, to read and to try."""
+    return templates.TemplateResponse(request, "docs.html")
