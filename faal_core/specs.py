@@ -108,7 +108,9 @@ class AuditSettings(Spec):
     """How hard a classifier is tried, and how sure the answer must be."""
 
     attacks: Attacks = (PgdSpec(), PgdSpec(loss="margin"))
-    images: int | None = Field(None, ge=1, description="test images, drawn from each class in proportion; all when absent")
+    images: int | None = Field(
+        None, ge=1, description="test images, drawn from each class in proportion; all when absent"
+    )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of all intervals of a kind together")
     batch_size: int = Field(250, ge=1, le=100_000)
     seed: int = Field(0, ge=0, lt=2**31)

@@ -42,7 +42,9 @@ Norm = Annotated[str | None, typer.Option(help="linf or l2.", show_default="linf
 Attacks = Annotated[
     str | None, typer.Option(help="A preset from `faal catalog`, or a JSON list of attacks.", show_default="pgd-20")
 ]
-Images = Annotated[int | None, typer.Option(help="Test images, drawn from each class in proportion.", show_default="all")]
+Images = Annotated[
+    int | None, typer.Option(help="Test images, drawn from each class in proportion.", show_default="all")
+]
 Confidence = Annotated[float | None, typer.Option(help="Of all intervals of a kind together.", show_default="0.95")]
 AuditBatch = Annotated[int | None, typer.Option("--batch-size", help="Images at a time.", show_default="250")]
 TrainingBatch = Annotated[int | None, typer.Option("--batch-size", help="Images a step.", show_default="128")]

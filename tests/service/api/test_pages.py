@@ -49,7 +49,15 @@ def test_pages_obey_their_own_policy(web) -> None:
     model = web.model()
     job = web.audit(model)
     web.run(job)(stage="epoch 1 of 2", total=90, done=5)
-    for address in ("/", "/docs", "/ui/models", "/ui/datasets", f"/ui/models/{model}", f"/ui/jobs/{job}", "/ui/jobs/none"):
+    for address in (
+        "/",
+        "/docs",
+        "/ui/models",
+        "/ui/datasets",
+        f"/ui/models/{model}",
+        f"/ui/jobs/{job}",
+        "/ui/jobs/none",
+    ):
         for tag, attributes in Elements(web.client.get(address)).found:
             assert tag != "style"
             assert tag != "script" or (attributes.get("src") or "").startswith("/static/")
