@@ -177,7 +177,14 @@ def test_a_stopped_finetune_goes_on(
     command = [*FINETUNE, "--learning-rates", ",".join(["0.01"] * 12)]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
     program = [sys.executable, "-m", "faal_core.cli", *command]
-    stopped = subprocess.Popen(program, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    stopped = subprocess.Popen(
+        program,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # whoever runs the tests may ignore Ctrl-C
+    )
     deadline = time.monotonic() + 120
     while not (folder / "out/checkpoint/training.pt").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
