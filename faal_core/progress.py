@@ -1,6 +1,6 @@
 """How a long computation tells how far it is, and how it is stopped."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -9,6 +9,7 @@ class Cancelled(BaseException):
     """The work was called off. Not an error: no `except Exception` may swallow it."""
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Where `audit`, `train` and `finetune` report to; every method may raise `Cancelled`."""
 

@@ -1,6 +1,6 @@
 """Attacks: functions from images to adversarial images. None reports on itself; `faal_core.evaluation` judges."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -10,6 +10,7 @@ from faal_core.specs import AttackSpec
 from faal_core.threat_model import ThreatModel
 
 
+@runtime_checkable
 class Attack(Protocol):
     """A search for misclassified images within a threat model."""
 

@@ -137,7 +137,7 @@ def test_the_loss_is_the_mean_of_the_images_that_took_part(data: LabelledImages)
     linear = nn.Linear(28 * 28, 10)
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
-    changes = {"held_out_share": 0, "learning_rates": (1e-9,), "batch_size": 10}
+    changes = {"held_out_share": 0.0, "learning_rates": (1e-9,), "batch_size": 10}
     asked = SPEC.model_copy(
         update={"training": SPEC.training.model_copy(update=changes), "method": FaalMethod(kl_radius=0)}
     )
@@ -149,7 +149,7 @@ def test_the_loss_is_the_mean_of_the_images_that_took_part(data: LabelledImages)
 def test_weights_spoilt_by_the_last_step_are_an_error(data: LabelledImages) -> None:
     """Where nothing is held out to notice it, weights that overflowed still raise TrainingDiverged."""
     with pytest.raises(TrainingDiverged):
-        run(data, learning_rates=(float("inf"),), held_out_share=0, batch_size=300)
+        run(data, learning_rates=(float("inf"),), held_out_share=0.0, batch_size=300)
 
 
 def test_divergence_is_an_error(data: LabelledImages) -> None:

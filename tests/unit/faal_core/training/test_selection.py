@@ -32,7 +32,7 @@ def test_a_class_of_one_image_cannot_be_split() -> None:
 
 def test_share_zero_holds_nothing_out() -> None:
     """Without held-out images all are trained on and the last epoch is kept."""
-    fitted, held_out = hold_out(images([3, 1]), 0, seed=0)
+    fitted, held_out = hold_out(images([3, 1]), 0.0, seed=0)
     assert (len(fitted), len(held_out)) == (4, 0)
     assert best_epoch([row(1, None, None), row(2, None, None)]) == 2
 
