@@ -122,7 +122,8 @@ class Client:
     ) -> AuditReport | FinetuneReport:
         """The report, as soon as it is there; until then `progress` hears how far the job is.
 
-        Raises: ServiceProblem with `job-failed` or `job-cancelled`, TimeoutError after `timeout` seconds.
+        Of an audit that was cancelled it is not `complete`, if it is there at all. Raises: ServiceProblem with `job-failed`
+        or `job-cancelled`, TimeoutError after `timeout` seconds.
         """
         deadline = _Deadline(timeout)
         while (answer := _checked(self._http.get(f"/jobs/{job_id}/report"))).status_code == httpx.codes.ACCEPTED:

@@ -58,6 +58,7 @@ JOB_ONLY = frozenset(
         faal.DatasetMissing,
         faal.DatasetInvalid,
         faal.TrainingDiverged,
+        faal.LedgerMismatch,
         faal.OutOfMemory,
         jobs.LeaseLost,
     }

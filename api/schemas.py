@@ -93,16 +93,17 @@ class ErrorBody(Resource):
 
 
 class Amount(Resource):
-    """How much of the present stage is done, in images."""
+    """How much of the present stage is done, in images, and how long the audit takes from here."""
 
     done: int
     total: int | None
+    seconds_left: float | None = Field(description="of the whole audit, at most: an estimate; null where none is known")
 
     @classmethod
     def of(cls, job: Job) -> Self | None:
         """What is done of a running job's stage."""
         running = job.state is JobState.RUNNING and job.done is not None
-        return cls(done=job.done, total=job.total) if running else None
+        return cls(done=job.done, total=job.total, seconds_left=job.seconds_left) if running else None
 
 
 class JobResource(Resource):

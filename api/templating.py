@@ -53,7 +53,17 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    words = (ago, duration, threat, text.shown, text.percent, text.points, text.bounds, text.with_bounds)
+    words = (
+        ago,
+        duration,
+        threat,
+        text.shown,
+        text.percent,
+        text.points,
+        text.bounds,
+        text.with_bounds,
+        text.time_left,
+    )
     environment.filters.update({word.__name__: word for word in words})
     environment.globals.update(KINDS=KINDS, version=faal_core.__version__)
     return environment

@@ -1,6 +1,7 @@
 """What the pages are filled with."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from api.curves import Curve, Epoch, curves
@@ -11,6 +12,7 @@ from faal_core.catalog import DatasetEntry, PresetEntry
 from faal_core.reports import text
 from faal_core.reports.documents import AuditReport, FinetuneReport, read_report
 from jobs import dataset_registry, model_registry, queries
+from jobs.errors import JobCancelled, JobFailed
 from jobs.outcomes import UPLOADED_DATASET
 from jobs.states import FINAL, UploadState
 
@@ -81,8 +83,10 @@ def course(service: Service, job_id: str) -> Course:
         while rows := queries.events(session, job_id, after=after, limit=LISTED):
             events += [EventResource.of(row) for row in rows]
             after = rows[-1].seq
-        if events and events[-1].kind == "succeeded" and (report := queries.report(session, job_id)) is not None:
-            document = report.document
+        if events and events[-1].kind in FINAL:
+            with suppress(JobFailed, JobCancelled):
+                report = queries.report(session, job_id)
+                document = None if report is None else report.document
     epochs = {event.body["epoch"]: Epoch.model_validate(event.body) for event in events if event.kind == "epoch"}
     ordered = [epochs[number] for number in sorted(epochs)]
     found = None if document is None else read_report(document)

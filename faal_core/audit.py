@@ -1,8 +1,10 @@
 """Per-class accuracy of a classifier, clean and attacked, with a verdict: from images to the report."""
 
+import hashlib
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import torch
 
@@ -10,7 +12,10 @@ from faal_core import __version__, weights
 from faal_core.attacks import reliability
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
-from faal_core.evaluation import Evaluator, evaluate, room_for
+from faal_core.device_memory import room_for
+from faal_core.evaluation import Evaluator, evaluate
+from faal_core.gallery import gallery
+from faal_core.ledger import Ledger
 from faal_core.per_class import ClassTable, Evaluation
 from faal_core.progress import NoProgress, Progress
 from faal_core.reports.documents import AuditReport, ClassifierSummary
@@ -35,25 +40,35 @@ def audit(
     *,
     name: str,
     device: torch.device,
+    ledger: Path | None = None,
+    compute: bool = True,
     progress: Progress | None = None,
 ) -> Audited:
     """The audit of `classifier` (called `name` in the report) on `data`, or on the part of it that the spec asks for.
 
     On a CPU with a fixed number of threads the same arguments give the same report, times apart.
 
-    Raises: InvalidSpec where classifier and data do not fit; ClassifierUnsuitable, OutOfMemory; Cancelled.
+    Args:
+        ledger: a file that takes up every verdict as it comes; an audit that was killed goes on from it, with the same report.
+        compute: otherwise the report is of what the ledger knows, and nothing is computed.
+    Raises: InvalidSpec where classifier and data do not fit; LedgerMismatch where the file is another audit's;
+        ClassifierUnsuitable, OutOfMemory; Cancelled; OSError.
     """
-    begun = time.monotonic()
+    begun, subject = time.monotonic(), identity(classifier, data, spec)
     if spec.images is not None:
         data = data.take(data.stratified(spec.images, spec.seed))
     evaluator = Evaluator(classifier, data, device=device, batch_size=spec.batch_size, seed=spec.seed)
     with room_for(spec.batch_size):
-        _, x, y = next(
-            evaluator.batches(data.stratified(min(len(data), max(_SAMPLE, len(data.class_names))), spec.seed))
+        rows = torch.randperm(len(data), generator=torch.Generator().manual_seed(spec.seed))[
+            : min(_SAMPLE, max(2, spec.batch_size))
+        ]
+        x, y = evaluator.pixels(rows), data.labels[rows].to(device)
+        evaluator.predict(x, y)
+        warnings = reliability.examine(classifier, x, y, spec.threat)
+    with Ledger(ledger, subject, keep=compute) as verdicts:
+        evaluation, attack_rows = evaluate(
+            evaluator, spec.threat, spec.attacks, progress or NoProgress(), verdicts, compute=compute
         )
-        evaluator.predict(x)
-        warnings = reliability.examine(classifier, x, y)
-        evaluation, attack_rows = evaluate(evaluator, spec.threat, spec.attacks, progress or NoProgress())
     table = ClassTable(evaluation, data.class_names, len(spec.attacks), spec.confidence)
     report = AuditReport(
         product=PRODUCT,
@@ -62,14 +77,23 @@ def audit(
         classifier=summarise(classifier, name),
         dataset=data.summary(),
         spec=spec,
-        warnings=warnings,
+        warnings=(*warnings, *reliability.examine_attacks(spec.attacks, attack_rows, len(data))),
         classes=table.rows(),
         clean=table.spread(table.clean),
         robust=table.spread(table.robust),
         attacks=attack_rows,
         confusion=table.confusion(),
+        adversarial_sha256=hashlib.sha256("\n".join(evaluation.sha256).encode()).hexdigest(),
+        gallery=gallery(data, evaluation, attack_rows),
     )
     return Audited(report, evaluation)
+
+
+def identity(classifier: Classifier, data: LabelledImages, spec: AuditSpec) -> str:
+    """A digest of what is judged, on what and how: a ledger's verdicts count for that alone."""
+    network = classifier.spec.model_dump_json(exclude={"class_names"})
+    parts = [PRODUCT, weights.digest(classifier), network, data.sha256, spec.model_dump_json(exclude={"confidence"})]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def summarise(classifier: Classifier, name: str) -> ClassifierSummary:

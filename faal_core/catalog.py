@@ -154,6 +154,27 @@ PRESETS = {
             "PGD-100 with both losses and two restarts each: the strongest here",
             ({**_CROSS_ENTROPY, "steps": 100, "restarts": 2}, {**_MARGIN, "steps": 100, "restarts": 2}),
         ),
+        PresetEntry(
+            "standard",
+            "AutoAttack's protocol, for numbers that compare with published ones",
+            (
+                {"type": "apgd", "loss": "cross-entropy"},
+                {"type": "apgd", "loss": "dlr", "targets": 9},
+                {"type": "fab", "targets": 9},
+                {"type": "square", "queries": 5000},
+            ),
+        ),
+        PresetEntry(
+            "fast",
+            "Nearly AutoAttack's strength at a fraction of its cost: short runs on all, long ones where it was close",
+            (
+                {"type": "apgd", "loss": "cross-entropy", "iterations": 20},
+                {"type": "apgd", "loss": "probability-margin", "iterations": 50},
+                {"type": "apgd", "loss": "dlr", "targets": 3, "iterations": 30},
+                {"type": "apgd", "loss": "dlr", "targets": 9, "iterations": 50, "max_margin": 0.3},
+                {"type": "square", "queries": 2500, "max_margin": 0.1},
+            ),
+        ),
     ]
 }
 

@@ -9,6 +9,7 @@ FaalError
 ├── DatasetMissing         dataset-missing         its files are not there
 ├── DatasetInvalid         dataset-invalid         its files are there and break a rule
 ├── TrainingDiverged       training-diverged       the loss became NaN or infinite
+├── LedgerMismatch         ledger-mismatch         the file holds the verdicts of another audit
 └── OutOfMemory            out-of-memory           the device had no room for a batch
 """
 
@@ -80,6 +81,12 @@ class TrainingDiverged(FaalError):
     """The loss became NaN or infinite; no weights are kept."""
 
     code = "training-diverged"
+
+
+class LedgerMismatch(FaalError):
+    """The file holds the verdicts of another audit, or something else altogether."""
+
+    code = "ledger-mismatch"
 
 
 class OutOfMemory(FaalError):

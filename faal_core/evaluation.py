@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,23 +10,33 @@ import torch
 from torch import Tensor, nn
 
 from faal_core import attacks
-from faal_core.attacks.projections import norms, project
+from faal_core.attacks import Attack
+from faal_core.attacks.ball import Ball, norms
+from faal_core.attacks.losses import probability_margin
+from faal_core.attacks.randomness import ImageRandom, seed_from
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
-from faal_core.errors import ClassifierUnsuitable, InvalidSpec, OutOfMemory
-from faal_core.per_class import UNBROKEN, Evaluation
+from faal_core.device_memory import Pieces, is_out_of_memory
+from faal_core.errors import ClassifierUnsuitable, InvalidSpec
+from faal_core.ledger import CLEAN, Ledger, Unit
+from faal_core.per_class import Evaluation
 from faal_core.progress import Progress
 from faal_core.reports.documents import AttackRow
 from faal_core.specs import AttackSpec
 from faal_core.threat_model import ThreatModel
+from faal_core.verdicts import Verdicts
+
+_NOT_FINITE = "The network answers NaN or infinity to an image with pixels in [0, 1]."
+Seen = tuple[int, float, float, str]  # of one image: predicted, margin, distance, sha256, as in `Unit`
 
 
 @dataclass(slots=True)
 class Passes:
-    """Images passed through a network."""
+    """Images passed through a network, and whether every answer was finite."""
 
     forward: int = 0
     backward: int = 0
+    finite: Tensor | bool = True
 
 
 @contextmanager
@@ -34,9 +44,10 @@ def counted(classifier: Classifier) -> Iterator[Passes]:
     """Counts the images that pass; a forward whose input asks for a gradient counts as one backward too."""
     passes = Passes()
 
-    def count(_module: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
+    def count(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         passes.forward += len(inputs[0])
         passes.backward += len(inputs[0]) if inputs[0].requires_grad else 0
+        passes.finite = output.isfinite().all() & passes.finite
 
     hook = classifier.register_forward_hook(count)
     try:
@@ -45,28 +56,17 @@ def counted(classifier: Classifier) -> Iterator[Passes]:
         hook.remove()
 
 
-def seeded(device: torch.device, *parts: int | str) -> torch.Generator:
-    """A generator for that purpose alone: its numbers depend on `parts` and on nothing that ran before."""
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return torch.Generator(device).manual_seed(int.from_bytes(digest[:7], "big"))
-
-
 @contextmanager
-def room_for(batch_size: int) -> Iterator[None]:
-    """Raises: OutOfMemory where the device has no room for a batch."""
+def frozen(classifier: Classifier) -> Iterator[None]:
+    """Within, no gradient of the weights is computed, and nothing is kept for one."""
+    trained = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
     try:
         yield
-    except RuntimeError as error:
-        if not _out_of_memory(error):
-            raise
-        raise OutOfMemory(
-            f"The device has no room for {batch_size} images at a time; ask for a smaller batch."
-        ) from error
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Whether that is what torch says of a GPU's memory, or of the machine's."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 def check_fit(classifier: Classifier, data: LabelledImages) -> None:
@@ -92,8 +92,9 @@ class Evaluator:
 
     Args:
         classifier: is moved to `device` and laid out as is fastest for it.
-        batch_size: images at a time; survivors of an attack are gathered from everywhere into full batches.
-        seed: with it, an attack's random numbers are fixed by its place in the list and the images it is given.
+        batch_size: images at a time, fewer where the device has no room; survivors of a run are gathered from everywhere
+            into full batches.
+        seed: fixes, with an image's pixels and the numbers of attack and run, the random numbers that are used on it.
     """
 
     def __init__(
@@ -102,16 +103,67 @@ class Evaluator:
         check_fit(classifier, data)
         self.classifier = classifier.place(device).eval()
         self.data, self.device, self.batch_size, self.seed = data, device, batch_size, seed
+        self._pieces = Pieces(batch_size)
 
-    def batches(self, rows: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Row numbers, images and labels, in order."""
-        for chosen in rows.split(self.batch_size):
-            x = self.classifier.lay_out(self.data.pixels(chosen, self.device))
-            yield chosen, x, self.data.labels[chosen].to(self.device)
+    def pixels(self, rows: Tensor) -> Tensor:
+        """Those images, where and how the classifier wants them."""
+        return self.classifier.lay_out(self.data.pixels(rows, self.device))
+
+    def clean(self, rows: Tensor) -> Unit:
+        """What the classifier makes of those images."""
+
+        def look(part: Tensor) -> list[Seen]:
+            x = self.pixels(part)
+            predicted, margin = self.predict(x, self.data.labels[part].to(self.device))
+            return [(*image, 0.0, "") for image in zip(predicted, margin, strict=True)]
+
+        return self._unit(CLEAN, 0, rows, look)
+
+    def attacked(self, attack: Attack, number: int, run: int, rows: Tensor, threat: ThreatModel) -> Unit:
+        """What it makes of them after one run of attack `number`.
+
+        What the attack returns is projected into the threat model and predicted again: its own word counts for nothing.
+        """
+
+        def try_to_break(part: Tensor) -> list[Seen]:
+            x, y = self.pixels(part), self.data.labels[part].to(self.device)
+            seeds = [seed_from(self.seed, number, run, self.data.digest(row)) for row in part.tolist()]
+            x_adv = attack.run(run, self.classifier, x, y, threat, ImageRandom(seeds, self.device)).detach()
+            if not bool(x_adv.isfinite().all()):
+                raise ClassifierUnsuitable(
+                    "The network's gradient is NaN or infinite at an image with pixels in [0, 1]."
+                )
+            x_adv = Ball(x, threat).project(x_adv)
+            predicted, margin = self.predict(x_adv, y)
+            distance = norms(x_adv - x, threat.norm).tolist()
+            broken = [p != label for p, label in zip(predicted, y.tolist(), strict=True)]
+            return list(zip(predicted, margin, distance, _digests(x_adv, broken), strict=True))
+
+        return self._unit(number, run, rows, try_to_break)
+
+    def _unit(self, attack: int, run: int, rows: Tensor, work: Callable[[Tensor], list[Seen]]) -> Unit:
+        begun = time.monotonic()
+        with counted(self.classifier) as passes:
+            images = self._pieces.each(work, rows)
+        if not bool(passes.finite):
+            raise ClassifierUnsuitable(_NOT_FINITE)
+        predicted, margin, distance, sha256 = zip(*images, strict=True)
+        return Unit(
+            attack=attack,
+            run=run,
+            rows=tuple(rows.tolist()),
+            predicted=predicted,
+            margin=margin,
+            distance=distance,
+            sha256=sha256,
+            forward=passes.forward,
+            backward=passes.backward,
+            seconds=time.monotonic() - begun,
+        )
 
     @torch.no_grad()
-    def predict(self, x: Tensor) -> Tensor:
-        """The predicted classes.
+    def predict(self, x: Tensor, y: Tensor) -> tuple[list[int], list[float]]:
+        """The predicted classes, and by how much the label's probability leads the likeliest other class.
 
         Raises: ClassifierUnsuitable where the network does not take images of that size, and for logits of the wrong width
             or not finite.
@@ -119,7 +171,7 @@ class Evaluator:
         try:
             logits = self.classifier(x)
         except (RuntimeError, AssertionError) as error:
-            if isinstance(error, torch.AcceleratorError) or _out_of_memory(error):
+            if isinstance(error, torch.AcceleratorError) or is_out_of_memory(error):
                 raise
             size = " × ".join(map(str, x.shape[1:]))
             raise ClassifierUnsuitable(f"The network does not take images of {size}: {str(error)[:200]}") from error
@@ -129,72 +181,106 @@ class Evaluator:
                 f"{self.classifier.num_classes} logits each are due."
             )
         if not bool(logits.isfinite().all()):
-            raise ClassifierUnsuitable("The network answers NaN or infinity to an image with pixels in [0, 1].")
-        return logits.argmax(1)
+            raise ClassifierUnsuitable(_NOT_FINITE)
+        return logits.argmax(1).tolist(), (-probability_margin(logits, y)).tolist()
 
-    def clean(self, progress: Progress) -> Tensor:
-        """The predicted class of every image."""
-        rows = torch.arange(len(self.data))
-        progress.stage("clean", len(rows))
-        predicted = torch.empty_like(rows)
-        for chosen, x, _ in self.batches(rows):
-            predicted[chosen] = self.predict(x).cpu()
-            progress.advance(len(chosen))
-        return predicted
 
-    def attack(
-        self, number: int, spec: AttackSpec, threat: ThreatModel, rows: Tensor, progress: Progress
-    ) -> tuple[Tensor, Tensor]:
-        """Predicted class and perturbation norm of each of `rows` after attack `number`.
+def _digests(x: Tensor, wanted: list[bool]) -> list[str]:
+    """SHA-256 of each wanted image's float32 pixels, channels first; empty for the others."""
+    pixels = x.contiguous().cpu().numpy()
+    return [hashlib.sha256(pixels[i].tobytes()).hexdigest() if want else "" for i, want in enumerate(wanted)]
 
-        What the attack returns is projected into the threat model and predicted again: its own word counts for nothing.
-        """
-        run = attacks.build(spec)
-        progress.stage(str(spec), len(rows))
-        predicted, distance = [], []
-        for chosen, x, y in self.batches(rows):
-            generator = seeded(self.device, self.seed, number, int(chosen[0]))
-            x_adv = project(run(self.classifier, x, y, threat, generator).detach(), x, threat)
-            predicted.append(self.predict(x_adv).cpu())
-            distance.append(norms(x_adv - x, threat.norm).double().cpu())
-            progress.advance(len(chosen))
-        return torch.cat(predicted), torch.cat(distance)
+
+class _Work:
+    """Does the units of one evaluation that its ledger does not know, and tells its progress."""
+
+    def __init__(self, evaluator: Evaluator, built: list[Attack], ledger: Ledger, progress: Progress) -> None:
+        self.verdicts = Verdicts(evaluator.data.labels.numpy())
+        self._evaluator, self._attacks, self._ledger, self._progress = evaluator, built, ledger, progress
+        self._passes, self._seconds = 0, 0.0
+
+    def look(self, *, compute: bool) -> None:
+        """The images as they are. Raises: InvalidSpec where that was not done and is not to be done now."""
+        everything = torch.arange(len(self._evaluator.data))
+        self._progress.stage("clean", len(everything))
+        for rows in everything.split(self._evaluator.batch_size):
+            unit = self._ledger.find(CLEAN, 0, rows.tolist())
+            if unit is None and not compute:
+                raise InvalidSpec(
+                    "The audit was stopped before all images were looked at: there is nothing to report yet."
+                )
+            self._take_in(unit or self._ledger.add(self._evaluator.clean(rows)), CLEAN, 0)
+
+    def attack(self, number: int, spec: AttackSpec, threat: ThreatModel, *, compute: bool) -> AttackRow:
+        """One attack, run by run, each on what is undecided then."""
+        attack, tried = self._attacks[number], torch.from_numpy(self.verdicts.undecided(spec.max_margin))
+        waiting, untried = tried, torch.zeros(len(self._evaluator.data), dtype=torch.bool)
+        units: list[Unit] = []
+        self._progress.stage(str(spec), len(tried) * attack.runs)
+        for run in range(attack.runs):
+            for rows in waiting.split(self._evaluator.batch_size) if len(waiting) else ():
+                unit = self._ledger.find(number, run, rows.tolist())
+                if unit is None and not compute:
+                    untried[rows] = True
+                    continue
+                unit = unit or self._ledger.add(self._evaluator.attacked(attack, number, run, rows, threat))
+                units.append(unit)
+                self._take_in(unit, number, int((waiting > rows[-1]).sum()))
+            waiting = waiting[torch.isin(waiting, torch.from_numpy(self.verdicts.undecided()))]
+        return AttackRow(
+            name=str(spec),
+            tried=len(tried),
+            untried=int(untried.sum()),
+            broken=len(tried) - len(waiting),
+            forward=sum(unit.forward for unit in units),
+            backward=sum(unit.backward for unit in units),
+            seconds=sum(unit.seconds for unit in units),
+        )
+
+    def _take_in(self, unit: Unit, number: int, waiting: int) -> None:
+        broken = self.verdicts.take_in(unit)
+        self._passes += unit.forward + unit.backward
+        self._seconds += unit.seconds
+        runs_after = self._attacks[number].runs - unit.run - 1 if number != CLEAN else 0
+        self._progress.expect(self._rest(number, unit, waiting))
+        self._progress.advance(len(unit.rows) + broken * runs_after)
+
+    def _rest(self, number: int, unit: Unit, waiting: int) -> float:
+        """Seconds that the rest takes at most: its passes if no more images fall, at the time a pass took so far."""
+        undecided = len(self.verdicts.undecided())
+        passes = sum(attack.runs * attack.passes for attack in self._attacks[number + 1 :]) * undecided
+        if number != CLEAN:
+            attack = self._attacks[number]
+            passes += attack.passes * (waiting + undecided * (attack.runs - unit.run - 1))
+        return passes * self._seconds / max(self._passes, 1)
 
 
 def evaluate(
-    evaluator: Evaluator, threat: ThreatModel, specs: tuple[AttackSpec, ...], progress: Progress
+    evaluator: Evaluator,
+    threat: ThreatModel,
+    specs: tuple[AttackSpec, ...],
+    progress: Progress,
+    ledger: Ledger | None = None,
+    *,
+    compute: bool = True,
 ) -> tuple[Evaluation, tuple[AttackRow, ...]]:
     """One row an image, and what each attack did and cost.
 
-    Attacks run in order. Images that are wrong when clean are never attacked, and an attack sees only what the ones before
-    it left unbroken; an image is robust when it is right clean and after every attack (the pointwise worst case).
+    Attacks run in order, run by run. Images that are wrong when clean are never attacked, and a run sees only what all
+    before it left unbroken; an image is robust when it is right clean and after every run (the pointwise worst case).
 
-    Raises: InvalidSpec, ClassifierUnsuitable, OutOfMemory; Cancelled through `progress`.
+    Args:
+        ledger: what it knows is not computed again, and every new verdict goes into it.
+        compute: otherwise what the ledger does not know stays untried, and robustness is an upper bound the more.
+    Raises: InvalidSpec, ClassifierUnsuitable, OutOfMemory; Cancelled through `progress`; OSError of the ledger.
     """
-    labels = evaluator.data.labels
-    clean = evaluator.clean(progress)
-    attacked, broken_by = clean.clone(), torch.full_like(clean, UNBROKEN)
-    distance = torch.zeros(len(clean), dtype=torch.float64)
-    rows_of_attacks = []
-    for number, spec in enumerate(specs):
-        rows = ((clean == labels) & (broken_by == UNBROKEN)).nonzero().squeeze(1)
-        begun = time.monotonic()
-        broken = 0
-        with counted(evaluator.classifier) as passes:
-            if len(rows):
-                predicted, norm = evaluator.attack(number, spec, threat, rows, progress)
-                hit = predicted != labels[rows]
-                broken = int(hit.sum())
-                attacked[rows[hit]], broken_by[rows[hit]], distance[rows[hit]] = predicted[hit], number, norm[hit]
-        row = AttackRow(
-            name=str(spec),
-            tried=len(rows),
-            broken=broken,
-            forward=passes.forward,
-            backward=passes.backward,
-            seconds=time.monotonic() - begun,
-        )
-        progress.record(row)
-        rows_of_attacks.append(row)
-    evaluation = Evaluation(labels.numpy(), clean.numpy(), attacked.numpy(), broken_by.numpy(), distance.numpy())
-    return evaluation, tuple(rows_of_attacks)
+    built = [attacks.build(spec, evaluator.classifier.num_classes) for spec in specs]
+    work = _Work(evaluator, built, ledger or Ledger(None, ""), progress)
+    table = []
+    with frozen(evaluator.classifier):
+        work.look(compute=compute)
+        for number, spec in enumerate(specs):
+            row = work.attack(number, spec, threat, compute=compute)
+            progress.record(row)
+            table.append(row)
+    return work.verdicts.evaluation(), tuple(table)

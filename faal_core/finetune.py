@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from faal_core.audit import PRODUCT, Audited, audit
+from faal_core.audit import PRODUCT, Audited, audit, identity
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import InvalidSpec
@@ -42,7 +42,8 @@ def finetune(
     """A repaired copy of `classifier` (called `name` in the report) and the comparison with what it was.
 
     The test images serve the two audits and nothing else: the epoch is chosen on images held out from the training data.
-    With `checkpoint`, a folder, a killed run goes on after its last finished epoch with the same result (on a CPU).
+    With `checkpoint`, a folder, a killed run goes on after its last epoch, or the last batch of an audit, with the same result
+    (on a CPU).
 
     Raises: InvalidSpec, ClassifierUnsuitable, TrainingDiverged, OutOfMemory; Cancelled through `progress`.
     """
@@ -58,7 +59,13 @@ def finetune(
     if checkpoint:
         checkpoint.mkdir(parents=True, exist_ok=True)
 
-    before = audit(classifier, test_data, spec.audit_spec, name=name, device=device, progress=Part(progress, "before"))
+    def judge(judged: Classifier, called: str, when: str) -> Audited:
+        subject = identity(judged, test_data, spec.audit_spec)
+        ledger = checkpoint / f"{subject[:16]}.ledger" if checkpoint else None
+        part = Part(progress, when)
+        return audit(judged, test_data, spec.audit_spec, name=called, device=device, ledger=ledger, progress=part)
+
+    before = judge(classifier, name, "before")
     trained = train(
         classifier,
         training_data,
@@ -67,10 +74,7 @@ def finetune(
         checkpoint=checkpoint / "training.pt" if checkpoint else None,
         progress=progress,
     )
-    repaired = f"{name} + {spec.method.type}"
-    after = audit(
-        trained.classifier, test_data, spec.audit_spec, name=repaired, device=device, progress=Part(progress, "after")
-    )
+    after = judge(trained.classifier, f"{name} + {spec.method.type}", "after")
     clean, robust = (
         compare(before.evaluation.labels, was, became, test_data.class_names, spec.audit.confidence)
         for was, became in zip(_correct(before), _correct(after), strict=True)

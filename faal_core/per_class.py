@@ -24,6 +24,9 @@ class Evaluation:
         attacked: predicted class of the adversarial image that broke it; `clean` where none did.
         broken_by: number of the attack that broke it; −1 where none did or where it was wrong already.
         distance: norm of the perturbation that broke it, 0 elsewhere.
+        clean_margin, margin: probability of the label minus that of the likeliest other class, in [−1, 1]: of the image as
+            it is, and the least that was seen.
+        sha256: of the adversarial image that broke it; empty where none did.
     """
 
     labels: Rows
@@ -31,6 +34,9 @@ class Evaluation:
     attacked: Rows
     broken_by: Rows
     distance: NDArray[np.float64]
+    clean_margin: NDArray[np.float64]
+    margin: NDArray[np.float64]
+    sha256: tuple[str, ...]
 
     @property
     def correct(self) -> Flags:

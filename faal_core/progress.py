@@ -19,6 +19,9 @@ class Progress(Protocol):
     def advance(self, count: int = 1) -> None:
         """`count` more units are done."""
 
+    def expect(self, seconds: float) -> None:
+        """The rest of this audit takes about that long at most: an estimate from what was done so far."""
+
     def record(self, row: BaseModel) -> None:
         """A finished epoch or attack, for pages that watch."""
 
@@ -30,6 +33,9 @@ class NoProgress:
         """Nothing."""
 
     def advance(self, count: int = 1) -> None:
+        """Nothing."""
+
+    def expect(self, seconds: float) -> None:
         """Nothing."""
 
     def record(self, row: BaseModel) -> None:
@@ -49,6 +55,9 @@ class Part:
     def advance(self, count: int = 1) -> None:
         """The whole's advance."""
         self._whole.advance(count)
+
+    def expect(self, seconds: float) -> None:
+        """Nothing: the rest of a part is not the rest of the whole."""
 
     def record(self, row: BaseModel) -> None:
         """The whole's row, unless this part keeps its rows back."""

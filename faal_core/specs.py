@@ -65,7 +65,23 @@ class ClassifierSpec(Spec):
         return len(self.mean)
 
 
-class PgdSpec(Spec):
+class AnyAttackSpec(Spec):
+    """What every attack can be told."""
+
+    max_margin: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="tried only on images where the label's probability came within this of another class's under the attacks "
+        "before; on all that are still robust when absent",
+    )
+
+    @property
+    def _condition(self) -> str:
+        return "" if self.max_margin is None else f" at margin ≤ {self.max_margin:g}"
+
+
+class PgdSpec(AnyAttackSpec):
     """Projected gradient descent (Madry et al. 2018)."""
 
     type: Literal["pgd"] = "pgd"
@@ -76,11 +92,60 @@ class PgdSpec(Spec):
     random_start: bool = Field(True, description="start from a uniform point of the ball instead of the image")
 
     def __str__(self) -> str:
-        restarts = f"×{self.restarts}" if self.restarts > 1 else ""
-        return f"PGD-{self.steps}{restarts} ({self.loss})"
+        return f"PGD-{self.steps}{_times(self.restarts)} ({self.loss}){self._condition}"
 
 
-AttackSpec = PgdSpec
+class ApgdSpec(AnyAttackSpec):
+    """Auto-PGD (Croce and Hein 2020, AutoAttack)."""
+
+    type: Literal["apgd"] = "apgd"
+    loss: Literal["cross-entropy", "margin", "probability-margin", "dlr"] = "cross-entropy"
+    targets: int = Field(
+        0, ge=0, lt=MAX_CLASSES, description="classes aimed at, nearest first, one run each; 0 aims away from the label"
+    )
+    iterations: int = Field(100, ge=1, le=10_000)
+    restarts: int = Field(1, ge=1, le=100, description="of each run")
+
+    @model_validator(mode="after")
+    def _targeted_by_dlr(self) -> Self:
+        if self.targets and self.loss != "dlr":
+            raise ValueError(f"targets go with the loss dlr, not {self.loss}")
+        return self
+
+    def __str__(self) -> str:
+        targets = f", {self.targets} targets" if self.targets else ""
+        return f"APGD-{self.iterations}{_times(self.restarts)} ({self.loss}{targets}){self._condition}"
+
+
+class FabSpec(AnyAttackSpec):
+    """Fast adaptive boundary attack, targeted (Croce and Hein 2020)."""
+
+    type: Literal["fab"] = "fab"
+    targets: int = Field(9, ge=1, lt=MAX_CLASSES, description="classes aimed at, nearest first, one run each")
+    iterations: int = Field(100, ge=1, le=10_000)
+    restarts: int = Field(1, ge=1, le=100, description="of each run; the first starts at the image itself")
+
+    def __str__(self) -> str:
+        return f"FAB-{self.iterations}{_times(self.restarts)} ({self.targets} targets){self._condition}"
+
+
+class SquareSpec(AnyAttackSpec):
+    """Square attack: random search without gradients (Andriushchenko et al. 2020)."""
+
+    type: Literal["square"] = "square"
+    queries: int = Field(5000, ge=1, le=1_000_000)
+    initial_share: float = Field(0.8, gt=0, le=1, description="of the pixels, changed by the first queries")
+    restarts: int = Field(1, ge=1, le=100)
+
+    def __str__(self) -> str:
+        return f"Square-{self.queries}{_times(self.restarts)}{self._condition}"
+
+
+def _times(restarts: int) -> str:
+    return f"×{restarts}" if restarts > 1 else ""
+
+
+AttackSpec = Annotated[PgdSpec | ApgdSpec | FabSpec | SquareSpec, Field(discriminator="type")]
 
 
 def _expand_preset(value: object) -> object:
@@ -153,9 +218,11 @@ class TrainingSpec(Spec):
     seed: int = Field(0, ge=0, lt=2**31)
 
     @model_validator(mode="after")
-    def _one_start(self) -> Self:
+    def _attack_of_training(self) -> Self:
         if self.attack.restarts > 1:
             raise ValueError("the attack in training has one start: restarts are for audits")
+        if self.attack.max_margin is not None:
+            raise ValueError("the attack in training is made on every image: max_margin is for audits")
         return self
 
     @property

@@ -108,16 +108,19 @@ def record(
     stage: str | None = None,
     done: int | None = None,
     total: int | None = None,
+    seconds_left: float | None = None,
     event: tuple[str, Mapping[str, Any]] | None = None,
 ) -> Job:
-    """The job with its new progress, and with an event (kind and body) where one is given; a new stage starts at 0.
+    """The job with its new progress, and with an event (kind and body) where one is given.
+
+    A stage that is named starts at 0, and how long the rest takes is unknown unless it is told too.
 
     Raises: LeaseLost.
     """
-    given = {"stage": stage, "done": done, "total": total}
+    given = {"stage": stage, "done": done, "total": total, "seconds_left": seconds_left}
     values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if stage is not None:
-        values = {"stage": stage, "done": done or 0, "total": total}
+        values = given | {"done": done or 0}
     job = _ours(_change(session, job_id, *_held(attempt), **values), job_id, attempt)
     if event is not None:
         _note(session, job, *event)
@@ -190,9 +193,14 @@ def request_cancel(session: Session, job_id: str) -> Job:
     return job
 
 
-def cancel(session: Session, job_id: str, attempt: int) -> Job:
-    """The running job, cancelled by its worker; an upload it was checking is rejected. Raises: LeaseLost."""
+def cancel(session: Session, job_id: str, attempt: int, *, report: str | None = None) -> Job:
+    """The running job, cancelled by its worker, with a report of what was found until then where there is one.
+
+    An upload it was checking is rejected. Raises: LeaseLost.
+    """
     job = _ours(_move(session, "cancel", job_id, *_held(attempt)), job_id, attempt)
+    if report is not None:
+        outcomes.keep_report(session, job, report)
     _reject_cancelled(session, job)
     return job
 
@@ -233,6 +241,7 @@ def _move(
 ) -> Job | None:
     """The job after the verb's move, with an event named after its new state; None when state or guard forbid it."""
     sources, target = MOVES[verb]
+    values |= {"seconds_left": None}
     if target in FINAL:
         values |= {"finished_at": now(), "lease_owner": None, "lease_expires_at": None}
     job = _change(session, job_id, Job.state.in_(sources), *guards, state=target, **values)

@@ -72,12 +72,17 @@ def keep(
     if names != ENDS_WITH[job.kind]:
         raise ValueError(f"a {job.kind} job ends with {sorted(ENDS_WITH[job.kind])}, not with {sorted(names)}")
     if report is not None:
-        session.add(Report(job_id=job.id, document=report))
+        keep_report(session, job, report)
     if result_model is not None:
         _keep_classifier(session, job, result_model)
     if summary is not None:
         dataset = session.get_one(Dataset, job.dataset)
         dataset.state, dataset.summary = UploadState.READY, dict(summary)
+
+
+def keep_report(session: Session, job: Job, document: str) -> None:
+    """The report is stored: of a job that succeeded, or of what a cancelled one had found."""
+    session.add(Report(job_id=job.id, document=document))
 
 
 def reject(session: Session, job: Job, problem: Problem) -> None:

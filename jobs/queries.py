@@ -52,12 +52,15 @@ def events(session: Session, job_id: str, *, after: int = 0, limit: int = 100) -
 def report(session: Session, job_id: str) -> Report | None:
     """The report of a job; None as long as it has none, and for kinds that make none.
 
+    That of a cancelled audit is of what it had found, where it had time to write one.
+
     Raises: JobNotFound, JobFailed with the job's own message, JobCancelled.
     """
     found = job(session, job_id)
     if found.state is JobState.FAILED:
         reason = found.error["message"] if found.error is not None else "no reason was stored"
         raise JobFailed(f"Job {job_id} has no report because it failed: {reason}", found.error)
-    if found.state is JobState.CANCELLED:
+    stored = session.get(Report, job_id)
+    if stored is None and found.state is JobState.CANCELLED:
         raise JobCancelled(f"Job {job_id} has no report because it was cancelled; submit it again to get one.")
-    return session.get(Report, job_id)
+    return stored

@@ -122,6 +122,7 @@ class Job(Table):
     stage: Mapped[str | None]
     done: Mapped[int | None] = mapped_column(BigInteger)
     total: Mapped[int | None] = mapped_column(BigInteger)
+    seconds_left: Mapped[float | None]  # of an audit, at most; null where nobody can tell
     error: Mapped[Problem | None] = mapped_column(JSON(none_as_null=True))
     result_model_id: Mapped[str | None] = mapped_column(ForeignKey("models.id"))
     idempotency_key: Mapped[str | None]

@@ -25,9 +25,26 @@ class Linear(nn.Module):
 def linear_classifier(num_classes: int, shape: tuple[int, int, int], seed: int = 0) -> Classifier:
     """Random small weights, so that its smallest adversarial perturbations stay far from the pixel box around grey."""
     generator = torch.Generator().manual_seed(seed)
+    return _classifier(torch.randn(num_classes, shape[0] * shape[1] * shape[2], generator=generator), shape)
+
+
+def one_boundary_classifier(num_classes: int, shape: tuple[int, int, int], normal: Tensor | None = None) -> Classifier:
+    """Two classes parted by the hyperplane through grey with that normal, random when absent; the others are far from both.
+
+    So the class that is next in logits is next in distance too, for every image.
+    """
     size = shape[0] * shape[1] * shape[2]
-    weight = torch.randn(num_classes, size, generator=generator)
-    bias = -weight.sum(1) * 0.5
+    normal = torch.randn(size, generator=torch.Generator().manual_seed(0)) if normal is None else normal.flatten()
+    weight = torch.zeros(num_classes, size)
+    weight[0], weight[1] = normal / 2, -normal / 2
+    classifier = _classifier(weight, shape)
+    classifier.backbone.linear.bias.data[2:] = -100
+    return classifier
+
+
+def _classifier(weight: Tensor, shape: tuple[int, int, int]) -> Classifier:
+    """Logits that are zero at grey."""
+    num_classes, bias = len(weight), -weight.sum(1) * 0.5
     spec = ClassifierSpec(
         architecture="small_resnet", num_classes=num_classes, mean=(0.0,) * shape[0], std=(1.0,) * shape[0]
     )

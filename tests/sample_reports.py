@@ -13,6 +13,7 @@ from faal_core.reports.documents import (
     DatasetSummary,
     EpochRow,
     FinetuneReport,
+    GalleryImage,
     ReliabilityWarning,
 )
 from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec, TrainingSpec
@@ -22,6 +23,8 @@ FASHION = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt",
 ROBUST_BEFORE = (0.75, 0.94, 0.62, 0.82, 0.55, 0.88, 0.32, 0.90, 0.93, 0.91)
 ROBUST_AFTER = (0.72, 0.93, 0.61, 0.80, 0.58, 0.87, 0.47, 0.89, 0.91, 0.90)
 THREAT = ThreatModel(epsilon=0.1)
+
+GREY_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mNoAAAAggCB2kUIOwAAAABJRU5ErkJggg=="  # a PNG
 
 WARNING = ReliabilityWarning(
     code="gradients-vanish",
@@ -51,15 +54,20 @@ def draw(robust: Sequence[float], images: int, seed: int) -> Evaluation:
         attacked=np.where(broken, neighbour, clean),
         broken_by=np.where(broken, (generator.random(len(labels)) < 0.15).astype(int), UNBROKEN),
         distance=np.where(broken, THREAT.epsilon, 0.0),
+        clean_margin=np.clip(hold + (1 - hold) * 0.7 - luck, -1, 1),
+        margin=np.clip(hold - luck, -1, 1),
+        sha256=tuple(f"{row:064x}" if fell else "" for row, fell in enumerate(broken)),
     )
 
 
-def _audit_of(evaluation: Evaluation, names: tuple[str, ...], warnings: tuple[ReliabilityWarning, ...]) -> AuditReport:
+def _audit_of(
+    evaluation: Evaluation, names: tuple[str, ...], warnings: tuple[ReliabilityWarning, ...], preset: str = "pgd-20"
+) -> AuditReport:
     """The audit report of those predictions."""
-    spec = AuditSpec(threat=THREAT)
+    spec = AuditSpec(threat=THREAT, attacks=preset)
     table = ClassTable(evaluation, names, attacks=len(spec.attacks), confidence=spec.confidence)
-    tried = [int(evaluation.correct.sum()), int(evaluation.correct_after(0).sum())]
-    broken = [int((evaluation.broken_by == k).sum()) for k in range(2)]
+    broken = [int((evaluation.broken_by == k).sum()) for k in range(len(spec.attacks))]
+    tried = [int(evaluation.correct.sum()) - sum(broken[:k]) for k in range(len(spec.attacks))]
     return AuditReport(
         product="FAAL 0.1.0",
         created_at=datetime(2026, 11, 23, 4, 5, tzinfo=UTC),
@@ -88,6 +96,17 @@ def _audit_of(evaluation: Evaluation, names: tuple[str, ...], warnings: tuple[Re
             for a, t, b in zip(spec.attacks, tried, broken, strict=True)
         ),
         confusion=table.confusion(),
+        gallery=_gallery(names),
+    )
+
+
+def _gallery(names: tuple[str, ...]) -> tuple[GalleryImage, ...]:
+    """Two images of the first class, a fragile and a hardest one, and a fragile one of the second."""
+    fell = {"kind": "fragile", "attack": "PGD-20 (cross-entropy)", "distance": THREAT.epsilon, "png": GREY_PIXEL}
+    return (
+        GalleryImage(row=7, true=names[0], margin=0.031, predicted=names[1], **fell),
+        GalleryImage(kind="hardest", row=12, true=names[0], margin=0.853, png=GREY_PIXEL),
+        GalleryImage(row=305, true=names[1], margin=0.118, predicted=names[0], **fell),
     )
 
 
@@ -96,9 +115,10 @@ def sample_audit(
     robust: Sequence[float] = ROBUST_BEFORE,
     images: int = 300,
     warnings: tuple[ReliabilityWarning, ...] = (),
+    preset: str = "pgd-20",
 ) -> AuditReport:
     """An audit report: of Fashion-MNIST's classes unless other names and rates are given."""
-    return _audit_of(draw(robust, images, seed=1), names, warnings)
+    return _audit_of(draw(robust, images, seed=1), names, warnings, preset)
 
 
 def sample_finetune(

@@ -6,7 +6,19 @@ from worker.assignment import Assignment, Outcome
 
 
 def run(assignment: Assignment) -> Outcome:
-    """The audit's report. Raises: what `faal_core.audit` raises, and Cancelled."""
+    """The audit's report; a later attempt goes on after the last batch of the one before.
+
+    Raises: what `faal_core.audit` raises, and Cancelled.
+    """
+    return Outcome(report=_report(assignment, compute=True))
+
+
+def report_so_far(assignment: Assignment) -> str:
+    """The report of what the attempts so far have found. Raises: InvalidSpec where that is too little for one."""
+    return _report(assignment, compute=False)
+
+
+def _report(assignment: Assignment, *, compute: bool) -> str:
     model = assignment.model()
     audited = audit(
         assignment.classifier(model),
@@ -14,6 +26,8 @@ def run(assignment: Assignment) -> Outcome:
         AuditSpec.model_validate(assignment.job.spec),
         name=model.name,
         device=assignment.device,
-        progress=assignment.progress,
+        ledger=assignment.folder / "audit.ledger",
+        compute=compute,
+        progress=assignment.progress if compute else None,
     )
-    return Outcome(report=audited.report.model_dump_json())
+    return audited.report.model_dump_json()

@@ -1,6 +1,7 @@
 """`python -m worker.job_process JOB ATTEMPT SUPERVISOR`: the process that computes a job; only here CUDA is touched.
 
-It writes progress and the job's end itself. Told to stop, it just ends: the supervisor releases what was not settled.
+It writes progress and the job's end itself. Told to stop, it ends and the supervisor releases what was not settled; only
+a cancelled audit first reports what it has found, for as long as the supervisor lets it.
 """
 
 import logging
@@ -9,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from types import FrameType, MappingProxyType
 
-from faal_core.errors import FaalError, OutOfMemory
+from faal_core.errors import FaalError, InvalidSpec, OutOfMemory
 from faal_core.progress import Cancelled
 from jobs import artifacts, lifecycle, model_registry, queries
 from jobs.database import Sessions, open_database
@@ -36,18 +37,24 @@ RUNNERS: Mapping[JobKind, Callable[[Assignment], Outcome]] = MappingProxyType(
 
 
 def main(job_id: str, attempt: int, supervisor: int) -> None:
-    """Nothing: the job is settled, unless it was cancelled or is no longer this attempt's."""
+    """Nothing: the job is settled, unless it was told to stop or is no longer this attempt's. Raises: SystemExit."""
     signal.signal(signal.SIGTERM, _leave)
     end_with(supervisor)
     settings = Settings()
     sessions = open_database(settings.database_url, pooled=False)
+    assignment, status = _assignment(settings, sessions, job_id, attempt), 0
     try:
-        assignment = _assignment(settings, sessions, job_id, attempt)
         _settle(assignment, attempt, compute(assignment))
-    except Cancelled as why:
-        logger.info("job %s, attempt %d stops: %s", job_id, attempt, why)
     except LeaseLost as lost:
         logger.warning(lost.message)
+    except Cancelled as why:
+        logger.info("job %s, attempt %d stops: %s", job_id, attempt, why)
+    except SystemExit as told:
+        status = int(told.code or 0)
+    else:
+        return
+    report_if_cancelled(assignment)
+    sys.exit(status)
 
 
 def compute(assignment: Assignment) -> Outcome | Problem:
@@ -98,6 +105,28 @@ def _settle(assignment: Assignment, attempt: int, result: Outcome | Problem) -> 
             forgotten = artifacts.forget_upload(session, model_registry.model(session, job.model_id))
     if forgotten is not None:
         assignment.storage.remove(forgotten)
+
+
+def report_if_cancelled(assignment: Assignment) -> None:
+    """Nothing. An audit that was told to stop because it is to be cancelled has ended, with a report if there was time.
+
+    Whatever goes wrong here, the supervisor cancels the job without one.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the supervisor's patience is the limit
+    job = assignment.job
+    if job.kind is not JobKind.AUDIT:
+        return
+    try:
+        with assignment.sessions() as session:
+            if not lifecycle.cancel_requested(session, job.id, job.attempt):
+                return
+        report = audit_job.report_so_far(assignment)
+        with assignment.sessions.begin() as session:
+            lifecycle.cancel(session, job.id, job.attempt, report=report)
+    except InvalidSpec as nothing_yet:
+        logger.info("job %s, attempt %d: %s", job.id, job.attempt, nothing_yet.message)
+    except Exception:
+        logger.exception("job %s, attempt %d: no report of what it found", job.id, job.attempt)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

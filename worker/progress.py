@@ -27,6 +27,7 @@ class JobProgress:
     def __init__(self, sessions: Sessions, job_id: str, attempt: int) -> None:
         self._sessions, self._job_id, self._attempt = sessions, job_id, attempt
         self._stage, self._done, self._total = "starting", 0, 0
+        self._seconds_left: float | None = None
         self._unwritten: list[tuple[str, dict[str, Any]]] = []
         self._write_at = 0.0
 
@@ -41,6 +42,10 @@ class JobProgress:
         if time.monotonic() >= self._write_at:
             self._write()
 
+    def expect(self, seconds: float) -> None:
+        """The next write says so. Only a whole audit can tell, so no later stage makes it wrong."""
+        self._seconds_left = seconds
+
     def record(self, row: BaseModel) -> None:
         """An event of the row's kind ("epoch" for `EpochRow`) with its fields and stage. Raises: Cancelled."""
         self._unwritten.append((event_kind(row), {"stage": self._stage, **row.model_dump(mode="json")}))
@@ -50,7 +55,13 @@ class JobProgress:
         try:
             with self._sessions.begin() as session:
                 job = lifecycle.record(
-                    session, self._job_id, self._attempt, stage=self._stage, done=self._done, total=self._total
+                    session,
+                    self._job_id,
+                    self._attempt,
+                    stage=self._stage,
+                    done=self._done,
+                    total=self._total,
+                    seconds_left=self._seconds_left,
                 )
                 for event in self._unwritten:
                     lifecycle.record(session, self._job_id, self._attempt, event=event)

@@ -43,7 +43,11 @@ def get_job_report(
         Literal["json", "html"] | None, Query(description="instead of the Accept header")
     ] = None,
 ) -> Response:
-    """202 with the job's progress until the report is there; then the report, by Accept as JSON (as stored) or HTML."""
+    """202 with the job's progress until the report is there; then the report, by Accept as JSON (as stored) or HTML.
+
+    That of an audit that was cancelled is of what it had found: where `untried` of an attack is above 0, robust rates are
+    upper bounds the more.
+    """
     with service.sessions() as session:
         job = queries.job(session, job_id)
         if job.kind not in (JobKind.AUDIT, JobKind.FINETUNE):

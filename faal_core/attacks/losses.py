@@ -1,9 +1,22 @@
-"""What an attack climbs: one value per image, positive margin meaning misclassified."""
+"""What an attack climbs: one value per image, never decreasing in how near the image is to being misclassified.
+
+Each takes the logits, the labels, and the class aimed at where the attack is targeted.
+"""
+
+from collections.abc import Callable
 
 import torch
 from torch.nn import functional
 
 from faal_core.classifier import Labels, Logits, PerImage
+
+Loss = Callable[[Logits, Labels], PerImage]
+_TINY = 1e-12
+
+
+def at(logits: Logits, classes: Labels) -> PerImage:
+    """The logit of one class an image."""
+    return logits.gather(1, classes.unsqueeze(1)).squeeze(1)
 
 
 def cross_entropy(logits: Logits, y: Labels) -> PerImage:
@@ -17,7 +30,40 @@ def margin(logits: Logits, y: Labels) -> PerImage:
     Source: Carlini and Wagner 2017, the objective f₆ of their section IV, without its floor.
     """
     others = logits.scatter(1, y.unsqueeze(1), -torch.inf)
-    return others.amax(1) - logits.gather(1, y.unsqueeze(1)).squeeze(1)
+    return others.amax(1) - at(logits, y)
 
 
-LOSSES = {"cross-entropy": cross_entropy, "margin": margin}
+def probability_margin(logits: Logits, y: Labels) -> PerImage:
+    """The margin of the softmax probabilities, in [−1, 1]. Source: the loss of PMA (Xie et al. 2024, arXiv 2411.15210)."""
+    return margin(logits.softmax(1), y)
+
+
+def dlr(logits: Logits, y: Labels) -> PerImage:
+    """The difference of logits ratio: the margin over the distance from the largest to the third largest logit.
+
+    Source: Croce and Hein 2020 (AutoAttack), eq. 6. With two classes there is no third: the margin.
+    """
+    if logits.shape[1] < 3:
+        return margin(logits, y)
+    top = logits.topk(3).values
+    return margin(logits, y) / (top[:, 0] - top[:, 2] + _TINY)
+
+
+def targeted_dlr(logits: Logits, y: Labels, target: Labels) -> PerImage:
+    """The target's logit minus the label's, over the distance from the largest to the mean of the third and fourth.
+
+    Source: Croce and Hein 2020, eq. 7. With three classes or fewer there is no fourth: the difference alone.
+    """
+    difference = at(logits, target) - at(logits, y)
+    if logits.shape[1] < 4:
+        return difference
+    top = logits.topk(4).values
+    return difference / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + _TINY)
+
+
+LOSSES: dict[str, Loss] = {
+    "cross-entropy": cross_entropy,
+    "margin": margin,
+    "probability-margin": probability_margin,
+    "dlr": dlr,
+}

@@ -1,11 +1,12 @@
-"""Projected gradient descent: the attack of audits, and of training."""
+"""Projected gradient descent: the attack of first looks, and of training."""
 
 from dataclasses import dataclass
 
 import torch
 
+from faal_core.attacks.ball import Ball, direction
 from faal_core.attacks.losses import LOSSES
-from faal_core.attacks.projections import ascend, project, random_start
+from faal_core.attacks.randomness import RandomSource
 from faal_core.classifier import Classifier, Images, Labels
 from faal_core.specs import PgdSpec
 from faal_core.threat_model import ThreatModel
@@ -17,7 +18,7 @@ def pgd(
     y: Labels,
     threat: ThreatModel,
     spec: PgdSpec,
-    generator: torch.Generator,
+    random: RandomSource,
     *,
     until_broken: bool,
 ) -> Images:
@@ -32,7 +33,8 @@ def pgd(
     """
     loss = LOSSES[spec.loss]
     step = spec.relative_step * threat.epsilon
-    x_adv = random_start(x, threat, generator) if spec.random_start else x
+    ball = Ball(x, threat)
+    x_adv = ball.random_point(random) if spec.random_start else x
     found = x_adv.clone()
     searched = torch.arange(len(x), device=x.device)
     for _ in range(spec.steps):
@@ -43,11 +45,11 @@ def pgd(
             unbroken = (logits.argmax(1) == y).nonzero().squeeze(1)
             if len(unbroken) < len(searched):
                 found[searched] = x_adv.detach()
-                searched, x, y = searched[unbroken], x[unbroken], y[unbroken]
+                searched, ball, y = searched[unbroken], ball.of(unbroken), y[unbroken]
                 x_adv, gradient = x_adv[unbroken], gradient[unbroken]
             if not len(searched):
                 return found
-        x_adv = project(ascend(x_adv.detach(), gradient, step, threat.norm), x, threat)
+        x_adv = ball.project(x_adv.detach() + step * direction(gradient, threat.norm))
     if not until_broken:
         return x_adv
     found[searched] = x_adv
@@ -56,19 +58,22 @@ def pgd(
 
 @dataclass(frozen=True, slots=True)
 class Pgd:
-    """PGD with restarts, each on the images that the starts before left unbroken."""
+    """PGD; each run is one start."""
 
     spec: PgdSpec
 
-    def __call__(
-        self, classifier: Classifier, x: Images, y: Labels, threat: ThreatModel, generator: torch.Generator
+    @property
+    def runs(self) -> int:
+        """One each restart."""
+        return self.spec.restarts
+
+    @property
+    def passes(self) -> int:
+        """At most, an image and run."""
+        return 2 * self.spec.steps
+
+    def run(
+        self, number: int, classifier: Classifier, x: Images, y: Labels, threat: ThreatModel, random: RandomSource
     ) -> Images:
-        """The adversarial images; an image broken by an early start keeps that start's."""
-        x_adv = pgd(classifier, x, y, threat, self.spec, generator, until_broken=True)
-        for _ in range(self.spec.restarts - 1):
-            with torch.no_grad():
-                unbroken = (classifier(x_adv).argmax(1) == y).nonzero().squeeze(1)
-            if not len(unbroken):
-                break
-            x_adv[unbroken] = pgd(classifier, x[unbroken], y[unbroken], threat, self.spec, generator, until_broken=True)
-        return x_adv
+        """The images after one start; the runs differ in their random numbers alone."""
+        return pgd(classifier, x, y, threat, self.spec, random, until_broken=True)

@@ -1,6 +1,8 @@
 """faal audit | finetune | render | catalog."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,12 +53,16 @@ def audit(
     download: options.Download = False,
     spec: options.SpecFile = None,
     device: options.Device = "auto",
+    ledger: options.Ledger = None,
+    partial: options.Partial = False,
     require_worst: options.RequireWorst = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Judge a classifier on the test part of a data set: writes report.json and report.html."""
     from faal_core.specs import AuditSpec
 
+    if partial and not (ledger and ledger.exists()):
+        raise typer.BadParameter("goes with the --ledger of an audit that was begun", param_hint="--partial")
     judged = {"images": images, "confidence": confidence, "batch_size": batch_size, "seed": seed}
     given = {"threat": {"norm": norm, "epsilon": epsilon}, "attacks": options.attacks(attacks), **judged}
     asked = build_spec(AuditSpec, spec, given)
@@ -70,12 +76,34 @@ def audit(
 
     classifier = read_classifier(weights, network)
     data = datasets.load(dataset, "test", root=data_root, download=download)
-    with ProgressBar() as progress:
+    with _how_to_go_on(ledger), ProgressBar() as progress:
         audited = run(
-            classifier, data, asked, name=name or weights.stem, device=torch_device(device), progress=progress
+            classifier,
+            data,
+            asked,
+            name=name or weights.stem,
+            device=torch_device(device),
+            ledger=ledger,
+            compute=not partial,
+            progress=progress,
         )
     _deliver(audited.report, out, as_json=as_json)
     _gate(audited.report, require_worst)
+
+
+@contextmanager
+def _how_to_go_on(ledger: Path | None) -> Iterator[None]:
+    """Within, Ctrl-C tells what can be done with the ledger, if there is one. Raises: KeyboardInterrupt, as it came."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if ledger:
+            typer.echo(
+                f"Stopped; {ledger} keeps what was found. The same command goes on from there, "
+                "and with --partial it reports as far as that goes.",
+                err=True,
+            )
+        raise
 
 
 @app.command()
@@ -108,7 +136,7 @@ def finetune(
 ) -> None:
     """Repair a classifier's weakest classes: writes weights.safetensors, report.json and report.html.
 
-    A run that was stopped goes on from its last epoch when the same command is given again.
+    A run that was stopped goes on from where it was when the same command is given again.
     """
     from faal_core.specs import FinetuneSpec
 
@@ -158,8 +186,9 @@ def _repair(
 
 def _remove(checkpoint: Path) -> None:
     """Nothing. Afterwards the folder is free of what a fine-tuning left there, and gone if nothing else is in it."""
-    for file in checkpoint.glob("training.*"):
-        file.unlink()
+    for pattern in ("training.*", "*.ledger"):
+        for file in checkpoint.glob(pattern):
+            file.unlink()
     if not any(checkpoint.iterdir()):
         checkpoint.rmdir()
 
@@ -219,10 +248,15 @@ def _deliver(report: "AuditReport | FinetuneReport", out: Path, *, as_json: bool
 
 
 def _gate(report: "AuditReport", required: float | None) -> None:
-    """Raises: typer.Exit(3) when the worst class may lie below the required rate."""
+    """Raises: typer.Exit(3) when the worst class may lie below the required rate, as after an incomplete audit it may."""
     from faal_core.reports.text import percent
 
-    if required is not None and report.robust.worst.low < required:
+    if required is None:
+        return
+    if not report.complete:
+        typer.echo(f"The audit is incomplete; {percent(required)} are required of a complete one.", err=True)
+        raise typer.Exit(GATE_CLOSED)
+    if report.robust.worst.low < required:
         low = percent(report.robust.worst.low)
         typer.echo(f"The worst class may be as low as {low}; {percent(required)} are required.", err=True)
         raise typer.Exit(GATE_CLOSED)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from faal_core.catalog import PRESETS
+
 if TYPE_CHECKING:
     import torch
     from pydantic import BaseModel, ValidationError
@@ -40,7 +42,8 @@ Download = Annotated[bool, typer.Option("--download", help="Fetch a named data s
 Epsilon = Annotated[str | None, typer.Option(help="The radius, pixels in [0, 1]: 8/255 or 0.1.")]
 Norm = Annotated[str | None, typer.Option(help="linf or l2.", show_default="linf")]
 Attacks = Annotated[
-    str | None, typer.Option(help="A preset from `faal catalog`, or a JSON list of attacks.", show_default="pgd-20")
+    str | None,
+    typer.Option(help=f"A preset ({', '.join(PRESETS)}), or a JSON list of attacks.", show_default="pgd-20"),
 ]
 Images = Annotated[
     int | None, typer.Option(help="Test images, drawn from each class in proportion.", show_default="all")
@@ -56,6 +59,16 @@ LearningRates = Annotated[
     str | None, typer.Option(help="One per epoch, such as 0.01,0.001.", show_default="0.01,0.001")
 ]
 Steps = Annotated[int | None, typer.Option(help="Of the attack in training.", show_default="10")]
+Ledger = Annotated[
+    Path | None,
+    typer.Option(
+        dir_okay=False,
+        help="A file that keeps every verdict as it comes; the same command goes on from it after a stop.",
+    ),
+]
+Partial = Annotated[
+    bool, typer.Option("--partial", help="Compute nothing: report what the --ledger of an unfinished audit knows.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …; auto takes a GPU where there is one.")]
 SpecFile = Annotated[
     Path | None,

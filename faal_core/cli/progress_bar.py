@@ -8,17 +8,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from faal_core.reports.documents import AttackRow, EpochRow
-from faal_core.reports.text import row_line
+from faal_core.reports.text import row_line, time_left
 
 
 class ProgressBar:
     """A `Progress` for people: one bar that starts anew with each stage; without a terminal only the lines."""
 
     def __init__(self) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bars = Progress(*columns, console=Console(stderr=True), transient=True)
+        stage = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        rest = TextColumn("{task.fields[rest]}")
+        self._bars = Progress(*stage, rest, console=Console(stderr=True), transient=True)
         self._stage = "starting"
-        self._task = self._bars.add_task(self._stage, total=None)
+        self._task = self._bars.add_task(self._stage, total=None, rest="")
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -37,6 +38,10 @@ class ProgressBar:
     def advance(self, count: int = 1) -> None:
         """The bar grows."""
         self._bars.advance(self._task, count)
+
+    def expect(self, seconds: float) -> None:
+        """How long the whole audit takes from here stands beside the bar, which itself tells of the stage."""
+        self._bars.update(self._task, rest=f"audit: {time_left(seconds)}")
 
     def record(self, row: BaseModel) -> None:
         """A line for what is finished."""

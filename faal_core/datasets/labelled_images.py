@@ -71,6 +71,10 @@ class LabelledImages:
         digest.update(self.labels.numpy().astype("<i8").tobytes())
         return digest.hexdigest()
 
+    def digest(self, row: int) -> str:
+        """SHA-256 of one image's pixels, in its own levels."""
+        return hashlib.sha256(self.images[row].contiguous().numpy().tobytes()).hexdigest()
+
     def pixels(self, rows: Tensor | slice, device: torch.device) -> Images:
         """Those images on `device`, float32 in [0, 1]."""
         chosen = self.images[rows].to(device)

@@ -65,6 +65,7 @@ class AttackRow(Document):
 
     name: str
     tried: int
+    untried: int = Field(0, description="of these, images that not all of its runs were made on: the audit was stopped")
     broken: int
     forward: int = Field(description="images passed forward through the network")
     backward: int = Field(description="images passed backward")
@@ -77,6 +78,22 @@ class Confusion(Document):
     true: str
     predicted: str
     count: int
+
+
+class GalleryImage(Document):
+    """An image that falls easily or that holds, as it is: without a perturbation."""
+
+    kind: Literal["fragile", "hardest"] = Field(description="broken by an attack, or by none")
+    row: int = Field(description="its place among the images judged, from 0")
+    true: str
+    margin: float = Field(
+        description="probability of its class minus that of the likeliest other: of a fragile image as it is, of a hardest "
+        "one the least under attack"
+    )
+    predicted: str | None = Field(None, description="what the attack made of it; null for a hardest one")
+    attack: str | None = Field(None, description="the name of the one that broke it; null for a hardest one")
+    distance: float | None = Field(None, description="norm of the perturbation; null for a hardest one")
+    png: str = Field(description="in base64, at most 64 pixels on the longer side")
 
 
 class ReliabilityWarning(Document):
@@ -125,6 +142,18 @@ class AuditReport(Document):
     robust: Spread
     attacks: tuple[AttackRow, ...]
     confusion: tuple[Confusion, ...] = Field(description="robust-accuracy errors, most frequent first")
+    adversarial_sha256: str = Field(
+        "", description="of the adversarial images that were counted: their digests in the images' order, a line each"
+    )
+    gallery: tuple[GalleryImage, ...] = Field(
+        (),
+        description="up to three fragile and three hardest images of each of the ten least robust classes, worst first",
+    )
+
+    @property
+    def complete(self) -> bool:
+        """Whether every attack was made on every image it was due on; otherwise robust rates are upper bounds the more."""
+        return not any(attack.untried for attack in self.attacks)
 
 
 class EpochRow(Document):

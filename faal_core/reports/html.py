@@ -15,7 +15,7 @@ from markupsafe import Markup
 from pydantic import JsonValue
 
 from faal_core.reports import text
-from faal_core.reports.documents import AuditReport, ClassRow, FinetuneReport, PairedChange
+from faal_core.reports.documents import AuditReport, ClassRow, FinetuneReport, GalleryImage, PairedChange
 
 TOP_PAIRS = 10
 
@@ -42,6 +42,15 @@ class Pair:
     predicted: str
     counts: tuple[int, ...]
     images: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """The images of one class in the gallery."""
+
+    name: str
+    fragile: list[GalleryImage]
+    hardest: list[GalleryImage]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +90,10 @@ def _audit_page(report: AuditReport) -> str:
         verdict=text.verdict(report),
         warnings=text.warnings(report),
         rows=[report.classes[c] for c in text.worst_first(report)],
+        after_attacks=text.after_attacks(report),
         figures=_audit_figures(report),
         pairs=_top_pairs([report]),
+        pictures=_pictures(report),
         fields=list(_fields(report.spec.model_dump(mode="json"))),
     )
 
@@ -101,6 +112,7 @@ def _finetune_page(report: FinetuneReport) -> str:
         ],
         figures=_finetune_figures(report),
         pairs=_top_pairs([report.before, report.after]),
+        pictures=_pictures(report.after),
         fields=list(_fields(report.spec.model_dump(mode="json"))),
         digests=[
             ("weights before", report.before.classifier.sha256),
@@ -119,6 +131,15 @@ def _top_pairs(audits: list[AuditReport]) -> list[Pair]:
         Pair(true, predicted, tuple(count[true, predicted] for count in counts), images[true])
         for (true, predicted), _ in sum(counts, Counter()).most_common(TOP_PAIRS)
     ]
+
+
+def _pictures(report: AuditReport) -> list[Pictures]:
+    """The gallery class by class, in its order."""
+    classes: dict[str, Pictures] = {}
+    for image in report.gallery:
+        shown = classes.setdefault(image.true, Pictures(image.true, [], []))
+        (shown.fragile if image.kind == "fragile" else shown.hardest).append(image)
+    return list(classes.values())
 
 
 def _fields(value: JsonValue, path: str = "") -> Iterator[tuple[str, str]]:

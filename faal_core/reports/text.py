@@ -3,6 +3,7 @@
 Class names come from strangers: `shown` takes out what could move the cursor or turn the direction of the line.
 """
 
+import math
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -62,9 +63,23 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def time_left(seconds: float) -> str:
+    """How long the rest takes at most: "at most 50 s left", "at most 12 min left", "at most 3 h 5 min left"."""
+    if seconds < 60:
+        return f"at most {math.ceil(seconds)} s left"
+    hours, minutes = divmod(math.ceil(seconds / 60), 60)
+    return f"at most {f'{hours} h {minutes}' if hours else minutes} min left"
+
+
 def worst_first(report: AuditReport) -> list[int]:
     """The classes' places in label order, lowest robust accuracy first; ties stay in label order."""
     return sorted(range(len(report.classes)), key=lambda c: report.classes[c].robust.rate)
+
+
+def after_attacks(report: AuditReport) -> list[float]:
+    """The share of all images that are right after each attack and those before it."""
+    columns = zip(*(row.after_attack for row in report.classes), strict=True)
+    return [sum(rate.count for rate in column) / report.dataset.images for column in columns]
 
 
 def weakest_before(report: FinetuneReport) -> PairedChange:
@@ -124,7 +139,25 @@ def _by_chance(spread: Spread) -> str:
 def warnings(report: AuditReport | FinetuneReport) -> list[tuple[str, ReliabilityWarning]]:
     """The signs that the numbers are not to be trusted, each with the audit it is from: "", "before" or "after"."""
     audits = {"": report} if isinstance(report, AuditReport) else {"before": report.before, "after": report.after}
-    return [(when, warning) for when, audit in audits.items() for warning in audit.warnings]
+    return [(when, warning) for when, audit in audits.items() for warning in [*_stopped(audit), *audit.warnings]]
+
+
+def _stopped(report: AuditReport) -> list[ReliabilityWarning]:
+    """The sign that attacks are missing, where they are."""
+    if report.complete:
+        return []
+    unfinished = (
+        f"{attack.name} on {attack.untried:,} of {attack.tried:,} images" for attack in report.attacks if attack.untried
+    )
+    return [
+        ReliabilityWarning(
+            code="audit-stopped",
+            message="The audit was stopped before every attack was made on every image it was due on: robust rates are "
+            "upper bounds the more.",
+            evidence=f"not finished: {'; '.join(unfinished)}",
+            advice="Let it go on from its ledger, or read them as bounds only.",
+        )
+    ]
 
 
 def summary(report: AuditReport | FinetuneReport) -> str:
@@ -165,8 +198,8 @@ def _audit_rows(report: AuditReport) -> list[list[str]]:
         row = report.classes[c]
         attacked = (percent(rate.rate) for rate in row.after_attack)
         table.append([row.name, with_bounds(row.clean), *attacked, with_bounds(row.robust)])
-    blanks = [""] * len(report.attacks)
-    table.append(["mean", with_bounds(report.clean.mean), *blanks, with_bounds(report.robust.mean)])
+    after = (percent(rate) for rate in after_attacks(report))
+    table.append(["mean", with_bounds(report.clean.mean), *after, with_bounds(report.robust.mean)])
     return table
 
 

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from faal_core import weights
 from faal_core.attacks.pgd import pgd
+from faal_core.attacks.randomness import BatchRandom, seed_from
 from faal_core.classifier import Classifier, Images, Labels
 from faal_core.datasets.labelled_images import LabelledImages
+from faal_core.device_memory import room_for
 from faal_core.errors import ClassifierUnsuitable, TrainingDiverged
-from faal_core.evaluation import Evaluator, check_fit, evaluate, room_for, seeded
+from faal_core.evaluation import Evaluator, check_fit, evaluate
 from faal_core.per_class import ClassTable
 from faal_core.progress import NoProgress, Part, Progress
 from faal_core.reports.documents import EpochRow
@@ -80,7 +82,7 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = training.learning_rates[epoch]
         progress.stage(f"epoch {epoch + 1} of {training.epochs}", len(fitted))
-        generator = seeded(device, training.seed, "epoch", epoch)
+        generator = torch.Generator(device).manual_seed(seed_from(training.seed, "epoch", epoch))
         losses, seen = 0.0, 0
         weight_sums, batches_with = torch.zeros(classifier.num_classes), torch.zeros(classifier.num_classes)
         with room_for(training.batch_size), _seeded_dropout(device, training.seed, epoch):
@@ -127,7 +129,7 @@ def training_step(
     Raises: TrainingDiverged where the loss is not finite.
     """
     classifier.eval()
-    x_adv = pgd(classifier, x, y, spec.threat, spec.training.attack, generator, until_broken=False)
+    x_adv = pgd(classifier, x, y, spec.threat, spec.training.attack, BatchRandom(generator), until_broken=False)
     classifier.train()
     if spec.training.clean_forward:
         with torch.no_grad():
@@ -148,7 +150,7 @@ def training_step(
 def _seeded_dropout(device: torch.device, seed: int, epoch: int) -> Iterator[None]:
     """Within, torch's own generators, from which dropout draws, start from the epoch's seed; afterwards they are as before."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seeded(device, seed, "dropout", epoch).initial_seed())
+        torch.manual_seed(seed_from(seed, "dropout", epoch))
         yield
 
 

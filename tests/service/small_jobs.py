@@ -18,7 +18,17 @@ from tests.service.processes import Site
 CLASSES = ("square", "disc", "cross")
 SPEC = ClassifierSpec(architecture="small_resnet", num_classes=3, arguments={"width": 8})
 EPOCHS = 3
-_AUDIT = {"attacks": [{"steps": 3}], "images": 60}
+_AUDIT = {"attacks": [{"type": "pgd", "steps": 3}], "images": 60}
+
+# Breaks nothing, so all its runs are made on every batch: 12 units for the clean images, and some 30 of an eighth of a
+# second for the attack.
+LONG_AUDIT = {
+    "threat": {"epsilon": 1e-6},
+    "attacks": [{"type": "pgd", "steps": 30, "restarts": 8}],
+    "images": 60,
+    "batch_size": 5,
+}
+CLEAN_UNITS = 12
 
 
 def untrained_weights(path: Path, spec: ClassifierSpec = SPEC) -> Path:
@@ -48,9 +58,9 @@ def submit_finetuning(site: Site, weights_file: Path) -> str:
     return site.submit(spec.model_dump(mode="json"), kind=JobKind.FINETUNE, model=model, dataset=dataset)
 
 
-def submit_audit(site: Site, weights_file: Path, dataset: str | None = None) -> str:
-    """Id of an audit on the noise or another data set, that no worker was told of."""
-    spec = AuditSpec.model_validate({"threat": {"epsilon": "8/255"}, **_AUDIT})
+def submit_audit(site: Site, weights_file: Path, dataset: str | None = None, **fields: Any) -> str:
+    """Id of an audit on the noise or another data set, that no worker was told of; `fields` win over the usual spec."""
+    spec = AuditSpec.model_validate({"threat": {"epsilon": "8/255"}, **_AUDIT, **fields})
     model, stored_dataset = _store(site, weights_file)
     return site.submit(spec.model_dump(mode="json"), kind=JobKind.AUDIT, model=model, dataset=dataset or stored_dataset)
 

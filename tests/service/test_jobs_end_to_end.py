@@ -11,12 +11,21 @@ from faal_core.reports.documents import read_report
 from jobs import lifecycle, model_registry
 from jobs.states import JobState, UploadState
 from tests.service.processes import JOB_SECONDS, gone, until
-from tests.service.small_jobs import CLASSES, SPEC, noise, submit_audit, submit_finetuning, timeless, untrained_weights
+from tests.service.small_jobs import (
+    CLASSES,
+    LONG_AUDIT,
+    SPEC,
+    noise,
+    submit_audit,
+    submit_finetuning,
+    timeless,
+    untrained_weights,
+)
 
 QUICK = {
     "threat": {"epsilon": "0.1"},
     "training": {"learning_rates": [0.01], "batch_size": 256, "attack": {"steps": 1}},
-    "audit": {"attacks": [{"steps": 2}], "images": 100},
+    "audit": {"attacks": [{"type": "pgd", "steps": 2}], "images": 100},
 }
 
 
@@ -149,6 +158,23 @@ def test_running_job_is_cancelled_soon(site, weights_file):
     until(lambda: site.job(job_id).state is JobState.CANCELLED, within_seconds=20, tell=site.tell)
     assert all(map(gone, computing))
     assert site.ended(submit_audit(site, weights_file)).state is JobState.SUCCEEDED
+
+
+def test_cancelled_audit_reports_what_it_had_found(open_site, weights_file):
+    """An audit that is cancelled midway ends with a report that says how many images no run was made on."""
+    site = open_site()
+    _, client = site.api()
+    site.worker()
+    job_id = submit_audit(site, weights_file, **LONG_AUDIT)
+    site.queue.ring(job_id)
+    until(lambda: (site.job(job_id).stage or "").startswith("PGD") and site.job(job_id).done, 60, site.tell)
+    assert client.get(f"/jobs/{job_id}").json()["progress"]["seconds_left"] > 0
+    assert client.post(f"/jobs/{job_id}/cancel").json()["cancel_requested"]
+    job = site.ended(job_id)
+    assert (job.state, job.error, job.seconds_left) == (JobState.CANCELLED, None, None)
+    report = read_report(client.get(f"/jobs/{job_id}/report", headers={"Accept": "application/json"}).text)
+    assert not report.complete
+    assert report.attacks[0].tried >= report.attacks[0].untried > 0
 
 
 def test_failing_job_tells_why(site, weights_file):

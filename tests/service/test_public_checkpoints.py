@@ -12,7 +12,7 @@ from faal_core.reports.documents import AuditReport, FinetuneReport
 from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)
-AUDIT = {"attacks": [{"steps": 1}], "batch_size": 10}
+AUDIT = {"attacks": [{"type": "pgd", "steps": 1}], "batch_size": 10}
 TRAINING = {"learning_rates": [0.001], "batch_size": 10, "attack": {"steps": 1}, "held_out_share": 0}
 
 

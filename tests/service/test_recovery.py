@@ -1,8 +1,10 @@
 """Whatever dies, a job ends once, and as if nothing had happened."""
 
+import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +13,7 @@ from jobs.errors import LeaseLost
 from jobs.states import JobState
 from tests.servers import free_port, redis_server
 from tests.service.processes import gone, until
-from tests.service.small_jobs import EPOCHS, submit_audit, submit_finetuning, timeless
+from tests.service.small_jobs import CLEAN_UNITS, EPOCHS, LONG_AUDIT, submit_audit, submit_finetuning, timeless
 
 
 def epochs_told(site, job_id: str) -> list[int]:
@@ -34,6 +36,36 @@ def test_killed_job_process(site, finetuning, undisturbed):
     assert (job.state, job.attempt, job.crashes) == (JobState.SUCCEEDED, 2, 1)
     assert timeless(site.report(finetuning)) == undisturbed
     assert epochs_told(site, finetuning) == list(range(1, EPOCHS + 1))
+
+
+def whole_lines(ledger: Path) -> list[str]:
+    """The lines of a ledger that are not half-written."""
+    lines = ledger.read_text().splitlines(keepends=True) if ledger.exists() else []
+    return [line for line in lines if line.endswith("\n")]
+
+
+def test_killed_audit_goes_on_from_its_ledger(open_site, weights_file):
+    """After `kill -9` midway an audit repeats no batch of a run that was done, and reports what it would have."""
+    site = open_site()
+    worker = site.worker()
+    undisturbed = submit_audit(site, weights_file, **LONG_AUDIT)
+    site.queue.ring(undisturbed)
+    assert site.ended(undisturbed).state is JobState.SUCCEEDED, site.tell()
+    audit = submit_audit(site, weights_file, **LONG_AUDIT)
+    site.queue.ring(audit)
+    ledger = site.settings.checkpoints_dir / audit / "audit.ledger"
+    until(lambda: len(whole_lines(ledger)) > 1 + CLEAN_UNITS + 5, within_seconds=60, tell=site.tell)
+    os.kill(worker.children[0], signal.SIGKILL)
+    until(lambda: site.job(audit).crashes == 1, within_seconds=20, tell=site.tell)
+    before = whole_lines(ledger)
+    with ledger.open() as kept:  # its folder goes when the job has ended
+        job = site.ended(audit)
+        lines = kept.readlines()
+    assert (job.state, job.attempt, job.seconds_left) == (JobState.SUCCEEDED, 2, None)
+    assert lines[: len(before)] == before
+    units = [(unit["attack"], unit["run"], *unit["rows"]) for unit in map(json.loads, lines[1:])]
+    assert len(units) == len(set(units)) > len(before)
+    assert timeless(site.report(audit)) == timeless(site.report(undisturbed))
 
 
 def test_killed_worker(site, finetuning, undisturbed):

@@ -64,6 +64,12 @@ class Web:
             lifecycle.succeed(session, job_id, 1, report=document)
         return document
 
+    def cancel(self, job_id: str, *, report: str) -> str:
+        """The report with which the running job was cancelled."""
+        with self.site.sessions.begin() as session:
+            lifecycle.cancel(session, job_id, 1, report=report)
+        return report
+
     def fail(self, job_id: str, code: str, message: str) -> None:
         """The running job fails with that error."""
         with self.site.sessions.begin() as session:

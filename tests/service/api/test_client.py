@@ -14,7 +14,7 @@ from faal_core.specs import AuditSpec, FinetuneSpec
 from tests.service.processes import Site
 from tests.service.small_jobs import CLASSES, SPEC, noise
 
-AUDIT = {"attacks": [{"steps": 2}], "images": 30}
+AUDIT = {"attacks": [{"type": "pgd", "steps": 2}], "images": 30}
 THREAT = {"threat": {"epsilon": "8/255"}}
 TRAINING = {"learning_rates": [0.01, 0.001], "batch_size": 64, "attack": {"steps": 2}}
 REPAIR = FinetuneSpec.model_validate(THREAT | {"training": TRAINING, "audit": AUDIT})

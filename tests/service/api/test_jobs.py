@@ -37,7 +37,8 @@ def test_a_job_is_stored_before_it_is_answered(web) -> None:
         ("/jobs/finetune", {"metadata": {str(i): "" for i in range(17)}}, ["/metadata"]),
         ("/jobs/finetune", {"metadata": {"a": "\x00", "a b": ""}}, ["/metadata/a", "/metadata/a b"]),
         ("/jobs/finetune", {"dataset": None}, ["/dataset"]),
-        ("/jobs/audit", {"attacks": [{"steps": 5}, {"steps": 10**9}]}, ["/attacks/1/steps"]),
+        ("/jobs/audit", {"attacks": [{"type": "pgd"}, {"type": "pgd", "steps": 10**9}]}, ["/attacks/1/steps"]),
+        ("/jobs/audit", {"attacks": [{"steps": 5}]}, ["/attacks/0"]),
         ("/jobs/audit", {"colour": "red"}, ["/colour"]),
         ("/jobs/audit", {"confidence": 2, "seed": "x"}, ["/confidence", "/seed"]),
     ],
@@ -153,10 +154,13 @@ def test_only_changes_are_sent(web) -> None:
     assert etag.startswith('W/"')
     again = web.client.get(job, headers={"If-None-Match": etag})
     assert (again.status_code, again.content, again.headers["ETag"]) == (304, b"", etag)
-    web.run(job.rsplit("/", 1)[1])(stage="clean", total=10)
+    web.run(job.rsplit("/", 1)[1])(stage="clean", total=10, seconds_left=90)
     changed = web.client.get(job, headers={"If-None-Match": etag})
     assert changed.status_code == 200
-    assert (changed.json()["stage"], changed.json()["progress"]) == ("clean", {"done": 0, "total": 10})
+    assert (changed.json()["stage"], changed.json()["progress"]) == (
+        "clean",
+        {"done": 0, "total": 10, "seconds_left": 90},
+    )
 
 
 def test_cancelling(web, problem) -> None:

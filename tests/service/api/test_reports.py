@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.sample_reports import sample_audit
+
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
 
@@ -18,7 +20,7 @@ def test_a_report_that_is_not_there_is_promised(web, running) -> None:
     answer = web.client.get(f"/jobs/{running}/report")
     assert answer.status_code == 202
     assert 1 <= int(answer.headers["Retry-After"]) <= 60
-    expected = {"status": "running", "stage": "clean", "progress": {"done": 30, "total": 90}}
+    expected = {"status": "running", "stage": "clean", "progress": {"done": 30, "total": 90, "seconds_left": None}}
     assert answer.json() == {"object": "pending-report", "job": running} | expected
     waiting = web.client.get(f"/jobs/{web.audit()}/report")
     assert (waiting.status_code, waiting.json()["status"], waiting.json()["progress"]) == (202, "queued", None)
@@ -74,6 +76,17 @@ def test_a_cancelled_job_has_no_report(web, problem) -> None:
     answer = problem(web.client.get(f"/jobs/{job}/report"))
     assert (answer["status"], answer["code"]) == (409, "job-cancelled")
     assert problem(web.client.get("/jobs/job_0/report"))["code"] == "job-not-found"
+
+
+def test_a_cancelled_audit_tells_what_it_had_found(web, running) -> None:
+    """The report that a cancelled audit left is answered like any other, and its page and JSON are both there."""
+    document = web.cancel(running, report=sample_audit().model_dump_json())
+    answer = web.client.get(f"/jobs/{running}/report")
+    assert (answer.status_code, answer.text) == (200, document)
+    assert web.client.get(f"/jobs/{running}").json()["status"] == "cancelled"
+    page = web.client.get(f"/ui/jobs/{running}").text
+    assert "What it had found" in page
+    assert f"/jobs/{running}/report?format=html" in page
 
 
 def test_checks_of_uploads_promise_no_report(web, problem) -> None:

@@ -1,11 +1,13 @@
 """The command `faal`, on a tiny data set and network: files, exit codes, messages, and going on after a stop."""
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +15,12 @@ import pytest
 import torch
 import typer
 from pydantic import BaseModel
+from rich.console import Console
 
 from faal_core import architectures, catalog, weights
 from faal_core.cli import main
 from faal_core.cli.commands import app
+from faal_core.cli.progress_bar import ProgressBar
 from faal_core.reports import text
 from faal_core.reports.documents import AuditReport, FinetuneReport, read_report
 from faal_core.specs import AuditSpec, ClassifierSpec, FaalMethod, PgdSpec, TrainingSpec
@@ -82,7 +86,7 @@ def test_json_is_all_that_is_printed(
 
 def test_options_win_over_the_spec_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A spec file gives everything that no option names."""
-    asked = {"threat": {"epsilon": "8/255", "norm": "l2"}, "attacks": [{"steps": 3}], "seed": 7}
+    asked = {"threat": {"epsilon": "8/255", "norm": "l2"}, "attacks": [{"type": "pgd", "steps": 3}], "seed": 7}
     (folder / "spec.json").write_text(json.dumps(asked))
     arguments = [argument for argument in AUDIT if argument not in {"--attacks", "quick"}]
     assert faal(monkeypatch, folder, *arguments, "--spec", "spec.json", "--epsilon", "0.5") == 0
@@ -96,7 +100,10 @@ def test_options_win_over_the_spec_file(folder: Path, monkeypatch: pytest.Monkey
         (["--epsilon", "8/0"], "threat.epsilon: '8/0' is not a radius"),
         ([], "threat.epsilon: Field required"),
         (["--epsilon", "0.1", "--images", "0"], "images: Input should be greater than or equal to 1"),
-        (["--epsilon", "0.1", "--attacks", '[{"steps": 0}]'], "attacks.0.steps: Input should be"),
+        (["--epsilon", "0.1", "--attacks", '[{"type": "pgd", "steps": 0}]'], "attacks.0.pgd.steps: Input should be"),
+        (["--epsilon", "0.1", "--attacks", '[{"steps": 3}]'], "attacks.0: Unable to extract tag"),
+        (["--epsilon", "0.1", "--partial"], "goes with the --ledger"),
+        (["--epsilon", "0.1", "--partial", "--ledger", "absent.ledger"], "goes with the --ledger"),
         (["--epsilon", "0.1", "--attacks", "[{"], "Invalid value for --attacks: not JSON"),
         (["--epsilon", "0.1", "--attacks", "pgd-2"], "attacks: There is no attack preset named 'pgd-2'"),
         (["--epsilon", "0.1", "--mean", "0.5"], "go with --architecture"),
@@ -143,6 +150,57 @@ def test_what_fails_exits_with_1_and_a_code(
     assert "\n" not in line
 
 
+LONG_AUDIT = (
+    *(argument for argument in AUDIT if argument not in {"--attacks", "quick"}),
+    *("--epsilon", "1e-6", "--attacks", '[{"type": "pgd", "steps": 20, "restarts": 15}]', "--batch-size", "3"),
+    *("--ledger", "audit.ledger"),
+)
+
+
+def test_a_stopped_audit_goes_on_and_can_be_reported_in_part(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C exits with 130 and says how to go on; --partial reports what is known, and the same command the whole."""
+    ledger = folder / "audit.ledger"
+    exit_status, said = interrupted(folder, LONG_AUDIT, lambda: ledger.exists() and ledger.read_text().count("\n") > 15)
+    assert (exit_status, "Traceback" in said) == (130, False)
+    assert "audit.ledger keeps what was found" in said
+    known = ledger.read_text()
+    assert faal(monkeypatch, folder, *LONG_AUDIT, "--partial", "--require-worst", "0") == 3
+    printed = capsys.readouterr()
+    assert "The audit was stopped before every attack was made" in printed.out
+    assert "The audit is incomplete" in printed.err
+    part = read_report((folder / "out/report.json").read_text())
+    assert isinstance(part, AuditReport)
+    assert part.attacks[0].untried > 0
+    assert ledger.read_text().startswith(known[: known.rindex("\n") + 1])
+    assert faal(monkeypatch, folder, *LONG_AUDIT) == 0
+    assert ledger.read_text().startswith(known[: known.rindex("\n") + 1])
+    whole = read_report((folder / "out/report.json").read_text())
+    assert isinstance(whole, AuditReport)
+    assert whole.complete
+    assert faal(monkeypatch, folder, *LONG_AUDIT, "--seed", "1") == 1
+    assert "(ledger-mismatch)" in capsys.readouterr().err
+
+
+def interrupted(folder: Path, command: tuple[str, ...], far_enough: Callable[[], bool]) -> tuple[int, str]:
+    """Exit status of that `faal` in the folder after a Ctrl-C as soon as it is far enough, and what it said."""
+    stopped = subprocess.Popen(
+        [sys.executable, "-m", "faal_core.cli", *command],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # whoever runs the tests may ignore Ctrl-C
+    )
+    deadline = time.monotonic() + 120
+    while not far_enough() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    stopped.send_signal(signal.SIGINT)
+    _, said = stopped.communicate(timeout=60)
+    return stopped.returncode, said.decode()
+
+
 def test_the_gate_closes_on_the_lower_bound(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """--require-worst asks the interval's lower end: 0 passes, and the rate itself does not."""
     assert faal(monkeypatch, folder, *AUDIT, "--epsilon", "0.001", "--require-worst", "0") == 0
@@ -175,22 +233,8 @@ def test_a_stopped_finetune_goes_on(
 ) -> None:
     """Ctrl-C exits with 130; the same command again skips the finished epochs and ends as an undisturbed run does."""
     command = [*FINETUNE, "--learning-rates", ",".join(["0.01"] * 12)]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
-    program = [sys.executable, "-m", "faal_core.cli", *command]
-    stopped = subprocess.Popen(
-        program,
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # whoever runs the tests may ignore Ctrl-C
-    )
-    deadline = time.monotonic() + 120
-    while not (folder / "out/checkpoint/training.pt").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    stopped.send_signal(signal.SIGINT)
-    _, said = stopped.communicate(timeout=60)
-    assert (stopped.returncode, b"Traceback" in said) == (130, False)
+    exit_status, said = interrupted(folder, tuple(command), (folder / "out/checkpoint/training.pt").exists)
+    assert (exit_status, "Traceback" in said) == (130, False)
     assert faal(monkeypatch, folder, *command) == 0
     said_again = capsys.readouterr().err
     assert "epoch 12: " in said_again
@@ -252,6 +296,23 @@ def test_the_catalog_lists_every_name(
     assert faal(monkeypatch, folder, "catalog") == 0
     printed = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")}
     assert printed == set.union(*names.values())
+
+
+def test_the_bar_tells_how_long_the_audit_takes() -> None:
+    """Beside the bar of the stage stands how long all of the audit takes at most, once that is known."""
+    bar, terminal = ProgressBar(), Console(width=120, record=True, file=io.StringIO())
+    bar.stage("clean", 10)
+    bar.expect(12 * 60 - 5)
+    terminal.print(bar._bars)
+    assert "audit: at most 12 min left" in terminal.export_text()
+
+
+def test_help_names_the_presets(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever asks for help on `faal audit` reads the name of each preset."""
+    assert faal(monkeypatch, folder, "audit", "--help") == 0
+    assert f"({', '.join(catalog.PRESETS)})" in " ".join(capsys.readouterr().out.split())
 
 
 def test_help_is_light() -> None:

@@ -3,19 +3,32 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from faal_core import attacks
+from faal_core.audit import identity
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
+from faal_core.device_memory import room_for
 from faal_core.errors import ClassifierUnsuitable, InvalidSpec, OutOfMemory
-from faal_core.evaluation import Evaluator, check_fit, evaluate, room_for
+from faal_core.evaluation import Evaluator, check_fit, evaluate
 from faal_core.progress import NoProgress
-from faal_core.specs import ClassifierSpec, PgdSpec
+from faal_core.specs import AuditSpec, ClassifierSpec, PgdSpec, SquareSpec
 from faal_core.threat_model import Norm, ThreatModel
 from tests.linear_classifier import linear_classifier, smallest_radius
 
 CPU = torch.device("cpu")
 SHAPE = (1, 6, 5)
+
+
+class FarAway:
+    """An attack that answers images far outside of every ball."""
+
+    runs = passes = 1
+
+    def run(self, number, classifier, x, y, threat, random):
+        """Five above the inverted images."""
+        return 1 - x + 5
 
 
 def two_class_images(count: int = 40) -> LabelledImages:
@@ -64,7 +77,7 @@ def test_only_undecided_images_are_attacked() -> None:
 def test_the_judge_believes_no_attack(monkeypatch: pytest.MonkeyPatch) -> None:
     """An attack that leaves the ball or returns NaN-free nonsense is projected and predicted again before it counts."""
     data = two_class_images()
-    monkeypatch.setattr(attacks, "build", lambda spec: lambda classifier, x, y, threat, generator: 1 - x + 5)
+    monkeypatch.setattr(attacks, "build", lambda spec, num_classes: FarAway())
     evaluation, _ = evaluate(evaluator_of(data), ThreatModel(epsilon=1e-6), (PgdSpec(),), NoProgress())
     assert evaluation.distance.max() <= 1e-6 + 1e-7
     assert evaluation.robust.sum() == 30
@@ -76,7 +89,7 @@ def test_same_seed_same_rows() -> None:
     threat = ThreatModel(epsilon=0.01)
     one, _ = evaluate(evaluator_of(data), threat, (PgdSpec(steps=3),), NoProgress())
     two, _ = evaluate(evaluator_of(data), threat, (PgdSpec(steps=3),), NoProgress())
-    for column in ("clean", "attacked", "broken_by", "distance"):
+    for column in ("clean", "attacked", "broken_by", "distance", "clean_margin", "margin", "sha256"):
         np.testing.assert_array_equal(getattr(one, column), getattr(two, column))
 
 
@@ -104,7 +117,7 @@ def test_images_too_small_for_the_network_are_refused() -> None:
     classifier = Classifier(backbone, ClassifierSpec(architecture="small_resnet", num_classes=2))
     evaluator = Evaluator(classifier, two_class_images(), device=CPU, batch_size=7, seed=0)
     with pytest.raises(ClassifierUnsuitable, match="does not take images of 1 × 6 × 5"):
-        evaluator.clean(NoProgress())
+        evaluator.clean(torch.arange(7))
 
 
 def test_the_same_classes_in_another_order_are_refused() -> None:
@@ -125,3 +138,36 @@ def test_the_machines_own_memory_can_run_out_too() -> None:
         torch.empty(2**50)
     with pytest.raises(RuntimeError, match="else"), room_for(250):
         raise RuntimeError("something else")
+
+
+def test_another_normalisation_is_another_audit() -> None:
+    """The same weights behind another mean are not what a ledger was begun for."""
+    classifier = linear_classifier(4, (1, 4, 4))
+    images = torch.rand(8, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    data = LabelledImages(images, torch.arange(8) % 4, tuple("abcd"), "noise", "test")
+    spec = AuditSpec(threat=ThreatModel(epsilon=0.1))
+    moved = Classifier(classifier.backbone, classifier.spec.model_copy(update={"mean": (0.5,)}))
+    assert identity(classifier, data, spec) == identity(classifier, data, spec)
+    assert identity(classifier, data, spec) != identity(moved, data, spec)
+
+
+def test_answers_that_are_not_finite_during_an_attack_are_an_error() -> None:
+    """A network that answers NaN away from the images themselves is refused, not counted as robust."""
+
+    class NanFarAway(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(16, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            far = ((x - x.round()).abs().amax((1, 2, 3)) > 0.05).float() * torch.nan
+            logits: torch.Tensor = self.linear(x.flatten(1))
+            return torch.where(far.isnan().unsqueeze(1), torch.nan, logits)
+
+    spec = linear_classifier(4, (1, 4, 4)).spec
+    classifier = Classifier(NanFarAway(), spec).eval()
+    images = torch.rand(40, 1, 4, 4, generator=torch.Generator().manual_seed(0)).round()
+    data = LabelledImages(images, torch.arange(40) % 4, tuple("abcd"), "noise", "test")
+    evaluator = Evaluator(classifier, data, device=torch.device("cpu"), batch_size=40, seed=0)
+    with pytest.raises(ClassifierUnsuitable, match="NaN"):
+        evaluate(evaluator, ThreatModel(epsilon=0.1), (SquareSpec(queries=20),), NoProgress())

@@ -3,20 +3,25 @@
 import numpy as np
 import pytest
 
-from faal_core.per_class import ClassTable, Evaluation, compare
+from faal_core.per_class import ClassTable, Evaluation, Rows, compare
 
 NAMES = ("cat", "dog")
+
+
+def rows_of(labels: Rows, clean: Rows, attacked: Rows, broken_by: Rows) -> Evaluation:
+    """Those verdicts; of distances, margins and digests, which no table counts, the same for every image."""
+    same = np.zeros(len(labels))
+    return Evaluation(labels, clean, attacked, broken_by, same, same, same, ("",) * len(labels))
 
 
 @pytest.fixture
 def evaluation() -> Evaluation:
     """Five cats (one wrong when clean, one broken by attack 0, one by attack 1) and three robust dogs."""
-    return Evaluation(
+    return rows_of(
         labels=np.array([0, 0, 0, 0, 0, 1, 1, 1]),
         clean=np.array([1, 0, 0, 0, 0, 1, 1, 1]),
         attacked=np.array([1, 1, 1, 0, 0, 1, 1, 1]),
         broken_by=np.array([-1, 0, 1, -1, -1, -1, -1, -1]),
-        distance=np.zeros(8),
     )
 
 
@@ -46,7 +51,7 @@ def test_a_large_difference_is_no_chance() -> None:
     labels = np.repeat([0, 1], 300)
     right = np.concatenate([np.arange(300) < 90, np.arange(300) < 240])
     predicted = np.where(right, labels, 1 - labels)
-    table = ClassTable(Evaluation(labels, predicted, predicted, np.full(600, -1), np.zeros(600)), NAMES, 0, 0.95)
+    table = ClassTable(rows_of(labels, predicted, predicted, np.full(600, -1)), NAMES, 0, 0.95)
     assert table.spread(table.robust).verdict == "unequal"
 
 
@@ -83,7 +88,7 @@ def test_a_gap_that_equals_the_one_by_chance_is_no_evidence() -> None:
     correct = np.concatenate([np.arange(7) < count for count in (1, 5, 4)])
     labels = np.repeat(np.arange(3), 7)
     clean = np.where(correct, labels, (labels + 1) % 3)
-    rows = Evaluation(labels, clean, clean, np.full(21, -1), np.zeros(21))
+    rows = rows_of(labels, clean, clean, np.full(21, -1))
     table = ClassTable(rows, ("a", "b", "c"), attacks=0, confidence=0.95)
     spread = table.spread(table.clean)
     assert spread.gap.value == pytest.approx(spread.gap_by_chance, abs=1e-12)

@@ -109,15 +109,15 @@ def test_record(sessions, job_id):
     _claim(sessions, job_id)
     with sessions.begin() as session:
         lifecycle.record(session, job_id, 1, stage="audit", total=500)
-        lifecycle.record(session, job_id, 1, done=250, event=("attack", {"broken": 3}))
+        lifecycle.record(session, job_id, 1, done=250, seconds_left=8.5, event=("attack", {"broken": 3}))
     job = _job(sessions, job_id)
-    assert (job.stage, job.done, job.total, job.version) == ("audit", 250, 500, 4)
+    assert (job.stage, job.done, job.total, job.seconds_left, job.version) == ("audit", 250, 500, 8.5, 4)
     assert [(event.seq, event.kind, event.body) for event in _events(sessions, job_id)][2:] == [
         (4, "attack", {"broken": 3})
     ]
     with sessions.begin() as session:
         job = lifecycle.record(session, job_id, 1, stage="train", total=6000)
-    assert (job.stage, job.done, job.total) == ("train", 0, 6000)
+    assert (job.stage, job.done, job.total, job.seconds_left) == ("train", 0, 6000, None)
 
 
 def test_succeed(sessions, job_id):
@@ -198,6 +198,15 @@ def test_cancel_while_running(sessions, job_id):
     with sessions.begin() as session:
         assert lifecycle.cancel(session, job_id, 1).state is JobState.CANCELLED
     assert _kinds(sessions, job_id) == ["queued", "running", "cancel-requested", "cancelled"]
+
+
+def test_a_cancelled_audit_keeps_what_it_found(sessions, job_id):
+    """The report that a worker cancels a job with is kept; a job cancelled without one has none."""
+    _claim(sessions, job_id)
+    with sessions.begin() as session:
+        lifecycle.cancel(session, job_id, 1, report="{}")
+    with sessions() as session:
+        assert queries.report(session, job_id).document == "{}"
 
 
 def test_a_cancelled_job_does_not_run_again(sessions, job_id):

@@ -52,6 +52,18 @@ def test_stage_and_units_are_written(progress, sessions, running_job):
     assert standing(sessions, running_job) == ("after: clean", 0, 90)
 
 
+def test_the_estimate_of_an_audit_is_written(progress, sessions, running_job):
+    """How long the rest takes at most is there from the next write on, and gone when the job leaves this attempt."""
+    progress.stage("clean", 500)
+    assert stored(sessions, running_job).seconds_left is None
+    progress.expect(720.5)
+    progress.advance(250)
+    assert stored(sessions, running_job).seconds_left == 720.5
+    with sessions.begin() as session:
+        lifecycle.release(session, running_job, 1, reason="worker-stopped")
+    assert stored(sessions, running_job).seconds_left is None
+
+
 def test_writes_keep_their_distance(sessions, running_job):
     """A thousand steps within half a second are one write."""
     progress = JobProgress(sessions, running_job, attempt=1)

@@ -16,7 +16,7 @@ HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'>{{ 7 * 7 }}<
 MANY = tuple(f"class {i}" for i in range(100))
 ALLOWED = re.compile(
     "html|head|meta|title|style|body|main|header|footer|section|h[123]|p|dl|dt|dd|div|ul|li|strong|em|span|small|code|pre"
-    "|details|summary|figure|figcaption|table|caption|thead|tbody|tfoot|tr|th|td|svg|g|path|line|text"
+    "|details|summary|figure|figcaption|img|table|caption|thead|tbody|tfoot|tr|th|td|svg|g|path|line|text"
 )
 
 
@@ -33,7 +33,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """A tag opens; void ones are not waited for."""
         self.tags.append((tag, dict(attrs)))
-        if tag != "meta":
+        if tag not in {"meta", "img"}:
             self.open.append(tag)
         if tag == "tr":
             self.rows.append([])
@@ -61,6 +61,7 @@ def hostile(report: AuditReport) -> AuditReport:
             "product": HOSTILE,
             "warnings": (warning,),
             "attacks": attacks,
+            "gallery": tuple(image.model_copy(update={"attack": HOSTILE, "png": HOSTILE}) for image in report.gallery),
         }
     )
 
@@ -89,7 +90,8 @@ def test_pages_are_inert_and_self_contained(kind: str) -> None:
     assert parsed.open == []
     assert all(ALLOWED.fullmatch(tag) for tag, _ in parsed.tags)
     attributes = {(name, value) for _, attributes in parsed.tags for name, value in attributes.items()}
-    assert not [name for name, _ in attributes if name.startswith("on") or name in {"src", "href", "action"}]
+    assert not [name for name, _ in attributes if name.startswith("on") or name in {"href", "action"}]
+    assert all((value or "").startswith("data:image/png;base64,") for name, value in attributes if name == "src")
     style = page[page.index("<style>") : page.index("</style>")]
     assert not re.search(r"url\(|@import|https?:", style)
     assert ("{{ 7 * 7 }}" in page) == ("hostile" in kind)
@@ -124,6 +126,65 @@ def test_every_class_has_its_numbers_worst_first() -> None:
         rates = [text.percent(rate.rate) for rate in row.after_attack]
         ends = [f"{text.percent(rate.rate)}{text.bounds(rate)}" for rate in (row.clean, row.robust)]
         assert rows[row.name] == ["300", ends[0], *rates, ends[1]]
+
+
+def test_each_attack_has_its_own_row_of_cost() -> None:
+    """With four attacks each has what it tried, broke, passed forward and backward and took, and a column of rates."""
+    report = sample_audit(preset="standard")
+    rows = Page(html.render(report)).rows
+    for attack in report.attacks:
+        counts = [f"{count:,}" for count in (attack.tried, attack.broken, attack.forward, attack.backward)]
+        assert [attack.name, *counts, f"{attack.seconds:.1f}"] in rows
+    head, mean = (next(row for row in rows if len(row) == 8 and row[0] == name) for name in ("Class", "All images"))
+    assert head[3:7] == [f"After {attack.name}" for attack in report.attacks]
+    right = [sum(row.after_attack[k].count for row in report.classes) for k in range(4)]
+    assert mean[3:7] == [text.percent(count / 3000) for count in right]
+
+
+def stopped(report: AuditReport) -> AuditReport:
+    """The report, as it is when the last attack was not made on 70 images."""
+    *done, last = report.attacks
+    return report.model_copy(update={"attacks": (*done, last.model_copy(update={"untried": 70}))})
+
+
+def test_an_audit_that_was_stopped_says_so_first() -> None:
+    """Before any rate it says that robust accuracy is an upper bound the more; the costs tell where attacks are missing."""
+    page = html.render(stopped(sample_audit()))
+    assert page.index("are upper bounds the more") < page.index(" % (")
+    rows = Page(page).rows
+    assert next(row for row in rows if row[0] == "Attack")[2] == "Not finished"
+    assert [row[2] for row in rows if row[0].startswith("PGD-20")] == ["0", "70"]
+    assert "Hardest to break" not in page
+    complete = html.render(sample_audit())
+    assert "upper bounds the more" not in complete
+    assert "Not finished" not in complete
+
+
+def test_the_gallery_shows_each_image_with_what_became_of_it() -> None:
+    """Each class has a row with its fragile and its hardest images; every picture has an alternative text."""
+    parsed = Page(html.render(sample_audit()))
+    first, second = (
+        [" ".join(cell.split()) for cell in row] for row in parsed.rows if len(row) == 3 and "lead" in row[1]
+    )
+    taken = "taken for trouser after PGD-20 (cross-entropy), lead 3.1, image 7"
+    assert first == ["T-shirt", taken, "lead 85.3, image 12"]
+    assert second == ["trouser", "taken for T-shirt after PGD-20 (cross-entropy), lead 11.8, image 305", "none"]
+    pictures = [attributes for tag, attributes in parsed.tags if tag == "img"]
+    assert [picture["alt"] for picture in pictures] == ["T-shirt, image 7", "T-shirt, image 12", "trouser, image 305"]
+
+
+def test_a_report_without_a_gallery_is_still_a_page() -> None:
+    """A document from before there was one is read, and its page has no such section."""
+    fields = sample_audit().model_dump(mode="json", exclude={"gallery"})
+    page = html.render(AuditReport.model_validate(fields))
+    assert "<img" not in page
+    assert 'id="gallery"' not in page
+
+
+def test_the_page_allows_its_own_pictures() -> None:
+    """The policy in the page lets pictures inside it be shown, and still nothing be fetched."""
+    policies = [a["content"] for _, a in Page(html.render(sample_audit())).tags if "content" in a and "http-equiv" in a]
+    assert policies == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
 
 
 def test_both_comparisons_are_shown_in_full() -> None:

@@ -1,0 +1,81 @@
+"""The set an attack may search: the ball around an image, cut with the pixel box [0, 1]."""
+
+import torch
+from torch import Tensor
+
+from faal_core.attacks.randomness import RandomSource
+from faal_core.classifier import Images, PerImage
+from faal_core.threat_model import Norm, ThreatModel
+
+# Images often lie channels-last: reductions name their dimensions, since `flatten` would copy, and masks are numbers and
+# `lerp`, since `where` is several times slower on a CPU.
+
+
+def norms(delta: Tensor, norm: Norm) -> PerImage:
+    """The norm of each image's perturbation."""
+    return delta.abs().amax((1, 2, 3)) if norm is Norm.LINF else torch.linalg.vector_norm(delta, dim=(1, 2, 3))
+
+
+def inner(a: Images, b: Images) -> PerImage:
+    """The inner product of each image of `a` with its counterpart."""
+    return (a * b).sum((1, 2, 3))
+
+
+def expand(per_image: PerImage) -> Tensor:
+    """One number an image, shaped to multiply images."""
+    return per_image.view(-1, 1, 1, 1)
+
+
+def normalised(delta: Tensor, norm: Norm) -> Tensor:
+    """Each image's perturbation scaled to norm 1; a zero stays zero."""
+    return delta / expand(norms(delta, norm).clamp_min(1e-12))
+
+
+class Ball:
+    """All images within the threat model of each image of a batch; for L∞ those between `low` and `high`."""
+
+    def __init__(self, x: Images, threat: ThreatModel) -> None:
+        self.x, self.norm, self.epsilon = x, threat.norm, threat.epsilon
+        if self.norm is Norm.LINF:
+            self.low, self.high = (x - self.epsilon).clamp_(min=0), (x + self.epsilon).clamp_(max=1)
+
+    def of(self, kept: Tensor) -> "Ball":
+        """The balls around those images."""
+        part = object.__new__(Ball)
+        part.x, part.norm, part.epsilon = self.x[kept], self.norm, self.epsilon
+        if self.norm is Norm.LINF:
+            part.low, part.high = self.low[kept], self.high[kept]
+        return part
+
+    def project(self, x_adv: Images) -> Images:
+        """`x_adv` brought into the balls and into [0, 1].
+
+        For L∞ the nearest point. For L2 the perturbation is shortened first and clipped to the pixels after: clipping
+        towards an x inside the box only shortens it, so the result lies in both, though it need not be the nearest such point.
+        """
+        if self.norm is Norm.LINF:
+            return torch.clamp(x_adv, self.low, self.high)
+        delta = x_adv - self.x
+        shrink = (self.epsilon / norms(delta, self.norm).clamp_min(1e-12)).clamp_max(1)
+        return (self.x + delta * expand(shrink)).clamp_(0, 1)
+
+    def random_point(self, random: RandomSource) -> Images:
+        """A point drawn uniformly from each ball, then clipped to [0, 1]."""
+        count, *shape = self.x.shape
+        if self.norm is Norm.LINF:
+            noise = random.uniform(count, *shape) * 2 - 1
+            return (self.x + self.epsilon * noise).clamp_(0, 1)
+        noise = random.normal(count, *shape)
+        radius = random.uniform(count).pow(1 / self.x[0].numel())
+        return (self.x + normalised(noise, self.norm) * expand(self.epsilon * radius)).clamp_(0, 1)
+
+    def random_edge_point(self, random: RandomSource, share: float = 1.0) -> Images:
+        """A point at `share` of the radius in a random direction (uniform pixels for L∞, normal for L2), clipped to [0, 1]."""
+        count, *shape = self.x.shape
+        noise = random.uniform(count, *shape) * 2 - 1 if self.norm is Norm.LINF else random.normal(count, *shape)
+        return (self.x + share * self.epsilon * normalised(noise, self.norm)).clamp_(0, 1)
+
+
+def direction(gradient: Tensor, norm: Norm) -> Tensor:
+    """The perturbation of norm 1 that raises a loss of that gradient fastest."""
+    return gradient.sign() if norm is Norm.LINF else normalised(gradient, norm)

@@ -1,0 +1,74 @@
+"""APGD's schedule, cost and losses; its strength is in test_oracle.py."""
+
+import pytest
+import torch
+
+from faal_core.attacks import build
+from faal_core.attacks.apgd import checkpoints
+from faal_core.attacks.losses import dlr, probability_margin, targeted_dlr
+from faal_core.attacks.randomness import ImageRandom
+from faal_core.evaluation import counted
+from faal_core.specs import ApgdSpec
+from faal_core.threat_model import Norm, ThreatModel
+from tests.linear_classifier import linear_classifier
+
+
+def test_checkpoints_are_the_published_ones() -> None:
+    """Of 100 iterations the gaps are 22, 19, 16, 13, 10, 7 and then 6, as section 3.1 of the paper has them."""
+    assert sorted(checkpoints(100)) == [22, 41, 57, 70, 80, 87, 93, 99]
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 5, 10])
+def test_few_iterations_have_checkpoints_within_them(iterations: int) -> None:
+    """However few iterations there are, every checkpoint is one of them."""
+    assert checkpoints(iterations) <= set(range(1, iterations + 1))
+
+
+def test_losses_by_hand() -> None:
+    """The difference of logits ratio and its targeted form, computed by hand from their equations."""
+    logits, y, target = torch.tensor([[4.0, 1.0, 3.0, -2.0]]), torch.tensor([0]), torch.tensor([1])
+    assert dlr(logits, y).item() == pytest.approx((3 - 4) / (4 - 1))
+    assert targeted_dlr(logits, y, target).item() == pytest.approx((1 - 4) / (4 - (1 - 2) / 2))
+    p = logits.softmax(1)[0]
+    assert probability_margin(logits, y).item() == pytest.approx((p[2] - p[0]).item())
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_losses_without_enough_classes_are_finite(num_classes: int) -> None:
+    """With two or three classes both ratios are finite and positive exactly where the label is not ahead."""
+    logits, y = torch.eye(num_classes) * 2, torch.zeros(num_classes, dtype=torch.int64)
+    assert (dlr(logits, y) > 0).tolist() == [False] + [True] * (num_classes - 1)
+    assert targeted_dlr(logits, y, y + 1).isfinite().all()
+
+
+@pytest.mark.parametrize(("targets", "num_classes", "runs"), [(0, 10, 2), (9, 10, 18), (9, 3, 4), (9, 2, 2)])
+def test_there_are_as_many_runs_as_targets_and_restarts(targets: int, num_classes: int, runs: int) -> None:
+    """One run for each restart of each target, and no more targets than other classes."""
+    assert build(ApgdSpec(loss="dlr", targets=targets, restarts=2), num_classes).runs == runs
+
+
+@pytest.mark.parametrize("norm", list(Norm))
+def test_cost_is_as_stated_and_broken_images_cost_nothing_more(norm: Norm) -> None:
+    """Robust images take iterations + 1 forward and iterations backward passes; those broken at the start one of each."""
+    classifier = linear_classifier(10, (1, 4, 4))
+    x = 0.5 + 0.1 * torch.randn(6, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    y, random = classifier(x).argmax(1), ImageRandom(range(6), x.device)
+    attack, threat = build(ApgdSpec(iterations=7), 10), ThreatModel(norm=norm, epsilon=1e-6)
+    with counted(classifier) as passes:
+        attack.run(0, classifier, x, y, threat, random)
+    assert (passes.forward, passes.backward) == (6 * 8, 6 * 7)
+    with counted(classifier) as passes:
+        attack.run(0, classifier, x, (y + 1) % 10, threat, random)
+    assert (passes.forward, passes.backward) == (6, 6)
+
+
+def test_what_an_image_gets_does_not_depend_on_its_batch() -> None:
+    """Alone and among others an image ends at the same adversarial image, up to rounding."""
+    classifier = linear_classifier(10, (1, 4, 4))
+    x = 0.5 + 0.1 * torch.randn(8, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    y, attack, threat = classifier(x).argmax(1), build(ApgdSpec(iterations=20), 10), ThreatModel(epsilon=0.01)
+    together = attack.run(0, classifier, x, y, threat, ImageRandom(range(8), x.device))
+    alone = [
+        attack.run(0, classifier, x[i : i + 1], y[i : i + 1], threat, ImageRandom([i], x.device)) for i in range(8)
+    ]
+    assert torch.allclose(together, torch.cat(alone), atol=1e-6)

@@ -1,0 +1,77 @@
+"""FAB's projections against a general solver; its strength is in test_oracle.py."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import linprog
+
+from faal_core.attacks.ball import inner, norms
+from faal_core.attacks.fab import step_to_hyperplane
+from faal_core.threat_model import Norm
+
+SHAPE = (12, 2, 3, 2)
+
+
+def problem(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Images with pixels at the edges of the box among them, gradients with zeros, and values of both signs."""
+    generator = torch.Generator().manual_seed(seed)
+    x = (torch.rand(SHAPE, generator=generator) * 1.4 - 0.2).clamp(0, 1)
+    gradient = torch.randn(SHAPE, generator=generator)
+    gradient[:, 0, 0, 0] = 0
+    return x, gradient, torch.randn(SHAPE[0], generator=generator)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_linf_step_is_as_short_as_a_linear_program_finds(seed: int) -> None:
+    """In L∞ the step reaches the hyperplane inside the box, at the length of a general solver's optimum."""
+    x, gradient, value = problem(seed)
+    step = step_to_hyperplane(x, gradient, value, Norm.LINF)
+    assert ((x + step >= -1e-6) & (x + step <= 1 + 1e-6)).all()
+    for i in range(SHAPE[0]):
+        g, pixels = gradient[i].flatten().double().numpy(), x[i].flatten().double().numpy()
+        size = len(g)
+        one = np.ones((size, 1))
+        solved = linprog(
+            np.r_[np.zeros(size), 1],
+            A_ub=np.block([[np.eye(size), -one], [-np.eye(size), -one]]),
+            b_ub=np.zeros(2 * size),
+            A_eq=np.r_[g, 0][None],
+            b_eq=[value[i].item()],
+            bounds=[*zip(-pixels, 1 - pixels, strict=True), (0, None)],
+        )
+        if solved.success:
+            assert inner(gradient[i : i + 1], step[i : i + 1]).item() == pytest.approx(value[i].item(), abs=1e-5)
+            assert norms(step[i : i + 1], Norm.LINF).item() == pytest.approx(solved.fun, abs=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_l2_step_satisfies_the_optimality_conditions(seed: int) -> None:
+    """In L2 the step reaches the hyperplane, is λ × gradient on free pixels, and at the box elsewhere, short of λ × gradient."""
+    x, gradient, value = problem(seed)
+    value = 0.5 * value
+    step = step_to_hyperplane(x, gradient, value, Norm.L2)
+    assert torch.allclose(inner(gradient, step), value, atol=1e-5)
+    at_edge = ((x + step).abs() < 1e-6) | ((x + step - 1).abs() < 1e-6)
+    for i in range(SHAPE[0]):
+        free = ~at_edge[i] & (gradient[i] != 0)
+        ratios = step[i][free] / gradient[i][free]
+        assert torch.allclose(ratios, ratios.mean().expand_as(ratios), atol=1e-4)
+        assert (step[i][at_edge[i]].abs() <= (ratios.mean() * gradient[i][at_edge[i]]).abs() + 1e-5).all()
+
+
+@pytest.mark.parametrize("norm", list(Norm))
+def test_out_of_reach_the_step_goes_as_far_as_the_box_allows(norm: Norm) -> None:
+    """Where no point of the box lies on the hyperplane, every pixel with a gradient goes to the edge towards it."""
+    x, gradient, value = problem(0)
+    step = step_to_hyperplane(x, gradient, torch.full_like(value, 1e3), norm)
+    moved = gradient != 0
+    assert torch.allclose((x + step)[moved], (gradient > 0).float()[moved], atol=1e-6)
+    assert (step[~moved] == 0).all()
+
+
+@pytest.mark.parametrize("norm", list(Norm))
+def test_without_a_gradient_nothing_moves(norm: Norm) -> None:
+    """A gradient of zero gives a step of zero, and so does nothing left to gain."""
+    x, gradient, value = problem(0)
+    assert (step_to_hyperplane(x, 0 * gradient, value, norm) == 0).all()
+    assert (step_to_hyperplane(x, gradient, 0 * value, norm) == 0).all()

@@ -1,0 +1,92 @@
+"""Every attack against the closed form of linear classifiers: it breaks what can be broken, and nothing else."""
+
+import pytest
+import torch
+
+from faal_core.attacks import build
+from faal_core.attacks.ball import Ball, norms
+from faal_core.attacks.randomness import ImageRandom
+from faal_core.attacks.square import bump
+from faal_core.classifier import Classifier
+from faal_core.specs import ApgdSpec, AttackSpec, FabSpec, PgdSpec, SquareSpec
+from faal_core.threat_model import Norm, ThreatModel
+from tests.linear_classifier import linear_classifier, one_boundary_classifier, smallest_radius
+
+Shape = tuple[int, int, int]
+
+SHAPE = (3, 5, 7)
+RADIUS = {Norm.LINF: 0.004, Norm.L2: 0.02}
+UNTARGETED: list[AttackSpec] = [
+    PgdSpec(loss="margin", steps=60, relative_step=0.1),
+    ApgdSpec(),
+    ApgdSpec(loss="margin"),
+    ApgdSpec(loss="probability-margin"),
+    ApgdSpec(loss="dlr"),
+]
+TARGETED: list[AttackSpec] = [ApgdSpec(loss="dlr", targets=9, iterations=50), FabSpec(iterations=50)]
+SQUARE = SquareSpec(queries=3000)
+every_number_of_classes = pytest.mark.parametrize("num_classes", [2, 3, 10, 200])
+both_norms = pytest.mark.parametrize("norm", list(Norm))
+
+
+def share_broken(classifier: Classifier, spec: AttackSpec, norm: Norm, factor: float, shape: Shape = SHAPE) -> float:
+    """The share of 12 images that are broken at `factor` × their smallest radius, which is the same for all, in their balls.
+
+    Logits are linear in the image's distance from grey, so an image is brought to a radius by scaling that distance.
+    """
+    away = torch.randn(1000, *shape, generator=torch.Generator().manual_seed(1))
+    y = classifier(0.5 + 0.01 * away).argmax(1)
+    radii = 100 * smallest_radius(classifier, 0.5 + 0.01 * away, y, norm)
+    clearest = radii.argsort(descending=True)[:12]
+    x, y = (0.5 + away * (RADIUS[norm] / radii).view(-1, 1, 1, 1))[clearest], y[clearest]
+    assert 0.1 < x.min() <= x.max() < 0.9
+    threat, attack = ThreatModel(norm=norm, epsilon=factor * RADIUS[norm]), build(spec, classifier.num_classes)
+    robust = torch.ones(len(x), dtype=torch.bool)
+    for number in range(attack.runs):
+        random = ImageRandom(range(100 * number, 100 * number + len(x)), x.device)
+        x_adv = Ball(x, threat).project(attack.run(number, classifier, x, y, threat, random).detach())
+        assert norms(x_adv - x, norm).max() <= threat.epsilon + 1e-6
+        assert 0 <= x_adv.min() <= x_adv.max() <= 1
+        robust &= classifier(x_adv).argmax(1) == y
+    return 1 - robust.double().mean().item()
+
+
+@both_norms
+@every_number_of_classes
+@pytest.mark.parametrize("spec", TARGETED, ids=str)
+def test_targeted_attacks_break_every_image_just_beyond_its_radius(
+    spec: AttackSpec, num_classes: int, norm: Norm
+) -> None:
+    """Every image falls at 1.05 × its smallest radius, although the nearest class need not be the next in logits."""
+    assert share_broken(linear_classifier(num_classes, SHAPE), spec, norm, 1.05) == 1
+
+
+@both_norms
+@every_number_of_classes
+@pytest.mark.parametrize("spec", [*UNTARGETED, *TARGETED], ids=str)
+def test_every_gradient_attack_breaks_every_image_just_beyond_one_boundary(
+    spec: AttackSpec, num_classes: int, norm: Norm
+) -> None:
+    """Where one boundary is near, every image falls at 1.05 × its distance, whatever the number of classes."""
+    assert share_broken(one_boundary_classifier(num_classes, SHAPE), spec, norm, 1.05) == 1
+
+
+@every_number_of_classes
+def test_square_breaks_every_image_just_beyond_one_boundary(num_classes: int) -> None:
+    """Without a gradient every image falls at 1.05 × its L∞ distance to the boundary; images need not be square."""
+    assert share_broken(one_boundary_classifier(num_classes, SHAPE), SQUARE, Norm.LINF, 1.05) == 1
+
+
+@every_number_of_classes
+def test_square_breaks_in_l2_what_its_windows_can_express(num_classes: int) -> None:
+    """Where the boundary's normal is the window's own pattern, every image falls at 1.05 × its L2 distance."""
+    classifier = one_boundary_classifier(num_classes, (1, 5, 5), bump(5, torch.device("cpu")))
+    assert share_broken(classifier, SQUARE, Norm.L2, 1.05, (1, 5, 5)) == 1
+
+
+@both_norms
+@every_number_of_classes
+@pytest.mark.parametrize("spec", [*UNTARGETED, *TARGETED, SquareSpec(queries=500)], ids=str)
+def test_no_attack_breaks_an_image_within_its_radius(spec: AttackSpec, num_classes: int, norm: Norm) -> None:
+    """No image falls at 0.95 × its smallest radius, however hard the attack tries."""
+    assert share_broken(linear_classifier(num_classes, SHAPE), spec, norm, 0.95) == 0

@@ -1,0 +1,74 @@
+"""Square's windows, patterns and schedule; its strength is in test_oracle.py."""
+
+import pytest
+import torch
+
+from faal_core.attacks.ball import Ball, norms
+from faal_core.attacks.randomness import ImageRandom
+from faal_core.attacks.square import L2Search, LinfSearch, Windows, bump, window_side
+from faal_core.threat_model import Norm, ThreatModel
+
+
+@pytest.mark.parametrize(
+    ("query", "side"), [(0, 29), (10, 29), (11, 20), (51, 14), (201, 10), (501, 7), (1001, 5), (2001, 4), (4001, 3)]
+)
+def test_window_sides_of_the_published_schedule(query: int, side: int) -> None:
+    """On 32 × 32 images the sides follow from p = 0.8, halved at the published queries: round(√(p · 1024))."""
+    assert window_side(query, torch.Size((1, 3, 32, 32)), 0.8, Norm.LINF) == side
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 5), (7, 3)])
+@pytest.mark.parametrize("norm", list(Norm))
+def test_windows_fit_small_images(height: int, width: int, norm: Norm) -> None:
+    """No window is larger than its image, whatever the schedule says."""
+    assert 1 <= window_side(0, torch.Size((1, 1, height, width)), 1.0, norm) <= min(height, width)
+
+
+def test_windows_reach_every_pixel_and_no_further() -> None:
+    """The smallest draw puts the window into the first corner, the largest into the last."""
+    draws = torch.tensor([[0.0, 0.0], [1 - 2**-24, 1 - 2**-24]])
+    _, _, rows, columns = Windows(draws, 2, torch.Size((2, 1, 4, 5))).index
+    assert rows.flatten(1).tolist() == [[0, 1], [2, 3]]
+    assert columns.flatten(1).tolist() == [[0, 1], [3, 4]]
+
+
+@pytest.mark.parametrize("side", [1, 3, 4, 5, 9])
+def test_pattern_has_norm_one_and_two_opposite_halves(side: int) -> None:
+    """The pattern's L2 norm is 1; its upper half is not negative, its lower not positive."""
+    pattern = bump(side, torch.device("cpu"))
+    assert pattern.norm().item() == pytest.approx(1)
+    assert (pattern[: side // 2] >= 0).all()
+    assert (pattern[side // 2 :] <= 0).all()
+
+
+def test_pattern_by_hand() -> None:
+    """Of side 3, each half is the sum of inverse squares that its distance from the half's centre leaves."""
+    near, far = 1 + 1 / 4, 1 / 4  # Σ over k = 0, 1 and over k = 1 of (k + 1)^−2
+    upper = torch.tensor([[far, near, far]])
+    lower = torch.tensor([[far, far, far], [far, near, far]])
+    expected = torch.cat([upper / upper.norm(), -lower / lower.norm()])
+    assert torch.allclose(bump(3, torch.device("cpu")), expected / expected.norm())
+
+
+@pytest.mark.parametrize("shape", [(4, 1, 8, 8), (4, 3, 6, 11), (4, 4, 1, 1), (4, 2, 2, 3)])
+def test_linf_images_are_at_the_edge_of_the_ball(shape: tuple[int, ...]) -> None:
+    """From the start and after every proposal each pixel is at x − ε or x + ε, cut with the box."""
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    ball, search, random = Ball(x, ThreatModel(epsilon=0.1)), LinfSearch(0.8), ImageRandom(range(4), x.device)
+    images = search.start(ball, random)
+    for query in range(20):
+        images = search.propose(images, ball, query, random.uniform(4, search.draws(shape[1])))
+        edge = torch.minimum((images - ball.low).abs(), (images - ball.high).abs())
+        assert edge.max() < 1e-6
+
+
+@pytest.mark.parametrize("shape", [(4, 1, 8, 8), (4, 3, 6, 11), (4, 2, 2, 3)])
+def test_l2_images_use_the_whole_radius(shape: tuple[int, ...]) -> None:
+    """Away from the box the perturbation has norm ε from the start and after every proposal."""
+    x = torch.full(shape, 0.5)
+    ball = Ball(x, ThreatModel(norm=Norm.L2, epsilon=0.2))
+    search, random = L2Search(0.8), ImageRandom(range(4), x.device)
+    images = search.start(ball, random)
+    for query in range(20):
+        assert torch.allclose(norms(images - x, Norm.L2), torch.tensor(0.2), atol=1e-5)
+        images = search.propose(images, ball, query, random.uniform(4, search.draws(shape[1])))

@@ -1,0 +1,40 @@
+"""Batches that do not fit are halved, and nothing is lost."""
+
+import pytest
+import torch
+
+from faal_core.device_memory import Pieces
+from faal_core.errors import OutOfMemory
+
+
+def test_pieces_are_halved_until_they_fit_and_stay_so() -> None:
+    """With room for three, ten rows go through in pieces of at most three, all once and in order, later work too."""
+    sizes: list[int] = []
+
+    def work(rows: torch.Tensor) -> list[int]:
+        sizes.append(len(rows))
+        if len(rows) > 3:
+            raise torch.OutOfMemoryError("no room")
+        return rows.tolist()
+
+    pieces, rows = Pieces(8), torch.arange(10) * 5
+    assert pieces.each(work, rows) == rows.tolist()
+    assert sizes == [8, 4, 2, 2, 2, 2, 2]
+    sizes.clear()
+    assert pieces.each(work, rows) == rows.tolist()
+    assert max(sizes) == 2
+
+
+def test_no_room_for_one_image_is_an_error() -> None:
+    """Where a single image does not fit, that is said; any other error goes through."""
+
+    def full(rows: torch.Tensor) -> list[int]:
+        raise torch.OutOfMemoryError("no room")
+
+    def broken(rows: torch.Tensor) -> list[int]:
+        raise RuntimeError("something else")
+
+    with pytest.raises(OutOfMemory, match="single image"):
+        Pieces(4).each(full, torch.arange(4))
+    with pytest.raises(RuntimeError, match="something else"):
+        Pieces(4).each(broken, torch.arange(4))
