@@ -50,11 +50,13 @@ def audit(
 
     Args:
         ledger: a file that takes up every verdict as it comes; an audit that was killed goes on from it, with the same report.
-        compute: otherwise the report is of what the ledger knows, and nothing is computed.
+        compute: otherwise the report is of what the ledger knows, and no verdict is added.
     Raises: InvalidSpec where classifier and data do not fit; LedgerMismatch where the file is another audit's;
         ClassifierUnsuitable, OutOfMemory; Cancelled; OSError.
     """
-    begun, subject = time.monotonic(), identity(classifier, data, spec)
+    begun = time.monotonic()
+    summary = summarise(classifier, name)
+    subject = identity(summary, data, spec)
     if spec.images is not None:
         data = data.take(data.stratified(spec.images, spec.seed))
     evaluator = Evaluator(classifier, data, device=device, batch_size=spec.batch_size, seed=spec.seed)
@@ -74,7 +76,7 @@ def audit(
         product=PRODUCT,
         created_at=datetime.now(UTC),
         seconds=time.monotonic() - begun,
-        classifier=summarise(classifier, name),
+        classifier=summary,
         dataset=data.summary(),
         spec=spec,
         warnings=(*warnings, *reliability.examine_attacks(spec.attacks, attack_rows, len(data))),
@@ -89,10 +91,10 @@ def audit(
     return Audited(report, evaluation)
 
 
-def identity(classifier: Classifier, data: LabelledImages, spec: AuditSpec) -> str:
+def identity(classifier: ClassifierSummary, data: LabelledImages, spec: AuditSpec) -> str:
     """A digest of what is judged, on what and how: a ledger's verdicts count for that alone."""
     network = classifier.spec.model_dump_json(exclude={"class_names"})
-    parts = [PRODUCT, weights.digest(classifier), network, data.sha256, spec.model_dump_json(exclude={"confidence"})]
+    parts = [PRODUCT, classifier.sha256, network, data.sha256, spec.model_dump_json(exclude={"confidence"})]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from faal_core.audit import PRODUCT, Audited, audit, identity
+from faal_core.audit import PRODUCT, Audited, audit, identity, summarise
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import InvalidSpec
@@ -60,7 +60,7 @@ def finetune(
         checkpoint.mkdir(parents=True, exist_ok=True)
 
     def judge(judged: Classifier, called: str, when: str) -> Audited:
-        subject = identity(judged, test_data, spec.audit_spec)
+        subject = identity(summarise(judged, called), test_data, spec.audit_spec)
         ledger = checkpoint / f"{subject[:16]}.ledger" if checkpoint else None
         part = Part(progress, when)
         return audit(judged, test_data, spec.audit_spec, name=called, device=device, ledger=ledger, progress=part)

@@ -28,6 +28,7 @@ class Unit(BaseModel):
         distance: norm of the perturbation.
         sha256: of the adversarial image's float32 pixels, channels first; empty where it is still classified correctly.
         forward, backward: images passed through the network.
+        seconds: of wall-clock time.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
@@ -67,18 +68,20 @@ class Ledger:
 
     def _read(self, content: bytes, identity: str, path: Path | None) -> None:
         header, whole = json.dumps({"identity": identity}).encode() + b"\n", 0
-        if not content.startswith(header) and not header.startswith(content):
+        if content.startswith(header):
+            whole = len(header)
+            for line in content[whole:].splitlines(keepends=True):
+                if not self._remembered(line):
+                    break
+                whole += len(line)
+        elif not header.startswith(content):
             raise LedgerMismatch(
                 f"{path} is not the ledger of this audit: of other weights, images or attacks, of another version, or no "
                 "ledger. Name another file."
             )
-        for line in content.splitlines(keepends=True):
-            if whole and not self._remembered(line):
-                break
-            whole += len(line)
         if self._file:
-            self._file.truncate(whole if whole >= len(header) else 0)
-            if whole < len(header):
+            self._file.truncate(whole)
+            if not whole:
                 self._write(header)
 
     def _remembered(self, line: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""What an audit knows of each image: it grows unit by unit, and statistics are computed from it."""
+"""From units to one row an image: what the statistics of an audit are computed from."""
 
 import numpy as np
 
@@ -9,7 +9,11 @@ _UNKNOWN = -1  # class of an image that was not looked at
 
 
 class Verdicts:
-    """What is known of each image so far; it grows unit by unit."""
+    """What is known of each image so far; it grows unit by unit.
+
+    Args:
+        labels: true class of each image, in the order that units number them.
+    """
 
     def __init__(self, labels: Rows) -> None:
         count = len(labels)

@@ -6,12 +6,21 @@
 
 import os
 from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from faal_core import datasets
+from faal_core.classifier import Classifier
+from faal_core.datasets.labelled_images import LabelledImages
+from faal_core.specs import ClassifierSpec
+from faal_core.weights import convert_checkpoint, read_classifier
 
 
 class PlainBlock(nn.Module):
@@ -139,3 +148,48 @@ def robust_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = [str(tmp_path / "site"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     monkeypatch.syspath_prepend(tmp_path / "site")
+
+
+REFERENCE = os.environ.get(
+    "FAAL_REFERENCE_DATA"
+)  # a folder: robust/ with the files, cifar10-test.npz and mnist-test.npz
+needs_reference = pytest.mark.skipif(REFERENCE is None, reason="FAAL_REFERENCE_DATA names no folder")
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A network's own file, and what it was trained on; `mean` and `std` are of its training code."""
+
+    file: str
+    architecture: str
+    data: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def classifier(self, folder: Path) -> Classifier:
+        """The network, uploaded, converted in `folder` and read again."""
+        spec = ClassifierSpec(architecture=self.architecture, num_classes=10, mean=self.mean, std=self.std)
+        upload = _usable(Path(REFERENCE or "") / "robust" / self.file, folder)
+        convert_checkpoint(upload, folder / "converted", spec)
+        return read_classifier(folder / "converted")
+
+    def images(self) -> LabelledImages:
+        """The 10,000 test images."""
+        return datasets.load(str(Path(REFERENCE or "") / f"{self.data}-test.npz"), "test")
+
+
+def _usable(path: Path, folder: Path) -> Path:
+    """The file, saved anew where it is in the format of torch before 1.6 or its state dict lies in a list."""
+    if path.read_bytes()[:2] == b"PK":
+        return path
+    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    state_dict = loaded.get("state_dict", loaded)
+    torch.save(state_dict if isinstance(state_dict, Mapping) else state_dict[0], folder / "anew.pt")
+    return folder / "anew.pt"
+
+
+RESNET4B = Reference("resnet4b.pth", "resnet4b", "cifar10", (0.4914, 0.4824, 0.4467), (0.2471, 0.2435, 0.2616))
+CNN_A = Reference("cifar_cnn_a_adv.model", "cifar_cnn_a", "cifar10", (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+BASE = Reference("cifar_base.pth", "cifar_base", "cifar10", (0.485, 0.456, 0.406), (0.225,) * 3)
+MARABOU_SMALL = Reference("cifar_marabou_small.pth", "cifar_marabou_small", "cifar10", (0.0,) * 3, (1.0,) * 3)
+TRADES = Reference("mnist_trades_smallcnn.pt", "trades_small_cnn", "mnist", (0.0,), (1.0,))

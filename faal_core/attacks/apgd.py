@@ -56,21 +56,21 @@ class _Climb:
 
     @classmethod
     def begin(cls, x_adv: Images, y: Labels, target: Labels, ball: Ball) -> "_Climb":
-        """No step taken yet, no loss known."""
+        """No step taken yet and no loss known: whatever is found first is the best so far, and no rise."""
         count, device = len(y), y.device
-        worst = torch.full((count,), -torch.inf, device=device)
+        unknown = torch.full((count,), torch.inf, device=device)
         return cls(
             rows=torch.arange(count, device=device),
             y=y,
             target=target,
             x_adv=x_adv,
             previous=x_adv,
-            gradient=x_adv,
-            loss=worst,
+            gradient=torch.zeros_like(x_adv),
+            loss=unknown,
             best=x_adv.clone(),
-            best_gradient=x_adv.clone(),
-            best_loss=worst,
-            best_before=worst,
+            best_gradient=torch.zeros_like(x_adv),
+            best_loss=-unknown,
+            best_before=-unknown,
             step=torch.full((count,), _FIRST_STEP * ball.epsilon, device=device),
             halved=torch.ones(count, dtype=torch.bool, device=device),
             rises=torch.zeros(count, dtype=torch.int64, device=device),
@@ -137,19 +137,15 @@ def apgd(
         x_adv = climb.x_adv.detach().requires_grad_(taken < iterations)
         logits = classifier(x_adv)
         value = loss(logits, climb.y, climb.target)
-        gradient = torch.autograd.grad(value.sum(), x_adv)[0] if taken < iterations else x_adv
-        climb.x_adv = x_adv.detach()
+        gradient = torch.autograd.grad(value.sum(), x_adv)[0] if taken < iterations else climb.gradient
+        climb.x_adv, value = x_adv.detach(), value.detach()
         unbroken = (logits.argmax(1) == climb.y).nonzero().squeeze(1)
-        value = value.detach()
         if len(unbroken) < len(climb.rows):
             found[climb.rows] = climb.x_adv
             climb, value, gradient = climb.of(unbroken), value[unbroken], gradient[unbroken]
         if not len(unbroken):
             return found
         climb.note(value, gradient)
-        if taken == 0:
-            climb.best_before = climb.best_loss
-            climb.rises.zero_()
         if taken in reconsidered:
             climb.reconsider(taken - last)
             last = taken

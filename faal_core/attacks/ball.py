@@ -61,19 +61,19 @@ class Ball:
 
     def random_point(self, random: RandomSource) -> Images:
         """A point drawn uniformly from each ball, then clipped to [0, 1]."""
-        count, *shape = self.x.shape
-        if self.norm is Norm.LINF:
-            noise = random.uniform(count, *shape) * 2 - 1
-            return (self.x + self.epsilon * noise).clamp_(0, 1)
-        noise = random.normal(count, *shape)
-        radius = random.uniform(count).pow(1 / self.x[0].numel())
-        return (self.x + normalised(noise, self.norm) * expand(self.epsilon * radius)).clamp_(0, 1)
+        noise = self._noise(random)
+        if self.norm is Norm.L2:
+            radius = random.uniform(len(noise)).pow(1 / noise[0].numel())
+            noise = normalised(noise, self.norm) * expand(radius)
+        return (self.x + self.epsilon * noise).clamp_(0, 1)
 
     def random_edge_point(self, random: RandomSource, share: float = 1.0) -> Images:
         """A point at `share` of the radius in a random direction (uniform pixels for L∞, normal for L2), clipped to [0, 1]."""
-        count, *shape = self.x.shape
-        noise = random.uniform(count, *shape) * 2 - 1 if self.norm is Norm.LINF else random.normal(count, *shape)
-        return (self.x + share * self.epsilon * normalised(noise, self.norm)).clamp_(0, 1)
+        return (self.x + share * self.epsilon * normalised(self._noise(random), self.norm)).clamp_(0, 1)
+
+    def _noise(self, random: RandomSource) -> Tensor:
+        """Uniform on [−1, 1) for L∞, standard normal for L2."""
+        return random.uniform(*self.x.shape) * 2 - 1 if self.norm is Norm.LINF else random.normal(*self.x.shape)
 
 
 def direction(gradient: Tensor, norm: Norm) -> Tensor:

@@ -1,6 +1,6 @@
-"""What an attack climbs: one value per image, never decreasing in how near the image is to being misclassified.
+"""What an attack climbs: one value per image, positive margins and ratios meaning misclassified.
 
-Each takes the logits, the labels, and the class aimed at where the attack is targeted.
+Each takes logits `n k` and labels `n`; a targeted one also the classes aimed at, `n`.
 """
 
 from collections.abc import Callable

@@ -67,7 +67,7 @@ Ledger = Annotated[
     ),
 ]
 Partial = Annotated[
-    bool, typer.Option("--partial", help="Compute nothing: report what the --ledger of an unfinished audit knows.")
+    bool, typer.Option("--partial", help="Attack no further: report what the --ledger of an unfinished audit knows.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …; auto takes a GPU where there is one.")]
 SpecFile = Annotated[

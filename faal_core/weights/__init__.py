@@ -39,9 +39,8 @@ def read_classifier(path: Path, spec: ClassifierSpec | None = None) -> Classifie
 
 def write_classifier(path: Path, classifier: Classifier) -> None:
     """Nothing. Afterwards `path` is a safetensors file of the backbone's weights with the spec in its metadata."""
-    metadata = {
-        METADATA_KEY: classifier.spec.model_dump_json()
-    }  # one entry: safetensors writes several in random order
+    # One entry: safetensors writes several in random order.
+    metadata = {METADATA_KEY: classifier.spec.model_dump_json()}
     write_safetensors(path, _values(classifier), metadata)
 
 

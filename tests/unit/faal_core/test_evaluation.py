@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from faal_core import attacks
-from faal_core.audit import identity
+from faal_core.audit import identity, summarise
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.device_memory import room_for
@@ -147,8 +147,10 @@ def test_another_normalisation_is_another_audit() -> None:
     data = LabelledImages(images, torch.arange(8) % 4, tuple("abcd"), "noise", "test")
     spec = AuditSpec(threat=ThreatModel(epsilon=0.1))
     moved = Classifier(classifier.backbone, classifier.spec.model_copy(update={"mean": (0.5,)}))
-    assert identity(classifier, data, spec) == identity(classifier, data, spec)
-    assert identity(classifier, data, spec) != identity(moved, data, spec)
+    subjects = [
+        identity(summarise(judged, name), data, spec) for judged, name in ((classifier, "a"), (classifier, "b"))
+    ]
+    assert subjects[0] == subjects[1] != identity(summarise(moved, "a"), data, spec)
 
 
 def test_answers_that_are_not_finite_during_an_attack_are_an_error() -> None:

@@ -19,9 +19,17 @@ from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.reports import text
 from faal_core.specs import AuditSpec, ClassifierSpec, PgdSpec, SquareSpec
 from faal_core.threat_model import Norm, ThreatModel
-from faal_core.weights import convert_checkpoint, read_classifier
-from tests.robust_networks import robust_networks  # noqa: F401 - a fixture
-from tests.unit.faal_core.architectures.test_reference_networks import NONE, REFERENCE, RESNET4B, usable
+from faal_core.weights import read_classifier
+from tests.robust_networks import (
+    BASE,
+    CNN_A,
+    MARABOU_SMALL,
+    RESNET4B,
+    TRADES,
+    Reference,
+    needs_reference,
+    robust_networks,  # noqa: F401 - a fixture
+)
 
 CPU = torch.device("cpu")
 LINF, L2 = ThreatModel(epsilon=0.1), ThreatModel(norm=Norm.L2, epsilon=1)
@@ -164,39 +172,16 @@ def test_an_untrained_network_raises_none(seed: int, undefended: Classifier) -> 
     assert _examined(build(undefended.spec).eval(), fashion(), LINF) == []
 
 
-@pytest.mark.skipif(REFERENCE is None, reason="FAAL_REFERENCE_DATA names no folder")
+@needs_reference
 @pytest.mark.usefixtures("robust_networks")
 @pytest.mark.parametrize(
-    ("file", "architecture", "data", "mean", "std", "epsilon"),
-    [
-        ("resnet4b.pth", "resnet4b", "cifar10", *RESNET4B, "8/255"),
-        (
-            "cifar_cnn_a_adv.model",
-            "cifar_cnn_a",
-            "cifar10",
-            (0.4914, 0.4822, 0.4465),
-            (0.2023, 0.1994, 0.2010),
-            "2/255",
-        ),
-        ("cifar_base.pth", "cifar_base", "cifar10", (0.485, 0.456, 0.406), (0.225,) * 3, "2/255"),
-        ("cifar_marabou_small.pth", "cifar_marabou_small", "cifar10", *NONE[3], "2/255"),
-        ("mnist_trades_smallcnn.pt", "trades_small_cnn", "mnist", *NONE[1], 0.3),
-    ],
+    ("network", "epsilon"),
+    [(RESNET4B, "8/255"), (CNN_A, "2/255"), (BASE, "2/255"), (MARABOU_SMALL, "2/255"), (TRADES, 0.3)],
+    ids=str,
 )
-def test_other_projects_networks_raise_none(
-    file: str,
-    architecture: str,
-    data: str,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    epsilon: float | str,
-    tmp_path: Path,
-) -> None:
+def test_other_projects_networks_raise_none(network: Reference, epsilon: float | str, tmp_path: Path) -> None:
     """Real uploads, robust or not, are not accused of anything at their own radius."""
-    spec = ClassifierSpec(architecture=architecture, num_classes=10, mean=mean, std=std)
-    convert_checkpoint(usable(Path(REFERENCE or "") / "robust" / file, tmp_path), tmp_path / "converted", spec)
-    classifier = read_classifier(tmp_path / "converted")
-    test = datasets.load(str(Path(REFERENCE or "") / f"{data}-test.npz"), "test")
+    classifier, test = network.classifier(tmp_path), network.images()
     for threat in (ThreatModel(epsilon=epsilon), L2):
         assert _examined(classifier, test, threat) == []
 
