@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from faal_core.attacks import build
-from faal_core.attacks.apgd import checkpoints
+from faal_core.attacks.apgd import _Climb, checkpoints
+from faal_core.attacks.ball import Ball
 from faal_core.attacks.losses import dlr, probability_margin, targeted_dlr
 from faal_core.attacks.randomness import ImageRandom
 from faal_core.evaluation import counted
@@ -22,6 +23,38 @@ def test_checkpoints_are_the_published_ones() -> None:
 def test_few_iterations_have_checkpoints_within_them(iterations: int) -> None:
     """However few iterations there are, every checkpoint is one of them."""
     assert checkpoints(iterations) <= set(range(1, iterations + 1))
+
+
+def test_steps_are_halved_where_the_loss_rose_too_seldom() -> None:
+    """Of four steps the first image rose in four, the second in three, which are no more than 75 %: it alone goes back.
+
+    By condition 1 of section 3.1: its step is half and it stands at its best image, the other's are untouched.
+    """
+    x, y = torch.full((2, 1, 2, 2), 0.5), torch.zeros(2, dtype=torch.int64)
+    climb = _Climb.begin(x, y, y, Ball(x, ThreatModel(epsilon=0.1)))
+    for step, losses in enumerate([(0.0, 0.0), (1.0, 1.0), (2.0, 9.0), (3.0, 4.0), (4.0, 5.0)]):
+        climb.x_adv = torch.full_like(x, 0.5 + step / 100)
+        climb.note(torch.tensor(losses), torch.full_like(x, float(step)))
+    climb.reconsider(4)
+    assert climb.step.tolist() == pytest.approx([0.2, 0.1])
+    assert climb.x_adv[:, 0, 0, 0].tolist() == pytest.approx([0.54, 0.52])
+    assert climb.gradient[:, 0, 0, 0].tolist() == [4, 2]
+
+
+def test_steps_are_halved_where_nothing_better_was_found() -> None:
+    """An image that rose in every step, but never above its best of before, is halved unless it was the last time.
+
+    By condition 2 of section 3.1.
+    """
+    x, y = torch.full((1, 1, 2, 2), 0.5), torch.zeros(1, dtype=torch.int64)
+    climb = _Climb.begin(x, y, y, Ball(x, ThreatModel(epsilon=0.1)))
+    steps = []
+    for losses in ([0.0, 7.0, 8.0, 9.0, 10.0], [1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0], [5.5, 6.5, 7.5, 8.5]):
+        for loss in losses:
+            climb.note(torch.tensor([loss]), x)
+        climb.reconsider(3)
+        steps.append(round(climb.step.item(), 6))
+    assert steps == [0.2, 0.1, 0.1, 0.05]
 
 
 def test_losses_by_hand() -> None:
@@ -57,9 +90,10 @@ def test_cost_is_as_stated_and_broken_images_cost_nothing_more(norm: Norm) -> No
     with counted(classifier) as passes:
         attack.run(0, classifier, x, y, threat, random)
     assert (passes.forward, passes.backward) == (6 * 8, 6 * 7)
+    half_wrong = torch.where(torch.arange(6) < 3, y, (y + 1) % 10)
     with counted(classifier) as passes:
-        attack.run(0, classifier, x, (y + 1) % 10, threat, random)
-    assert (passes.forward, passes.backward) == (6, 6)
+        attack.run(0, classifier, x, half_wrong, threat, random)
+    assert (passes.forward, passes.backward) == (3 * 8 + 3, 3 * 7 + 3)
 
 
 def test_what_an_image_gets_does_not_depend_on_its_batch() -> None:

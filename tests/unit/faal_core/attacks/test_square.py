@@ -72,3 +72,18 @@ def test_l2_images_use_the_whole_radius(shape: tuple[int, ...]) -> None:
     for query in range(20):
         assert torch.allclose(norms(images - x, Norm.L2), torch.tensor(0.2), atol=1e-5)
         images = search.propose(images, ball, query, random.uniform(4, search.draws(shape[1])))
+
+
+def test_l2_takes_the_perturbation_out_of_the_second_window() -> None:
+    """What the second window has outside the first is spent: no perturbation is left there."""
+    x = torch.full((4, 2, 9, 9), 0.5)
+    ball = Ball(x, ThreatModel(norm=Norm.L2, epsilon=0.2))
+    search, random = L2Search(0.05), ImageRandom(range(4), x.device)
+    best = search.start(ball, random)
+    draws = random.uniform(4, search.draws(2))
+    draws[:, :4] = torch.tensor([0.0, 0.0, 0.5, 0.5])  # corners: the first window's, then the second's, apart from it
+    moved = search.propose(best, ball, 0, draws) - x
+    second = Windows(draws[:, 2:4], 3, x.shape).index
+    assert (best - x)[second].abs().amax() > 0.01
+    assert moved[second].abs().amax() == 0
+    assert moved[Windows(draws[:, :2], 3, x.shape).index].abs().amax() > 0.01
