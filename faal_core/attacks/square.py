@@ -35,23 +35,37 @@ def window_side(query: int, shape: torch.Size, initial_share: float, norm: Norm)
 
 
 class Windows:
-    """One square window in each image, all channels: an index into images.
+    """One square window in each image, all channels.
 
     Args:
         draws: two numbers in [0, 1) an image, its place among all that fit.
     """
 
     def __init__(self, draws: Tensor, side: int, shape: torch.Size) -> None:
-        count, channels, height, width = shape
+        *_, height, width = shape
         free = torch.tensor([height - side + 1, width - side + 1], device=draws.device)
-        top, left = (draws * free).long().view(count, 2, 1, 1, 1).unbind(1)
-        along = torch.arange(side, device=draws.device)
-        self.index = (
-            torch.arange(count, device=draws.device).view(-1, 1, 1, 1),
-            torch.arange(channels, device=draws.device).view(1, -1, 1, 1),
-            top + along.view(1, 1, -1, 1),
-            left + along.view(1, 1, 1, -1),
-        )
+        self._side, self._places = side, (draws * free).long()
+
+    def of(self, images: Images) -> Tensor:
+        """Their pixels, `n c side side`."""
+        return self._everywhere(images)[self._index]
+
+    def put(self, images: Images, pixels: Tensor) -> None:
+        """Nothing. Afterwards `images` has those pixels there."""
+        self._everywhere(images)[self._index] = pixels
+
+    def keep(self, kept: Tensor) -> None:
+        """Nothing. Afterwards only the windows of those images are left."""
+        self._places = self._places[kept]
+
+    @property
+    def _index(self) -> tuple[Tensor, slice, Tensor, Tensor]:
+        top, left = self._places.unbind(1)
+        return torch.arange(len(top), device=top.device), slice(None), top, left
+
+    def _everywhere(self, images: Images) -> Tensor:
+        """A view of every window in every place, `n c top left side side`."""
+        return images.unfold(2, self._side, 1).unfold(3, self._side, 1)
 
 
 def signs(draws: Tensor) -> Tensor:
@@ -80,14 +94,17 @@ class LinfSearch:
         stripes = signs(random.uniform(count, channels, width)).unsqueeze(2)
         return ball.project(ball.x + ball.epsilon * stripes)
 
-    def propose(self, best: Images, ball: Ball, query: int, draws: Tensor) -> Images:
-        """The images with each channel of one window at one edge of the ball."""
+    def propose(self, best: Images, ball: Ball, query: int, draws: Tensor) -> tuple[Tensor, Tensor]:
+        """The images with each channel of one window at one edge of the ball, where that changes anything; their numbers."""
         side = window_side(query, best.shape, self.initial_share, Norm.LINF)
-        index = Windows(draws[:, :2], side, best.shape).index
-        proposed = best.clone()
+        windows = Windows(draws[:, :2], side, best.shape)
         edge = ball.epsilon * signs(expand_channels(draws[:, 2:]))
-        proposed[index] = (ball.x[index] + edge).clamp_(0, 1)
-        return proposed
+        new = (windows.of(ball.x) + edge).clamp_(0, 1)
+        changed = (new != windows.of(best)).any(3).any(2).any(1).nonzero().squeeze(1)
+        proposed = best[changed]
+        windows.keep(changed)
+        windows.put(proposed, new[changed])
+        return changed, proposed
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,23 +131,24 @@ class L2Search:
         delta[:, :, top : top + rows * side, left : left + columns * side] = pattern
         return (ball.x + ball.epsilon * normalised(delta, Norm.L2)).clamp_(0, 1)
 
-    def propose(self, best: Images, ball: Ball, query: int, draws: Tensor) -> Images:
-        """The images with the perturbation of a second window taken out and spent in a first."""
+    def propose(self, best: Images, ball: Ball, query: int, draws: Tensor) -> tuple[Tensor, Tensor]:
+        """The images with the perturbation of a second window taken out and spent in a first; their numbers, that is all."""
         channels = best.shape[1]
         side = window_side(query, best.shape, self.initial_share, Norm.L2)
-        first = Windows(draws[:, :2], side, best.shape).index
-        second = Windows(draws[:, 2:4], side, best.shape).index
+        first = Windows(draws[:, :2], side, best.shape)
+        second = Windows(draws[:, 2:4], side, best.shape)
         delta = best - ball.x
         unused = (ball.epsilon**2 - norms(delta, Norm.L2).square()).clamp_min(0)
-        old = delta[first]
-        delta[first] = 0
-        freed = old.square().sum((2, 3), keepdim=True) + delta[second].square().sum((2, 3), keepdim=True)
-        delta[second] = 0
+        old = first.of(delta)
+        first.put(delta, torch.zeros_like(old))
+        freed = old.square().sum((2, 3), keepdim=True) + second.of(delta).square().sum((2, 3), keepdim=True)
+        second.put(delta, torch.zeros_like(old))
         pattern = bump(side, best.device)
         pattern = torch.where(expand(draws[:, 4]) < 0.5, pattern.T, pattern) * signs(expand_channels(draws[:, 5:]))
         new = pattern + old / channel_norms(old)
-        delta[first] = new / channel_norms(new) * (expand(unused) / channels + freed).sqrt()
-        return (ball.x + ball.epsilon * normalised(delta, Norm.L2)).clamp_(0, 1)
+        first.put(delta, new / channel_norms(new) * (expand(unused) / channels + freed).sqrt())
+        proposed = (ball.x + ball.epsilon * normalised(delta, Norm.L2)).clamp_(0, 1)
+        return torch.arange(len(best), device=best.device), proposed
 
 
 def channel_norms(windows: Tensor) -> Tensor:
@@ -164,30 +182,32 @@ def square(
 ) -> Images:
     """One run: each image where it was first misclassified, or at its highest margin.
 
-    Cost: `queries` + 1 forward passes of the images still in the search.
+    Cost: `queries` + 1 forward passes of the images still in the search at most: what would change nothing is not asked.
     Source: Andriushchenko et al. 2020, algorithm 1, with the margin loss.
     Differs: each image has its own windows and signs; windows reach the last row and column; images need not be square.
     """
     ball = Ball(x, threat)
     search = (LinfSearch if threat.norm is Norm.LINF else L2Search)(spec.initial_share)
-    best = proposed = search.start(ball, random)
-    value = torch.full((len(x),), -torch.inf, device=x.device)
+    best = search.start(ball, random)
     found, rows = best.clone(), torch.arange(len(x), device=x.device)
+    asked, proposed = rows, best
+    value = torch.full((len(x),), -torch.inf, device=x.device)
     for query in range(spec.queries + 1):
-        logits = classifier(proposed)
-        risen = margin(logits, y)
-        right = logits.argmax(1) == y
-        accepted, unbroken = ((risen > value) | ~right).nonzero().squeeze(1), right.nonzero().squeeze(1)
-        best[accepted], value = proposed[accepted], torch.maximum(value, risen)
         if query % _DRAWN_AHEAD == 0:
             draws = random.uniform(len(rows), _DRAWN_AHEAD, search.draws(x.shape[1]))
-        if len(unbroken) < len(rows):
-            found[rows] = best
-            rows, y, best, value, draws = rows[unbroken], y[unbroken], best[unbroken], value[unbroken], draws[unbroken]
-            ball, random = ball.of(unbroken), random.of(unbroken)
+        if len(asked):
+            logits = classifier(proposed)
+            risen, wrong = margin(logits, y[asked]), logits.argmax(1) != y[asked]
+            better = ((risen > value[asked]) | wrong).nonzero().squeeze(1)
+            best[asked[better]], value[asked[better]] = proposed[better], risen[better]
+            unbroken = torch.ones_like(rows).index_fill_(0, asked[wrong], 0).nonzero().squeeze(1)
+            if len(unbroken) < len(rows):
+                found[rows] = best
+                rows, y, best = rows[unbroken], y[unbroken], best[unbroken]
+                value, draws, ball, random = value[unbroken], draws[unbroken], ball.of(unbroken), random.of(unbroken)
         if not len(rows) or query == spec.queries:
             break
-        proposed = search.propose(best, ball, query, draws[:, query % _DRAWN_AHEAD])
+        asked, proposed = search.propose(best, ball, query, draws[:, query % _DRAWN_AHEAD])
     found[rows] = best
     return found
 

@@ -2,11 +2,15 @@
 
 import pytest
 import torch
+from torch import Tensor
 
 from faal_core.attacks.ball import Ball, norms
+from faal_core.attacks.losses import margin
 from faal_core.attacks.randomness import ImageRandom
-from faal_core.attacks.square import L2Search, LinfSearch, Windows, bump, window_side
+from faal_core.attacks.square import L2Search, LinfSearch, Windows, bump, square, window_side
+from faal_core.specs import SquareSpec
 from faal_core.threat_model import Norm, ThreatModel
+from tests.linear_classifier import linear_classifier
 
 
 @pytest.mark.parametrize(
@@ -27,9 +31,14 @@ def test_windows_fit_small_images(height: int, width: int, norm: Norm) -> None:
 def test_windows_reach_every_pixel_and_no_further() -> None:
     """The smallest draw puts the window into the first corner, the largest into the last."""
     draws = torch.tensor([[0.0, 0.0], [1 - 2**-24, 1 - 2**-24]])
-    _, _, rows, columns = Windows(draws, 2, torch.Size((2, 1, 4, 5))).index
-    assert rows.flatten(1).tolist() == [[0, 1], [2, 3]]
-    assert columns.flatten(1).tolist() == [[0, 1], [3, 4]]
+    images = torch.zeros(2, 1, 4, 5)
+    windows = Windows(draws, 2, images.shape)
+    windows.put(images, torch.ones(2, 1, 2, 2))
+    assert images.nonzero().tolist() == [
+        [0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0], [0, 0, 1, 1],
+        [1, 0, 2, 3], [1, 0, 2, 4], [1, 0, 3, 3], [1, 0, 3, 4],
+    ]  # fmt: skip
+    assert windows.of(images).eq(1).all()
 
 
 @pytest.mark.parametrize("side", [1, 3, 4, 5, 9])
@@ -52,12 +61,14 @@ def test_pattern_by_hand() -> None:
 
 @pytest.mark.parametrize("shape", [(4, 1, 8, 8), (4, 3, 6, 11), (4, 4, 1, 1), (4, 2, 2, 3)])
 def test_linf_images_are_at_the_edge_of_the_ball(shape: tuple[int, ...]) -> None:
-    """From the start and after every proposal each pixel is at x − ε or x + ε, cut with the box."""
+    """From the start and after every proposal each pixel is at x − ε or x + ε, cut with the box; each proposal changes some."""
     x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     ball, search, random = Ball(x, ThreatModel(epsilon=0.1)), LinfSearch(0.8), ImageRandom(range(4), x.device)
     images = search.start(ball, random)
     for query in range(20):
-        images = search.propose(images, ball, query, random.uniform(4, search.draws(shape[1])))
+        changed, proposed = search.propose(images, ball, query, random.uniform(4, search.draws(shape[1])))
+        assert (proposed != images[changed]).flatten(1).any(1).all()
+        images[changed] = proposed
         edge = torch.minimum((images - ball.low).abs(), (images - ball.high).abs())
         assert edge.max() < 1e-6
 
@@ -71,7 +82,7 @@ def test_l2_images_use_the_whole_radius(shape: tuple[int, ...]) -> None:
     images = search.start(ball, random)
     for query in range(20):
         assert torch.allclose(norms(images - x, Norm.L2), torch.tensor(0.2), atol=1e-5)
-        images = search.propose(images, ball, query, random.uniform(4, search.draws(shape[1])))
+        _, images = search.propose(images, ball, query, random.uniform(4, search.draws(shape[1])))
 
 
 def test_l2_takes_the_perturbation_out_of_the_second_window() -> None:
@@ -82,8 +93,42 @@ def test_l2_takes_the_perturbation_out_of_the_second_window() -> None:
     best = search.start(ball, random)
     draws = random.uniform(4, search.draws(2))
     draws[:, :4] = torch.tensor([0.0, 0.0, 0.5, 0.5])  # corners: the first window's, then the second's, apart from it
-    moved = search.propose(best, ball, 0, draws) - x
-    second = Windows(draws[:, 2:4], 3, x.shape).index
-    assert (best - x)[second].abs().amax() > 0.01
-    assert moved[second].abs().amax() == 0
-    assert moved[Windows(draws[:, :2], 3, x.shape).index].abs().amax() > 0.01
+    moved = search.propose(best, ball, 0, draws)[1] - x
+    first, second = Windows(draws[:, :2], 3, x.shape), Windows(draws[:, 2:4], 3, x.shape)
+    assert second.of(best - x).abs().amax() > 0.01
+    assert second.of(moved).abs().amax() == 0
+    assert first.of(moved).abs().amax() > 0.01
+
+
+def test_what_changes_nothing_is_not_asked() -> None:
+    """An image of one pixel has two edges: the better one is asked once, from then on only the other."""
+    classifier = linear_classifier(2, (1, 1, 1))
+    x = torch.tensor([0.3, 0.6, 0.7]).view(3, 1, 1, 1)
+    y = classifier(x).argmax(1)
+    asked: list[Tensor] = []
+    classifier.register_forward_pre_hook(lambda _, inputs: asked.append(inputs[0].clone()))
+    threat = ThreatModel(epsilon=1e-3)  # too small to break one
+    best = square(classifier, x, y, threat, SquareSpec(queries=200), ImageRandom(range(3), x.device))
+    everything = torch.cat(asked)
+    assert [int((everything == edge).sum()) for edge in best] == [1, 1, 1]
+    assert 100 < len(everything) < 500  # of 3 · 201 about half
+
+
+def test_square_ends_where_a_search_that_asks_everything_ends() -> None:
+    """Leaving out proposals that change nothing gives the same images as asking them all."""
+    classifier, x = linear_classifier(3, (1, 6, 6)), torch.rand(4, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    y, threat, spec = classifier(x).argmax(1), ThreatModel(epsilon=1e-3), SquareSpec(queries=60)
+    ball, search = Ball(x, threat), LinfSearch(spec.initial_share)
+    random = ImageRandom(range(4), x.device)
+    best = search.start(ball, random)
+    value = margin(classifier(best), y)
+    draws = random.uniform(4, 250, search.draws(1))
+    for query in range(60):
+        changed, some = search.propose(best, ball, query, draws[:, query])
+        proposed = best.clone()
+        proposed[changed] = some
+        risen = margin(classifier(proposed), y)
+        better = (risen > value).nonzero().squeeze(1)
+        best[better], value[better] = proposed[better], risen[better]
+    found = square(classifier, x, y, threat, spec, ImageRandom(range(4), x.device))
+    assert torch.equal(found, best)
