@@ -19,7 +19,7 @@ _BACKWARD = 0.9  # β: what is left of a perturbation that crossed the boundary
 _SHORTEST = 1e-8  # a step of no length counts as this long
 _ROUNDING = 1e-6
 _TINY = 1e-12
-_NEAR = 2**17  # numbers a tensor may have for several to stay in a core's cache
+_CACHED = 2**17  # numbers a tensor may have for several to stay in a core's cache
 
 
 def step_to_hyperplane(x: Images, gradient: Images, value: PerImage, norm: Norm) -> Images:
@@ -32,12 +32,13 @@ def step_to_hyperplane(x: Images, gradient: Images, value: PerImage, norm: Norm)
     finitely many steps; no pixels are sorted.
     Source: the projections of Croce and Hein 2020 (FAB), section 2.2, by another algorithm.
     """
-    count = max(_NEAR // x[0].numel(), 1) if x.is_cpu else len(x)
+    count = max(_CACHED // x[0].numel(), 1) if x.is_cpu else len(x)
     parts = zip(x.split(count), gradient.split(count), value.split(count), strict=True)
     return torch.cat([_step(*part, norm) for part in parts])
 
 
 def _step(x: Images, gradient: Images, value: PerImage, norm: Norm) -> Images:
+    """The step for images few enough to stay in the cache."""
     way = (gradient * expand(value.sign())).sign()
     room = 0.5 + way * (0.5 - x)
     speed = gradient.abs() if norm is Norm.L2 else way.abs()

@@ -38,7 +38,9 @@ class Windows:
     """One square window in each image, all channels.
 
     Args:
-        draws: two numbers in [0, 1) an image, its place among all that fit.
+        draws: two numbers in [0, 1) an image, `n 2`: its place among all that fit, from the top and from the left.
+        side: of the window, in pixels; at most the images' height and width.
+        shape: of the images, `n c h w`.
     """
 
     def __init__(self, draws: Tensor, side: int, shape: torch.Size) -> None:
@@ -47,15 +49,15 @@ class Windows:
         self._side, self._places = side, (draws * free).long()
 
     def of(self, images: Images) -> Tensor:
-        """Their pixels, `n c side side`."""
+        """Their pixels in `images`, `n c side side`: a copy."""
         return self._everywhere(images)[self._index]
 
     def put(self, images: Images, pixels: Tensor) -> None:
-        """Nothing. Afterwards `images` has those pixels there."""
+        """Overwrites them in `images` with `pixels`, `n c side side`."""
         self._everywhere(images)[self._index] = pixels
 
     def keep(self, kept: Tensor) -> None:
-        """Nothing. Afterwards only the windows of those images are left."""
+        """Drops the windows of all other images; `kept` has row numbers."""
         self._places = self._places[kept]
 
     @property

@@ -7,7 +7,7 @@ from torch import Tensor
 from faal_core.attacks.ball import Ball, norms
 from faal_core.attacks.losses import margin
 from faal_core.attacks.randomness import ImageRandom
-from faal_core.attacks.square import L2Search, LinfSearch, Windows, bump, square, window_side
+from faal_core.attacks.square import L2Search, LinfSearch, Windows, bump, expand_channels, signs, square, window_side
 from faal_core.specs import SquareSpec
 from faal_core.threat_model import Norm, ThreatModel
 from tests.linear_classifier import linear_classifier
@@ -124,9 +124,9 @@ def test_square_ends_where_a_search_that_asks_everything_ends() -> None:
     value = margin(classifier(best), y)
     draws = random.uniform(4, 250, search.draws(1))
     for query in range(60):
-        changed, some = search.propose(best, ball, query, draws[:, query])
-        proposed = best.clone()
-        proposed[changed] = some
+        windows = Windows(draws[:, query, :2], window_side(query, x.shape, spec.initial_share, Norm.LINF), x.shape)
+        proposed, edge = best.clone(), threat.epsilon * signs(expand_channels(draws[:, query, 2:]))
+        windows.put(proposed, (windows.of(x) + edge).clamp(0, 1))
         risen = margin(classifier(proposed), y)
         better = (risen > value).nonzero().squeeze(1)
         best[better], value[better] = proposed[better], risen[better]
