@@ -25,7 +25,7 @@ from api.client import Client, ServiceProblem, UploadRejected
 from api.schemas import EventResource
 from faal_core.reports import text
 from faal_core.reports.documents import AttackRow, AuditReport, EpochRow, FinetuneReport
-from faal_core.specs import AuditSettings, FaalMethod, FinetuneSpec, PgdSpec, TrainingSpec
+from faal_core.specs import AuditSettings, FaalMethod, FinetuneSpec, TrainingAttack, TrainingSpec
 from faal_core.threat_model import ThreatModel
 
 CLASSIFIER = files("faal_core").joinpath("bundled/classifier.safetensors")
@@ -34,8 +34,8 @@ DATASET = "fashion-mnist-subset"
 # (docs/benchmarks.md). Nothing is mirrored: the shoes all face the same way. Everything here fits into four minutes.
 SPEC = FinetuneSpec(
     threat=ThreatModel(epsilon=0.1),
-    method=FaalMethod(kl_radius=0.2),
-    training=TrainingSpec(learning_rates=(0.002, 0.0002), attack=PgdSpec(steps=7), augment="none"),
+    method=FaalMethod(dro_radius=0.2),
+    training=TrainingSpec(learning_rates=(0.002, 0.0002), attack=TrainingAttack(steps=7), augment="none"),
     audit=AuditSettings(images=2000),
 )
 

@@ -27,7 +27,7 @@ class StartForm(BaseModel):
     epsilon: str = "8/255"
     attacks: str = "pgd-20"
     images: str = ""
-    kl_radius: str = str(FaalMethod().kl_radius)
+    dro_radius: str = str(FaalMethod().dro_radius)
     epochs: str = str(_TRAINING.epochs)
     learning_rate: str = str(_TRAINING.learning_rates[0])
     batch_size: str = str(_TRAINING.batch_size)
@@ -42,7 +42,7 @@ class StartForm(BaseModel):
             return _validated(AuditRequest, {**about, **audit})
         rates = self._learning_rates()
         training: Fields = {"learning_rates": rates, "batch_size": self.batch_size, "seed": self.seed}
-        repair: Fields = {"method": {"kl_radius": self.kl_radius}, "training": training, "audit": audit}
+        repair: Fields = {"method": {"dro_radius": self.dro_radius}, "training": training, "audit": audit}
         return _validated(FinetuneRequest, {**about, **repair})
 
     def _learning_rates(self) -> list[JsonValue]:

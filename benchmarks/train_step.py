@@ -1,4 +1,4 @@
-"""What weighing the classes costs: a FAAL step beside the same step with uniform weights (`kl_radius: 0`).
+"""What weighing the classes costs: a FAAL step beside the same step with uniform weights (`dro_radius: 0`).
 
     python benchmarks/train_step.py [--quick] [--threads N]
 
@@ -14,11 +14,11 @@ import statistics
 import time
 
 import torch
+from faal_core.training.class_weights import class_weights
 
 from faal_core.architectures import build
-from faal_core.specs import ClassifierSpec, FaalMethod, FinetuneSpec, PgdSpec, TrainingSpec
+from faal_core.specs import ClassifierSpec, FaalMethod, FinetuneSpec, TrainingAttack, TrainingSpec
 from faal_core.threat_model import ThreatModel
-from faal_core.training.class_weights import class_weights
 from faal_core.training.recipe import training_step
 
 NETWORKS = {
@@ -39,9 +39,9 @@ def measure(name: str, *, quick: bool) -> dict[str, object]:
     pairs = 3 if quick else pairs
     classifier = build(spec).place(torch.device("cpu"))
     optimizer = torch.optim.SGD(classifier.parameters(), lr=0.0)
-    training = TrainingSpec(batch_size=batch_size, attack=PgdSpec(steps=10))
+    training = TrainingSpec(batch_size=batch_size, attack=TrainingAttack())
     faal = FinetuneSpec(threat=ThreatModel(epsilon=epsilon), training=training)
-    uniform = faal.model_copy(update={"method": FaalMethod(kl_radius=0)})
+    uniform = faal.model_copy(update={"method": FaalMethod(dro_radius=0)})
     generator = torch.Generator().manual_seed(0)
     x = classifier.lay_out(torch.rand(batch_size, *shape, generator=generator))
     y = torch.randint(10, (batch_size,), generator=generator)

@@ -171,9 +171,9 @@ PRESETS = {
                 {"type": "apgd", "loss": "cross-entropy", "iterations": 20},
                 {"type": "apgd", "loss": "probability-margin", "iterations": 50},
                 {"type": "apgd", "loss": "dlr", "targets": 3, "iterations": 30},
-                {"type": "apgd", "loss": "dlr", "targets": 9, "iterations": 50, "max_margin": 0.5},
-                {"type": "apgd", "loss": "dlr", "targets": 9, "iterations": 100, "max_margin": 0.05},
-                {"type": "square", "queries": 2500, "max_margin": 0.1},
+                {"type": "apgd", "loss": "dlr", "targets": 9, "iterations": 50, "margin_left": 0.35},
+                {"type": "apgd", "loss": "dlr", "targets": 9, "iterations": 100, "margin_left": 0.05},
+                {"type": "square", "queries": 2500, "margin_left": 0.1},
             ),
         ),
     ]

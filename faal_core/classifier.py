@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from faal_core.errors import ClassifierUnsuitable
 from faal_core.specs import ClassifierSpec
 
 Images = Float[Tensor, "n c h w"]
@@ -36,9 +37,14 @@ class Classifier(nn.Module):
         return self.spec.num_classes
 
     def forward(self, x: Images) -> Logits:
-        """Logits of images with pixels in [0, 1]."""
-        logits: Tensor = self.backbone(self._normalised(x))
-        return logits
+        """Logits of images with pixels in [0, 1], in float32 whatever the network computes in.
+
+        Raises: ClassifierUnsuitable where the network answers no tensor.
+        """
+        logits = self.backbone(self._normalised(x))
+        if not isinstance(logits, Tensor):
+            raise ClassifierUnsuitable(f"The network answers a {type(logits).__name__} instead of a tensor of logits.")
+        return logits.float()
 
     def _normalised(self, x: Images) -> Images:
         """(x − mean) / std as one operation on whole images: broadcasting channels of channels-last images is slow on a CPU."""

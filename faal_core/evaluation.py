@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from faal_core import attacks
 from faal_core.attacks import Attack
 from faal_core.attacks.ball import Ball, norms
-from faal_core.attacks.losses import probability_margin
+from faal_core.attacks.losses import margin, probability_margin
 from faal_core.attacks.randomness import ImageRandom, seed_from
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
-from faal_core.device_memory import Pieces, is_out_of_memory
+from faal_core.device_memory import Pieces, images_in_cache, is_out_of_memory
 from faal_core.errors import ClassifierUnsuitable, InvalidSpec
 from faal_core.ledger import CLEAN, Ledger, Unit
 from faal_core.per_class import Evaluation
@@ -27,7 +27,7 @@ from faal_core.threat_model import ThreatModel
 from faal_core.verdicts import Verdicts
 
 _NOT_FINITE = "The network answers NaN or infinity to an image with pixels in [0, 1]."
-Seen = tuple[int, float, float, str]  # of one image: predicted, margin, distance, sha256, as in `Unit`
+Seen = tuple[int, float, float, float, str]  # of one image: predicted, margin, lead, distance, sha256, as in `Unit`
 
 
 @dataclass(slots=True)
@@ -92,8 +92,8 @@ class Evaluator:
 
     Args:
         classifier: is moved to `device` and laid out as is fastest for it.
-        batch_size: images at a time, fewer where the device has no room; survivors of a run are gathered from everywhere
-            into full batches.
+        batch_size: images at a time, fewer where the device has no room or a CPU is faster; survivors of a run are gathered
+            from everywhere into full batches.
         seed: fixes, with an image's pixels and the numbers of attack and run, the random numbers that are used on it.
     """
 
@@ -103,7 +103,7 @@ class Evaluator:
         check_fit(classifier, data)
         self.classifier = classifier.place(device).eval()
         self.data, self.device, self.batch_size, self.seed = data, device, batch_size, seed
-        self._pieces = Pieces(batch_size)
+        self._pieces = Pieces(min(batch_size, images_in_cache(classifier, data.images.shape[1:])))
 
     def pixels(self, rows: Tensor) -> Tensor:
         """Those images, where and how the classifier wants them."""
@@ -114,8 +114,8 @@ class Evaluator:
 
         def look(part: Tensor) -> list[Seen]:
             x = self.pixels(part)
-            predicted, margin = self.predict(x, self.data.labels[part].to(self.device))
-            return [(*image, 0.0, "") for image in zip(predicted, margin, strict=True)]
+            seen = self.predict(x, self.data.labels[part].to(self.device))
+            return [(*image, 0.0, "") for image in zip(*seen, strict=True)]
 
         return self._unit(CLEAN, 0, rows, look)
 
@@ -129,15 +129,11 @@ class Evaluator:
             x, y = self.pixels(part), self.data.labels[part].to(self.device)
             seeds = [seed_from(self.seed, number, run, self.data.digest(row)) for row in part.tolist()]
             x_adv = attack.run(run, self.classifier, x, y, threat, ImageRandom(seeds, self.device)).detach()
-            if not bool(x_adv.isfinite().all()):
-                raise ClassifierUnsuitable(
-                    "The network's gradient is NaN or infinite at an image with pixels in [0, 1]."
-                )
             x_adv = Ball(x, threat).project(x_adv)
-            predicted, margin = self.predict(x_adv, y)
+            predicted, margin, lead = self.predict(x_adv, y)
             distance = norms(x_adv - x, threat.norm).tolist()
             broken = [p != label for p, label in zip(predicted, y.tolist(), strict=True)]
-            return list(zip(predicted, margin, distance, _digests(x_adv, broken), strict=True))
+            return list(zip(predicted, margin, lead, distance, _digests(x_adv, broken), strict=True))
 
         return self._unit(number, run, rows, try_to_break)
 
@@ -147,13 +143,14 @@ class Evaluator:
             images = self._pieces.each(work, rows)
         if not bool(passes.finite):
             raise ClassifierUnsuitable(_NOT_FINITE)
-        predicted, margin, distance, sha256 = zip(*images, strict=True)
+        predicted, margin, lead, distance, sha256 = zip(*images, strict=True)
         return Unit(
             attack=attack,
             run=run,
             rows=tuple(rows.tolist()),
             predicted=predicted,
             margin=margin,
+            lead=lead,
             distance=distance,
             sha256=sha256,
             forward=passes.forward,
@@ -162,15 +159,15 @@ class Evaluator:
         )
 
     @torch.no_grad()
-    def predict(self, x: Tensor, y: Tensor) -> tuple[list[int], list[float]]:
-        """The predicted classes, and by how much the label's probability leads the likeliest other class.
+    def predict(self, x: Tensor, y: Tensor) -> tuple[list[int], list[float], list[float]]:
+        """The predicted classes, and by how much the label leads the likeliest other class: its probability, its logit.
 
         Raises: ClassifierUnsuitable where the network does not take images of that size, and for logits of the wrong width
             or not finite.
         """
         try:
             logits = self.classifier(x)
-        except (RuntimeError, AssertionError) as error:
+        except (RuntimeError, ValueError, AssertionError) as error:
             if isinstance(error, torch.AcceleratorError) or is_out_of_memory(error):
                 raise
             size = " × ".join(map(str, x.shape[1:]))
@@ -182,7 +179,7 @@ class Evaluator:
             )
         if not bool(logits.isfinite().all()):
             raise ClassifierUnsuitable(_NOT_FINITE)
-        return logits.argmax(1).tolist(), (-probability_margin(logits, y)).tolist()
+        return logits.argmax(1).tolist(), (-probability_margin(logits, y)).tolist(), (-margin(logits, y)).tolist()
 
 
 def _digests(x: Tensor, wanted: list[bool]) -> list[str]:
@@ -213,7 +210,7 @@ class _Work:
 
     def attack(self, number: int, spec: AttackSpec, threat: ThreatModel, *, compute: bool) -> AttackRow:
         """One attack, run by run, each on what is undecided then."""
-        attack, tried = self._attacks[number], torch.from_numpy(self.verdicts.undecided(spec.max_margin))
+        attack, tried = self._attacks[number], torch.from_numpy(self.verdicts.undecided(spec.margin_left))
         waiting, untried = tried, torch.zeros(len(self._evaluator.data), dtype=torch.bool)
         units: list[Unit] = []
         self._progress.stage(str(spec), len(tried) * attack.runs)

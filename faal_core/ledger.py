@@ -25,6 +25,7 @@ class Unit(BaseModel):
         rows: the images' places in the data; each of the other lists has one entry an image.
         predicted: class after the run.
         margin: probability of the label minus that of the likeliest other class, in [−1, 1].
+        lead: the label's logit minus the largest other.
         distance: norm of the perturbation.
         sha256: of the adversarial image's float32 pixels, channels first; empty where it is still classified correctly.
         forward, backward: images passed through the network.
@@ -38,6 +39,7 @@ class Unit(BaseModel):
     rows: tuple[int, ...]
     predicted: tuple[int, ...]
     margin: tuple[float, ...]
+    lead: tuple[float, ...]
     distance: tuple[float, ...]
     sha256: tuple[str, ...]
     forward: int

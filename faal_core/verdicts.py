@@ -21,16 +21,17 @@ class Verdicts:
         self._clean = np.full(count, _UNKNOWN)
         self._attacked, self._broken_by = np.full(count, _UNKNOWN), np.full(count, UNBROKEN)
         self._distance, self._clean_margin, self._margin = np.zeros(count), np.ones(count), np.ones(count)
+        self._clean_lead, self._lead = np.full(count, np.inf), np.full(count, np.inf)
         self._sha256 = np.full(count, "", dtype=object)
 
-    def undecided(self, max_margin: float | None = None) -> Rows:
+    def undecided(self, margin_left: float | None = None) -> Rows:
         """Row numbers of the images that are right clean and unbroken so far, ascending.
 
-        With `max_margin` only those where the label's probability came within that of another class's.
+        With `margin_left` only those whose label once led by at most that share of its lead, in logits, when clean.
         """
         undecided = (self._clean == self._labels) & (self._broken_by == UNBROKEN)
-        if max_margin is not None:
-            undecided &= self._margin <= max_margin
+        if margin_left is not None:
+            undecided &= self._lead <= margin_left * self._clean_lead
         return np.flatnonzero(undecided)
 
     def take_in(self, unit: Unit) -> int:
@@ -38,9 +39,10 @@ class Verdicts:
         rows = np.array(unit.rows)
         predicted, margin = np.array(unit.predicted), np.array(unit.margin)
         self._margin[rows] = np.minimum(self._margin[rows], margin)
+        self._lead[rows] = np.minimum(self._lead[rows], unit.lead)
         if unit.attack == CLEAN:
             self._clean[rows] = self._attacked[rows] = predicted
-            self._clean_margin[rows] = margin
+            self._clean_margin[rows], self._clean_lead[rows] = margin, unit.lead
             return 0
         hit = predicted != self._labels[rows]
         broken = rows[hit]

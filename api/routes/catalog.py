@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from faal_core import catalog
-from faal_core.specs import AuditSettings, FaalMethod, TrainingSpec
+from faal_core.specs import METHODS, AuditSettings, TrainingSpec
 
 router = APIRouter(tags=["catalog"])
 
@@ -97,10 +97,11 @@ def get_catalog() -> Catalog:
         ],
         methods=[
             Method(
-                type="faal",
-                title="Fairness-Aware Adversarial Learning (Zhang et al., CVPR 2024)",
-                defaults=FaalMethod().model_dump(mode="json"),
+                type=method().type,
+                title=(method.__doc__ or "").splitlines()[0].rstrip("."),
+                defaults=method().model_dump(mode="json"),
             )
+            for method in METHODS
         ],
         training_defaults=TrainingSpec().model_dump(mode="json"),
         audit_defaults=AuditSettings().model_dump(mode="json"),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from faal_core.attacks.ball import Ball, direction, expand
-from faal_core.attacks.losses import LOSSES, targeted_dlr
+from faal_core.attacks.losses import LOSSES, gradient_of, targeted_dlr
 from faal_core.attacks.randomness import RandomSource
 from faal_core.attacks.targets import runner_up
 from faal_core.classifier import Classifier, Images, Labels, PerImage
@@ -137,7 +137,7 @@ def apgd(
         x_adv = climb.x_adv.detach().requires_grad_(taken < iterations)
         logits = classifier(x_adv)
         value = loss(logits, climb.y, climb.target)
-        gradient = torch.autograd.grad(value.sum(), x_adv)[0] if taken < iterations else climb.gradient
+        gradient = gradient_of(value, x_adv) if taken < iterations else climb.gradient
         climb.x_adv, value = x_adv.detach(), value.detach()
         unbroken = (logits.argmax(1) == climb.y).nonzero().squeeze(1)
         if len(unbroken) < len(climb.rows):

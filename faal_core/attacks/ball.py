@@ -32,17 +32,23 @@ def normalised(delta: Tensor, norm: Norm) -> Tensor:
 
 
 class Ball:
-    """All images within the threat model of each image of a batch; for L∞ those between `low` and `high`."""
+    """All images within the threat model of each image of a batch; for L∞ those between `low` and `high`.
 
-    def __init__(self, x: Images, threat: ThreatModel) -> None:
+    Args:
+        reach: multiples of ε, one an image, where radii differ.
+    """
+
+    def __init__(self, x: Images, threat: ThreatModel, reach: PerImage | None = None) -> None:
         self.x, self.norm, self.epsilon = x, threat.norm, threat.epsilon
+        self.radius: float | Tensor = self.epsilon if reach is None else self.epsilon * expand(reach)
         if self.norm is Norm.LINF:
-            self.low, self.high = (x - self.epsilon).clamp_(min=0), (x + self.epsilon).clamp_(max=1)
+            self.low, self.high = (x - self.radius).clamp_(min=0), (x + self.radius).clamp_(max=1)
 
     def of(self, kept: Tensor) -> "Ball":
         """The balls around those images."""
         part = object.__new__(Ball)
         part.x, part.norm, part.epsilon = self.x[kept], self.norm, self.epsilon
+        part.radius = self.radius[kept] if isinstance(self.radius, Tensor) else self.radius
         if self.norm is Norm.LINF:
             part.low, part.high = self.low[kept], self.high[kept]
         return part
@@ -56,8 +62,8 @@ class Ball:
         if self.norm is Norm.LINF:
             return torch.clamp(x_adv, self.low, self.high)
         delta = x_adv - self.x
-        shrink = (self.epsilon / norms(delta, self.norm).clamp_min(1e-12)).clamp_max(1)
-        return (self.x + delta * expand(shrink)).clamp_(0, 1)
+        shrink = (self.radius / expand(norms(delta, self.norm)).clamp_min(1e-12)).clamp_max(1)
+        return (self.x + delta * shrink).clamp_(0, 1)
 
     def random_point(self, random: RandomSource) -> Images:
         """A point drawn uniformly from each ball, then clipped to [0, 1]."""
@@ -65,11 +71,11 @@ class Ball:
         if self.norm is Norm.L2:
             radius = random.uniform(len(noise)).pow(1 / noise[0].numel())
             noise = normalised(noise, self.norm) * expand(radius)
-        return (self.x + self.epsilon * noise).clamp_(0, 1)
+        return (self.x + self.radius * noise).clamp_(0, 1)
 
     def random_edge_point(self, random: RandomSource, share: float = 1.0) -> Images:
         """A point at `share` of the radius in a random direction (uniform pixels for L∞, normal for L2), clipped to [0, 1]."""
-        return (self.x + share * self.epsilon * normalised(self._noise(random), self.norm)).clamp_(0, 1)
+        return (self.x + share * self.radius * normalised(self._noise(random), self.norm)).clamp_(0, 1)
 
     def _noise(self, random: RandomSource) -> Tensor:
         """Uniform on [−1, 1) for L∞, standard normal for L2."""

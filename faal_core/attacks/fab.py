@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from faal_core.attacks.ball import Ball, expand, inner, norms
-from faal_core.attacks.losses import at
+from faal_core.attacks.losses import at, gradient_of
 from faal_core.attacks.randomness import RandomSource
 from faal_core.attacks.targets import runner_up
 from faal_core.classifier import Classifier, Images, Labels, PerImage
@@ -58,6 +58,12 @@ def _step(x: Images, gradient: Images, value: PerImage, norm: Norm) -> Images:
     return way * speed * torch.minimum(room, expand(length))
 
 
+def _power_of_two(gradient: Images) -> PerImage:
+    """What brings each image's largest slope near 1 without a rounding, so that no logits are too small to step by."""
+    exponent = torch.frexp(gradient.abs().amax((1, 2, 3))).exponent
+    return torch.exp2(-exponent.clamp(-120, 120).float())
+
+
 @dataclass(slots=True)
 class _Walk:
     """The images still in the search: where each is, and the nearest misclassified image found."""
@@ -79,8 +85,10 @@ class _Walk:
         x_adv = self.x_adv.detach().requires_grad_()
         logits = classifier(x_adv)
         lead = at(logits, self.target) - at(logits, self.y)
-        (gradient,) = torch.autograd.grad(lead.sum(), x_adv)
+        gradient = gradient_of(lead, x_adv)
         x_adv, lead = x_adv.detach(), lead.detach()
+        unit = _power_of_two(gradient)
+        gradient, lead = gradient * expand(unit), lead * unit
         step = step_to_hyperplane(x_adv, gradient, -lead, norm)
         back = step_to_hyperplane(self.x, gradient, inner(gradient, x_adv - self.x) - lead, norm)
         near, far = norms(step, norm).clamp_min(_SHORTEST), norms(back, norm).clamp_min(_SHORTEST)

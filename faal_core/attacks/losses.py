@@ -8,7 +8,8 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional
 
-from faal_core.classifier import Labels, Logits, PerImage
+from faal_core.classifier import Images, Labels, Logits, PerImage
+from faal_core.errors import ClassifierUnsuitable
 
 Loss = Callable[[Logits, Labels], PerImage]
 _TINY = 1e-12
@@ -59,6 +60,23 @@ def targeted_dlr(logits: Logits, y: Labels, target: Labels) -> PerImage:
         return difference
     top = logits.topk(4).values
     return difference / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + _TINY)
+
+
+def gradient_of(value: PerImage, x: Images) -> Images:
+    """The gradient of each image's value with respect to its pixels; zero where there is none, as behind a threshold.
+
+    Raises: ClassifierUnsuitable where it is NaN or infinite: an attack that followed it would stand still, and nobody notice.
+    """
+    if not value.requires_grad:
+        return torch.zeros_like(x)
+    (gradient,) = torch.autograd.grad(value.sum(), x, allow_unused=True, materialize_grads=True)
+    least, greatest = gradient.aminmax()
+    if not bool((least + greatest).isfinite()):
+        raise ClassifierUnsuitable(
+            "The network's gradient is NaN or infinite at an image with pixels in [0, 1]; only attacks without gradients "
+            "(square) can judge it."
+        )
+    return gradient
 
 
 LOSSES: dict[str, Loss] = {

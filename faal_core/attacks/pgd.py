@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from faal_core.attacks.ball import Ball, direction
-from faal_core.attacks.losses import LOSSES
+from faal_core.attacks.losses import LOSSES, gradient_of
 from faal_core.attacks.randomness import RandomSource
 from faal_core.classifier import Classifier, Images, Labels
 from faal_core.specs import PgdSpec
@@ -40,7 +40,7 @@ def pgd(
     for _ in range(spec.steps):
         x_adv = x_adv.detach().requires_grad_()
         logits = classifier(x_adv)
-        (gradient,) = torch.autograd.grad(loss(logits, y).sum(), x_adv)
+        gradient = gradient_of(loss(logits, y), x_adv)
         if until_broken:
             unbroken = (logits.argmax(1) == y).nonzero().squeeze(1)
             if len(unbroken) < len(searched):

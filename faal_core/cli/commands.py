@@ -113,7 +113,9 @@ def finetune(
     out: options.Out,
     epsilon: options.Epsilon = None,
     norm: options.Norm = None,
-    kl_radius: options.KlRadius = None,
+    method: options.Method = None,
+    loss: options.Loss = None,
+    dro_radius: options.DroRadius = None,
     learning_rates: options.LearningRates = None,
     steps: options.Steps = None,
     batch_size: options.TrainingBatch = None,
@@ -143,7 +145,7 @@ def finetune(
     trained = {"learning_rates": options.numbers(learning_rates), "batch_size": batch_size, "seed": seed}
     given = {
         "threat": {"norm": norm, "epsilon": epsilon},
-        "method": {"kl_radius": kl_radius},
+        "method": {"type": method, "loss": loss, "dro_radius": dro_radius},
         "training": {**trained, "attack": {"steps": steps}},
         "audit": {"attacks": options.attacks(attacks), "images": images, "confidence": confidence, "seed": seed},
     }

@@ -52,8 +52,16 @@ Confidence = Annotated[float | None, typer.Option(help="Of all intervals of a ki
 AuditBatch = Annotated[int | None, typer.Option("--batch-size", help="Images at a time.", show_default="250")]
 TrainingBatch = Annotated[int | None, typer.Option("--batch-size", help="Images a step.", show_default="128")]
 Seed = Annotated[int | None, typer.Option(help="Of everything that is drawn.", show_default="0")]
-KlRadius = Annotated[
-    float | None, typer.Option(help="How far class weights may go, in nats; 0 keeps them equal.", show_default="0.5")
+Method = Annotated[
+    str | None,
+    typer.Option(
+        help="faal, uniform, frl, cfa, wat, dafa or cfol: how classes are made to count.", show_default="faal"
+    ),
+]
+Loss = Annotated[str | None, typer.Option(help="at, trades or mart.", show_default="the method's")]
+DroRadius = Annotated[
+    float | None,
+    typer.Option(help="Of faal: how far class weights may go, in nats; 0 keeps them equal.", show_default="0.5"),
 ]
 LearningRates = Annotated[
     str | None, typer.Option(help="One per epoch, such as 0.01,0.001.", show_default="0.01,0.001")

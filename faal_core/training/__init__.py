@@ -1,1 +1,1 @@
-"""Class-wise fair adversarial training: the loop, its losses, its class weights, and what survives a crash."""
+"""Class-wise fair adversarial training: the loop, its losses, its methods, and what survives a crash."""

@@ -1,4 +1,4 @@
-"""Everything a run of training needs to go on after a crash, exactly: one file, replaced whole after each epoch."""
+"""Everything a run of training needs to go on after a crash, exactly: one file, replaced whole each time."""
 
 import os
 from dataclasses import dataclass, field
@@ -7,36 +7,92 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
+from faal_core.classifier import Classifier
 from faal_core.reports.documents import EpochRow
+from faal_core.training.averaging import WeightAverage
+from faal_core.training.methods.method import Method
+
+
+@dataclass(slots=True)
+class Tally:
+    """Sums over the steps of the epoch that runs: the loss of each image, and each class's weight where it had one."""
+
+    loss: float
+    images: int
+    weight: Tensor
+    batches: Tensor
+
+    @classmethod
+    def empty(cls, num_classes: int) -> "Tally":
+        """No step yet."""
+        return cls(0.0, 0, torch.zeros(num_classes), torch.zeros(num_classes))
+
+    def add(self, loss: float, images: int, weight: Tensor) -> None:
+        """One step: its mean loss, its images, and the weight of each class, 0 for one without an image."""
+        self.loss, self.images = self.loss + loss * images, self.images + images
+        self.weight += weight
+        self.batches += weight > 0
 
 
 @dataclass(slots=True)
 class TrainingState:
-    """How far training is: rows of the finished epochs, the weights now and those of the best epoch, the optimiser's state.
+    """What training has made so far, and how far it is.
 
-    No state of a random generator is kept: each epoch seeds its own.
+    No state of a random generator is kept: each step seeds its own.
+
+    Args:
+        best: weights of the best epoch.
+        epochs: rows of the finished epochs.
+        step: how many steps of the epoch that runs are done.
     """
 
-    weights: dict[str, Tensor]
-    best_weights: dict[str, Tensor]
-    optimizer: dict[str, Any]
+    classifier: Classifier
+    optimizer: Optimizer
+    method: Method
+    average: WeightAverage | None
+    best: dict[str, Tensor]
+    tally: Tally
     epochs: list[EpochRow] = field(default_factory=list)
+    step: int = 0
+
+    @property
+    def judged(self) -> Classifier:
+        """The classifier whose weights are validated and kept: the average, where there is one."""
+        return self.average.classifier if self.average else self.classifier
+
+    def content(self) -> dict[str, Any]:
+        """All of it, of types that `torch.load` takes from an untrusted file."""
+        return {
+            "classifier": self.classifier.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "method": self.method.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
+            "best": self.best,
+            "tally": (self.tally.loss, self.tally.images, self.tally.weight, self.tally.batches),
+            "epochs": [row.model_dump_json() for row in self.epochs],
+            "step": self.step,
+        }
+
+    def restore(self, content: dict[str, Any]) -> None:
+        """Becomes the state that had this content."""
+        epochs = [EpochRow.model_validate_json(row) for row in content["epochs"]]
+        self.classifier.load_state_dict(content["classifier"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.method.load_state_dict(content["method"])
+        if self.average:
+            self.average.load_state_dict(content["average"])
+        self.best, self.tally = content["best"], Tally(*content["tally"])
+        self.epochs, self.step = epochs, content["step"]
 
 
 def save(path: Path, state: TrainingState, identity: str) -> None:
     """Writes the state so that a crash leaves either the old file or the new one. Raises: OSError."""
-    content = {
-        "identity": identity,
-        "weights": state.weights,
-        "best_weights": state.best_weights,
-        "optimizer": state.optimizer,
-        "epochs": [row.model_dump_json() for row in state.epochs],
-    }
     partial = path.with_suffix(".partial")
     try:
         with partial.open("wb") as file:
-            torch.save(content, file)
+            torch.save({"identity": identity, **state.content()}, file)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -46,19 +102,12 @@ def save(path: Path, state: TrainingState, identity: str) -> None:
         partial.unlink(missing_ok=True)
 
 
-def load(path: Path, identity: str, device: torch.device) -> TrainingState | None:
-    """The state saved under the same identity (spec, data and starting weights); None where there is none to be read."""
+def read(path: Path, identity: str, device: torch.device) -> dict[str, Any] | None:
+    """The content saved under the same identity (spec, data and starting weights); None where there is none to be read."""
     if not path.exists():
         return None
     try:
         content = torch.load(path, map_location=device, weights_only=True)
-        if content["identity"] != identity:
-            return None
-        return TrainingState(
-            weights=content["weights"],
-            best_weights=content["best_weights"],
-            optimizer=content["optimizer"],
-            epochs=[EpochRow.model_validate_json(row) for row in content["epochs"]],
-        )
+        return content if content["identity"] == identity else None
     except Exception:  # noqa: BLE001 - a damaged file can raise anything, and training anew loses less than giving up
         return None

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from faal_core.attacks.ball import direction, norms
-from faal_core.attacks.losses import Loss, cross_entropy, margin
+from faal_core.attacks.losses import Loss, cross_entropy, gradient_of, margin
 from faal_core.attacks.pgd import pgd
 from faal_core.attacks.randomness import ImageRandom
 from faal_core.classifier import Classifier, Images, Labels
@@ -24,14 +24,20 @@ _SURVIVING_SHARE = 0.05
 _BY_CHANCE = 0.01
 
 _STEPS = PgdSpec(steps=10, loss="margin", random_start=False)
+_BY_ENTROPY = PgdSpec(steps=10, random_start=False)
 _ONE_STEP = PgdSpec(steps=1, relative_step=1.0, loss="margin", random_start=False)
 _UNBOUNDED = ThreatModel(norm=Norm.LINF, epsilon=1.0)  # any image may become any other
 
 
 def flat_losses(classifier: Classifier, x: Images, y: Labels, threat: ThreatModel) -> list[ReliabilityWarning]:
-    """`zero-gradient` where no loss shows an attack a way, `saturated-logits` where the cross-entropy alone shows none."""
+    """`zero-gradient` where no loss shows an attack a way, `saturated-logits` where the cross-entropy alone shows none.
+
+    Long before it is flat at every pixel the cross-entropy misleads, so PGD must break as many with it as with the margin.
+    """
     by_entropy, by_margin = (_stuck(classifier, x, y, loss, threat.norm) for loss in (cross_entropy, margin))
     everywhere, saturated = int((by_entropy & by_margin).sum()), int((by_entropy & ~by_margin).sum())
+    wider = _doubled(threat)  # where more images can be broken, and a difference shows
+    climbing_entropy, climbing_margin = (_broken(classifier, x, y, wider, spec) for spec in (_BY_ENTROPY, _STEPS))
     found = []
     if everywhere > _FLAT_SHARE * len(x):
         found.append(
@@ -42,12 +48,13 @@ def flat_losses(classifier: Classifier, x: Images, y: Labels, threat: ThreatMode
                 advice="Look for rounding, thresholds or a saturated output; trust only attacks that need no gradient.",
             )
         )
-    if saturated > _FLAT_SHARE * len(x):
+    if saturated > _FLAT_SHARE * len(x) or _clearly_fewer(climbing_entropy, climbing_margin):
         found.append(
             ReliabilityWarning(
                 code="saturated-logits",
-                message="Logits lie so far apart that the cross-entropy has no gradient.",
-                evidence=f"{saturated} of {len(x)} correctly classified images have none, though their margins have one",
+                message="Logits lie so far apart that the cross-entropy hardly shows an attack a way.",
+                evidence=f"at {wider} PGD broke {_of(climbing_entropy)} by the cross-entropy, {_of(climbing_margin)} by the "
+                f"margin; at {saturated} the cross-entropy has no gradient at all",
                 advice="Divide the logits by a constant; until then trust only attacks that climb the margin or the DLR.",
             )
         )
@@ -55,9 +62,9 @@ def flat_losses(classifier: Classifier, x: Images, y: Labels, threat: ThreatMode
 
 
 def _stuck(classifier: Classifier, x: Images, y: Labels, loss: Loss, norm: Norm) -> Tensor:
-    """At which images an attack cannot step: the gradient is zero, too small to normalise, or not a number."""
+    """At which images an attack cannot step: the gradient is zero, or too small to normalise."""
     x = x.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(loss(classifier(x), y).sum(), x)
+    gradient = gradient_of(loss(classifier(x), y), x)
     return ~(norms(direction(gradient, norm), norm) > 0.5)
 
 
@@ -67,8 +74,7 @@ def hampered_attacks(classifier: Classifier, x: Images, y: Labels, threat: Threa
     PGD climbs the margin from the image itself, and its last iterate counts: one broken on the way would hide that the attack
     lost its way.
     """
-    doubled = min(2 * threat.epsilon, 1.0) if threat.norm is Norm.LINF else 2 * threat.epsilon
-    wider = ThreatModel(norm=threat.norm, epsilon=doubled)
+    wider = _doubled(threat)
     one_step, many_steps, twice_as_far, anywhere = (
         _broken(classifier, x, y, within, spec)
         for within, spec in ((threat, _ONE_STEP), (threat, _STEPS), (wider, _STEPS), (_UNBOUNDED, _STEPS))
@@ -104,6 +110,12 @@ def hampered_attacks(classifier: Classifier, x: Images, y: Labels, threat: Threa
             )
         )
     return found
+
+
+def _doubled(threat: ThreatModel) -> ThreatModel:
+    """Twice the radius, as far as pixels reach."""
+    doubled = min(2 * threat.epsilon, 1.0) if threat.norm is Norm.LINF else 2 * threat.epsilon
+    return ThreatModel(norm=threat.norm, epsilon=doubled)
 
 
 def _broken(classifier: Classifier, x: Images, y: Labels, threat: ThreatModel, spec: PgdSpec) -> Tensor:

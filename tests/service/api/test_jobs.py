@@ -18,7 +18,7 @@ def test_a_job_is_stored_before_it_is_answered(web) -> None:
     job = answer.json()
     assert (job["kind"], job["status"], job["model"]) == ("finetune", "queued", model)
     assert job["metadata"] == {"ticket": "ML-1204"}
-    assert job["spec"]["method"] == {"type": "faal", "loss": "at", "kl_radius": 0.5, "objective": "class-risk"}
+    assert job["spec"]["method"] == {"type": "faal", "loss": "at", "dro_radius": 0.5, "objective": "class-risk"}
     assert job["spec"]["threat"]["epsilon"] == pytest.approx(8 / 255)
     assert web.client.get(answer.headers["Location"]).json() == job
     folder = Path(web.site.settings.broker_url.removeprefix(FOLDER_BROKER))

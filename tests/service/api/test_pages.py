@@ -84,11 +84,11 @@ def test_pages_can_be_used_by_all(web) -> None:
 def test_the_form_starts_a_job(web) -> None:
     """A filled-in form leads to the page of the job that the API would have made of it."""
     model = web.model()
-    answer = start(web, kind="finetune", model=model, epsilon="0.1", kl_radius="0.7", epochs="3", learning_rate="0.02")
+    answer = start(web, kind="finetune", model=model, epsilon="0.1", dro_radius="0.7", epochs="3", learning_rate="0.02")
     assert answer.status_code == 303
     job = web.client.get(answer.headers["Location"].replace("/ui", "")).json()
     assert (job["kind"], job["model"]) == ("finetune", model)
-    assert job["spec"]["method"]["kl_radius"] == 0.7
+    assert job["spec"]["method"]["dro_radius"] == 0.7
     assert job["spec"]["training"]["learning_rates"] == [0.02, 0.02, 0.002]
     assert web.client.get(answer.headers["Location"]).is_success
 

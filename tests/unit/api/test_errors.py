@@ -13,7 +13,7 @@ from api.schemas import AuditRequest
         (["threat", "epsilon"], {"threat": {"epsilon": 0}}, "/threat/epsilon"),
         (["attacks", 1, "steps"], {"attacks": [{}, {"steps": 0}]}, "/attacks/1/steps"),
         (["attacks", "tuple[PgdSpec, ...]", 0, "steps"], {"attacks": [{"steps": 0}]}, "/attacks/0/steps"),
-        (["method", "faal", "kl_radius"], {"method": {"kl_radius": -1}}, "/method/kl_radius"),
+        (["method", "faal", "dro_radius"], {"method": {"dro_radius": -1}}, "/method/dro_radius"),
         (["dataset"], {"model": "m"}, "/dataset"),
         (["threat", "epsilon"], {"threat": {}}, "/threat/epsilon"),
         (["a/b", "c~d"], {"a/b": {"c~d": 1}}, "/a~1b/c~0d"),

@@ -212,14 +212,14 @@ def test_the_gate_closes_on_the_lower_bound(folder: Path, monkeypatch: pytest.Mo
 
 def test_finetune_writes_the_weights_that_the_report_is_about(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stored weights have the digest of the audit afterwards, and nothing is left of the checkpoint."""
-    arguments = ("--kl-radius", "0.3", "--learning-rates", "0.05,0.01", "--seed", "3", "--images", "15")
+    arguments = ("--dro-radius", "0.3", "--learning-rates", "0.05,0.01", "--seed", "3", "--images", "15")
     assert faal(monkeypatch, folder, *FINETUNE, *arguments) == 0
     report = read_report((folder / "out/report.json").read_text())
     assert isinstance(report, FinetuneReport)
     assert weights.digest(weights.read_classifier(folder / "out/weights.safetensors")) == report.after.classifier.sha256
     training = report.spec.training
     assert (training.learning_rates, training.batch_size, training.attack.steps) == ((0.05, 0.01), 20, 2)
-    assert (report.spec.method.kl_radius, training.seed, report.spec.audit.seed) == (0.3, 3, 3)
+    assert (report.spec.method.dro_radius, training.seed, report.spec.audit.seed) == (0.3, 3, 3)
     assert report.before.dataset.images == 15
     assert sorted(path.name for path in (folder / "out").iterdir()) == [
         "report.html",
@@ -339,7 +339,7 @@ def test_the_defaults_that_help_tells_are_those_of_the_specs() -> None:
     for field in ("learning_rates", "batch_size", "seed"):
         assert told["finetune", field] == default(TrainingSpec, field)
     assert told["finetune", "confidence"] == default(AuditSpec, "confidence")
-    assert told["finetune", "kl_radius"] == default(FaalMethod, "kl_radius")
+    assert told["finetune", "dro_radius"] == default(FaalMethod, "dro_radius")
     assert told["audit", "mean"] == default(ClassifierSpec, "mean")
     assert told["audit", "std"] == default(ClassifierSpec, "std")
     assert told["finetune", "steps"] == str(TrainingSpec().attack.steps)

@@ -1,5 +1,7 @@
 """The judge of attacks: who is attacked, what counts, and what it costs."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -9,12 +11,14 @@ from faal_core import attacks
 from faal_core.audit import identity, summarise
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
-from faal_core.device_memory import room_for
+from faal_core.device_memory import images_in_cache, room_for
 from faal_core.errors import ClassifierUnsuitable, InvalidSpec, OutOfMemory
 from faal_core.evaluation import Evaluator, check_fit, evaluate
+from faal_core.ledger import CLEAN, Unit
 from faal_core.progress import NoProgress
-from faal_core.specs import AuditSpec, ClassifierSpec, PgdSpec, SquareSpec
+from faal_core.specs import ApgdSpec, AttackSpec, AuditSpec, ClassifierSpec, FabSpec, PgdSpec, SquareSpec
 from faal_core.threat_model import Norm, ThreatModel
+from faal_core.verdicts import Verdicts
 from tests.linear_classifier import linear_classifier, smallest_radius
 
 CPU = torch.device("cpu")
@@ -172,3 +176,115 @@ def test_answers_that_are_not_finite_during_an_attack_are_an_error() -> None:
     evaluator = Evaluator(classifier, data, device=torch.device("cpu"), batch_size=40, seed=0)
     with pytest.raises(ClassifierUnsuitable, match="NaN"):
         evaluate(evaluator, ThreatModel(epsilon=1e-6), (SquareSpec(queries=20),), NoProgress())
+
+
+class NanGradient(nn.Module):
+    """A linear network plus nothing, by a way that has no slope for bright images."""
+
+    def __init__(self, linear: nn.Module) -> None:
+        super().__init__()
+        self.linear = linear
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The linear network's logits."""
+        brightness = x.mean((1, 2, 3))
+        nothing = 0 * (brightness * (brightness > 0.505)).sqrt().unsqueeze(1)
+        return self.linear(x) + nothing
+
+
+@pytest.mark.parametrize("norm", list(Norm))
+@pytest.mark.parametrize("spec", [PgdSpec(), ApgdSpec(), FabSpec(targets=1)], ids=str)
+def test_a_gradient_that_is_no_number_is_an_error(norm: Norm, spec: AttackSpec) -> None:
+    """Finite logits with a gradient of NaN are refused in both norms, though a sign of NaN would merely stand still."""
+    evaluator = evaluator_of(two_class_images())
+    evaluator.classifier.backbone = NanGradient(evaluator.classifier.backbone)
+    with pytest.raises(ClassifierUnsuitable, match="gradient is NaN"):
+        evaluate(evaluator, ThreatModel(norm=norm, epsilon=1e-3), (spec,), NoProgress())
+
+
+@pytest.mark.parametrize("cut_off", [lambda z: z.detach(), lambda z: (z > 0).float()], ids=["detached", "threshold"])
+def test_without_a_gradient_attacks_stand_still_and_square_goes_on(cut_off) -> None:
+    """Networks that no gradient passes are judged: the attacks that climb break nothing, and the search is run."""
+    evaluator = evaluator_of(two_class_images())
+    linear = evaluator.classifier.backbone
+
+    class CutOff(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return cut_off(linear(x))
+
+    evaluator.classifier.backbone = CutOff()
+    specs = (PgdSpec(random_start=False), FabSpec(targets=1, iterations=5), SquareSpec(queries=200))
+    _, rows = evaluate(evaluator, ThreatModel(epsilon=0.2), specs, NoProgress())
+    assert [row.broken for row in rows[:2]] == [0, 0]
+    assert rows[2].broken > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_logits_may_have_any_precision(dtype: torch.dtype) -> None:
+    """A network that computes in another precision is attacked like any other."""
+    evaluator = evaluator_of(two_class_images())
+    linear = evaluator.classifier.backbone
+
+    class Rounded(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return linear(x).to(dtype)
+
+    evaluator.classifier.backbone = Rounded()
+    for spec in (ApgdSpec(loss="dlr"), FabSpec(targets=1), SquareSpec(queries=2000)):
+        evaluation, _ = evaluate(evaluator, ThreatModel(epsilon=0.3), (spec,), NoProgress())
+        assert not evaluation.robust.any()
+
+
+def test_an_answer_that_is_no_tensor_is_refused() -> None:
+    """A network that answers a tuple is named as what it is."""
+    evaluator = evaluator_of(two_class_images())
+    linear = evaluator.classifier.backbone
+
+    class Pair(nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return linear(x), x
+
+    evaluator.classifier.backbone = Pair()
+    with pytest.raises(ClassifierUnsuitable, match="answers a tuple"):
+        evaluate(evaluator, ThreatModel(epsilon=0.1), (PgdSpec(),), NoProgress())
+
+
+def test_every_run_of_every_attack_draws_its_own_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two restarts, and two equal attacks of one list, begin with other random numbers on every image."""
+    drawn: list[torch.Tensor] = []
+
+    class Draws:
+        runs, passes = 2, 1
+
+        def run(self, number, classifier, x, y, threat, random):
+            drawn.append(random.uniform(len(x), 4))
+            return x
+
+    monkeypatch.setattr(attacks, "build", lambda *_: Draws())
+    evaluate(
+        evaluator_of(two_class_images(), batch_size=40), ThreatModel(epsilon=0.1), (PgdSpec(), PgdSpec()), NoProgress()
+    )
+    every = torch.stack(drawn).flatten()
+    assert len(drawn) == 4
+    assert len(every.unique()) == len(every)
+
+
+def test_a_margin_is_what_the_attacks_left_at_the_least() -> None:
+    """An attack for images with little margin left goes by the least share that any attack before left, not by the last."""
+    data = two_class_images(8)
+    verdicts = Verdicts(data.labels.numpy())
+    right = {"rows": (0, 1), "predicted": tuple(data.labels[:2].tolist()), "distance": (0, 0), "sha256": ("", "")}
+    cost = {"forward": 1, "backward": 0, "seconds": 0}
+    for attack, lead in ((CLEAN, (4.0, 4.0)), (0, (1.0, 3.0)), (1, (3.0, 2.0))):
+        verdicts.take_in(Unit(attack=attack, run=0, margin=(0.5, 0.5), lead=lead, **right, **cost))
+    assert verdicts.undecided().tolist() == [0, 1]
+    assert verdicts.undecided(0.25).tolist() == [0]
+    assert verdicts.undecided(0.5).tolist() == [0, 1]
+
+
+def test_a_cpu_passes_as_many_images_as_keep_the_largest_layer_in_its_cache() -> None:
+    """16 channels of 64 × 64 in float32 are 256 KiB an image, 24 of them 6 MiB; images that do not fit have no limit."""
+    network = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 2))
+    classifier = Classifier(network, linear_classifier(2, (1, 4, 4)).spec)
+    assert images_in_cache(classifier, torch.Size((1, 64, 64))) == 24
+    assert images_in_cache(classifier, torch.Size((2, 64, 64))) == sys.maxsize

@@ -11,13 +11,13 @@ from faal_core.errors import InvalidSpec
 from faal_core.finetune import finetune
 from faal_core.progress import Cancelled, NoProgress
 from faal_core.reports.documents import FinetuneReport, read_report
-from faal_core.specs import AuditSettings, ClassifierSpec, FinetuneSpec, PgdSpec, TrainingSpec
+from faal_core.specs import AuditSettings, ClassifierSpec, FinetuneSpec, PgdSpec, TrainingAttack, TrainingSpec
 from faal_core.threat_model import ThreatModel
 
 CPU = torch.device("cpu")
 SPEC = FinetuneSpec(
     threat=ThreatModel(epsilon=0.1),
-    training=TrainingSpec(learning_rates=(0.1, 0.05), attack=PgdSpec(steps=2), batch_size=32),
+    training=TrainingSpec(learning_rates=(0.1, 0.05), attack=TrainingAttack(steps=2), batch_size=32),
     audit=AuditSettings(attacks=(PgdSpec(steps=3),), images=100),
 )
 

@@ -23,10 +23,10 @@ ATTACKS: tuple[AttackSpec, ...] = (
     PgdSpec(steps=3, restarts=2),
     ApgdSpec(loss="dlr", targets=3, iterations=5),
     FabSpec(targets=2, iterations=3),
-    SquareSpec(queries=10, max_margin=0.99),
+    SquareSpec(queries=10, margin_left=0.99),
 )
 UNIT = Unit(
-    attack=0, run=1, rows=(3, 5), predicted=(1, 2), margin=(0.1, -0.2), distance=(0.5, 0.25), sha256=("", "ab"),
+    attack=0, run=1, rows=(3, 5), predicted=(1, 2), margin=(0.1, -0.2), lead=(0.5, -1.0), distance=(0.5, 0.25), sha256=("", "ab"),
     forward=4, backward=2, seconds=0.5,
 )  # fmt: skip
 

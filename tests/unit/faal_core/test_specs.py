@@ -24,7 +24,7 @@ def test_radius_refused(text: object) -> None:
 
 def test_the_attack_in_training_has_one_start() -> None:
     """Restarts, which the training loop would not make, are refused."""
-    with pytest.raises(ValidationError, match="restarts are for audits"):
+    with pytest.raises(ValidationError, match=r"attack\.restarts"):
         TrainingSpec.model_validate({"attack": {"restarts": 2}})
 
 
@@ -84,7 +84,7 @@ def test_classifier_spec_refused(fields: dict[str, object], says: str) -> None:
 def test_defaults_are_the_published_ones() -> None:
     """Unsaid, a fine-tuning is FAAL as published: r = 0.5, two epochs, PGD-10 with a quarter of ε, SGD 0.9 and 5e-4."""
     spec = FinetuneSpec(threat={"epsilon": "8/255"})
-    assert spec.method.kl_radius == 0.5
+    assert spec.method.dro_radius == 0.5
     assert spec.training.learning_rates == (0.01, 0.001)
     assert (spec.training.attack.steps, spec.training.attack.relative_step) == (10, 0.25)
     assert (spec.training.momentum, spec.training.weight_decay, spec.training.batch_size) == (0.9, 5e-4, 128)

@@ -125,6 +125,7 @@ BAD: dict[str, tuple[set[str], Callable[[], Classifier]]] = {
         {"zero-gradient", "unbounded-attack-fails", "square-beats-gradients"},
         lambda: spoilt(before=Blind.apply),
     ),
+    "pixels cut to 0 and 1": ({"zero-gradient"}, lambda: spoilt(before=lambda x: (x > 0.5).float())),
     "batch-norm in train mode": ({"batch-dependent"}, with_statistics_of_the_batch),
     "normalisation in levels": ({"pixel-range"}, lambda: with_spec(mean=(72.9,), std=(90.0,))),
     "normalisation of levels inside": ({"pixel-range"}, trained_on_levels),
@@ -191,6 +192,11 @@ def _examined(classifier: Classifier, data: LabelledImages, threat: ThreatModel)
     rows = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:64]
     found = reliability.examine(classifier, classifier.lay_out(data.pixels(rows, CPU)), data.labels[rows], threat)
     return [warning.code for warning in found]
+
+
+def test_logits_that_only_weaken_the_cross_entropy_are_noticed() -> None:
+    """At 12 times their scale the logits leave the cross-entropy a gradient nearly everywhere, and PGD breaks fewer by it."""
+    assert _examined(spoilt(after=lambda z: 12 * z).eval(), fashion(), LINF) == ["saturated-logits"]
 
 
 def test_every_code_is_explained() -> None:

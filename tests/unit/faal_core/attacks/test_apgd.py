@@ -57,6 +57,23 @@ def test_steps_are_halved_where_nothing_better_was_found() -> None:
     assert steps == [0.2, 0.1, 0.1, 0.05]
 
 
+def test_a_step_keeps_a_quarter_of_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By eq. 6 of the paper, x + 0.75 (z − x) + 0.25 (x − previous), with z the gradient step; the first is just that."""
+    x, y = torch.full((1, 1, 2, 2), 0.5), torch.zeros(1, dtype=torch.int64)
+    climb = _Climb.begin(x, y, y, Ball(x, ThreatModel(epsilon=0.1)))
+    climb.previous, climb.step, climb.gradient = x - 0.02, torch.tensor([0.04]), torch.ones_like(x)
+    climb.move(0.75)
+    assert climb.x_adv.flatten().tolist() == pytest.approx([0.5 + 0.75 * 0.04 + 0.25 * 0.02] * 4)
+
+    shares: list[float] = []
+    monkeypatch.setattr(_Climb, "move", lambda _self, share: shares.append(share))
+    classifier, images = linear_classifier(2, (1, 4, 4)), torch.full((1, 1, 4, 4), 0.6)
+    label = classifier(images).argmax(1)
+    random = ImageRandom([0], torch.device("cpu"))
+    build(ApgdSpec(iterations=3), 2).run(0, classifier, images, label, ThreatModel(epsilon=1e-6), random)
+    assert shares == [1.0, 0.75, 0.75]
+
+
 def test_losses_by_hand() -> None:
     """The difference of logits ratio and its targeted form, computed by hand from their equations."""
     logits, y, target = torch.tensor([[4.0, 1.0, 3.0, -2.0]]), torch.tensor([0]), torch.tensor([1])

@@ -5,9 +5,13 @@ import pytest
 import torch
 from scipy.optimize import linprog
 
+from faal_core.attacks import build
 from faal_core.attacks.ball import inner, norms
 from faal_core.attacks.fab import step_to_hyperplane
-from faal_core.threat_model import Norm
+from faal_core.attacks.randomness import ImageRandom
+from faal_core.specs import FabSpec
+from faal_core.threat_model import Norm, ThreatModel
+from tests.linear_classifier import linear_classifier, smallest_radius
 
 SHAPE = (12, 2, 3, 2)
 
@@ -75,3 +79,34 @@ def test_without_a_gradient_nothing_moves(norm: Norm) -> None:
     x, gradient, value = problem(0)
     assert (step_to_hyperplane(x, 0 * gradient, value, norm) == 0).all()
     assert (step_to_hyperplane(x, gradient, 0 * value, norm) == 0).all()
+
+
+@pytest.mark.parametrize("norm", list(Norm))
+def test_a_batch_in_parts_steps_like_a_whole_one(norm: Norm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut into parts for the cache, each image still gets its own value."""
+    x, gradient, value = problem(1)
+    whole = step_to_hyperplane(x, gradient, value, norm)
+    monkeypatch.setattr("faal_core.attacks.fab._CACHED", 2 * x[0].numel())
+    assert len(x) > 2
+    assert torch.equal(step_to_hyperplane(x, gradient, value, norm), whole)
+
+
+@pytest.mark.parametrize("norm", list(Norm))
+@pytest.mark.parametrize("scale", [1e-9, 1e-6, 1e6])
+def test_the_scale_of_the_logits_does_not_matter(norm: Norm, scale: float) -> None:
+    """Logits a million times smaller or larger, of the same decisions, are broken at 1.05 × the smallest radius as well."""
+    classifier = linear_classifier(3, (1, 6, 5))
+    x = 0.5 + 0.02 * torch.randn(12, 1, 6, 5, generator=torch.Generator().manual_seed(4))
+    y = classifier(x).argmax(1)
+    radius = smallest_radius(classifier, x, y, norm)
+    for parameter in classifier.backbone.parameters():
+        parameter.data *= scale
+    for i in range(len(x)):
+        threat = ThreatModel(norm=norm, epsilon=1.05 * radius[i].item())
+        found = [
+            build(FabSpec(targets=2, iterations=30), 3).run(
+                run, classifier, x[i : i + 1], y[i : i + 1], threat, ImageRandom([0], torch.device("cpu"))
+            )
+            for run in range(2)
+        ]
+        assert any(classifier(x_adv).argmax(1).item() != y[i].item() for x_adv in found)

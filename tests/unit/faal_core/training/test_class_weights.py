@@ -6,7 +6,7 @@ import torch
 
 from faal_core.dro import worst_case_weights
 from faal_core.specs import FaalMethod
-from faal_core.training.class_weights import class_weights, probability_margins
+from faal_core.training.methods.faal import class_weights, probability_margins
 
 LOGITS = torch.log(torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.5, 0.3, 0.2], [0.2, 0.3, 0.5]]))
 LABELS = torch.tensor([0, 0, 1, 1])
@@ -19,7 +19,7 @@ def test_margin_is_best_other_minus_own() -> None:
 
 def test_class_risk_is_the_mean_margin() -> None:
     """Class weights are C·p for the mean margins of the classes present; an absent class gets 0."""
-    weights = class_weights(LOGITS, LABELS, FaalMethod(kl_radius=0.5)).numpy()
+    weights = class_weights(LOGITS, LABELS, FaalMethod(dro_radius=0.5)).numpy()
     expected = 2 * worst_case_weights(np.array([0.0, 0.2]), 0.5)
     np.testing.assert_allclose(weights, [*expected, 0], atol=1e-5)
     assert weights.sum() == pytest.approx(2, abs=1e-5)
@@ -36,7 +36,7 @@ def test_batch_count_weighs_by_images() -> None:
 
 def test_radius_zero_is_neutral() -> None:
     """Without a ball every class weighs 1."""
-    assert class_weights(LOGITS, LABELS, FaalMethod(kl_radius=0)).tolist() == [1, 1, 1]
+    assert class_weights(LOGITS, LABELS, FaalMethod(dro_radius=0)).tolist() == [1, 1, 1]
 
 
 def test_no_gradient_flows_through_the_weights() -> None:

@@ -14,14 +14,16 @@ from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import TrainingDiverged
 from faal_core.progress import Cancelled, NoProgress, Progress
 from faal_core.reports.documents import EpochRow
-from faal_core.specs import ClassifierSpec, FaalMethod, FinetuneSpec, PgdSpec, TrainingSpec
+from faal_core.specs import ClassifierSpec, FaalMethod, FinetuneSpec, TrainingAttack, TrainingSpec
 from faal_core.threat_model import ThreatModel
 from faal_core.training.recipe import Trained, train
 
 CPU = torch.device("cpu")
 SPEC = FinetuneSpec(
     threat=ThreatModel(epsilon=0.1),
-    training=TrainingSpec(learning_rates=(0.1, 0.1, 0.02), attack=PgdSpec(steps=2), batch_size=32, held_out_share=0.2),
+    training=TrainingSpec(
+        learning_rates=(0.1, 0.1, 0.02), attack=TrainingAttack(steps=2), batch_size=32, held_out_share=0.2
+    ),
 )
 
 
@@ -139,7 +141,7 @@ def test_the_loss_is_the_mean_of_the_images_that_took_part(data: LabelledImages)
     nn.init.zeros_(linear.bias)
     changes = {"held_out_share": 0.0, "learning_rates": (1e-9,), "batch_size": 10}
     asked = SPEC.model_copy(
-        update={"training": SPEC.training.model_copy(update=changes), "method": FaalMethod(kl_radius=0)}
+        update={"training": SPEC.training.model_copy(update=changes), "method": FaalMethod(dro_radius=0)}
     )
     few = data.take(data.stratified(11, 0))
     trained = train(Classifier(nn.Sequential(nn.Flatten(), linear), spec), few, asked, device=CPU)
@@ -173,9 +175,9 @@ def test_keeps_the_epoch_that_did_best_on_held_out_images(data: LabelledImages) 
     assert all(isinstance(row, EpochRow) for row in heard)
 
 
-def test_kl_radius_zero_is_plain_adversarial_training(data: LabelledImages) -> None:
-    """With kl_radius 0 every class keeps weight 1; with 0.5 the weights differ and still average 1."""
-    uniform = SPEC.model_copy(update={"method": FaalMethod(kl_radius=0)})
+def test_dro_radius_zero_is_plain_adversarial_training(data: LabelledImages) -> None:
+    """With dro_radius 0 every class keeps weight 1; with 0.5 the weights differ and still average 1."""
+    uniform = SPEC.model_copy(update={"method": FaalMethod(dro_radius=0)})
     plain = train(fresh_classifier(), data, uniform, device=CPU)
     assert {weight for row in plain.epochs for weight in row.class_weights} == {1.0}
     fair = run(data)

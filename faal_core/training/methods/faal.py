@@ -1,4 +1,4 @@
-"""From the margins of an adversarial batch to one weight per class: FAAL's inner maximum."""
+"""FAAL: from the margins of an adversarial batch to one weight per class, batch by batch."""
 
 import numpy as np
 import torch
@@ -7,6 +7,7 @@ from torch import Tensor
 from faal_core.classifier import Labels, Logits, PerImage
 from faal_core.dro import Vector, worst_case_weights
 from faal_core.specs import FaalMethod
+from faal_core.training.methods.method import Emphasis, Method
 
 
 @torch.no_grad()
@@ -27,7 +28,7 @@ def class_weights(logits: Logits, y: Labels, method: FaalMethod) -> Tensor:
     Differs: uniform is taken over the classes present; an absent class attracts no weight.
     """
     classes = logits.shape[1]
-    if method.kl_radius == 0:
+    if method.dro_radius == 0:
         return torch.ones(classes, device=logits.device)
     margins = probability_margins(logits.detach(), y).double().cpu()
     labels = y.cpu()
@@ -36,5 +37,21 @@ def class_weights(logits: Logits, y: Labels, method: FaalMethod) -> Tensor:
     present = counts > 0
     if method.objective == "class-risk":
         risks = risks / np.maximum(counts, 1)
-    weights: Vector = present.sum() * worst_case_weights(risks, method.kl_radius, present)
+    weights: Vector = present.sum() * worst_case_weights(risks, method.dro_radius, present, method.divergence)
     return torch.from_numpy(weights).to(logits.device, torch.float32)
+
+
+class Faal(Method):
+    """Fairness-Aware Adversarial Learning: the worst class distribution of each batch weighs the whole loss.
+
+    Source: Zhang et al., CVPR 2024, algorithm 1.
+    """
+
+    def __init__(self, spec: FaalMethod, num_classes: int) -> None:
+        super().__init__(num_classes, spec.beta)
+        self._spec = spec
+
+    def emphasis(self, adversarial_logits: Logits, y: Labels) -> Emphasis:
+        """The weights of this batch."""
+        weight = class_weights(adversarial_logits, y, self._spec)
+        return Emphasis(weight, self.beta * weight)

@@ -1,0 +1,132 @@
+"""Attacks and audits: how a classifier is judged."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from faal_core import catalog
+from faal_core.errors import UnknownName
+from faal_core.specs.spec import MAX_CLASSES, Spec
+from faal_core.threat_model import ThreatModel
+
+
+class AnyAttackSpec(Spec):
+    """What every attack can be told."""
+
+    margin_left: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="tried only on images where the attacks before left at most this share of the margin, the label's logit "
+        "minus the largest other, that the image has when clean; on all that are still robust when absent",
+    )
+
+    @property
+    def _condition(self) -> str:
+        return "" if self.margin_left is None else f" where ≤ {100 * self.margin_left:g} % of the margin is left"
+
+
+class PgdSpec(AnyAttackSpec):
+    """Projected gradient descent (Madry et al. 2018)."""
+
+    type: Literal["pgd"] = "pgd"
+    loss: Literal["cross-entropy", "margin"] = "cross-entropy"
+    steps: int = Field(20, ge=1, le=10_000)
+    relative_step: float = Field(0.25, gt=0, le=2, description="step size as a share of ε: 0.25 is 2/255 at 8/255")
+    restarts: int = Field(1, ge=1, le=100)
+    random_start: bool = Field(True, description="start from a uniform point of the ball instead of the image")
+
+    def __str__(self) -> str:
+        return f"PGD-{self.steps}{_times(self.restarts)} ({self.loss}){self._condition}"
+
+
+class ApgdSpec(AnyAttackSpec):
+    """Auto-PGD (Croce and Hein 2020, AutoAttack)."""
+
+    type: Literal["apgd"] = "apgd"
+    loss: Literal["cross-entropy", "margin", "probability-margin", "dlr"] = "cross-entropy"
+    targets: int = Field(
+        0, ge=0, lt=MAX_CLASSES, description="classes aimed at, nearest first, one run each; 0 aims away from the label"
+    )
+    iterations: int = Field(100, ge=1, le=10_000)
+    restarts: int = Field(1, ge=1, le=100, description="of each run")
+
+    @model_validator(mode="after")
+    def _targeted_by_dlr(self) -> Self:
+        if self.targets and self.loss != "dlr":
+            raise ValueError(f"targets go with the loss dlr, not {self.loss}")
+        return self
+
+    def __str__(self) -> str:
+        targets = f", {self.targets} targets" if self.targets else ""
+        return f"APGD-{self.iterations}{_times(self.restarts)} ({self.loss}{targets}){self._condition}"
+
+
+class FabSpec(AnyAttackSpec):
+    """Fast adaptive boundary attack, targeted (Croce and Hein 2020)."""
+
+    type: Literal["fab"] = "fab"
+    targets: int = Field(9, ge=1, lt=MAX_CLASSES, description="classes aimed at, nearest first, one run each")
+    iterations: int = Field(100, ge=1, le=10_000)
+    restarts: int = Field(1, ge=1, le=100, description="of each run; the first starts at the image itself")
+
+    def __str__(self) -> str:
+        return f"FAB-{self.iterations}{_times(self.restarts)} ({self.targets} targets){self._condition}"
+
+
+class SquareSpec(AnyAttackSpec):
+    """Square attack: random search without gradients (Andriushchenko et al. 2020)."""
+
+    type: Literal["square"] = "square"
+    queries: int = Field(5000, ge=1, le=1_000_000)
+    initial_share: float = Field(0.8, gt=0, le=1, description="of the pixels, changed by the first queries")
+    restarts: int = Field(1, ge=1, le=100)
+
+    def __str__(self) -> str:
+        return f"Square-{self.queries}{_times(self.restarts)}{self._condition}"
+
+
+def _times(restarts: int) -> str:
+    return f"×{restarts}" if restarts > 1 else ""
+
+
+AttackSpec = Annotated[PgdSpec | ApgdSpec | FabSpec | SquareSpec, Field(discriminator="type")]
+
+
+def _expand_preset(value: object) -> object:
+    """The attacks of a preset where its name was given."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return catalog.preset(value).attacks
+    except UnknownName as error:
+        raise ValueError(error.message) from None
+
+
+Attacks = Annotated[
+    tuple[AttackSpec, ...],
+    BeforeValidator(_expand_preset, json_schema_input_type=tuple[AttackSpec, ...] | str),
+    Field(
+        min_length=1,
+        max_length=20,
+        description="a preset's name or attacks in order, each run only on images still robust; the result is the worst case",
+    ),
+]
+
+
+class AuditSettings(Spec):
+    """How hard a classifier is tried, and how sure the answer must be."""
+
+    attacks: Attacks = (PgdSpec(), PgdSpec(loss="margin"))
+    images: int | None = Field(
+        None, ge=1, description="test images, drawn from each class in proportion; all when absent"
+    )
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="of all intervals of a kind together")
+    batch_size: int = Field(250, ge=1, le=100_000)
+    seed: int = Field(0, ge=0, lt=2**31)
+
+
+class AuditSpec(AuditSettings):
+    """How a classifier is judged."""
+
+    threat: ThreatModel

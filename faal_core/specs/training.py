@@ -1,0 +1,108 @@
+"""Training: how weights are fitted, and the repair around it."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from faal_core.specs.audit import AuditSettings, AuditSpec
+from faal_core.specs.methods import FaalMethod, MethodSpec
+from faal_core.specs.spec import Spec
+from faal_core.threat_model import ThreatModel
+
+
+class TrainingAttack(Spec):
+    """The inner maximum: PGD from one random start, every step on every image."""
+
+    steps: int = Field(10, ge=1, le=10_000)
+    relative_step: float = Field(0.25, gt=0, le=2, description="step size as a share of ε: 0.25 is 2/255 at 8/255")
+    loss: Literal["cross-entropy", "margin", "kl"] | None = Field(
+        None,
+        description="what it climbs; kl, the divergence from the clean answer, starts 0.001 · N(0, 1) away from the image, the "
+        "others anywhere in the ball; when absent the method's: kl for trades and mart, the cross-entropy for at",
+    )
+
+    def __str__(self) -> str:
+        return f"PGD-{self.steps}"
+
+
+class WeightPerturbation(Spec):
+    """Adversarial weight perturbation (Wu et al. 2020): each step is computed where the weights are a little worse."""
+
+    gamma: float = Field(0.005, gt=0, le=1, description="γ: its norm, as a share of each layer's")
+    weighted: bool = Field(False, description="of the loss with class weights; in the paper every image counts alike")
+
+
+class Averaging(Spec):
+    """A moving average of the weights is validated and kept in place of the weights."""
+
+    decay: float = Field(0.999, ge=0, lt=1, description="the average keeps this share of itself")
+    every: Literal["step", "epoch"] = Field("step", description="how often the weights go into it")
+    least_worst: float = Field(
+        0,
+        ge=0,
+        le=1,
+        description="only where the worst held-out class is this robust, after an epoch (Wei et al. 2023: 0.2)",
+    )
+
+    @model_validator(mode="after")
+    def _judged_by_the_epoch(self) -> Self:
+        if self.least_worst and self.every == "step":
+            raise ValueError("the worst class is known after an epoch: least_worst goes with every: epoch")
+        return self
+
+
+class TrainingSpec(Spec):
+    """How weights are fitted: SGD over adversarial batches."""
+
+    learning_rates: tuple[Annotated[float, Field(gt=0, le=10)], ...] = Field(
+        (0.01, 0.001), min_length=1, max_length=1000, description="one per epoch"
+    )
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(5e-4, ge=0, le=1)
+    batch_size: int = Field(128, ge=2, le=100_000)
+    schedule: Literal["constant", "linear"] = Field(
+        "constant", description="within an epoch: its own rate, or straight on from the one before (the first from 0)"
+    )
+    attack: TrainingAttack = TrainingAttack()
+    weight_perturbation: WeightPerturbation | None = None
+    averaging: Averaging | None = None
+    augment: Literal["none", "crop-flip"] = Field(
+        "crop-flip", description="random crop after padding by 1/8, and mirror"
+    )
+    clean_forward: bool = Field(
+        True, description="forward the clean batch in train mode too, for batch-norm's statistics"
+    )
+    held_out_share: float = Field(0.1, ge=0, lt=1, description="of the training images, kept for choosing the epoch")
+    seed: int = Field(0, ge=0, lt=2**31)
+
+    @property
+    def epochs(self) -> int:
+        """One per learning rate."""
+        return len(self.learning_rates)
+
+
+class FinetuneSpec(Spec):
+    """How a classifier is repaired: audited, trained, audited again on the same test images."""
+
+    threat: ThreatModel
+    method: MethodSpec = FaalMethod()
+    training: TrainingSpec = TrainingSpec()
+    audit: AuditSettings = AuditSettings()
+
+    @model_validator(mode="after")
+    def _held_out_where_needed(self) -> Self:
+        if self.method.type in ("frl", "cfa", "wat") and not self.training.held_out_share:
+            raise ValueError(f"{self.method.type} learns from held-out images: held_out_share is more than 0")
+        if self.training.averaging and self.training.averaging.least_worst and not self.training.held_out_share:
+            raise ValueError("least_worst is judged on held-out images: held_out_share is more than 0")
+        return self
+
+    @property
+    def attack_loss(self) -> Literal["cross-entropy", "margin", "kl"]:
+        """What the attack in training climbs."""
+        return self.training.attack.loss or ("cross-entropy" if self.method.loss == "at" else "kl")
+
+    @property
+    def audit_spec(self) -> AuditSpec:
+        """The audit that is made before and after."""
+        return AuditSpec(threat=self.threat, **self.audit.model_dump())

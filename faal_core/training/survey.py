@@ -1,0 +1,54 @@
+"""What some methods must know of every class before an epoch: accuracies, losses and confusions under attack."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from faal_core.classifier import Classifier
+from faal_core.datasets.labelled_images import LabelledImages
+from faal_core.specs import FinetuneSpec
+from faal_core.training.inner_maximum import worst_images
+from faal_core.training.losses import trades
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Means over the images of each class, float64, `k`; 0 where a class has none.
+
+    Args:
+        clean, robust: accuracy clean, and on images perturbed as in training.
+        classification, divergence: the terms of TRADES, in nats.
+        confusion: `k k`: row i the mean adversarial probabilities of the images of class i.
+    """
+
+    clean: Tensor
+    robust: Tensor
+    classification: Tensor
+    divergence: Tensor
+    confusion: Tensor
+
+
+Surveyed = Callable[[Literal["fitted", "held out"]], Survey]
+
+
+def survey(
+    classifier: Classifier, data: LabelledImages, rows: Tensor, spec: FinetuneSpec, generator: torch.Generator
+) -> Survey:
+    """The survey of those images, by the classifier in eval mode. Cost: the attack of an epoch over them, no step."""
+    classifier.eval()
+    classes = classifier.num_classes
+    sums = torch.zeros(classes, 5 + classes, dtype=torch.float64, device=generator.device)
+    for few in rows.split(spec.training.batch_size):
+        x, y = classifier.lay_out(data.pixels(few, generator.device)), data.labels[few].to(generator.device)
+        x_adv = worst_images(classifier, x, y, spec.threat, spec.training.attack, spec.attack_loss, generator)
+        with torch.no_grad():
+            clean, adversarial = classifier(x), classifier(x_adv)
+            terms = trades(clean, adversarial, y)
+        right = [(logits.argmax(1) == y).double() for logits in (clean, adversarial)]
+        values = [torch.ones_like(right[0]), *right, terms.classification.double(), terms.divergence.double()]
+        sums.index_add_(0, y, torch.cat([torch.stack(values, 1), adversarial.softmax(1).double()], 1))
+    means = sums[:, 1:] / sums[:, :1].clamp_min(1)
+    return Survey(means[:, 0], means[:, 1], means[:, 2], means[:, 3], means[:, 4:])
