@@ -7,7 +7,7 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.config import JsonDict
 
-from faal_core.specs import AuditSpec, FinetuneSpec
+from faal_core.specs import METHODS, AuditSpec, FinetuneSpec
 from jobs.states import JobKind, JobState, UploadState
 from jobs.tables import Dataset, Job, JobEvent, Model
 
@@ -262,3 +262,24 @@ class Pending(Resource):
     status: JobState
     stage: str | None
     progress: Amount | None
+
+
+class Method(BaseModel):
+    """A way to repair a model."""
+
+    type: str
+    title: str
+    defaults: dict[str, Any]
+
+
+def methods() -> list[Method]:
+    """All of them, the default first."""
+    defaults = [method() for method in METHODS]
+    return [
+        Method(
+            type=default.type,
+            title=(default.__doc__ or "").splitlines()[0].rstrip("."),
+            defaults=default.model_dump(mode="json"),
+        )
+        for default in defaults
+    ]

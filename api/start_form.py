@@ -27,6 +27,7 @@ class StartForm(BaseModel):
     epsilon: str = "8/255"
     attacks: str = "pgd-20"
     images: str = ""
+    method: str = FaalMethod().type
     dro_radius: str = str(FaalMethod().dro_radius)
     epochs: str = str(_TRAINING.epochs)
     learning_rate: str = str(_TRAINING.learning_rates[0])
@@ -42,7 +43,10 @@ class StartForm(BaseModel):
             return _validated(AuditRequest, {**about, **audit})
         rates = self._learning_rates()
         training: Fields = {"learning_rates": rates, "batch_size": self.batch_size, "seed": self.seed}
-        repair: Fields = {"method": {"dro_radius": self.dro_radius}, "training": training, "audit": audit}
+        method: Fields = {"type": self.method}
+        if self.method == FaalMethod().type:
+            method["dro_radius"] = self.dro_radius
+        repair: Fields = {"method": method, "training": training, "audit": audit}
         return _validated(FinetuneRequest, {**about, **repair})
 
     def _learning_rates(self) -> list[JsonValue]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from api.curves import Curve, Epoch, curves
 from api.dependencies import Service
-from api.schemas import DatasetResource, EventResource, JobResource, ModelResource
+from api.schemas import DatasetResource, EventResource, JobResource, Method, ModelResource, methods
 from faal_core import catalog
 from faal_core.catalog import DatasetEntry, PresetEntry
 from faal_core.reports import text
@@ -61,6 +61,7 @@ class Choices:
     uploaded: Sequence[DatasetResource]
     datasets: Sequence[DatasetEntry]
     presets: Sequence[PresetEntry]
+    methods: Sequence[Method]
 
 
 def job_views(service: Service, jobs: Sequence[JobResource]) -> list[JobView]:
@@ -130,4 +131,5 @@ def choices(service: Service) -> Choices:
         uploaded=[dataset for dataset in uploaded if dataset.status is UploadState.READY],
         datasets=list(catalog.datasets().values()),
         presets=list(catalog.PRESETS.values()),
+        methods=methods(),
     )

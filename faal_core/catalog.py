@@ -173,7 +173,7 @@ PRESETS = {
                 {"type": "apgd", "loss": "dlr", "targets": 3, "iterations": 30},
                 {"type": "apgd", "loss": "dlr", "targets": 9, "iterations": 50, "margin_left": 0.35},
                 {"type": "apgd", "loss": "dlr", "targets": 9, "iterations": 100, "margin_left": 0.05},
-                {"type": "square", "queries": 2500, "margin_left": 0.1},
+                {"type": "square", "queries": 2500, "margin_left": 0.05},
             ),
         ),
     ]

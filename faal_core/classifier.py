@@ -1,11 +1,15 @@
 """A classifier: pixels in [0, 1] go in, logits come out; normalisation is inside. Also the names of tensor shapes."""
 
+import sys
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from faal_core.errors import ClassifierUnsuitable
 from faal_core.specs import ClassifierSpec
+
+_LAYER_IN_CACHE = 6 * 2**20  # bytes; where docs/benchmarks.md found forward and backward passes fastest
 
 Images = Float[Tensor, "n c h w"]
 Labels = Int64[Tensor, " n"]
@@ -28,6 +32,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.spec = spec
+        self._in_cache: dict[torch.Size, int] = {}
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, -1, 1, 1), persistent=False)
 
@@ -80,6 +85,40 @@ class Classifier(nn.Module):
     def place(self, device: torch.device) -> "Classifier":
         """The classifier itself, moved to `device` in its layout."""
         return self.to(device).to(memory_format=self.layout)  # type: ignore[call-overload]  # torch's stub lacks it
+
+    def images_in_cache(self, shape: torch.Size) -> int:
+        """How many images a CPU passes at a time fastest: the largest of the network's layers then lies in its cache.
+
+        Args:
+            shape: of one image.
+        Cost: one forward pass of two images, the first time. On a GPU, and where the network does not take such images, there is
+        no limit.
+        """
+        if self.device.type != "cpu":
+            return sys.maxsize
+        if shape not in self._in_cache:
+            largest = self._largest_layer(shape)
+            self._in_cache[shape] = max(_LAYER_IN_CACHE // largest, 1) if largest else sys.maxsize
+        return self._in_cache[shape]
+
+    def _largest_layer(self, shape: torch.Size) -> int:
+        """In bytes an image; 0 where the network does not take such images."""
+        sizes: list[int] = []
+
+        def look(_module: nn.Module, _inputs: object, output: object) -> None:
+            if isinstance(output, Tensor):
+                sizes.append(output.element_size() * output.numel() // 2)
+
+        hooks = [module.register_forward_hook(look) for module in self.backbone.modules()]
+        try:
+            with torch.no_grad():
+                self(self.lay_out(torch.zeros(2, *shape)))
+        except (RuntimeError, ValueError, AssertionError):  # who passes images is told so then
+            return 0
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return max(sizes, default=0)
 
     @property
     def device(self) -> torch.device:

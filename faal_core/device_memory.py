@@ -1,17 +1,13 @@
-"""How many images fit: into a device's memory, and into a CPU's cache."""
+"""What is done when a device has no room for a batch."""
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from faal_core.classifier import Classifier
 from faal_core.errors import OutOfMemory
-
-_LAYER_IN_CACHE = 6 * 2**20  # bytes; where docs/benchmarks.md found forward and backward passes fastest on two CPUs
 
 T = TypeVar("T")
 
@@ -33,34 +29,6 @@ def room_for(batch_size: int) -> Iterator[None]:
         raise OutOfMemory(
             f"The device has no room for {batch_size} images at a time; ask for a smaller batch."
         ) from error
-
-
-def images_in_cache(classifier: Classifier, shape: torch.Size) -> int:
-    """How many images a CPU passes at a time fastest: the largest of the network's layers then fits its cache, more or less.
-
-    Args:
-        shape: of one image.
-    Cost: one forward pass of two images. On a GPU, and where the network does not take such images, there is no limit.
-    """
-    if classifier.device.type != "cpu":
-        return sys.maxsize
-    largest = 1
-
-    def look(_module: nn.Module, _inputs: object, output: object) -> None:
-        nonlocal largest
-        if isinstance(output, Tensor):
-            largest = max(largest, output.element_size() * output.numel() // 2)
-
-    hooks = [module.register_forward_hook(look) for module in classifier.modules()]
-    try:
-        with torch.no_grad():
-            classifier(classifier.lay_out(torch.zeros(2, *shape)))
-    except (RuntimeError, ValueError, AssertionError):  # who passes images is told so then
-        return sys.maxsize
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return max(_LAYER_IN_CACHE // largest, 1)
 
 
 class Pieces:

@@ -16,7 +16,7 @@ from faal_core.attacks.losses import margin, probability_margin
 from faal_core.attacks.randomness import ImageRandom, seed_from
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
-from faal_core.device_memory import Pieces, images_in_cache, is_out_of_memory
+from faal_core.device_memory import Pieces, is_out_of_memory
 from faal_core.errors import ClassifierUnsuitable, InvalidSpec
 from faal_core.ledger import CLEAN, Ledger, Unit
 from faal_core.per_class import Evaluation
@@ -103,7 +103,7 @@ class Evaluator:
         check_fit(classifier, data)
         self.classifier = classifier.place(device).eval()
         self.data, self.device, self.batch_size, self.seed = data, device, batch_size, seed
-        self._pieces = Pieces(min(batch_size, images_in_cache(classifier, data.images.shape[1:])))
+        self._pieces = Pieces(min(batch_size, self.classifier.images_in_cache(data.images.shape[1:])))
 
     def pixels(self, rows: Tensor) -> Tensor:
         """Those images, where and how the classifier wants them."""
@@ -129,7 +129,7 @@ class Evaluator:
             x, y = self.pixels(part), self.data.labels[part].to(self.device)
             seeds = [seed_from(self.seed, number, run, self.data.digest(row)) for row in part.tolist()]
             x_adv = attack.run(run, self.classifier, x, y, threat, ImageRandom(seeds, self.device)).detach()
-            x_adv = Ball(x, threat).project(x_adv)
+            x_adv = Ball(x, threat).project(x_adv.clone())  # it may be x itself
             predicted, margin, lead = self.predict(x_adv, y)
             distance = norms(x_adv - x, threat.norm).tolist()
             broken = [p != label for p, label in zip(predicted, y.tolist(), strict=True)]

@@ -5,8 +5,9 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from api.schemas import Method, methods
 from faal_core import catalog
-from faal_core.specs import METHODS, AuditSettings, TrainingSpec
+from faal_core.specs import AuditSettings, TrainingSpec
 
 router = APIRouter(tags=["catalog"])
 
@@ -44,14 +45,6 @@ class Preset(BaseModel):
     name: str
     title: str
     attacks: list[dict[str, Any]]
-
-
-class Method(BaseModel):
-    """A way to repair a model."""
-
-    type: str
-    title: str
-    defaults: dict[str, Any]
 
 
 class Catalog(BaseModel):
@@ -95,14 +88,7 @@ def get_catalog() -> Catalog:
             Preset(name=entry.name, title=entry.title, attacks=list(entry.attacks))
             for entry in catalog.PRESETS.values()
         ],
-        methods=[
-            Method(
-                type=method().type,
-                title=(method.__doc__ or "").splitlines()[0].rstrip("."),
-                defaults=method().model_dump(mode="json"),
-            )
-            for method in METHODS
-        ],
+        methods=methods(),
         training_defaults=TrainingSpec().model_dump(mode="json"),
         audit_defaults=AuditSettings().model_dump(mode="json"),
     )

@@ -109,8 +109,8 @@ class _Climb:
         """One step: `share` of the way along the gradient, the rest along the last step."""
         steepest = direction(self.gradient, self.ball.norm)
         towards = self.ball.project(torch.addcmul(self.x_adv, expand(self.step), steepest))
-        onwards = 2 * self.x_adv - self.previous
-        self.previous, self.x_adv = self.x_adv, self.ball.project(torch.lerp(onwards, towards, share))
+        onwards = torch.lerp(self.previous, self.x_adv, 2.0)
+        self.previous, self.x_adv = self.x_adv, self.ball.project(onwards.lerp_(towards, share))
 
 
 def apgd(

@@ -54,16 +54,16 @@ class Ball:
         return part
 
     def project(self, x_adv: Images) -> Images:
-        """`x_adv` brought into the balls and into [0, 1].
+        """`x_adv` itself, brought into the balls and into [0, 1].
 
         For L∞ the nearest point. For L2 the perturbation is shortened first and clipped to the pixels after: clipping
         towards an x inside the box only shortens it, so the result lies in both, though it need not be the nearest such point.
         """
         if self.norm is Norm.LINF:
-            return torch.clamp(x_adv, self.low, self.high)
-        delta = x_adv - self.x
+            return torch.clamp(x_adv, self.low, self.high, out=x_adv)
+        delta = x_adv.sub_(self.x)
         shrink = (self.radius / expand(norms(delta, self.norm)).clamp_min(1e-12)).clamp_max(1)
-        return (self.x + delta * shrink).clamp_(0, 1)
+        return delta.mul_(shrink).add_(self.x).clamp_(0, 1)
 
     def random_point(self, random: RandomSource) -> Images:
         """A point drawn uniformly from each ball, then clipped to [0, 1]."""

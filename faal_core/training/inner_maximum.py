@@ -11,9 +11,7 @@ from faal_core.specs import TrainingAttack
 from faal_core.threat_model import ThreatModel
 from faal_core.training.losses import kl_divergence
 
-_NEAR = (
-    1e-3  # standard deviation, in pixels, of where an ascent of the divergence starts: at the image it has no gradient
-)
+_NEAR = 1e-3  # standard deviation of where an ascent of the divergence starts: at the image it has no gradient
 
 
 def worst_images(
@@ -24,29 +22,41 @@ def worst_images(
     attack: TrainingAttack,
     loss: str,
     generator: torch.Generator,
-    reach: PerImage | None = None,
+    reach: PerImage,
 ) -> Images:
     """Every image after every step of PGD from one random start.
 
     Args:
         loss: "cross-entropy", "margin" or "kl", the divergence from the clean answer.
-        reach: multiples of ε, one an image, for radius and step; all 1 when absent.
+        reach: multiples of ε, one an image, for radius and step.
     Cost: `steps` forward and backward passes, and a forward pass for "kl"; no gradient of the weights.
     Source: Madry et al. 2018, eq. 3; for "kl" Zhang et al. 2019 (TRADES), algorithm 1.
     """
-    ball = Ball(x, threat, reach)
-    step = attack.relative_step * ball.radius
+    size = classifier.images_in_cache(x.shape[1:])
     with frozen(classifier):
-        if loss == "kl":
-            with torch.no_grad():
-                clean = classifier(x)
-            x_adv = ball.project(x + _NEAR * torch.randn(x.shape, generator=generator, device=x.device))
-        else:
-            x_adv = ball.random_point(BatchRandom(generator))
-        for _ in range(attack.steps):
-            x_adv = x_adv.detach().requires_grad_()
-            logits = classifier(x_adv)
-            value = kl_divergence(clean, logits) if loss == "kl" else LOSSES[loss](logits, y)
-            (gradient,) = torch.autograd.grad(value.sum(), x_adv)
-            x_adv = ball.project(x_adv.detach() + step * direction(gradient, threat.norm))
+        found = [
+            _climbed(classifier, Ball(part, threat, reaches), labels, attack, loss, generator)
+            for part, labels, reaches in zip(x.split(size), y.split(size), reach.split(size), strict=True)
+        ]
+    return classifier.lay_out(torch.cat(found))
+
+
+def _climbed(
+    classifier: Classifier, ball: Ball, y: Labels, attack: TrainingAttack, loss: str, generator: torch.Generator
+) -> Images:
+    """The images of the balls' centres, as far up as the steps lead."""
+    step = attack.relative_step * ball.radius
+    if loss == "kl":
+        with torch.no_grad():
+            clean = classifier(ball.x)
+        noise = torch.randn(ball.x.shape, generator=generator, device=ball.x.device)
+        x_adv = ball.project(ball.x + _NEAR * noise)
+    else:
+        x_adv = ball.random_point(BatchRandom(generator))
+    for _ in range(attack.steps):
+        x_adv = x_adv.detach().requires_grad_()
+        logits = classifier(x_adv)
+        value = kl_divergence(clean, logits) if loss == "kl" else LOSSES[loss](logits, y)
+        (gradient,) = torch.autograd.grad(value.sum(), x_adv)
+        x_adv = ball.project(x_adv.detach() + step * direction(gradient, ball.norm))
     return x_adv

@@ -43,7 +43,9 @@ def survey(
     sums = torch.zeros(classes, 5 + classes, dtype=torch.float64, device=generator.device)
     for few in rows.split(spec.training.batch_size):
         x, y = classifier.lay_out(data.pixels(few, generator.device)), data.labels[few].to(generator.device)
-        x_adv = worst_images(classifier, x, y, spec.threat, spec.training.attack, spec.attack_loss, generator)
+        x_adv = worst_images(
+            classifier, x, y, spec.threat, spec.training.attack, spec.attack_loss, generator, torch.ones_like(y).float()
+        )
         with torch.no_grad():
             clean, adversarial = classifier(x), classifier(x_adv)
             terms = trades(clean, adversarial, y)

@@ -51,6 +51,39 @@ def test_only_differences_of_risk_count(risk: np.ndarray, radius: float, shift: 
         np.testing.assert_allclose(worst_case_weights(shift + scale * risk, radius), expected, atol=1e-9)
 
 
+@pytest.mark.parametrize("divergence", ["kl-p-u", "chi-squared"])
+@settings(max_examples=15, deadline=None)
+@given(RISKS, st.floats(0.01, 3))
+def test_the_other_balls_are_met_and_no_distribution_in_them_is_worse(
+    divergence: str, risk: np.ndarray, radius: float
+) -> None:
+    """For KL(p‖u) and χ²(p‖u) too p lies within the radius, and a general convex solver finds no greater expected risk."""
+    k = len(risk)
+    weights = worst_case_weights(risk, radius, divergence=divergence)
+    kept = weights[weights > 0]
+    size = (
+        float((kept * np.log(kept * k)).sum()) if divergence == "kl-p-u" else k * float(((weights - 1 / k) ** 2).sum())
+    )
+    assert weights.sum() == pytest.approx(1)
+    assert size <= radius + 1e-9
+    p = cvxpy.Variable(k)
+    distance = (
+        cvxpy.sum(cvxpy.rel_entr(p, np.full(k, 1 / k))) if divergence == "kl-p-u" else k * cvxpy.sum_squares(p - 1 / k)
+    )
+    problem = cvxpy.Problem(cvxpy.Maximize(risk @ p), [cvxpy.sum(p) == 1, p >= 0, distance <= radius])
+    problem.solve(solver=cvxpy.CLARABEL)
+    assert risk @ weights >= problem.value - 1e-6
+
+
+@pytest.mark.parametrize("divergence", ["kl-p-u", "chi-squared"])
+def test_the_other_balls_may_leave_all_weight_on_the_worst(divergence: str) -> None:
+    """From radius log (k/m) or k/m − 1 on, the m classes of greatest risk share all of it: of four, two here."""
+    least = {"kl-p-u": np.log(2), "chi-squared": 1.0}[divergence]
+    risk = np.array([1.0, 0.0, 1.0, -1.0])
+    np.testing.assert_allclose(worst_case_weights(risk, least, divergence=divergence), [0.5, 0, 0.5, 0], atol=1e-6)
+    np.testing.assert_allclose(worst_case_weights(risk, 2 * least, divergence=divergence), [0.5, 0, 0.5, 0], atol=1e-12)
+
+
 @settings(max_examples=15, deadline=None)
 @given(RISKS, st.floats(0.01, 2))
 def test_no_distribution_in_the_ball_is_worse(risk: np.ndarray, radius: float) -> None:

@@ -38,6 +38,7 @@ def test_the_learning_rate_falls_in_the_second_half(epochs: str, rates: tuple[fl
         ("norm", "l7", "/threat/norm"),
         ("attacks", "strong", "/audit/attacks"),
         ("images", "many", "/audit/images"),
+        ("method", "magic", "/method"),
         ("dro_radius", "-1", "/method/dro_radius"),
         ("epochs", "2.5", "/epochs"),
         ("epochs", "100000000000", "/epochs"),

@@ -11,7 +11,7 @@ from faal_core import attacks
 from faal_core.audit import identity, summarise
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
-from faal_core.device_memory import images_in_cache, room_for
+from faal_core.device_memory import room_for
 from faal_core.errors import ClassifierUnsuitable, InvalidSpec, OutOfMemory
 from faal_core.evaluation import Evaluator, check_fit, evaluate
 from faal_core.ledger import CLEAN, Unit
@@ -286,5 +286,5 @@ def test_a_cpu_passes_as_many_images_as_keep_the_largest_layer_in_its_cache() ->
     """16 channels of 64 × 64 in float32 are 256 KiB an image, 24 of them 6 MiB; images that do not fit have no limit."""
     network = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 2))
     classifier = Classifier(network, linear_classifier(2, (1, 4, 4)).spec)
-    assert images_in_cache(classifier, torch.Size((1, 64, 64))) == 24
-    assert images_in_cache(classifier, torch.Size((2, 64, 64))) == sys.maxsize
+    assert classifier.images_in_cache(torch.Size((1, 64, 64))) == 24
+    assert classifier.images_in_cache(torch.Size((2, 64, 64))) == sys.maxsize

@@ -1,5 +1,6 @@
 """The training loop on a few bundled images: it learns, weighs, resumes exactly and stops cleanly."""
 
+import random
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,24 @@ from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import TrainingDiverged
 from faal_core.progress import Cancelled, NoProgress, Progress
 from faal_core.reports.documents import EpochRow
-from faal_core.specs import ClassifierSpec, FaalMethod, FinetuneSpec, TrainingAttack, TrainingSpec
+from faal_core.specs import (
+    Averaging,
+    CfaMethod,
+    CfolMethod,
+    ClassifierSpec,
+    DafaMethod,
+    FaalMethod,
+    FinetuneSpec,
+    FrlMethod,
+    MethodSpec,
+    TrainingAttack,
+    TrainingSpec,
+    UniformMethod,
+    WatMethod,
+    WeightPerturbation,
+)
 from faal_core.threat_model import ThreatModel
-from faal_core.training.recipe import Trained, train
+from faal_core.training.recipe import Trained, learning_rate, train
 
 CPU = torch.device("cpu")
 SPEC = FinetuneSpec(
@@ -46,6 +62,19 @@ def run(
     """A short training."""
     spec = SPEC.model_copy(update={"training": SPEC.training.model_copy(update=changes)})
     return train(fresh_classifier(), data, spec, device=CPU, checkpoint=checkpoint, progress=progress)
+
+
+class StopsAfter(NoProgress):
+    """Calls the work off after so many batches, of training or of validation."""
+
+    def __init__(self, batches: int) -> None:
+        self.left = batches
+
+    def advance(self, count: int = 1) -> None:
+        """One batch less, if any image was in it."""
+        self.left -= count > 0
+        if self.left < 0:
+            raise Cancelled
 
 
 class StopsIn(NoProgress):
@@ -93,6 +122,74 @@ def test_resumes_bit_for_bit(data: LabelledImages, tmp_path: Path, epoch: int) -
         [row.model_copy(update={"seconds": 0}) for row in trained.epochs] for trained in (undisturbed, resumed)
     ]
     assert without_times[0] == without_times[1]
+
+
+METHODS_IN_FULL = [
+    FaalMethod(loss="trades"),
+    FaalMethod(loss="mart", divergence="chi-squared"),
+    UniformMethod(),
+    FrlMethod(remargin_rate=0.2),
+    CfaMethod(),
+    WatMethod(),
+    DafaMethod(warmup_epochs=1),
+    CfolMethod(rate=0.01),
+]
+
+
+@pytest.mark.parametrize("method", METHODS_IN_FULL, ids=str)
+def test_every_method_resumes_bit_for_bit_from_anywhere(
+    method: MethodSpec, data: LabelledImages, tmp_path: Path
+) -> None:
+    """Stopped ten times at random batches and taken up again each time, a run ends with an undisturbed run's weights and rows.
+
+    With weight perturbation and averaging, whose state is kept as well; a checkpoint is written every third step.
+    """
+    training = SPEC.training.model_copy(
+        update={
+            "weight_perturbation": WeightPerturbation(weighted=True),
+            "averaging": Averaging(decay=0.8),
+            "schedule": "linear",
+            "attack": TrainingAttack(steps=1),
+        }
+    )
+    spec = SPEC.model_copy(update={"method": method, "training": training})
+    undisturbed = train(fresh_classifier(), data, spec, device=CPU)
+    drawn, checkpoint, stops = random.Random(str(method)), tmp_path / "training.pt", 0
+    while stops < 10:
+        try:
+            progress = StopsAfter(drawn.randrange(1, 9))
+            train(
+                fresh_classifier(), data, spec, device=CPU, checkpoint=checkpoint, checkpoint_steps=3, progress=progress
+            )
+            break
+        except Cancelled:
+            stops += 1
+    resumed = train(fresh_classifier(), data, spec, device=CPU, checkpoint=checkpoint, checkpoint_steps=3)
+    assert stops >= 4
+    assert same_weights(undisturbed.classifier, resumed.classifier)
+    rows = [[row.model_copy(update={"seconds": 0}) for row in trained.epochs] for trained in (undisturbed, resumed)]
+    assert rows[0] == rows[1]
+
+
+def test_the_rate_may_go_straight_from_epoch_to_epoch() -> None:
+    """With the linear schedule the first epoch rises from 0 and each ends at its own rate; else every step has it."""
+    rates = (0.2, 0.1)
+    linear, constant = (TrainingSpec(learning_rates=rates, schedule=name) for name in ("linear", "constant"))
+    told = [learning_rate(linear, epoch, share) for epoch, share in ((0, 0.25), (0, 1.0), (1, 0.5), (1, 1.0))]
+    assert told == pytest.approx([0.05, 0.2, 0.15, 0.1])
+    assert learning_rate(constant, 1, 0.5) == 0.1
+
+
+def test_the_average_is_what_is_kept(data: LabelledImages) -> None:
+    """An average that hardly moves keeps the classifier nearly as it came, though the weights themselves were trained."""
+    kept = run(data, averaging=Averaging(decay=0.9999)).classifier
+    plain = run(data).classifier
+    start = fresh_classifier()
+    moved = [
+        max((a - b).abs().max().item() for a, b in zip(start.parameters(), trained.parameters(), strict=True))
+        for trained in (kept, plain)
+    ]
+    assert 0 < moved[0] < 0.01 * moved[1]
 
 
 def test_a_checkpoint_of_another_run_is_not_taken_up(data: LabelledImages, tmp_path: Path) -> None:

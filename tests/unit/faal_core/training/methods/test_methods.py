@@ -1,0 +1,182 @@
+"""What each method makes of surveys and batches, counted by hand from its paper's formulas."""
+
+import math
+
+import pytest
+import torch
+
+from faal_core.specs import CfaMethod, CfolMethod, DafaMethod, FrlMethod, UniformMethod, WatMethod
+from faal_core.training.losses import Terms
+from faal_core.training.methods import build
+from faal_core.training.methods.dafa import distance_aware_weights
+from faal_core.training.survey import Survey
+
+LABELS = torch.tensor([0, 1, 2, 2])
+WRONG_FOR_1 = torch.nn.functional.one_hot(torch.tensor([0, 2, 2, 2]), 3).float()
+
+
+def survey(clean: list[float], robust: list[float], **other: list[float]) -> Survey:
+    """A survey of three classes; what is not told is zero."""
+    numbers = {name: torch.tensor(values, dtype=torch.float64) for name, values in other.items()}
+    zero = torch.zeros(3, dtype=torch.float64)
+    return Survey(
+        clean=torch.tensor(clean, dtype=torch.float64),
+        robust=torch.tensor(robust, dtype=torch.float64),
+        classification=numbers.get("classification", zero),
+        divergence=numbers.get("divergence", zero),
+        confusion=torch.zeros(3, 3, dtype=torch.float64),
+    )
+
+
+def test_uniform_counts_all_alike() -> None:
+    """Weight 1 on the classification, β on the divergence, radius ε."""
+    method = build(UniformMethod(loss="trades", beta=6), 3)
+    emphasis = method.emphasis(WRONG_FOR_1, LABELS)
+    terms = Terms(WRONG_FOR_1, torch.tensor([1.0, 2, 3, 4]), torch.tensor([0.5, 0.5, 0, 1]))
+    assert emphasis.weigh(terms, LABELS).tolist() == [4, 5, 3, 10]
+    assert method.reach.tolist() == [1, 1, 1]
+
+
+def test_uniform_batches_are_the_shuffled_rows_in_order() -> None:
+    """Every row once, in batches that follow one another."""
+    method, order = build(UniformMethod(), 3), torch.tensor([4, 2, 0, 1, 3])
+    chosen = [method.choose(step, order, torch.zeros(5).long(), 2, torch.Generator()).tolist() for step in range(3)]
+    assert chosen == [[4, 2], [0, 1], [3]]
+
+
+def test_frl_penalises_what_exceeds_the_mean() -> None:
+    """Errors 0.1, 0.2, 0.6, mean 0.3: λ0 = 0.05 · 0.2 for the third alone; at the boundary 0.1, 0.5, 0.3: for the second alone.
+
+    Weights are 1/k + λ − mean λ, divided by their mean over the batch.
+    """
+    method = build(FrlMethod(tolerance=0.1), 3)
+    method.begin_epoch(0, lambda _: survey([0.9, 0.8, 0.4], [0.8, 0.3, 0.1]))
+    clean, boundary = [0, 0, 0.05 * 0.2], [0, 0.1 * 0.1, 0]
+    emphasis = method.emphasis(WRONG_FOR_1, LABELS)
+    for penalties, weights, factor in ((clean, emphasis.classification, 1), (boundary, emphasis.divergence, 1.5)):
+        raw = [1 / 3 + penalty - sum(penalties) / 3 for penalty in penalties]
+        mean = (raw[0] + raw[1] + 2 * raw[2]) / 4
+        assert weights.tolist() == pytest.approx([factor * w / mean for w in raw], rel=1e-5)
+    assert method.reach.tolist() == [1, 1, 1]
+
+
+def test_frl_penalties_are_bounded_and_never_negative() -> None:
+    """However long a class fails, the penalties of a kind sum to 0.5 at most; where all is well they fall back to 0."""
+    method = build(FrlMethod(tolerance=0.0, clean_rate=5, boundary_rate=5), 3)
+    for _ in range(5):
+        method.begin_epoch(0, lambda _: survey([1, 1, 0], [1, 0, 0]))
+    assert method.clean_penalty.sum() == pytest.approx(0.5)
+    assert method.boundary_penalty.tolist() == pytest.approx([0, 0.5, 0])
+    assert method.clean_penalty.min() >= 0
+
+
+def test_frl_remargins_within_bounds() -> None:
+    """Radii are e^(2 λ2) ε with λ2 = 0.2 · excess an epoch, from 0.98 to 3."""
+    method = build(FrlMethod(tolerance=0.0, remargin_rate=0.2), 3)
+    method.begin_epoch(0, lambda _: survey([1, 1, 1], [1, 0.7, 0.4]))
+    assert method.reach.tolist() == pytest.approx([0.98, 1, math.exp(2 * 0.2 * 0.3)])
+    for _ in range(20):
+        method.begin_epoch(1, lambda _: survey([1, 1, 1], [1, 0.7, 0.4]))
+    assert method.reach[2] == pytest.approx(3)
+
+
+def test_cfa_calibrates_radius_and_beta_by_robust_accuracy() -> None:
+    """ε (λ1 + t) and (1 + β_y)⁻¹, β_y (1 + β_y)⁻¹ with β_y = (λ2 + t) β; t from the survey, then from the epoch's own batches."""
+    method = build(CfaMethod(loss="trades", beta=6), 3)
+    method.begin_epoch(0, lambda _: survey([1, 1, 1], [0.5, 0.25, 0]))
+    beta = torch.tensor([1.0, 0.75, 0.5]) * 6
+    assert method.reach.tolist() == pytest.approx([0.8, 0.55, 0.3])
+    assert torch.allclose(method.emphasis(WRONG_FOR_1, LABELS).classification, 1 / (1 + beta))
+    assert torch.allclose(method.emphasis(WRONG_FOR_1, LABELS).divergence, beta / (1 + beta))
+    method.note(WRONG_FOR_1, LABELS)
+    method.note(WRONG_FOR_1[:1], torch.tensor([1]))
+    method.begin_epoch(1, lambda _: pytest.fail("the batches are known"))
+    assert method.reach.tolist() == pytest.approx([1.3, 0.3, 1.3])
+    method.begin_epoch(2, lambda _: pytest.fail("no image keeps what was known"))
+    assert method.reach.tolist() == pytest.approx([1.3, 0.3, 1.3])
+
+
+def test_cfa_with_at_calibrates_the_radius_alone() -> None:
+    """λ1 is 0.5 then, and images count alike."""
+    method = build(CfaMethod(), 3)
+    method.begin_epoch(0, lambda _: survey([1, 1, 1], [0.5, 0.25, 0]))
+    assert method.reach.tolist() == pytest.approx([1, 0.75, 0.5])
+    assert method.emphasis(WRONG_FOR_1, LABELS).classification.tolist() == [1, 1, 1]
+
+
+def test_wat_hedges_between_the_classes_and_their_mean() -> None:
+    """Weights k (s_c + s_mean) with s the softmax of 0.1 times all losses so far, the mean's among them."""
+    method = build(WatMethod(beta=6), 3)
+    for _ in range(2):
+        told = survey([1, 1, 1], [1, 1, 1], classification=[1.0, 2.0, 3.0], divergence=[0.0, 0.5, 1.0])
+        method.begin_epoch(0, lambda _, told=told: told)
+    costs = [2 * 1.0, 2 * 5.0, 2 * 9.0, 2 * 5.0]
+    shares = [math.exp(0.1 * cost) for cost in costs]
+    weights = [3 * (share + shares[3]) / sum(shares) for share in shares[:3]]
+    emphasis = method.emphasis(WRONG_FOR_1, LABELS)
+    assert emphasis.classification.tolist() == pytest.approx(weights, rel=1e-5)
+    assert emphasis.divergence.tolist() == pytest.approx([6 * weight for weight in weights], rel=1e-5)
+
+
+def test_dafa_moves_weight_between_each_pair_as_the_double_loop_does() -> None:
+    """For i ≠ j: W_i += λ p_i(j) p_j(j) where i is the harder, otherwise W_i −= λ p_j(i) p_i(i)."""
+    p = torch.rand(5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64).softmax(1)
+    expected = [1.0] * 5
+    for i in range(5):
+        for j in range(5):
+            if i != j and p[i, i] < p[j, j]:
+                expected[i] += 0.7 * float(p[i, j] * p[j, j])
+            elif i != j:
+                expected[i] -= 0.7 * float(p[j, i] * p[i, i])
+    weights = distance_aware_weights(p, 0.7)
+    assert weights.tolist() == pytest.approx(expected)
+    assert weights.mean() == pytest.approx(1)
+
+
+def test_dafa_looks_once_after_its_warm_up() -> None:
+    """Uniform before; then the same weight on classification and radius, and none on the divergence."""
+    method = build(DafaMethod(warmup_epochs=1), 3)
+    method.begin_epoch(0, lambda _: pytest.fail("too early"))
+    assert method.reach.tolist() == [1, 1, 1]
+    told = survey([1, 1, 1], [1, 1, 1])
+    told.confusion.copy_(torch.tensor([[0.8, 0.1, 0.1], [0.1, 0.6, 0.3], [0.1, 0.4, 0.5]]))
+    method.begin_epoch(1, lambda part: told if part == "fitted" else pytest.fail("training images are asked for"))
+    method.begin_epoch(2, lambda _: pytest.fail("once is enough"))
+    hardest = 1 + 0.1 * 0.8 + 0.4 * 0.6
+    assert method.reach[2].item() == pytest.approx(hardest)
+    emphasis = method.emphasis(WRONG_FOR_1, LABELS)
+    assert emphasis.classification.tolist() == method.reach.tolist()
+    assert emphasis.divergence.tolist() == [6, 6, 6]
+
+
+def test_cfol_raises_what_fails_and_draws_it_more_often() -> None:
+    """Shares are p = γ/k + (1 − γ) softmax(gain); a failed image adds η / p of its class; within a class images are alike."""
+    method = build(CfolMethod(exploration=0.5, rate=1.0), 3)
+    assert method.shares.tolist() == pytest.approx([1 / 3] * 3)
+    method.note(WRONG_FOR_1, LABELS)
+    assert method.gain.tolist() == pytest.approx([0, 3, 0])
+    exponentials = [1, math.exp(3), 1]
+    shares = [0.5 / 3 + 0.5 * e / sum(exponentials) for e in exponentials]
+    assert method.shares.tolist() == pytest.approx(shares)
+    labels = torch.tensor([0] * 700 + [1] * 200 + [2] * 100 + [0] * 50)
+    order = torch.randperm(1000, generator=torch.Generator().manual_seed(0))  # the last 50 are held out
+    chosen = method.choose(0, order, labels, 1000, torch.Generator().manual_seed(0))
+    drawn = torch.bincount(labels[chosen], minlength=3) / 1000
+    assert drawn.tolist() == pytest.approx(shares, abs=0.05)
+    assert chosen.max() < 1000
+    assert len(method.choose(3, order, labels, 300, torch.Generator())) == 100
+
+
+def test_what_a_method_has_learnt_is_in_its_state() -> None:
+    """A fresh method that takes over the state weighs and draws like the old one."""
+    for spec in (FrlMethod(), CfaMethod(), WatMethod(), CfolMethod(rate=1.0)):
+        old, new = build(spec, 3), build(spec, 3)
+        old.begin_epoch(0, lambda _: survey([0.9, 0.8, 0.1], [0.5, 0.2, 0.1], classification=[1.0, 2.0, 3.0]))
+        old.note(WRONG_FOR_1, LABELS)
+        new.load_state_dict(old.state_dict())
+        for method in (old, new):
+            method.begin_epoch(1, lambda _: survey([0.9, 0.8, 0.1], [0.5, 0.2, 0.1]))
+        assert torch.equal(old.reach, new.reach)
+        emphases = [method.emphasis(WRONG_FOR_1, LABELS).classification for method in (old, new)]
+        assert torch.equal(*emphases)
+        assert all(torch.equal(a, b) for a, b in zip(old.buffers(), new.buffers(), strict=True))

@@ -1,0 +1,58 @@
+"""Adversarial weight perturbation: by how much, along what, and that it leaves no trace."""
+
+import pytest
+import torch
+from torch import nn
+
+from faal_core.classifier import Classifier
+from faal_core.specs import ClassifierSpec
+from faal_core.training.weight_perturbation import perturbed_weights
+
+
+def network() -> Classifier:
+    """A convolution, a batch-norm and a linear layer, in train mode."""
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 16, 3))
+    return Classifier(layers, ClassifierSpec(architecture="small_resnet", num_classes=3)).train()
+
+
+X, Y = torch.rand(8, 1, 6, 6, generator=torch.Generator().manual_seed(1)), torch.arange(8) % 3
+
+
+def test_each_layer_moves_by_its_share_along_its_gradient() -> None:
+    """Within, W − W₀ is γ ‖W₀‖ g / ‖g‖ for weights of two dimensions and more, and biases and batch-norm stand still."""
+    classifier = network()
+    before = {name: value.detach().clone() for name, value in classifier.named_parameters()}
+
+    def loss() -> torch.Tensor:
+        return nn.functional.cross_entropy(classifier(X), Y)
+
+    gradients = dict(zip(before, torch.autograd.grad(loss(), list(classifier.parameters())), strict=True))
+    with perturbed_weights(classifier, 0.01, loss):
+        for name, value in classifier.named_parameters():
+            g, w = gradients[name], before[name]
+            expected = w + 0.01 * w.norm() * g / g.norm() if w.ndim > 1 else w
+            assert torch.allclose(value, expected, atol=1e-6), name
+        worse = loss().item()
+    assert worse > loss().item()
+
+
+def test_no_trace_is_left() -> None:
+    """Afterwards weights are what they were to rounding, statistics of batch-norm and gradients exactly."""
+    classifier = network()
+    before = {name: value.clone() for name, value in classifier.state_dict().items()}
+    with perturbed_weights(classifier, 0.01, lambda: nn.functional.cross_entropy(classifier(X), Y)):
+        pass
+    for name, value in classifier.state_dict().items():
+        assert torch.allclose(value, before[name], atol=1e-7) if "weight" in name else torch.equal(value, before[name])
+    assert all(parameter.grad is None for parameter in classifier.parameters())
+
+
+def test_a_step_within_is_kept() -> None:
+    """What an optimiser adds within stays: W₀ + its step."""
+    classifier = network()
+    weight = classifier.backbone[4].weight
+    before = weight.detach().clone()
+    with perturbed_weights(classifier, 0.5, lambda: nn.functional.cross_entropy(classifier(X), Y)), torch.no_grad():
+        weight += 1
+    assert weight.flatten().tolist() == pytest.approx((before + 1).flatten().tolist(), abs=1e-5)
