@@ -1,4 +1,4 @@
-"""What weighing the classes costs: a FAAL step beside the same step with uniform weights (`dro_radius: 0`).
+"""What weighing the classes costs: a FAAL step beside the same step with uniform weights (`method: {"type": "uniform"}`).
 
     python benchmarks/train_step.py [--quick] [--threads N]
 
@@ -14,11 +14,12 @@ import statistics
 import time
 
 import torch
-from faal_core.training.class_weights import class_weights
 
 from faal_core.architectures import build
-from faal_core.specs import ClassifierSpec, FaalMethod, FinetuneSpec, TrainingAttack, TrainingSpec
+from faal_core.specs import ClassifierSpec, FinetuneSpec, TrainingAttack, TrainingSpec, UniformMethod
 from faal_core.threat_model import ThreatModel
+from faal_core.training.methods import build as build_method
+from faal_core.training.methods.faal import class_weights
 from faal_core.training.recipe import training_step
 
 NETWORKS = {
@@ -41,14 +42,15 @@ def measure(name: str, *, quick: bool) -> dict[str, object]:
     optimizer = torch.optim.SGD(classifier.parameters(), lr=0.0)
     training = TrainingSpec(batch_size=batch_size, attack=TrainingAttack())
     faal = FinetuneSpec(threat=ThreatModel(epsilon=epsilon), training=training)
-    uniform = faal.model_copy(update={"method": FaalMethod(dro_radius=0)})
+    uniform = faal.model_copy(update={"method": UniformMethod()})
+    methods = {spec.method.type: build_method(spec.method, 10) for spec in (faal, uniform)}
     generator = torch.Generator().manual_seed(0)
     x = classifier.lay_out(torch.rand(batch_size, *shape, generator=generator))
     y = torch.randint(10, (batch_size,), generator=generator)
 
     def seconds(spec: FinetuneSpec) -> float:
         begun = time.perf_counter()
-        training_step(classifier, optimizer, x, y, spec, generator)
+        training_step(classifier, optimizer, methods[spec.method.type], x, y, spec, generator)
         return time.perf_counter() - begun
 
     seconds(faal), seconds(uniform)

@@ -16,14 +16,14 @@ from pydantic import BaseModel
 from faal_core.architectures import build
 from faal_core.audit import audit
 from faal_core.datasets import load
-from faal_core.specs import ClassifierSpec, FaalMethod, FinetuneSpec, TrainingAttack, TrainingSpec
+from faal_core.specs import ClassifierSpec, FinetuneSpec, TrainingAttack, TrainingSpec, UniformMethod
 from faal_core.threat_model import ThreatModel
 from faal_core.training.recipe import train
 from faal_core.weights import write_classifier
 
 SPEC = FinetuneSpec(
     threat=ThreatModel(epsilon=0.1),
-    method=FaalMethod(dro_radius=0),
+    method=UniformMethod(),
     training=TrainingSpec(
         learning_rates=(0.1, 0.1, 0.1, 0.05, 0.01, 0.001),
         attack=TrainingAttack(steps=4, relative_step=0.35),

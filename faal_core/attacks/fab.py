@@ -38,31 +38,24 @@ def step_to_hyperplane(x: Images, gradient: Images, value: PerImage, norm: Norm)
 
 
 def _step(x: Images, gradient: Images, value: PerImage, norm: Norm) -> Images:
-    """The step for images few enough to stay in the cache; pixels lie flat, so that one product sums what is needed of them."""
-    _, channels, height, width = x.shape
-    x, gradient = (images.permute(0, 2, 3, 1).flatten(1) for images in (x, gradient))
-    way = gradient.sign().mul_(value.sign().unsqueeze(1))
-    room = (0.5 - x).mul_(way).add_(0.5)
-    sums = torch.empty(len(x), 2, x.shape[1], device=x.device)
-    slope, full = sums.unbind(1)
-    torch.abs(gradient, out=slope)
-    if norm is Norm.L2:
-        way.mul_(slope)
-        room.div_(slope.clamp_min(_TINY))
-        slope.square_()
-    torch.mul(room, slope, out=full)
-    lacking = value.abs() - full.sum(1)
+    """The step for images few enough to stay in the cache."""
+    way = (gradient * expand(value.sign())).sign()
+    room = 0.5 + way * (0.5 - x)
+    speed = gradient.abs() if norm is Norm.L2 else way.abs()
+    slope = gradient.abs() * speed
+    room = room / speed.clamp_min(_TINY)
+    full = room * slope
+    lacking = value.abs() - full.sum((1, 2, 3))
     length, free = torch.zeros_like(value), torch.empty_like(room)
-    for _ in range(x.shape[1]):
-        torch.gt(room, length.unsqueeze(1), out=free)
-        rising, spared = torch.bmm(sums, free.unsqueeze(2)).squeeze(2).unbind(1)
-        further = (lacking + spared) / rising.clamp_min(_TINY)
+    for _ in range(x[0].numel()):
+        torch.gt(room, expand(length), out=free)
+        rising = inner(slope, free)
+        further = (lacking + inner(full, free)) / rising.clamp_min(_TINY)
         if not bool((further > length * (1 + _ROUNDING)).logical_and(rising > 0).any()):
             length = torch.maximum(length, further)
             break
         length = torch.maximum(length, further)
-    step = torch.minimum(room, length.unsqueeze(1)).mul_(way)
-    return step.unflatten(1, (height, width, channels)).permute(0, 3, 1, 2)
+    return way * speed * torch.minimum(room, expand(length))
 
 
 def _power_of_two(gradient: Images) -> PerImage:
@@ -100,14 +93,15 @@ class _Walk:
         back = step_to_hyperplane(self.x, gradient, inner(gradient, x_adv - self.x) - lead, norm)
         near, far = norms(step, norm).clamp_min(_SHORTEST), norms(back, norm).clamp_min(_SHORTEST)
         share = expand((near / (near + far)).clamp_max(_FROM_ORIGINAL))
-        self.x_adv = torch.lerp(x_adv + _OVERSHOOT * step, self.x + _OVERSHOOT * back, share).clamp_(0, 1)
+        ahead, home = x_adv.add(step, alpha=_OVERSHOOT), self.x.add(back, alpha=_OVERSHOOT)
+        self.x_adv = ahead.lerp_(home, share).clamp_(0, 1)
 
     def note(self, broken: Tensor, norm: Norm) -> None:
         """Keeps the misclassified images that are nearer than those before, and draws these back to their originals."""
         distance = norms(self.x_adv - self.x, norm)
         nearer = broken & (distance < self.distance)
-        self.nearest = torch.lerp(self.nearest, self.x_adv, expand(nearer.float()))
-        self.distance = torch.where(nearer, distance, self.distance)
+        rows = nearer.nonzero().squeeze(1)
+        self.nearest[rows], self.distance[rows] = self.x_adv[rows], distance[rows]
         self.x_adv = torch.lerp(self.x, self.x_adv, expand(1 - (1 - _BACKWARD) * broken.float()))
 
 
@@ -121,7 +115,7 @@ def fab(
     Differs: an image leaves as soon as it is broken within the radius: how much nearer it can be broken is not asked.
     """
     everywhere = torch.full((len(x),), torch.inf, device=x.device)
-    walk = _Walk(torch.arange(len(x), device=x.device), x, y, target, start, start, everywhere)
+    walk = _Walk(torch.arange(len(x), device=x.device), x, y, target, start, start.clone(), everywhere)
     found = start.clone()
     for _ in range(iterations):
         walk.move(classifier, threat.norm)
