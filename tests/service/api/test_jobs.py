@@ -18,7 +18,8 @@ def test_a_job_is_stored_before_it_is_answered(web) -> None:
     job = answer.json()
     assert (job["kind"], job["status"], job["model"]) == ("finetune", "queued", model)
     assert job["metadata"] == {"ticket": "ML-1204"}
-    assert job["spec"]["method"] == {"type": "faal", "loss": "at", "dro_radius": 0.5, "objective": "class-risk"}
+    weights = {"dro_radius": 0.5, "divergence": "kl-u-p", "objective": "class-risk"}
+    assert job["spec"]["method"] == {"type": "faal", "loss": "at", "beta": 6.0, **weights}
     assert job["spec"]["threat"]["epsilon"] == pytest.approx(8 / 255)
     assert web.client.get(answer.headers["Location"]).json() == job
     folder = Path(web.site.settings.broker_url.removeprefix(FOLDER_BROKER))
@@ -32,7 +33,7 @@ def test_a_job_is_stored_before_it_is_answered(web) -> None:
         ("/jobs/finetune", {"threat": {"norm": "linf"}}, ["/threat/epsilon"]),
         ("/jobs/finetune", {"training": {"attack": {"steps": 0}}}, ["/training/attack/steps"]),
         ("/jobs/finetune", {"audit": {"attacks": "nonsense"}}, ["/audit/attacks"]),
-        ("/jobs/finetune", {"method": {"type": "trades"}}, ["/method/type"]),
+        ("/jobs/finetune", {"method": {"type": "trades"}}, ["/method"]),
         ("/jobs/finetune", {"metadata": {"a": "x" * 513}}, ["/metadata/a"]),
         ("/jobs/finetune", {"metadata": {str(i): "" for i in range(17)}}, ["/metadata"]),
         ("/jobs/finetune", {"metadata": {"a": "\x00", "a b": ""}}, ["/metadata/a", "/metadata/a b"]),

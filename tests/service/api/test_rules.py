@@ -86,7 +86,9 @@ def test_the_catalog_has_all_that_can_be_named(web) -> None:
     assert {"small_resnet", "preact_resnet18"} <= {entry["name"] for entry in catalog["architectures"]}
     assert {"fashion-mnist-subset", "cifar10"} <= {entry["name"] for entry in catalog["datasets"]}
     assert {entry["name"] for entry in catalog["presets"]} == {"quick", "pgd-20", "pgd-100", "standard", "fast"}
-    assert catalog["methods"][0]["defaults"]["dro_radius"] == 0.5
+    methods = {entry["type"]: entry["defaults"] for entry in catalog["methods"]}
+    assert set(methods) == {"faal", "uniform", "frl", "cfa", "wat", "dafa", "cfol"}
+    assert methods["faal"]["dro_radius"] == 0.5
     assert catalog["training_defaults"]["learning_rates"] == [0.01, 0.001]
 
 
