@@ -162,7 +162,9 @@ class EpochRow(Document):
     epoch: int
     learning_rate: float
     loss: float = Field(description="mean of the weighted loss over the epoch")
-    class_weights: tuple[float, ...] = Field(description="mean over the batches of C·p, 1 is neutral")
+    class_weights: tuple[float, ...] = Field(
+        description="factor of the classification loss, mean over the batches; 1 is neutral"
+    )
     held_out_clean: float | None
     held_out_mean: float | None = Field(description="robust accuracy, mean of the classes")
     held_out_worst: float | None = Field(description="robust accuracy of the worst class")

@@ -83,7 +83,8 @@ class TrainingState:
         self.method.load_state_dict(content["method"])
         if self.average:
             self.average.load_state_dict(content["average"])
-        self.best, self.tally = content["best"], Tally(*content["tally"])
+        loss, images, weight, batches = content["tally"]
+        self.best, self.tally = content["best"], Tally(loss, images, weight.cpu(), batches.cpu())
         self.epochs, self.step = epochs, content["step"]
 
 
