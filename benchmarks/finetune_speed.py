@@ -1,0 +1,106 @@
+"""What a fine-tuning step costs and where its time goes: the attack, the class weights, the rest; for 10 and 100 classes.
+
+    python benchmarks/finetune_speed.py [--quick] [--threads N]
+
+Steps with FAAL's weights and with uniform ones alternate on the same batches and the same network, which is left as it was
+(learning rate 0), so that both do the same work; `ratio` is the median over pairs. The parts are timed alone, on the same
+batch: `attack` and `dro` as shares of the FAAL step. `epoch` is the time of 50,000 images. The last line is JSON.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from faal_core.architectures import build
+from faal_core.specs import ClassifierSpec, FaalMethod, FinetuneSpec, UniformMethod
+from faal_core.threat_model import ThreatModel
+from faal_core.training import methods
+from faal_core.training.inner_maximum import worst_images
+from faal_core.training.methods.faal import class_weights
+from faal_core.training.recipe import training_step
+
+NORMALISATION = {"mean": (0.5,) * 3, "std": (0.25,) * 3}
+CASES = {
+    "small_resnet, 10 classes": ({"architecture": "small_resnet", "num_classes": 10}, (1, 28, 28), 128, 0.1, 31),
+    "small_resnet, 100 classes": ({"architecture": "small_resnet", "num_classes": 100}, (1, 28, 28), 128, 0.1, 31),
+    "preact_resnet18, 10 classes": (
+        {"architecture": "preact_resnet18", "num_classes": 10, **NORMALISATION},
+        (3, 32, 32),
+        128,
+        8 / 255,
+        5,
+    ),
+}
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long it takes once."""
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def measure(name: str, *, quick: bool) -> dict[str, object]:
+    """Medians of the step and its parts."""
+    network, shape, batch_size, epsilon, pairs = CASES[name]
+    pairs = min(pairs, 2) if quick else pairs
+    classifier = build(ClassifierSpec.model_validate(network)).place(torch.device("cpu"))
+    classes = classifier.num_classes
+    optimizer = torch.optim.SGD(classifier.parameters(), lr=0.0)
+    threat, generator = ThreatModel(epsilon=epsilon), torch.Generator().manual_seed(0)
+    faal, uniform = (FinetuneSpec(threat=threat, method=method) for method in (FaalMethod(), UniformMethod()))
+    x = classifier.lay_out(torch.rand(batch_size, *shape, generator=generator))
+    y = torch.randint(classes, (batch_size,), generator=generator)
+
+    def step(spec: FinetuneSpec) -> float:
+        method = methods.build(spec.method, classes)
+        return seconds(lambda: training_step(classifier, optimizer, method, x, y, spec, generator))
+
+    def attack() -> torch.Tensor:
+        classifier.eval()
+        return worst_images(
+            classifier, x, y, threat, faal.training.attack, faal.attack_loss, generator, torch.ones(batch_size)
+        )
+
+    step(faal)
+    times = [(step(faal), step(uniform)) if i % 2 else (step(uniform), step(faal))[::-1] for i in range(pairs)]
+    with torch.no_grad():
+        logits = classifier(x)
+    whole = statistics.median(weighted for weighted, _ in times)
+    dro = statistics.median(seconds(lambda: class_weights(logits, y, FaalMethod())) for _ in range(200))
+    return {
+        "case": name,
+        "batch_size": batch_size,
+        "pairs": pairs,
+        "step_ms": round(whole * 1e3, 1),
+        "ratio": round(statistics.median(weighted / plain for weighted, plain in times), 4),
+        "attack": round(statistics.median(seconds(attack) for _ in range(pairs)) / whole, 4),
+        "dro": round(dro / whole, 6),
+        "epoch_s": round(whole * 50_000 / batch_size, 1),
+    }
+
+
+def main() -> None:
+    """Prints a line a case, then one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="two pairs")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    rows = [measure(name, quick=asked.quick) for name in CASES]
+    for row in rows:
+        parts = f"attack {row['attack']:.1%}, class weights {row['dro']:.3%}"
+        print(
+            f"{row['case']}: {row['step_ms']} ms a step ({parts}); {row['ratio']} × uniform; {row['epoch_s']} s an epoch"
+        )
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "threads": asked.threads}
+    print(json.dumps({"benchmark": "finetune_speed", "machine": platform.machine(), **versions, "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()
