@@ -44,11 +44,8 @@ METHODS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "uniform": ({"type": "uniform"}, {}),
     "uniform-trades": ({"type": "uniform", "loss": "trades"}, {}),
     "frl": ({"type": "frl"}, {}),
-    "cfa": ({"type": "cfa"}, {"averaging": {"decay": 0.85, "every": "epoch", "least_worst": 0.2}}),
-    "cfa-trades": (
-        {"type": "cfa", "loss": "trades"},
-        {"averaging": {"decay": 0.85, "every": "epoch", "least_worst": 0.2}},
-    ),
+    "cfa": ({"type": "cfa"}, {}),
+    "cfa-trades": ({"type": "cfa", "loss": "trades"}, {}),
     "wat": ({"type": "wat"}, {}),
     "dafa": ({"type": "dafa"}, {}),
     "cfol": ({"type": "cfol"}, {}),
