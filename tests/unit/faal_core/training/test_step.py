@@ -1,0 +1,196 @@
+"""One training step against a slow, obvious twin, and what methods are told before an epoch."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+
+from faal_core.architectures import build
+from faal_core.classifier import Classifier
+from faal_core.datasets import load
+from faal_core.specs import CfaMethod, ClassifierSpec, DafaMethod, FaalMethod, FinetuneSpec, MethodSpec
+from faal_core.threat_model import ThreatModel
+from faal_core.training import methods, recipe
+from faal_core.training.inner_maximum import worst_images
+from faal_core.training.methods.method import Method
+from faal_core.training.recipe import train, training_step
+from faal_core.training.survey import survey
+from tests.linear_classifier import linear_classifier
+
+CPU = torch.device("cpu")
+X = torch.rand(12, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+Y = torch.arange(12) % 3
+RATE, DECAY = 0.1, 5e-4
+
+
+def network() -> Classifier:
+    """A small residual network with batch-norm, of three classes, always with the same weights."""
+    torch.manual_seed(0)
+    spec = ClassifierSpec(architecture="small_resnet", num_classes=3, arguments={"width": 8})
+    return build(spec).place(CPU)
+
+
+def method_of(spec: MethodSpec) -> Method:
+    """The method, with radii and weights that differ between the classes."""
+    method = methods.build(spec, 3)
+    for name in ("accuracy", "weight"):
+        if hasattr(method, name):
+            setattr(method, name, torch.tensor([0.2, 0.9, 1.6]))
+    return method
+
+
+def loss_of(network: Classifier, x_adv: torch.Tensor, method: Method, loss: str, *, alike: bool) -> torch.Tensor:
+    """The mean loss of the batch, image by image as docs/method.md writes it."""
+    clean, adversarial = network(X).log_softmax(1), network(x_adv)
+    weights = method.emphasis(adversarial.detach(), Y)
+    adversarial, total = adversarial.log_softmax(1), torch.zeros(())
+    for i, y in enumerate(Y.tolist()):
+        divergence = (clean[i].exp() * (clean[i] - adversarial[i])).sum()
+        if loss == "at":
+            classification, divergence = -adversarial[i, y], torch.zeros(())
+        elif loss == "trades":
+            classification = -clean[i, y]
+        else:
+            other = max(adversarial[i, j].exp() for j in range(3) if j != y)
+            classification = -adversarial[i, y] - (1 - other).log()
+            divergence = divergence * (1 - clean[i, y].exp())
+        v, w = (1.0, method.beta) if alike else (weights.classification[y], weights.divergence[y])
+        total = total + v * classification + w * divergence
+    return total / len(Y)
+
+
+def twin_step(classifier: Classifier, method: Method, spec: FinetuneSpec) -> torch.Tensor:
+    """One step of SGD on `classifier`, written out; the adversarial images."""
+    training, loss = spec.training, spec.method.loss
+    generator = torch.Generator().manual_seed(1)
+    classifier.eval()
+    x_adv = worst_images(classifier, X, Y, spec.threat, training.attack, spec.attack_loss, generator, method.reach[Y])
+    classifier.train()
+    shifts = [torch.zeros_like(parameter) for parameter in classifier.parameters()]
+    if training.weight_perturbation:
+        proxy = copy.deepcopy(classifier)
+        loss_of(proxy, x_adv, method, loss, alike=not training.weight_perturbation.weighted).backward()
+        shifts = [
+            training.weight_perturbation.gamma * p.data.norm() * p.grad / p.grad.norm() if p.ndim > 1 else 0 * p.data
+            for p in proxy.parameters()
+        ]
+    worse = copy.deepcopy(classifier)
+    for parameter, shift in zip(worse.parameters(), shifts, strict=True):
+        parameter.data += shift
+    loss_of(worse, x_adv, method, loss, alike=False).backward()
+    for parameter, there, shift in zip(classifier.parameters(), worse.parameters(), shifts, strict=True):
+        parameter.data = there.data - RATE * (there.grad + DECAY * there.data) - shift
+    for buffer, there in zip(classifier.buffers(), worse.buffers(), strict=True):
+        buffer.copy_(there)
+    return x_adv
+
+
+@pytest.mark.parametrize("perturbation", [None, {"gamma": 0.1}, {"gamma": 0.1, "weighted": True}], ids=str)
+@pytest.mark.parametrize(
+    "method",
+    [FaalMethod(), FaalMethod(loss="trades"), FaalMethod(loss="mart"), CfaMethod(), DafaMethod()],
+    ids=str,
+)
+def test_a_step_is_what_is_written_out(method: MethodSpec, perturbation: dict[str, Any] | None) -> None:
+    """Attack, weights of classes, perturbation of weights, SGD: parameters end where the twin's do, batch-norm's means too."""
+    training = {"attack": {"steps": 3}, "weight_perturbation": perturbation}
+    spec = FinetuneSpec.model_validate({"threat": ThreatModel(epsilon=0.1), "method": method, "training": training})
+    one, two = network(), network()
+    optimizer = torch.optim.SGD(one.parameters(), lr=RATE, momentum=0.9, weight_decay=DECAY)
+    training_step(one, optimizer, method_of(method), X, Y, spec, torch.Generator().manual_seed(1))
+    twin_step(two, method_of(method), spec)
+    for (name, a), b in zip(one.named_parameters(), two.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=2e-5), name
+    for (name, a), b in zip(one.named_buffers(), two.buffers(), strict=True):
+        if name.endswith("num_batches_tracked"):
+            assert a == b == 2  # the clean and the adversarial batch
+        elif "running" in name:
+            assert torch.allclose(a, b, atol=1e-5), name
+
+
+def test_without_the_clean_forward_batch_norm_sees_the_adversarial_batch_alone() -> None:
+    """`clean_forward: false` leaves one batch to its statistics."""
+    spec = FinetuneSpec.model_validate(
+        {"threat": ThreatModel(epsilon=0.1), "training": {"attack": {"steps": 1}, "clean_forward": False}}
+    )
+    classifier = network()
+    optimizer = torch.optim.SGD(classifier.parameters(), lr=RATE)
+    training_step(classifier, optimizer, methods.build(spec.method, 3), X, Y, spec, torch.Generator())
+    assert {int(b) for name, b in classifier.named_buffers() if name.endswith("num_batches_tracked")} == {1}
+
+
+def test_a_method_hears_of_every_step() -> None:
+    """After a step the method knows how many images of each class were in it."""
+    spec = FinetuneSpec(threat=ThreatModel(epsilon=0.1), method=CfaMethod())
+    classifier, method = network(), methods.build(CfaMethod(), 3)
+    optimizer = torch.optim.SGD(classifier.parameters(), lr=RATE)
+    training_step(classifier, optimizer, method, X, Y, spec, torch.Generator())
+    assert method.seen.tolist() == [4, 4, 4]
+
+
+def test_a_survey_counts_by_class() -> None:
+    """On a linear classifier whose worst images are known, each mean is that of the class's images, counted one by one."""
+    classifier = linear_classifier(2, (1, 6, 5)).train()
+    x = 0.5 + 0.02 * torch.randn(30, 1, 6, 5, generator=torch.Generator().manual_seed(4))
+    data = load("fashion-mnist-subset", "test").take(torch.arange(30))
+    object.__setattr__(data, "images", x)
+    object.__setattr__(data, "labels", torch.arange(30) % 2)
+    radius = 0.01
+    training = {"attack": {"steps": 40, "loss": "margin"}, "batch_size": 7}
+    spec = FinetuneSpec.model_validate({"threat": {"epsilon": radius}, "training": training})
+    rows = torch.arange(3, 30)
+    found = survey(classifier, data, rows, spec, torch.Generator().manual_seed(0))
+    assert not classifier.training
+    weight = classifier.backbone.linear.weight.detach()
+    for label in (0, 1):
+        own = [i for i in rows.tolist() if i % 2 == label]
+        way = (weight[1 - label] - weight[label]).view(1, 6, 5).sign()
+        clean, adversarial = classifier(x[own]).detach(), classifier(x[own] + radius * way).detach()
+        assert found.clean[label].item() == pytest.approx((clean.argmax(1) == label).double().mean().item())
+        assert found.robust[label].item() == pytest.approx((adversarial.argmax(1) == label).double().mean().item())
+        assert found.classification[label].item() == pytest.approx(
+            -clean.log_softmax(1)[:, label].mean().item(), rel=1e-4
+        )
+        divergence = functional.kl_div(adversarial.log_softmax(1), clean.softmax(1), reduction="batchmean").item()
+        assert found.divergence[label].item() == pytest.approx(divergence, rel=1e-3)
+        assert found.confusion[label].tolist() == pytest.approx(adversarial.softmax(1).mean(0).tolist(), rel=1e-3)
+    assert not torch.allclose(found.clean, found.robust)
+
+
+@pytest.mark.parametrize(("method", "images"), [("frl", 30), ("wat", 30), ("cfa", 30), ("dafa", 120), ("faal", None)])
+def test_a_survey_is_of_the_images_that_the_method_asks_for(
+    method: str, images: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FRL, WAT and CFA look at the 30 held-out images, DAFA at the 120 trained on, FAAL at none; no image is in both parts."""
+    asked: list[torch.Tensor] = []
+
+    def noted(classifier: Classifier, data: Any, rows: torch.Tensor, *rest: Any) -> Any:
+        asked.append(rows)
+        return survey(classifier, data, rows, *rest)
+
+    monkeypatch.setattr(recipe, "survey", noted)
+    bundled = load("fashion-mnist-subset", "train")
+    data = bundled.take(bundled.stratified(150, 0))
+    training = {"attack": {"steps": 1}, "learning_rates": [0.01], "held_out_share": 0.2, "batch_size": 50}
+    spec = FinetuneSpec.model_validate({"threat": {"epsilon": 0.1}, "method": {"type": method}, "training": training})
+    torch.manual_seed(0)
+    classifier = build(ClassifierSpec(architecture="small_resnet", num_classes=10, arguments={"width": 8}))
+    trained = train(classifier, data, spec, device=CPU)
+    assert [len(rows) for rows in asked] == ([images] if images else [])
+    assert trained.held_out_images == 30
+
+
+def test_images_are_augmented_when_asked() -> None:
+    """The same run with and without random crops ends with other weights."""
+    bundled = load("fashion-mnist-subset", "train")
+    data = bundled.take(bundled.stratified(100, 0))
+    ends = []
+    for augment in ("none", "crop-flip"):
+        training = {"attack": {"steps": 1}, "learning_rates": [0.01], "held_out_share": 0, "augment": augment}
+        spec = FinetuneSpec.model_validate({"threat": {"epsilon": 0.1}, "training": training})
+        torch.manual_seed(0)
+        classifier = build(ClassifierSpec(architecture="small_resnet", num_classes=10, arguments={"width": 8}))
+        ends.append(next(train(classifier, data, spec, device=CPU).classifier.parameters()))
+    assert not torch.equal(*ends)
