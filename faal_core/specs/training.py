@@ -72,6 +72,11 @@ class TrainingSpec(Spec):
     clean_forward: bool = Field(
         True, description="forward the clean batch in train mode too, for batch-norm's statistics"
     )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="what convolutions and products are computed in while training; weights, losses and held-out accuracies "
+        "are float32 in both",
+    )
     held_out_share: float = Field(0.1, ge=0, lt=1, description="of the training images, kept for choosing the epoch")
     seed: int = Field(0, ge=0, lt=2**31)
 

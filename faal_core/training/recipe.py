@@ -142,10 +142,12 @@ def training_step(
     """
     training, loss_name = spec.training, spec.method.loss
     classifier.eval()
-    x_adv = worst_images(classifier, x, y, spec.threat, training.attack, spec.attack_loss, generator, method.reach[y])
+    with _precision(classifier, training):
+        x_adv = worst_images(classifier, x, y, spec.threat, training.attack, spec.attack_loss, generator, method.reach[y])
     classifier.train()
     with _worse_weights(classifier, method, x, x_adv, y, spec):
-        terms = losses.terms(classifier, x, x_adv, y, loss_name, clean_forward=training.clean_forward)
+        with _precision(classifier, training):
+            terms = losses.terms(classifier, x, x_adv, y, loss_name, clean_forward=training.clean_forward)
         emphasis = method.emphasis(terms.adversarial_logits.detach(), y)
         values = emphasis.weigh(terms, y)
         if not bool(values.isfinite().all()):
@@ -176,12 +178,20 @@ def _worse_weights(
         return nullcontext()
 
     def loss() -> Tensor:
-        terms = losses.terms(classifier, x, x_adv, y, spec.method.loss)
+        with _precision(classifier, spec.training):
+            terms = losses.terms(classifier, x, x_adv, y, spec.method.loss)
         if perturbation.weighted:
             return method.emphasis(terms.adversarial_logits.detach(), y).weigh(terms, y).mean()
         return (terms.classification + method.beta * terms.divergence).mean()
 
     return perturbed_weights(classifier, perturbation.gamma, loss)
+
+
+def _precision(classifier: Classifier, training: TrainingSpec) -> torch.autocast:
+    """Within, what gains from it is computed in the spec's precision; `Classifier` answers in float32 all the same."""
+    return torch.autocast(
+        classifier.device.type, dtype=torch.bfloat16, enabled=training.precision == "bfloat16", cache_enabled=False
+    )
 
 
 def _beginning(classifier: Classifier, spec: FinetuneSpec) -> TrainingState:
@@ -218,7 +228,8 @@ def _surveyed(
 
     def look(part: Literal["fitted", "held out"]) -> Survey:
         generator = _generator(classifier.device, spec.training.seed, "survey", part, epoch)
-        return survey(classifier, data, fitted if part == "fitted" else held_out, spec, generator)
+        with _precision(classifier, spec.training):
+            return survey(classifier, data, fitted if part == "fitted" else held_out, spec, generator)
 
     return look
 
