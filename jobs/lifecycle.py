@@ -100,6 +100,17 @@ def cancel_requested(session: Session, job_id: str, attempt: int) -> bool:
     return bool(session.scalars(asked).one_or_none())
 
 
+def hold(session: Session, job_id: str, attempt: int) -> Job:
+    """The job, which stays this attempt's until the transaction ends. Raises: LeaseLost."""
+    held = select(Job).where(Job.id == job_id, *_held(attempt)).with_for_update()
+    return _ours(session.scalars(held.execution_options(populate_existing=True)).one_or_none(), job_id, attempt)
+
+
+def keep_checkpoint(session: Session, job_id: str, attempt: int, files: Mapping[str, str]) -> None:
+    """The next attempt goes on from these files: name → digest in the job's own storage. Raises: LeaseLost."""
+    hold(session, job_id, attempt).checkpoint = dict(files)
+
+
 def record(
     session: Session,
     job_id: str,
@@ -161,8 +172,7 @@ def release(
     It is cancelled if that was asked for, and failed with `reason` as code when this was crash number `max_attempts`;
     a graceful stop ("worker-stopped") is no crash. Raises: LeaseLost.
     """
-    held = select(Job).where(Job.id == job_id, *_held(attempt)).with_for_update()
-    job = _ours(session.scalars(held.execution_options(populate_existing=True)).one_or_none(), job_id, attempt)
+    job = hold(session, job_id, attempt)
     if job.cancel_requested:
         return cancel(session, job_id, attempt).state
     crashed = reason != "worker-stopped"
@@ -243,7 +253,7 @@ def _move(
     sources, target = MOVES[verb]
     values |= {"seconds_left": None}
     if target in FINAL:
-        values |= {"finished_at": now(), "lease_owner": None, "lease_expires_at": None}
+        values |= {"finished_at": now(), "lease_owner": None, "lease_expires_at": None, "checkpoint": None}
     job = _change(session, job_id, Job.state.in_(sources), *guards, state=target, **values)
     if job is not None:
         _note(session, job, target, {"attempt": job.attempt, **(body or {})})

@@ -18,6 +18,11 @@ def _default_broker(values: dict[str, Any]) -> str:
     return f"{FOLDER_BROKER}{values['data_dir'] / 'broker'}"
 
 
+def _default_checkpoints(values: dict[str, Any]) -> Path:
+    data_dir: Path = values["data_dir"]
+    return data_dir / "checkpoints"
+
+
 class Settings(BaseSettings):
     """Every setting of api and worker; the variable of `data_dir` is `FAAL_DATA_DIR`."""
 
@@ -40,11 +45,19 @@ class Settings(BaseSettings):
     dataset_root: Annotated[Path, AfterValidator(Path.absolute)] | None = Field(
         None, description="folder of torchvision's data sets; without it only bundled and uploaded ones can be used"
     )
+    checkpoints_dir: Annotated[Path, AfterValidator(Path.absolute)] = Field(
+        default_factory=_default_checkpoints,
+        description="folder where running jobs keep what their next attempt needs; may be each machine's own; default: "
+        "`checkpoints` in the data folder",
+    )
     upload_limit: int = Field(2 * 2**30, ge=1, description="largest upload in bytes")
     validation_seconds: int = Field(300, ge=1, description="processor time a check of an upload may take, in seconds")
     validation_memory: int = Field(8 * 2**30, ge=2**28, description="memory a check of an upload may take, in bytes")
     lease_seconds: float = Field(30, gt=0, description="a worker that is silent for so long is taken for dead")
     sweep_seconds: float = Field(10, gt=0, description="how often a worker looks for forgotten jobs")
+    checkpoint_seconds: float = Field(
+        60, ge=0, description="how often at most a running job's checkpoint goes into storage, for other machines"
+    )
     max_attempts: int = Field(MAX_ATTEMPTS, ge=1, description="a job whose worker died so often has failed")
     grace_seconds: float = Field(10, ge=0, description="time between asking a job's process to stop and killing it")
     device: Literal["auto", "cpu", "cuda"] | Annotated[str, Field(pattern=r"^cuda:\d+$")] = Field(
@@ -60,6 +73,6 @@ class Settings(BaseSettings):
         return self.data_dir / "files"
 
     @property
-    def checkpoints_dir(self) -> Path:
-        """Where a running job keeps what its next attempt needs, one folder a job."""
-        return self.data_dir / "checkpoints"
+    def stored_checkpoints_dir(self) -> Path:
+        """Where copies of checkpoints lie, by content, one storage a job."""
+        return self.files_dir / "checkpoints"

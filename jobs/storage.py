@@ -5,7 +5,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -13,6 +13,7 @@ from typing import BinaryIO
 from jobs.errors import StorageFull, UploadTooLarge
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_CHUNK_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,10 @@ class Storage:
             raise
         return Stored(sha256, size, media_type)
 
+    def put_file(self, file: Path, *, media_type: str) -> Stored:
+        """A copy of that file, as `put` keeps it. Raises: StorageFull."""
+        return self.put(_chunks(file), media_type=media_type)
+
     def path(self, sha256: str) -> Path:
         """Where the file of that digest is, or would be. Raises: ValueError when it is no digest."""
         if not _SHA256.fullmatch(sha256):
@@ -73,6 +78,13 @@ class Storage:
         """The file of that digest is gone, if it was there."""
         self.path(sha256).unlink(missing_ok=True)
 
+    def retain(self, digests: Iterable[str]) -> None:
+        """Only the files of those digests are left, and nothing of puts that broke off or are still going on."""
+        kept = {self.path(sha256) for sha256 in digests}
+        for path in self.root.glob("*/*"):
+            if path not in kept:
+                path.unlink(missing_ok=True)
+
     def _keep(self, partial: Path, target: Path) -> None:
         if target.exists():
             return
@@ -84,6 +96,12 @@ class Storage:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+
+
+def _chunks(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as opened:
+        while chunk := opened.read(_CHUNK_BYTES):
+            yield chunk
 
 
 def _write(file: BinaryIO, chunks: Iterable[bytes], limit: int | None) -> tuple[str, int]:

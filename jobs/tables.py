@@ -125,6 +125,7 @@ class Job(Table):
     seconds_left: Mapped[float | None]  # of an audit, at most; null where nobody can tell
     error: Mapped[Problem | None] = mapped_column(JSON(none_as_null=True))
     result_model_id: Mapped[str | None] = mapped_column(ForeignKey("models.id"))
+    checkpoint: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))  # file → digest in its storage
     idempotency_key: Mapped[str | None]
     payload_sha256: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())

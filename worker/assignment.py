@@ -1,6 +1,6 @@
 """What the code of a job is given, and what it gives back."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ from jobs.outcomes import UPLOADED_DATASET, StoredClassifier
 from jobs.settings import Settings
 from jobs.storage import Storage, Stored
 from jobs.tables import Dataset, Job, Model
+from worker.checkpoint import Checkpoint
 from worker.progress import JobProgress
 
 WEIGHTS_TYPE = "application/vnd.safetensors"
-_CHUNK_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +34,17 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A claimed job with all it needs; `folder` is the job's own, outlasts the attempt and goes after the job's end."""
+    """A claimed job with all it needs.
+
+    `folder` is the job's own, outlasts the attempt and goes after the job's end; `checkpoint` brings it to other machines.
+    """
 
     job: Job
     settings: Settings
     sessions: Sessions
     progress: JobProgress
     folder: Path
+    checkpoint: Checkpoint
 
     @property
     def storage(self) -> Storage:
@@ -81,13 +85,7 @@ class Assignment:
 
     def keep(self, file: Path, media_type: str) -> Stored:
         """The file, put into storage. Raises: StorageFull."""
-        return self.storage.put(_chunks(file), media_type=media_type)
-
-
-def _chunks(file: Path) -> Iterator[bytes]:
-    with file.open("rb") as opened:
-        while chunk := opened.read(_CHUNK_BYTES):
-            yield chunk
+        return self.storage.put_file(file, media_type=media_type)
 
 
 def _given(reference: str | None) -> str:

@@ -1,7 +1,8 @@
 """`python -m worker.job_process JOB ATTEMPT SUPERVISOR`: the process that computes a job; only here CUDA is touched.
 
-It writes progress and the job's end itself. Told to stop, it ends and the supervisor releases what was not settled; only
-a cancelled audit first reports what it has found, for as long as the supervisor lets it.
+It writes progress and the job's end itself. Told to stop, it ends and the supervisor releases what was not settled; but
+first, for as long as the supervisor lets it, it stores what the next attempt needs, or reports what a cancelled audit has
+found.
 """
 
 import logging
@@ -12,15 +13,16 @@ from types import FrameType, MappingProxyType
 
 from faal_core.errors import FaalError, InvalidSpec, OutOfMemory
 from faal_core.progress import Cancelled
-from jobs import artifacts, lifecycle, model_registry, queries
+from jobs import artifacts, lifecycle, model_registry
 from jobs.database import Sessions, open_database
 from jobs.errors import JobsError, LeaseLost, StorageFull
 from jobs.settings import Settings
 from jobs.states import JobKind
-from jobs.storage import disk_is_full
+from jobs.storage import Storage, disk_is_full
 from jobs.tables import Problem
 from worker import LOG_FORMAT, audit_job, check_job, finetune_job, memory
 from worker.assignment import Assignment, Outcome
+from worker.checkpoint import Checkpoint
 from worker.process_group import end_with
 from worker.progress import JobProgress
 
@@ -42,7 +44,12 @@ def main(job_id: str, attempt: int, supervisor: int) -> None:
     end_with(supervisor)
     settings = Settings()
     sessions = open_database(settings.database_url, pooled=False)
-    assignment, status = _assignment(settings, sessions, job_id, attempt), 0
+    try:
+        assignment = _assignment(settings, sessions, job_id, attempt)
+    except LeaseLost as lost:
+        logger.warning(lost.message)
+        return
+    status = 0
     try:
         _settle(assignment, attempt, compute(assignment))
     except LeaseLost as lost:
@@ -53,7 +60,7 @@ def main(job_id: str, attempt: int, supervisor: int) -> None:
         status = int(told.code or 0)
     else:
         return
-    report_if_cancelled(assignment)
+    leave_behind(assignment)
     sys.exit(status)
 
 
@@ -79,11 +86,18 @@ def compute(assignment: Assignment) -> Outcome | Problem:
 
 
 def _assignment(settings: Settings, sessions: Sessions, job_id: str, attempt: int) -> Assignment:
+    """What the job's code is given; its folder is as far as any attempt came.
+
+    Nothing is stored before that is so. Raises: LeaseLost; OSError, after which another attempt may have more luck.
+    """
+    with sessions.begin() as session:
+        job = lifecycle.hold(session, job_id, attempt)
     folder = settings.checkpoints_dir / job_id
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with sessions() as session:
-        job = queries.job(session, job_id)
-    return Assignment(job, settings, sessions, JobProgress(sessions, job_id, attempt), folder)
+    storage = Storage(settings.stored_checkpoints_dir / job_id)
+    checkpoint = Checkpoint(job, folder, storage, sessions, settings.checkpoint_seconds)
+    checkpoint.fetch()
+    return Assignment(job, settings, sessions, JobProgress(sessions, job_id, attempt, checkpoint), folder, checkpoint)
 
 
 def _settle(assignment: Assignment, attempt: int, result: Outcome | Problem) -> None:
@@ -107,26 +121,26 @@ def _settle(assignment: Assignment, attempt: int, result: Outcome | Problem) -> 
         assignment.storage.remove(forgotten)
 
 
-def report_if_cancelled(assignment: Assignment) -> None:
-    """Nothing. An audit that was told to stop because it is to be cancelled has ended, with a report if there was time.
+def leave_behind(assignment: Assignment) -> None:
+    """Nothing. If there was time, a cancelled audit has ended with a report, and what another job has saved is stored.
 
-    Whatever goes wrong here, the supervisor cancels the job without one.
+    Whatever goes wrong here, the supervisor releases or cancels the job without it.
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the supervisor's patience is the limit
     job = assignment.job
-    if job.kind is not JobKind.AUDIT:
-        return
     try:
-        with assignment.sessions() as session:
-            if not lifecycle.cancel_requested(session, job.id, job.attempt):
-                return
-        report = audit_job.report_so_far(assignment)
         with assignment.sessions.begin() as session:
-            lifecycle.cancel(session, job.id, job.attempt, report=report)
-    except InvalidSpec as nothing_yet:
-        logger.info("job %s, attempt %d: %s", job.id, job.attempt, nothing_yet.message)
+            cancelled = lifecycle.hold(session, job.id, job.attempt).cancel_requested
+        if not cancelled:
+            assignment.checkpoint.store()
+        elif job.kind is JobKind.AUDIT:
+            report = audit_job.report_so_far(assignment)
+            with assignment.sessions.begin() as session:
+                lifecycle.cancel(session, job.id, job.attempt, report=report)
+    except (InvalidSpec, LeaseLost) as nothing_to_leave:
+        logger.info("job %s, attempt %d: %s", job.id, job.attempt, nothing_to_leave.message)
     except Exception:
-        logger.exception("job %s, attempt %d: no report of what it found", job.id, job.attempt)
+        logger.exception("job %s, attempt %d: what it found until now was not kept", job.id, job.attempt)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

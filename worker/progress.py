@@ -11,6 +11,7 @@ from faal_core.progress import Cancelled
 from jobs import lifecycle
 from jobs.database import Sessions
 from jobs.errors import LeaseLost
+from worker.checkpoint import Checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -21,11 +22,11 @@ class JobProgress:
     """Writes stage and units done at most every `WRITE_SECONDS`, and each row as an event at once.
 
     Each write asks whether the job shall be cancelled or is no longer this attempt's; either raises Cancelled. While
-    the database is away the job computes on, and events wait for the next write.
+    the database is away the job computes on, and events wait for the next write. After a write the checkpoint follows.
     """
 
-    def __init__(self, sessions: Sessions, job_id: str, attempt: int) -> None:
-        self._sessions, self._job_id, self._attempt = sessions, job_id, attempt
+    def __init__(self, sessions: Sessions, job_id: str, attempt: int, checkpoint: Checkpoint) -> None:
+        self._sessions, self._job_id, self._attempt, self._checkpoint = sessions, job_id, attempt, checkpoint
         self._stage, self._done, self._total = "starting", 0, 0
         self._seconds_left: float | None = None
         self._unwritten: list[tuple[str, dict[str, Any]]] = []
@@ -73,6 +74,7 @@ class JobProgress:
             self._unwritten.clear()
             if job.cancel_requested:
                 raise Cancelled(f"cancellation of job {self._job_id} was asked for")
+        self._checkpoint.follow()
         self._write_at = time.monotonic() + WRITE_SECONDS
 
 

@@ -61,10 +61,9 @@ class Sweeper:
         self._clear_checkpoints()
 
     def _clear_checkpoints(self) -> None:
-        """Folders of jobs that have ended are removed."""
-        if not self._settings.checkpoints_dir.is_dir():
-            return
-        for folder in self._settings.checkpoints_dir.iterdir():
+        """What jobs that have ended kept is removed, here and in storage."""
+        roots = (self._settings.checkpoints_dir, self._settings.stored_checkpoints_dir)
+        for folder in (folder for root in roots if root.is_dir() for folder in root.iterdir()):
             try:
                 with self._sessions() as session:
                     ended = queries.job(session, folder.name).state in FINAL

@@ -1,5 +1,6 @@
 """What can be done to a job, one verb after the other."""
 
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -37,6 +38,11 @@ def _claim(sessions: Sessions, job_id: str, **lease: object) -> int:
         job = lifecycle.claim(session, job_id, **{**WORKER, **lease})
     assert job is not None
     return job.attempt
+
+
+def _sweep(sessions: Sessions) -> None:
+    with sessions.begin() as session:
+        lifecycle.overdue(session, ring_after=60)
 
 
 def test_submit(sessions, model_id):
@@ -118,6 +124,36 @@ def test_record(sessions, job_id):
     with sessions.begin() as session:
         job = lifecycle.record(session, job_id, 1, stage="train", total=6000)
     assert (job.stage, job.done, job.total, job.seconds_left) == ("train", 0, 6000, None)
+
+
+def test_keep_checkpoint(sessions, job_id):
+    """What a job goes on from outlasts its attempts, clients see no change, and its end forgets it."""
+    _claim(sessions, job_id)
+    with sessions.begin() as session:
+        lifecycle.keep_checkpoint(session, job_id, 1, {"training.pt": "a" * 64})
+        lifecycle.keep_checkpoint(session, job_id, 1, {"training.pt": "b" * 64})
+    assert _job(sessions, job_id).version == 2
+    with sessions.begin() as session:
+        lifecycle.release(session, job_id, 1, reason="worker-lost")
+    _claim(sessions, job_id)
+    assert _job(sessions, job_id).checkpoint == {"training.pt": "b" * 64}
+    with sessions.begin() as session:
+        lifecycle.fail(session, job_id, 2, code="internal-error", message="m")
+    assert _job(sessions, job_id).checkpoint is None
+
+
+def test_held_job_is_not_taken_back(sessions, job_id):
+    """A job that is held keeps its attempt until the transaction ends, though its lease has run out."""
+    _claim(sessions, job_id, lease_seconds=-1)
+    swept = threading.Thread(target=_sweep, args=[sessions])
+    with sessions.begin() as session:
+        assert lifecycle.hold(session, job_id, 1).attempt == 1
+        swept.start()
+        swept.join(0.3)
+        assert _job(sessions, job_id).state is JobState.RUNNING
+    swept.join()
+    _sweep(sessions)
+    assert _job(sessions, job_id).state is JobState.QUEUED
 
 
 def test_succeed(sessions, job_id):
@@ -235,6 +271,8 @@ STALE_WRITES = {
     "fail": lambda session, job_id: lifecycle.fail(session, job_id, 1, code="internal-error", message="m"),
     "release": lambda session, job_id: lifecycle.release(session, job_id, 1, reason="worker-lost"),
     "cancel": lambda session, job_id: lifecycle.cancel(session, job_id, 1),
+    "hold": lambda session, job_id: lifecycle.hold(session, job_id, 1),
+    "keep_checkpoint": lambda session, job_id: lifecycle.keep_checkpoint(session, job_id, 1, {"training.pt": "a" * 64}),
 }
 
 

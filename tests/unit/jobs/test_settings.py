@@ -17,6 +17,7 @@ def test_everything_lies_in_the_data_folder(monkeypatch, tmp_path):
     assert settings.database_url == f"sqlite:///{tmp_path}/here/faal.db"
     assert settings.broker_url == f"filesystem://{tmp_path}/here/broker"
     assert settings.files_dir == tmp_path / "here" / "files"
+    assert settings.checkpoints_dir == tmp_path / "here" / "checkpoints"
 
 
 def test_default_data_folder_is_absolute(monkeypatch, tmp_path):
@@ -25,11 +26,13 @@ def test_default_data_folder_is_absolute(monkeypatch, tmp_path):
     assert Settings().data_dir == tmp_path / "faal-data"
 
 
-def test_servers_replace_the_defaults(monkeypatch):
-    """A database and a broker that are set win over the folder."""
+def test_what_is_set_replaces_the_defaults(monkeypatch):
+    """A database, a broker and a place for checkpoints that are set win over the folder."""
     monkeypatch.setenv("FAAL_DATABASE_URL", "postgresql+psycopg://db/faal")
     monkeypatch.setenv("FAAL_BROKER_URL", "redis://broker/0")
+    monkeypatch.setenv("FAAL_CHECKPOINTS_DIR", "/scratch/faal")
     settings = Settings()
+    assert settings.checkpoints_dir == Path("/scratch/faal")
     assert (settings.database_url, settings.broker_url) == ("postgresql+psycopg://db/faal", "redis://broker/0")
 
 

@@ -39,6 +39,26 @@ def test_the_same_content_is_kept_once(storage):
     assert len(_files(storage)) == 1
 
 
+def test_a_copy_of_a_file(storage, tmp_path):
+    """A file that is put in from the disk is kept like one that comes in pieces, however large."""
+    content = os.urandom(2**20 + 1)
+    (tmp_path / "weights").write_bytes(content)
+    stored = storage.put_file(tmp_path / "weights", media_type=MEDIA_TYPE)
+    assert stored == Stored(hashlib.sha256(content).hexdigest(), len(content), MEDIA_TYPE)
+    assert storage.path(stored.sha256).read_bytes() == content
+
+
+def test_only_what_is_retained_is_left(storage):
+    """Other files go, and so does what a put that was killed has left; what shall stay need not be there."""
+    kept, other = (storage.put([content], media_type=MEDIA_TYPE).sha256 for content in (b"kept", b"other"))
+    (storage.root / "incoming" / "tmp_of_a_killed_put").touch()
+    storage.retain([kept, "0" * 64])
+    assert _files(storage) == [kept[2:]]
+    storage.retain([])
+    assert _files(storage) == []
+    assert not storage.path(other).exists()
+
+
 def test_a_limit_is_inclusive(storage):
     """A file of exactly the limit is kept."""
     assert storage.put([b"12", b"34"], media_type=MEDIA_TYPE, limit=4).size == 4

@@ -12,8 +12,10 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect
 
+from jobs import queries
 from jobs.database import migration_engine, open_database, up_to_date, upgrade
 from jobs.tables import Table
+from tests.registered import queued_audit, ready_model
 from tests.servers import python
 
 ROOT = Path(__file__).parents[3]
@@ -61,6 +63,23 @@ def test_downgrade_and_upgrade_again(database_url):
     assert not up_to_date(database_url)
     upgrade(database_url)
     assert up_to_date(database_url)
+
+
+def test_jobs_outlast_every_revision(database_url):
+    """A job that is there stays there, whichever revision is gone back to and forward from."""
+    upgrade(database_url)
+    sessions = open_database(database_url)
+    job_id = queued_audit(sessions, ready_model(sessions))
+    configuration = Config(toml_file=ROOT / "pyproject.toml")
+    with migration_engine(database_url).connect() as connection:
+        configuration.attributes["connection"] = connection
+        for revision in ("0002", "0001"):
+            command.downgrade(configuration, revision)
+    upgrade(database_url)
+    with sessions() as session:
+        job = queries.job(session, job_id)
+    assert (job.spec, job.checkpoint, job.seconds_left) == ({"seed": 0}, None, None)
+    sessions.close()
 
 
 def test_processes_that_upgrade_at_once(database_url, tmp_path):

@@ -1,10 +1,15 @@
 """Fixtures of the worker's tests."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
 from jobs import lifecycle
 from jobs.database import Sessions
+from jobs.storage import Storage
 from tests.registered import queued_audit, ready_model
+from worker.checkpoint import Checkpoint
 
 
 @pytest.fixture
@@ -19,3 +24,17 @@ def running_job(sessions: Sessions, queued_job: str) -> str:
     with sessions.begin() as session:
         lifecycle.claim(session, queued_job, worker="here:1", lease_seconds=60)
     return queued_job
+
+
+@pytest.fixture
+def open_checkpoint(sessions: Sessions, tmp_path: Path) -> Callable[..., Checkpoint]:
+    """The checkpoint of an attempt that holds its job, in the folder of a machine, with one storage for all machines."""
+
+    def opened(job_id: str, attempt: int = 1, machine: str = "here", seconds: float = 60) -> Checkpoint:
+        with sessions.begin() as session:
+            job = lifecycle.hold(session, job_id, attempt)
+        folder = tmp_path / machine
+        folder.mkdir(exist_ok=True)
+        return Checkpoint(job, folder, Storage(tmp_path / "storage"), sessions, seconds)
+
+    return opened

@@ -2,27 +2,35 @@
 
 import errno
 import logging
+import signal
 
 import pytest
 import torch
 
 from faal_core.errors import TrainingDiverged
 from faal_core.progress import Cancelled
-from jobs import queries
+from jobs import lifecycle, queries
 from jobs.errors import StorageFull
-from jobs.states import JobKind
-from worker import job_process
+from jobs.states import JobKind, JobState
+from jobs.tables import Job
+from worker import audit_job, job_process
 from worker.assignment import Assignment, Outcome
-from worker.job_process import compute
+from worker.job_process import compute, leave_behind
 from worker.progress import JobProgress
 
 
-@pytest.fixture
-def assignment(settings, sessions, running_job, tmp_path) -> Assignment:
-    """A running audit."""
+def job(sessions, job_id: str) -> Job:
+    """The job as it stands."""
     with sessions() as session:
-        job = queries.job(session, running_job)
-    return Assignment(job, settings, sessions, JobProgress(sessions, running_job, 1), tmp_path)
+        return queries.job(session, job_id)
+
+
+@pytest.fixture
+def assignment(settings, sessions, running_job, open_checkpoint, tmp_path) -> Assignment:
+    """A running audit."""
+    checkpoint = open_checkpoint(running_job)
+    progress = JobProgress(sessions, running_job, 1, checkpoint)
+    return Assignment(job(sessions, running_job), settings, sessions, progress, tmp_path / "here", checkpoint)
 
 
 @pytest.fixture
@@ -91,3 +99,44 @@ def test_outcome_is_passed_on(assignment, ends_with):
     """What a job brings is what it ends with."""
     ends_with(Outcome(report="{}"))
     assert compute(assignment) == Outcome(report="{}")
+
+
+@pytest.fixture
+def _signals():
+    """Afterwards SIGTERM does what it did."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("_signals")
+def test_stopped_job_stores_what_it_has(assignment, sessions):
+    """A job that is told to stop has in storage what it saved, however short ago the last copy was."""
+    (assignment.folder / "audit.ledger").write_text("a line\n")
+    leave_behind(assignment)
+    stopped = job(sessions, assignment.job.id)
+    assert (stopped.state, list(stopped.checkpoint)) == (JobState.RUNNING, ["audit.ledger"])
+
+
+@pytest.mark.usefixtures("_signals")
+def test_cancelled_job_stores_nothing(assignment, sessions, monkeypatch):
+    """A job that goes on no more ends with its report and leaves nothing in storage."""
+    monkeypatch.setattr(audit_job, "report_so_far", lambda assignment: "{}")
+    (assignment.folder / "audit.ledger").write_text("a line\n")
+    with sessions.begin() as session:
+        lifecycle.request_cancel(session, assignment.job.id)
+    leave_behind(assignment)
+    cancelled = job(sessions, assignment.job.id)
+    assert (cancelled.state, cancelled.checkpoint) == (JobState.CANCELLED, None)
+    assert not (assignment.folder.parent / "storage").exists()
+
+
+@pytest.mark.usefixtures("_signals")
+def test_lost_job_leaves_nothing(assignment, sessions, caplog):
+    """The process of an attempt that lost its job neither stores nor reports, and that is no defect."""
+    (assignment.folder / "audit.ledger").write_text("a line\n")
+    with sessions.begin() as session:
+        lifecycle.release(session, assignment.job.id, 1, reason="worker-lost")
+    leave_behind(assignment)
+    assert not (assignment.folder.parent / "storage").exists()
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []

@@ -36,10 +36,10 @@ def request_cancel(sessions, job_id: str) -> None:
 
 
 @pytest.fixture
-def progress(sessions, running_job, monkeypatch):
+def progress(sessions, running_job, open_checkpoint, monkeypatch):
     """Progress of a running job that writes at every step."""
     monkeypatch.setattr(worker_progress, "WRITE_SECONDS", 0)
-    return JobProgress(sessions, running_job, attempt=1)
+    return JobProgress(sessions, running_job, 1, open_checkpoint(running_job))
 
 
 def test_stage_and_units_are_written(progress, sessions, running_job):
@@ -64,9 +64,9 @@ def test_the_estimate_of_an_audit_is_written(progress, sessions, running_job):
     assert stored(sessions, running_job).seconds_left is None
 
 
-def test_writes_keep_their_distance(sessions, running_job):
+def test_writes_keep_their_distance(sessions, running_job, open_checkpoint):
     """A thousand steps within half a second are one write."""
-    progress = JobProgress(sessions, running_job, attempt=1)
+    progress = JobProgress(sessions, running_job, 1, open_checkpoint(running_job))
     before = stored(sessions, running_job).version
     progress.stage("clean", 1000)
     for _ in range(1000):
@@ -74,9 +74,9 @@ def test_writes_keep_their_distance(sessions, running_job):
     assert stored(sessions, running_job).version == before + 1
 
 
-def test_rows_become_events_at_once(sessions, running_job):
+def test_rows_become_events_at_once(sessions, running_job, open_checkpoint):
     """A finished row is an event of its kind, with its fields and its stage, whenever the last write was."""
-    progress = JobProgress(sessions, running_job, attempt=1)
+    progress = JobProgress(sessions, running_job, 1, open_checkpoint(running_job))
     progress.stage("epoch 1 of 2", 10)
     progress.record(EpochRow(epoch=1))
     progress.record(EpochRow(epoch=2))
@@ -113,10 +113,9 @@ def test_lost_lease_stops_the_job(progress, sessions, running_job):
     assert standing(sessions, running_job) == (None, None, None)
 
 
-def test_absent_database_costs_no_job(sessions, running_job, tmp_path, monkeypatch, caplog):
+def test_absent_database_costs_no_job(progress, sessions, running_job, tmp_path, caplog):
     """While the database is away the job goes on; what it recorded meanwhile is written afterwards."""
-    monkeypatch.setattr(worker_progress, "WRITE_SECONDS", 0)
-    progress = JobProgress(open_database(f"sqlite:///{tmp_path / 'empty.db'}"), running_job, attempt=1)
+    progress._sessions = open_database(f"sqlite:///{tmp_path / 'empty.db'}")
     progress.stage("epoch 1 of 2", 10)
     progress.record(EpochRow(epoch=1))
     assert "was not written" in caplog.text
@@ -124,3 +123,11 @@ def test_absent_database_costs_no_job(sessions, running_job, tmp_path, monkeypat
     progress.advance()
     with sessions() as session:
         assert queries.events(session, running_job)[-1].body["epoch"] == 1
+
+
+def test_the_checkpoint_follows(sessions, running_job, open_checkpoint, tmp_path):
+    """What the job had saved before a write of its progress is in storage after it."""
+    progress = JobProgress(sessions, running_job, 1, open_checkpoint(running_job, seconds=0))
+    (tmp_path / "here" / "training.pt").write_bytes(b"state")
+    progress.stage("epoch 1 of 2", 10)
+    assert list(stored(sessions, running_job).checkpoint) == ["training.pt"]

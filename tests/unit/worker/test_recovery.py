@@ -122,9 +122,10 @@ def test_dead_broker_is_asked_once_a_sweep(sweeper, sessions, queued_job):
     assert sweeper._queue.rung == [queued_job]
 
 
-def test_folders_of_ended_jobs_go(sweeper, settings, sessions, queued_job):
-    """What a job kept for its next attempt is removed after its end, and not before."""
-    folder = settings.checkpoints_dir / queued_job
+@pytest.mark.parametrize("where", ["checkpoints_dir", "stored_checkpoints_dir"])
+def test_folders_of_ended_jobs_go(sweeper, settings, sessions, queued_job, where):
+    """What a job kept for its next attempt, here and in storage, is removed after its end, and not before."""
+    folder = getattr(settings, where) / queued_job
     folder.mkdir(parents=True)
     (folder / "training.pt").touch()
     sweeper.sweep()
@@ -135,9 +136,10 @@ def test_folders_of_ended_jobs_go(sweeper, settings, sessions, queued_job):
     assert not folder.exists()
 
 
-def test_folders_of_strangers_stay(sweeper, settings):
+@pytest.mark.parametrize("where", ["checkpoints_dir", "stored_checkpoints_dir"])
+def test_folders_of_strangers_stay(sweeper, settings, where):
     """A folder that belongs to no job in the table is not ours to remove."""
-    folder = settings.checkpoints_dir / "job_of_another_database"
+    folder = getattr(settings, where) / "job_of_another_database"
     folder.mkdir(parents=True)
     sweeper.sweep()
     assert folder.exists()

@@ -1,0 +1,166 @@
+"""Trains with every method, undisturbed and killed ten times: `python killed_process.py OUT`; run by test_kills.py.
+
+It imports torch and builds the network once, which takes seconds, and forks a process for each life of a run.
+"""
+
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from faal_core.architectures import build
+from faal_core.classifier import Classifier
+from faal_core.datasets import load
+from faal_core.datasets.labelled_images import LabelledImages
+from faal_core.progress import NoProgress
+from faal_core.specs import ClassifierSpec, FinetuneSpec
+from faal_core.training.recipe import train
+
+METHODS: dict[str, dict[str, object]] = {
+    "faal": {},
+    "uniform": {},
+    "frl": {"remargin_rate": 0.2},
+    "cfa": {},
+    "wat": {},
+    "dafa": {"warmup_epochs": 1},
+    "cfol": {"rate": 0.01},
+}
+TRAINING = {
+    "learning_rates": [0.1, 0.1, 0.05],
+    "batch_size": 10,
+    "attack": {"steps": 1},
+    "held_out_share": 0.1,
+    "averaging": {"decay": 0.8},
+}
+KILLS = 10
+FORKED = multiprocessing.get_context("fork")
+
+
+class Tells(NoProgress):
+    """Sends a byte whenever a batch is done."""
+
+    def __init__(self, listener: Connection) -> None:
+        self._listener = listener
+
+    def advance(self, count: int = 1) -> None:
+        """One byte."""
+        self._listener.send_bytes(b".")
+
+
+@dataclass
+class Life:
+    """A process that trains, from what was saved on: it sends a byte after each batch, and writes what it ends with."""
+
+    classifier: Classifier
+    data: LabelledImages
+    spec: FinetuneSpec
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self._partial = self.folder / "training.partial"
+        self._left = self._partial.stat().st_mtime_ns if self._partial.exists() else None  # by the life before
+        self.batches, listener = FORKED.Pipe(duplex=False)
+        self.process = FORKED.Process(target=self._train, args=[listener])
+        self.process.start()
+        listener.close()
+
+    def _train(self, listener: Connection) -> None:
+        trained = train(
+            self.classifier,
+            self.data,
+            self.spec,
+            device=torch.device("cpu"),
+            checkpoint=self.folder / "training.pt",
+            checkpoint_steps=2,
+            progress=Tells(listener),
+        )
+        rows = [row.model_dump(exclude={"seconds"}) for row in trained.epochs]
+        torch.save({"weights": dict(trained.classifier.state_dict()), "rows": rows}, self.folder / "end.pt")
+
+    def kill_in_a_step(self, batches: int, after: float) -> None:
+        """It is killed so many seconds after so many batches."""
+        for _ in range(batches):
+            self.batches.recv_bytes()
+        time.sleep(after)
+        self._kill()
+
+    def kill_in_a_write(self) -> None:
+        """It is killed while a checkpoint is half-written: stopped and let go on until it is found there."""
+        self._stop()
+        while not self.left_half_a_checkpoint:
+            assert self.process.is_alive(), "it ended without a half-written checkpoint"
+            os.kill(self.process.pid, signal.SIGCONT)
+            time.sleep(0.0005)
+            self._stop()
+        self._kill()
+
+    def _stop(self) -> None:
+        """It stands still, or has ended."""
+        os.kill(self.process.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
+    @property
+    def left_half_a_checkpoint(self) -> bool:
+        """Whether there is one, and this life wrote it."""
+        return self._partial.exists() and self._partial.stat().st_mtime_ns != self._left
+
+    def _kill(self) -> None:
+        """It is gone, which was our doing, and what it saved can be read."""
+        self.process.kill()
+        self.process.join()
+        assert self.process.exitcode == -signal.SIGKILL, "it ended by itself"
+        if (self.folder / "training.pt").exists():
+            torch.load(self.folder / "training.pt", weights_only=True)
+
+    def end(self) -> dict[str, Any]:
+        """What it ends with, and how many batches that took it."""
+        count = 0
+        try:
+            while True:
+                self.batches.recv_bytes()
+                count += 1
+        except EOFError:
+            self.process.join()
+        return {**torch.load(self.folder / "end.pt", weights_only=True), "batches": count}
+
+
+def main(out: Path) -> None:
+    """Writes a file a method: how both runs ended, and how many half-written checkpoints the kills left."""
+    torch.set_num_threads(1)
+    bundled = load("fashion-mnist-subset", "train")
+    data = bundled.take(bundled.stratified(200, 0))
+    torch.manual_seed(0)
+    classifier = build(ClassifierSpec(architecture="small_resnet", num_classes=10, arguments={"width": 8}))
+    for method, fields in METHODS.items():
+        spec = FinetuneSpec.model_validate(
+            {"threat": {"epsilon": 0.1}, "method": {"type": method, **fields}, "training": TRAINING}
+        )
+        folders = out / method / "undisturbed", out / method / "killed"
+        for folder in folders:
+            folder.mkdir(parents=True)
+        begun = time.monotonic()
+        undisturbed = Life(classifier, data, spec, folders[0]).end()
+        seconds = (time.monotonic() - begun) / undisturbed["batches"]
+        drawn, half_written = random.Random(method), 0
+        for kill in range(KILLS):
+            life = Life(classifier, data, spec, folders[1])
+            if kill % 3 == 2:
+                life.kill_in_a_write()
+            else:
+                life.kill_in_a_step(drawn.randrange(1, 15), drawn.uniform(0, seconds))
+            half_written += life.left_half_a_checkpoint
+        resumed = Life(classifier, data, spec, folders[1]).end()
+        found = {"undisturbed": undisturbed, "resumed": resumed, "half_written": half_written}
+        torch.save(found, out / f"{method}.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
