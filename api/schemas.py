@@ -31,7 +31,7 @@ _FINETUNE_EXAMPLE: JsonDict = {
     "model": "model_0199c2f2a3d87b1e9f5a6c7d8e9f0a1b",
     "dataset": "fashion-mnist-subset",
     "threat": {"norm": "linf", "epsilon": "8/255"},
-    "method": {"type": "faal", "dro_radius": 0.5},
+    "method": {"type": "faal", "dro_radius": 0.2},
     "training": {"learning_rates": [0.01, 0.001]},
     "audit": {"attacks": "pgd-20"},
     "metadata": {"ticket": "ML-1204"},
@@ -56,7 +56,9 @@ class FinetuneRequest(FinetuneSpec):
     @property
     def spec(self) -> FinetuneSpec:
         """What is asked for, without what it is asked about."""
-        return FinetuneSpec(threat=self.threat, method=self.method, training=self.training, audit=self.audit)
+        return FinetuneSpec(
+            preset=self.preset, threat=self.threat, method=self.method, training=self.training, audit=self.audit
+        )
 
 
 class AuditRequest(AuditSpec):

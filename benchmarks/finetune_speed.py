@@ -20,9 +20,9 @@ from faal_core.architectures import build
 from faal_core.specs import ClassifierSpec, FaalMethod, FinetuneSpec, UniformMethod
 from faal_core.threat_model import ThreatModel
 from faal_core.training import methods
-from faal_core.training.inner_maximum import worst_images
+from faal_core.training.inner_maximum import starting_points, worst_images
 from faal_core.training.methods.faal import class_weights
-from faal_core.training.recipe import training_step
+from faal_core.training.step import training_step
 
 NORMALISATION = {"mean": (0.5,) * 3, "std": (0.25,) * 3}
 CASES = {
@@ -63,9 +63,9 @@ def measure(name: str, *, quick: bool) -> dict[str, object]:
 
     def attack() -> torch.Tensor:
         classifier.eval()
-        return worst_images(
-            classifier, x, y, threat, faal.training.attack, faal.attack_loss, generator, torch.ones(batch_size)
-        )
+        reach = torch.ones(batch_size)
+        start = starting_points(x, threat, faal.attack_loss, generator, reach)
+        return worst_images(classifier, x, y, threat, faal.training.attack, faal.attack_loss, start, reach, batch_size)
 
     step(faal)
     times = [(step(faal), step(uniform)) if i % 2 else (step(uniform), step(faal))[::-1] for i in range(pairs)]

@@ -37,22 +37,27 @@ class Pieces:
     def __init__(self, size: int) -> None:
         self._size = size
 
-    def each(self, work: Callable[[Tensor], list[T]], rows: Tensor) -> list[T]:
-        """What `work` answers to each of `rows`, given some at a time.
+    def fit(self, work: Callable[[int], T], count: int) -> T:
+        """What `work` answers, told how many of `count` images to take at a time; told so anew whenever there was no room.
 
         Raises: OutOfMemory where there is no room for one.
         """
-        answers: list[T] = []
-        while len(answers) < len(rows):
-            piece = rows[len(answers) : len(answers) + self._size]
+        while True:
+            size = min(self._size, count)
             try:
-                answers += work(piece)
-                continue
+                return work(size)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-                if len(piece) == 1:
+                if size == 1:
                     raise OutOfMemory("The device has no room for a single image.") from error
-            self._size = len(piece) // 2
+            self._size = size // 2
             torch.cuda.empty_cache()  # here, where the error no longer holds the batch
+
+    def each(self, work: Callable[[Tensor], list[T]], rows: Tensor) -> list[T]:
+        """What `work` answers to each of `rows`, given some at a time. Raises: OutOfMemory."""
+        answers: list[T] = []
+        while len(answers) < len(rows):
+            rest = rows[len(answers) :]
+            answers += self.fit(lambda size, rest=rest: work(rest[:size]), len(rest))  # type: ignore[misc]
         return answers

@@ -196,11 +196,10 @@ class _Work:
         self._evaluator, self._attacks, self._ledger, self._progress = evaluator, built, ledger, progress
         self._passes, self._seconds = 0, 0.0
 
-    def look(self, *, compute: bool) -> None:
-        """The images as they are. Raises: InvalidSpec where that was not done and is not to be done now."""
-        everything = torch.arange(len(self._evaluator.data))
-        self._progress.stage("clean", len(everything))
-        for rows in everything.split(self._evaluator.batch_size):
+    def look(self, looked_at: Tensor, *, compute: bool) -> None:
+        """Those images as they are. Raises: InvalidSpec where that was not done and is not to be done now."""
+        self._progress.stage("clean", len(looked_at))
+        for rows in looked_at.split(self._evaluator.batch_size) if len(looked_at) else ():
             unit = self._ledger.find(CLEAN, 0, rows.tolist())
             if unit is None and not compute:
                 raise InvalidSpec(
@@ -259,6 +258,7 @@ def evaluate(
     progress: Progress,
     ledger: Ledger | None = None,
     *,
+    rows: Tensor | None = None,
     compute: bool = True,
 ) -> tuple[Evaluation, tuple[AttackRow, ...]]:
     """One row an image, and what each attack did and cost.
@@ -268,6 +268,7 @@ def evaluate(
 
     Args:
         ledger: what it knows is not computed again, and every new verdict goes into it.
+        rows: numbers of the images that are looked at; all when absent. The others count as wrong.
         compute: otherwise what the ledger does not know stays untried, and robustness is an upper bound the more.
     Raises: InvalidSpec, ClassifierUnsuitable, OutOfMemory; Cancelled through `progress`; OSError of the ledger.
     """
@@ -275,7 +276,7 @@ def evaluate(
     work = _Work(evaluator, built, ledger or Ledger(None, ""), progress)
     table = []
     with frozen(evaluator.classifier):
-        work.look(compute=compute)
+        work.look(torch.arange(len(evaluator.data)) if rows is None else rows, compute=compute)
         for number, spec in enumerate(specs):
             row = work.attack(number, spec, threat, compute=compute)
             progress.record(row)

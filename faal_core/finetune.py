@@ -17,6 +17,7 @@ from faal_core.per_class import compare
 from faal_core.progress import NoProgress, Part, Progress
 from faal_core.reports.documents import FinetuneReport
 from faal_core.specs import FinetuneSpec
+from faal_core.training.ranks import ALONE, Ranks
 from faal_core.training.recipe import train
 
 
@@ -38,6 +39,7 @@ def finetune(
     device: torch.device,
     checkpoint: Path | None = None,
     progress: Progress | None = None,
+    ranks: Ranks = ALONE,
 ) -> Finetuned:
     """A repaired copy of `classifier` (called `name` in the report) and the comparison with what it was.
 
@@ -45,6 +47,9 @@ def finetune(
     With `checkpoint`, a folder, a killed run goes on after its last epoch, or the last batch of an audit, with the same result
     (on a CPU).
 
+    Args:
+        ranks: where several processes train together this one is the first of them; the others call `train` alone, with the same
+            arguments and `training_checkpoint(checkpoint)`, and wait there while it audits.
     Raises: InvalidSpec, ClassifierUnsuitable, TrainingDiverged, OutOfMemory; Cancelled through `progress`.
     """
     begun = time.monotonic()
@@ -71,8 +76,9 @@ def finetune(
         training_data,
         spec,
         device=device,
-        checkpoint=checkpoint / "training.pt" if checkpoint else None,
+        checkpoint=training_checkpoint(checkpoint),
         progress=progress,
+        ranks=ranks,
     )
     after = judge(trained.classifier, f"{name} + {spec.method.type}", "after")
     clean, robust = (
@@ -88,12 +94,19 @@ def finetune(
         held_out_images=trained.held_out_images,
         epochs=trained.epochs,
         selected_epoch=trained.selected_epoch,
+        candidates=trained.candidates,
+        selected_share=trained.selected_share,
         before=before.report,
         after=after.report,
         clean=clean,
         robust=robust,
     )
     return Finetuned(report, trained.classifier)
+
+
+def training_checkpoint(checkpoint: Path | None) -> Path | None:
+    """The file in that folder that the training goes on from."""
+    return checkpoint / "training.pt" if checkpoint else None
 
 
 def _correct(audited: Audited) -> tuple[np.ndarray, np.ndarray]:

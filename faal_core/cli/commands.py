@@ -1,6 +1,7 @@
 """faal audit | finetune | render | catalog."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,6 +117,8 @@ def finetune(
     method: options.Method = None,
     loss: options.Loss = None,
     dro_radius: options.DroRadius = None,
+    preset: options.Preset = None,
+    mean_may_fall: options.MeanMayFall = None,
     learning_rates: options.LearningRates = None,
     steps: options.Steps = None,
     batch_size: options.TrainingBatch = None,
@@ -138,12 +141,15 @@ def finetune(
 ) -> None:
     """Repair a classifier's weakest classes: writes weights.safetensors, report.json and report.html.
 
-    A run that was stopped goes on from where it was when the same command is given again.
+    A run that was stopped goes on from where it was when the same command is given again. With several GPUs:
+    torchrun --nproc-per-node 4 -m faal_core.cli finetune …
     """
     from faal_core.specs import FinetuneSpec
 
-    trained = {"learning_rates": options.numbers(learning_rates), "batch_size": batch_size, "seed": seed}
+    rates = options.numbers(learning_rates)
+    trained = {"learning_rates": rates, "batch_size": batch_size, "mean_may_fall": mean_may_fall, "seed": seed}
     given = {
+        "preset": preset,
         "threat": {"norm": norm, "epsilon": epsilon},
         "method": {"type": method, "loss": loss, "dro_radius": dro_radius},
         "training": {**trained, "attack": {"steps": steps}},
@@ -160,6 +166,8 @@ def finetune(
     train, test = (datasets.load(dataset, part, root=data_root, download=download) for part in ("train", "test"))
     checkpoint = out / "checkpoint"
     report = _repair(classifier, train, test, asked, name or weights.stem, torch_device(device), out, checkpoint)
+    if report is None:
+        return
     _deliver(report, out, as_json=as_json)
     _remove(checkpoint)
     _gate(report.after, require_worst)
@@ -174,14 +182,35 @@ def _repair(
     device: "torch.device",
     out: Path,
     checkpoint: Path,
-) -> "FinetuneReport":
-    """The fine-tuning's report; the weights are in `out` afterwards, and in `checkpoint` what it needs to go on."""
+) -> "FinetuneReport | None":
+    """The fine-tuning's report; the weights are in `out` afterwards, and in `checkpoint` what it needs to go on.
+
+    None in a process that took part in the training of another.
+    """
     from faal_core.cli.progress_bar import ProgressBar
     from faal_core.finetune import finetune as run
+    from faal_core.finetune import training_checkpoint
+    from faal_core.training.ranks import joined
+    from faal_core.training.recipe import train as take_part
     from faal_core.weights import write_classifier
 
-    with ProgressBar() as progress:
-        done = run(classifier, train, test, spec, name=name, device=device, checkpoint=checkpoint, progress=progress)
+    with joined(os.environ, device) as (ranks, own_device):
+        if not ranks.leads:
+            saved = training_checkpoint(checkpoint)
+            take_part(classifier, train, spec, device=own_device, checkpoint=saved, ranks=ranks)
+            return None
+        with ProgressBar() as progress:
+            done = run(
+                classifier,
+                train,
+                test,
+                spec,
+                name=name,
+                device=own_device,
+                checkpoint=checkpoint,
+                progress=progress,
+                ranks=ranks,
+            )
     write_classifier(out / "weights.safetensors", done.classifier)
     return done.report
 

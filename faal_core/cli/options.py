@@ -61,8 +61,16 @@ Method = Annotated[
 Loss = Annotated[str | None, typer.Option(help="at, trades or mart.", show_default="the method's")]
 DroRadius = Annotated[
     float | None,
-    typer.Option(help="Of faal: how far class weights may go, in nats; 0 keeps them equal.", show_default="0.5"),
+    typer.Option(help="Of faal: how far class weights may go, in nats; 0 keeps them equal.", show_default="0.2"),
 ]
+MeanMayFall = Annotated[
+    float | None,
+    typer.Option(
+        help="How much of the mean robust accuracy, on held-out images, the weakest class may cost.",
+        show_default="0.01",
+    ),
+]
+Preset = Annotated[str | None, typer.Option(help="paper: FAAL as it was published, unless told otherwise.")]
 LearningRates = Annotated[
     str | None, typer.Option(help="One per epoch, such as 0.01,0.001.", show_default="0.01,0.001")
 ]

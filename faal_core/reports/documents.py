@@ -171,6 +171,16 @@ class EpochRow(Document):
     seconds: float
 
 
+class Candidate(Document):
+    """Weights that could be kept: so far on the straight way from the given ones to the best epoch's, on held-out images."""
+
+    share: float = Field(description="of the way: 0 is the weights as they were given, 1 the best epoch's")
+    clean: float
+    mean: float = Field(description="robust accuracy, mean of the classes")
+    worst: float = Field(description="robust accuracy of the worst class")
+    on_front: bool = Field(description="no other is as good in mean and worst class and better in one of them")
+
+
 class PairedChange(Document):
     """One class on the same images before and after, by an exact McNemar test."""
 
@@ -209,6 +219,8 @@ class FinetuneReport(Document):
     held_out_images: int
     epochs: tuple[EpochRow, ...]
     selected_epoch: int
+    candidates: tuple[Candidate, ...] = Field((), description="weights between the given ones and those of that epoch")
+    selected_share: float = Field(1.0, description="which of them was kept")
     before: AuditReport
     after: AuditReport
     clean: Comparison

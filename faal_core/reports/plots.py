@@ -187,6 +187,29 @@ def training(report: FinetuneReport) -> str:
     return _svg(alt.hconcat(*panels, spacing=36).resolve_scale(color="independent"))
 
 
+def candidates(report: FinetuneReport) -> str:
+    """Mean against worst class of the weights between the given ones and the best epoch's; filled: the ones that were kept."""
+    rows: list[Row] = [
+        {"mean": one.mean, "worst": one.worst, "label": _way(one.share), "order": one.share}
+        for one in report.candidates
+    ]
+    kept = [row for row in rows if row["order"] == report.selected_share]
+    axis = alt.Axis(format=".1%", tickCount=5)
+    x = alt.X("mean:Q", title="robust on average, held-out images", scale=alt.Scale(zero=False, padding=24), axis=axis)
+    y = alt.Y("worst:Q", title="in the worst class", scale=alt.Scale(zero=False, padding=16), axis=axis)
+    points = alt.Chart(_data(rows)).encode(x=x, y=y)
+    line = points.mark_line(color=PALE, strokeWidth=2).encode(order=alt.Order("order:Q"))
+    every = points.mark_point(color=BLUE, size=70, filled=False, strokeWidth=2)
+    names = points.mark_text(color=INK, fontSize=11, align="left", dx=8, dy=-8).encode(text="label:N")
+    chosen = alt.Chart(_data(kept)).mark_point(color=WARM, size=110, filled=True, opacity=1).encode(x=x, y=y)
+    return _svg((line + every + chosen + names).properties(width=375, height=220))
+
+
+def _way(share: float) -> str:
+    """How far from the given weights, as a label."""
+    return {0.0: "as given", 1.0: "best epoch"}.get(share, f"{share:.0%} of the way")
+
+
 def _curves(rows: list[Row], colours: dict[str, str], selected: int, title: str, scale: alt.Scale) -> alt.LayerChart:
     kinds = list(colours)
     axis = alt.Axis(format=".0%", tickCount=5) if len(kinds) > 1 else alt.Axis(tickCount=5)

@@ -42,7 +42,12 @@ class FaalMethod(AnyMethod):
     type: Literal["faal"] = "faal"
     loss: TrainingLoss = "at"
     beta: Beta = 6.0
-    dro_radius: float = Field(0.5, ge=0, le=50, description="how far p may go from uniform u; 0 keeps uniform weights")
+    dro_radius: float = Field(
+        0.2,
+        ge=0,
+        le=50,
+        description="how far p may go from uniform u; 0 keeps uniform weights; 0.5 is the published one",
+    )
     divergence: Divergence = Field(
         "kl-u-p", description="which distance is bounded: KL(u‖p) in nats (published), KL(p‖u) in nats, or χ²(p‖u)"
     )

@@ -78,6 +78,13 @@ class TrainingSpec(Spec):
         "are float32 in both",
     )
     held_out_share: float = Field(0.1, ge=0, lt=1, description="of the training images, kept for choosing the epoch")
+    mean_may_fall: float | None = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="by how much the mean robust accuracy on held-out images may fall: weights between the given ones and the "
+        "best epoch's are kept, those that make the worst class most robust within this; null keeps the best epoch's",
+    )
     seed: int = Field(0, ge=0, lt=2**31)
 
     @property
@@ -86,13 +93,45 @@ class TrainingSpec(Spec):
         return len(self.learning_rates)
 
 
+PRESETS: dict[str, dict[str, dict[str, object]]] = {
+    "paper": {
+        "method": {"type": "faal", "loss": "at", "dro_radius": 0.5},
+        "training": {"learning_rates": (0.01, 0.001), "mean_may_fall": None},
+    },
+}
+Preset = Literal["paper"]
+
+
+def _over(preset: dict[str, object], given: object) -> object:
+    """The preset's fields beneath those that were given; nothing of it beneath another method's."""
+    fields = given.model_dump(exclude_unset=True) if isinstance(given, Spec) else given
+    if fields is None:
+        return preset
+    if not isinstance(fields, dict) or fields.get("type", "faal") != preset.get("type", "faal"):
+        return given
+    return {**preset, **fields}
+
+
 class FinetuneSpec(Spec):
     """How a classifier is repaired: audited, trained, audited again on the same test images."""
 
+    preset: Preset | None = Field(
+        None,
+        description="paper: FAAL as published (Zhang et al., CVPR 2024), for comparison; whatever is given beside it counts more",
+    )
     threat: ThreatModel
     method: MethodSpec = FaalMethod()
     training: TrainingSpec = TrainingSpec()
     audit: AuditSettings = AuditSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset_beneath(cls, given: object) -> object:
+        """What was given, on top of the preset it names."""
+        if not isinstance(given, dict):
+            return given
+        preset = PRESETS.get(str(given.get("preset")), {})
+        return {**given, **{name: _over(values, given.get(name)) for name, values in preset.items()}}
 
     @model_validator(mode="after")
     def _held_out_where_needed(self) -> Self:

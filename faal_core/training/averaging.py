@@ -7,6 +7,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from faal_core.classifier import Classifier
 from faal_core.specs import Averaging
+from faal_core.training.validation import HeldOutAccuracy
 
 
 class WeightAverage(AveragedModel):
@@ -30,7 +31,8 @@ class WeightAverage(AveragedModel):
         if self._spec.every == "step":
             self.update_parameters(classifier)
 
-    def after_epoch(self, classifier: Classifier, worst: Callable[[], float | None]) -> None:
-        """Takes the weights in, if every epoch counts and `worst()`, the worst class's robust accuracy, is as high as asked."""
-        if self._spec.every == "epoch" and (not self._spec.least_worst or (worst() or 0.0) >= self._spec.least_worst):
+    def after_epoch(self, classifier: Classifier, judge: Callable[[Classifier], HeldOutAccuracy]) -> None:
+        """Takes the weights in, if every epoch counts and the worst class is as robust as asked, by what `judge` says of them."""
+        least = self._spec.least_worst
+        if self._spec.every == "epoch" and (not least or judge(classifier).worst >= least):
             self.update_parameters(classifier)

@@ -13,6 +13,7 @@ from faal_core.classifier import Classifier
 from faal_core.reports.documents import EpochRow
 from faal_core.training.averaging import WeightAverage
 from faal_core.training.methods.method import Method
+from faal_core.training.validation import HeldOutAccuracy
 
 
 @dataclass(slots=True)
@@ -61,6 +62,30 @@ class TrainingState:
     def judged(self) -> Classifier:
         """The classifier whose weights are validated and kept: the average, where there is one."""
         return self.average.classifier if self.average else self.classifier
+
+    def after_step(self, loss: float, images: int, weight: Tensor) -> None:
+        """Counts a step that was made, and takes the weights it led to into the average."""
+        self.tally.add(loss, images, weight)
+        self.step += 1
+        if self.average:
+            self.average.after_step(self.classifier)
+
+    def after_epoch(self, rate: float, accuracy: HeldOutAccuracy | None, seconds: float) -> EpochRow:
+        """The row of the epoch that ends with this; it is counted, and the next begins."""
+        tally = self.tally
+        row = EpochRow(
+            epoch=len(self.epochs) + 1,
+            learning_rate=rate,
+            loss=tally.loss / tally.images,
+            class_weights=tuple((tally.weight / tally.batches.clamp_min(1)).tolist()),
+            held_out_clean=accuracy.clean if accuracy else None,
+            held_out_mean=accuracy.mean if accuracy else None,
+            held_out_worst=accuracy.worst if accuracy else None,
+            seconds=seconds,
+        )
+        self.epochs.append(row)
+        self.step, self.tally = 0, Tally.empty(self.classifier.num_classes)
+        return row
 
     def content(self) -> dict[str, Any]:
         """All of it, of types that `torch.load` takes from an untrusted file."""

@@ -14,6 +14,17 @@ from faal_core.training.losses import kl_divergence
 _NEAR = 1e-3  # standard deviation of where an ascent of the divergence starts: at the image it has no gradient
 
 
+def starting_points(x: Images, threat: ThreatModel, loss: str, generator: torch.Generator, reach: PerImage) -> Images:
+    """Where the ascent of `loss` begins: anywhere in the ball of each image, for "kl" close to the image.
+
+    Source: Madry et al. 2018; for "kl" Zhang et al. 2019 (TRADES), algorithm 1.
+    """
+    ball = Ball(x, threat, reach)
+    if loss == "kl":
+        return ball.project(x + _NEAR * torch.randn(x.shape, generator=generator, device=x.device))
+    return ball.random_point(BatchRandom(generator))
+
+
 def worst_images(
     classifier: Classifier,
     x: Images,
@@ -21,38 +32,35 @@ def worst_images(
     threat: ThreatModel,
     attack: TrainingAttack,
     loss: str,
-    generator: torch.Generator,
+    start: Images,
     reach: PerImage,
+    at_once: int,
 ) -> Images:
-    """Every image after every step of PGD from one random start.
+    """Every image after every step of PGD from where it starts.
 
     Args:
         loss: "cross-entropy", "margin" or "kl", the divergence from the clean answer.
         reach: multiples of ε, one an image, for radius and step.
+        at_once: how many images there is room for.
     Cost: `steps` forward and backward passes, and a forward pass for "kl"; no gradient of the weights.
     Source: Madry et al. 2018, eq. 3; for "kl" Zhang et al. 2019 (TRADES), algorithm 1.
     """
-    size = classifier.images_in_cache(x.shape[1:])
+    size = min(at_once, classifier.images_in_cache(x.shape[1:]))
     with frozen(classifier):
+        parts = zip(x.split(size), y.split(size), start.split(size), reach.split(size), strict=True)
         found = [
-            _climbed(classifier, Ball(part, threat, reaches), labels, attack, loss, generator)
-            for part, labels, reaches in zip(x.split(size), y.split(size), reach.split(size), strict=True)
+            _climbed(classifier, Ball(centre, threat, reaches), labels, attack, loss, first)
+            for centre, labels, first, reaches in parts
         ]
     return classifier.lay_out(torch.cat(found))
 
 
-def _climbed(
-    classifier: Classifier, ball: Ball, y: Labels, attack: TrainingAttack, loss: str, generator: torch.Generator
-) -> Images:
+def _climbed(classifier: Classifier, ball: Ball, y: Labels, attack: TrainingAttack, loss: str, x_adv: Images) -> Images:
     """The images of the balls' centres, as far up as the steps lead."""
     step = attack.relative_step * ball.radius
     if loss == "kl":
         with torch.no_grad():
             clean = classifier(ball.x)
-        noise = torch.randn(ball.x.shape, generator=generator, device=ball.x.device)
-        x_adv = ball.project(ball.x + _NEAR * noise)
-    else:
-        x_adv = ball.random_point(BatchRandom(generator))
     for _ in range(attack.steps):
         x_adv = x_adv.detach().requires_grad_()
         logits = classifier(x_adv)

@@ -1,13 +1,17 @@
-"""Which epoch's weights are kept, judged on images held out from the training data."""
+"""Which weights are kept, judged on images held out from the training data."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import InvalidSpec
-from faal_core.reports.documents import EpochRow
+from faal_core.reports.documents import Candidate, EpochRow
+from faal_core.training.validation import HeldOutAccuracy
+
+Weights = Mapping[str, Tensor]
+_SHARES = (0.0, 0.25, 0.5, 0.75)  # and 1, which is known from the epoch itself
 
 
 def hold_out(data: LabelledImages, share: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -38,3 +42,64 @@ def best_epoch(epochs: Sequence[EpochRow]) -> int:
     if last.held_out_mean is None:
         return last.epoch
     return max(epochs, key=lambda row: ((row.held_out_mean or 0) + (row.held_out_worst or 0), row.epoch)).epoch
+
+
+def between(start: Weights, end: Weights, share: float) -> dict[str, Tensor]:
+    """Every number `share` of the way from one classifier's weights to another's; whole numbers are the end's.
+
+    Source: Wortsman et al. 2022 (WiSE-FT), for weights that were fine-tuned from others; it keeps what the given ones could do.
+    """
+    return {
+        name: torch.lerp(start[name], value, share) if value.is_floating_point() else value
+        for name, value in end.items()
+    }
+
+
+def settle(
+    start: Weights,
+    end: Weights,
+    row: EpochRow,
+    mean_may_fall: float | None,
+    judge: Callable[[Weights], HeldOutAccuracy],
+) -> tuple[tuple[Candidate, ...], float]:
+    """The weights that could be kept and the share of those that are.
+
+    Without a bound, or where nothing was held out, none is looked at and the end is kept.
+
+    Args:
+        start, end: the given weights and those of the epoch of that row.
+    """
+    if mean_may_fall is None or row.held_out_mean is None:
+        return (), 1.0
+    found = candidates(start, end, row, judge)
+    return found, best_share(found, mean_may_fall)
+
+
+def candidates(
+    start: Weights, end: Weights, row: EpochRow, judge: Callable[[Weights], HeldOutAccuracy]
+) -> tuple[Candidate, ...]:
+    """The weights on the way from `start` to `end`, ascending, with what `judge` says of each; `row` has it of `end`."""
+    known = HeldOutAccuracy(row.held_out_clean or 0.0, row.held_out_mean or 0.0, row.held_out_worst or 0.0)
+    seen = [*((share, judge(between(start, end, share))) for share in _SHARES), (1.0, known)]
+    return tuple(
+        Candidate(share=share, clean=one.clean, mean=one.mean, worst=one.worst, on_front=_on_front(one, seen))
+        for share, one in seen
+    )
+
+
+def _on_front(one: HeldOutAccuracy, seen: list[tuple[float, HeldOutAccuracy]]) -> bool:
+    """Whether no other is as good in mean and worst class, and better in one of them."""
+    pairs = [(other.mean, other.worst) for _, other in seen]
+    return not any(
+        mean >= one.mean and worst >= one.worst and (mean, worst) != (one.mean, one.worst) for mean, worst in pairs
+    )
+
+
+def best_share(found: Sequence[Candidate], mean_may_fall: float) -> float:
+    """The share whose worst class is most robust, of those whose mean is at most that much below the given weights'.
+
+    Of equals the one with the greater mean, then the greater share.
+    """
+    floor = found[0].mean - mean_may_fall
+    allowed = [one for one in found if one.mean >= floor]
+    return max(allowed, key=lambda one: (one.worst, one.mean, one.share)).share

@@ -10,8 +10,9 @@ from torch import Tensor
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.specs import FinetuneSpec
-from faal_core.training.inner_maximum import worst_images
+from faal_core.training.inner_maximum import starting_points, worst_images
 from faal_core.training.losses import trades
+from faal_core.training.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +36,32 @@ Surveyed = Callable[[Literal["fitted", "held out"]], Survey]
 
 
 def survey(
-    classifier: Classifier, data: LabelledImages, rows: Tensor, spec: FinetuneSpec, generator: torch.Generator
+    classifier: Classifier,
+    data: LabelledImages,
+    rows: Tensor,
+    spec: FinetuneSpec,
+    generator: torch.Generator,
+    ranks: Ranks = ALONE,
 ) -> Survey:
-    """The survey of those images, by the classifier in eval mode. Cost: the attack of an epoch over them, no step."""
+    """The survey of those images, by the classifier in eval mode; each process looks at its share of each batch.
+
+    Cost: the attack of an epoch over them, no step.
+    """
     classifier.eval()
     classes = classifier.num_classes
     sums = torch.zeros(classes, 5 + classes, dtype=torch.float64, device=generator.device)
     for few in rows.split(spec.training.batch_size):
         x, y = classifier.lay_out(data.pixels(few, generator.device)), data.labels[few].to(generator.device)
-        x_adv = worst_images(
-            classifier, x, y, spec.threat, spec.training.attack, spec.attack_loss, generator, torch.ones_like(y).float()
-        )
+        reach, loss = torch.ones_like(y).float(), spec.attack_loss
+        start, own = starting_points(x, spec.threat, loss, generator, reach), ranks.share(len(x))
+        x, y, start, reach = x[own], y[own], start[own], reach[own]
+        x_adv = worst_images(classifier, x, y, spec.threat, spec.training.attack, loss, start, reach, len(x))
         with torch.no_grad():
             clean, adversarial = classifier(x), classifier(x_adv)
             terms = trades(clean, adversarial, y)
         right = [(logits.argmax(1) == y).double() for logits in (clean, adversarial)]
         values = [torch.ones_like(right[0]), *right, terms.classification.double(), terms.divergence.double()]
         sums.index_add_(0, y, torch.cat([torch.stack(values, 1), adversarial.softmax(1).double()], 1))
+    ranks.sum(sums)
     means = sums[:, 1:] / sums[:, :1].clamp_min(1)
     return Survey(means[:, 0], means[:, 1], means[:, 2], means[:, 3], means[:, 4:])

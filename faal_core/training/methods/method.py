@@ -54,9 +54,14 @@ class Method(nn.Module):
         """Radius of the attack on each class, in ε, `k`."""
         return self.neutral
 
+    @property
+    def alike(self) -> Emphasis:
+        """Every class counts as every other."""
+        return Emphasis(self.neutral, self.beta * self.neutral)
+
     def emphasis(self, adversarial_logits: Logits, y: Labels) -> Emphasis:
         """What counts in a step on that batch; no gradient flows through it."""
-        return Emphasis(self.neutral, self.beta * self.neutral)
+        return self.alike
 
     def note(self, adversarial_logits: Logits, y: Labels) -> None:
         """Called after each step with what the batch was answered."""

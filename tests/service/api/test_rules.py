@@ -88,7 +88,7 @@ def test_the_catalog_has_all_that_can_be_named(web) -> None:
     assert {entry["name"] for entry in catalog["presets"]} == {"quick", "pgd-20", "pgd-100", "standard", "fast"}
     methods = {entry["type"]: entry["defaults"] for entry in catalog["methods"]}
     assert set(methods) == {"faal", "uniform", "frl", "cfa", "wat", "dafa", "cfol"}
-    assert methods["faal"]["dro_radius"] == 0.5
+    assert methods["faal"]["dro_radius"] == 0.2
     assert catalog["training_defaults"]["learning_rates"] == [0.01, 0.001]
 
 

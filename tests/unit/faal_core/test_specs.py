@@ -81,10 +81,29 @@ def test_classifier_spec_refused(fields: dict[str, object], says: str) -> None:
         ClassifierSpec(**{"architecture": "small_resnet", "num_classes": 10, **fields})
 
 
-def test_defaults_are_the_published_ones() -> None:
-    """Unsaid, a fine-tuning is FAAL as published: r = 0.5, two epochs, PGD-10 with a quarter of ε, SGD 0.9 and 5e-4."""
-    spec = FinetuneSpec(threat={"epsilon": "8/255"})
-    assert spec.method.dro_radius == 0.5
+@pytest.mark.parametrize(("preset", "radius"), [("paper", 0.5), (None, 0.2)])
+def test_defaults_are_the_published_ones(preset: str | None, radius: float) -> None:
+    """FAAL as published is r = 0.5, two epochs, PGD-10 with a quarter of ε, SGD 0.9 and 5e-4; unsaid, r is less."""
+    spec = FinetuneSpec(threat={"epsilon": "8/255"}, preset=preset)
+    assert spec.method.dro_radius == radius
     assert spec.training.learning_rates == (0.01, 0.001)
     assert (spec.training.attack.steps, spec.training.attack.relative_step) == (10, 0.25)
     assert (spec.training.momentum, spec.training.weight_decay, spec.training.batch_size) == (0.9, 5e-4, 128)
+
+
+def test_the_paper_preset_lies_beneath_what_is_given() -> None:
+    """It is FAAL as published; a field given beside it counts, and so does another method; a stored spec reads back the same."""
+    threat = {"epsilon": "8/255"}
+    paper = FinetuneSpec.model_validate({"threat": threat, "preset": "paper"})
+    assert (paper.method.dro_radius, paper.training.mean_may_fall) == (0.5, None)
+    assert paper.training.learning_rates == (0.01, 0.001)
+    changed = {"threat": threat, "preset": "paper", "method": {"dro_radius": 0.3}, "training": {"batch_size": 64}}
+    own = FinetuneSpec.model_validate(changed)
+    assert (own.method.dro_radius, own.training.batch_size, own.training.mean_may_fall) == (0.3, 64, None)
+    assert FinetuneSpec(threat=threat, preset="paper", training=TrainingSpec(seed=3)).training.mean_may_fall is None
+    uniform = FinetuneSpec.model_validate({"threat": threat, "preset": "paper", "method": {"type": "uniform"}})
+    assert uniform.method.type == "uniform"
+    for spec in (paper, own, uniform):
+        assert FinetuneSpec.model_validate_json(spec.model_dump_json()) == spec
+    with pytest.raises(ValidationError, match="preset"):
+        FinetuneSpec.model_validate({"threat": threat, "preset": "papers"})

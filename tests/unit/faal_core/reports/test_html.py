@@ -109,7 +109,7 @@ def test_figures_and_tables_speak() -> None:
     """Each drawing is an image with a label; each header cell has a scope and each table a caption."""
     parsed = Page(html.render(sample_finetune()))
     figures = [attributes for tag, attributes in parsed.tags if attributes.get("role") == "img"]
-    assert len(figures) == sum(tag == "svg" for tag, _ in parsed.tags) == 4
+    assert len(figures) == sum(tag == "svg" for tag, _ in parsed.tags) == 5
     assert all(attributes["aria-label"] for attributes in figures)
     assert all("scope" in attributes for tag, attributes in parsed.tags if tag == "th")
     tags = [tag for tag, _ in parsed.tags]

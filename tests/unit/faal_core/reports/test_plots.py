@@ -24,6 +24,7 @@ def drawings(names: tuple[str, ...]) -> dict[str, str]:
         "confusion": plots.confusion({"": audit}),
         "training": plots.training(finetuned),
         "class_weights": plots.class_weights(finetuned),
+        "candidates": plots.candidates(finetuned),
     }
 
 
@@ -110,3 +111,10 @@ def test_class_weights_are_told_in_digits() -> None:
     report = sample_finetune()
     expected = sorted(f"{weight:.2f}" for row in report.epochs for weight in row.class_weights)
     assert sorted(text for text in texts(plots.class_weights(report)) if "." in text) == expected
+
+
+def test_every_candidate_is_drawn_and_one_is_filled() -> None:
+    """The weights between the given ones and the best epoch's are points with their share; the kept one is filled."""
+    svg = plots.candidates(sample_finetune())
+    assert {"as given", "25% of the way", "50% of the way", "75% of the way", "best epoch"} <= set(texts(svg))
+    assert svg.count('fill="var(--warm, #d9692b)"') == 1

@@ -1,11 +1,14 @@
 """The moving average of weights."""
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
 from faal_core.classifier import Classifier
 from faal_core.specs import Averaging, ClassifierSpec
 from faal_core.training.averaging import WeightAverage
+from faal_core.training.validation import HeldOutAccuracy
 
 
 def classifier_of(value: float) -> Classifier:
@@ -15,6 +18,11 @@ def classifier_of(value: float) -> Classifier:
         if tensor.is_floating_point():
             tensor.fill_(value)
     return Classifier(network, ClassifierSpec(architecture="small_resnet", num_classes=2))
+
+
+def judged_as(worst: float) -> Callable[[Classifier], HeldOutAccuracy]:
+    """A judge who always says so of the worst class."""
+    return lambda _: HeldOutAccuracy(clean=1.0, mean=1.0, worst=worst)
 
 
 def values(average: WeightAverage) -> set[float]:
@@ -31,16 +39,16 @@ def test_the_average_begins_with_the_classifier_and_decays() -> None:
     assert values(average) == {1.0}
     for value in (2, 3):
         average.after_step(classifier_of(value))
-        average.after_epoch(classifier_of(100), lambda: 1.0)
+        average.after_epoch(classifier_of(100), judged_as(1.0))
     assert values(average) == {round((1 * 0.9 + 2 * 0.1) * 0.9 + 3 * 0.1, 6)}
 
 
 def test_an_epoch_whose_worst_class_is_too_weak_is_left_out() -> None:
     """With least_worst 0.2, epochs with a worst class of 0.19 change nothing and one with 0.2 counts."""
     average = WeightAverage(classifier_of(1), Averaging(decay=0.5, every="epoch", least_worst=0.2))
-    for value, worst in ((5, 0.19), (3, 0.2), (7, None)):
+    for value, worst in ((5, 0.19), (3, 0.2), (7, 0.0)):
         average.after_step(classifier_of(100))
-        average.after_epoch(classifier_of(value), lambda worst=worst: worst)
+        average.after_epoch(classifier_of(value), judged_as(worst))
     assert values(average) == {2.0}
 
 

@@ -4,13 +4,28 @@ import pytest
 import torch
 
 from faal_core.attacks.ball import norms
+from faal_core.classifier import Classifier
 from faal_core.specs import TrainingAttack
 from faal_core.threat_model import Norm, ThreatModel
-from faal_core.training.inner_maximum import worst_images
+from faal_core.training.inner_maximum import starting_points, worst_images
 from tests.linear_classifier import linear_classifier
 
 SHAPE = (2, 6, 5)
 REACH = torch.tensor([0.5, 1.0, 1.5, 0.0])
+
+
+def found(
+    classifier: Classifier,
+    threat: ThreatModel,
+    attack: TrainingAttack,
+    loss: str,
+    reach: torch.Tensor,
+    at_once: int = 4,
+) -> torch.Tensor:
+    """The worst images of the four below, from where the loss's ascent starts."""
+    x, y = problem()
+    start = starting_points(x, threat, loss, torch.Generator().manual_seed(1), reach)
+    return worst_images(classifier, x, y, threat, attack, loss, start, reach, at_once)
 
 
 def problem() -> tuple[torch.Tensor, torch.Tensor]:
@@ -25,7 +40,7 @@ def test_each_image_goes_to_the_edge_of_its_own_ball(norm: Norm, loss: str) -> N
     """Of two linear classes every loss rises along ±(w₁ − w₀), so the end is ε · reach along its sign or its direction."""
     classifier, (x, y), threat = linear_classifier(2, SHAPE), problem(), ThreatModel(norm=norm, epsilon=0.1)
     attack = TrainingAttack(steps=60, relative_step=0.3)
-    x_adv = worst_images(classifier, x, y, threat, attack, loss, torch.Generator().manual_seed(1), REACH)
+    x_adv = found(classifier, threat, attack, loss, REACH)
     weight = classifier.backbone.linear.weight.detach()
     way = (weight[1] - weight[0]).view(SHAPE) * (1 - 2 * y.float()).view(-1, 1, 1, 1)
     way = way.sign() if norm is Norm.LINF else way / way[:1].norm()
@@ -39,19 +54,17 @@ def test_each_image_goes_to_the_edge_of_its_own_ball(norm: Norm, loss: str) -> N
 
 def test_weights_get_no_gradient_and_stay_trainable() -> None:
     """The attack asks for the images' gradients alone."""
-    classifier, (x, y) = linear_classifier(2, SHAPE), problem()
-    worst_images(
-        classifier, x, y, ThreatModel(epsilon=0.1), TrainingAttack(steps=2), "kl", torch.Generator(), torch.ones(4)
-    )
+    classifier = linear_classifier(2, SHAPE)
+    found(classifier, ThreatModel(epsilon=0.1), TrainingAttack(steps=2), "kl", torch.ones(4))
     assert all(parameter.grad is None and parameter.requires_grad for parameter in classifier.parameters())
 
 
-def test_in_pieces_it_is_the_same_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cut into pieces for the cache, each image still has its own label and radius."""
+@pytest.mark.parametrize(("cache", "room"), [(3, 4), (9, 3)])
+def test_in_pieces_it_is_the_same_search(cache: int, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut into pieces for the cache or the room there is, each image still has its own label, start and radius."""
     classifier, (x, y) = linear_classifier(2, SHAPE), problem()
-    monkeypatch.setattr(type(classifier), "images_in_cache", lambda *_: 3)
+    monkeypatch.setattr(type(classifier), "images_in_cache", lambda *_: cache)
     attack = TrainingAttack(steps=60, relative_step=0.3)
-    threat = ThreatModel(epsilon=0.1)
-    x_adv = worst_images(classifier, x, y, threat, attack, "margin", torch.Generator().manual_seed(1), REACH)
+    x_adv = found(classifier, ThreatModel(epsilon=0.1), attack, "margin", REACH, room)
     assert norms(x_adv - x, Norm.LINF).tolist() == pytest.approx((0.1 * REACH).tolist(), abs=1e-6)
     assert (classifier(x_adv).gather(1, y.unsqueeze(1)) <= classifier(x).gather(1, y.unsqueeze(1)) + 1e-6).all()

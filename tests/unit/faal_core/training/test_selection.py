@@ -5,8 +5,9 @@ import torch
 
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import InvalidSpec
-from faal_core.reports.documents import EpochRow
-from faal_core.training.selection import best_epoch, hold_out
+from faal_core.reports.documents import Candidate, EpochRow
+from faal_core.training.selection import Weights, best_epoch, best_share, between, candidates, hold_out
+from faal_core.training.validation import HeldOutAccuracy
 
 
 def images(per_class: list[int]) -> LabelledImages:
@@ -55,3 +56,50 @@ def test_mean_and_worst_count_alike() -> None:
     """The epoch with the greatest sum is kept; of equals the later."""
     assert best_epoch([row(1, 0.6, 0.2), row(2, 0.55, 0.3), row(3, 0.62, 0.1)]) == 2
     assert best_epoch([row(1, 0.5, 0.25), row(2, 0.25, 0.5)]) == 2
+
+
+def test_weights_lie_between() -> None:
+    """A quarter of the way from 0 to 4 is 1; counters, which have no way between, are the end's."""
+    start = {"weight": torch.zeros(2), "batches": torch.tensor(3)}
+    end = {"weight": torch.full((2,), 4.0), "batches": torch.tensor(9)}
+    assert between(start, end, 0.25)["weight"].tolist() == [1, 1]
+    assert between(start, end, 0.25)["batches"] == 9
+    for share, same in ((0.0, start), (1.0, end)):
+        assert torch.equal(between(start, end, share)["weight"], same["weight"])
+
+
+def test_candidates_are_judged_and_the_front_is_marked() -> None:
+    """Five weights ascending from the given ones; on the front are those that no other beats in one without losing the other."""
+    by_share = {0.0: (0.6, 0.1), 0.25: (0.6, 0.2), 0.5: (0.58, 0.2), 0.75: (0.57, 0.3)}
+
+    def judge(some: Weights) -> HeldOutAccuracy:
+        mean, worst = by_share[float(some["weight"])]
+        return HeldOutAccuracy(clean=0.9, mean=mean, worst=worst)
+
+    found = candidates({"weight": torch.tensor(0.0)}, {"weight": torch.tensor(1.0)}, row(2, 0.5, 0.35), judge)
+    assert [one.share for one in found] == [0, 0.25, 0.5, 0.75, 1]
+    assert [one.share for one in found if one.on_front] == [0.25, 0.75, 1]
+    assert (found[-1].mean, found[-1].worst) == (0.5, 0.35)
+
+
+def candidate(share: float, mean: float, worst: float) -> Candidate:
+    """Weights with those held-out accuracies."""
+    return Candidate(share=share, clean=1, mean=mean, worst=worst, on_front=False)
+
+
+@pytest.mark.parametrize(("fall", "share"), [(0.0, 0.25), (0.02, 0.5), (0.03, 1.0), (1.0, 1.0)])
+def test_the_worst_class_is_as_robust_as_the_mean_allows(fall: float, share: float) -> None:
+    """The mean may fall by so much from the given weights'; within that the worst class decides, then the mean."""
+    found = [
+        candidate(0.0, 0.6, 0.1),
+        candidate(0.25, 0.61, 0.2),
+        candidate(0.5, 0.58, 0.3),
+        candidate(0.75, 0.575, 0.3),
+        candidate(1.0, 0.57, 0.4),
+    ]
+    assert best_share(found, fall) == share
+
+
+def test_where_nothing_is_better_the_given_weights_stay() -> None:
+    """Weights that lose more than they may are not kept, whatever they gain."""
+    assert best_share([candidate(0.0, 0.6, 0.3), candidate(1.0, 0.5, 0.4)], 0.05) == 0

@@ -5,17 +5,21 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from faal_core.architectures import build
 from faal_core.classifier import Classifier
 from faal_core.datasets import load
+from faal_core.device_memory import Pieces
+from faal_core.errors import OutOfMemory
 from faal_core.specs import CfaMethod, ClassifierSpec, DafaMethod, FaalMethod, FinetuneSpec, MethodSpec
 from faal_core.threat_model import ThreatModel
 from faal_core.training import methods, recipe
-from faal_core.training.inner_maximum import worst_images
+from faal_core.training.inner_maximum import starting_points, worst_images
 from faal_core.training.methods.method import Method
-from faal_core.training.recipe import train, training_step
+from faal_core.training.recipe import train
+from faal_core.training.step import training_step
 from faal_core.training.survey import survey
 from tests.linear_classifier import linear_classifier
 
@@ -66,7 +70,9 @@ def twin_step(classifier: Classifier, method: Method, spec: FinetuneSpec) -> tor
     training, loss = spec.training, spec.method.loss
     generator = torch.Generator().manual_seed(1)
     classifier.eval()
-    x_adv = worst_images(classifier, X, Y, spec.threat, training.attack, spec.attack_loss, generator, method.reach[Y])
+    reach = method.reach[Y]
+    start = starting_points(X, spec.threat, spec.attack_loss, generator, reach)
+    x_adv = worst_images(classifier, X, Y, spec.threat, training.attack, spec.attack_loss, start, reach, len(X))
     classifier.train()
     shifts = [torch.zeros_like(parameter) for parameter in classifier.parameters()]
     if training.weight_perturbation:
@@ -194,3 +200,80 @@ def test_images_are_augmented_when_asked() -> None:
         classifier = build(ClassifierSpec(architecture="small_resnet", num_classes=10, arguments={"width": 8}))
         ends.append(next(train(classifier, data, spec, device=CPU).classifier.parameters()))
     assert not torch.equal(*ends)
+
+
+def plain_network() -> Classifier:
+    """Two layers of weights without batch-norm, of three classes, always with the same weights."""
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Conv2d(1, 4, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 25, 3))
+    return Classifier(layers, ClassifierSpec(architecture="small_resnet", num_classes=3)).place(CPU)
+
+
+@pytest.mark.parametrize("perturbation", [None, {"gamma": 0.1}, {"gamma": 0.1, "weighted": True}], ids=str)
+@pytest.mark.parametrize("loss", ["at", "trades", "mart"])
+def test_out_of_memory_a_step_is_made_in_pieces_and_is_the_same(
+    loss: str, perturbation: dict[str, Any] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With room for five images a batch of twelve goes in fives or less: same loss, class weights and parameters."""
+    training = {"attack": {"steps": 3}, "weight_perturbation": perturbation}
+    method = {"type": "faal", "loss": loss}
+    spec = FinetuneSpec.model_validate({"threat": {"epsilon": 0.1}, "method": method, "training": training})
+    whole, parted = plain_network(), plain_network()
+    found = []
+    for classifier, pieces in ((whole, None), (parted, Pieces(12))):
+        if pieces:
+            forward = Classifier.forward
+
+            def short_of_memory(self: Classifier, x: torch.Tensor, forward: Any = forward) -> torch.Tensor:
+                if len(x) > 5:
+                    raise torch.OutOfMemoryError("no room")
+                return forward(self, x)
+
+            monkeypatch.setattr(Classifier, "forward", short_of_memory)
+        optimizer = torch.optim.SGD(classifier.parameters(), lr=RATE)
+        method_ = methods.build(spec.method, 3)
+        generator = torch.Generator().manual_seed(1)
+        found.append(training_step(classifier, optimizer, method_, X, Y, spec, generator, pieces=pieces))
+    assert found[0][0] == pytest.approx(found[1][0], abs=1e-5)
+    assert found[0][1].tolist() == pytest.approx(found[1][1].tolist(), abs=1e-5)
+    for a, b in zip(whole.parameters(), parted.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_no_room_in_the_middle_of_a_step_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where memory runs out after the clean forward, batch-norm's statistics and the weights are as before the step."""
+    spec = FinetuneSpec.model_validate({"threat": {"epsilon": 0.1}, "training": {"attack": {"steps": 1}}})
+    classifier = network()
+    before = {name: value.clone() for name, value in classifier.state_dict().items()}
+    forward = Classifier.forward
+
+    def short_of_memory(self: Classifier, x: torch.Tensor) -> torch.Tensor:
+        if self.training and torch.is_grad_enabled():
+            raise torch.OutOfMemoryError("no room")
+        return forward(self, x)
+
+    monkeypatch.setattr(Classifier, "forward", short_of_memory)
+    optimizer = torch.optim.SGD(classifier.parameters(), lr=RATE)
+    with pytest.raises(OutOfMemory, match="single image"):
+        training_step(
+            classifier, optimizer, methods.build(spec.method, 3), X, Y, spec, torch.Generator(), pieces=Pieces(12)
+        )
+    assert all(torch.equal(value, before[name]) for name, value in classifier.state_dict().items())
+
+
+def test_in_bfloat16_the_network_computes_so_and_weights_and_losses_do_not() -> None:
+    """Convolutions answer bfloat16, logits and parameters are float32, and the loss is float32's to two per cent."""
+    seen, ends = set(), []
+    for precision in ("float32", "bfloat16"):
+        training = {"attack": {"steps": 2}, "precision": precision}
+        spec = FinetuneSpec.model_validate({"threat": {"epsilon": 0.1}, "training": training})
+        classifier = network()
+        if precision == "bfloat16":
+            classifier.backbone.stem.register_forward_hook(lambda _module, _inputs, output: seen.add(output.dtype))
+        optimizer = torch.optim.SGD(classifier.parameters(), lr=RATE)
+        method = methods.build(spec.method, 3)
+        ends.append(training_step(classifier, optimizer, method, X, Y, spec, torch.Generator().manual_seed(1))[0])
+        assert {parameter.dtype for parameter in classifier.parameters()} == {torch.float32}
+    assert seen == {torch.bfloat16}
+    assert ends[1] == pytest.approx(ends[0], rel=0.02)
+    assert ends[1] != ends[0]

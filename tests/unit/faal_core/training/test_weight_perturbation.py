@@ -28,7 +28,7 @@ def test_each_layer_moves_by_its_share_along_its_gradient() -> None:
         return nn.functional.cross_entropy(classifier(X), Y)
 
     gradients = dict(zip(before, torch.autograd.grad(loss(), list(classifier.parameters())), strict=True))
-    with perturbed_weights(classifier, 0.01, loss):
+    with perturbed_weights(classifier, 0.01, lambda: [loss()]):
         for name, value in classifier.named_parameters():
             g, w = gradients[name], before[name]
             expected = w + 0.01 * w.norm() * g / g.norm() if w.ndim > 1 else w
@@ -41,7 +41,7 @@ def test_no_trace_is_left() -> None:
     """Afterwards weights are what they were to rounding, statistics of batch-norm and gradients exactly."""
     classifier = network()
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
-    with perturbed_weights(classifier, 0.01, lambda: nn.functional.cross_entropy(classifier(X), Y)):
+    with perturbed_weights(classifier, 0.01, lambda: [nn.functional.cross_entropy(classifier(X), Y)]):
         pass
     for name, value in classifier.state_dict().items():
         assert torch.allclose(value, before[name], atol=1e-7) if "weight" in name else torch.equal(value, before[name])
@@ -53,6 +53,33 @@ def test_a_step_within_is_kept() -> None:
     classifier = network()
     weight = classifier.backbone[4].weight
     before = weight.detach().clone()
-    with perturbed_weights(classifier, 0.5, lambda: nn.functional.cross_entropy(classifier(X), Y)), torch.no_grad():
+    with perturbed_weights(classifier, 0.5, lambda: [nn.functional.cross_entropy(classifier(X), Y)]), torch.no_grad():
         weight += 1
     assert weight.flatten().tolist() == pytest.approx((before + 1).flatten().tolist(), abs=1e-5)
+
+
+def test_losses_of_parts_add_up() -> None:
+    """The gradients of two halves of a loss move the weights as those of the whole do, in eval mode."""
+    moved = []
+    for parts in (1, 2):
+        classifier = network().eval()
+
+        def losses(classifier: Classifier = classifier, parts: int = parts) -> list[torch.Tensor]:
+            pairs = zip(X.chunk(parts), Y.chunk(parts), strict=True)
+            return [nn.functional.cross_entropy(classifier(x), y, reduction="sum") for x, y in pairs]
+
+        with perturbed_weights(classifier, 0.1, losses):
+            moved.append(classifier.backbone[4].weight.detach().clone())
+    assert torch.allclose(*moved, atol=1e-6)
+
+
+def test_an_error_within_takes_the_perturbation_away_too() -> None:
+    """Weights are what they were when what is done within fails."""
+    classifier = network()
+    before = classifier.backbone[4].weight.detach().clone()
+    with (
+        pytest.raises(RuntimeError, match="within"),
+        perturbed_weights(classifier, 0.5, lambda: [nn.functional.cross_entropy(classifier(X), Y)]),
+    ):
+        raise RuntimeError("within")
+    assert torch.allclose(classifier.backbone[4].weight, before, atol=1e-6)
