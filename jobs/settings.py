@@ -64,6 +64,9 @@ class Settings(BaseSettings):
         "auto", description="where networks run: `auto` takes a GPU if there is one; `cpu`, `cuda` or `cuda:N`"
     )
     threads: int | None = Field(None, ge=1, description="processor threads of a job; all cores when absent")
+    processes: int = Field(
+        1, ge=1, le=64, description="processes that a fine-tuning trains with, one a GPU; they share the threads"
+    )
     host: str = Field("127.0.0.1", description="address the web service listens on")
     port: int = Field(8000, ge=0, le=65535, description="port the web service listens on; 0 takes a free one")
 

@@ -1,10 +1,15 @@
 """The fine-tuning job: a stored model and a data set → the report and a new model."""
 
+import torch
+
 from faal_core import weights
-from faal_core.finetune import finetune
+from faal_core.finetune import finetune, training_checkpoint
 from faal_core.specs import FinetuneSpec
+from faal_core.training.ranks import Ranks
+from faal_core.training.recipe import train
 from jobs.outcomes import StoredClassifier
 from worker.assignment import WEIGHTS_TYPE, Assignment, Outcome
+from worker.fellows import fellows
 
 
 def run(assignment: Assignment) -> Outcome:
@@ -13,19 +18,33 @@ def run(assignment: Assignment) -> Outcome:
     Raises: what `faal_core.finetune` raises, StorageFull and Cancelled.
     """
     model = assignment.model()
-    finetuned = finetune(
-        assignment.classifier(model),
-        assignment.images("train"),
-        assignment.images("test"),
-        FinetuneSpec.model_validate(assignment.job.spec),
-        name=model.name,
-        device=assignment.device,
-        checkpoint=assignment.folder,
-        progress=assignment.progress,
-    )
+    with fellows(assignment) as (ranks, device):
+        finetuned = finetune(
+            assignment.classifier(model),
+            assignment.images("train"),
+            assignment.images("test"),
+            FinetuneSpec.model_validate(assignment.job.spec),
+            name=model.name,
+            device=device,
+            checkpoint=assignment.folder,
+            progress=assignment.progress,
+            ranks=ranks,
+        )
     file = assignment.folder / "result.safetensors"
     weights.write_classifier(file, finetuned.classifier)
     result = StoredClassifier(
         assignment.keep(file, WEIGHTS_TYPE), finetuned.classifier.spec, name=finetuned.report.after.classifier.name
     )
     return Outcome(report=finetuned.report.model_dump_json(), result_model=result)
+
+
+def take_part(assignment: Assignment, ranks: Ranks, device: torch.device) -> None:
+    """Nothing: a process that does not lead computes its share of the training."""
+    train(
+        assignment.classifier(assignment.model()),
+        assignment.images("train"),
+        FinetuneSpec.model_validate(assignment.job.spec),
+        device=device,
+        checkpoint=training_checkpoint(assignment.folder),
+        ranks=ranks,
+    )

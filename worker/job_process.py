@@ -45,7 +45,8 @@ def main(job_id: str, attempt: int, supervisor: int) -> None:
     settings = Settings()
     sessions = open_database(settings.database_url, pooled=False)
     try:
-        assignment = _assignment(settings, sessions, job_id, attempt)
+        assignment = assignment_of(settings, sessions, job_id, attempt)
+        assignment.checkpoint.fetch()
     except LeaseLost as lost:
         logger.warning(lost.message)
         return
@@ -85,18 +86,14 @@ def compute(assignment: Assignment) -> Outcome | Problem:
         return {"code": "internal-error", "message": message}
 
 
-def _assignment(settings: Settings, sessions: Sessions, job_id: str, attempt: int) -> Assignment:
-    """What the job's code is given; its folder is as far as any attempt came.
-
-    Nothing is stored before that is so. Raises: LeaseLost; OSError, after which another attempt may have more luck.
-    """
+def assignment_of(settings: Settings, sessions: Sessions, job_id: str, attempt: int) -> Assignment:
+    """What the job's code is given. Raises: LeaseLost; OSError, after which another attempt may have more luck."""
     with sessions.begin() as session:
         job = lifecycle.hold(session, job_id, attempt)
     folder = settings.checkpoints_dir / job_id
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     storage = Storage(settings.stored_checkpoints_dir / job_id)
     checkpoint = Checkpoint(job, folder, storage, sessions, settings.checkpoint_seconds)
-    checkpoint.fetch()
     return Assignment(job, settings, sessions, JobProgress(sessions, job_id, attempt, checkpoint), folder, checkpoint)
 
 

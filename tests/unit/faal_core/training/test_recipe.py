@@ -273,7 +273,7 @@ def test_keeps_the_epoch_that_did_best_on_held_out_images(data: LabelledImages) 
 
 
 def test_dro_radius_zero_is_plain_adversarial_training(data: LabelledImages) -> None:
-    """With dro_radius 0 every class keeps weight 1; with 0.5 the weights differ and still average 1."""
+    """With dro_radius 0 every class keeps weight 1; with more the weights differ and still average 1."""
     uniform = SPEC.model_copy(update={"method": FaalMethod(dro_radius=0)})
     plain = train(fresh_classifier(), data, uniform, device=CPU)
     assert {weight for row in plain.epochs for weight in row.class_weights} == {1.0}

@@ -1,0 +1,26 @@
+"""`python -m worker.fellow_process JOB ATTEMPT LEADER`: takes part in the training of the job whose process is LEADER."""
+
+import logging
+import os
+import sys
+
+from faal_core.training.ranks import joined
+from jobs.database import open_database
+from jobs.settings import Settings
+from worker import LOG_FORMAT, finetune_job
+from worker.job_process import assignment_of
+from worker.process_group import end_with
+
+
+def main(job_id: str, attempt: int, leader: int) -> None:
+    """Nothing: what comes of it is the leader's. Raises: LeaseLost; what the training raises."""
+    end_with(leader)
+    settings = Settings()
+    assignment = assignment_of(settings, open_database(settings.database_url, pooled=False), job_id, attempt)
+    with joined(os.environ, assignment.device) as (ranks, device):
+        finetune_job.take_part(assignment, ranks, device)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
