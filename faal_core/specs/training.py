@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from faal_core.specs.audit import AuditSettings, AuditSpec
-from faal_core.specs.methods import FaalMethod, MethodSpec
+from faal_core.specs.methods import AnyMethod, FaalMethod, MethodSpec
 from faal_core.specs.spec import Spec
 from faal_core.threat_model import ThreatModel
 
@@ -104,10 +104,11 @@ Preset = Literal["paper"]
 
 def _over(preset: dict[str, object], given: object) -> object:
     """The preset's fields beneath those that were given; nothing of it beneath another method's."""
-    fields = given.model_dump(exclude_unset=True) if isinstance(given, Spec) else given
-    if fields is None:
+    if given is None:
         return preset
-    if not isinstance(fields, dict) or fields.get("type", "faal") != preset.get("type", "faal"):
+    fields = given.model_dump(exclude_unset=True) if isinstance(given, Spec) else given
+    kind = given.type if isinstance(given, AnyMethod) else fields.get("type") if isinstance(fields, dict) else None
+    if not isinstance(fields, dict) or (kind or "faal") != preset.get("type", "faal"):
         return given
     return {**preset, **fields}
 

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec, TrainingSpec
+from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec, TrainingSpec, UniformMethod
 from faal_core.threat_model import Norm, ThreatModel, format_radius
 
 
@@ -101,8 +101,9 @@ def test_the_paper_preset_lies_beneath_what_is_given() -> None:
     own = FinetuneSpec.model_validate(changed)
     assert (own.method.dro_radius, own.training.batch_size, own.training.mean_may_fall) == (0.3, 64, None)
     assert FinetuneSpec(threat=threat, preset="paper", training=TrainingSpec(seed=3)).training.mean_may_fall is None
-    uniform = FinetuneSpec.model_validate({"threat": threat, "preset": "paper", "method": {"type": "uniform"}})
-    assert uniform.method.type == "uniform"
+    for method in ({"type": "uniform"}, UniformMethod()):
+        uniform = FinetuneSpec.model_validate({"threat": threat, "preset": "paper", "method": method})
+        assert uniform.method == UniformMethod()
     for spec in (paper, own, uniform):
         assert FinetuneSpec.model_validate_json(spec.model_dump_json()) == spec
     with pytest.raises(ValidationError, match="preset"):
