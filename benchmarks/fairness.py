@@ -6,7 +6,8 @@
 
 Every method of `METHODS` fine-tunes the same base classifier on the same training images with the same learning rates,
 attack and seeds, keeps the weights that did best on held-out training images by the default rule (the published method by
-its own), and is audited on the same test images, which nothing was chosen on. FILE gets a JSON line a run as it ends; the
+its own, with the learning rates of all), and
+is audited on the same test images, which nothing was chosen on. FILE gets a JSON line a run as it ends; the
 same command goes on after those that are there, also beside others with another `--only`, and prints the table of all: mean ±
 standard deviation over the seeds, and the difference of the worst class to that of the first method with the p value of a
 paired t test over the seeds. The last line is JSON.
@@ -99,7 +100,8 @@ def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         pairs = [(row["worst"], first[row["seed"]]) for row in own if row["seed"] in first]
         if name != FIRST and len(pairs) > 1:
             figures["against_first"] = statistics.mean(mine - other for mine, other in pairs)
-            figures["p"] = float(ttest_rel(*zip(*pairs, strict=True)).pvalue)
+            alike = all(mine == other for mine, other in pairs)
+            figures["p"] = 1.0 if alike else float(ttest_rel(*zip(*pairs, strict=True)).pvalue)
         found.append(figures)
     return sorted(found, key=lambda figures: -figures["worst"])
 

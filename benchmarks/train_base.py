@@ -62,6 +62,7 @@ def main() -> None:
                 "attack": {"steps": 5, "relative_step": 0.35},
                 "precision": "bfloat16",
                 "held_out_share": 0.02,
+                "mean_may_fall": None,
             },
         }
     )

@@ -29,6 +29,7 @@ SPEC = FinetuneSpec(
         attack=TrainingAttack(steps=4, relative_step=0.35),
         augment="none",
         held_out_share=0.02,
+        mean_may_fall=None,
         seed=0,
     ),
 )

@@ -11,6 +11,7 @@ from torch import Tensor, distributed, nn
 
 from faal_core.classifier import Classifier
 
+_TORCHRUN = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 _PATIENCE = timedelta(days=7)  # the other processes wait while the first one audits
 
 
@@ -73,15 +74,12 @@ def joined(environment: Mapping[str, str], device: torch.device) -> Iterator[tup
         environment: of the process; without torchrun's variables it is on its own.
         device: of the first process.
     """
-    count = int(environment.get("WORLD_SIZE", "1"))
-    if count == 1:
+    if not environment.keys() >= _TORCHRUN or environment["WORLD_SIZE"] == "1":
         yield ALONE, device
         return
     if device.type == "cuda":
         device = torch.device("cuda", int(environment["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
-    try:
-        yield Ranks(int(environment["RANK"]), count), device
-    finally:
-        distributed.destroy_process_group()
+    yield Ranks(int(environment["RANK"]), int(environment["WORLD_SIZE"])), device
+    distributed.destroy_process_group()  # not after an error: NCCL would wait for the others, which wait for this one

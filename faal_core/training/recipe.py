@@ -71,7 +71,7 @@ def train(
     progress = progress if progress and ranks.leads else NoProgress()
     identity, training = _identity(classifier, data, spec), spec.training
     fitted, held_out = hold_out(data, training.held_out_share, training.seed)
-    steps = _steps(len(fitted), training.batch_size, ranks)
+    steps = len(fitted) // training.batch_size + (len(fitted) % training.batch_size > 1)  # batch-norm needs two images
     pieces = Pieces(training.batch_size)
     state = _beginning(ranks.prepared(copy.deepcopy(classifier).place(device)), spec)
     given = state.best
@@ -124,11 +124,6 @@ def train(
     chosen = copy.deepcopy(classifier).place(device)
     chosen.load_state_dict(between(given, state.best, share))
     return Trained(chosen.eval(), tuple(state.epochs), kept.epoch, len(held_out), found, share)
-
-
-def _steps(images: int, batch_size: int, ranks: Ranks) -> int:
-    """Batches of an epoch: the last may be smaller, but batch-norm needs two images and every process one."""
-    return images // batch_size + (images % batch_size >= max(2, ranks.count))
 
 
 def _shuffled(rows: Tensor, seed: int, epoch: int) -> Tensor:

@@ -11,6 +11,7 @@ from faal_core.reports.documents import Candidate, EpochRow
 from faal_core.training.validation import HeldOutAccuracy
 
 Weights = Mapping[str, Tensor]
+_ROUNDING = 1e-12  # of a difference of rates
 _SHARES = (0.0, 0.25, 0.5, 0.75)  # and 1, which is known from the epoch itself
 
 
@@ -100,6 +101,6 @@ def best_share(found: Sequence[Candidate], mean_may_fall: float) -> float:
 
     Of equals the one with the greater mean, then the greater share.
     """
-    floor = found[0].mean - mean_may_fall
+    floor = found[0].mean - mean_may_fall - _ROUNDING
     allowed = [one for one in found if one.mean >= floor]
     return max(allowed, key=lambda one: (one.worst, one.mean, one.share)).share

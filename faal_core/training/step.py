@@ -70,7 +70,7 @@ class _Share:
     ranks: Ranks
 
     def step(self, optimizer: torch.optim.Optimizer, size: int) -> tuple[float, Tensor]:
-        """The step, `size` images at a time. Where there is no room for it, the weights are as they were."""
+        """The step, `size` images at a time. Where there is no room for it, the weights are as they were, to rounding."""
         x_adv = self._attacked(size)
         self.classifier.train()
         with self._worse_weights(x_adv, size):
@@ -87,7 +87,7 @@ class _Share:
                 if parameter.grad is not None:
                     self.ranks.sum(parameter.grad)
             optimizer.step()
-        self.ranks.level(self.classifier.buffers())
+        self.ranks.level(self.classifier.backbone.buffers())
         self.method.note(logits, self.labels)
         return total.item(), emphasis.classification.cpu()
 
@@ -102,7 +102,9 @@ class _Share:
 
     def _parts(self, x_adv: Images, size: int, *, clean_forward: bool) -> Iterator[tuple[Terms, Labels]]:
         """Terms and labels of `size` images at a time."""
-        for x, worst, y in zip(self.x.split(size), x_adv.split(size), self.y.split(size), strict=True):
+        count = max(-(-len(self.x) // size), 1)  # as even as they can be: batch-norm needs more than one image
+        parts = (images.tensor_split(count) for images in (self.x, x_adv, self.y))
+        for x, worst, y in zip(*parts, strict=True):
             with precision(self.classifier, self.spec.training):
                 terms = losses.terms(self.classifier, x, worst, y, self.spec.method.loss, clean_forward=clean_forward)
             yield terms, y

@@ -100,6 +100,11 @@ def test_the_worst_class_is_as_robust_as_the_mean_allows(fall: float, share: flo
     assert best_share(found, fall) == share
 
 
+def test_a_mean_exactly_at_the_bound_is_allowed() -> None:
+    """From 4 of 50 to 1 of 50 is a fall of 3 of 50, whatever the rounding."""
+    assert best_share([candidate(0.0, 4 / 50, 0.0), candidate(1.0, 1 / 50, 0.1)], 3 / 50) == 1
+
+
 def test_where_nothing_is_better_the_given_weights_stay() -> None:
     """Weights that lose more than they may are not kept, whatever they gain."""
     assert best_share([candidate(0.0, 0.6, 0.3), candidate(1.0, 0.5, 0.4)], 0.05) == 0
