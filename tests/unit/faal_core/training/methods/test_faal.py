@@ -28,7 +28,7 @@ def test_class_risk_is_the_mean_margin() -> None:
 def test_batch_count_weighs_by_images() -> None:
     """With the objective of the published code the coefficients are the sums of the margins."""
     labels = torch.tensor([0, 1, 1, 1])
-    weights = class_weights(LOGITS, labels, FaalMethod(objective="batch-count")).numpy()
+    weights = class_weights(LOGITS, labels, FaalMethod(dro_radius=0.5, objective="batch-count")).numpy()
     margins = probability_margins(LOGITS, labels).numpy().astype(float)
     expected = 2 * worst_case_weights(np.array([margins[0], margins[1:].sum()]), 0.5)
     np.testing.assert_allclose(weights, [*expected, 0], atol=1e-5)
