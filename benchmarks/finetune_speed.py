@@ -17,6 +17,7 @@ from collections.abc import Callable
 import torch
 
 from faal_core.architectures import build
+from faal_core.device_memory import Pieces
 from faal_core.specs import ClassifierSpec, FaalMethod, FinetuneSpec, UniformMethod
 from faal_core.threat_model import ThreatModel
 from faal_core.training import methods
@@ -59,7 +60,7 @@ def measure(name: str, *, quick: bool) -> dict[str, object]:
 
     def step(spec: FinetuneSpec) -> float:
         method = methods.build(spec.method, classes)
-        return seconds(lambda: training_step(classifier, optimizer, method, x, y, spec, generator))
+        return seconds(lambda: training_step(classifier, optimizer, method, x, y, spec, generator, Pieces(batch_size)))
 
     def attack() -> torch.Tensor:
         classifier.eval()

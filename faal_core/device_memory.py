@@ -32,32 +32,40 @@ def room_for(batch_size: int) -> Iterator[None]:
 
 
 class Pieces:
-    """Does work on batches in pieces that fit: as large as ever fitted, halved whenever the device has no room."""
+    """Does work on batches in pieces that fit: as large as ever fitted, halved whenever the device has no room.
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    Args:
+        size: images at a time, at first.
+        least: a piece is never made smaller than that many images.
+    """
+
+    def __init__(self, size: int, least: int = 1) -> None:
+        self._size, self._least = size, least
 
     def fit(self, work: Callable[[int], T], count: int) -> T:
         """What `work` answers, told how many of `count` images to take at a time; told so anew whenever there was no room.
 
-        Raises: OutOfMemory where there is no room for one.
+        Raises: OutOfMemory where there is no room for the least.
         """
         while True:
-            size = min(self._size, count)
+            size = max(min(self._size, count), 1)
             try:
                 return work(size)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-                if size == 1:
-                    raise OutOfMemory("The device has no room for a single image.") from error
-            self._size = size // 2
+                if size <= self._least:
+                    raise OutOfMemory(f"The device has no room for {size} images at a time.") from error
+            self._size = max(size // 2, self._least)
             torch.cuda.empty_cache()  # here, where the error no longer holds the batch
 
     def each(self, work: Callable[[Tensor], list[T]], rows: Tensor) -> list[T]:
         """What `work` answers to each of `rows`, given some at a time. Raises: OutOfMemory."""
         answers: list[T] = []
+
+        def go_on(size: int) -> list[T]:
+            return work(rows[len(answers) : len(answers) + size])
+
         while len(answers) < len(rows):
-            rest = rows[len(answers) :]
-            answers += self.fit(lambda size, rest=rest: work(rest[:size]), len(rest))  # type: ignore[misc]
+            answers += self.fit(go_on, len(rows) - len(answers))
         return answers

@@ -44,8 +44,8 @@ def finetune(
     """A repaired copy of `classifier` (called `name` in the report) and the comparison with what it was.
 
     The test images serve the two audits and nothing else: the epoch is chosen on images held out from the training data.
-    With `checkpoint`, a folder, a killed run goes on after its last epoch, or the last batch of an audit, with the same result
-    (on a CPU).
+    With `checkpoint`, a folder, a killed run goes on from its last checkpoint, or the last batch of an audit, with the same
+    result (on a CPU).
 
     Args:
         ranks: where several processes train together this one is the first of them; the others call `train` alone, with the same

@@ -17,8 +17,8 @@ def main(job_id: str, attempt: int, leader: int) -> None:
     end_with(leader)
     settings = Settings()
     assignment = assignment_of(settings, open_database(settings.database_url, pooled=False), job_id, attempt)
-    with joined(os.environ, assignment.device) as (ranks, device):
-        finetune_job.take_part(assignment, ranks, device)
+    with joined(os.environ, assignment.device) as ranks:
+        finetune_job.take_part(assignment, ranks)
 
 
 if __name__ == "__main__":

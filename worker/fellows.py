@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import torch
 
-from faal_core.training.ranks import ALONE, Ranks, joined
+from faal_core.training.ranks import Ranks, joined
 from worker.assignment import Assignment
 
 logger = logging.getLogger(__name__)
@@ -21,14 +21,14 @@ _NOTICED_SECONDS = 1.0  # by then the end of another process has ended this one
 
 
 @contextmanager
-def fellows(assignment: Assignment) -> Iterator[tuple[Ranks, torch.device]]:
+def fellows(assignment: Assignment) -> Iterator[Ranks]:
     """Within, as many processes as the settings say train together, of which this is the first; its threads are shared out.
 
     The others end with this one. One that fails ends it: the next attempt goes on from the checkpoint.
     """
     count = assignment.settings.processes
     if count == 1:
-        yield ALONE, assignment.device
+        yield Ranks(device=assignment.device)
         return
     over = threading.Event()
     threads = max(torch.get_num_threads() // count, 1)
@@ -39,9 +39,9 @@ def fellows(assignment: Assignment) -> Iterator[tuple[Ranks, torch.device]]:
         threading.Thread(target=_end_with, args=(process, over), daemon=True).start()
     os.environ.update({**meeting, **_place(0)})  # where torch looks for it
     torch.set_num_threads(threads)
-    with joined(os.environ, assignment.device) as ranks_and_device:
+    with joined(os.environ, assignment.device) as ranks:
         try:
-            yield ranks_and_device
+            yield ranks
         except RuntimeError:  # also what torch makes of a partner that is gone
             time.sleep(_NOTICED_SECONDS)
             raise

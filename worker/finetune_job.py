@@ -1,7 +1,5 @@
 """The fine-tuning job: a stored model and a data set → the report and a new model."""
 
-import torch
-
 from faal_core import weights
 from faal_core.finetune import finetune, training_checkpoint
 from faal_core.specs import FinetuneSpec
@@ -18,14 +16,14 @@ def run(assignment: Assignment) -> Outcome:
     Raises: what `faal_core.finetune` raises, StorageFull and Cancelled.
     """
     model = assignment.model()
-    with fellows(assignment) as (ranks, device):
+    with fellows(assignment) as ranks:
         finetuned = finetune(
             assignment.classifier(model),
             assignment.images("train"),
             assignment.images("test"),
             FinetuneSpec.model_validate(assignment.job.spec),
             name=model.name,
-            device=device,
+            device=ranks.device,
             checkpoint=assignment.folder,
             progress=assignment.progress,
             ranks=ranks,
@@ -38,13 +36,13 @@ def run(assignment: Assignment) -> Outcome:
     return Outcome(report=finetuned.report.model_dump_json(), result_model=result)
 
 
-def take_part(assignment: Assignment, ranks: Ranks, device: torch.device) -> None:
+def take_part(assignment: Assignment, ranks: Ranks) -> None:
     """Nothing: a process that does not lead computes its share of the training."""
     train(
         assignment.classifier(assignment.model()),
         assignment.images("train"),
         FinetuneSpec.model_validate(assignment.job.spec),
-        device=device,
+        device=ranks.device,
         checkpoint=training_checkpoint(assignment.folder),
         ranks=ranks,
     )

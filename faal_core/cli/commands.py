@@ -142,7 +142,7 @@ def finetune(
     """Repair a classifier's weakest classes: writes weights.safetensors, report.json and report.html.
 
     A run that was stopped goes on from where it was when the same command is given again. With several GPUs:
-    torchrun --nproc-per-node 4 -m faal_core.cli finetune …
+    torchrun --nproc-per-node 4 -m faal_core.cli finetune … (which ends with 1 where this command ends with 2, 3 or 130).
     """
     from faal_core.specs import FinetuneSpec
 
@@ -157,6 +157,10 @@ def finetune(
     }
     asked = build_spec(FinetuneSpec, spec, given)
     network = classifier_spec(architecture, num_classes, mean, std, argument)
+    if download and "LOCAL_RANK" in os.environ:
+        raise typer.BadParameter(
+            "several processes would write into one folder: let one download first", param_hint="--download"
+        )
     out.mkdir(parents=True, exist_ok=True)
 
     from faal_core import datasets
@@ -194,10 +198,10 @@ def _repair(
     from faal_core.training.recipe import train as take_part
     from faal_core.weights import write_classifier
 
-    with joined(os.environ, device) as (ranks, own_device):
+    with joined(os.environ, device) as ranks:
         if not ranks.leads:
             saved = training_checkpoint(checkpoint)
-            take_part(classifier, train, spec, device=own_device, checkpoint=saved, ranks=ranks)
+            take_part(classifier, train, spec, device=ranks.device, checkpoint=saved, ranks=ranks)
             return None
         with ProgressBar() as progress:
             done = run(
@@ -206,7 +210,7 @@ def _repair(
                 test,
                 spec,
                 name=name,
-                device=own_device,
+                device=ranks.device,
                 checkpoint=checkpoint,
                 progress=progress,
                 ranks=ranks,

@@ -66,7 +66,7 @@ DroRadius = Annotated[
 MeanMayFall = Annotated[
     float | None,
     typer.Option(
-        help="How much of the mean robust accuracy, on held-out images, the weakest class may cost.",
+        help="How much of the mean robust accuracy, on held-out images, the weakest class may cost; 1 allows all.",
         show_default="0.01",
     ),
 ]

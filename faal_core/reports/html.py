@@ -208,8 +208,8 @@ def _finetune_figures(report: FinetuneReport) -> dict[str, Figure]:
         ),
         "training": Figure(
             plots.training(report),
-            f"{_curves(report)} by epoch; dashed: the epoch that was kept.",
-            f"Lines over {epochs} epochs; epoch {report.selected_epoch} was kept.",
+            f"{_curves(report)} by epoch; dashed: the best epoch.",
+            f"Lines over {epochs} epochs; epoch {report.selected_epoch} was the best.",
         ),
         "weights": Figure(
             plots.class_weights(report),

@@ -169,7 +169,7 @@ def _thinned(report: FinetuneReport) -> list[EpochRow]:
 
 
 def training(report: FinetuneReport) -> str:
-    """Held-out accuracy and the loss by epoch; a dashed line at the epoch whose weights were kept."""
+    """Held-out accuracy and the loss by epoch; a dashed line at the epoch that did best."""
     epochs = _thinned(report)
     columns = {"clean": "held_out_clean", "robust, mean": "held_out_mean", "robust, worst class": "held_out_worst"}
     rates: list[Row] = [

@@ -117,9 +117,20 @@ def _finetune_verdict(report: FinetuneReport) -> list[str]:
         f"Average robust accuracy went {_way(before, after)}, {change_with_bounds(report.robust.mean_change)}.",
         f"Average clean accuracy went {clean}, {change_with_bounds(report.clean.mean_change)}.",
         f"Better: {tally['better']} of {tally.total()} classes; worse: {tally['worse']}; unclear: {tally['unclear']}.",
+        f"Kept are {kept(report)}.",
         f"The lead of the classes' mean over the worst class went {gaps}; {_by_chance(after)}.",
         _confidence(report.after),
     ]
+
+
+def kept(report: FinetuneReport) -> str:
+    """Which weights were kept, as half a sentence."""
+    epoch = f"epoch {report.selected_epoch} of {len(report.epochs)}"
+    if report.selected_share == 0:
+        return f"the weights as they were given, since {epoch} did no better within the bound"
+    if report.selected_share == 1:
+        return f"the weights of {epoch}"
+    return f"the weights {percent(report.selected_share)} of the way from the given ones to those of {epoch}"
 
 
 def _way(before: Spread, after: Spread) -> str:

@@ -83,7 +83,8 @@ class TrainingSpec(Spec):
         ge=0,
         le=1,
         description="by how much the mean robust accuracy on held-out images may fall: weights between the given ones and the "
-        "best epoch's are kept, those that make the worst class most robust within this; null keeps the best epoch's",
+        "best epoch's are kept, those that make the worst class most robust within this; null, or nothing held out, keeps the "
+        "best epoch's",
     )
     seed: int = Field(0, ge=0, lt=2**31)
 
@@ -93,30 +94,27 @@ class TrainingSpec(Spec):
         return len(self.learning_rates)
 
 
-PRESETS: dict[str, dict[str, dict[str, object]]] = {
-    "paper": {
-        "method": {"type": "faal", "loss": "at", "dro_radius": 0.5},
-        "training": {"learning_rates": (0.01, 0.001), "mean_may_fall": None},
-    },
+_PAPER: dict[str, dict[str, object]] = {
+    "method": {"type": "faal", "loss": "at", "dro_radius": 0.5},
+    "training": {"learning_rates": (0.01, 0.001), "mean_may_fall": None},
 }
-Preset = Literal["paper"]
 
 
-def _over(preset: dict[str, object], given: object) -> object:
-    """The preset's fields beneath those that were given; nothing of it beneath another method's."""
+def _over(published: dict[str, object], given: object) -> object:
+    """The published fields beneath those that were given; nothing of them beneath another method's."""
     if given is None:
-        return preset
+        return published
     fields = given.model_dump(exclude_unset=True) if isinstance(given, Spec) else given
     kind = given.type if isinstance(given, AnyMethod) else fields.get("type") if isinstance(fields, dict) else None
-    if not isinstance(fields, dict) or (kind or "faal") != preset.get("type", "faal"):
+    if not isinstance(fields, dict) or (kind or "faal") != published.get("type", "faal"):
         return given
-    return {**preset, **fields}
+    return {**published, **fields}
 
 
 class FinetuneSpec(Spec):
     """How a classifier is repaired: audited, trained, audited again on the same test images."""
 
-    preset: Preset | None = Field(
+    preset: Literal["paper"] | None = Field(
         None,
         description="paper: FAAL as published (Zhang et al., CVPR 2024), for comparison; whatever is given beside it counts more",
     )
@@ -127,12 +125,11 @@ class FinetuneSpec(Spec):
 
     @model_validator(mode="before")
     @classmethod
-    def _preset_beneath(cls, given: object) -> object:
-        """What was given, on top of the preset it names."""
-        if not isinstance(given, dict):
+    def _published_beneath(cls, given: object) -> object:
+        """What was given, on top of the published values where these were asked for."""
+        if not isinstance(given, dict) or given.get("preset") != "paper":
             return given
-        preset = PRESETS.get(str(given.get("preset")), {})
-        return {**given, **{name: _over(values, given.get(name)) for name, values in preset.items()}}
+        return {**given, **{name: _over(values, given.get(name)) for name, values in _PAPER.items()}}
 
     @model_validator(mode="after")
     def _held_out_where_needed(self) -> Self:

@@ -71,13 +71,11 @@ def train(
     progress = progress if progress and ranks.leads else NoProgress()
     identity, training = _identity(classifier, data, spec), spec.training
     fitted, held_out = hold_out(data, training.held_out_share, training.seed)
-    steps = len(fitted) // training.batch_size + (len(fitted) % training.batch_size > 1)  # batch-norm needs two images
-    pieces = Pieces(training.batch_size)
-    state = _beginning(ranks.prepared(copy.deepcopy(classifier).place(device)), spec)
+    steps, pieces = _steps(len(fitted), training.batch_size), _pieces(training.batch_size, ranks)
+    state = _beginning(copy.deepcopy(classifier).place(device), spec)
     given = state.best
-    saved = checkpointing.read(checkpoint, identity, device) if checkpoint else None
-    if saved:
-        state.restore(saved)
+    if checkpoint:
+        _resume(state, checkpoint, identity, ranks)
 
     def judge(judged: Classifier) -> HeldOutAccuracy:
         return validate(judged, data, held_out, spec, progress, ranks)
@@ -88,7 +86,9 @@ def train(
         order = _shuffled(fitted, training.seed, epoch)
         with room_for(training.batch_size), _own_random_state(device):
             if state.step == 0:
-                state.method.begin_epoch(epoch, _surveyed(state.classifier, data, fitted, held_out, spec, epoch, ranks))
+                state.method.begin_epoch(
+                    epoch, _surveyed(state.classifier, data, fitted, held_out, spec, epoch, pieces, ranks)
+                )
             progress.advance(state.tally.images)
             for step in range(state.step, steps):
                 torch.manual_seed(seed_from(training.seed, "dropout", epoch, step, ranks.number))
@@ -98,7 +98,7 @@ def train(
                 for group in state.optimizer.param_groups:
                     group["lr"] = learning_rate(training, epoch, (step + 1) / steps)
                 loss, weight = training_step(
-                    state.classifier, state.optimizer, state.method, x, y, spec, generator, ranks=ranks, pieces=pieces
+                    state.classifier, state.optimizer, state.method, x, y, spec, generator, pieces, ranks
                 )
                 state.after_step(loss, len(x), weight)
                 if checkpoint and ranks.leads and state.step % checkpoint_steps == 0:
@@ -124,6 +124,19 @@ def train(
     chosen = copy.deepcopy(classifier).place(device)
     chosen.load_state_dict(between(given, state.best, share))
     return Trained(chosen.eval(), tuple(state.epochs), kept.epoch, len(held_out), found, share)
+
+
+def _steps(images: int, batch_size: int) -> int:
+    """Batches of an epoch: the last may be smaller, but batch-norm needs two images."""
+    return images // batch_size + (images % batch_size > 1)
+
+
+def _pieces(batch_size: int, ranks: Ranks) -> Pieces:
+    """Of three images at least, so that none has a single one, which batch-norm refuses.
+
+    Several processes try no smaller ones: a second try would ask of the others what they do not send.
+    """
+    return Pieces(batch_size, least=3 if ranks.count == 1 else batch_size)
 
 
 def _shuffled(rows: Tensor, seed: int, epoch: int) -> Tensor:
@@ -155,6 +168,14 @@ def _beginning(classifier: Classifier, spec: FinetuneSpec) -> TrainingState:
     )
 
 
+def _resume(state: TrainingState, checkpoint: Path, identity: str, ranks: Ranks) -> None:
+    """The state is that of the checkpoint, if it is this run's. Raises: InvalidSpec where processes did not read the same."""
+    saved = checkpointing.read(checkpoint, identity, state.classifier.device)
+    if saved:
+        state.restore(saved)
+    ranks.require_same(f"What was read from {checkpoint}", len(state.epochs), state.step)
+
+
 def _generator(device: torch.device, *purpose: int | str) -> torch.Generator:
     return torch.Generator(device).manual_seed(seed_from(*purpose))
 
@@ -173,6 +194,7 @@ def _surveyed(
     held_out: Tensor,
     spec: FinetuneSpec,
     epoch: int,
+    pieces: Pieces,
     ranks: Ranks,
 ) -> Surveyed:
     """What a method may ask about the classifier before an epoch."""
@@ -180,7 +202,7 @@ def _surveyed(
     def look(part: Literal["fitted", "held out"]) -> Survey:
         generator = _generator(classifier.device, spec.training.seed, "survey", part, epoch)
         with precision(classifier, spec.training):
-            return survey(classifier, data, fitted if part == "fitted" else held_out, spec, generator, ranks)
+            return survey(classifier, data, fitted if part == "fitted" else held_out, spec, generator, pieces, ranks)
 
     return look
 

@@ -28,9 +28,8 @@ def training_step(
     y: Labels,
     spec: FinetuneSpec,
     generator: torch.Generator,
-    *,
+    pieces: Pieces,
     ranks: Ranks = ALONE,
-    pieces: Pieces | None = None,
 ) -> tuple[float, Tensor]:
     """One step on one batch; its weighted loss and the weight of each class's classification (on the CPU).
 
@@ -38,9 +37,9 @@ def training_step(
 
     Args:
         x, y: the whole batch, the same in every process.
-        pieces: how many images there was room for so far; all at once when absent. A batch passed in several pieces costs one
-            more forward pass, which finds the weights of its classes; gradients add up to the same, unless batch-norm, which
-            then goes by each piece's statistics, makes a difference. Of several processes none tries again.
+        pieces: how many images there was room for so far. A batch passed in several pieces costs one more forward pass, which
+            finds the weights of its classes; gradients add up to the same, unless batch-norm, which then goes by each piece's
+            statistics, makes a difference.
     Raises: TrainingDiverged where the loss is not finite; OutOfMemory.
     """
     start = starting_points(x, spec.threat, spec.attack_loss, generator, method.reach[y])
@@ -51,8 +50,6 @@ def training_step(
         with statistics_restored(classifier):
             return share.step(optimizer, size)
 
-    if pieces is None or ranks.count > 1:  # the others would wait for what a second try does not send
-        return step(len(share.x))
     return pieces.fit(step, len(share.x))
 
 
@@ -71,23 +68,24 @@ class _Share:
 
     def step(self, optimizer: torch.optim.Optimizer, size: int) -> tuple[float, Tensor]:
         """The step, `size` images at a time. Where there is no room for it, the weights are as they were, to rounding."""
-        x_adv = self._attacked(size)
+        with self.ranks.alike():
+            x_adv = self._attacked(size)
         self.classifier.train()
         with self._worse_weights(x_adv, size):
             logits, parts = self._answered(x_adv, size, clean_forward=self.spec.training.clean_forward)
             emphasis = self.method.emphasis(logits, self.labels)
             optimizer.zero_grad()
             total = torch.zeros((), device=logits.device)
-            for loss in self._losses(emphasis, parts):
-                loss.backward()
-                total += loss.detach()
+            with self.ranks.alike():
+                for loss in self._losses(emphasis, parts):
+                    loss.backward()
+                    total += loss.detach()
             if not bool(self.ranks.sum(total).isfinite()):
                 raise diverged("loss became NaN or infinite")
-            for parameter in self.classifier.parameters():
-                if parameter.grad is not None:
-                    self.ranks.sum(parameter.grad)
+            gradients = [parameter.grad for parameter in self.classifier.parameters()]
+            self.ranks.sum_each(gradient for gradient in gradients if gradient is not None)
             optimizer.step()
-        self.ranks.level(self.classifier.backbone.buffers())
+        self.ranks.level(self.classifier)
         self.method.note(logits, self.labels)
         return total.item(), emphasis.classification.cpu()
 
@@ -114,12 +112,13 @@ class _Share:
     ) -> tuple[Logits, Iterable[tuple[Terms, Labels]]]:
         """The adversarial logits of the whole batch; and the parts, computed when asked for where they are several."""
         parts: Iterable[tuple[Terms, Labels]] = self._parts(x_adv, size, clean_forward=clean_forward)
-        if size >= len(self.x):
-            parts = list(parts)
-            found = [terms.adversarial_logits.detach() for terms, _ in parts]
-        else:
-            with torch.no_grad(), statistics_kept(self.classifier):
-                found = [terms.adversarial_logits for terms, _ in self._parts(x_adv, size, clean_forward=False)]
+        with self.ranks.alike():
+            if size >= len(self.x):
+                parts = list(parts)
+                found = [terms.adversarial_logits.detach() for terms, _ in parts]
+            else:
+                with torch.no_grad(), statistics_kept(self.classifier):
+                    found = [terms.adversarial_logits for terms, _ in self._parts(x_adv, size, clean_forward=False)]
         return self.ranks.whole(torch.cat(found), len(self.labels)), parts
 
     def _losses(self, emphasis: Emphasis, parts: Iterable[tuple[Terms, Labels]]) -> Iterator[Tensor]:

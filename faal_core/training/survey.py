@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from faal_core.classifier import Classifier
+from faal_core.classifier import Classifier, Images, Labels, Logits, PerImage
 from faal_core.datasets.labelled_images import LabelledImages
+from faal_core.device_memory import Pieces
 from faal_core.specs import FinetuneSpec
 from faal_core.training.inner_maximum import starting_points, worst_images
 from faal_core.training.losses import trades
@@ -35,12 +37,23 @@ class Survey:
 Surveyed = Callable[[Literal["fitted", "held out"]], Survey]
 
 
+def _answers(
+    classifier: Classifier, x: Images, y: Labels, start: Images, reach: PerImage, spec: FinetuneSpec, size: int
+) -> tuple[Logits, Logits]:
+    """Logits of the images as they are and as the attack of the training leaves them, `size` at a time."""
+    x_adv = worst_images(classifier, x, y, spec.threat, spec.training.attack, spec.attack_loss, start, reach, size)
+    with torch.no_grad():
+        clean, adversarial = (torch.cat([classifier(part) for part in images.split(size)]) for images in (x, x_adv))
+    return clean, adversarial
+
+
 def survey(
     classifier: Classifier,
     data: LabelledImages,
     rows: Tensor,
     spec: FinetuneSpec,
     generator: torch.Generator,
+    pieces: Pieces,
     ranks: Ranks = ALONE,
 ) -> Survey:
     """The survey of those images, by the classifier in eval mode; each process looks at its share of each batch.
@@ -52,13 +65,13 @@ def survey(
     sums = torch.zeros(classes, 5 + classes, dtype=torch.float64, device=generator.device)
     for few in rows.split(spec.training.batch_size):
         x, y = classifier.lay_out(data.pixels(few, generator.device)), data.labels[few].to(generator.device)
-        reach, loss = torch.ones_like(y).float(), spec.attack_loss
-        start, own = starting_points(x, spec.threat, loss, generator, reach), ranks.share(len(x))
+        reach, own = torch.ones_like(y).float(), ranks.share(len(x))
+        start = starting_points(x, spec.threat, spec.attack_loss, generator, reach)
         x, y, start, reach = x[own], y[own], start[own], reach[own]
-        x_adv = worst_images(classifier, x, y, spec.threat, spec.training.attack, loss, start, reach, len(x))
-        with torch.no_grad():
-            clean, adversarial = classifier(x), classifier(x_adv)
-            terms = trades(clean, adversarial, y)
+        with ranks.alike():
+            look = partial(_answers, classifier, x, y, start, reach, spec)
+            clean, adversarial = pieces.fit(look, len(x))
+        terms = trades(clean, adversarial, y)
         right = [(logits.argmax(1) == y).double() for logits in (clean, adversarial)]
         values = [torch.ones_like(right[0]), *right, terms.classification.double(), terms.divergence.double()]
         sums.index_add_(0, y, torch.cat([torch.stack(values, 1), adversarial.softmax(1).double()], 1))

@@ -47,12 +47,13 @@ def validate(
     attack = PgdSpec(steps=training.attack.steps, relative_step=training.attack.relative_step)
     device = classifier.device
     evaluator = Evaluator(classifier, images, device=device, batch_size=training.batch_size, seed=training.seed)
-    try:
-        rows = torch.arange(len(images))[ranks.share(len(images))]
-        evaluation, _ = evaluate(evaluator, spec.threat, (attack,), Part(progress, "held out", rows=False), rows=rows)
-    except ClassifierUnsuitable as error:
-        raise diverged("network's logits became NaN or infinite") from error
-
+    rows = torch.arange(len(images))[ranks.share(len(images))]
+    told = Part(progress, "held out", rows=False)
+    with ranks.alike():
+        try:
+            evaluation, _ = evaluate(evaluator, spec.threat, (attack,), told, rows=rows)
+        except ClassifierUnsuitable as error:
+            raise diverged("network's logits became NaN or infinite") from error
     counts = torch.zeros(2, classifier.num_classes, device=device)
     correct = torch.from_numpy(np.stack([evaluation.correct, evaluation.robust])).to(counts)
     ranks.sum(counts.index_add_(1, images.labels.to(device), correct))

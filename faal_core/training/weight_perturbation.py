@@ -25,14 +25,15 @@ def perturbed_weights(
     """
     weights = [parameter for parameter in classifier.parameters() if parameter.requires_grad and parameter.ndim > 1]
     slopes = [torch.zeros_like(weight) for weight in weights]
-    with statistics_kept(classifier):
+    with statistics_kept(classifier), ranks.alike():
         for loss in losses():
             for slope, more in zip(slopes, torch.autograd.grad(loss, weights, allow_unused=True), strict=True):
                 if more is not None:
                     slope += more
+    ranks.sum_each(slopes)
     with torch.no_grad():
         shifts = [
-            ranks.sum(slope) * (gamma * weight.norm() / slope.norm().clamp_min(_TINY))
+            slope * (gamma * weight.norm() / slope.norm().clamp_min(_TINY))
             for weight, slope in zip(weights, slopes, strict=True)
         ]
         _shift(weights, shifts, 1)

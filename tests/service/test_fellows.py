@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,24 @@ from tests.service.processes import Site, gone, until
 from tests.service.small_jobs import EPOCHS, submit_finetuning
 
 
+@dataclass(frozen=True)
+class Pair:
+    """A job in its second epoch, and the two processes that train it."""
+
+    site: Site
+    job_id: str
+    leader: int
+    fellow: int
+
+    def gone(self) -> bool:
+        """Whether both have ended."""
+        return gone(self.leader) and gone(self.fellow)
+
+    def epochs(self) -> list[int]:
+        """Numbers of the epochs that were computed."""
+        return [event.body["epoch"] for event in self.site.events(self.job_id, "epoch")]
+
+
 def fellows_of(leader: int) -> list[int]:
     """Numbers of the processes that train with that one."""
     started = [int(pid) for task in Path(f"/proc/{leader}/task").glob("*/children") for pid in task.read_text().split()]
@@ -19,49 +38,40 @@ def fellows_of(leader: int) -> list[int]:
 
 
 @pytest.fixture
-def pair(open_site) -> Site:
-    """An installation whose fine-tunings train with two processes."""
-    return open_site(processes=2, checkpoint_seconds=0)
-
-
-def test_two_processes_train_one_job(pair, weights_file):
-    """The job has one report with every epoch once, and both processes are gone afterwards."""
-    job_id = submit_finetuning(pair, weights_file)
-    worker = pair.worker()
-    pair.begun(job_id, epochs=1)
+def pair(open_site, weights_file) -> Pair:
+    """One of an installation whose fine-tunings train with two processes."""
+    site = open_site(processes=2, checkpoint_seconds=0)
+    job_id = submit_finetuning(site, weights_file)
+    worker = site.worker()
+    site.begun(job_id, epochs=1)
     leader = worker.children[0]
     (fellow,) = fellows_of(leader)
-    job = pair.ended(job_id)
-    assert (job.state, job.attempt, job.crashes) == (JobState.SUCCEEDED, 1, 0), pair.tell()
-    assert [event.body["epoch"] for event in pair.events(job_id, "epoch")] == list(range(1, EPOCHS + 1))
-    assert pair.report(job_id) is not None
-    until(lambda: gone(leader) and gone(fellow), within_seconds=5)
+    return Pair(site, job_id, leader, fellow)
+
+
+def test_two_processes_train_one_job(pair):
+    """The job has one report with every epoch once, and both processes are gone afterwards."""
+    job = pair.site.ended(pair.job_id)
+    assert (job.state, job.attempt, job.crashes) == (JobState.SUCCEEDED, 1, 0), pair.site.tell()
+    assert pair.epochs() == list(range(1, EPOCHS + 1))
+    assert pair.site.report(pair.job_id) is not None
+    until(pair.gone, within_seconds=5)
 
 
 @pytest.mark.parametrize("who", ["leader", "fellow"])
-def test_one_of_two_dies(pair, weights_file, who):
+def test_one_of_two_dies(pair, who):
     """After `kill -9` of either process the other ends too, and the next attempt goes on from the checkpoint."""
-    job_id = submit_finetuning(pair, weights_file)
-    worker = pair.worker()
-    pair.begun(job_id, epochs=1)
-    leader = worker.children[0]
-    (fellow,) = fellows_of(leader)
-    os.kill(leader if who == "leader" else fellow, signal.SIGKILL)
-    until(lambda: gone(leader) and gone(fellow), within_seconds=10, tell=pair.tell)
-    job = pair.ended(job_id)
-    assert (job.state, job.attempt, job.crashes) == (JobState.SUCCEEDED, 2, 1), pair.tell()
-    assert [event.body["epoch"] for event in pair.events(job_id, "epoch")] == list(range(1, EPOCHS + 1))
+    os.kill(getattr(pair, who), signal.SIGKILL)
+    until(pair.gone, within_seconds=10, tell=pair.site.tell)
+    job = pair.site.ended(pair.job_id)
+    assert (job.state, job.attempt, job.crashes) == (JobState.SUCCEEDED, 2, 1), pair.site.tell()
+    assert pair.epochs() == list(range(1, EPOCHS + 1))
 
 
-def test_cancelled_while_two_train(pair, weights_file):
+def test_cancelled_while_two_train(pair):
     """Cancellation ends both processes, and is no crash."""
-    job_id = submit_finetuning(pair, weights_file)
-    worker = pair.worker()
-    pair.begun(job_id, epochs=1)
-    leader = worker.children[0]
-    (fellow,) = fellows_of(leader)
-    with pair.sessions.begin() as session:
-        lifecycle.request_cancel(session, job_id)
-    job = pair.ended(job_id)
-    assert (job.state, job.crashes) == (JobState.CANCELLED, 0), pair.tell()
-    until(lambda: gone(leader) and gone(fellow), within_seconds=15)
+    with pair.site.sessions.begin() as session:
+        lifecycle.request_cancel(session, pair.job_id)
+    job = pair.site.ended(pair.job_id)
+    assert (job.state, job.crashes) == (JobState.CANCELLED, 0), pair.site.tell()
+    until(pair.gone, within_seconds=15)

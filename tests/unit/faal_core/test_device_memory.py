@@ -34,7 +34,7 @@ def test_no_room_for_one_image_is_an_error() -> None:
     def broken(rows: torch.Tensor) -> list[int]:
         raise RuntimeError("something else")
 
-    with pytest.raises(OutOfMemory, match="single image"):
+    with pytest.raises(OutOfMemory, match="room for 1 images"):
         Pieces(4).each(full, torch.arange(4))
     with pytest.raises(RuntimeError, match="something else"):
         Pieces(4).each(broken, torch.arange(4))

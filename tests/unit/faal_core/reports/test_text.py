@@ -79,6 +79,20 @@ def test_the_finetune_verdict_counts_the_classes() -> None:
     assert f"Better: {better} of 10 classes; worse: {worse}; unclear: {10 - better - worse}." in text.verdict(report)
 
 
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [
+        (0.0, "the weights as they were given, since epoch 3 of 3 did no better within the bound"),
+        (0.75, "the weights 75.0 % of the way from the given ones to those of epoch 3 of 3"),
+        (1.0, "the weights of epoch 3 of 3"),
+    ],
+)
+def test_the_finetune_verdict_says_which_weights_were_kept(share: float, said: str) -> None:
+    """The given ones, the best epoch's, or some between."""
+    report = sample_finetune().model_copy(update={"selected_share": share})
+    assert f"Kept are {said}." in text.verdict(report)
+
+
 def test_the_table_runs_from_the_worst_class_to_the_mean() -> None:
     """One line a class by rising robust accuracy, between a head and the mean."""
     report = sample_audit()

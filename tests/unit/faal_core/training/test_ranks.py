@@ -15,20 +15,27 @@ ROOT = Path(__file__).parents[4]
 SCRIPT = Path(__file__).with_name("ranks_process.py")
 
 
-def trained(out: Path, *launcher: str) -> list[dict[str, Any]]:
-    """What each process of the script wrote."""
-    out.mkdir()
+def started(out: Path, processes: int, *arguments: str) -> int:
+    """The exit status of so many processes of the script, by torchrun where there are several."""
+    out.mkdir(exist_ok=True)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [sys.executable, *(launcher if processes > 1 else []), str(SCRIPT), str(out), *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    subprocess.run([sys.executable, *launcher, str(SCRIPT), str(out)], check=True, env=environment, timeout=240)
-    return [torch.load(file, weights_only=True) for file in sorted(out.iterdir())]
+    return subprocess.run(command, check=False, env=environment, timeout=240).returncode
+
+
+def written(out: Path) -> list[Any]:
+    """What each process wrote, in the order of their numbers."""
+    return [torch.load(file, weights_only=True) for file in sorted(out.glob("*.pt"))]
 
 
 @pytest.fixture(scope="module")
 def alone_and_together(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What one process finds, and what each of two finds."""
     folder = tmp_path_factory.mktemp("ranks")
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    (alone,), together = trained(folder / "one"), trained(folder / "two", *torchrun)
+    for processes in (1, 2):
+        assert started(folder / str(processes), processes, "every-method") == 0
+    (alone,), together = written(folder / "1"), written(folder / "2")
     return alone, together
 
 
@@ -78,5 +85,42 @@ def test_every_row_has_one_process(rows: int, count: int) -> None:
 
 def test_a_process_of_its_own_leads() -> None:
     """Without torchrun's variables nothing is joined."""
-    with joined({}, torch.device("cpu")) as (ranks, device):
-        assert (ranks, device.type, ranks.leads) == (ALONE, "cpu", True)
+    with joined({}, torch.device("cpu")) as ranks:
+        assert (ranks, ranks.leads) == (ALONE, True)
+
+
+def test_three_processes_go_on_from_a_checkpoint(tmp_path: Path) -> None:
+    """After the first one's death all go on to the same bits, also with batch-norm and a last batch smaller than their number."""
+    assert started(tmp_path / "undisturbed", 3, "resumed") == 0
+    assert started(tmp_path / "killed", 3, "resumed", "9") != 0
+    assert (tmp_path / "killed" / "training.checkpoint").exists()
+    assert written(tmp_path / "killed") == []
+    assert started(tmp_path / "killed", 3, "resumed") == 0
+    (one, *others), (undisturbed, *_) = written(tmp_path / "killed"), written(tmp_path / "undisturbed")
+    for name, value in undisturbed.items():
+        assert torch.equal(one[name], value), name
+        assert all(torch.equal(other[name], value) for other in others), name
+
+
+def test_statistics_of_batch_norm_are_levelled_and_nothing_else(tmp_path: Path) -> None:
+    """Of 0, 1 and 2 the mean is 1; the normalisation and other constants, which are the same in all, keep their last bit."""
+    assert started(tmp_path, 3, "levelled") == 0
+    for number, found in enumerate(written(tmp_path)):
+        for name, value in found.items():
+            assert value == (1 if "running" in name else number), name
+        assert any("running" in name for name in found)
+        assert {"mean", "std", "backbone.constant"} <= found.keys()
+
+
+@pytest.mark.parametrize(
+    ("error", "leader", "failed"),
+    [
+        ("full", "OutOfMemory", "OutOfMemory"),
+        ("diverged", "TrainingDiverged", "TrainingDiverged"),
+        ("broken", "RuntimeError", "ValueError"),
+    ],
+)
+def test_where_one_process_fails_all_do(tmp_path: Path, error: str, leader: str, failed: str) -> None:
+    """None is left waiting: the one that failed raises its own error, the other one of the same kind."""
+    assert started(tmp_path, 2, "failing", error) == 0
+    assert written(tmp_path) == [leader, failed]

@@ -32,6 +32,7 @@ from faal_core.specs import (
     WeightPerturbation,
 )
 from faal_core.threat_model import ThreatModel
+from faal_core.training import selection
 from faal_core.training.recipe import Trained, learning_rate, train
 
 CPU = torch.device("cpu")
@@ -280,3 +281,31 @@ def test_dro_radius_zero_is_plain_adversarial_training(data: LabelledImages) -> 
     fair = run(data)
     assert len(set(fair.epochs[0].class_weights)) > 1
     assert sum(fair.epochs[0].class_weights) == pytest.approx(10, rel=0.1)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_what_is_returned_lies_that_far_from_the_given_weights(
+    data: LabelledImages, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    """Of a run whose held-out images speak for that share, the weights are so far on the way to those without a bound."""
+    end = run(data, mean_may_fall=None)
+    assert (end.candidates, end.selected_share) == ((), 1.0)
+    monkeypatch.setattr(selection, "best_share", lambda *_: share)
+    kept = run(data)
+    assert [one.share for one in kept.candidates] == [0, 0.25, 0.5, 0.75, 1]
+    assert kept.selected_share == share
+    given = fresh_classifier().state_dict()
+    for name, value in kept.classifier.state_dict().items():
+        if value.is_floating_point():
+            target = end.classifier.state_dict()[name]
+            assert torch.allclose(value, given[name] + share * (target - given[name]), atol=1e-6), name
+
+
+def test_the_ends_of_the_way_are_judged_as_they_are(data: LabelledImages) -> None:
+    """The candidate at 1 has the best epoch's held-out rates, the one at 0 those of the given classifier."""
+    trained = run(data)
+    best = trained.epochs[trained.selected_epoch - 1]
+    assert (trained.candidates[-1].mean, trained.candidates[-1].worst) == (best.held_out_mean, best.held_out_worst)
+    still = run(data, learning_rates=(1e-12,))
+    assert trained.candidates[0].mean == pytest.approx(still.candidates[0].mean)
+    assert trained.candidates[0].clean == pytest.approx(still.candidates[0].clean)

@@ -105,7 +105,7 @@ def test_a_step_is_what_is_written_out(method: MethodSpec, perturbation: dict[st
     spec = FinetuneSpec.model_validate({"threat": ThreatModel(epsilon=0.1), "method": method, "training": training})
     one, two = network(), network()
     optimizer = torch.optim.SGD(one.parameters(), lr=RATE, momentum=0.9, weight_decay=DECAY)
-    training_step(one, optimizer, method_of(method), X, Y, spec, torch.Generator().manual_seed(1))
+    training_step(one, optimizer, method_of(method), X, Y, spec, torch.Generator().manual_seed(1), Pieces(12))
     twin_step(two, method_of(method), spec)
     for (name, a), b in zip(one.named_parameters(), two.parameters(), strict=True):
         assert torch.allclose(a, b, atol=2e-5), name
@@ -123,7 +123,7 @@ def test_without_the_clean_forward_batch_norm_sees_the_adversarial_batch_alone()
     )
     classifier = network()
     optimizer = torch.optim.SGD(classifier.parameters(), lr=RATE)
-    training_step(classifier, optimizer, methods.build(spec.method, 3), X, Y, spec, torch.Generator())
+    training_step(classifier, optimizer, methods.build(spec.method, 3), X, Y, spec, torch.Generator(), Pieces(12))
     assert {int(b) for name, b in classifier.named_buffers() if name.endswith("num_batches_tracked")} == {1}
 
 
@@ -132,7 +132,7 @@ def test_a_method_hears_of_every_step() -> None:
     spec = FinetuneSpec(threat=ThreatModel(epsilon=0.1), method=CfaMethod())
     classifier, method = network(), methods.build(CfaMethod(), 3)
     optimizer = torch.optim.SGD(classifier.parameters(), lr=RATE)
-    training_step(classifier, optimizer, method, X, Y, spec, torch.Generator())
+    training_step(classifier, optimizer, method, X, Y, spec, torch.Generator(), Pieces(12))
     assert method.seen.tolist() == [4, 4, 4]
 
 
@@ -147,7 +147,7 @@ def test_a_survey_counts_by_class() -> None:
     training = {"attack": {"steps": 40, "loss": "margin"}, "batch_size": 7}
     spec = FinetuneSpec.model_validate({"threat": {"epsilon": radius}, "training": training})
     rows = torch.arange(3, 30)
-    found = survey(classifier, data, rows, spec, torch.Generator().manual_seed(0))
+    found = survey(classifier, data, rows, spec, torch.Generator().manual_seed(0), Pieces(5))
     assert not classifier.training
     weight = classifier.backbone.linear.weight.detach()
     for label in (0, 1):
@@ -220,8 +220,8 @@ def test_out_of_memory_a_step_is_made_in_pieces_and_is_the_same(
     spec = FinetuneSpec.model_validate({"threat": {"epsilon": 0.1}, "method": method, "training": training})
     whole, parted = plain_network(), plain_network()
     found = []
-    for classifier, pieces in ((whole, None), (parted, Pieces(12))):
-        if pieces:
+    for classifier in (whole, parted):
+        if classifier is parted:
             forward = Classifier.forward
 
             def short_of_memory(self: Classifier, x: torch.Tensor, forward: Any = forward) -> torch.Tensor:
@@ -233,7 +233,7 @@ def test_out_of_memory_a_step_is_made_in_pieces_and_is_the_same(
         optimizer = torch.optim.SGD(classifier.parameters(), lr=RATE)
         method_ = methods.build(spec.method, 3)
         generator = torch.Generator().manual_seed(1)
-        found.append(training_step(classifier, optimizer, method_, X, Y, spec, generator, pieces=pieces))
+        found.append(training_step(classifier, optimizer, method_, X, Y, spec, generator, Pieces(12)))
     assert found[0][0] == pytest.approx(found[1][0], abs=1e-5)
     assert found[0][1].tolist() == pytest.approx(found[1][1].tolist(), abs=1e-5)
     for a, b in zip(whole.parameters(), parted.parameters(), strict=True):
@@ -254,9 +254,9 @@ def test_no_room_in_the_middle_of_a_step_leaves_no_trace(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(Classifier, "forward", short_of_memory)
     optimizer = torch.optim.SGD(classifier.parameters(), lr=RATE)
-    with pytest.raises(OutOfMemory, match="single image"):
+    with pytest.raises(OutOfMemory, match="room for 3 images"):
         training_step(
-            classifier, optimizer, methods.build(spec.method, 3), X, Y, spec, torch.Generator(), pieces=Pieces(12)
+            classifier, optimizer, methods.build(spec.method, 3), X, Y, spec, torch.Generator(), Pieces(12, least=3)
         )
     assert all(torch.equal(value, before[name]) for name, value in classifier.state_dict().items())
 
@@ -272,7 +272,9 @@ def test_in_bfloat16_the_network_computes_so_and_weights_and_losses_do_not() -> 
             classifier.backbone.stem.register_forward_hook(lambda _module, _inputs, output: seen.add(output.dtype))
         optimizer = torch.optim.SGD(classifier.parameters(), lr=RATE)
         method = methods.build(spec.method, 3)
-        ends.append(training_step(classifier, optimizer, method, X, Y, spec, torch.Generator().manual_seed(1))[0])
+        ends.append(
+            training_step(classifier, optimizer, method, X, Y, spec, torch.Generator().manual_seed(1), Pieces(12))[0]
+        )
         assert {parameter.dtype for parameter in classifier.parameters()} == {torch.float32}
     assert seen == {torch.bfloat16}
     assert ends[1] == pytest.approx(ends[0], rel=0.02)
