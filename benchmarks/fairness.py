@@ -6,10 +6,10 @@
 
 Every method of `METHODS` fine-tunes the same base classifier on the same training images with the same learning rates,
 attack and seeds, keeps the weights that did best on held-out training images by the default rule (the published method by
-its own, but with the learning rates of all), and is audited on the same test images, which nothing was chosen on. FILE gets a JSON line a run as it ends; the
-same command goes on after those that are there, also beside others with another `--only`, and prints the table of all: mean ±
-standard deviation over the seeds, and the difference of the worst class to that of the first method with the p value of a
-paired t test over the seeds. The last line is JSON.
+its own, but with the learning rates of all), and is audited on the same test images, which nothing was chosen on. FILE
+gets a JSON line a run as it ends; the same command goes on after those, also beside others with another `--only`, and
+prints the table of all: mean ± standard deviation over the seeds, and the difference of the worst class to that of the first
+method with the p value of a paired t test over the seeds. The last line is JSON.
 """
 
 import argparse
