@@ -68,7 +68,7 @@ class Ranks:
         return self.sum(gathered)
 
     @contextmanager
-    def alike(self) -> Iterator[None]:
+    def agreed(self) -> Iterator[None]:
         """Within, each process computes by itself; afterwards all go on, or all raise where one has failed.
 
         Raises: what failed within; in the other processes OutOfMemory, TrainingDiverged or RuntimeError in its place.

@@ -68,7 +68,7 @@ class _Share:
 
     def step(self, optimizer: torch.optim.Optimizer, size: int) -> tuple[float, Tensor]:
         """The step, `size` images at a time. Where there is no room for it, the weights are as they were, to rounding."""
-        with self.ranks.alike():
+        with self.ranks.agreed():
             x_adv = self._attacked(size)
         self.classifier.train()
         with self._worse_weights(x_adv, size):
@@ -76,7 +76,7 @@ class _Share:
             emphasis = self.method.emphasis(logits, self.labels)
             optimizer.zero_grad()
             total = torch.zeros((), device=logits.device)
-            with self.ranks.alike():
+            with self.ranks.agreed():
                 for loss in self._losses(emphasis, parts):
                     loss.backward()
                     total += loss.detach()
@@ -112,7 +112,7 @@ class _Share:
     ) -> tuple[Logits, Iterable[tuple[Terms, Labels]]]:
         """The adversarial logits of the whole batch; and the parts, computed when asked for where they are several."""
         parts: Iterable[tuple[Terms, Labels]] = self._parts(x_adv, size, clean_forward=clean_forward)
-        with self.ranks.alike():
+        with self.ranks.agreed():
             if size >= len(self.x):
                 parts = list(parts)
                 found = [terms.adversarial_logits.detach() for terms, _ in parts]

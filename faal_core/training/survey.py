@@ -68,7 +68,7 @@ def survey(
         reach, own = torch.ones_like(y).float(), ranks.share(len(x))
         start = starting_points(x, spec.threat, spec.attack_loss, generator, reach)
         x, y, start, reach = x[own], y[own], start[own], reach[own]
-        with ranks.alike():
+        with ranks.agreed():
             look = partial(_answers, classifier, x, y, start, reach, spec)
             clean, adversarial = pieces.fit(look, len(x))
         terms = trades(clean, adversarial, y)

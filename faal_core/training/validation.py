@@ -49,7 +49,7 @@ def validate(
     evaluator = Evaluator(classifier, images, device=device, batch_size=training.batch_size, seed=training.seed)
     rows = torch.arange(len(images))[ranks.share(len(images))]
     told = Part(progress, "held out", rows=False)
-    with ranks.alike():
+    with ranks.agreed():
         try:
             evaluation, _ = evaluate(evaluator, spec.threat, (attack,), told, rows=rows)
         except ClassifierUnsuitable as error:

@@ -25,7 +25,7 @@ def perturbed_weights(
     """
     weights = [parameter for parameter in classifier.parameters() if parameter.requires_grad and parameter.ndim > 1]
     slopes = [torch.zeros_like(weight) for weight in weights]
-    with statistics_kept(classifier), ranks.alike():
+    with statistics_kept(classifier), ranks.agreed():
         for loss in losses():
             for slope, more in zip(slopes, torch.autograd.grad(loss, weights, allow_unused=True), strict=True):
                 if more is not None:

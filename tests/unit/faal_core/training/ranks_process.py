@@ -17,9 +17,10 @@ from faal_core.architectures import build
 from faal_core.classifier import Classifier
 from faal_core.datasets import load
 from faal_core.datasets.labelled_images import LabelledImages
-from faal_core.errors import TrainingDiverged
+from faal_core.errors import InvalidSpec, TrainingDiverged
 from faal_core.progress import NoProgress
 from faal_core.specs import ClassifierSpec, FinetuneSpec
+from faal_core.training import checkpointing
 from faal_core.training.ranks import Ranks, joined
 from faal_core.training.recipe import Trained, train
 
@@ -108,6 +109,19 @@ def resumed(ranks: Ranks, out: Path, batches: str = "1000000") -> dict[str, Any]
     return dict(done.classifier.state_dict())
 
 
+def divided(ranks: Ranks, out: Path) -> str:
+    """The error of going on from a checkpoint that only the first process can read."""
+    checkpoint, asked = out / "training.checkpoint", {"training": {"learning_rates": [0.1]}}
+    trained(plain_network(), {"type": "faal"}, ranks, checkpoint=checkpoint, **asked)
+    if not ranks.leads:
+        checkpointing.read = lambda *_: None
+    try:
+        trained(plain_network(), {"type": "faal"}, ranks, checkpoint=checkpoint, **asked)
+    except InvalidSpec as error:
+        return error.message
+    return "nothing"
+
+
 def levelled(ranks: Ranks) -> dict[str, Any]:
     """Of a network whose floating-point buffers were all the process's number: what levelling made of them."""
     classifier = residual_network()
@@ -146,14 +160,13 @@ def main(out: Path, what: str, *arguments: str) -> None:
     """Writes what is asked for as `<number of the process>.pt`."""
     torch.set_num_threads(1)
     with joined(os.environ, torch.device("cpu")) as ranks:
-        if what == "every-method":
-            found: Any = every_method(ranks)
-        elif what == "resumed":
-            found = resumed(ranks, out, *arguments)
-        elif what == "levelled":
-            found = levelled(ranks)
-        else:
-            found = failing(ranks, *arguments)
+        found: Any = {
+            "every-method": lambda: every_method(ranks),
+            "resumed": lambda: resumed(ranks, out, *arguments),
+            "divided": lambda: divided(ranks, out),
+            "levelled": lambda: levelled(ranks),
+            "failing": lambda: failing(ranks, *arguments),
+        }[what]()
         torch.save(found, out / f"{ranks.number}.pt")
 
 

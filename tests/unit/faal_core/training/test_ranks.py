@@ -124,3 +124,11 @@ def test_where_one_process_fails_all_do(tmp_path: Path, error: str, leader: str,
     """None is left waiting: the one that failed raises its own error, the other one of the same kind."""
     assert started(tmp_path, 2, "failing", error) == 0
     assert written(tmp_path) == [leader, failed]
+
+
+def test_processes_that_read_different_checkpoints_are_refused(tmp_path: Path) -> None:
+    """Where one of two finds no checkpoint and the other does, both say so and neither trains."""
+    assert started(tmp_path, 2, "divided") == 0
+    first, second = written(tmp_path)
+    assert first == second
+    assert first.startswith(f"What was read from {tmp_path / 'training.checkpoint'} is not the same")
