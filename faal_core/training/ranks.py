@@ -145,4 +145,5 @@ def joined(environment: Mapping[str, str], device: torch.device) -> Iterator[Ran
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
     yield Ranks(int(environment["RANK"]), int(environment["WORLD_SIZE"]), device)
+    distributed.barrier()  # who leaves while another still listens may break that one's connection
     distributed.destroy_process_group()  # not after an error: NCCL would wait for the others, which wait for this one
