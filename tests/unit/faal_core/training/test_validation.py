@@ -1,0 +1,34 @@
+"""Held-out accuracy against the closed form of a linear classifier."""
+
+import pytest
+import torch
+
+from faal_core.datasets.labelled_images import LabelledImages
+from faal_core.progress import NoProgress
+from faal_core.specs import FinetuneSpec
+from faal_core.threat_model import ThreatModel
+from faal_core.training.ranks import ALONE
+from faal_core.training.validation import HeldOutAccuracy, validate
+from tests.linear_classifier import one_boundary_classifier
+
+SHAPE = (3, 5, 7)
+RADIUS = 0.04
+
+
+def images_at_one_distance() -> tuple[torch.Tensor, LabelledImages]:
+    """A boundary's normal, and images of two classes, all `RADIUS` (L∞) from the boundary."""
+    normal = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
+    towards = RADIUS * normal.sign()
+    images = torch.stack([0.5 + towards, 0.5 - towards] * 10)
+    return normal, LabelledImages(images, torch.tensor([0, 1] * 10), ("above", "below"), "two sides", "train")
+
+
+@pytest.mark.parametrize("confidence", [1.0, 1e6])
+@pytest.mark.parametrize(("epsilon", "robust"), [(0.95 * RADIUS, 1.0), (1.05 * RADIUS, 0.0)])
+def test_held_out_accuracy_is_not_fooled_by_confidence(epsilon: float, robust: float, confidence: float) -> None:
+    """Every image falls just beyond its radius and none within, also where the cross-entropy has no gradient left."""
+    normal, data = images_at_one_distance()
+    classifier = one_boundary_classifier(2, SHAPE, confidence * normal)
+    spec = FinetuneSpec(threat=ThreatModel(epsilon=epsilon))
+    accuracy = validate(classifier, data, torch.arange(len(data)), spec, NoProgress(), ALONE)
+    assert accuracy == HeldOutAccuracy(clean=1.0, mean=robust, worst=robust)
