@@ -1,6 +1,7 @@
 """`python -m api [--with-worker]`: serves until it is told to stop."""
 
 import argparse
+import ipaddress
 import logging
 import signal
 import sys
@@ -10,11 +11,13 @@ import uvicorn
 
 from api.app import create_app
 from api.companion import WorkerProcess
-from jobs.database import up_to_date, upgrade
+from jobs import keys
+from jobs.database import open_database, up_to_date, upgrade
 from jobs.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+LOOPBACK = "127.0.0.1"
 STOP_SECONDS = 5  # for requests in flight; a client that streams events connects again elsewhere
 
 
@@ -37,7 +40,7 @@ def main() -> int:
         return 1
     config = uvicorn.Config(
         create_app(settings),
-        host=settings.host,
+        host=_host(settings),
         port=settings.port,
         log_config=None,
         server_header=False,
@@ -50,6 +53,32 @@ def main() -> int:
     except KeyboardInterrupt:
         return 0
     return 0 if server.started else 1
+
+
+def _host(settings: Settings) -> str:
+    """The address to listen on: no other machine reaches a service that asks nobody who they are."""
+    sessions = open_database(settings.database_url, pooled=False)
+    with sessions() as session:
+        closed = keys.exist(session)
+    sessions.close()
+    if closed or _is_loopback(settings.host):
+        return settings.host
+    if settings.open:
+        logger.warning("There are no API keys: whoever reaches %s may do everything (FAAL_OPEN).", settings.host)
+        return settings.host
+    logger.warning(
+        "There are no API keys, so this listens on %s and not on %s. `python -m api.keys create` makes one; then start again.",
+        LOOPBACK,
+        settings.host,
+    )
+    return LOOPBACK
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 if __name__ == "__main__":

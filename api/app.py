@@ -13,7 +13,7 @@ import faal_core
 from api import openapi, problems
 from api.dependencies import STREAMS, THREADS, UPLOADS, Service, Slots
 from api.middleware import RequestRules
-from api.routes import catalog, datasets, events, health, jobs, models, pages, reports
+from api.routes import catalog, datasets, events, health, jobs, keys, login, models, pages, reports
 from jobs.database import open_database
 from jobs.queue import Queue
 from jobs.settings import Settings
@@ -44,7 +44,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     problems.install(app)
     app.add_middleware(RequestRules, streamed=UPLOAD_PATHS)
-    for module in (jobs, events, reports, models, datasets, catalog, health, pages):
+    for module in (jobs, events, reports, models, datasets, keys, catalog, health, login, pages):
         app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=Path(__file__).with_name("static")), name="static")
     openapi.install(app)

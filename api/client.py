@@ -49,11 +49,14 @@ class Client:
 
     Args:
         url: where the service is, such as http://127.0.0.1:8000.
+        key: an API key, where the service asks for one.
         timeout: seconds a single answer may take.
     """
 
-    def __init__(self, url: str, *, timeout: float = 60.0) -> None:
-        self._http = httpx.Client(base_url=url, timeout=timeout, transport=httpx.HTTPTransport(retries=3))
+    def __init__(self, url: str, *, key: str | None = None, timeout: float = 60.0) -> None:
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        transport = httpx.HTTPTransport(retries=3)
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, transport=transport)
 
     def __enter__(self) -> Self:
         """The client itself."""

@@ -1,4 +1,4 @@
-"""What routes ask for: the database, the files, the queue, the settings, and who is asking."""
+"""What routes ask for: the database, the files, the queue and the settings; api/access.py makes it the asker's own."""
 
 from dataclasses import dataclass
 from threading import BoundedSemaphore
@@ -36,7 +36,7 @@ class Slots:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What one process of the web service holds."""
+    """What one process of the web service holds; where it is somebody's, `sessions` show nobody else's rows."""
 
     settings: Settings
     sessions: Sessions
@@ -44,6 +44,7 @@ class Service:
     queue: Queue
     uploads: Slots
     streams: Slots
+    owner: str = ""
 
 
 def _service(request: Request) -> Service:
@@ -51,15 +52,9 @@ def _service(request: Request) -> Service:
     return service
 
 
-def _owner() -> str:
-    """Who is asking. Everybody is one user here: a site that needs to tell them apart puts its own sign-on in front."""
-    return "local"
-
-
 _PRINTABLE = r"^[\x21-\x7e]+$"
 
 ServiceDep = Annotated[Service, Depends(_service)]
-OwnerDep = Annotated[str, Depends(_owner)]
 Id = Annotated[str, Path(alias="id", pattern=_PRINTABLE, max_length=100)]
 After = Annotated[str | None, Query(pattern=_PRINTABLE, max_length=100, description="`last_id` of the page before")]
 Limit = Annotated[int, Query(ge=1, le=100, description="most items in the page")]

@@ -5,6 +5,8 @@ ApiError
 ├── MalformedBody         malformed-body         the body is not the JSON or multipart form it says it is
 ├── UnsupportedFile       unsupported-file       the uploaded file is of a kind that is not accepted
 ├── DigestMismatch        digest-mismatch        the body or file is not the one its digest was sent for
+├── KeyRequired           key-required           there are API keys and none was sent
+├── ScopeMissing          scope-missing          the API key does not allow that
 ├── CrossSiteRequest      cross-site-request     a page of another site tried to change something here
 ├── ServiceBusy           service-busy           as many uploads or event streams are open as can be served
 └── ServiceNotReady       service-not-ready      the database, storage or broker is out of order
@@ -98,6 +100,18 @@ class DigestMismatch(ApiError):
     """The body or file is not the one its digest was sent for."""
 
     code = "digest-mismatch"
+
+
+class KeyRequired(ApiError):
+    """There are API keys and none was sent."""
+
+    code = "key-required"
+
+
+class ScopeMissing(ApiError):
+    """The API key does not allow that."""
+
+    code = "scope-missing"
 
 
 class CrossSiteRequest(ApiError):

@@ -2,6 +2,7 @@
 
 import re
 import uuid
+from urllib.parse import urlsplit
 
 from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
@@ -57,8 +58,7 @@ class RequestRules:
                     fields.setdefault(name, value)
             await send(message)
 
-        foreign = headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")
-        if foreign and scope["method"] not in ("GET", "HEAD", "OPTIONS"):
+        if _foreign(headers) and scope["method"] not in ("GET", "HEAD", "OPTIONS"):
             refused = CrossSiteRequest(
                 "A page of another site asked for this. Use the pages of this service, or its API."
             )
@@ -66,6 +66,13 @@ class RequestRules:
             return
         bounded = receive if scope["path"] in self.streamed else _bounded(receive)
         await self.app(scope, bounded, send_with_headers)
+
+
+def _foreign(headers: Headers) -> bool:
+    """Whether a page of another site asks. Browsers that do not say so, as over plain HTTP, tell where the page is from."""
+    if (site := headers.get("Sec-Fetch-Site")) is not None:
+        return site not in ("none", "same-origin")
+    return "Origin" in headers and urlsplit(headers["Origin"]).netloc != headers.get("Host")
 
 
 def _bounded(receive: Receive) -> Receive:

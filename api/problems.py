@@ -31,6 +31,9 @@ STATUS: Mapping[type[ApiError] | type[FaalError] | type[JobsError], tuple[HTTPSt
     api.MalformedBody: (HTTPStatus.BAD_REQUEST, "The body cannot be read"),
     api.UnsupportedFile: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The file is of a kind that is not accepted"),
     api.DigestMismatch: (HTTPStatus.BAD_REQUEST, "The content is not what its digest says"),
+    api.KeyRequired: (HTTPStatus.UNAUTHORIZED, "Who is asking?"),
+    jobs.KeyRefused: (HTTPStatus.UNAUTHORIZED, "The API key is not accepted"),
+    api.ScopeMissing: (HTTPStatus.FORBIDDEN, "The API key does not allow this"),
     api.CrossSiteRequest: (HTTPStatus.FORBIDDEN, "Another site may not do this"),
     api.ServiceBusy: (HTTPStatus.SERVICE_UNAVAILABLE, "Too much is going on at once"),
     api.ServiceNotReady: (HTTPStatus.SERVICE_UNAVAILABLE, "A part of the service is out of order"),
@@ -40,6 +43,7 @@ STATUS: Mapping[type[ApiError] | type[FaalError] | type[JobsError], tuple[HTTPSt
     jobs.JobNotFound: (HTTPStatus.NOT_FOUND, "There is no such job"),
     jobs.ModelNotFound: (HTTPStatus.NOT_FOUND, "There is no such model"),
     jobs.DatasetNotFound: (HTTPStatus.NOT_FOUND, "There is no such data set"),
+    jobs.KeyNotFound: (HTTPStatus.NOT_FOUND, "There is no such API key"),
     jobs.ModelNotReady: (HTTPStatus.CONFLICT, "The model cannot be used"),
     jobs.DatasetNotReady: (HTTPStatus.CONFLICT, "The data set cannot be used"),
     jobs.JobStateConflict: (HTTPStatus.CONFLICT, "The job's state does not allow this"),
@@ -134,6 +138,8 @@ def headers_of(raised: Exception) -> dict[str, str]:
     """The headers that go with the problem."""
     if isinstance(raised, HTTPException):
         return dict(raised.headers or {})
+    if isinstance(raised, api.KeyRequired | jobs.KeyRefused):
+        return {"WWW-Authenticate": "Bearer"}
     return {"Retry-After": "5"} if isinstance(raised, api.ServiceBusy | api.ServiceNotReady) else {}
 
 

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from fastapi import Request
 from fastapi.templating import Jinja2Templates
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -69,4 +70,9 @@ def _environment() -> Environment:
     return environment
 
 
-templates = Jinja2Templates(env=_environment())
+def _signed_in(request: Request) -> dict[str, object]:
+    """Whose session a page is shown in, if anybody's."""
+    return {"signed_in_as": getattr(request.state, "signed_in_as", None)}
+
+
+templates = Jinja2Templates(env=_environment(), context_processors=[_signed_in])

@@ -2,7 +2,7 @@
 
     python benchmarks/train_base.py DATASET OUT.safetensors [--root ROOT] [--epsilon E] [--epochs N] [--threads N] [--quick]
 
-Uniform adversarial training from random weights: PGD-5, bfloat16, learning rates that rise over one epoch to 0.1, stay
+Uniform adversarial training from random weights: PGD-3, bfloat16, learning rates that rise over one epoch to 0.1, stay
 and fall linearly to 0 over the last half. A killed run goes on from OUT.training. The last line is JSON.
 """
 
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--root", type=Path)
     parser.add_argument("--epsilon", default="8/255")
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--quick", action="store_true", help="two epochs, 600 images")
     asked = parser.parse_args()
@@ -59,7 +59,7 @@ def main() -> None:
             "training": {
                 "learning_rates": learning_rates(asked.epochs),
                 "schedule": "linear",
-                "attack": {"steps": 5, "relative_step": 0.35},
+                "attack": {"steps": 3, "relative_step": 0.5},
                 "precision": "bfloat16",
                 "held_out_share": 0.02,
                 "mean_may_fall": None,

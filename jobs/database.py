@@ -1,8 +1,8 @@
 """Sessions on PostgreSQL or SQLite, and the schema's upgrade.
 
-`sessions()` reads and `sessions.begin()` writes. On SQLite a writing transaction takes the write lock when it begins
-(one that reads first cannot wait for the lock and fails with "database is locked"), and a reading one never waits. A
-reading session cannot write, on either database.
+`sessions()` reads and `sessions.begin()` writes; in those of `sessions.of(owner)` others' rows are not there. On
+SQLite a writing transaction takes the write lock when it begins (one that reads first cannot wait for the lock and
+fails with "database is locked"), and a reading one never waits. A reading session cannot write, on either database.
 """
 
 import json
@@ -18,7 +18,9 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import ORMExecuteState, Session, sessionmaker, with_loader_criteria
+
+from jobs.tables import OWNED
 
 LOCK_SECONDS = 30.0
 
@@ -29,6 +31,24 @@ class Sessions(sessionmaker[Session]):
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine.execution_options(faal_reads=True, postgresql_readonly=True), expire_on_commit=False)
         self.engine = engine
+        self._of: dict[str, Sessions] = {}
+
+    def of(self, owner: str) -> "Sessions":
+        """Sessions in which no job, model or data set of anybody else is found, changed or counted.
+
+        Source: SQLAlchemy's documentation, "Adding global WHERE / ON criteria".
+        """
+        if owner not in self._of:
+            own = Sessions(self.engine)
+            criteria = [with_loader_criteria(table, table.owner == owner, include_aliases=True) for table in OWNED]
+
+            def hide_others(state: ORMExecuteState) -> None:
+                if not state.is_insert:
+                    state.statement = state.statement.options(*criteria)
+
+            event.listen(own, "do_orm_execute", hide_others)
+            self._of[owner] = own
+        return self._of[owner]
 
     @contextmanager
     def begin(self) -> Iterator[Session]:

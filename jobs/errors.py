@@ -4,7 +4,9 @@ JobsError
 ├── NotFound
 │   ├── JobNotFound          job-not-found          no job has that id
 │   ├── ModelNotFound        model-not-found        no model has that id
-│   └── DatasetNotFound      dataset-not-found      no data set has that id
+│   ├── DatasetNotFound      dataset-not-found      no data set has that id
+│   └── KeyNotFound          key-not-found          no API key has that id
+├── KeyRefused               key-refused            the API key is not known, was revoked or has run out
 ├── NotReady
 │   ├── ModelNotReady        model-not-ready        the model is still being checked, or was rejected
 │   └── DatasetNotReady      dataset-not-ready      likewise for a data set
@@ -59,6 +61,18 @@ class DatasetNotFound(NotFound):
     """No data set has that id."""
 
     code = "dataset-not-found"
+
+
+class KeyNotFound(NotFound):
+    """No API key has that id."""
+
+    code = "key-not-found"
+
+
+class KeyRefused(JobsError):
+    """The API key is not known, was revoked or has run out."""
+
+    code = "key-refused"
 
 
 class NotReady(JobsError):

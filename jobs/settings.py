@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MAX_ATTEMPTS = 3
@@ -68,6 +68,17 @@ class Settings(BaseSettings):
         1, ge=1, le=64, description="processes that a fine-tuning trains with, one a GPU; they share the threads"
     )
     host: str = Field("127.0.0.1", description="address the web service listens on")
+    secret: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="what API keys are hashed and sessions signed under; default: `secret` in the data folder, written at "
+        "first use",
+    )
+    open: bool = Field(
+        False,
+        description="while there are no API keys: answer everybody on `FAAL_HOST`, and not on the loopback address alone; for "
+        "a service that only trusted people can reach",
+    )
     port: int = Field(8000, ge=0, le=65535, description="port the web service listens on; 0 takes a free one")
 
     @property

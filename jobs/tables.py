@@ -1,4 +1,4 @@
-"""The tables: models, data sets, jobs with their events and reports, and the files they name.
+"""The tables: models, data sets, jobs with their events and reports, the files they name, and the keys of who may ask.
 
 Strings have no length here: SQLite would not enforce one, and what comes from outside is measured at the border.
 """
@@ -70,6 +70,7 @@ class Model(Table):
     """A stored classifier: uploaded, or the result of a job (then it has parents)."""
 
     __tablename__ = "models"
+    __table_args__ = (Index(None, "owner", "id"),)
 
     id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("model"))
     name: Mapped[str]
@@ -88,6 +89,7 @@ class Dataset(Table):
     """An uploaded data set."""
 
     __tablename__ = "datasets"
+    __table_args__ = (Index(None, "owner", "id"),)
 
     id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("dataset"))
     name: Mapped[str]
@@ -103,7 +105,11 @@ class Job(Table):
     """Something to do, where it stands, and who is at it. Only `jobs.lifecycle` writes here."""
 
     __tablename__ = "jobs"
-    __table_args__ = (UniqueConstraint("owner", "idempotency_key"), Index(None, "state", "lease_expires_at"))
+    __table_args__ = (
+        UniqueConstraint("owner", "idempotency_key"),
+        Index(None, "state", "lease_expires_at"),
+        Index(None, "owner", "id"),
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("job"))
     kind: Mapped[JobKind] = mapped_column(_enum(JobKind))
@@ -154,3 +160,22 @@ class Report(Table):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
     document: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
+
+
+class ApiKey(Table):
+    """A key that somebody may ask with. Rows stay after a key was revoked or ran out, so that a service never opens again."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("key"))
+    owner: Mapped[str]
+    name: Mapped[str]
+    scopes: Mapped[list[str]] = mapped_column(JSON)
+    digest: Mapped[str] = mapped_column(unique=True)  # HMAC-SHA-256 of the key under the site's secret
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
+    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+OWNED = (Model, Dataset, Job)
+"""What belongs to somebody; events and reports belong to whom their job does."""

@@ -5,11 +5,12 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from api.access import READING
 from api.schemas import Method, methods
 from faal_core import catalog
 from faal_core.specs import AuditSettings, TrainingSpec
 
-router = APIRouter(tags=["catalog"])
+router = APIRouter(tags=["catalog"], dependencies=[READING])
 
 
 class Bounds(BaseModel):

@@ -3,7 +3,8 @@
 from fastapi import APIRouter, Request, Response
 
 from api import forms, uploads
-from api.dependencies import After, Id, IdempotencyKey, Limit, OwnerDep, Service, ServiceDep
+from api.access import ReaderDep, SubmitterDep
+from api.dependencies import After, Id, IdempotencyKey, Limit, Service
 from api.schemas import DatasetResource, Page
 from jobs import dataset_registry
 
@@ -32,15 +33,15 @@ _FORM = {
     openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}},
 )
 def upload_dataset(
-    request: Request, service: ServiceDep, owner: OwnerDep, response: Response, idempotency_key: IdempotencyKey = None
+    request: Request, service: SubmitterDep, response: Response, idempotency_key: IdempotencyKey = None
 ) -> DatasetResource:
     """The data set, `validating` until a worker has checked the file; then `ready`, or `rejected` with a reason."""
-    dataset = receive_dataset(request, service, owner, idempotency_key)
+    dataset = receive_dataset(request, service, idempotency_key)
     response.headers["Location"] = f"/datasets/{dataset.id}"
     return dataset
 
 
-def receive_dataset(request: Request, service: Service, owner: str, idempotency_key: str | None) -> DatasetResource:
+def receive_dataset(request: Request, service: Service, idempotency_key: str | None) -> DatasetResource:
     """The uploaded data set, committed, its check rung."""
     with service.uploads:
         stored, name = uploads.receive(
@@ -52,7 +53,7 @@ def receive_dataset(request: Request, service: Service, owner: str, idempotency_
         )
     with service.sessions.begin() as session:
         row, check = dataset_registry.register_upload(
-            session, name=name, upload=stored, owner=owner, idempotency_key=idempotency_key
+            session, name=name, upload=stored, owner=service.owner, idempotency_key=idempotency_key
         )
         dataset, check_id = DatasetResource.of(row), check.id
     service.queue.ring(check_id)
@@ -60,7 +61,7 @@ def receive_dataset(request: Request, service: Service, owner: str, idempotency_
 
 
 @router.get("/datasets", summary="List uploaded data sets, newest first")
-def list_datasets(service: ServiceDep, after: After = None, limit: Limit = 20) -> Page[DatasetResource]:
+def list_datasets(service: ReaderDep, after: After = None, limit: Limit = 20) -> Page[DatasetResource]:
     """Uploaded data sets; those that are offered by name stand in the catalog."""
     with service.sessions() as session:
         page = dataset_registry.datasets(session, after=after, limit=limit)
@@ -69,7 +70,7 @@ def list_datasets(service: ServiceDep, after: After = None, limit: Limit = 20) -
 
 
 @router.get("/datasets/{id}", summary="One uploaded data set")
-def get_dataset(dataset_id: Id, service: ServiceDep) -> DatasetResource:
+def get_dataset(dataset_id: Id, service: ReaderDep) -> DatasetResource:
     """What it holds and where it stands."""
     with service.sessions() as session:
         return DatasetResource.of(dataset_registry.dataset(session, dataset_id))

@@ -10,7 +10,8 @@ from fastapi.responses import JSONResponse
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 from starlette.types import Receive, Scope, Send
 
-from api.dependencies import Id, Limit, Service, ServiceDep
+from api.access import ReaderDep
+from api.dependencies import Id, Limit, Service
 from api.negotiation import preferred
 from api.schemas import EventPage, EventResource
 from jobs import queries
@@ -35,7 +36,7 @@ PING_SECONDS = 15.0  # a stream that is silent for longer may be cut by proxies
 )
 def list_job_events(
     job_id: Id,
-    service: ServiceDep,
+    service: ReaderDep,
     request: Request,
     after: Annotated[int, Query(ge=0, le=LAST_SEQ, description="events with a higher `seq`")] = 0,
     limit: Limit = 100,

@@ -5,8 +5,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from api.access import ReaderDep, SubmitterDep
 from api.compatibility import require_fit
-from api.dependencies import After, Id, IdempotencyKey, Limit, OwnerDep, Service, ServiceDep
+from api.dependencies import After, Id, IdempotencyKey, Limit, Service
 from api.errors import FieldError, InvalidRequest
 from api.negotiation import unchanged
 from api.schemas import METADATA_KEY, AuditRequest, FinetuneRequest, JobResource, Line, ModelResource, Page
@@ -19,24 +20,20 @@ router = APIRouter(tags=["jobs"])
 
 @router.post("/jobs/finetune", status_code=202, summary="Repair a model: audit, fine-tune, audit again")
 def submit_finetune(
-    body: FinetuneRequest,
-    service: ServiceDep,
-    owner: OwnerDep,
-    response: Response,
-    idempotency_key: IdempotencyKey = None,
+    body: FinetuneRequest, service: SubmitterDep, response: Response, idempotency_key: IdempotencyKey = None
 ) -> JobResource:
     """The queued job. Its report has both audits and compares them class by class; its result is a new model."""
-    job = submit(service, body, body.spec, JobKind.FINETUNE, owner, idempotency_key)
+    job = submit(service, body, body.spec, JobKind.FINETUNE, idempotency_key)
     response.headers["Location"] = f"/jobs/{job.id}"
     return job
 
 
 @router.post("/jobs/audit", status_code=202, summary="Judge a model class by class")
 def submit_audit(
-    body: AuditRequest, service: ServiceDep, owner: OwnerDep, response: Response, idempotency_key: IdempotencyKey = None
+    body: AuditRequest, service: SubmitterDep, response: Response, idempotency_key: IdempotencyKey = None
 ) -> JobResource:
     """The queued job. Its report has the clean and robust accuracy of each class."""
-    job = submit(service, body, body.spec, JobKind.AUDIT, owner, idempotency_key)
+    job = submit(service, body, body.spec, JobKind.AUDIT, idempotency_key)
     response.headers["Location"] = f"/jobs/{job.id}"
     return job
 
@@ -46,7 +43,6 @@ def submit(
     body: FinetuneRequest | AuditRequest,
     spec: FinetuneSpec | AuditSpec,
     kind: JobKind,
-    owner: str,
     idempotency_key: str | None,
 ) -> JobResource:
     """The queued job, committed and rung. Raises: what `lifecycle.submit` does, and what `require_fit` does."""
@@ -57,7 +53,7 @@ def submit(
             model_id=body.model,
             dataset=body.dataset,
             spec=spec.model_dump(mode="json"),
-            owner=owner,
+            owner=service.owner,
             idempotency_key=idempotency_key,
             metadata=body.metadata,
         )
@@ -72,7 +68,7 @@ def submit(
 
 @router.get("/jobs", summary="List jobs, newest first")
 def list_jobs(
-    service: ServiceDep,
+    service: ReaderDep,
     after: After = None,
     limit: Limit = 20,
     status: JobState | None = None,
@@ -104,7 +100,7 @@ def _pair(item: str) -> tuple[str, str]:
     summary="One job",
     responses={304: {"description": "As in the version you have"}},
 )
-def get_job(job_id: Id, service: ServiceDep, request: Request, response: Response) -> JobResource | Response:
+def get_job(job_id: Id, service: ReaderDep, request: Request, response: Response) -> JobResource | Response:
     """What was asked for and where it stands. Send the ETag back in If-None-Match to be told only of changes."""
     with service.sessions() as session:
         row = queries.job(session, job_id)
@@ -116,7 +112,7 @@ def get_job(job_id: Id, service: ServiceDep, request: Request, response: Respons
 
 
 @router.post("/jobs/{id}/cancel", status_code=202, summary="Call a job off")
-def cancel_job(job_id: Id, service: ServiceDep) -> JobResource:
+def cancel_job(job_id: Id, service: SubmitterDep) -> JobResource:
     """The job: cancelled at once if it was queued; a running one stops within seconds, follow it to see."""
     with service.sessions.begin() as session:
         return JobResource.of(lifecycle.request_cancel(session, job_id))

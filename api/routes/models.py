@@ -8,7 +8,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import MalformedRangeHeader, RangeNotSatisfiable
 
 from api import forms, uploads
-from api.dependencies import After, Id, IdempotencyKey, Limit, OwnerDep, Service, ServiceDep
+from api.access import ReaderDep, SubmitterDep
+from api.dependencies import After, Id, IdempotencyKey, Limit, Service
 from api.digests import digest_field
 from api.negotiation import unchanged
 from api.schemas import ModelResource, Page
@@ -55,18 +56,18 @@ _FORM = {
     openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}},
 )
 def upload_model(
-    request: Request, service: ServiceDep, owner: OwnerDep, response: Response, idempotency_key: IdempotencyKey = None
+    request: Request, service: SubmitterDep, response: Response, idempotency_key: IdempotencyKey = None
 ) -> ModelResource:
     """The model, `validating` until a worker has checked the file; then `ready`, or `rejected` with a reason.
 
     Without `spec` and its single fields, a safetensors file tells by itself what it is if this software wrote it.
     """
-    model = receive_model(request, service, owner, idempotency_key)
+    model = receive_model(request, service, idempotency_key)
     response.headers["Location"] = f"/models/{model.id}"
     return model
 
 
-def receive_model(request: Request, service: Service, owner: str, idempotency_key: str | None) -> ModelResource:
+def receive_model(request: Request, service: Service, idempotency_key: str | None) -> ModelResource:
     """The uploaded model, committed, its check rung."""
     with service.uploads:
         stored, (name, spec) = uploads.receive(
@@ -78,7 +79,7 @@ def receive_model(request: Request, service: Service, owner: str, idempotency_ke
         )
     with service.sessions.begin() as session:
         row, check = model_registry.register_upload(
-            session, name=name, spec=spec, upload=stored, owner=owner, idempotency_key=idempotency_key
+            session, name=name, spec=spec, upload=stored, owner=service.owner, idempotency_key=idempotency_key
         )
         model, check_id = ModelResource.of(row), check.id
     service.queue.ring(check_id)
@@ -86,7 +87,7 @@ def receive_model(request: Request, service: Service, owner: str, idempotency_ke
 
 
 @router.get("/models", summary="List models, newest first")
-def list_models(service: ServiceDep, after: After = None, limit: Limit = 20) -> Page[ModelResource]:
+def list_models(service: ReaderDep, after: After = None, limit: Limit = 20) -> Page[ModelResource]:
     """Uploaded and repaired models."""
     with service.sessions() as session:
         page = model_registry.models(session, after=after, limit=limit)
@@ -95,14 +96,14 @@ def list_models(service: ServiceDep, after: After = None, limit: Limit = 20) -> 
 
 
 @router.get("/models/{id}", summary="One model")
-def get_model(model_id: Id, service: ServiceDep) -> ModelResource:
+def get_model(model_id: Id, service: ReaderDep) -> ModelResource:
     """What it is, where it stands, and what it was repaired from."""
     with service.sessions() as session:
         return ModelResource.of(model_registry.model(session, model_id))
 
 
 @router.get("/models/{id}/lineage", summary="Where a model comes from")
-def list_model_lineage(model_id: Id, service: ServiceDep) -> Page[ModelResource]:
+def list_model_lineage(model_id: Id, service: ReaderDep) -> Page[ModelResource]:
     """The model, the one it was repaired from, and so on to the one that was uploaded."""
     with service.sessions() as session:
         data = [ModelResource.of(row) for row in model_registry.lineage(session, model_id)]
@@ -136,7 +137,7 @@ def _refuse_range(size: int) -> NoReturn:
         304: {"description": "As in the version you have"},
     },
 )
-def download_model_weights(model_id: Id, service: ServiceDep, request: Request) -> Response:
+def download_model_weights(model_id: Id, service: ReaderDep, request: Request) -> Response:
     """The weights as safetensors, with what they are in the metadata. Range requests are answered in part."""
     with service.sessions() as session:
         model = ModelResource.of(model_registry.model(session, model_id))

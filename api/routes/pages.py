@@ -9,10 +9,12 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
 
 from api import problems
-from api.dependencies import After, Id, OwnerDep, Service, ServiceDep
-from api.errors import ApiError
+from api.access import ReaderDep, SubmitterDep
+from api.dependencies import After, Id, Service
+from api.errors import ApiError, KeyRequired
 from api.routes.datasets import list_datasets, receive_dataset
 from api.routes.jobs import cancel_job, list_jobs, submit
+from api.routes.login import to_login
 from api.routes.models import list_model_lineage, list_models, receive_model
 from api.schemas import JobResource
 from api.start_form import StartForm
@@ -21,7 +23,7 @@ from api.views import LISTED, choices, course, job_views
 from faal_core import catalog
 from faal_core.errors import FaalError
 from jobs import queries
-from jobs.errors import JobsError
+from jobs.errors import JobsError, KeyRefused
 from jobs.states import JobKind, UploadState
 
 UPLOAD_PATHS = frozenset({"/ui/models", "/ui/datasets"})
@@ -30,7 +32,7 @@ REFUSALS = (ApiError, FaalError, JobsError)
 
 
 class _Page(APIRoute):
-    """A route whose errors are told on a page."""
+    """A route whose errors are told on a page; whoever is not known is asked to sign in."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """What answers a request."""
@@ -39,6 +41,8 @@ class _Page(APIRoute):
         async def answer_with_page(request: Request) -> Response:
             try:
                 return await answer(request)
+            except (KeyRequired, KeyRefused):
+                return to_login(request)
             except (*REFUSALS, RequestValidationError, HTTPException) as raised:
                 return _refused(request, "problem.html", {}, raised)
 
@@ -64,7 +68,7 @@ def _see(address: str) -> Response:
 
 
 @router.get("/")
-def show_jobs(request: Request, service: ServiceDep, after: After = None, model: str = "") -> Response:
+def show_jobs(request: Request, service: ReaderDep, after: After = None, model: str = "") -> Response:
     """The jobs, and the form that starts one."""
     return templates.TemplateResponse(
         request, "jobs.html", _jobs(service, after) | _start(service, StartForm(model=model))
@@ -72,7 +76,7 @@ def show_jobs(request: Request, service: ServiceDep, after: After = None, model:
 
 
 @router.get("/ui/jobs")
-def show_job_table(request: Request, service: ServiceDep, after: After = None) -> Response:
+def show_job_table(request: Request, service: ReaderDep, after: After = None) -> Response:
     """The table of jobs alone, which the page asks for again and again."""
     return templates.TemplateResponse(request, "job_table.html", _jobs(service, after))
 
@@ -87,24 +91,24 @@ def _start(service: Service, form: StartForm) -> dict[str, Any]:
 
 
 @router.post("/ui/jobs")
-def start_job(request: Request, service: ServiceDep, owner: OwnerDep, form: Annotated[StartForm, Form()]) -> Response:
+def start_job(request: Request, service: SubmitterDep, form: Annotated[StartForm, Form()]) -> Response:
     """A job as the form says, or the form again with what is wrong with it."""
     try:
         asked = form.request()
-        job = submit(service, asked, asked.spec, JobKind(form.kind), owner, None)
+        job = submit(service, asked, asked.spec, JobKind(form.kind), None)
     except REFUSALS as refusal:
         return _refused(request, "jobs.html", _jobs(service, None) | _start(service, form), refusal)
     return _see(f"/ui/jobs/{job.id}")
 
 
 @router.get("/ui/jobs/{id}")
-def show_job(request: Request, job_id: Id, service: ServiceDep) -> Response:
+def show_job(request: Request, job_id: Id, service: ReaderDep) -> Response:
     """One job."""
     return templates.TemplateResponse(request, "job.html", _job(service, job_id))
 
 
 @router.get("/ui/jobs/{id}/course")
-def show_job_course(request: Request, job_id: Id, service: ServiceDep) -> Response:
+def show_job_course(request: Request, job_id: Id, service: ReaderDep) -> Response:
     """How a job goes: the part of its page that changes."""
     return templates.TemplateResponse(request, "job_course.html", _job(service, job_id))
 
@@ -116,7 +120,7 @@ def _job(service: Service, job_id: str) -> dict[str, Any]:
 
 
 @router.post("/ui/jobs/{id}/cancel")
-def cancel_from_page(job_id: Id, service: ServiceDep) -> Response:
+def cancel_from_page(job_id: Id, service: SubmitterDep) -> Response:
     """The job's page, after it was called off."""
     return _see(f"/ui/jobs/{cancel_job(job_id, service).id}")
 
@@ -125,7 +129,7 @@ def cancel_from_page(job_id: Id, service: ServiceDep) -> Response:
 
 
 @router.get("/ui/models")
-def show_models(request: Request, service: ServiceDep, after: After = None) -> Response:
+def show_models(request: Request, service: ReaderDep, after: After = None) -> Response:
     """The models, and the form that uploads one."""
     return templates.TemplateResponse(request, "models.html", _models(service, after))
 
@@ -143,23 +147,23 @@ def _models(service: Service, after: str | None) -> dict[str, Any]:
 
 
 @router.post("/ui/models")
-def upload_model_from_page(request: Request, service: ServiceDep, owner: OwnerDep) -> Response:
+def upload_model_from_page(request: Request, service: SubmitterDep) -> Response:
     """The uploaded model's page, or the form again with what is wrong with it."""
     try:
-        model = receive_model(request, service, owner, None)
+        model = receive_model(request, service, None)
     except REFUSALS as refusal:
         return _refused(request, "models.html", _models(service, None), refusal)
     return _see(f"/ui/models/{model.id}")
 
 
 @router.get("/ui/models/{id}")
-def show_model(request: Request, model_id: Id, service: ServiceDep) -> Response:
+def show_model(request: Request, model_id: Id, service: ReaderDep) -> Response:
     """One model: what it is, where it comes from, and its jobs."""
     return templates.TemplateResponse(request, "model.html", _model(service, model_id))
 
 
 @router.get("/ui/models/{id}/state")
-def show_model_state(request: Request, model_id: Id, service: ServiceDep) -> Response:
+def show_model_state(request: Request, model_id: Id, service: ReaderDep) -> Response:
     """Where a model stands: the part of its page that changes."""
     return templates.TemplateResponse(request, "model_state.html", _model(service, model_id))
 
@@ -174,13 +178,13 @@ def _model(service: Service, model_id: str) -> dict[str, Any]:
 
 
 @router.get("/ui/datasets")
-def show_datasets(request: Request, service: ServiceDep) -> Response:
+def show_datasets(request: Request, service: ReaderDep) -> Response:
     """The data sets, and the form that uploads one."""
     return templates.TemplateResponse(request, "datasets.html", _datasets(service))
 
 
 @router.get("/ui/datasets/uploaded")
-def show_uploaded_datasets(request: Request, service: ServiceDep) -> Response:
+def show_uploaded_datasets(request: Request, service: ReaderDep) -> Response:
     """The uploaded data sets alone, which the page asks for again while one is being checked."""
     return templates.TemplateResponse(request, "dataset_table.html", _datasets(service))
 
@@ -192,10 +196,10 @@ def _datasets(service: Service) -> dict[str, Any]:
 
 
 @router.post("/ui/datasets")
-def upload_dataset_from_page(request: Request, service: ServiceDep, owner: OwnerDep) -> Response:
+def upload_dataset_from_page(request: Request, service: SubmitterDep) -> Response:
     """The data sets with the new one, or the form again with what is wrong with it."""
     try:
-        receive_dataset(request, service, owner, None)
+        receive_dataset(request, service, None)
     except REFUSALS as refusal:
         return _refused(request, "datasets.html", _datasets(service), refusal)
     return _see("/ui/datasets")

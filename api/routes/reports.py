@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from api.dependencies import Id, ServiceDep
+from api.access import ReaderDep
+from api.dependencies import Id
 from api.negotiation import preferred, unchanged
 from api.schemas import Amount, Pending
 from faal_core.reports import html
@@ -37,7 +38,7 @@ REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; b
 )
 def get_job_report(
     job_id: Id,
-    service: ServiceDep,
+    service: ReaderDep,
     request: Request,
     format: Annotated[  # noqa: A002 - the name in the address
         Literal["json", "html"] | None, Query(description="instead of the Accept header")

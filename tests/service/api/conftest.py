@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from faal_core.specs import ClassifierSpec
-from jobs import lifecycle, model_registry
+from jobs import keys, lifecycle, model_registry
+from jobs.keys import Scope, site_secret
 from jobs.outcomes import StoredClassifier
 from tests.sample_reports import sample_audit
 from tests.service.processes import Running, Site
@@ -31,11 +32,18 @@ class Web:
     process: Running
     client: httpx.Client
 
-    def model(self, name: str = "digits") -> str:
+    def key(self, owner: str, *scopes: Scope) -> dict[str, str]:
+        """The header that a holder of a new key sends."""
+        secret = site_secret(self.site.settings)
+        with self.site.sessions.begin() as session:
+            _, key = keys.issue(session, secret, owner=owner, name="test", scopes=scopes, lifetime=None)
+        return {"Authorization": f"Bearer {key}"}
+
+    def model(self, name: str = "digits", owner: str = "local") -> str:
         """Id of a model that is ready; its weights are a few bytes in storage."""
         file = self.site.storage.put([b"weights %d" % next(_NUMBERS)], media_type="application/vnd.safetensors")
         with self.site.sessions.begin() as session:
-            model, check = model_registry.register_upload(session, name=name, spec=SPEC, upload=file, owner="local")
+            model, check = model_registry.register_upload(session, name=name, spec=SPEC, upload=file, owner=owner)
             lifecycle.claim(session, check.id, worker="test", lease_seconds=600)
             lifecycle.succeed(session, check.id, 1, result_model=StoredClassifier(file, SPEC))
         return model.id

@@ -4,11 +4,13 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import NullPool, func, select, text
+from sqlalchemy import NullPool, func, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
 
+from jobs import dataset_registry
 from jobs.database import open_database
-from jobs.tables import Artifact, Job, Report
+from jobs.tables import Artifact, Dataset, Job, Model, Report
+from tests.registered import UPLOAD, queued_audit, ready_model
 
 
 def _artifact(number: int, size: int = 0) -> Artifact:
@@ -122,3 +124,22 @@ def test_many_open_a_new_database_at_once(tmp_path):
 
     with ThreadPoolExecutor(16) as threads:
         assert set(threads.map(open_it, range(16))) == {"wal"}
+
+
+def test_others_rows_are_not_there(sessions):
+    """In one owner's sessions others' jobs, models and data sets are not found, listed, counted or changed."""
+    model_id = ready_model(sessions)  # ann's, as is the job
+    job_id = queued_audit(sessions, model_id)
+    with sessions.begin() as session:
+        dataset, _ = dataset_registry.register_upload(session, name="signs", upload=UPLOAD, owner="ann")
+    own = [(Job, job_id), (Model, model_id), (Dataset, dataset.id)]
+    for owner, seen in [("ann", True), ("ben", False), ("ann", True)]:
+        with sessions.of(owner)() as session:
+            for table, row_id in own:
+                assert (session.get(table, row_id) is not None) is seen
+                assert (row_id in session.scalars(select(table.id)).all()) is seen
+                assert (session.scalar(select(func.count()).select_from(table)) > 0) is seen
+        with sessions.of(owner).begin() as session:
+            for table, row_id in own:
+                changed = update(table).where(table.id == row_id).values(owner=table.owner).returning(table.id)
+                assert (session.scalars(changed).one_or_none() == row_id) is seen

@@ -1,0 +1,87 @@
+"""Who is asking, by API key or by the session of a page, and the service as far as it is theirs."""
+
+import hashlib
+from dataclasses import replace
+from typing import Annotated
+
+from fastapi import Depends, Request, Response, Security
+from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
+from itsdangerous import BadSignature, TimestampSigner
+
+from api.dependencies import Service, ServiceDep
+from api.errors import KeyRequired, ScopeMissing
+from jobs import keys
+from jobs.keys import Scope, site_secret
+
+ANYBODY = "local"  # whose everything is as long as there are no keys
+SESSION = "faal_session"
+SESSION_SECONDS = 12 * 60 * 60
+
+_bearer = HTTPBearer(auto_error=False, scheme_name="key", description="an API key: `Authorization: Bearer faal_…`")
+_cookie = APIKeyCookie(name=SESSION, auto_error=False, scheme_name="session", description="of the pages, by /login")
+
+
+def _theirs(
+    request: Request,
+    service: ServiceDep,
+    needed: SecurityScopes,
+    sent: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    session: Annotated[str | None, Depends(_cookie)],
+) -> Service:
+    """The service in which the owner of the key sees nothing but their own.
+
+    While no key was ever made everybody is one owner, who may do everything but make keys.
+
+    Raises: KeyRequired, KeyRefused, ScopeMissing.
+    """
+    with service.sessions() as database:
+        if sent is not None:
+            key = keys.known(database, site_secret(service.settings), sent.credentials)
+        elif session is not None and (key_id := _key_of(service, session)) is not None:
+            key = keys.still_valid(database, key_id)
+        elif keys.exist(database):
+            raise KeyRequired("Send an API key as `Authorization: Bearer faal_…`, or sign in at /login.")
+        else:
+            key = None
+    owner, scopes = (ANYBODY, [Scope.READ, Scope.SUBMIT]) if key is None else (key.owner, key.scopes)
+    if missing := [scope for scope in needed.scopes if scope not in scopes]:
+        raise ScopeMissing(f"This needs the scope {missing[0]!r}; the key has {', '.join(scopes)}.")
+    request.state.signed_in_as = None if session is None or key is None else owner
+    return replace(service, owner=owner, sessions=service.sessions.of(owner))
+
+
+READING = Security(_theirs, scopes=[Scope.READ])
+ReaderDep = Annotated[Service, READING]
+SubmitterDep = Annotated[Service, Security(_theirs, scopes=[Scope.SUBMIT])]
+AdminDep = Annotated[Service, Security(_theirs, scopes=[Scope.ADMIN])]
+
+
+def sign_in(service: Service, request: Request, response: Response, key: str) -> None:
+    """The answer brings a session for the holder of that key; it ends with the key. Raises: KeyRefused."""
+    with service.sessions() as database:
+        key_id = keys.known(database, site_secret(service.settings), key).id
+    response.set_cookie(
+        SESSION,
+        _signer(service).sign(key_id).decode(),
+        max_age=SESSION_SECONDS,
+        secure=request.url.scheme == "https",
+        httponly=True,
+        samesite="strict",
+    )
+
+
+def sign_out(response: Response) -> None:
+    """The answer ends the session."""
+    response.delete_cookie(SESSION, httponly=True, samesite="strict")
+
+
+def _key_of(service: Service, session: str) -> str | None:
+    """The id of the key that the session was opened with; None when it is not ours or too old."""
+    try:
+        return _signer(service).unsign(session, max_age=SESSION_SECONDS).decode()
+    except BadSignature:
+        return None
+
+
+def _signer(service: Service) -> TimestampSigner:
+    return TimestampSigner(site_secret(service.settings), salt=SESSION, digest_method=hashlib.sha256)

@@ -1,0 +1,78 @@
+"""`python -m api.keys create | list | revoke`: API keys from the machine the service runs on, the first one above all."""
+
+import argparse
+import logging
+import sys
+
+from pydantic import ValidationError
+
+from api.routes.keys import KeyRequest, KeyResource
+from jobs import keys
+from jobs.database import Sessions, open_database, upgrade
+from jobs.errors import KeyNotFound
+from jobs.keys import Scope, site_secret
+from jobs.settings import Settings
+
+
+def main() -> int:
+    """The exit status: 0, or 1 with a message on stderr."""
+    asked = _parser().parse_args()
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    settings = Settings()
+    if settings.database_url.startswith("sqlite"):
+        upgrade(settings.database_url)
+    sessions = open_database(settings.database_url, pooled=False)
+    try:
+        if asked.action == "create":
+            _create(sessions, site_secret(settings), asked)
+        elif asked.action == "list":
+            _list(sessions)
+        else:
+            with sessions.begin() as session:
+                print(f"{keys.revoke(session, asked.id).id} is refused from now on.")
+    except (KeyNotFound, ValidationError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    finally:
+        sessions.close()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m api.keys", description="API keys, set up by FAAL_… variables.")
+    actions = parser.add_subparsers(dest="action", required=True)
+    create = actions.add_parser("create", help="make a key and print it, this once")
+    create.add_argument("--owner", required=True, help="whose it is; `local` owns what was made before there were keys")
+    create.add_argument("--name", default="from the command line", help="for people")
+    create.add_argument("--scope", action="append", choices=[*Scope], help="default: read and submit")
+    create.add_argument("--days", type=float, default=90, help="how long it lasts; 0: until it is revoked")
+    actions.add_parser("list", help="all keys, newest first")
+    actions.add_parser("revoke", help="refuse a key from now on").add_argument("id")
+    return parser
+
+
+def _create(sessions: Sessions, secret: bytes, asked: argparse.Namespace) -> None:
+    """Prints the key alone on stdout, so that a script can take it."""
+    fields = {"owner": asked.owner, "name": asked.name, "days": asked.days or None}
+    wanted = KeyRequest.model_validate(fields | ({"scopes": asked.scope} if asked.scope else {}))
+    with sessions.begin() as session:
+        row, key = keys.issue(
+            session, secret, owner=wanted.owner, name=wanted.name, scopes=wanted.scopes, lifetime=wanted.lifetime
+        )
+    print(f"{row.id}: {', '.join(row.scopes)} as {row.owner}. It is not shown again:", file=sys.stderr)
+    print(key)
+
+
+def _list(sessions: Sessions) -> None:
+    after, more = None, True
+    while more:
+        with sessions() as session:
+            page = keys.keys(session, after=after, limit=100)
+        for row in page.data:
+            print(KeyResource.of(row).model_dump_json(exclude={"object"}))
+            after = row.id
+        more = page.has_more
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""Signing in to the pages with an API key, and out again."""
+
+from typing import Annotated
+from urllib.parse import urlencode, urlsplit
+
+from fastapi import APIRouter, Form, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from api import problems
+from api.access import sign_in, sign_out
+from api.dependencies import ServiceDep
+from api.templating import templates
+from jobs.errors import KeyRefused
+
+router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+
+PATH = "/login"
+
+
+def to_login(request: Request) -> Response:
+    """The way to the form, and after it back to the page that was asked for."""
+    wanted = urlsplit(request.headers.get("HX-Current-URL", str(request.url)))
+    back = wanted.path + (f"?{wanted.query}" if wanted.query else "")
+    address = f"{PATH}?{urlencode({'back': back})}"
+    if "HX-Request" in request.headers:  # a part of a page asked: the whole page goes
+        return Response(status_code=401, headers={"HX-Redirect": address})
+    return RedirectResponse(address, 303)
+
+
+def _here(back: str) -> str:
+    """That address if it is one of ours: a path, which no browser takes for another site."""
+    return back if back.startswith("/") and not back.startswith(("//", "/\\")) and back.isprintable() else "/"
+
+
+@router.get(PATH)
+def show_login(request: Request, back: str = "/") -> Response:
+    """The form."""
+    return templates.TemplateResponse(request, "login.html", {"back": _here(back), "problem": None})
+
+
+@router.post(PATH)
+def log_in(
+    request: Request,
+    service: ServiceDep,
+    key: Annotated[str, Form(max_length=200)],
+    back: Annotated[str, Form(max_length=2000)] = "/",
+) -> Response:
+    """The page that was asked for, with a session; or the form again."""
+    answer = RedirectResponse(_here(back), 303)
+    try:
+        sign_in(service, request, answer, key.strip())
+    except KeyRefused as refusal:
+        problem = problems.problem_of(request, refusal)
+        filling = {"back": _here(back), "problem": problem}
+        return templates.TemplateResponse(request, "login.html", filling, problem.status)
+    return answer
+
+
+@router.post("/logout")
+def log_out() -> Response:
+    """The form, without the session."""
+    answer = RedirectResponse(PATH, 303)
+    sign_out(answer)
+    return answer

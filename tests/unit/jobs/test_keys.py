@@ -1,0 +1,109 @@
+"""API keys: issued, known, refused, and nowhere to be read."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import text
+
+from jobs import keys
+from jobs.database import Sessions
+from jobs.errors import KeyNotFound, KeyRefused
+from jobs.keys import Scope
+from jobs.settings import Settings
+
+SECRET = b"the site's own secret, of some length"
+
+
+def issue(sessions: Sessions, *, lifetime: timedelta | None = None, owner: str = "ann") -> tuple[str, str]:
+    """A key's id and the key."""
+    with sessions.begin() as session:
+        row, key = keys.issue(session, SECRET, owner=owner, name="laptop", scopes=[Scope.READ], lifetime=lifetime)
+        return row.id, key
+
+
+def test_a_key_is_known_until_it_is_revoked(sessions):
+    """The holder of a key is found by it; from its revocation on it is refused, by key and by id; the row stays."""
+    with sessions() as session:
+        assert not keys.exist(session)
+    key_id, key = issue(sessions)
+    with sessions() as session:
+        found = keys.known(session, SECRET, key)
+        assert (found.id, found.owner, found.scopes) == (key_id, "ann", ["read"])
+        assert keys.still_valid(session, key_id).id == key_id
+    with sessions.begin() as session:
+        first = keys.revoke(session, key_id).revoked_at
+    with sessions.begin() as session:
+        assert keys.revoke(session, key_id).revoked_at == first
+        for look in (lambda: keys.known(session, SECRET, key), lambda: keys.still_valid(session, key_id)):
+            with pytest.raises(KeyRefused):
+                look()
+        assert keys.exist(session)
+
+
+def test_a_key_runs_out(sessions):
+    """A key whose time is over is refused, one whose time is not over is known."""
+    _, over = issue(sessions, lifetime=timedelta(seconds=-1))
+    _, running = issue(sessions, lifetime=timedelta(minutes=1))
+    with sessions() as session:
+        assert keys.known(session, SECRET, running).owner == "ann"
+        with pytest.raises(KeyRefused):
+            keys.known(session, SECRET, over)
+
+
+@pytest.mark.parametrize("changed", ["", "faal_", "x", "\x00", "ключ"])
+def test_anything_else_is_refused(sessions, changed):
+    """A key that was cut off or made up, or of another site's secret, is refused."""
+    _, key = issue(sessions)
+    with sessions() as session:
+        for wrong in (changed, key + changed + "A", key[:-1]):
+            with pytest.raises(KeyRefused):
+                keys.known(session, SECRET, wrong)
+        with pytest.raises(KeyRefused):
+            keys.known(session, b"another site's secret, of some length", key)
+
+
+def test_the_database_does_not_tell_a_key(sessions):
+    """No column of the table holds the key or a part of it."""
+    _, key = issue(sessions)
+    with sessions() as session:
+        row = session.execute(text("SELECT * FROM api_keys")).one()
+    assert not any(key[5:15] in str(value) for value in row)
+
+
+def test_revoking_what_is_not_there(sessions):
+    """An id of nothing is told so."""
+    with sessions.begin() as session, pytest.raises(KeyNotFound, match="key_none"):
+        keys.revoke(session, "key_none")
+
+
+def test_keys_are_listed_newest_first(sessions):
+    """Pages of everybody's keys, those that are refused included."""
+    ids = [issue(sessions, owner=owner)[0] for owner in ("ann", "ben", "cem")]
+    with sessions() as session:
+        first = keys.keys(session, limit=2)
+        rest = keys.keys(session, limit=2, after=first.data[-1].id)
+    assert [row.id for row in [*first.data, *rest.data]] == ids[::-1]
+    assert (first.has_more, rest.has_more) == (True, False)
+
+
+def test_processes_agree_on_the_secret(tmp_path):
+    """Whoever asks first writes it, for its own eyes; all others, at the same moment too, read the same."""
+
+    def ask(_: int) -> bytes:
+        return keys.site_secret.__wrapped__(Settings(data_dir=tmp_path / "new"))
+
+    with ThreadPoolExecutor(8) as pool:
+        found = set(pool.map(ask, range(8)))
+    assert len(found) == 1
+    assert len(found.pop()) == 32
+    [file] = (tmp_path / "new").iterdir()
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_secret_that_is_set_is_taken(tmp_path):
+    """FAAL_SECRET wins over the file, and is shown nowhere."""
+    settings = Settings(data_dir=tmp_path, secret="s" * 32)
+    assert keys.site_secret(settings) == b"s" * 32
+    assert "ssss" not in repr(settings)
+    assert not list(tmp_path.iterdir())
