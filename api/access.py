@@ -32,7 +32,7 @@ def _theirs(
 
     While no key was ever made everybody is one owner, who may do everything but make keys.
 
-    Raises: KeyRequired, KeyRefused, ScopeMissing.
+    Raises: KeyRequired, KeyRefused, ScopeMissing, RateExceeded.
     """
     with service.sessions() as database:
         if sent is not None:
@@ -46,6 +46,7 @@ def _theirs(
     owner, scopes = (ANYBODY, [Scope.READ, Scope.SUBMIT]) if key is None else (key.owner, key.scopes)
     if missing := [scope for scope in needed.scopes if scope not in scopes]:
         raise ScopeMissing(f"This needs the scope {missing[0]!r}; the key has {', '.join(scopes)}.")
+    service.rates.count(owner)
     request.state.signed_in_as = None if session is None or key is None else owner
     return replace(service, owner=owner, sessions=service.sessions.of(owner))
 

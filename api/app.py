@@ -13,6 +13,7 @@ import faal_core
 from api import openapi, problems
 from api.dependencies import STREAMS, THREADS, UPLOADS, Service, Slots
 from api.middleware import RequestRules
+from api.rates import Rates
 from api.routes import catalog, datasets, events, health, jobs, keys, login, models, pages, reports
 from jobs.database import open_database
 from jobs.queue import Queue
@@ -41,6 +42,7 @@ def create_app(settings: Settings) -> FastAPI:
         queue=Queue(settings),
         uploads=Slots(UPLOADS, "uploads"),
         streams=Slots(STREAMS, "event streams"),
+        rates=Rates(settings.requests_per_minute),
     )
     problems.install(app)
     app.add_middleware(RequestRules, streamed=UPLOAD_PATHS)

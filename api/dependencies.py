@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Path, Query, Request
 
 from api.errors import ServiceBusy
+from api.rates import Rates
 from jobs.database import Sessions
 from jobs.queue import Queue
 from jobs.settings import Settings
@@ -44,6 +45,7 @@ class Service:
     queue: Queue
     uploads: Slots
     streams: Slots
+    rates: Rates
     owner: str = ""
 
 

@@ -8,6 +8,7 @@ ApiError
 ├── KeyRequired           key-required           there are API keys and none was sent
 ├── ScopeMissing          scope-missing          the API key does not allow that
 ├── CrossSiteRequest      cross-site-request     a page of another site tried to change something here
+├── RateExceeded          rate-exceeded          the owner asks more often than they may
 ├── ServiceBusy           service-busy           as many uploads or event streams are open as can be served
 └── ServiceNotReady       service-not-ready      the database, storage or broker is out of order
 """
@@ -118,6 +119,16 @@ class CrossSiteRequest(ApiError):
     """A page of another site tried to change something here."""
 
     code = "cross-site-request"
+
+
+class RateExceeded(ApiError):
+    """The owner asks more often than they may."""
+
+    code = "rate-exceeded"
+
+    def __init__(self, most: int, seconds: int) -> None:
+        super().__init__(f"You may ask {most:,} times a minute; there is room again in {seconds} s.")
+        self.most, self.seconds = most, seconds
 
 
 class ServiceBusy(ApiError):

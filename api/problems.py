@@ -6,6 +6,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from typing import Literal, Self
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -50,6 +51,8 @@ STATUS: Mapping[type[ApiError] | type[FaalError] | type[JobsError], tuple[HTTPSt
     jobs.JobFailed: (HTTPStatus.CONFLICT, "The job failed"),
     jobs.JobCancelled: (HTTPStatus.CONFLICT, "The job was cancelled"),
     jobs.UploadTooLarge: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is larger than allowed"),
+    jobs.QuotaExceeded: (HTTPStatus.TOO_MANY_REQUESTS, "You have as much as you may"),
+    api.RateExceeded: (HTTPStatus.TOO_MANY_REQUESTS, "You ask too often"),
     jobs.StorageFull: (HTTPStatus.INSUFFICIENT_STORAGE, "The server has no room for the file"),
     jobs.IdempotencyConflict: (HTTPStatus.UNPROCESSABLE_ENTITY, "The idempotency key was used for another request"),
 }
@@ -85,6 +88,23 @@ TITLES: Mapping[str, tuple[HTTPStatus, str]] = {
 """Status and title of every code that a request can be answered with."""
 
 
+class Limit(BaseModel):
+    """How much of something one may have at a time, or a minute, and has."""
+
+    model_config = ConfigDict(frozen=True)
+
+    of: Literal["jobs", "bytes", "requests"]
+    most: int
+    used: int
+
+    @classmethod
+    def of_error(cls, raised: Exception) -> Self | None:
+        """The limit that was met, if that is what was raised."""
+        if isinstance(raised, jobs.QuotaExceeded):
+            return cls(of=raised.of, most=raised.most, used=raised.used)
+        return cls(of="requests", most=raised.most, used=raised.most) if isinstance(raised, api.RateExceeded) else None
+
+
 class Problem(BaseModel):
     """An error as RFC 9457 describes it; `type` and `code` are stable, `detail` is for people."""
 
@@ -98,6 +118,7 @@ class Problem(BaseModel):
     instance: str = Field(description="path of the request", examples=["/jobs/finetune"])
     request_id: str = Field(description="also in the header X-Request-Id and in the server's log")
     errors: tuple[FieldError, ...] | None = Field(None, description="every field that is wrong")
+    limit: Limit | None = Field(None, description="with the codes quota-exceeded and rate-exceeded")
     error: ErrorBody | None = Field(None, description="the job's own error, with the code job-failed")
 
 
@@ -130,6 +151,7 @@ def problem_of(request: Request, raised: Exception) -> Problem:
         instance=request.url.path,
         request_id=request.state.request_id,
         errors=tuple(fields) or None,
+        limit=Limit.of_error(raised),
         error=own,
     )
 
@@ -140,6 +162,10 @@ def headers_of(raised: Exception) -> dict[str, str]:
         return dict(raised.headers or {})
     if isinstance(raised, api.KeyRequired | jobs.KeyRefused):
         return {"WWW-Authenticate": "Bearer"}
+    if isinstance(raised, api.RateExceeded):
+        return {"Retry-After": str(raised.seconds)}
+    if isinstance(raised, jobs.QuotaExceeded):
+        return {"Retry-After": "60"}
     return {"Retry-After": "5"} if isinstance(raised, api.ServiceBusy | api.ServiceNotReady) else {}
 
 

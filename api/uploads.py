@@ -13,10 +13,12 @@ import anyio.from_thread
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
+from api.dependencies import Service
 from api.digests import verified
 from api.errors import InvalidRequest, MalformedBody
 from api.multipart import MultipartReader, Part, boundary_of
-from jobs.errors import UploadTooLarge
+from jobs import quotas
+from jobs.errors import QuotaExceeded, UploadTooLarge
 from jobs.storage import Storage, Stored
 
 BATCH = 512 * 1024  # bytes asked from the event loop at a time
@@ -37,12 +39,7 @@ class Form:
 
 
 def receive(
-    request: Request,
-    storage: Storage,
-    *,
-    limit: int,
-    media_type: Callable[[bytes], str],
-    check: Callable[[Form], Checked],
+    request: Request, service: Service, *, media_type: Callable[[bytes], str], check: Callable[[Form], Checked]
 ) -> tuple[Stored, Checked]:
     """The stored file of an upload, and what `check` made of its form.
 
@@ -50,13 +47,32 @@ def receive(
 
     Args:
         request: whose body is the form.
-        storage: where the file goes.
-        limit: bytes the file may have.
         media_type: tells the file's type by its first bytes; raises for a kind that is not accepted.
         check: judges the whole form; what it raises refuses the upload.
 
-    Raises: MalformedBody, InvalidRequest, DigestMismatch, UploadTooLarge, StorageFull and what the two callables raise.
+    Raises: ServiceBusy, QuotaExceeded, MalformedBody, InvalidRequest, DigestMismatch, UploadTooLarge, StorageFull and what the
+    two callables raise.
     """
+    most, limit = service.settings.quota_bytes, service.settings.upload_limit
+    with service.sessions() as session:
+        left = quotas.bytes_left(session, service.owner, most)
+    with service.uploads:
+        if most is None or left is None or left >= limit:
+            return _stored(request, service.storage, limit, media_type, check)
+        try:
+            return _stored(request, service.storage, left, media_type, check)
+        except UploadTooLarge:
+            raise QuotaExceeded("bytes", most, most - left) from None
+
+
+def _stored(
+    request: Request,
+    storage: Storage,
+    limit: int,
+    media_type: Callable[[bytes], str],
+    check: Callable[[Form], Checked],
+) -> tuple[Stored, Checked]:
+    """What `receive` answers, of a file of at most `limit` bytes."""
     if int(request.headers.get("Content-Length", "0")) > limit + (FIELDS_LIMIT + 1) * FIELD_LIMIT:
         raise UploadTooLarge(f"The upload has more than the {limit:,} bytes a file may have here.")
     body = verified(_body(request), request.headers, "body")

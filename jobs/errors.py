@@ -15,6 +15,7 @@ JobsError
 ├── JobCancelled             job-cancelled          the job has no report because it was cancelled
 ├── UploadTooLarge           upload-too-large       a file exceeds the limit
 ├── StorageFull              storage-full           the disk has no room for a file
+├── QuotaExceeded            quota-exceeded         the owner has as many jobs, or bytes in storage, as they may
 ├── IdempotencyConflict      idempotency-conflict   the key was used for another request
 └── LeaseLost                lease-lost             the job is no longer this worker's (never leaves the worker)
 
@@ -22,7 +23,7 @@ JobsError
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 JOB_ONLY_CODES = ("worker-lost", "out-of-memory", "internal-error")
 """Codes that only appear in `Job.error`: its workers died, memory ran out, or it met a defect of ours."""
@@ -125,6 +126,17 @@ class StorageFull(JobsError):
     """The disk has no room for a file; nothing of it was kept."""
 
     code = "storage-full"
+
+
+class QuotaExceeded(JobsError):
+    """The owner has as much of something as they may at a time."""
+
+    code = "quota-exceeded"
+
+    def __init__(self, of: Literal["jobs", "bytes"], most: int, used: int) -> None:
+        things = {"jobs": "jobs that are queued or running", "bytes": "bytes in storage"}[of]
+        super().__init__(f"You have {used:,} {things} and may have {most:,}; whoever runs the service can allow more.")
+        self.of, self.most, self.used = of, most, used
 
 
 class IdempotencyConflict(JobsError):

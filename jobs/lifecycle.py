@@ -16,6 +16,7 @@ from jobs.clock import now
 from jobs.errors import JobNotFound, JobStateConflict, LeaseLost
 from jobs.idempotency import once, payload_digest
 from jobs.outcomes import StoredClassifier
+from jobs.quotas import require_room_for_job
 from jobs.settings import MAX_ATTEMPTS
 from jobs.states import FINAL, MOVES, JobKind, JobState, ReleaseReason
 from jobs.tables import Job, JobEvent, Problem
@@ -38,11 +39,14 @@ def submit(
     owner: str,
     idempotency_key: str | None = None,
     metadata: Mapping[str, str] | None = None,
+    most_jobs: int | None = None,
 ) -> Job:
     """A queued job with its first event, or the job that this idempotency key made before. Ring after the commit.
 
-    Raises: ModelNotFound, ModelNotReady, DatasetNotFound, DatasetNotReady, IdempotencyConflict; UnknownName for a data
-    set that is neither uploaded nor in the catalog.
+    Args:
+        most_jobs: how many the owner may have that are queued or running; no limit when absent.
+    Raises: ModelNotFound, ModelNotReady, DatasetNotFound, DatasetNotReady, IdempotencyConflict, QuotaExceeded; UnknownName for
+        a data set that is neither uploaded nor in the catalog.
     """
     labels = dict(metadata or {})
     payload = {"kind": kind, "model": model_id, "dataset": dataset, "spec": spec, "metadata": labels}
@@ -59,6 +63,7 @@ def submit(
 
     def create() -> Job:
         outcomes.require_ready(session, model_id, dataset)
+        require_room_for_job(session, owner, most_jobs)
         return add(session, job)
 
     return once(session, owner=owner, key=idempotency_key, payload_sha256=job.payload_sha256, create=create)

@@ -51,6 +51,15 @@ class Settings(BaseSettings):
         "`checkpoints` in the data folder",
     )
     upload_limit: int = Field(2 * 2**30, ge=1, description="largest upload in bytes")
+    quota_jobs: int | None = Field(
+        10_000, ge=1, description="most jobs of one owner that are queued or running; no limit when absent"
+    )
+    quota_bytes: int | None = Field(
+        None, ge=1, description="most bytes of one owner's uploads and weights in storage; no limit when absent"
+    )
+    requests_per_minute: int | None = Field(
+        6_000, ge=1, description="most requests of one owner, to each process of the service; no limit when absent"
+    )
     validation_seconds: int = Field(300, ge=1, description="processor time a check of an upload may take, in seconds")
     validation_memory: int = Field(8 * 2**30, ge=2**28, description="memory a check of an upload may take, in bytes")
     lease_seconds: float = Field(30, gt=0, description="a worker that is silent for so long is taken for dead")

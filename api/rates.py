@@ -1,0 +1,28 @@
+"""How often an owner may ask, counted by each process of the service."""
+
+import time
+
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
+
+from api.errors import RateExceeded
+
+
+class Rates:
+    """Requests of each owner in the last minute.
+
+    Args:
+        most: a minute; None counts nothing.
+    """
+
+    def __init__(self, most: int | None) -> None:
+        self._item = None if most is None else RateLimitItemPerMinute(most)
+        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+
+    def count(self, owner: str) -> None:
+        """One more. Raises: RateExceeded, with the seconds until there is room again."""
+        if self._item is None or self._limiter.hit(self._item, owner):
+            return
+        seconds = self._limiter.get_window_stats(self._item, owner).reset_time - time.time()
+        raise RateExceeded(self._item.amount, max(1, round(seconds)))

@@ -1,0 +1,52 @@
+"""What one owner may have and ask: quotas and rates, each with its limit in the answer."""
+
+from contextlib import closing
+
+from jobs.keys import Scope
+from tests.service.api.conftest import AUDIT, FINETUNE, Web
+
+
+def test_quotas_and_rates_are_each_owners(open_site, problem) -> None:
+    """Past a quota or rate ann gets 429 with the limit and when to ask again; ben goes on, and so does she after a job's end."""
+    site = open_site(quota_jobs=2, quota_bytes=5000, requests_per_minute=40)
+    process, client = site.api()
+    with closing(client):
+        web = Web(site, process, client)
+        ann, ben = (web.key(owner, Scope.READ, Scope.SUBMIT) for owner in ("ann", "ben"))
+        model = web.model(owner="ann")
+        jobs = [client.post("/jobs/audit", headers=ann, json=AUDIT | {"model": model}).json()["id"] for _ in range(2)]
+        for answer in (
+            client.post("/jobs/audit", headers=ann, json=AUDIT | {"model": model}),
+            client.post("/datasets", headers=ann, files={"file": ("a.zip", b"PK\x03\x04")}),
+        ):
+            refused = problem(answer)
+            assert (refused["status"], refused["code"]) == (429, "quota-exceeded")
+            assert refused["limit"] == {"of": "jobs", "most": 2, "used": 2}
+            assert int(answer.headers["Retry-After"]) > 0
+        client.post(f"/jobs/{jobs[0]}/cancel", headers=ann)
+        upload = {"file": ("a.zip", b"PK\x03\x04" + bytes(4000))}
+        assert client.post("/datasets", headers=ann, files=upload).status_code == 202
+        client.post(f"/jobs/{jobs[1]}/cancel", headers=ann)
+        refused = problem(client.post("/datasets", headers=ann, files={"file": ("b.zip", b"PK\x03\x04" + bytes(2000))}))
+        assert (refused["code"], refused["limit"]["of"], refused["limit"]["most"]) == ("quota-exceeded", "bytes", 5000)
+        assert client.post("/datasets", headers=ben, files=upload).status_code == 202
+
+        last = client.get("/jobs", headers=ann)
+        while last.is_success:
+            last = client.get("/jobs", headers=ann)
+        assert problem(last)["code"] == "rate-exceeded"
+        assert problem(last)["limit"] == {"of": "requests", "most": 40, "used": 40}
+        assert 0 < int(last.headers["Retry-After"]) <= 60
+        assert client.get("/jobs", headers=ben).is_success
+        assert client.get("/healthz").is_success
+
+
+def test_a_repair_needs_room_for_its_weights(open_site, problem) -> None:
+    """Who has used up their bytes can audit, and repair nothing."""
+    site = open_site(quota_bytes=5)
+    process, client = site.api()
+    with closing(client):
+        model = Web(site, process, client).model()
+        assert client.post("/jobs/audit", json=AUDIT | {"model": model}).status_code == 202
+        assert problem(client.post("/jobs/finetune", json=FINETUNE | {"model": model}))["limit"]["of"] == "bytes"
+        assert len(client.get("/jobs", params={"kind": "finetune"}).json()["data"]) == 0

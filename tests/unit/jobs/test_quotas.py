@@ -1,0 +1,64 @@
+"""How much an owner may have: counted by owner, by state, and each file once."""
+
+import pytest
+
+from jobs import dataset_registry, lifecycle, model_registry, quotas
+from jobs.errors import QuotaExceeded
+from jobs.outcomes import StoredClassifier
+from jobs.storage import Stored
+from tests.registered import SPEC, UPLOAD, WEIGHTS, queued_audit
+
+
+def test_jobs_that_have_not_ended_count(sessions, model_id):
+    """Queued and running ones count, ended ones and others' do not; the last one that is allowed is."""
+    first, _ = (queued_audit(sessions, model_id, seed=seed) for seed in (1, 2))
+    with sessions.begin() as session:
+        lifecycle.claim(session, first, worker="w", lease_seconds=60)
+        quotas.require_room_for_job(session, "ann", 3)
+        quotas.require_room_for_job(session, "ann", None)
+        quotas.require_room_for_job(session, "ben", 1)
+        with pytest.raises(QuotaExceeded) as met:
+            quotas.require_room_for_job(session, "ann", 2)
+        assert (met.value.of, met.value.most, met.value.used) == ("jobs", 2, 2)
+        lifecycle.fail(session, first, 1, code="internal-error", message="gone")
+        quotas.require_room_for_job(session, "ann", 2)
+
+
+def test_a_job_that_was_there_before_needs_no_room(sessions, model_id):
+    """A request that is sent again gets its first answer although there is room for no more."""
+
+    def submit(key: str) -> str:
+        with sessions.begin() as session:
+            return lifecycle.submit(
+                session,
+                kind="audit",
+                model_id=model_id,
+                dataset="fashion-mnist-subset",
+                spec={},
+                owner="ann",
+                idempotency_key=key,
+                most_jobs=1,
+            ).id
+
+    first = submit("a")
+    assert submit("a") == first
+    with pytest.raises(QuotaExceeded):
+        submit("b")
+
+
+def test_bytes_count_once_a_file(sessions):
+    """Uploads that wait for their check, weights and data sets count, a file that two of them share once."""
+    with sessions.begin() as session:
+        _, check = model_registry.register_upload(session, name="m", spec=SPEC, upload=UPLOAD, owner="ann")
+        assert quotas.bytes_left(session, "ann", 100) == 100 - UPLOAD.size
+        lifecycle.claim(session, check.id, worker="w", lease_seconds=60)
+        lifecycle.succeed(session, check.id, 1, result_model=StoredClassifier(WEIGHTS, SPEC))
+        dataset_registry.register_upload(session, name="d", upload=Stored("c" * 64, 7, "x"), owner="ann")
+        dataset_registry.register_upload(session, name="d", upload=Stored("c" * 64, 7, "x"), owner="ann")
+        dataset_registry.register_upload(session, name="d", upload=Stored("d" * 64, 90, "x"), owner="ben")
+        used = UPLOAD.size + WEIGHTS.size + 7
+        assert quotas.bytes_left(session, "ann", 100) == 100 - used
+        assert quotas.bytes_left(session, "ann", None) is None
+        with pytest.raises(QuotaExceeded) as met:
+            quotas.bytes_left(session, "ann", used)
+        assert (met.value.of, met.value.most, met.value.used) == ("bytes", used, used)
