@@ -13,6 +13,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match
+from starlette.types import Scope
 
 from api import errors as api
 from api.errors import ApiError, FieldError
@@ -26,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 INTERNAL_ERROR = "internal-error"
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 STATUS: Mapping[type[ApiError] | type[FaalError] | type[JobsError], tuple[HTTPStatus, str]] = {
     api.InvalidRequest: (HTTPStatus.UNPROCESSABLE_ENTITY, "The request has missing or wrong fields"),
@@ -169,6 +172,17 @@ def headers_of(raised: Exception) -> dict[str, str]:
     return {"Retry-After": "5"} if isinstance(raised, api.ServiceBusy | api.ServiceNotReady) else {}
 
 
+def _methods_of(request: Request) -> str:
+    """The methods that the address takes, whichever routes take them (RFC 9110, section 10.2.1)."""
+    routes = request.app.routes
+    taken = (method for method in _METHODS if any(_takes(route, request.scope, method) for route in routes))
+    return ", ".join(taken)
+
+
+def _takes(route: BaseRoute, scope: Scope, method: str) -> bool:
+    return route.matches({**scope, "method": method})[0] is Match.FULL
+
+
 def _what_fastapi_found(raised: RequestValidationError) -> ApiError:
     """Our error for what FastAPI found wrong in parameters and body."""
     details = raised.errors()
@@ -189,6 +203,8 @@ def answer(request: Request, raised: Exception) -> JSONResponse:
     if problem.code == INTERNAL_ERROR:
         logger.error("request %s failed: %s %s", problem.request_id, request.method, problem.instance)
     headers = {**headers_of(raised), "X-Request-Id": problem.request_id}
+    if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = _methods_of(request)
     return JSONResponse(problem.model_dump(exclude_none=True), problem.status, headers, MEDIA_TYPE)
 
 

@@ -20,7 +20,7 @@ from jobs.states import FINAL
 router = APIRouter(tags=["jobs"])
 
 JSON, EVENTS = "application/json", "text/event-stream"
-LAST_SEQ = 2**53  # as far as JSON counts
+LAST_SEQ = 2**31 - 1  # as far as the column counts
 POLL_SECONDS = 0.5  # between looks at the events table for a stream
 PING_SECONDS = 15.0  # a stream that is silent for longer may be cut by proxies
 

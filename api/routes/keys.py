@@ -30,8 +30,8 @@ class KeyRequest(BaseModel):
 
     owner: Owner
     name: Name
-    scopes: Annotated[frozenset[Scope], Field(min_length=1)] = Field(
-        frozenset({Scope.READ, Scope.SUBMIT}),
+    scopes: Annotated[tuple[Scope, ...], Field(min_length=1)] = Field(
+        (Scope.READ, Scope.SUBMIT),
         description="read: see the owner's jobs, models, data sets and reports; submit: upload, start and cancel in the owner's "
         "name; admin: make, list and revoke everybody's keys",
     )

@@ -87,11 +87,20 @@ class Web:
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])
 def web(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
     """The service, once on each database; tests share it and look at what is theirs alone."""
-    settings: dict[str, object] = {"upload_limit": UPLOAD_LIMIT}
-    if request.param == "postgresql":
-        postgres = request.getfixturevalue("postgres")
-        settings["database_url"] = postgres.url(postgres.new_database())
-    yield from _served(tmp_path_factory.mktemp("web"), settings)
+    yield from _served(tmp_path_factory.mktemp("web"), _database(request) | {"upload_limit": UPLOAD_LIMIT})
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def guarded_web(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
+    """A service for a module whose tests make keys, once on each database: from the first key on it asks for one."""
+    yield from _served(tmp_path_factory.mktemp("guarded"), _database(request))
+
+
+def _database(request: pytest.FixtureRequest) -> dict[str, object]:
+    if request.param == "sqlite":
+        return {}
+    postgres = request.getfixturevalue("postgres")
+    return {"database_url": postgres.url(postgres.new_database())}
 
 
 @pytest.fixture

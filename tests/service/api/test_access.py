@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,33 +61,23 @@ class Guarded:
         return self.web.client.request(method, address, headers=headers, **body)
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def guarded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    """The service, once on each database, with ann's model, data set, and an audit that has succeeded."""
-    settings: dict[str, object] = {}
-    if request.param == "postgresql":
-        postgres = request.getfixturevalue("postgres")
-        settings["database_url"] = postgres.url(postgres.new_database())
-    site = Site(tmp_path_factory.mktemp("guarded"), **settings)
-    try:
-        process, client = site.api()
-        web = Web(site, process, client)
-        ann, ben = (web.key(owner, Scope.READ, Scope.SUBMIT) for owner in ("ann", "ben"))
-        admin = web.key("root", *Scope)
-        model = web.model(MARK, owner="ann")
-        file = site.storage.put([b"PK\x03\x04 of ann"], media_type="application/zip")
-        with site.sessions.begin() as session:
-            dataset, check = dataset_registry.register_upload(session, name=MARK, upload=file, owner="ann")
-            lifecycle.claim(session, check.id, worker="test", lease_seconds=600)
-            summary = {"shape": [1, 28, 28], "class_names": [MARK] * 10, "images": {"train": 9, "test": 9}}
-            lifecycle.succeed(session, check.id, 1, summary=summary)
-        job = client.post("/jobs/audit", headers=ann, json=AUDIT | {"model": model, "metadata": {"of": MARK}}).json()
-        web.run(job["id"])(event=("note", {"of": MARK}))
-        web.succeed(job["id"])
-        yield Guarded(web, ann, ben, admin, {"jobs": job["id"], "models": model, "datasets": dataset.id})
-        client.close()
-    finally:
-        site.close()
+@pytest.fixture(scope="module")
+def guarded(guarded_web: Web) -> Guarded:
+    """A service with keys, with ann's model, data set, and an audit that has succeeded."""
+    web, site, client = guarded_web, guarded_web.site, guarded_web.client
+    ann, ben = (web.key(owner, Scope.READ, Scope.SUBMIT) for owner in ("ann", "ben"))
+    admin = web.key("root", *Scope)
+    model = web.model(MARK, owner="ann")
+    file = site.storage.put([b"PK\x03\x04 of ann"], media_type="application/zip")
+    with site.sessions.begin() as session:
+        dataset, check = dataset_registry.register_upload(session, name=MARK, upload=file, owner="ann")
+        lifecycle.claim(session, check.id, worker="test", lease_seconds=600)
+        summary = {"shape": [1, 28, 28], "class_names": [MARK] * 10, "images": {"train": 9, "test": 9}}
+        lifecycle.succeed(session, check.id, 1, summary=summary)
+    job = client.post("/jobs/audit", headers=ann, json=AUDIT | {"model": model, "metadata": {"of": MARK}}).json()
+    web.run(job["id"])(event=("note", {"of": MARK}))
+    web.succeed(job["id"])
+    return Guarded(web, ann, ben, admin, {"jobs": job["id"], "models": model, "datasets": dataset.id})
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES, ids=" ".join)
@@ -287,7 +276,6 @@ def test_the_first_key_is_made_on_the_machine(open_site: Any) -> None:
     assert (listed[0]["owner"], listed[0]["scopes"]) == ("ann", ["admin", "read"])
     assert run("revoke", listed[0]["id"]).returncode == 0
     assert client.get("/keys", headers=bearer).status_code == 401
-    for wrong in (["revoke", "key_0"], ["create", "--owner", ""], ["create", "--owner", "ann", "--days", "-1"]):
-        refused = run(*wrong)
-        assert (refused.returncode, refused.stdout) == (1, "")
-        assert "Traceback" not in refused.stderr
+    refused = run("create", "--owner", "ann", "--days", "-1")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "Traceback" not in refused.stderr

@@ -33,6 +33,8 @@ def test_pages_of_events(web, job) -> None:
     assert not second["has_more"]
     empty = web.client.get(f"/jobs/{job}/events", params={"after": second["last_seq"]}).json()
     assert (empty["data"], empty["last_seq"]) == ([], second["last_seq"])
+    assert web.client.get(f"/jobs/{job}/events", params={"after": 2**31 - 1}).json()["data"] == []
+    assert web.client.get(f"/jobs/{job}/events", params={"after": 2**31}).status_code == 422
 
 
 def test_a_stream_replays_goes_on_and_ends(web, job) -> None:

@@ -32,7 +32,9 @@ def test_refusals_are_problems(web, problem, method, path, status, code) -> None
 
 def test_a_wrong_method_names_the_right_ones(web) -> None:
     """405 comes with Allow."""
-    assert "POST" in web.client.get("/jobs/job_0/cancel").headers["Allow"]
+    assert web.client.get("/jobs/job_0/cancel").headers["Allow"] == "POST"
+    for path in ("/models", "/datasets", "/keys"):  # each by two routes
+        assert web.client.options(path).headers["Allow"] == "GET, POST"
 
 
 @pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b'{"a": 1}}', b"[" * 100_000])

@@ -1,0 +1,60 @@
+"""What the description of the API allows, and what it does not, is answered as it says: thousands of requests made from it."""
+
+from pathlib import Path
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi import checks
+
+from jobs.keys import Scope
+from tests.service.api.conftest import AUDIT, Web
+
+pytestmark = pytest.mark.slow
+
+AS_DESCRIBED = [
+    not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_headers_conformance,
+    checks.response_schema_conformance,
+]
+
+
+@pytest.fixture(scope="module")
+def bearer(guarded_web: Web) -> dict[str, str]:
+    """A key that may do everything; from here on the service asks for one."""
+    return guarded_web.key("local", *Scope)
+
+
+@pytest.fixture(scope="module")
+def ids(guarded_web: Web, bearer: dict[str, str]) -> dict[str, str]:
+    """Of things that are there, by the first part of their path."""
+    model = guarded_web.model()
+    file = {"file": ("a.zip", b"PK\x03\x04")}
+    dataset = guarded_web.client.post("/datasets", headers=bearer, files=file).json()["id"]
+    job = guarded_web.client.post("/jobs/audit", headers=bearer, json=AUDIT | {"model": model}).json()["id"]
+    key = guarded_web.client.get("/keys", headers=bearer).json()["data"][0]["id"]
+    return {"models": model, "datasets": dataset, "jobs": job, "keys": key}
+
+
+described = schemathesis.openapi.from_path(Path(__file__).parents[3] / "docs/openapi.json")
+ENOUGH = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@described.parametrize()
+@ENOUGH
+def test_every_answer_is_as_described(case: schemathesis.Case, guarded_web: Web, bearer: dict[str, str]) -> None:
+    """No request is answered with 5xx, or with a status, type, header or body that the description does not know."""
+    case.call_and_validate(base_url=str(guarded_web.client.base_url), headers=bearer, checks=AS_DESCRIBED, timeout=30)
+
+
+@described.include(path_regex=r"\{id\}").exclude(path_regex="revoke|cancel").parametrize()
+@ENOUGH
+def test_every_answer_about_something_is_as_described(
+    case: schemathesis.Case, guarded_web: Web, bearer: dict[str, str], ids: dict[str, str]
+) -> None:
+    """The same of requests about things that are there."""
+    case.path_parameters["id"] = ids[case.path.split("/")[1]]
+    case.call_and_validate(base_url=str(guarded_web.client.base_url), headers=bearer, checks=AS_DESCRIBED, timeout=30)
