@@ -5,7 +5,9 @@ import hashlib
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -84,6 +86,13 @@ class Storage:
         for path in self.root.glob("*/*"):
             if path not in kept:
                 path.unlink(missing_ok=True)
+
+    def forget_broken_off(self, silent_seconds: float) -> None:
+        """Nothing is left of puts that have not written for so long: of processes that were killed."""
+        for partial in self._incoming.glob("*"):
+            with suppress(FileNotFoundError):  # another process removed it, or it was kept just now
+                if time.time() - partial.stat().st_mtime > silent_seconds:
+                    partial.unlink()
 
     def _keep(self, partial: Path, target: Path) -> None:
         if target.exists():

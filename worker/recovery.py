@@ -1,4 +1,4 @@
-"""The sweep: rings jobs that nobody came for, takes jobs back from dead workers, and clears away what ended jobs left.
+"""The sweep: rings jobs that nobody came for, takes jobs back from dead workers, clears away what the dead and ended left.
 
 A message is only a doorbell, so this is all it takes to survive a lost one, a broker that was away and a dead worker.
 """
@@ -14,10 +14,12 @@ from jobs.errors import JobNotFound
 from jobs.queue import Queue
 from jobs.settings import Settings
 from jobs.states import FINAL
+from jobs.storage import Storage
 
 logger = logging.getLogger(__name__)
 
 RING_WHEN_BUSY_SECONDS = 3600.0
+FORGET_UPLOADS_SECONDS = 86_400.0  # that have been silent for so long: their process is gone
 
 
 class Sweeper:
@@ -25,7 +27,7 @@ class Sweeper:
 
     def __init__(self, settings: Settings, sessions: Sessions, idle: Callable[[], bool]) -> None:
         self._settings, self._sessions, self._idle = settings, sessions, idle
-        self._queue = Queue(settings)
+        self._queue, self._storage = Queue(settings), Storage(settings.files_dir)
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._keep_sweeping, name="sweep", daemon=True)
 
@@ -59,6 +61,7 @@ class Sweeper:
             if not self._queue.ring(job_id):
                 break
         self._clear_checkpoints()
+        self._storage.forget_broken_off(FORGET_UPLOADS_SECONDS)
 
     def _clear_checkpoints(self) -> None:
         """What jobs that have ended kept is removed, here and in storage."""

@@ -117,3 +117,20 @@ def test_an_absent_file(storage):
     """A file that was never put in cannot be opened."""
     with pytest.raises(FileNotFoundError):
         storage.open("0" * 64)
+
+
+def test_what_broke_off_is_forgotten(storage):
+    """Of a put whose process was killed nothing is left after a while; one that still goes on stays, and ends well."""
+    storage.put([b"there"], media_type="text/plain")
+    dead = storage.root / "incoming" / "dead"
+    dead.write_bytes(b"half a f")
+    os.utime(dead, (0, 0))
+
+    def chunks():
+        yield b"slow"
+        storage.forget_broken_off(60)
+        yield b"ly"
+
+    stored = storage.put(chunks(), media_type="text/plain")
+    assert storage.path(stored.sha256).read_bytes() == b"slowly"
+    assert list(dead.parent.iterdir()) == []

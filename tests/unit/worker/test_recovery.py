@@ -1,5 +1,6 @@
 """A sweep finds what messages and workers left behind."""
 
+import os
 import time
 
 import pytest
@@ -167,3 +168,14 @@ def test_message_reaches_the_folder_broker(settings, sessions, queued_job):
     time.sleep(0.1)
     Sweeper(settings, sessions, idle=lambda: True).sweep()
     assert len(list((settings.data_dir / "broker").glob("*.message"))) == 1
+
+
+def test_killed_uploads_go(sweeper, settings):
+    """A sweep removes what an upload left that was killed a day ago, and nothing younger."""
+    old, young = (settings.files_dir / "incoming" / name for name in ("old", "young"))
+    old.parent.mkdir(parents=True)
+    for file in (old, young):
+        file.write_bytes(b"half")
+    os.utime(old, (time.time() - 90_000,) * 2)
+    sweeper.sweep()
+    assert [file.name for file in old.parent.iterdir()] == ["young"]
