@@ -43,7 +43,9 @@ def _theirs(
             raise KeyRequired("Send an API key as `Authorization: Bearer faal_…`, or sign in at /login.")
         else:
             key = None
-    owner, scopes = (ANYBODY, [Scope.READ, Scope.SUBMIT]) if key is None else (key.owner, key.scopes)
+    owner, scopes = (
+        (ANYBODY, [scope for scope in Scope if scope is not Scope.ADMIN]) if key is None else (key.owner, key.scopes)
+    )
     if missing := [scope for scope in needed.scopes if scope not in scopes]:
         raise ScopeMissing(f"This needs the scope {missing[0]!r}; the key has {', '.join(scopes)}.")
     service.rates.count(owner)
@@ -54,6 +56,7 @@ def _theirs(
 READING = Security(_theirs, scopes=[Scope.READ])
 ReaderDep = Annotated[Service, READING]
 SubmitterDep = Annotated[Service, Security(_theirs, scopes=[Scope.SUBMIT])]
+WatcherDep = Annotated[Service, Security(_theirs, scopes=[Scope.METRICS])]
 AdminDep = Annotated[Service, Security(_theirs, scopes=[Scope.ADMIN])]
 
 

@@ -12,9 +12,10 @@ from fastapi.staticfiles import StaticFiles
 import faal_core
 from api import openapi, problems
 from api.dependencies import STREAMS, THREADS, UPLOADS, Service, Slots
+from api.metrics import Metrics
 from api.middleware import RequestRules
 from api.rates import Rates
-from api.routes import catalog, datasets, events, health, jobs, keys, login, models, pages, reports
+from api.routes import catalog, datasets, events, health, jobs, keys, login, metrics, models, pages, reports
 from jobs.database import open_database
 from jobs.queue import Queue
 from jobs.settings import Settings
@@ -35,18 +36,21 @@ def create_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=_operation_id,
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
+    sessions = open_database(settings.database_url)
+    figures = Metrics(sessions)
     app.state.service = Service(
         settings=settings,
-        sessions=open_database(settings.database_url),
+        sessions=sessions,
         storage=Storage(settings.files_dir),
         queue=Queue(settings),
         uploads=Slots(UPLOADS, "uploads"),
         streams=Slots(STREAMS, "event streams"),
         rates=Rates(settings.requests_per_minute),
+        metrics=figures,
     )
     problems.install(app)
-    app.add_middleware(RequestRules, streamed=UPLOAD_PATHS)
-    for module in (jobs, events, reports, models, datasets, keys, catalog, health, login, pages):
+    app.add_middleware(RequestRules, streamed=UPLOAD_PATHS, metrics=figures)
+    for module in (jobs, events, reports, models, datasets, keys, catalog, health, metrics, login, pages):
         app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=Path(__file__).with_name("static")), name="static")
     openapi.install(app)

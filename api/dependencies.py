@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Path, Query, Request
 
 from api.errors import ServiceBusy
+from api.metrics import Metrics
 from api.rates import Rates
 from jobs.database import Sessions
 from jobs.queue import Queue
@@ -46,6 +47,7 @@ class Service:
     uploads: Slots
     streams: Slots
     rates: Rates
+    metrics: Metrics
     owner: str = ""
 
 

@@ -1,6 +1,7 @@
 """What holds for every request: an id, a bounded body, no changes asked for by other sites, and safe headers."""
 
 import re
+import time
 import uuid
 from urllib.parse import urlsplit
 
@@ -10,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import CrossSiteRequest
+from api.metrics import Metrics
 from api.problems import answer
 
 BODY_LIMIT = 1024 * 1024  # bytes; a spec with 10,000 class names stays below it
@@ -34,11 +36,13 @@ class RequestRules:
     Args:
         app: what answers.
         streamed: paths whose routes read their body piece by piece and bound it themselves.
+        metrics: hears of every answer.
     """
 
-    def __init__(self, app: ASGIApp, streamed: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, streamed: frozenset[str], metrics: Metrics) -> None:
         self.app = app
         self.streamed = streamed
+        self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -49,6 +53,7 @@ class RequestRules:
         sent_id = headers.get("X-Request-Id", "")
         request_id = sent_id if _REQUEST_ID.fullmatch(sent_id) else f"req_{uuid.uuid4().hex}"
         scope.setdefault("state", {})["request_id"] = request_id
+        begun = time.monotonic()
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -56,6 +61,8 @@ class RequestRules:
                 fields["X-Request-Id"] = request_id
                 for name, value in HEADERS.items():
                     fields.setdefault(name, value)
+                route = getattr(scope.get("route"), "path", None)
+                self.metrics.answered(scope["method"], route, message["status"], time.monotonic() - begun)
             await send(message)
 
         if _foreign(headers) and scope["method"] not in ("GET", "HEAD", "OPTIONS"):

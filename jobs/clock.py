@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import DateTime, Float, literal
+from sqlalchemy import DateTime, Float, SQLColumnExpression, literal
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -30,6 +30,9 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+_Time = SQLColumnExpression[datetime] | SQLColumnExpression[datetime | None]
+
+
 class now(FunctionElement[datetime]):  # noqa: N801 - written like the SQL function it is
     """The time on the database's clock, moved by `seconds`."""
 
@@ -50,3 +53,25 @@ def _on_sqlite(element: now, compiler: SQLCompiler, **options: Any) -> str:  # n
     # To the millisecond, in the form SQLAlchemy writes times in: SQLite compares them as text.
     seconds = compiler.process(element.clauses, **options)
     return f"strftime('%Y-%m-%d %H:%M:%f', 'now', printf('%.3f seconds', {seconds}))"
+
+
+class seconds_between(FunctionElement[float]):  # noqa: N801 - likewise
+    """From one time to another, in seconds; null where one of them is."""
+
+    type = Float()
+    inherit_cache = True
+
+    def __init__(self, start: _Time, end: _Time) -> None:
+        super().__init__(start, end)
+
+
+@compiles(seconds_between, "postgresql")
+def _between_on_postgresql(element: seconds_between, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
+    start, end = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"CAST(EXTRACT(EPOCH FROM {end} - {start}) AS DOUBLE PRECISION)"
+
+
+@compiles(seconds_between, "sqlite")
+def _between_on_sqlite(element: seconds_between, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
+    start, end = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"((julianday({end}) - julianday({start})) * 86400.0)"

@@ -29,6 +29,7 @@ class Scope(StrEnum):
 
     READ = "read"  # see its owner's jobs, models, data sets and reports
     SUBMIT = "submit"  # upload, start jobs, call them off, in its owner's name
+    METRICS = "metrics"  # see how much is going on, of everybody together
     ADMIN = "admin"  # make, list and revoke keys, of every owner
 
 

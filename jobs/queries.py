@@ -1,10 +1,12 @@
 """What can be asked about jobs."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from jobs.clock import now, seconds_between
 from jobs.errors import JobCancelled, JobFailed, JobNotFound
 from jobs.paging import Page, page
 from jobs.states import JobKind, JobState
@@ -40,6 +42,38 @@ def list_jobs(
     for name, value in (metadata or {}).items():
         query = query.where(Job.metadata_[name].as_string() == value)
     return page(session, query, Job.id, after=after, limit=limit)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """The jobs of one kind and state together; times in seconds."""
+
+    kind: JobKind
+    state: JobState
+    jobs: int
+    oldest: float  # since the first of them was submitted
+    crashes: int
+    started: int
+    waited: float  # from submission to the start of the last attempt
+    ended: int
+    ran: float  # from then to the end
+
+
+def figures(session: Session) -> list[Figures]:
+    """How many jobs there are, how long they waited and ran, by kind and state."""
+    waited, ran = seconds_between(Job.created_at, Job.started_at), seconds_between(Job.started_at, Job.finished_at)
+    query = select(
+        Job.kind,
+        Job.state,
+        func.count(Job.id),
+        func.max(seconds_between(Job.created_at, now())),
+        func.sum(Job.crashes),
+        func.count(waited),
+        func.coalesce(func.sum(waited), 0.0),
+        func.count(ran),
+        func.coalesce(func.sum(ran), 0.0),
+    )
+    return [Figures(*row) for row in session.execute(query.group_by(Job.kind, Job.state))]
 
 
 def events(session: Session, job_id: str, *, after: int = 0, limit: int = 100) -> Sequence[JobEvent]:

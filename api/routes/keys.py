@@ -33,7 +33,7 @@ class KeyRequest(BaseModel):
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1)] = Field(
         (Scope.READ, Scope.SUBMIT),
         description="read: see the owner's jobs, models, data sets and reports; submit: upload, start and cancel in the owner's "
-        "name; admin: make, list and revoke everybody's keys",
+        "name; metrics: see /metrics; admin: make, list and revoke everybody's keys",
     )
     days: float | None = Field(90, gt=0, le=MOST_DAYS, description="how long it lasts; null: until it is revoked")
 

@@ -22,6 +22,7 @@ from tests.service.processes import ROOT, Site, until
 
 OPEN = {"/healthz", "/readyz", "/openapi.json", "/docs", "/problems/{code}", "/login", "/logout"}
 FOR_ADMINISTRATORS = {"/keys", "/keys/{id}/revoke"}
+FOR_WATCHERS = {"/metrics"}
 MARK = "ann-alone"  # in the names of all that is hers
 
 
@@ -99,7 +100,7 @@ def test_nobody_gets_anything(guarded: Guarded, method: str, path: str) -> None:
 def test_another_owner_gets_nothing_of_hers(guarded: Guarded, method: str, path: str) -> None:
     """What is ann's does not exist for ben: 404 by id, in no list, on no page, and of no use in a request of his."""
     answer = guarded.ask(method, path, guarded.ben)
-    if path in FOR_ADMINISTRATORS:
+    if path in FOR_ADMINISTRATORS | FOR_WATCHERS:
         assert answer.status_code == 403
     elif "{id}" in path or path in ("/jobs/audit", "/jobs/finetune") or (method, path) == ("POST", "/ui/jobs"):
         assert answer.status_code == 404
@@ -150,7 +151,8 @@ def test_names_of_requests_are_each_owners(guarded: Guarded) -> None:
 @pytest.mark.parametrize(("method", "path"), ROUTES, ids=" ".join)
 def test_keys_allow_what_their_scopes_say(guarded: Guarded, method: str, path: str) -> None:
     """Without a scope its routes answer 403: reading alone changes nothing, submitting alone sees nothing."""
-    needed = Scope.ADMIN if path in FOR_ADMINISTRATORS else Scope.READ if method == "GET" else Scope.SUBMIT
+    needed = Scope.READ if method == "GET" else Scope.SUBMIT
+    needed = Scope.ADMIN if path in FOR_ADMINISTRATORS else Scope.METRICS if path in FOR_WATCHERS else needed
     others = guarded.web.key("ann", *(scope for scope in Scope if scope is not needed))
     answer = guarded.ask(method, path, others)
     assert answer.status_code == 403

@@ -1,10 +1,13 @@
 """What can be asked about jobs, models and data sets."""
 
 import pytest
+from sqlalchemy import update
 
 from jobs import dataset_registry, lifecycle, model_registry, queries
+from jobs.clock import now
 from jobs.errors import DatasetNotFound, JobCancelled, JobFailed, JobNotFound, ModelNotFound
 from jobs.states import JobKind, JobState
+from jobs.tables import Job
 from tests.registered import SPEC, UPLOAD, queued_audit
 
 
@@ -105,3 +108,21 @@ def test_lists_of_uploads(sessions):
         rest = model_registry.models(session, limit=2, after=page.data[-1].id)
         assert [model.id for model in (*page.data, *rest.data)] == models[::-1]
         assert [dataset.id for dataset in dataset_registry.datasets(session).data] == datasets[::-1]
+
+
+def test_figures_are_of_each_kind_and_state(sessions, model_id):
+    """Jobs are counted by kind and state, with the seconds they waited and ran; nothing is of a kind that is not there."""
+    ids = [queued_audit(sessions, model_id, seed=seed) for seed in range(4)]
+    with sessions.begin() as session:
+        for job_id in ids[:2]:
+            lifecycle.claim(session, job_id, worker="w", lease_seconds=60)
+        session.execute(update(Job).where(Job.id == ids[0]).values(created_at=now(-30), started_at=now(-20)))
+        lifecycle.fail(session, ids[0], 1, code="internal-error", message="gone")
+        session.execute(update(Job).where(Job.id == ids[2]).values(created_at=now(-100)))
+    with sessions() as session:
+        found = {row.state: row for row in queries.figures(session) if row.kind is JobKind.AUDIT}
+    assert {state: row.jobs for state, row in found.items()} == {"failed": 1, "running": 1, "queued": 2}
+    failed, queued = found[JobState.FAILED], found[JobState.QUEUED]
+    assert (failed.started, failed.ended, queued.started, queued.ended) == (1, 1, 0, 0)
+    assert [failed.waited, failed.ran, queued.oldest] == pytest.approx([10, 20, 100], abs=2)
+    assert (queued.waited, queued.ran, queued.crashes) == (0, 0, 0)

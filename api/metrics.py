@@ -1,0 +1,71 @@
+"""What operators watch, for Prometheus: requests of this process, and the jobs of the whole site from its tables.
+
+Nothing is labelled by job, model or owner: the number of series does not grow with use.
+"""
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric, SummaryMetricFamily
+from prometheus_client.registry import Collector
+
+from jobs import queries
+from jobs.database import Sessions
+
+_ELSEWHERE = "(none)"  # the route of an address that no route has
+_METHODS, _OTHER = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}), "(other)"
+
+
+class Metrics:
+    """The figures of one process of the service.
+
+    Args:
+        sessions: of everybody's jobs.
+    """
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._registry = CollectorRegistry()
+        labels = ("method", "route", "status")
+        self._requests = Counter("faal_http_requests", "Requests answered.", labels, registry=self._registry)
+        self._seconds = Histogram(
+            "faal_http_request_seconds", "Until an answer began.", ("method", "route"), registry=self._registry
+        )
+        self._registry.register(_Jobs(sessions))
+
+    def answered(self, method: str, route: str | None, status: int, seconds: float) -> None:
+        """One more request."""
+        method, route = method if method in _METHODS else _OTHER, route or _ELSEWHERE
+        self._requests.labels(method, route, status).inc()
+        self._seconds.labels(method, route).observe(seconds)
+
+    def text(self) -> bytes:
+        """All figures as they are now, in Prometheus's text format."""
+        return generate_latest(self._registry)
+
+
+class _Jobs(Collector):
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    def describe(self) -> list[Metric]:
+        """Nothing: what is there is known when somebody asks, and registering asks nothing of a database."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """The jobs as they stand, by kind and status."""
+        with self._sessions() as session:
+            found = queries.figures(session)
+        labels = ("kind", "status")
+        count = GaugeMetricFamily("faal_jobs", "Jobs.", labels=labels)
+        oldest = GaugeMetricFamily("faal_jobs_oldest_seconds", "Since the oldest of them was submitted.", labels=labels)
+        crashes = GaugeMetricFamily("faal_jobs_crashes", "Attempts of them that ended without a word.", labels=labels)
+        waited = SummaryMetricFamily("faal_job_wait_seconds", "Until the last attempt began.", labels=labels)
+        ran = SummaryMetricFamily("faal_job_run_seconds", "From then to the end, of ended ones.", labels=labels)
+        for row in found:
+            by = (row.kind, row.state)
+            count.add_metric(by, row.jobs)
+            oldest.add_metric(by, row.oldest)
+            crashes.add_metric(by, row.crashes)
+            waited.add_metric(by, row.started, row.waited)
+            ran.add_metric(by, row.ended, row.ran)
+        yield from (count, oldest, crashes, waited, ran)
