@@ -1,7 +1,6 @@
 """`python -m api [--with-worker]`: serves until it is told to stop."""
 
 import argparse
-import ipaddress
 import logging
 import signal
 import sys
@@ -9,6 +8,7 @@ from contextlib import nullcontext
 
 import uvicorn
 
+from api.access import is_loopback
 from api.app import create_app
 from api.companion import WorkerProcess
 from jobs import keys
@@ -61,7 +61,7 @@ def _host(settings: Settings) -> str:
     with sessions() as session:
         closed = keys.exist(session)
     sessions.close()
-    if closed or _is_loopback(settings.host):
+    if closed or is_loopback(settings.host):
         return settings.host
     if settings.open:
         logger.warning("There are no API keys: whoever reaches %s may do everything (FAAL_OPEN).", settings.host)
@@ -72,13 +72,6 @@ def _host(settings: Settings) -> str:
         settings.host,
     )
     return LOOPBACK
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Who is asking, by API key or by the session of a page, and the service as far as it is theirs."""
 
 import hashlib
+import ipaddress
+import re
 from dataclasses import replace
 from typing import Annotated
 
@@ -41,6 +43,11 @@ def _theirs(
             key = keys.still_valid(database, key_id)
         elif keys.exist(database):
             raise KeyRequired("Send an API key as `Authorization: Bearer faal_…`, or sign in at /login.")
+        elif not service.settings.open and not is_loopback(re.sub(r":\d+$", "", request.headers.get("Host", ""))):
+            # A page of another site whose name was pointed at this machine would be taken for one of ours.
+            raise KeyRequired(
+                "There are no API keys yet: this service answers to 127.0.0.1 and localhost alone (FAAL_OPEN)."
+            )
         else:
             key = None
     owner, scopes = (
@@ -58,6 +65,14 @@ ReaderDep = Annotated[Service, READING]
 SubmitterDep = Annotated[Service, Security(_theirs, scopes=[Scope.SUBMIT])]
 WatcherDep = Annotated[Service, Security(_theirs, scopes=[Scope.METRICS])]
 AdminDep = Annotated[Service, Security(_theirs, scopes=[Scope.ADMIN])]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether that name or address means this machine and no other."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def sign_in(service: Service, request: Request, response: Response, key: str) -> None:

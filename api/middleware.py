@@ -3,7 +3,6 @@
 import re
 import time
 import uuid
-from urllib.parse import urlsplit
 
 from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
@@ -79,7 +78,8 @@ def _foreign(headers: Headers) -> bool:
     """Whether a page of another site asks. Browsers that do not say so, as over plain HTTP, tell where the page is from."""
     if (site := headers.get("Sec-Fetch-Site")) is not None:
         return site not in ("none", "same-origin")
-    return "Origin" in headers and urlsplit(headers["Origin"]).netloc != headers.get("Host")
+    host = headers.get("Host")
+    return "Origin" in headers and headers["Origin"] not in (f"http://{host}", f"https://{host}")
 
 
 def _bounded(receive: Receive) -> Receive:

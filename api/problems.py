@@ -204,7 +204,7 @@ def answer(request: Request, raised: Exception) -> JSONResponse:
         logger.error("request %s failed: %s %s", problem.request_id, request.method, problem.instance)
     headers = {**headers_of(raised), "X-Request-Id": problem.request_id}
     if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
-        headers["Allow"] = _methods_of(request)
+        headers["Allow"] = _methods_of(request) or "GET, HEAD"  # of files, which have no route of their own
     return JSONResponse(problem.model_dump(exclude_none=True), problem.status, headers, MEDIA_TYPE)
 
 

@@ -19,12 +19,19 @@ PATH = "/login"
 
 def to_login(request: Request) -> Response:
     """The way to the form, and after it back to the page that was asked for."""
-    wanted = urlsplit(request.headers.get("HX-Current-URL", str(request.url)))
-    back = wanted.path + (f"?{wanted.query}" if wanted.query else "")
-    address = f"{PATH}?{urlencode({'back': back})}"
     if "HX-Request" in request.headers:  # a part of a page asked: the whole page goes
-        return Response(status_code=401, headers={"HX-Redirect": address})
-    return RedirectResponse(address, 303)
+        return Response(status_code=401, headers={"HX-Redirect": _form(request.headers.get("HX-Current-URL", "/"))})
+    query = request.scope["query_string"].decode("latin-1")
+    return RedirectResponse(_form(f"{request.scope['path']}?{query}"), 303)
+
+
+def _form(wanted: str) -> str:
+    """The form's address, with the way back to that page."""
+    try:
+        parts = urlsplit(wanted)
+    except ValueError:
+        return PATH
+    return f"{PATH}?{urlencode({'back': parts.path + (f'?{parts.query}' if parts.query else '')})}"
 
 
 def _here(back: str) -> str:

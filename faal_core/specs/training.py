@@ -13,7 +13,7 @@ from faal_core.threat_model import ThreatModel
 class TrainingAttack(Spec):
     """The inner maximum: PGD from one random start, every step on every image."""
 
-    steps: int = Field(10, ge=1, le=10_000)
+    steps: int = Field(10, ge=1, le=5_000)
     relative_step: float = Field(0.25, gt=0, le=2, description="step size as a share of ε: 0.25 is 2/255 at 8/255")
     loss: Literal["cross-entropy", "margin", "kl"] | None = Field(
         None,

@@ -216,6 +216,10 @@ def test_sessions_end_with_their_key(guarded: Guarded) -> None:
             "/ui/jobs", headers={"HX-Request": "true", "HX-Current-URL": f"{browser.base_url}/?after=job_1"}
         )
         assert (part.status_code, part.headers["HX-Redirect"]) == (401, "/login?back=%2F%3Fafter%3Djob_1")
+        for address in ("http://[", "", "https://elsewhere.example//e", "x" * 5000):
+            odd = browser.get("/ui/jobs", headers={"HX-Request": "true", "HX-Current-URL": address})
+            assert odd.status_code == 401
+            assert odd.headers["HX-Redirect"].startswith("/login")
 
 
 def test_a_wrong_key_gets_the_form_again(guarded: Guarded) -> None:

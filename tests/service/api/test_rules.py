@@ -35,6 +35,7 @@ def test_a_wrong_method_names_the_right_ones(web) -> None:
     assert web.client.get("/jobs/job_0/cancel").headers["Allow"] == "POST"
     for path in ("/models", "/datasets", "/keys"):  # each by two routes
         assert web.client.options(path).headers["Allow"] == "GET, POST"
+    assert web.client.post("/static/faal.css").headers["Allow"] == "GET, HEAD"
 
 
 @pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b'{"a": 1}}', b"[" * 100_000])
@@ -80,6 +81,32 @@ def test_other_sites_change_nothing(web, problem) -> None:
     assert web.client.get("/jobs", headers={"Sec-Fetch-Site": "cross-site"}).is_success
     own = web.client.post(f"/ui/jobs/{web.audit()}/cancel", headers={"Sec-Fetch-Site": "same-origin"})
     assert own.status_code == 303
+
+
+@pytest.mark.parametrize("origin", ["null", "http://[", "https://elsewhere.example", "http://127.0.0.1:1", "x" * 5000])
+def test_browsers_that_only_tell_an_origin_are_believed(web, problem, origin) -> None:
+    """Over plain HTTP browsers tell no more than where the page is from: changes are made from our own pages alone."""
+    assert problem(web.client.post("/jobs/audit", headers={"Origin": origin}))["code"] == "cross-site-request"
+    own = str(web.client.base_url).rstrip("/")
+    assert problem(web.client.post("/jobs/audit", headers={"Origin": own}))["code"] == "invalid-request"
+
+
+@pytest.mark.parametrize(
+    "name", ["elsewhere.example", "elsewhere.example:8000", "127.0.0.1.example", "[", "[::1", "::", ""]
+)
+def test_without_keys_other_names_get_nothing(web, problem, name) -> None:
+    """A name that somebody pointed at this machine, to have a browser here read it, is answered no data."""
+    answer = web.client.get("/jobs", headers={"Host": name})
+    assert answer.status_code in (400, 401)
+    assert "data" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "name", ["localhost", "localhost:1", "127.0.0.1", "127.8.9.1:80", "[::1]", "[::1]:8000", "LOCALHOST"]
+)
+def test_without_keys_names_of_this_machine_get_all(web, name) -> None:
+    """Whatever this machine is called by itself is answered."""
+    assert web.client.get("/jobs", headers={"Host": name}).status_code == 200
 
 
 def test_the_catalog_has_all_that_can_be_named(web) -> None:
