@@ -11,7 +11,7 @@ import uvicorn
 from api.access import is_loopback
 from api.app import create_app
 from api.companion import WorkerProcess
-from jobs import keys
+from jobs import keys, logs
 from jobs.database import open_database, up_to_date, upgrade
 from jobs.settings import Settings
 
@@ -28,11 +28,10 @@ def main() -> int:
     )
     parser.add_argument("--with-worker", action="store_true", help="run a worker too, and start it again when it dies")
     with_worker: bool = parser.parse_args().with_worker
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = Settings()
+    logs.configure(settings.log_format)
     # uvicorn raises the signal that stopped it once more; the worker shall be stopped before this process ends.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    settings = Settings()
     if settings.database_url.startswith("sqlite"):
         upgrade(settings.database_url)
     elif not up_to_date(settings.database_url):
@@ -43,6 +42,7 @@ def main() -> int:
         host=_host(settings),
         port=settings.port,
         log_config=None,
+        access_log=False,  # RequestRules has a line for each answer
         server_header=False,
         timeout_graceful_shutdown=STOP_SECONDS,
     )

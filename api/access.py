@@ -53,11 +53,12 @@ def _theirs(
     owner, scopes = (
         (ANYBODY, [scope for scope in Scope if scope is not Scope.ADMIN]) if key is None else (key.owner, key.scopes)
     )
+    request.state.signed_in_as = None if session is None or key is None else owner
+    request.state.key_id = None if key is None else key.id
     if missing := [scope for scope in needed.scopes if scope not in scopes]:
         raise ScopeMissing(f"This needs the scope {missing[0]!r}; the key has {', '.join(scopes)}.")
     service.rates.count(owner)
-    request.state.signed_in_as = None if session is None or key is None else owner
-    return replace(service, owner=owner, sessions=service.sessions.of(owner))
+    return replace(service, owner=owner, key_id=request.state.key_id, sessions=service.sessions.of(owner))
 
 
 READING = Security(_theirs, scopes=[Scope.READ])
@@ -85,13 +86,13 @@ def sign_in(service: Service, request: Request, response: Response, key: str) ->
         max_age=SESSION_SECONDS,
         secure=request.url.scheme == "https",
         httponly=True,
-        samesite="strict",
+        samesite="lax",  # a link in a letter leads to the page; nothing is changed from elsewhere
     )
 
 
 def sign_out(response: Response) -> None:
-    """The answer ends the session."""
-    response.delete_cookie(SESSION, httponly=True, samesite="strict")
+    """The browser forgets the session; whoever kept the cookie has it until it is too old or its key is revoked."""
+    response.delete_cookie(SESSION, httponly=True, samesite="lax")
 
 
 def _key_of(service: Service, session: str) -> str | None:

@@ -49,6 +49,7 @@ class Service:
     rates: Rates
     metrics: Metrics
     owner: str = ""
+    key_id: str | None = None
 
 
 def _service(request: Request) -> Service:

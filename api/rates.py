@@ -13,11 +13,11 @@ class Rates:
     """Requests of each owner in the last minute.
 
     Args:
-        most: a minute; None counts nothing.
+        most: a minute; 0 is no limit.
     """
 
-    def __init__(self, most: int | None) -> None:
-        self._item = None if most is None else RateLimitItemPerMinute(most)
+    def __init__(self, most: int) -> None:
+        self._item = RateLimitItemPerMinute(most) if most else None
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
 
     def count(self, owner: str) -> None:

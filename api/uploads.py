@@ -19,6 +19,7 @@ from api.errors import InvalidRequest, MalformedBody
 from api.multipart import MultipartReader, Part, boundary_of
 from jobs import quotas
 from jobs.errors import QuotaExceeded, UploadTooLarge
+from jobs.idempotency import was_used
 from jobs.storage import Storage, Stored
 
 BATCH = 512 * 1024  # bytes asked from the event loop at a time
@@ -39,7 +40,12 @@ class Form:
 
 
 def receive(
-    request: Request, service: Service, *, media_type: Callable[[bytes], str], check: Callable[[Form], Checked]
+    request: Request,
+    service: Service,
+    idempotency_key: str | None,
+    *,
+    media_type: Callable[[bytes], str],
+    check: Callable[[Form], Checked],
 ) -> tuple[Stored, Checked]:
     """The stored file of an upload, and what `check` made of its form.
 
@@ -47,22 +53,24 @@ def receive(
 
     Args:
         request: whose body is the form.
+        idempotency_key: with one that was used before the upload adds nothing, and needs no room in the owner's quota.
         media_type: tells the file's type by its first bytes; raises for a kind that is not accepted.
         check: judges the whole form; what it raises refuses the upload.
 
     Raises: ServiceBusy, QuotaExceeded, MalformedBody, InvalidRequest, DigestMismatch, UploadTooLarge, StorageFull and what the
     two callables raise.
     """
-    most, limit = service.settings.quota_bytes, service.settings.upload_limit
+    quota, limit = service.settings.quota, service.settings.upload_limit
     with service.sessions() as session:
-        left = quotas.bytes_left(session, service.owner, most)
+        again = idempotency_key is not None and was_used(session, service.owner, idempotency_key)
+        left = None if again else quotas.room_for_upload(session, service.owner, quota)
     with service.uploads:
-        if most is None or left is None or left >= limit:
+        if left is None or left >= limit:
             return _stored(request, service.storage, limit, media_type, check)
         try:
             return _stored(request, service.storage, left, media_type, check)
         except UploadTooLarge:
-            raise QuotaExceeded("bytes", most, most - left) from None
+            raise QuotaExceeded("bytes", quota.bytes, quota.bytes - left) from None
 
 
 def _stored(

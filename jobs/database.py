@@ -34,7 +34,10 @@ class Sessions(sessionmaker[Session]):
         self._of: dict[str, Sessions] = {}
 
     def of(self, owner: str) -> "Sessions":
-        """Sessions in which no job, model or data set of anybody else is found, changed or counted.
+        """Sessions in which no ORM statement finds, changes or counts a job, model or data set of anybody else.
+
+        Statements about bare tables and bulk updates by primary key are not seen to, nor are events and reports, which are
+        reached through their job.
 
         Source: SQLAlchemy's documentation, "Adding global WHERE / ON criteria".
         """

@@ -8,7 +8,6 @@ from jobs.errors import DatasetNotFound
 from jobs.idempotency import once, payload_digest
 from jobs.lifecycle import add
 from jobs.paging import Page, page
-from jobs.quotas import require_room_for_job
 from jobs.states import JobKind, UploadState
 from jobs.storage import Stored
 from jobs.tables import Dataset, Job
@@ -21,16 +20,14 @@ def register_upload(
     upload: Stored,
     owner: str,
     idempotency_key: str | None = None,
-    most_jobs: int | None = None,
 ) -> tuple[Dataset, Job]:
     """A data set that is being validated and the queued job that checks it, or those this key made before.
 
-    Ring after the commit. Raises: IdempotencyConflict, QuotaExceeded.
+    Ring after the commit. Raises: IdempotencyConflict.
     """
     digest = payload_digest({"kind": JobKind.CHECK_DATASET, "name": name, "upload": upload.sha256})
 
     def create() -> Job:
-        require_room_for_job(session, owner, most_jobs)
         record_artifact(session, upload)
         dataset = Dataset(name=name, owner=owner, state=UploadState.VALIDATING, sha256=upload.sha256)
         session.add(dataset)

@@ -38,6 +38,13 @@ def once(session: Session, *, owner: str, key: str | None, payload_sha256: str, 
         return first
 
 
+def was_used(session: Session, owner: str, key: str) -> bool:
+    """Whether that owner's key belongs to a job already."""
+    return (
+        session.scalars(select(Job.id).where(Job.owner == owner, Job.idempotency_key == key)).one_or_none() is not None
+    )
+
+
 def _first(session: Session, owner: str, key: str, payload_sha256: str) -> Job | None:
     job = session.scalars(select(Job).where(Job.owner == owner, Job.idempotency_key == key)).one_or_none()
     if job is not None and job.payload_sha256 != payload_sha256:

@@ -41,7 +41,10 @@ def site_secret(settings: Settings) -> bytes:
     file = settings.data_dir / "secret"
     if not file.exists():
         _write_once(file, secrets.token_bytes(_SECRET_BYTES))
-    return file.read_bytes()
+    found = file.read_bytes()
+    if len(found) < _SECRET_BYTES:
+        raise ValueError(f"{file} is damaged; restore it, or remove it and make new API keys")
+    return found
 
 
 def _write_once(file: Path, content: bytes) -> None:
@@ -96,6 +99,14 @@ def known(session: Session, secret: bytes, key: str) -> ApiKey:
 def still_valid(session: Session, key_id: str) -> ApiKey:
     """The row of that id. Raises: KeyRefused as `known` does."""
     return _valid(session, select(ApiKey).where(ApiKey.id == key_id))
+
+
+def is_valid(session: Session, key_id: str) -> bool:
+    """Whether the key of that id is still accepted."""
+    try:
+        return still_valid(session, key_id).id == key_id
+    except KeyRefused:
+        return False
 
 
 def keys(session: Session, *, after: str | None = None, limit: int = 20) -> Page[ApiKey]:

@@ -17,7 +17,7 @@ from jobs.errors import JobNotFound, JobStateConflict, LeaseLost
 from jobs.idempotency import once, payload_digest
 from jobs.outcomes import StoredClassifier
 from jobs.quotas import require_room_for_job
-from jobs.settings import MAX_ATTEMPTS
+from jobs.settings import MAX_ATTEMPTS, NO_QUOTA, Quota
 from jobs.states import FINAL, MOVES, JobKind, JobState, ReleaseReason
 from jobs.tables import Job, JobEvent, Problem
 
@@ -39,12 +39,12 @@ def submit(
     owner: str,
     idempotency_key: str | None = None,
     metadata: Mapping[str, str] | None = None,
-    most_jobs: int | None = None,
+    quota: Quota = NO_QUOTA,
 ) -> Job:
     """A queued job with its first event, or the job that this idempotency key made before. Ring after the commit.
 
     Args:
-        most_jobs: how many the owner may have that are queued or running; no limit when absent.
+        quota: what the owner may have at a time; no limit when absent.
     Raises: ModelNotFound, ModelNotReady, DatasetNotFound, DatasetNotReady, IdempotencyConflict, QuotaExceeded; UnknownName for
         a data set that is neither uploaded nor in the catalog.
     """
@@ -63,7 +63,7 @@ def submit(
 
     def create() -> Job:
         outcomes.require_ready(session, model_id, dataset)
-        require_room_for_job(session, owner, most_jobs)
+        require_room_for_job(session, owner, kind, quota)
         return add(session, job)
 
     return once(session, owner=owner, key=idempotency_key, payload_sha256=job.payload_sha256, create=create)

@@ -9,7 +9,6 @@ from jobs.errors import ModelNotFound
 from jobs.idempotency import once, payload_digest
 from jobs.lifecycle import add
 from jobs.paging import Page, page
-from jobs.quotas import require_room_for_job
 from jobs.states import JobKind, UploadState
 from jobs.storage import Stored
 from jobs.tables import Job, Model
@@ -23,17 +22,15 @@ def register_upload(
     upload: Stored,
     owner: str,
     idempotency_key: str | None = None,
-    most_jobs: int | None = None,
 ) -> tuple[Model, Job]:
     """A model that is being validated and the queued job that checks it, or those this key made before.
 
-    Ring after the commit. Raises: IdempotencyConflict, QuotaExceeded.
+    Ring after the commit. Raises: IdempotencyConflict.
     """
     fields = spec.model_dump(mode="json")
     digest = payload_digest({"kind": JobKind.CHECK_MODEL, "name": name, "spec": fields, "upload": upload.sha256})
 
     def create() -> Job:
-        require_room_for_job(session, owner, most_jobs)
         record_artifact(session, upload)
         model = Model(name=name, owner=owner, state=UploadState.VALIDATING, spec=fields, upload_sha256=upload.sha256)
         session.add(model)

@@ -1,7 +1,7 @@
 """What a site can set: `FAAL_…` variables with embedded defaults. Built in a `main` and passed on, never global."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -23,10 +23,20 @@ def _default_checkpoints(values: dict[str, Any]) -> Path:
     return data_dir / "checkpoints"
 
 
+class Quota(NamedTuple):
+    """What one owner may have at a time; 0 is no limit."""
+
+    jobs: int = 0
+    bytes: int = 0
+
+
+NO_QUOTA = Quota()
+
+
 class Settings(BaseSettings):
     """Every setting of api and worker; the variable of `data_dir` is `FAAL_DATA_DIR`."""
 
-    model_config = SettingsConfigDict(env_prefix="FAAL_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="FAAL_", frozen=True, extra="ignore", hide_input_in_errors=True)
 
     data_dir: Annotated[Path, AfterValidator(Path.absolute)] = Field(
         Path("faal-data"),
@@ -51,14 +61,12 @@ class Settings(BaseSettings):
         "`checkpoints` in the data folder",
     )
     upload_limit: int = Field(2 * 2**30, ge=1, description="largest upload in bytes")
-    quota_jobs: int | None = Field(
-        10_000, ge=1, description="most jobs of one owner that are queued or running; no limit when absent"
+    quota_jobs: int = Field(10_000, ge=0, description="most jobs of one owner that are queued or running; 0: no limit")
+    quota_bytes: int = Field(
+        0, ge=0, description="most bytes of one owner's uploads and weights in storage; 0: no limit"
     )
-    quota_bytes: int | None = Field(
-        None, ge=1, description="most bytes of one owner's uploads and weights in storage; no limit when absent"
-    )
-    requests_per_minute: int | None = Field(
-        6_000, ge=1, description="most requests of one owner, to each process of the service; no limit when absent"
+    requests_per_minute: int = Field(
+        6_000, ge=0, description="most requests of one owner, to each process of the service; 0: no limit"
     )
     validation_seconds: int = Field(300, ge=1, description="processor time a check of an upload may take, in seconds")
     validation_memory: int = Field(8 * 2**30, ge=2**28, description="memory a check of an upload may take, in bytes")
@@ -76,6 +84,9 @@ class Settings(BaseSettings):
     processes: int = Field(
         1, ge=1, le=64, description="processes that a fine-tuning trains with, one a GPU; they share the threads"
     )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="what processes log: `text` for people, or `json`, one object a line"
+    )
     host: str = Field("127.0.0.1", description="address the web service listens on")
     secret: SecretStr | None = Field(
         None,
@@ -89,6 +100,11 @@ class Settings(BaseSettings):
         "a service that only trusted people can reach",
     )
     port: int = Field(8000, ge=0, le=65535, description="port the web service listens on; 0 takes a free one")
+
+    @property
+    def quota(self) -> Quota:
+        """What one owner may have at a time."""
+        return Quota(self.quota_jobs, self.quota_bytes)
 
     @property
     def files_dir(self) -> Path:

@@ -6,16 +6,16 @@ deliver the message again after its visibility time-out), and a lost connection 
 lets a busy worker take one message ahead; an idle worker's sweep rings that job again.
 """
 
-import logging
 import signal
 
 from celery.apps.worker import Worker
 from celery.signals import setup_logging, worker_shutting_down
 
+from jobs import logs
 from jobs.database import open_database, up_to_date, upgrade
 from jobs.queue import celery_app
 from jobs.settings import Settings
-from worker import LOG_FORMAT, tasks
+from worker import tasks
 from worker.recovery import Sweeper
 from worker.supervisor import Supervisor
 
@@ -49,7 +49,7 @@ def serve(settings: Settings) -> int:
 
     setup_logging.connect(configure_logging)
     worker_shutting_down.connect(stop)
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    logs.configure(settings.log_format)
     with Sweeper(settings, sessions, idle=lambda: supervisor.idle):
         worker = _Worker(
             app=app,

@@ -23,7 +23,7 @@ from typing import Any
 
 from faal_core.errors import FaalError, OutOfMemory
 from faal_core.progress import Progress
-from worker import LOG_FORMAT, memory
+from worker import memory
 from worker.process_group import end_with
 
 logger = logging.getLogger(__name__)
@@ -129,5 +129,5 @@ def _leave_network() -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    logging.basicConfig()  # settings, the form of logs among them, are not for this process
     main(Path(sys.argv[1]), int(sys.argv[2]))

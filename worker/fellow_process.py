@@ -1,13 +1,15 @@
 """`python -m worker.fellow_process JOB ATTEMPT LEADER`: takes part in the training of the job whose process is LEADER."""
 
-import logging
 import os
 import sys
 
+from structlog.contextvars import bind_contextvars
+
 from faal_core.training.ranks import joined
+from jobs import logs
 from jobs.database import open_database
 from jobs.settings import Settings
-from worker import LOG_FORMAT, finetune_job
+from worker import finetune_job
 from worker.job_process import assignment_of
 from worker.process_group import end_with
 
@@ -16,11 +18,12 @@ def main(job_id: str, attempt: int, leader: int) -> None:
     """Nothing: what comes of it is the leader's. Raises: LeaseLost; what the training raises."""
     end_with(leader)
     settings = Settings()
+    logs.configure(settings.log_format)
+    bind_contextvars(job_id=job_id, attempt=attempt)
     assignment = assignment_of(settings, open_database(settings.database_url, pooled=False), job_id, attempt)
     with joined(os.environ, assignment.device) as ranks:
         finetune_job.take_part(assignment, ranks)
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

@@ -11,16 +11,18 @@ import sys
 from collections.abc import Callable, Mapping
 from types import FrameType, MappingProxyType
 
+from structlog.contextvars import bind_contextvars
+
 from faal_core.errors import FaalError, InvalidSpec, OutOfMemory
 from faal_core.progress import Cancelled
-from jobs import artifacts, lifecycle, model_registry
+from jobs import artifacts, lifecycle, logs, model_registry
 from jobs.database import Sessions, open_database
 from jobs.errors import JobsError, LeaseLost, StorageFull
 from jobs.settings import Settings
 from jobs.states import JobKind
 from jobs.storage import Storage, disk_is_full
 from jobs.tables import Problem
-from worker import LOG_FORMAT, audit_job, check_job, finetune_job, memory
+from worker import audit_job, check_job, finetune_job, memory
 from worker.assignment import Assignment, Outcome
 from worker.checkpoint import Checkpoint
 from worker.process_group import end_with
@@ -43,6 +45,8 @@ def main(job_id: str, attempt: int, supervisor: int) -> None:
     signal.signal(signal.SIGTERM, _leave)
     end_with(supervisor)
     settings = Settings()
+    logs.configure(settings.log_format)
+    bind_contextvars(job_id=job_id, attempt=attempt)
     sessions = open_database(settings.database_url, pooled=False)
     try:
         assignment = assignment_of(settings, sessions, job_id, attempt)
@@ -145,5 +149,4 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

@@ -139,7 +139,7 @@ def _environment(settings: Settings) -> dict[str, str]:
 
     Left alone, they would take all cores of the machine, however few of them a container may use.
     """
-    environment = dict(os.environ)
+    environment = {name: value for name, value in os.environ.items() if name != "FAAL_SECRET"}  # which no job needs
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         if settings.threads:
             environment[name] = str(settings.threads)

@@ -43,7 +43,13 @@ def upload_dataset(
 
 def receive_dataset(request: Request, service: Service, idempotency_key: str | None) -> DatasetResource:
     """The uploaded data set, committed, its check rung."""
-    stored, name = uploads.receive(request, service, media_type=forms.dataset_media_type, check=forms.read_dataset_form)
+    stored, name = uploads.receive(
+        request,
+        service,
+        idempotency_key,
+        media_type=forms.dataset_media_type,
+        check=forms.read_dataset_form,
+    )
     with service.sessions.begin() as session:
         row, check = dataset_registry.register_upload(
             session,
@@ -51,7 +57,6 @@ def receive_dataset(request: Request, service: Service, idempotency_key: str | N
             upload=stored,
             owner=service.owner,
             idempotency_key=idempotency_key,
-            most_jobs=service.settings.quota_jobs,
         )
         dataset, check_id = DatasetResource.of(row), check.id
     service.queue.ring(check_id)

@@ -12,7 +12,7 @@ from api.errors import FieldError, InvalidRequest
 from api.negotiation import unchanged
 from api.schemas import METADATA_KEY, AuditRequest, FinetuneRequest, JobResource, Line, ModelResource, Page
 from faal_core.specs import AuditSpec, FinetuneSpec
-from jobs import dataset_registry, lifecycle, model_registry, queries, quotas
+from jobs import dataset_registry, lifecycle, model_registry, queries
 from jobs.states import JobKind, JobState
 
 router = APIRouter(tags=["jobs"])
@@ -56,10 +56,8 @@ def submit(
             owner=service.owner,
             idempotency_key=idempotency_key,
             metadata=body.metadata,
-            most_jobs=service.settings.quota_jobs,
+            quota=service.settings.quota,
         )
-        if kind is JobKind.FINETUNE:  # which stores one more model
-            quotas.bytes_left(session, service.owner, service.settings.quota_bytes)
         uploaded = body.dataset.startswith("dataset_")
         summary = dataset_registry.dataset(session, body.dataset).summary if uploaded else None
         classifier = ModelResource.of(model_registry.model(session, body.model)).spec

@@ -9,7 +9,7 @@ from pydantic.config import JsonDict
 
 from api.access import AdminDep
 from api.dependencies import After, Id, Limit
-from api.schemas import Line, Name, Page, Resource
+from api.schemas import Name, Page, Resource
 from jobs import keys
 from jobs.keys import Scope, site_secret
 from jobs.tables import ApiKey
@@ -20,7 +20,8 @@ MOST_DAYS = 3650
 
 _EXAMPLE: JsonDict = {"owner": "vision-team", "name": "nightly audits", "scopes": ["read", "submit"], "days": 90}
 
-Owner = Annotated[Line, Field(min_length=1, max_length=100, description="whose it is", examples=["vision-team"])]
+OWNER = r"^[A-Za-z0-9][A-Za-z0-9._@-]*$"  # no two that look alike
+Owner = Annotated[str, Field(pattern=OWNER, max_length=100, description="whose it is", examples=["vision-team"])]
 
 
 class KeyRequest(BaseModel):

@@ -15,12 +15,15 @@ from jobs.errors import KeyRefused
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
 PATH = "/login"
+LONGEST_BACK = 2000
 
 
 def to_login(request: Request) -> Response:
     """The way to the form, and after it back to the page that was asked for."""
     if "HX-Request" in request.headers:  # a part of a page asked: the whole page goes
         return Response(status_code=401, headers={"HX-Redirect": _form(request.headers.get("HX-Current-URL", "/"))})
+    if request.method != "GET":  # what was sent is lost, and its address shows nothing
+        return RedirectResponse(_form("/"), 303)
     query = request.scope["query_string"].decode("latin-1")
     return RedirectResponse(_form(f"{request.scope['path']}?{query}"), 303)
 
@@ -31,7 +34,8 @@ def _form(wanted: str) -> str:
         parts = urlsplit(wanted)
     except ValueError:
         return PATH
-    return f"{PATH}?{urlencode({'back': parts.path + (f'?{parts.query}' if parts.query else '')})}"
+    back = parts.path + (f"?{parts.query}" if parts.query else "")
+    return f"{PATH}?{urlencode({'back': back})}" if len(back) <= LONGEST_BACK else PATH
 
 
 def _here(back: str) -> str:
@@ -50,7 +54,7 @@ def log_in(
     request: Request,
     service: ServiceDep,
     key: Annotated[str, Form(max_length=200)],
-    back: Annotated[str, Form(max_length=2000)] = "/",
+    back: Annotated[str, Form(max_length=LONGEST_BACK)] = "/",
 ) -> Response:
     """The page that was asked for, with a session; or the form again."""
     answer = RedirectResponse(_here(back), 303)

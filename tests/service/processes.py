@@ -100,7 +100,7 @@ class Site:
     def submit(self, spec: dict[str, Any], *, kind: JobKind, model: str, dataset: str) -> str:
         """Id of a queued job that no worker was told of."""
         with self.sessions.begin() as session:
-            job = lifecycle.submit(session, kind=kind, model_id=model, dataset=dataset, spec=spec, owner="ann")
+            job = lifecycle.submit(session, kind=kind, model_id=model, dataset=dataset, spec=spec, owner="local")
         return job.id
 
     def job(self, job_id: str) -> Job:

@@ -70,10 +70,10 @@ def _store(site: Site, weights_file: Path) -> tuple[str, str]:
     file = site.storage.put([weights_file.read_bytes()], media_type="application/vnd.safetensors")
     data = site.storage.put([noise()], media_type="application/zip")
     with site.sessions.begin() as session:
-        model, check = model_registry.register_upload(session, name="shapes", spec=SPEC, upload=file, owner="ann")
+        model, check = model_registry.register_upload(session, name="shapes", spec=SPEC, upload=file, owner="local")
         lifecycle.claim(session, check.id, worker="test", lease_seconds=60)
         lifecycle.succeed(session, check.id, 1, result_model=StoredClassifier(file, SPEC))
-        dataset, check = dataset_registry.register_upload(session, name="noise", upload=data, owner="ann")
+        dataset, check = dataset_registry.register_upload(session, name="noise", upload=data, owner="local")
         lifecycle.claim(session, check.id, worker="test", lease_seconds=60)
         summary = {"shape": [1, 16, 16], "class_names": CLASSES, "images": {"train": 480, "test": 90}}
         lifecycle.succeed(session, check.id, 1, summary=summary)

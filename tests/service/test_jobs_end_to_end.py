@@ -111,7 +111,7 @@ def test_checkpoint_is_converted_and_forgotten(open_site, weights_file, tmp_path
     torch.save(weights.read_classifier(weights_file).backbone.state_dict(), content)
     upload = site.storage.put([content.getvalue()], media_type="application/vnd.pytorch")
     with site.sessions.begin() as session:
-        model, check = model_registry.register_upload(session, name="mine", spec=SPEC, upload=upload, owner="ann")
+        model, check = model_registry.register_upload(session, name="mine", spec=SPEC, upload=upload, owner="local")
     site.worker()
     assert site.ended(check.id).state is JobState.SUCCEEDED, site.tell()
     with site.sessions() as session:
@@ -127,7 +127,7 @@ def test_hostile_upload_is_rejected(open_site):
     site = open_site()
     upload = site.storage.put([b"\x80\x04cos\nsystem\n"], media_type="application/vnd.pytorch")
     with site.sessions.begin() as session:
-        model, check = model_registry.register_upload(session, name="bad", spec=SPEC, upload=upload, owner="ann")
+        model, check = model_registry.register_upload(session, name="bad", spec=SPEC, upload=upload, owner="local")
     site.worker()
     job = site.ended(check.id)
     assert (job.state, job.error["code"]) == (JobState.FAILED, "weights-unreadable")

@@ -1,5 +1,6 @@
 """Who may ask for what: every route, as nobody, as another owner, and with a key that does not allow it."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -33,6 +34,7 @@ def _routes() -> list[tuple[str, str]]:
 
 
 ROUTES = _routes()
+assert len(ROUTES) > 30
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,16 @@ def test_administrators_make_list_and_revoke_keys(guarded: Guarded) -> None:
     assert client.post(f"/keys/{about['id']}/revoke", headers=guarded.admin).json()["revoked_at"] is not None
     assert client.get("/jobs", headers=bearer).json()["code"] == "key-refused"
     assert client.post("/keys/key_0/revoke", headers=guarded.admin).json()["code"] == "key-not-found"
-    for wrong in ({"scopes": []}, {"scopes": ["all"]}, {"days": 0}, {"owner": ""}, {"owner": "a\nb"}, {"more": 1}):
+    for wrong in (
+        {"scopes": []},
+        {"scopes": ["all"]},
+        {"days": 0},
+        {"owner": ""},
+        {"owner": "a\nb"},
+        {"owner": " ann"},
+        {"owner": "ann\u202e"},
+        {"more": 1},
+    ):
         assert client.post("/keys", headers=guarded.admin, json=asked | wrong).status_code == 422
 
 
@@ -190,7 +201,7 @@ def test_a_page_is_signed_in_to_with_a_key(guarded: Guarded) -> None:
         assert (entered.status_code, entered.headers["Location"]) == (303, "/ui/models")
         cookie = entered.headers["Set-Cookie"]
         assert "HttpOnly" in cookie
-        assert "samesite=strict" in cookie.lower()
+        assert "samesite=lax" in cookie.lower()
         assert key not in cookie
         page = browser.get("/ui/models").text
         assert MARK in page
@@ -220,6 +231,22 @@ def test_sessions_end_with_their_key(guarded: Guarded) -> None:
             odd = browser.get("/ui/jobs", headers={"HX-Request": "true", "HX-Current-URL": address})
             assert odd.status_code == 401
             assert odd.headers["HX-Redirect"].startswith("/login")
+
+
+def test_streams_end_with_their_key(guarded: Guarded) -> None:
+    """What happens to a job after the key was revoked is not told to a stream that was opened before."""
+    web = guarded.web
+    bearer = web.key("ann", Scope.READ)
+    about = AUDIT | {"model": guarded.ids["models"]}
+    job = web.client.post("/jobs/audit", headers=guarded.ann, json=about).json()["id"]
+    address = f"{web.client.base_url}/jobs/{job}/events"
+    with httpx.stream("GET", address, headers=bearer | {"Accept": "text/event-stream"}, timeout=20) as answer:
+        lines = answer.iter_lines()
+        assert any("queued" in line for line in itertools.islice(lines, 4))
+        with web.site.sessions.begin() as session:
+            keys.revoke(session, keys.keys(session, limit=1).data[0].id)
+        web.run(job)
+        assert not any("running" in line for line in lines)
 
 
 def test_a_wrong_key_gets_the_form_again(guarded: Guarded) -> None:

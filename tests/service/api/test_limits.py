@@ -23,9 +23,13 @@ def test_quotas_and_rates_are_each_owners(open_site, problem) -> None:
             assert (refused["status"], refused["code"]) == (429, "quota-exceeded")
             assert refused["limit"] == {"of": "jobs", "most": 2, "used": 2}
             assert int(answer.headers["Retry-After"]) > 0
+        assert [file for file in site.storage.root.glob("*/*") if file.stat().st_size == 4] == []
         client.post(f"/jobs/{jobs[0]}/cancel", headers=ann)
         upload = {"file": ("a.zip", b"PK\x03\x04" + bytes(4000))}
-        assert client.post("/datasets", headers=ann, files=upload).status_code == 202
+        named = ann | {"Idempotency-Key": "mine"}
+        assert client.post("/datasets", headers=named, files=upload).status_code == 202
+        again = client.post("/datasets", headers=named, files=upload)  # adds nothing, though there is room for nothing
+        assert again.status_code == 202
         client.post(f"/jobs/{jobs[1]}/cancel", headers=ann)
         refused = problem(client.post("/datasets", headers=ann, files={"file": ("b.zip", b"PK\x03\x04" + bytes(2000))}))
         assert (refused["code"], refused["limit"]["of"], refused["limit"]["most"]) == ("quota-exceeded", "bytes", 5000)

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+from pydantic import ValidationError
 from sqlalchemy import text
 
 from jobs import keys
@@ -107,3 +108,17 @@ def test_a_secret_that_is_set_is_taken(tmp_path):
     assert keys.site_secret(settings) == b"s" * 32
     assert "ssss" not in repr(settings)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_secret_that_is_lost_is_no_secret(tmp_path):
+    """An empty file, as a full disk leaves it, is refused: anybody could sign with it."""
+    (tmp_path / "secret").write_bytes(b"")
+    with pytest.raises(ValueError, match="damaged"):
+        keys.site_secret(Settings(data_dir=tmp_path))
+
+
+def test_settings_keep_their_secret(tmp_path):
+    """An error about a secret that is too short does not tell it."""
+    with pytest.raises(ValidationError) as refused:
+        Settings(data_dir=tmp_path, secret="s3cret")
+    assert "s3cret" not in str(refused.value)

@@ -5,6 +5,8 @@ import pytest
 from jobs import dataset_registry, lifecycle, model_registry, quotas
 from jobs.errors import QuotaExceeded
 from jobs.outcomes import StoredClassifier
+from jobs.settings import NO_QUOTA, Quota
+from jobs.states import JobKind
 from jobs.storage import Stored
 from tests.registered import SPEC, UPLOAD, WEIGHTS, queued_audit
 
@@ -14,14 +16,14 @@ def test_jobs_that_have_not_ended_count(sessions, model_id):
     first, _ = (queued_audit(sessions, model_id, seed=seed) for seed in (1, 2))
     with sessions.begin() as session:
         lifecycle.claim(session, first, worker="w", lease_seconds=60)
-        quotas.require_room_for_job(session, "ann", 3)
-        quotas.require_room_for_job(session, "ann", None)
-        quotas.require_room_for_job(session, "ben", 1)
+        quotas.require_room_for_job(session, "ann", JobKind.AUDIT, Quota(jobs=3))
+        quotas.require_room_for_job(session, "ann", JobKind.AUDIT, NO_QUOTA)
+        quotas.require_room_for_job(session, "ben", JobKind.AUDIT, Quota(jobs=1))
         with pytest.raises(QuotaExceeded) as met:
-            quotas.require_room_for_job(session, "ann", 2)
+            quotas.require_room_for_job(session, "ann", JobKind.AUDIT, Quota(jobs=2))
         assert (met.value.of, met.value.most, met.value.used) == ("jobs", 2, 2)
         lifecycle.fail(session, first, 1, code="internal-error", message="gone")
-        quotas.require_room_for_job(session, "ann", 2)
+        quotas.require_room_for_job(session, "ann", JobKind.AUDIT, Quota(jobs=2))
 
 
 def test_a_job_that_was_there_before_needs_no_room(sessions, model_id):
@@ -31,13 +33,13 @@ def test_a_job_that_was_there_before_needs_no_room(sessions, model_id):
         with sessions.begin() as session:
             return lifecycle.submit(
                 session,
-                kind="audit",
+                kind=JobKind.AUDIT,
                 model_id=model_id,
                 dataset="fashion-mnist-subset",
                 spec={},
                 owner="ann",
                 idempotency_key=key,
-                most_jobs=1,
+                quota=Quota(jobs=1),
             ).id
 
     first = submit("a")
@@ -50,15 +52,20 @@ def test_bytes_count_once_a_file(sessions):
     """Uploads that wait for their check, weights and data sets count, a file that two of them share once."""
     with sessions.begin() as session:
         _, check = model_registry.register_upload(session, name="m", spec=SPEC, upload=UPLOAD, owner="ann")
-        assert quotas.bytes_left(session, "ann", 100) == 100 - UPLOAD.size
+        assert quotas.room_for_upload(session, "ann", Quota(bytes=100)) == 100 - UPLOAD.size
         lifecycle.claim(session, check.id, worker="w", lease_seconds=60)
         lifecycle.succeed(session, check.id, 1, result_model=StoredClassifier(WEIGHTS, SPEC))
         dataset_registry.register_upload(session, name="d", upload=Stored("c" * 64, 7, "x"), owner="ann")
         dataset_registry.register_upload(session, name="d", upload=Stored("c" * 64, 7, "x"), owner="ann")
         dataset_registry.register_upload(session, name="d", upload=Stored("d" * 64, 90, "x"), owner="ben")
         used = UPLOAD.size + WEIGHTS.size + 7
-        assert quotas.bytes_left(session, "ann", 100) == 100 - used
-        assert quotas.bytes_left(session, "ann", None) is None
+        assert quotas.room_for_upload(session, "ann", Quota(bytes=100)) == 100 - used
+        assert quotas.room_for_upload(session, "ann", NO_QUOTA) is None
         with pytest.raises(QuotaExceeded) as met:
-            quotas.bytes_left(session, "ann", used)
+            quotas.room_for_upload(session, "ann", Quota(bytes=used))
         assert (met.value.of, met.value.most, met.value.used) == ("bytes", used, used)
+        quotas.require_room_for_job(session, "ann", JobKind.AUDIT, Quota(bytes=used))
+        with pytest.raises(QuotaExceeded):  # its weights would be stored
+            quotas.require_room_for_job(session, "ann", JobKind.FINETUNE, Quota(bytes=used))
+        with pytest.raises(QuotaExceeded):  # its check is a job
+            quotas.room_for_upload(session, "ann", Quota(jobs=1))
