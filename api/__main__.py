@@ -42,7 +42,7 @@ def main() -> int:
         host=_host(settings),
         port=settings.port,
         log_config=None,
-        access_log=False,  # RequestRules has a line for each answer
+        access_log=False,  # RequestLog has a line for each answer
         server_header=False,
         timeout_graceful_shutdown=STOP_SECONDS,
     )

@@ -16,6 +16,7 @@ from jobs import keys
 from jobs.keys import Scope, site_secret
 
 ANYBODY = "local"  # whose everything is as long as there are no keys
+_OF_ANYBODY = [scope for scope in Scope if scope is not Scope.ADMIN]
 SESSION = "faal_session"
 SESSION_SECONDS = 12 * 60 * 60
 
@@ -50,9 +51,7 @@ def _theirs(
             )
         else:
             key = None
-    owner, scopes = (
-        (ANYBODY, [scope for scope in Scope if scope is not Scope.ADMIN]) if key is None else (key.owner, key.scopes)
-    )
+    owner, scopes = (ANYBODY, _OF_ANYBODY) if key is None else (key.owner, key.scopes)
     request.state.signed_in_as = None if session is None or key is None else owner
     request.state.key_id = None if key is None else key.id
     if missing := [scope for scope in needed.scopes if scope not in scopes]:

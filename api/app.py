@@ -15,6 +15,7 @@ from api.dependencies import STREAMS, THREADS, UPLOADS, Service, Slots
 from api.metrics import Metrics
 from api.middleware import RequestRules
 from api.rates import Rates
+from api.request_log import RequestLog
 from api.routes import catalog, datasets, events, health, jobs, keys, login, metrics, models, pages, reports
 from jobs.database import open_database
 from jobs.queue import Queue
@@ -49,7 +50,8 @@ def create_app(settings: Settings) -> FastAPI:
         metrics=figures,
     )
     problems.install(app)
-    app.add_middleware(RequestRules, streamed=UPLOAD_PATHS, metrics=figures)
+    app.add_middleware(RequestRules, streamed=UPLOAD_PATHS)
+    app.add_middleware(RequestLog, metrics=figures)  # around it: added later
     for module in (jobs, events, reports, models, datasets, keys, catalog, health, metrics, login, pages):
         app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=Path(__file__).with_name("static")), name="static")

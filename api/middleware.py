@@ -1,10 +1,7 @@
 """What holds for every request: an id, a bounded body, no changes asked for by other sites, and safe headers."""
 
-import logging
 import re
-import time
 import uuid
-from urllib.parse import quote
 
 from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
@@ -13,10 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
 from api.errors import CrossSiteRequest
-from api.metrics import Metrics
 from api.problems import answer
-
-logger = logging.getLogger(__name__)
 
 BODY_LIMIT = 1024 * 1024  # bytes; a spec with 10,000 class names stays below it
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -40,13 +34,11 @@ class RequestRules:
     Args:
         app: what answers.
         streamed: paths whose routes read their body piece by piece and bound it themselves.
-        metrics: hears of every answer.
     """
 
-    def __init__(self, app: ASGIApp, streamed: frozenset[str], metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, streamed: frozenset[str]) -> None:
         self.app = app
         self.streamed = streamed
-        self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -57,43 +49,24 @@ class RequestRules:
         sent_id = headers.get("X-Request-Id", "")
         request_id = sent_id if _REQUEST_ID.fullmatch(sent_id) else f"req_{uuid.uuid4().hex}"
         scope.setdefault("state", {})["request_id"] = request_id
-        begun, status = time.monotonic(), 0
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
                 fields = MutableHeaders(scope=message)
                 fields["X-Request-Id"] = request_id
                 for name, value in HEADERS.items():
                     fields.setdefault(name, value)
-                status = message["status"]
-                route = getattr(scope.get("route"), "path", None)
-                self.metrics.answered(scope["method"], route, status, time.monotonic() - begun)
             await send(message)
 
-        with bound_contextvars(request_id=request_id):
-            try:
-                await self._answer(scope, receive, send_with_headers, headers)
-            finally:
-                _log(scope, status, time.monotonic() - begun)
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
         if _foreign(headers) and scope["method"] not in ("GET", "HEAD", "OPTIONS"):
             refused = CrossSiteRequest(
                 "A page of another site asked for this. Use the pages of this service, or its API."
             )
-            await answer(Request(scope), refused)(scope, receive, send)
+            await answer(Request(scope), refused)(scope, receive, send_with_headers)
             return
         bounded = receive if scope["path"] in self.streamed else _bounded(receive)
-        await self.app(scope, bounded, send)
-
-
-def _log(scope: Scope, status: int, seconds: float) -> None:
-    """A line for the request, with the key that asked; status 0 where the client went away without an answer."""
-    query = scope["query_string"].decode("latin-1")
-    address = quote(scope["path"]) + (f"?{query}" if query else "")
-    about = {"key": scope["state"].get("key_id"), "seconds": round(seconds, 4)}
-    logger.info("%s %s %d", scope["method"], address, status, extra={k: v for k, v in about.items() if v is not None})
+        with bound_contextvars(request_id=request_id):
+            await self.app(scope, bounded, send_with_headers)
 
 
 def _foreign(headers: Headers) -> bool:

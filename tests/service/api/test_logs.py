@@ -28,7 +28,7 @@ def test_as_json_every_line_is_one(open_site: Callable[..., Site], weights_file:
         until(lambda: any(line.get("request_id") == "find-me" for line in lines(process.log)), 10)
     [asked] = [line for line in lines(process.log) if line.get("request_id") == "find-me"]
     assert asked["event"] == "GET /jobs?limit=3 200"
-    assert asked["key"].startswith("key_")
+    assert asked["key_id"].startswith("key_")
     assert asked["level"] == "info"
     assert {"timestamp", "logger", "process", "seconds"} <= set(asked)
     assert bearer["Authorization"].split()[1] not in process.log.read_text()

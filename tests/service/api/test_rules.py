@@ -136,7 +136,9 @@ def test_a_defect_tells_nothing_of_the_inside(own_web, problem) -> None:
     answer = problem(response)
     assert (answer["status"], answer["code"]) == (500, "internal-error")
     assert not any(word in response.text.lower() for word in ("sql", "traceback", "no such table", "operational"))
-    assert "find-me" in own_web.process.log.read_text()
+    log = own_web.process.log.read_text()
+    assert "find-me" in log
+    assert "GET /jobs 500" in log
 
 
 def test_a_service_without_its_schema_is_not_ready(own_web, problem) -> None:
