@@ -30,6 +30,7 @@ def main() -> int:
     with_worker: bool = parser.parse_args().with_worker
     settings = Settings()
     logs.configure(settings.log_format)
+    keys.site_secret(settings)  # a service that cannot know its keys shall not start
     # uvicorn raises the signal that stopped it once more; the worker shall be stopped before this process ends.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if settings.database_url.startswith("sqlite"):

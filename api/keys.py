@@ -18,11 +18,7 @@ def main() -> int:
     """The exit status: 0, or 1 with a message on stderr."""
     asked = _parser().parse_args()
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        print(error, file=sys.stderr)
-        return 1
+    settings = Settings()
     if settings.database_url.startswith("sqlite"):
         upgrade(settings.database_url)
     sessions = open_database(settings.database_url, pooled=False)

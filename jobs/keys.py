@@ -35,9 +35,15 @@ class Scope(StrEnum):
 
 @lru_cache(maxsize=8)
 def site_secret(settings: Settings) -> bytes:
-    """What keys are hashed under: the setting, else a file in the data folder, written by the first process to ask."""
+    """What keys are hashed under: the setting, else a file in the data folder, written by the first process to ask.
+
+    Raises: ValueError where it is too short to be one.
+    """
     if settings.secret is not None:
-        return settings.secret.get_secret_value().encode()
+        found = settings.secret.get_secret_value().encode()
+        if len(found) < _SECRET_BYTES:
+            raise ValueError(f"FAAL_SECRET has fewer than {_SECRET_BYTES} characters")
+        return found
     file = settings.data_dir / "secret"
     if not file.exists():
         _write_once(file, secrets.token_bytes(_SECRET_BYTES))

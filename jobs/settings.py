@@ -36,7 +36,7 @@ NO_QUOTA = Quota()
 class Settings(BaseSettings):
     """Every setting of api and worker; the variable of `data_dir` is `FAAL_DATA_DIR`."""
 
-    model_config = SettingsConfigDict(env_prefix="FAAL_", frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(env_prefix="FAAL_", frozen=True, extra="ignore")
 
     data_dir: Annotated[Path, AfterValidator(Path.absolute)] = Field(
         Path("faal-data"),
@@ -89,10 +89,9 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="address the web service listens on")
     secret: SecretStr | None = Field(
-        None,
-        min_length=32,
-        description="what API keys are hashed and sessions signed under; default: `secret` in the data folder, written at "
-        "first use",
+        None,  # its length is seen to where it is used: an error of the settings would show it
+        description="what API keys are hashed and sessions signed under, at least 32 characters; default: `secret` in the data "
+        "folder, written at first use",
     )
     open: bool = Field(
         False,
