@@ -172,3 +172,4 @@ def main(out: Path, what: str, *arguments: str) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), *sys.argv[2:])
+    os._exit(0)  # as worker/fellow_process.py ends
