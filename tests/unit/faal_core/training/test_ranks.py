@@ -89,6 +89,7 @@ def test_a_process_of_its_own_leads() -> None:
         assert (ranks, ranks.leads) == (ALONE, True)
 
 
+@pytest.mark.slow
 def test_three_processes_go_on_from_a_checkpoint(tmp_path: Path) -> None:
     """After the first one's death all go on to the same bits, also with batch-norm and a last batch smaller than their number."""
     assert started(tmp_path / "undisturbed", 3, "resumed") == 0
