@@ -6,7 +6,7 @@ import sys
 
 from pydantic import ValidationError
 
-from api.routes.keys import KeyRequest, KeyResource
+from api.routes.keys import KeyRequest, KeyResource, issue
 from jobs import keys
 from jobs.database import Sessions, open_database, upgrade
 from jobs.errors import KeyNotFound
@@ -55,12 +55,10 @@ def _create(sessions: Sessions, secret: bytes, asked: argparse.Namespace) -> Non
     """Prints the key alone on stdout, so that a script can take it."""
     fields = {"owner": asked.owner, "name": asked.name, "days": asked.days or None}
     wanted = KeyRequest.model_validate(fields | ({"scopes": asked.scope} if asked.scope else {}))
-    with sessions.begin() as session:
-        row, key = keys.issue(
-            session, secret, owner=wanted.owner, name=wanted.name, scopes=wanted.scopes, lifetime=wanted.lifetime
-        )
-    print(f"{row.id}: {', '.join(row.scopes)} as {row.owner}. It is not shown again:", file=sys.stderr)
-    print(key)
+    made = issue(sessions, secret, wanted)
+    about = made.about
+    print(f"{about.id}: {', '.join(about.scopes)} as {about.owner}. It is not shown again:", file=sys.stderr)
+    print(made.key)
 
 
 def _list(sessions: Sessions) -> None:

@@ -4,6 +4,7 @@ Nothing is labelled by job, model or owner: the number of series does not grow w
 """
 
 from collections.abc import Iterator
+from http import HTTPMethod
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric, SummaryMetricFamily
@@ -13,7 +14,7 @@ from jobs import queries
 from jobs.database import Sessions
 
 _ELSEWHERE = "(none)"  # the route of an address that no route has
-_METHODS, _OTHER = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}), "(other)"
+_OTHER = "(other)"  # a method that somebody made up
 
 
 class Metrics:
@@ -34,7 +35,7 @@ class Metrics:
 
     def answered(self, method: str, route: str | None, status: int, seconds: float) -> None:
         """One more request."""
-        method, route = method if method in _METHODS else _OTHER, route or _ELSEWHERE
+        method, route = method if method in HTTPMethod.__members__ else _OTHER, route or _ELSEWHERE
         self._requests.labels(method, route, status).inc()
         self._seconds.labels(method, route).observe(seconds)
 

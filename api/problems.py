@@ -5,7 +5,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
+from http import HTTPMethod, HTTPStatus
 from typing import Literal, Self
 
 from fastapi import FastAPI, Request
@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 INTERNAL_ERROR = "internal-error"
-_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 STATUS: Mapping[type[ApiError] | type[FaalError] | type[JobsError], tuple[HTTPStatus, str]] = {
     api.InvalidRequest: (HTTPStatus.UNPROCESSABLE_ENTITY, "The request has missing or wrong fields"),
@@ -175,7 +174,7 @@ def headers_of(raised: Exception) -> dict[str, str]:
 def _methods_of(request: Request) -> str:
     """The methods that the address takes, whichever routes take them (RFC 9110, section 10.2.1)."""
     routes = request.app.routes
-    taken = (method for method in _METHODS if any(_takes(route, request.scope, method) for route in routes))
+    taken = (method for method in HTTPMethod if any(_takes(route, request.scope, method) for route in routes))
     return ", ".join(taken)
 
 

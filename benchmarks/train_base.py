@@ -3,8 +3,8 @@
     python benchmarks/train_base.py DATASET OUT.safetensors [--root ROOT] [--epsilon E] [--epochs N] [--threads N] [--quick]
 
 Uniform adversarial training from random weights: PGD-3, bfloat16, learning rates that rise over one epoch to 0.1, stay
-and fall linearly to 0 over the last half; the last epoch's weights are kept, and judged on 2 % of the images that were not
-trained on. A killed run goes on from OUT.training. The last line is JSON.
+and fall linearly to 0 over the last half. One image in fifty is not trained on; the last epoch's weights are kept and judged
+on those. A killed run goes on from OUT.training. The last line is JSON.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from faal_core.cli.progress_bar import ProgressBar
 from faal_core.datasets import load
 from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec
 from faal_core.training.recipe import train
+from faal_core.training.selection import hold_out
 from faal_core.weights import write_classifier
 
 
@@ -46,10 +47,7 @@ def main() -> None:
     data = load(asked.dataset, "train", root=asked.root)
     if asked.quick:
         asked.epochs, data = 2, data.take(data.stratified(600, 0))
-    apart = data.stratified(max(len(data.class_names), len(data) // 50), 0)
-    trained_on = torch.ones(len(data), dtype=torch.bool)
-    trained_on[apart] = False
-    data, held_out = data.take(trained_on.nonzero().squeeze(1)), data.take(apart)
+    data, held_out = (data.take(rows) for rows in hold_out(data, 0.02, 0))
     pixels = data.images.float() / 255
     network = ClassifierSpec(
         architecture="small_resnet",

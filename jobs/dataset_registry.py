@@ -14,12 +14,7 @@ from jobs.tables import Dataset, Job
 
 
 def register_upload(
-    session: Session,
-    *,
-    name: str,
-    upload: Stored,
-    owner: str,
-    idempotency_key: str | None = None,
+    session: Session, *, name: str, upload: Stored, owner: str, idempotency_key: str | None = None
 ) -> tuple[Dataset, Job]:
     """A data set that is being validated and the queued job that checks it, or those this key made before.
 

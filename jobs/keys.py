@@ -107,14 +107,6 @@ def still_valid(session: Session, key_id: str) -> ApiKey:
     return _valid(session, select(ApiKey).where(ApiKey.id == key_id))
 
 
-def is_valid(session: Session, key_id: str) -> bool:
-    """Whether the key of that id is still accepted."""
-    try:
-        return still_valid(session, key_id).id == key_id
-    except KeyRefused:
-        return False
-
-
 def keys(session: Session, *, after: str | None = None, limit: int = 20) -> Page[ApiKey]:
     """A page of keys of every owner, newest first, after the one of that id."""
     return page(session, select(ApiKey), ApiKey.id, after=after, limit=limit)

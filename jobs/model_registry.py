@@ -15,13 +15,7 @@ from jobs.tables import Job, Model
 
 
 def register_upload(
-    session: Session,
-    *,
-    name: str,
-    spec: ClassifierSpec,
-    upload: Stored,
-    owner: str,
-    idempotency_key: str | None = None,
+    session: Session, *, name: str, spec: ClassifierSpec, upload: Stored, owner: str, idempotency_key: str | None = None
 ) -> tuple[Model, Job]:
     """A model that is being validated and the queued job that checks it, or those this key made before.
 

@@ -88,6 +88,7 @@ class Settings(BaseSettings):
         "text", description="what processes log: `text` for people, or `json`, one object a line"
     )
     host: str = Field("127.0.0.1", description="address the web service listens on")
+    port: int = Field(8000, ge=0, le=65535, description="port the web service listens on; 0 takes a free one")
     secret: SecretStr | None = Field(
         None,  # its length is seen to where it is used: an error of the settings would show it
         description="what API keys are hashed and sessions signed under, at least 32 characters; default: `secret` in the data "
@@ -98,7 +99,6 @@ class Settings(BaseSettings):
         description="while there are no API keys: answer everybody on `FAAL_HOST`, and not on the loopback address alone; for "
         "a service that only trusted people can reach",
     )
-    port: int = Field(8000, ge=0, le=65535, description="port the web service listens on; 0 takes a free one")
 
     @property
     def quota(self) -> Quota:

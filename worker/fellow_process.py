@@ -27,4 +27,4 @@ def main(job_id: str, attempt: int, leader: int) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
-    os._exit(0)  # all is done; once in a hundred times a thread of gloo aborts a process while Python clears up
+    os._exit(0)  # all is done; now and then a thread of gloo aborts a process while Python clears up

@@ -44,19 +44,11 @@ def upload_dataset(
 def receive_dataset(request: Request, service: Service, idempotency_key: str | None) -> DatasetResource:
     """The uploaded data set, committed, its check rung."""
     stored, name = uploads.receive(
-        request,
-        service,
-        idempotency_key,
-        media_type=forms.dataset_media_type,
-        check=forms.read_dataset_form,
+        request, service, idempotency_key, media_type=forms.dataset_media_type, check=forms.read_dataset_form
     )
     with service.sessions.begin() as session:
         row, check = dataset_registry.register_upload(
-            session,
-            name=name,
-            upload=stored,
-            owner=service.owner,
-            idempotency_key=idempotency_key,
+            session, name=name, upload=stored, owner=service.owner, idempotency_key=idempotency_key
         )
         dataset, check_id = DatasetResource.of(row), check.id
     service.queue.ring(check_id)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Generator
+from contextlib import suppress
 from itertools import chain
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from api.dependencies import Id, Limit, Service
 from api.negotiation import preferred
 from api.schemas import EventPage, EventResource
 from jobs import keys, queries
+from jobs.errors import KeyRefused
 from jobs.states import FINAL
 
 router = APIRouter(tags=["jobs"])
@@ -90,13 +92,13 @@ class _EventStream(EventSourceResponse):
 
 def _live_events(service: Service, job_id: str, after: int) -> Generator[bytes, None, None]:
     """A comment, then the events as they come, with pings in between, for as long as the key that asked is valid."""
-    with service.streams:
+    with service.streams, suppress(KeyRefused):
         yield KEEPALIVE_COMMENT
         spoken = time.monotonic()
         while True:
             with service.sessions() as session:
-                if service.key_id is not None and not keys.is_valid(session, service.key_id):
-                    return
+                if service.key_id is not None:
+                    keys.still_valid(session, service.key_id)
                 events = [EventResource.of(row) for row in queries.events(session, job_id, after=after)]
             for event in events:
                 yield format_sse_event(data_str=event.model_dump_json(), event=event.kind, id=str(event.seq))

@@ -11,6 +11,7 @@ from api.access import AdminDep
 from api.dependencies import After, Id, Limit
 from api.schemas import Name, Page, Resource
 from jobs import keys
+from jobs.database import Sessions
 from jobs.keys import Scope, site_secret
 from jobs.tables import ApiKey
 
@@ -37,11 +38,6 @@ class KeyRequest(BaseModel):
         "name; metrics: see /metrics; admin: make, list and revoke everybody's keys",
     )
     days: float | None = Field(90, gt=0, le=MOST_DAYS, description="how long it lasts; null: until it is revoked")
-
-    @property
-    def lifetime(self) -> timedelta | None:
-        """How long it lasts."""
-        return None if self.days is None else timedelta(days=self.days)
 
 
 class KeyResource(Resource):
@@ -81,18 +77,18 @@ class NewKey(Resource):
 @router.post("/keys", status_code=201, summary="Make an API key")
 def create_key(body: KeyRequest, service: AdminDep, response: Response) -> NewKey:
     """The key, which is told this once."""
-    with service.sessions.begin() as session:
-        row, key = keys.issue(
-            session,
-            site_secret(service.settings),
-            owner=body.owner,
-            name=body.name,
-            scopes=body.scopes,
-            lifetime=body.lifetime,
-        )
-        about = KeyResource.of(row)
     response.headers["Cache-Control"] = "no-store"
-    return NewKey(key=key, about=about)
+    return issue(service.sessions, site_secret(service.settings), body)
+
+
+def issue(sessions: Sessions, secret: bytes, wanted: KeyRequest) -> NewKey:
+    """The new key, committed."""
+    lifetime = None if wanted.days is None else timedelta(days=wanted.days)
+    with sessions.begin() as session:
+        row, key = keys.issue(
+            session, secret, owner=wanted.owner, name=wanted.name, scopes=wanted.scopes, lifetime=lifetime
+        )
+        return NewKey(key=key, about=KeyResource.of(row))
 
 
 @router.get("/keys", summary="List API keys, newest first")

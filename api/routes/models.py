@@ -70,20 +70,11 @@ def upload_model(
 def receive_model(request: Request, service: Service, idempotency_key: str | None) -> ModelResource:
     """The uploaded model, committed, its check rung."""
     stored, (name, spec) = uploads.receive(
-        request,
-        service,
-        idempotency_key,
-        media_type=forms.model_media_type,
-        check=forms.read_model_form,
+        request, service, idempotency_key, media_type=forms.model_media_type, check=forms.read_model_form
     )
     with service.sessions.begin() as session:
         row, check = model_registry.register_upload(
-            session,
-            name=name,
-            spec=spec,
-            upload=stored,
-            owner=service.owner,
-            idempotency_key=idempotency_key,
+            session, name=name, spec=spec, upload=stored, owner=service.owner, idempotency_key=idempotency_key
         )
         model, check_id = ModelResource.of(row), check.id
     service.queue.ring(check_id)

@@ -42,7 +42,7 @@ def test_as_json_every_line_is_one(open_site: Callable[..., Site], weights_file:
 
 
 def test_nobody_writes_lines_of_their_own(own_web: Web) -> None:
-    """An address with a line break in it stays one line; an error that nobody expected is told under its request's id."""
+    """An address with a line break in it stays one line, with the request's id."""
     own_web.client.get("/jobs/x%0aforged", headers={"X-Request-Id": "odd"})
     until(lambda: "odd" in own_web.process.log.read_text(), 10)
     [line] = [line for line in own_web.process.log.read_text().splitlines() if "forged" in line]
