@@ -118,7 +118,22 @@ class Client:
 
     def cancel(self, job_id: str) -> JobResource:
         """The job after it was called off; a running one stops within seconds."""
-        return JobResource.model_validate_json(_checked(self._http.post(f"/jobs/{job_id}/cancel")).content)
+        return self._told(job_id, "cancel")
+
+    def pause(self, job_id: str) -> JobResource:
+        """The job after it was set aside; a running one stops within seconds."""
+        return self._told(job_id, "pause")
+
+    def resume(self, job_id: str) -> JobResource:
+        """The job after it was queued again."""
+        return self._told(job_id, "resume")
+
+    def retry(self, job_id: str) -> JobResource:
+        """A new job that asks for what one asked for that failed or was cancelled."""
+        return self._told(job_id, "retry")
+
+    def _told(self, job_id: str, order: str) -> JobResource:
+        return JobResource.model_validate_json(_checked(self._http.post(f"/jobs/{job_id}/{order}")).content)
 
     def report(
         self, job_id: str, *, timeout: float | None = None, progress: Callable[[Pending], None] = lambda _: None

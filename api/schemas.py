@@ -26,6 +26,7 @@ DatasetRef = Annotated[
         min_length=1, max_length=100, description="a catalog name or a data set's id", examples=["fashion-mnist-subset"]
     ),
 ]
+Priority = Annotated[int, Field(ge=-10, le=10, description="the waiting job of the highest is taken first")]
 
 _FINETUNE_EXAMPLE: JsonDict = {
     "model": "model_0199c2f2a3d87b1e9f5a6c7d8e9f0a1b",
@@ -52,6 +53,7 @@ class FinetuneRequest(FinetuneSpec):
     model: ModelRef
     dataset: DatasetRef
     metadata: Metadata = Field(default_factory=dict)
+    priority: Priority = 0
 
     @property
     def spec(self) -> FinetuneSpec:
@@ -69,11 +71,12 @@ class AuditRequest(AuditSpec):
     model: ModelRef
     dataset: DatasetRef
     metadata: Metadata = Field(default_factory=dict)
+    priority: Priority = 0
 
     @property
     def spec(self) -> AuditSpec:
         """What is asked for, without what it is asked about."""
-        return AuditSpec.model_validate(self.model_dump(exclude={"model", "dataset", "metadata"}))
+        return AuditSpec.model_validate(self.model_dump(exclude={"model", "dataset", "metadata", "priority"}))
 
 
 class Resource(BaseModel):
@@ -119,10 +122,13 @@ class JobResource(Resource):
     dataset: str | None
     spec: dict[str, Any] = Field(description="every number the result depends on, defaults included")
     metadata: dict[str, str]
+    priority: int
     stage: str | None = Field(description="what is being done, while running")
     progress: Amount | None
     attempt: int = Field(description="how often a worker has taken the job up")
     cancel_requested: bool
+    pause_requested: bool
+    retry_of: str | None = Field(description="the job that this one tries again")
     result_model: str | None = Field(description="the repaired model, once a fine-tuning succeeded")
     error: ErrorBody | None
     created_at: datetime
@@ -140,10 +146,13 @@ class JobResource(Resource):
             dataset=job.dataset,
             spec=job.spec,
             metadata=job.metadata_,
+            priority=job.priority,
             stage=job.stage if job.state is JobState.RUNNING else None,
             progress=Amount.of(job),
             attempt=job.attempt,
             cancel_requested=job.cancel_requested,
+            pause_requested=job.pause_requested,
+            retry_of=job.retry_of,
             result_model=job.result_model_id,
             error=ErrorBody.of(job.error),
             created_at=job.created_at,

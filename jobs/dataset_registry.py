@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 from jobs.artifacts import record_artifact
 from jobs.errors import DatasetNotFound
 from jobs.idempotency import once, payload_digest
-from jobs.lifecycle import add
+from jobs.moves import add
 from jobs.paging import Page, page
 from jobs.states import JobKind, UploadState
 from jobs.storage import Stored

@@ -7,7 +7,7 @@ from faal_core.specs import ClassifierSpec
 from jobs.artifacts import record_artifact
 from jobs.errors import ModelNotFound
 from jobs.idempotency import once, payload_digest
-from jobs.lifecycle import add
+from jobs.moves import add
 from jobs.paging import Page, page
 from jobs.states import JobKind, UploadState
 from jobs.storage import Stored

@@ -7,10 +7,11 @@ from typing import Literal, NamedTuple
 
 
 class JobState(StrEnum):
-    """Where a job stands. That it shall be cancelled is a flag beside the state, not a state."""
+    """Where a job stands. That it shall be cancelled or paused is a flag beside the state, not a state."""
 
     QUEUED = "queued"  # submitted, or released by a worker that stopped or died
     RUNNING = "running"  # claimed: one worker holds the lease of this attempt
+    PAUSED = "paused"  # asked for; no worker takes it, and what it has stored is kept, until it is resumed
     SUCCEEDED = "succeeded"  # the result was stored in the same transaction
     FAILED = "failed"  # an error was stored
     CANCELLED = "cancelled"  # asked for while queued, or noticed by the worker
@@ -23,16 +24,19 @@ class Move(NamedTuple):
     target: JobState
 
 
-_QUEUED, _RUNNING = frozenset({JobState.QUEUED}), frozenset({JobState.RUNNING})
+_QUEUED, _RUNNING, _PAUSED = (frozenset({state}) for state in (JobState.QUEUED, JobState.RUNNING, JobState.PAUSED))
 
 MOVES: Mapping[str, Move] = MappingProxyType(
     {
         "claim": Move(_QUEUED, JobState.RUNNING),
-        "withdraw": Move(_QUEUED, JobState.CANCELLED),
+        "withdraw": Move(_QUEUED | _PAUSED, JobState.CANCELLED),
+        "pause": Move(_QUEUED, JobState.PAUSED),
+        "resume": Move(_PAUSED, JobState.QUEUED),
         "succeed": Move(_RUNNING, JobState.SUCCEEDED),
         "fail": Move(_RUNNING, JobState.FAILED),
         "cancel": Move(_RUNNING, JobState.CANCELLED),
         "release": Move(_RUNNING, JobState.QUEUED),
+        "set-aside": Move(_RUNNING, JobState.PAUSED),
     }
 )
 

@@ -108,6 +108,7 @@ class Job(Table):
     __table_args__ = (
         UniqueConstraint("owner", "idempotency_key"),
         Index(None, "state", "lease_expires_at"),
+        Index(None, "state", "priority", "id"),
         Index(None, "owner", "id"),
     )
 
@@ -118,6 +119,8 @@ class Job(Table):
     dataset: Mapped[str | None]  # a catalog name or a data set's id
     spec: Mapped[dict[str, Any]] = mapped_column(JSON)
     metadata_: Mapped[dict[str, str]] = mapped_column("metadata", JSON, default=dict)
+    priority: Mapped[int] = mapped_column(default=0)  # of those that wait the greatest is taken first
+    retry_of: Mapped[str | None]  # the job that this one tries again
     state: Mapped[JobState] = mapped_column(_enum(JobState), default=JobState.QUEUED)
     version: Mapped[int] = mapped_column(default=1)  # grows with every change a client can see
     attempt: Mapped[int] = mapped_column(default=0)  # the fencing token: grows with every claim
@@ -125,6 +128,7 @@ class Job(Table):
     lease_owner: Mapped[str | None]
     lease_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     cancel_requested: Mapped[bool] = mapped_column(default=False)
+    pause_requested: Mapped[bool] = mapped_column(default=False)
     stage: Mapped[str | None]
     done: Mapped[int | None] = mapped_column(BigInteger)
     total: Mapped[int | None] = mapped_column(BigInteger)

@@ -1,12 +1,16 @@
-"""What tests of jobs begin with: a model that is ready, and an audit of it in the queue."""
+"""What tests of jobs begin with, a model that is ready and an audit of it in the queue, and what they look at."""
+
+from typing import Any
 
 from faal_core.specs import ClassifierSpec
-from jobs import lifecycle, model_registry
+from jobs import control, lifecycle, model_registry, queries
 from jobs.database import Sessions
 from jobs.outcomes import StoredClassifier
 from jobs.states import JobKind
 from jobs.storage import Stored
+from jobs.tables import Job, JobEvent
 
+WORKER: dict[str, Any] = {"worker": "host:1", "lease_seconds": 60}
 SPEC = ClassifierSpec(architecture="small_resnet", num_classes=10, class_names=tuple("0123456789"))
 UPLOAD = Stored("a" * 64, 4, "application/octet-stream")
 WEIGHTS = Stored("b" * 64, 5, "application/vnd.safetensors")
@@ -21,10 +25,10 @@ def ready_model(sessions: Sessions) -> str:
         return model.id
 
 
-def queued_audit(sessions: Sessions, model_id: str, *, key: str | None = None, seed: int = 0) -> str:
+def queued_audit(sessions: Sessions, model_id: str, *, key: str | None = None, seed: int = 0, **fields: Any) -> str:
     """Id of a queued audit of that model."""
     with sessions.begin() as session:
-        job = lifecycle.submit(
+        job = control.submit(
             session,
             kind=JobKind.AUDIT,
             model_id=model_id,
@@ -32,5 +36,37 @@ def queued_audit(sessions: Sessions, model_id: str, *, key: str | None = None, s
             spec={"seed": seed},
             owner="ann",
             idempotency_key=key,
+            **fields,
         )
         return job.id
+
+
+def claimed(sessions: Sessions, job_id: str, **lease: object) -> int:
+    """The attempt of a worker that has claimed the job."""
+    with sessions.begin() as session:
+        job = lifecycle.claim(session, job_id, **{**WORKER, **lease})
+    assert job is not None
+    return job.attempt
+
+
+def swept(sessions: Sessions) -> None:
+    """Nothing: a sweep has passed."""
+    with sessions.begin() as session:
+        lifecycle.overdue(session, ring_after=60)
+
+
+def job_of(sessions: Sessions, job_id: str) -> Job:
+    """The job as it is."""
+    with sessions() as session:
+        return queries.job(session, job_id)
+
+
+def events_of(sessions: Sessions, job_id: str) -> list[JobEvent]:
+    """What happened to it."""
+    with sessions() as session:
+        return list(queries.events(session, job_id))
+
+
+def kinds_of(sessions: Sessions, job_id: str) -> list[str]:
+    """The kinds of that."""
+    return [event.kind for event in events_of(sessions, job_id)]

@@ -21,7 +21,7 @@ WRITE_SECONDS = 0.5
 class JobProgress:
     """Writes stage and units done at most every `WRITE_SECONDS`, and each row as an event at once.
 
-    Each write asks whether the job shall be cancelled or is no longer this attempt's; either raises Cancelled. While
+    Each write asks whether the job shall stop or is no longer this attempt's; either raises Cancelled. While
     the database is away the job computes on, and events wait for the next write. After a write the checkpoint follows.
     """
 
@@ -72,8 +72,8 @@ class JobProgress:
             logger.warning("the progress of job %s was not written: %s", self._job_id, error)
         else:
             self._unwritten.clear()
-            if job.cancel_requested:
-                raise Cancelled(f"cancellation of job {self._job_id} was asked for")
+            if job.cancel_requested or job.pause_requested:
+                raise Cancelled(f"that job {self._job_id} stops was asked for")
         self._checkpoint.follow()
         self._write_at = time.monotonic() + WRITE_SECONDS
 

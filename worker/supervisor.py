@@ -49,19 +49,19 @@ class Supervisor:
         """No further job is begun, and the running one is stopped and released."""
         self._stopping.set()
 
-    def run(self, job_id: str) -> None:
-        """The job has run here when this returns, unless it was not to be had: taken by another worker, or ended."""
+    def run_next(self) -> None:
+        """A waiting job, if there was one, has run here when this returns."""
         if self._stopping.is_set():
             return
         with self._sessions.begin() as session:
-            job = lifecycle.claim(session, job_id, worker=self._name, lease_seconds=self._settings.lease_seconds)
+            job = lifecycle.claim_next(session, worker=self._name, lease_seconds=self._settings.lease_seconds)
         if job is None:
-            logger.info("job %s is not to be had", job_id)
+            logger.info("no job waits")
             return
-        logger.info("job %s begins (%s, attempt %d)", job_id, job.kind, job.attempt)
+        logger.info("job %s begins (%s, attempt %d)", job.id, job.kind, job.attempt)
         self._busy = True
         try:
-            self._attempt(job_id, job.attempt)
+            self._attempt(job.id, job.attempt)
         finally:
             self._busy = False
 
@@ -100,14 +100,14 @@ class Supervisor:
     def _must_end(self, ours: bool, job_id: str, attempt: int) -> bool:
         if not ours:
             logger.info("job %s, attempt %d: ended or given to another; its process is stopped", job_id, attempt)
-        return not ours or self._stopping.is_set() or self._cancel_requested(job_id, attempt)
+        return not ours or self._stopping.is_set() or self._stop_requested(job_id, attempt)
 
-    def _cancel_requested(self, job_id: str, attempt: int) -> bool:
+    def _stop_requested(self, job_id: str, attempt: int) -> bool:
         try:
             with self._sessions() as session:
-                return lifecycle.cancel_requested(session, job_id, attempt)
+                return lifecycle.stop_requested(session, job_id, attempt)
         except Exception:
-            logger.exception("job %s: the database did not say whether it shall be cancelled", job_id)
+            logger.exception("job %s: the database did not say whether it shall stop", job_id)
             return False
 
     def _renewed(self, job_id: str, attempt: int) -> bool:

@@ -1,4 +1,4 @@
-"""Jobs: submit one, follow it, call it off."""
+"""Jobs: submit one, follow it, call it off, pause it, try it again."""
 
 import re
 from typing import Annotated
@@ -12,7 +12,7 @@ from api.errors import FieldError, InvalidRequest
 from api.negotiation import unchanged
 from api.schemas import METADATA_KEY, AuditRequest, FinetuneRequest, JobResource, Line, ModelResource, Page
 from faal_core.specs import AuditSpec, FinetuneSpec
-from jobs import dataset_registry, lifecycle, model_registry, queries
+from jobs import control, dataset_registry, model_registry, queries
 from jobs.states import JobKind, JobState
 
 router = APIRouter(tags=["jobs"])
@@ -45,9 +45,9 @@ def submit(
     kind: JobKind,
     idempotency_key: str | None,
 ) -> JobResource:
-    """The queued job, committed and rung. Raises: what `lifecycle.submit` does, and what `require_fit` does."""
+    """The queued job, committed and rung. Raises: what `control.submit` does, and what `require_fit` does."""
     with service.sessions.begin() as session:
-        row = lifecycle.submit(
+        row = control.submit(
             session,
             kind=kind,
             model_id=body.model,
@@ -56,6 +56,7 @@ def submit(
             owner=service.owner,
             idempotency_key=idempotency_key,
             metadata=body.metadata,
+            priority=body.priority,
             quota=service.settings.quota,
         )
         uploaded = body.dataset.startswith("dataset_")
@@ -114,6 +115,42 @@ def get_job(job_id: Id, service: ReaderDep, request: Request, response: Response
 
 @router.post("/jobs/{id}/cancel", status_code=202, summary="Call a job off")
 def cancel_job(job_id: Id, service: SubmitterDep) -> JobResource:
-    """The job: cancelled at once if it was queued; a running one stops within seconds, follow it to see."""
+    """The job: cancelled at once if it was queued or paused; a running one stops within seconds, follow it to see."""
     with service.sessions.begin() as session:
-        return JobResource.of(lifecycle.request_cancel(session, job_id))
+        return JobResource.of(control.cancel(session, job_id))
+
+
+@router.post("/jobs/{id}/pause", status_code=202, summary="Set a job aside")
+def pause_job(job_id: Id, service: SubmitterDep) -> JobResource:
+    """The job: paused at once if it was queued; a running one stores how far it is and stops within seconds."""
+    with service.sessions.begin() as session:
+        return JobResource.of(control.pause(session, job_id))
+
+
+@router.post("/jobs/{id}/resume", status_code=202, summary="Go on with a paused job")
+def resume_job(job_id: Id, service: SubmitterDep) -> JobResource:
+    """The job, queued again; it goes on from where it was, with the result it would have had."""
+    with service.sessions.begin() as session:
+        job = JobResource.of(control.resume(session, job_id))
+    service.queue.ring(job.id)
+    return job
+
+
+@router.post("/jobs/{id}/retry", status_code=202, summary="Try a job again that failed or was cancelled")
+def retry_job(
+    job_id: Id, service: SubmitterDep, response: Response, idempotency_key: IdempotencyKey = None
+) -> JobResource:
+    """A new job that asks for the same; the old one stays as it is."""
+    with service.sessions.begin() as session:
+        job = JobResource.of(
+            control.retry(
+                session,
+                job_id,
+                owner=service.owner,
+                idempotency_key=idempotency_key,
+                quota=service.settings.quota,
+            )
+        )
+    service.queue.ring(job.id)
+    response.headers["Location"] = f"/jobs/{job.id}"
+    return job

@@ -13,7 +13,7 @@ from api.access import ReaderDep, SubmitterDep
 from api.dependencies import After, Id, Service
 from api.errors import ApiError, KeyRequired
 from api.routes.datasets import list_datasets, receive_dataset
-from api.routes.jobs import cancel_job, list_jobs, submit
+from api.routes.jobs import cancel_job, list_jobs, pause_job, resume_job, retry_job, submit
 from api.routes.login import to_login
 from api.routes.models import list_model_lineage, list_models, receive_model
 from api.schemas import JobResource
@@ -123,6 +123,24 @@ def _job(service: Service, job_id: str) -> dict[str, Any]:
 def cancel_from_page(job_id: Id, service: SubmitterDep) -> Response:
     """The job's page, after it was called off."""
     return _see(f"/ui/jobs/{cancel_job(job_id, service).id}")
+
+
+@router.post("/ui/jobs/{id}/pause")
+def pause_from_page(job_id: Id, service: SubmitterDep) -> Response:
+    """The job's page, after it was set aside."""
+    return _see(f"/ui/jobs/{pause_job(job_id, service).id}")
+
+
+@router.post("/ui/jobs/{id}/resume")
+def resume_from_page(job_id: Id, service: SubmitterDep) -> Response:
+    """The job's page, after it was queued again."""
+    return _see(f"/ui/jobs/{resume_job(job_id, service).id}")
+
+
+@router.post("/ui/jobs/{id}/retry")
+def retry_from_page(job_id: Id, service: SubmitterDep) -> Response:
+    """The page of the new job."""
+    return _see(f"/ui/jobs/{retry_job(job_id, service, Response()).id}")
 
 
 # Models

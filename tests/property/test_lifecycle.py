@@ -4,7 +4,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from jobs import lifecycle, queries
+from jobs import control, lifecycle, queries
 from jobs.database import Sessions
 from jobs.errors import JobStateConflict, LeaseLost
 from jobs.states import FINAL, MOVES, JobState
@@ -81,11 +81,37 @@ class OneJob(RuleBasedStateMachine):
         """A client: refused exactly when the job succeeded or failed."""
         try:
             with self.sessions.begin() as session:
-                lifecycle.request_cancel(session, self.job_id)
+                control.cancel(session, self.job_id)
         except JobStateConflict:
             assert self.seen.state in {JobState.SUCCEEDED, JobState.FAILED}
         else:
             assert self.seen.state not in {JobState.SUCCEEDED, JobState.FAILED}
+
+    @rule()
+    def request_pause(self) -> None:
+        """A client: refused exactly when the job has ended or shall be cancelled; what is queued is paused at once."""
+        refused = self.seen.state in FINAL or self.seen.cancel_requested
+        try:
+            with self.sessions.begin() as session:
+                control.pause(session, self.job_id)
+        except JobStateConflict:
+            assert refused
+        else:
+            assert not refused
+            assert self.job().state is not JobState.QUEUED
+
+    @rule()
+    def resume(self) -> None:
+        """A client: refused as for a pause; afterwards the job is queued or runs, and nobody wants it paused."""
+        refused = self.seen.state in FINAL or self.seen.cancel_requested
+        try:
+            with self.sessions.begin() as session:
+                control.resume(session, self.job_id)
+        except JobStateConflict:
+            assert refused
+        else:
+            assert not refused
+            assert (self.job().state is JobState.PAUSED, self.job().pause_requested) == (False, False)
 
     @rule()
     def sweep(self) -> None:
@@ -102,6 +128,7 @@ class OneJob(RuleBasedStateMachine):
         before, now = self.seen, self.job()
         self.seen = now
         assert now.state is before.state or (before.state, now.state) in ALLOWED
+        assert now.state is JobState.RUNNING or not now.pause_requested
         assert now.version >= before.version
         assert now.attempt >= before.attempt
         assert now.crashes <= MAX_ATTEMPTS

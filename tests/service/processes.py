@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import kombu.pools
 
-from jobs import lifecycle, queries
+from jobs import control, queries
 from jobs.database import open_database, upgrade
 from jobs.queue import Queue
 from jobs.settings import Settings
@@ -100,7 +100,7 @@ class Site:
     def submit(self, spec: dict[str, Any], *, kind: JobKind, model: str, dataset: str) -> str:
         """Id of a queued job that no worker was told of."""
         with self.sessions.begin() as session:
-            job = lifecycle.submit(session, kind=kind, model_id=model, dataset=dataset, spec=spec, owner="local")
+            job = control.submit(session, kind=kind, model_id=model, dataset=dataset, spec=spec, owner="local")
         return job.id
 
     def job(self, job_id: str) -> Job:

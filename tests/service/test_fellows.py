@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import lifecycle
+from jobs import control
 from jobs.states import JobState
 from tests.service.processes import Site, gone, until
 from tests.service.small_jobs import EPOCHS, submit_finetuning
@@ -71,7 +71,7 @@ def test_one_of_two_dies(pair, who):
 def test_cancelled_while_two_train(pair):
     """Cancellation ends both processes, and is no crash."""
     with pair.site.sessions.begin() as session:
-        lifecycle.request_cancel(session, pair.job_id)
+        control.cancel(session, pair.job_id)
     job = pair.site.ended(pair.job_id)
     assert (job.state, job.crashes) == (JobState.CANCELLED, 0), pair.site.tell()
     until(pair.gone, within_seconds=15)

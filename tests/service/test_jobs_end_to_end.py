@@ -8,7 +8,7 @@ import torch
 
 from faal_core import weights
 from faal_core.reports.documents import read_report
-from jobs import lifecycle, model_registry
+from jobs import control, model_registry
 from jobs.states import JobState, UploadState
 from tests.service.processes import JOB_SECONDS, gone, until
 from tests.service.small_jobs import (
@@ -154,7 +154,7 @@ def test_running_job_is_cancelled_soon(site, weights_file):
     site.begun(job_id, epochs=1)
     computing = worker.children
     with site.sessions.begin() as session:
-        lifecycle.request_cancel(session, job_id)
+        control.cancel(session, job_id)
     until(lambda: site.job(job_id).state is JobState.CANCELLED, within_seconds=20, tell=site.tell)
     assert all(map(gone, computing))
     assert site.ended(submit_audit(site, weights_file)).state is JobState.SUCCEEDED

@@ -6,7 +6,7 @@ from threading import Barrier
 import pytest
 from sqlalchemy import func, select
 
-from jobs import dataset_registry, lifecycle, model_registry, queries
+from jobs import control, dataset_registry, model_registry, queries
 from jobs.database import open_database
 from jobs.errors import IdempotencyConflict
 from jobs.idempotency import payload_digest
@@ -35,7 +35,7 @@ def test_the_same_request_gets_the_first_job(sessions, model_id):
     """A request that is repeated with its key gets the first job as it is now, and leaves no trace."""
     first = queued_audit(sessions, model_id, key="k")
     with sessions.begin() as session:
-        lifecycle.request_cancel(session, first)
+        control.cancel(session, first)
     before = (_count(sessions, Job), _count(sessions, JobEvent))
     assert queued_audit(sessions, model_id, key="k") == first
     assert (_count(sessions, Job), _count(sessions, JobEvent)) == before
@@ -52,7 +52,7 @@ def test_keys_belong_to_owners(sessions, model_id):
     """Two owners may use the same key."""
     first = queued_audit(sessions, model_id, key="k")
     with sessions.begin() as session:
-        other = lifecycle.submit(
+        other = control.submit(
             session, kind=JobKind.AUDIT, model_id=model_id, dataset="mnist", spec={}, owner="bob", idempotency_key="k"
         )
     assert other.id != first

@@ -1,4 +1,4 @@
-"""What can be done to a job, one verb after the other."""
+"""What workers do with a job, one verb after the other."""
 
 import threading
 from datetime import UTC, datetime, timedelta
@@ -6,92 +6,29 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import update
 
-from faal_core.errors import UnknownName
-from jobs import lifecycle, queries
+from jobs import control, lifecycle, queries
 from jobs.clock import now
-from jobs.database import Sessions
-from jobs.errors import DatasetNotFound, JobNotFound, JobStateConflict, LeaseLost, ModelNotFound, ModelNotReady
-from jobs.model_registry import register_upload
-from jobs.states import JobKind, JobState
-from jobs.tables import Job, JobEvent
-from tests.registered import SPEC, UPLOAD, queued_audit
-
-WORKER = {"worker": "host:1", "lease_seconds": 60}
-
-
-def _job(sessions: Sessions, job_id: str) -> Job:
-    with sessions() as session:
-        return queries.job(session, job_id)
-
-
-def _events(sessions: Sessions, job_id: str) -> list[JobEvent]:
-    with sessions() as session:
-        return list(queries.events(session, job_id))
-
-
-def _kinds(sessions: Sessions, job_id: str) -> list[str]:
-    return [event.kind for event in _events(sessions, job_id)]
-
-
-def _claim(sessions: Sessions, job_id: str, **lease: object) -> int:
-    with sessions.begin() as session:
-        job = lifecycle.claim(session, job_id, **{**WORKER, **lease})
-    assert job is not None
-    return job.attempt
-
-
-def _sweep(sessions: Sessions) -> None:
-    with sessions.begin() as session:
-        lifecycle.overdue(session, ring_after=60)
-
-
-def test_submit(sessions, model_id):
-    """A submitted job is queued, untouched, and has one event."""
-    job = _job(sessions, queued_audit(sessions, model_id))
-    assert (job.kind, job.state, job.version, job.attempt, job.crashes) == (JobKind.AUDIT, JobState.QUEUED, 1, 0, 0)
-    assert (job.owner, job.spec, job.metadata_, job.error) == ("ann", {"seed": 0}, {}, None)
-    assert abs(job.created_at - datetime.now(UTC)) < timedelta(seconds=5)
-    assert [(event.seq, event.kind) for event in _events(sessions, job.id)] == [(1, "queued")]
-
-
-@pytest.mark.parametrize(
-    ("fields", "error"),
-    [
-        ({"model_id": "model_none"}, ModelNotFound),
-        ({"dataset": "dataset_none"}, DatasetNotFound),
-        ({"dataset": "mnits"}, UnknownName),
-    ],
-)
-def test_submit_checks_what_it_names(sessions, model_id, fields, error):
-    """A job for a model or data set that does not exist is refused with a message that names it."""
-    request = {"model_id": model_id, "dataset": "mnist", **fields}
-    with pytest.raises(error, match=next(iter(fields.values()))), sessions.begin() as session:
-        lifecycle.submit(session, kind=JobKind.AUDIT, spec={}, owner="ann", **request)
-
-
-def test_submit_waits_for_the_check(sessions):
-    """A job for a model that is still being checked is refused."""
-    with sessions.begin() as session:
-        model, _ = register_upload(session, name="m", spec=SPEC, upload=UPLOAD, owner="ann")
-    with pytest.raises(ModelNotReady, match="still being checked"):
-        queued_audit(sessions, model.id)
+from jobs.errors import LeaseLost
+from jobs.states import JobState
+from jobs.tables import Job
+from tests.registered import WORKER, claimed, events_of, job_of, kinds_of, queued_audit, swept
 
 
 def test_claim(sessions, job_id):
     """A claim makes the job running for one worker, under a new attempt and a lease."""
-    assert _claim(sessions, job_id) == 1
-    job = _job(sessions, job_id)
+    assert claimed(sessions, job_id) == 1
+    job = job_of(sessions, job_id)
     assert (job.state, job.lease_owner, job.version) == (JobState.RUNNING, "host:1", 2)
     assert (job.lease_expires_at - job.started_at).total_seconds() == pytest.approx(60, abs=0.1)
-    assert [(event.kind, event.body) for event in _events(sessions, job_id)][1:] == [("running", {"attempt": 1})]
+    assert [(event.kind, event.body) for event in events_of(sessions, job_id)][1:] == [("running", {"attempt": 1})]
 
 
 def test_a_running_job_is_not_claimed(sessions, job_id):
     """A second claim, of this worker or another, gets nothing and changes nothing."""
-    _claim(sessions, job_id)
+    claimed(sessions, job_id)
     with sessions.begin() as session:
         assert lifecycle.claim(session, job_id, worker="other", lease_seconds=60) is None
-    assert (_job(sessions, job_id).version, _job(sessions, job_id).lease_owner) == (2, "host:1")
+    assert (job_of(sessions, job_id).version, job_of(sessions, job_id).lease_owner) == (2, "host:1")
 
 
 def test_an_absent_job_is_not_claimed(sessions):
@@ -102,23 +39,23 @@ def test_an_absent_job_is_not_claimed(sessions):
 
 def test_renew(sessions, job_id):
     """A renewed lease lasts from now on, and clients see no change."""
-    _claim(sessions, job_id, lease_seconds=1)
+    claimed(sessions, job_id, lease_seconds=1)
     with sessions.begin() as session:
         assert lifecycle.renew(session, job_id, 1, lease_seconds=60)
-    job = _job(sessions, job_id)
+    job = job_of(sessions, job_id)
     assert job.lease_expires_at > datetime.now(UTC) + timedelta(seconds=50)
     assert job.version == 2
 
 
 def test_record(sessions, job_id):
     """Progress is kept; a new stage starts at 0; an event is numbered by the version it makes."""
-    _claim(sessions, job_id)
+    claimed(sessions, job_id)
     with sessions.begin() as session:
         lifecycle.record(session, job_id, 1, stage="audit", total=500)
         lifecycle.record(session, job_id, 1, done=250, seconds_left=8.5, event=("attack", {"broken": 3}))
-    job = _job(sessions, job_id)
+    job = job_of(sessions, job_id)
     assert (job.stage, job.done, job.total, job.seconds_left, job.version) == ("audit", 250, 500, 8.5, 4)
-    assert [(event.seq, event.kind, event.body) for event in _events(sessions, job_id)][2:] == [
+    assert [(event.seq, event.kind, event.body) for event in events_of(sessions, job_id)][2:] == [
         (4, "attack", {"broken": 3})
     ]
     with sessions.begin() as session:
@@ -128,74 +65,74 @@ def test_record(sessions, job_id):
 
 def test_keep_checkpoint(sessions, job_id):
     """What a job goes on from outlasts its attempts, clients see no change, and its end forgets it."""
-    _claim(sessions, job_id)
+    claimed(sessions, job_id)
     with sessions.begin() as session:
         lifecycle.keep_checkpoint(session, job_id, 1, {"training.pt": "a" * 64})
         lifecycle.keep_checkpoint(session, job_id, 1, {"training.pt": "b" * 64})
-    assert _job(sessions, job_id).version == 2
+    assert job_of(sessions, job_id).version == 2
     with sessions.begin() as session:
         lifecycle.release(session, job_id, 1, reason="worker-lost")
-    _claim(sessions, job_id)
-    assert _job(sessions, job_id).checkpoint == {"training.pt": "b" * 64}
+    claimed(sessions, job_id)
+    assert job_of(sessions, job_id).checkpoint == {"training.pt": "b" * 64}
     with sessions.begin() as session:
         lifecycle.fail(session, job_id, 2, code="internal-error", message="m")
-    assert _job(sessions, job_id).checkpoint is None
+    assert job_of(sessions, job_id).checkpoint is None
 
 
 def test_held_job_is_not_taken_back(sessions, job_id):
     """A job that is held keeps its attempt until the transaction ends, though its lease has run out."""
-    _claim(sessions, job_id, lease_seconds=-1)
-    swept = threading.Thread(target=_sweep, args=[sessions])
+    claimed(sessions, job_id, lease_seconds=-1)
+    sweep = threading.Thread(target=swept, args=[sessions])
     with sessions.begin() as session:
         assert lifecycle.hold(session, job_id, 1).attempt == 1
-        swept.start()
-        swept.join(0.3)
-        assert _job(sessions, job_id).state is JobState.RUNNING
-    swept.join()
-    _sweep(sessions)
-    assert _job(sessions, job_id).state is JobState.QUEUED
+        sweep.start()
+        sweep.join(0.3)
+        assert job_of(sessions, job_id).state is JobState.RUNNING
+    sweep.join()
+    swept(sessions)
+    assert job_of(sessions, job_id).state is JobState.QUEUED
 
 
 def test_succeed(sessions, job_id):
     """The report and the end of the job are stored together."""
-    _claim(sessions, job_id)
+    claimed(sessions, job_id)
     with sessions.begin() as session:
         lifecycle.succeed(session, job_id, 1, report='{"kind": "audit"}')
-    job = _job(sessions, job_id)
+    job = job_of(sessions, job_id)
     assert (job.state, job.lease_owner, job.lease_expires_at) == (JobState.SUCCEEDED, None, None)
     assert job.finished_at >= job.started_at
     with sessions() as session:
         assert queries.report(session, job_id).document == '{"kind": "audit"}'
-    assert _kinds(sessions, job_id) == ["queued", "running", "succeeded"]
+    assert kinds_of(sessions, job_id) == ["queued", "running", "succeeded"]
 
 
 def test_success_is_all_or_nothing(sessions, job_id):
     """When what a job brings is wrong, neither report nor state is stored."""
-    _claim(sessions, job_id)
+    claimed(sessions, job_id)
     with pytest.raises(ValueError, match=r"audit job ends with \['report'\]"), sessions.begin() as session:
         lifecycle.succeed(session, job_id, 1, report="{}", summary={"images": 1})
-    assert _job(sessions, job_id).state is JobState.RUNNING
+    assert job_of(sessions, job_id).state is JobState.RUNNING
     with sessions() as session:
         assert queries.report(session, job_id) is None
 
 
 def test_fail(sessions, job_id):
     """A failed job keeps its error, and its last event carries it."""
-    _claim(sessions, job_id)
+    claimed(sessions, job_id)
     with sessions.begin() as session:
         lifecycle.fail(session, job_id, 1, code="training-diverged", message="The loss is NaN.")
     problem = {"code": "training-diverged", "message": "The loss is NaN."}
-    assert (_job(sessions, job_id).state, _job(sessions, job_id).error) == (JobState.FAILED, problem)
-    assert _events(sessions, job_id)[-1].body == {"attempt": 1, **problem}
+    assert (job_of(sessions, job_id).state, job_of(sessions, job_id).error) == (JobState.FAILED, problem)
+    assert events_of(sessions, job_id)[-1].body == {"attempt": 1, **problem}
 
 
 def test_a_graceful_stop_is_no_crash(sessions, job_id):
     """A job that its worker gives back when it stops is queued again, however often, and is due for a ring."""
     for attempt in range(1, 6):
-        assert _claim(sessions, job_id) == attempt
+        assert claimed(sessions, job_id) == attempt
         with sessions.begin() as session:
             assert lifecycle.release(session, job_id, attempt, reason="worker-stopped") is JobState.QUEUED
-    job = _job(sessions, job_id)
+    job = job_of(sessions, job_id)
     assert (job.attempt, job.crashes, job.lease_owner, job.rung_at) == (5, 0, None, None)
 
 
@@ -204,65 +141,37 @@ def test_the_last_crash_fails(sessions, job_id, reason, advice):
     """A job goes back to the queue after a crash until the crash number `max_attempts`, which fails it with advice."""
     states = []
     for attempt in range(1, 4):
-        _claim(sessions, job_id)
+        claimed(sessions, job_id)
         with sessions.begin() as session:
             states.append(lifecycle.release(session, job_id, attempt, reason=reason, max_attempts=3))
     assert states == [JobState.QUEUED, JobState.QUEUED, JobState.FAILED]
-    error = _job(sessions, job_id).error
+    error = job_of(sessions, job_id).error
     assert error["code"] == reason
     assert "3 times" in error["message"]
     assert advice in error["message"]
 
 
-def test_cancel_while_queued(sessions, job_id):
-    """A queued job is cancelled at once, and again without a change."""
-    with sessions.begin() as session:
-        assert lifecycle.request_cancel(session, job_id).state is JobState.CANCELLED
-    with sessions.begin() as session:
-        assert lifecycle.request_cancel(session, job_id).version == 2
-    assert _kinds(sessions, job_id) == ["queued", "cancelled"]
-
-
-def test_cancel_while_running(sessions, job_id):
-    """A running job is asked to stop, once; its worker sees that and cancels it."""
-    _claim(sessions, job_id)
-    for _ in range(2):
-        with sessions.begin() as session:
-            assert not lifecycle.request_cancel(session, job_id).state.startswith("cancel")
-    with sessions() as session:
-        assert lifecycle.cancel_requested(session, job_id, 1)
-    with sessions.begin() as session:
-        assert lifecycle.cancel(session, job_id, 1).state is JobState.CANCELLED
-    assert _kinds(sessions, job_id) == ["queued", "running", "cancel-requested", "cancelled"]
-
-
 def test_a_cancelled_audit_keeps_what_it_found(sessions, job_id):
     """The report that a worker cancels a job with is kept; a job cancelled without one has none."""
-    _claim(sessions, job_id)
+    claimed(sessions, job_id)
     with sessions.begin() as session:
         lifecycle.cancel(session, job_id, 1, report="{}")
     with sessions() as session:
         assert queries.report(session, job_id).document == "{}"
 
 
-def test_a_cancelled_job_does_not_run_again(sessions, job_id):
-    """A job that was asked to stop and then lost its worker is cancelled instead of queued."""
-    _claim(sessions, job_id)
+def test_the_most_urgent_job_is_claimed(sessions, model_id):
+    """Of the jobs that wait that of the highest priority is claimed, then the oldest; what is paused does not wait."""
+    waiting = [queued_audit(sessions, model_id, priority=priority) for priority in (0, 3, 3, -1, 5)]
     with sessions.begin() as session:
-        lifecycle.request_cancel(session, job_id)
-    with sessions.begin() as session:
-        assert lifecycle.release(session, job_id, 1, reason="worker-lost") is JobState.CANCELLED
-
-
-def test_an_ended_job_is_not_cancelled(sessions, job_id):
-    """Cancelling a job that has a report is a conflict that names its state; a job that does not exist is not found."""
-    _claim(sessions, job_id)
-    with sessions.begin() as session:
-        lifecycle.succeed(session, job_id, 1, report="{}")
-    with pytest.raises(JobStateConflict, match="has succeeded already"), sessions.begin() as session:
-        lifecycle.request_cancel(session, job_id)
-    with pytest.raises(JobNotFound, match="job_none"), sessions.begin() as session:
-        lifecycle.request_cancel(session, "job_none")
+        control.pause(session, waiting[4])
+    taken = []
+    while True:
+        with sessions.begin() as session:
+            if (job := lifecycle.claim_next(session, **WORKER)) is None:
+                break
+        taken.append(job.id)
+    assert taken == [waiting[1], waiting[2], waiting[0], waiting[3]]
 
 
 STALE_WRITES = {
@@ -280,21 +189,21 @@ STALE_WRITES = {
 @pytest.mark.parametrize("claimed_again", [False, True], ids=["queued", "claimed-again"])
 def test_a_lost_lease_changes_nothing(sessions, job_id, write, claimed_again):
     """A worker whose job was taken back, or claimed by another since, gets LeaseLost and changes nothing."""
-    _claim(sessions, job_id)
+    claimed(sessions, job_id)
     with sessions.begin() as session:
         lifecycle.release(session, job_id, 1, reason="worker-lost")
     if claimed_again:
-        assert _claim(sessions, job_id) == 2
-    before, kinds = _job(sessions, job_id), _kinds(sessions, job_id)
+        assert claimed(sessions, job_id) == 2
+    before, kinds = job_of(sessions, job_id), kinds_of(sessions, job_id)
     with pytest.raises(LeaseLost, match="nothing was changed"), sessions.begin() as session:
         write(session, job_id)
-    after = _job(sessions, job_id)
+    after = job_of(sessions, job_id)
     columns = Job.__table__.columns.keys()
     assert [getattr(after, name, None) for name in columns] == [getattr(before, name, None) for name in columns]
-    assert _kinds(sessions, job_id) == kinds
+    assert kinds_of(sessions, job_id) == kinds
     with sessions() as session:
         assert queries.report(session, job_id) is None
-        assert not lifecycle.cancel_requested(session, job_id, 1)
+        assert not lifecycle.stop_requested(session, job_id, 1)
     with sessions.begin() as session:
         assert not lifecycle.renew(session, job_id, 1, lease_seconds=60)
 
@@ -302,23 +211,23 @@ def test_a_lost_lease_changes_nothing(sessions, job_id, write, claimed_again):
 def test_overdue_takes_jobs_back(sessions, model_id):
     """Running jobs whose lease ran out are queued again and rung once; those with a lease stay with their worker."""
     dead, alive = queued_audit(sessions, model_id), queued_audit(sessions, model_id)
-    _claim(sessions, dead, lease_seconds=-1)
-    _claim(sessions, alive)
+    claimed(sessions, dead, lease_seconds=-1)
+    claimed(sessions, alive)
     with sessions.begin() as session:
         assert lifecycle.overdue(session, ring_after=60) == [dead]
     with sessions.begin() as session:
         assert lifecycle.overdue(session, ring_after=60) == []
-    assert (_job(sessions, dead).state, _job(sessions, dead).crashes) == (JobState.QUEUED, 1)
-    assert _events(sessions, dead)[-1].body == {"attempt": 1, "reason": "worker-lost"}
-    assert _job(sessions, alive).state is JobState.RUNNING
+    assert (job_of(sessions, dead).state, job_of(sessions, dead).crashes) == (JobState.QUEUED, 1)
+    assert events_of(sessions, dead)[-1].body == {"attempt": 1, "reason": "worker-lost"}
+    assert job_of(sessions, alive).state is JobState.RUNNING
 
 
 def test_overdue_fails_after_the_last_crash(sessions, job_id):
     """A job whose worker was lost for the last time fails in the sweep and is not rung."""
-    _claim(sessions, job_id, lease_seconds=-1)
+    claimed(sessions, job_id, lease_seconds=-1)
     with sessions.begin() as session:
         assert lifecycle.overdue(session, ring_after=60, max_attempts=1) == []
-    assert _job(sessions, job_id).error["code"] == "worker-lost"
+    assert job_of(sessions, job_id).error["code"] == "worker-lost"
 
 
 def test_overdue_rings_forgotten_jobs(sessions, model_id):

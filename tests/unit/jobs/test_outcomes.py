@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs import dataset_registry, lifecycle, model_registry, queries
+from jobs import control, dataset_registry, lifecycle, model_registry, queries
 from jobs.artifacts import artifact
 from jobs.errors import DatasetNotReady, ModelNotReady
 from jobs.outcomes import StoredClassifier
@@ -62,11 +62,11 @@ def test_a_model_without_a_check_is_rejected(sessions, upload, end):
         elif end == "crash":
             lifecycle.release(session, job_id, 1, reason="out-of-memory", max_attempts=1)
         elif end == "cancel":
-            lifecycle.request_cancel(session, job_id)
+            control.cancel(session, job_id)
             lifecycle.cancel(session, job_id, 1)
         else:
             lifecycle.release(session, job_id, 1, reason="worker-stopped")
-            lifecycle.request_cancel(session, job_id)
+            control.cancel(session, job_id)
     codes = {
         "fail": "weights-unreadable",
         "crash": "out-of-memory",
@@ -93,14 +93,14 @@ def test_a_checked_dataset_is_ready(sessions, model_id, dataset_upload):
     dataset_id, job_id = dataset_upload
     request = {"kind": JobKind.AUDIT, "model_id": model_id, "dataset": dataset_id, "spec": {}, "owner": "ann"}
     with pytest.raises(DatasetNotReady, match="still being checked"), sessions.begin() as session:
-        lifecycle.submit(session, **request)
+        control.submit(session, **request)
     with sessions.begin() as session:
         lifecycle.succeed(session, job_id, 1, summary=SUMMARY)
     with sessions() as session:
         dataset = dataset_registry.dataset(session, dataset_id)
     assert (dataset.state, dataset.summary, dataset.error) == (UploadState.READY, SUMMARY, None)
     with sessions.begin() as session:
-        assert lifecycle.submit(session, **request).dataset == dataset_id
+        assert control.submit(session, **request).dataset == dataset_id
 
 
 def test_a_failed_check_rejects_the_dataset(sessions, model_id, dataset_upload):
@@ -119,7 +119,7 @@ def test_a_failed_check_rejects_the_dataset(sessions, model_id, dataset_upload):
 def test_finetuning_makes_a_model(sessions, model_id):
     """A fine-tuning ends with a report and a new model that knows its parents; its job knows the model."""
     with sessions.begin() as session:
-        job = lifecycle.submit(
+        job = control.submit(
             session,
             kind=JobKind.FINETUNE,
             model_id=model_id,
@@ -143,7 +143,7 @@ def test_identical_results_share_a_file(sessions, model_id):
     results = set()
     for _ in range(2):
         with sessions.begin() as session:
-            job = lifecycle.submit(
+            job = control.submit(
                 session, kind=JobKind.FINETUNE, model_id=model_id, dataset="mnist", spec={}, owner="ann"
             )
             lifecycle.claim(session, job.id, worker="w", lease_seconds=60)

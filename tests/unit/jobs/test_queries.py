@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import update
 
-from jobs import dataset_registry, lifecycle, model_registry, queries
+from jobs import control, dataset_registry, lifecycle, model_registry, queries
 from jobs.clock import now
 from jobs.errors import DatasetNotFound, JobCancelled, JobFailed, JobNotFound, ModelNotFound
 from jobs.states import JobKind, JobState
@@ -36,9 +36,9 @@ def test_filters(sessions, model_id):
     audit = queued_audit(sessions, model_id)
     with sessions.begin() as session:
         request = {"kind": JobKind.FINETUNE, "model_id": model_id, "dataset": "mnist", "spec": {}, "owner": "ann"}
-        tagged = lifecycle.submit(session, **request, metadata={"team": "a b", "run": "7"}).id
-        cancelled = lifecycle.submit(session, **request, metadata={"team": "a b"}).id
-        lifecycle.request_cancel(session, cancelled)
+        tagged = control.submit(session, **request, metadata={"team": "a b", "run": "7"}).id
+        cancelled = control.submit(session, **request, metadata={"team": "a b"}).id
+        control.cancel(session, cancelled)
 
     def ids(**filters: object) -> set[str]:
         with sessions() as session:
@@ -72,7 +72,7 @@ def test_reports(sessions, model_id):
         assert queries.report(session, failed) is None
         lifecycle.claim(session, failed, worker="w", lease_seconds=60)
         lifecycle.fail(session, failed, 1, code="training-diverged", message="The loss is NaN.")
-        lifecycle.request_cancel(session, cancelled)
+        control.cancel(session, cancelled)
     with sessions() as session:
         with pytest.raises(JobFailed, match="The loss is NaN"):
             queries.report(session, failed)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs import dataset_registry, lifecycle, model_registry, quotas
+from jobs import control, dataset_registry, lifecycle, model_registry, quotas
 from jobs.errors import QuotaExceeded
 from jobs.outcomes import StoredClassifier
 from jobs.settings import NO_QUOTA, Quota
@@ -31,7 +31,7 @@ def test_a_job_that_was_there_before_needs_no_room(sessions, model_id):
 
     def submit(key: str) -> str:
         with sessions.begin() as session:
-            return lifecycle.submit(
+            return control.submit(
                 session,
                 kind=JobKind.AUDIT,
                 model_id=model_id,

@@ -9,7 +9,7 @@ import torch
 
 from faal_core.errors import TrainingDiverged
 from faal_core.progress import Cancelled
-from jobs import lifecycle, queries
+from jobs import control, lifecycle, queries
 from jobs.errors import StorageFull
 from jobs.states import JobKind, JobState
 from jobs.tables import Job
@@ -124,7 +124,7 @@ def test_cancelled_job_stores_nothing(assignment, sessions, monkeypatch):
     monkeypatch.setattr(audit_job, "report_so_far", lambda assignment: "{}")
     (assignment.folder / "audit.ledger").write_text("a line\n")
     with sessions.begin() as session:
-        lifecycle.request_cancel(session, assignment.job.id)
+        control.cancel(session, assignment.job.id)
     leave_behind(assignment)
     cancelled = job(sessions, assignment.job.id)
     assert (cancelled.state, cancelled.checkpoint) == (JobState.CANCELLED, None)

@@ -4,7 +4,7 @@ import pytest
 from pydantic import BaseModel
 
 from faal_core.progress import Cancelled
-from jobs import lifecycle, queries
+from jobs import control, lifecycle, queries
 from jobs.database import open_database
 from jobs.tables import Job
 from worker import progress as worker_progress
@@ -32,7 +32,7 @@ def standing(sessions, job_id: str) -> tuple[str | None, int | None, int | None]
 def request_cancel(sessions, job_id: str) -> None:
     """Somebody asks for the job's end."""
     with sessions.begin() as session:
-        lifecycle.request_cancel(session, job_id)
+        control.cancel(session, job_id)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from jobs import lifecycle, queries
+from jobs import control, lifecycle, queries
 from jobs.database import open_database, upgrade
 from jobs.settings import Settings
 from jobs.states import JobState
@@ -132,7 +132,7 @@ def test_folders_of_ended_jobs_go(sweeper, settings, sessions, queued_job, where
     sweeper.sweep()
     assert folder.exists()
     with sessions.begin() as session:
-        lifecycle.request_cancel(session, queued_job)
+        control.cancel(session, queued_job)
     sweeper.sweep()
     assert not folder.exists()
 

@@ -8,7 +8,7 @@ import time
 import pytest
 from celery.utils.sysinfo import cpu_budget
 
-from jobs import lifecycle, queries
+from jobs import control, lifecycle, queries
 from jobs.database import open_database
 from jobs.settings import Settings
 from jobs.states import JobState
@@ -73,7 +73,7 @@ def test_process_ends_when_the_worker_stops(supervisor, running_job):
 def test_process_ends_when_its_job_is_cancelled(supervisor, sessions, running_job):
     """Where cancellation is asked for, the process is asked to end."""
     with sessions.begin() as session:
-        lifecycle.request_cancel(session, running_job)
+        control.cancel(session, running_job)
     assert watched(supervisor, running_job, LONG) == -signal.SIGTERM
 
 
@@ -105,7 +105,7 @@ def test_absent_database_ends_nothing(settings, running_job, tmp_path):
 
 def test_taken_job_is_left_alone(supervisor, sessions, running_job):
     """A message about a job that is running elsewhere changes nothing and starts nothing."""
-    supervisor.run(running_job)
+    supervisor.run_next()
     with sessions() as session:
         job = queries.job(session, running_job)
     assert (job.state, job.attempt, job.lease_owner) == (JobState.RUNNING, 1, "here:1")
@@ -114,7 +114,7 @@ def test_taken_job_is_left_alone(supervisor, sessions, running_job):
 def test_stopped_supervisor_takes_no_job(supervisor, sessions, queued_job):
     """Once it was stopped, a supervisor leaves the queue to others."""
     supervisor.stop()
-    supervisor.run(queued_job)
+    supervisor.run_next()
     with sessions() as session:
         assert queries.job(session, queued_job).attempt == 0
 

@@ -1,0 +1,164 @@
+"""What clients do with a job, one verb after the other."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from faal_core.errors import UnknownName
+from jobs import control, lifecycle
+from jobs.errors import DatasetNotFound, JobNotFound, JobStateConflict, ModelNotFound, ModelNotReady
+from jobs.model_registry import register_upload
+from jobs.settings import NO_QUOTA
+from jobs.states import JobKind, JobState
+from tests.registered import SPEC, UPLOAD, WORKER, claimed, events_of, job_of, kinds_of, queued_audit, swept
+
+
+def test_submit(sessions, model_id):
+    """A submitted job is queued, untouched, and has one event."""
+    job = job_of(sessions, queued_audit(sessions, model_id))
+    assert (job.kind, job.state, job.version, job.attempt, job.crashes) == (JobKind.AUDIT, JobState.QUEUED, 1, 0, 0)
+    assert (job.owner, job.spec, job.metadata_, job.error) == ("ann", {"seed": 0}, {}, None)
+    assert abs(job.created_at - datetime.now(UTC)) < timedelta(seconds=5)
+    assert [(event.seq, event.kind) for event in events_of(sessions, job.id)] == [(1, "queued")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"model_id": "model_none"}, ModelNotFound),
+        ({"dataset": "dataset_none"}, DatasetNotFound),
+        ({"dataset": "mnits"}, UnknownName),
+    ],
+)
+def test_submit_checks_what_it_names(sessions, model_id, fields, error):
+    """A job for a model or data set that does not exist is refused with a message that names it."""
+    request = {"model_id": model_id, "dataset": "mnist", **fields}
+    with pytest.raises(error, match=next(iter(fields.values()))), sessions.begin() as session:
+        control.submit(session, kind=JobKind.AUDIT, spec={}, owner="ann", **request)
+
+
+def test_submit_waits_for_the_check(sessions):
+    """A job for a model that is still being checked is refused."""
+    with sessions.begin() as session:
+        model, _ = register_upload(session, name="m", spec=SPEC, upload=UPLOAD, owner="ann")
+    with pytest.raises(ModelNotReady, match="still being checked"):
+        queued_audit(sessions, model.id)
+
+
+def test_cancel_while_queued(sessions, job_id):
+    """A queued job is cancelled at once, and again without a change."""
+    with sessions.begin() as session:
+        assert control.cancel(session, job_id).state is JobState.CANCELLED
+    with sessions.begin() as session:
+        assert control.cancel(session, job_id).version == 2
+    assert kinds_of(sessions, job_id) == ["queued", "cancelled"]
+
+
+def test_cancel_while_running(sessions, job_id):
+    """A running job is asked to stop, once; its worker sees that and cancels it."""
+    claimed(sessions, job_id)
+    for _ in range(2):
+        with sessions.begin() as session:
+            assert not control.cancel(session, job_id).state.startswith("cancel")
+    with sessions() as session:
+        assert lifecycle.stop_requested(session, job_id, 1)
+    with sessions.begin() as session:
+        assert lifecycle.cancel(session, job_id, 1).state is JobState.CANCELLED
+    assert kinds_of(sessions, job_id) == ["queued", "running", "cancel-requested", "cancelled"]
+
+
+def test_a_cancelled_job_does_not_run_again(sessions, job_id):
+    """A job that was asked to stop and then lost its worker is cancelled instead of queued."""
+    claimed(sessions, job_id)
+    with sessions.begin() as session:
+        control.cancel(session, job_id)
+    with sessions.begin() as session:
+        assert lifecycle.release(session, job_id, 1, reason="worker-lost") is JobState.CANCELLED
+
+
+def test_pause_while_queued(sessions, job_id):
+    """A queued job that is paused waits for nobody; resumed it is rung like a new one."""
+    with sessions.begin() as session:
+        control.pause(session, job_id)
+    swept(sessions)
+    with sessions.begin() as session:
+        assert lifecycle.claim_next(session, **WORKER) is None
+        assert control.resume(session, job_id).state is JobState.QUEUED
+    assert kinds_of(sessions, job_id) == ["queued", "paused", "queued"]
+    assert claimed(sessions, job_id) == 1
+
+
+@pytest.mark.parametrize("reason", ["worker-stopped", "worker-lost"])
+def test_pause_while_running(sessions, job_id, reason):
+    """A running job that shall be paused is paused when its worker gives it back, and keeps checkpoint and crashes."""
+    attempt = claimed(sessions, job_id)
+    with sessions.begin() as session:
+        lifecycle.keep_checkpoint(session, job_id, attempt, {"training.pt": "0" * 64})
+        assert control.pause(session, job_id).state is JobState.RUNNING
+        assert lifecycle.stop_requested(session, job_id, attempt)
+        assert lifecycle.release(session, job_id, attempt, reason=reason) is JobState.PAUSED
+    job = job_of(sessions, job_id)
+    assert (job.checkpoint, job.crashes, job.pause_requested) == ({"training.pt": "0" * 64}, 0, False)
+    assert kinds_of(sessions, job_id) == ["queued", "running", "pause-requested", "paused"]
+
+
+def test_a_pause_can_be_taken_back(sessions, job_id):
+    """Resumed before it has stopped, a job is queued again by the worker that stops it, or just runs on."""
+    attempt = claimed(sessions, job_id)
+    with sessions.begin() as session:
+        control.pause(session, job_id)
+        assert control.resume(session, job_id).state is JobState.RUNNING
+        assert not lifecycle.stop_requested(session, job_id, attempt)
+        assert lifecycle.release(session, job_id, attempt, reason="worker-stopped") is JobState.QUEUED
+
+
+def test_a_paused_job_is_cancelled_at_once(sessions, job_id):
+    """Cancelling a paused job needs no worker."""
+    with sessions.begin() as session:
+        control.pause(session, job_id)
+        assert control.cancel(session, job_id).state is JobState.CANCELLED
+
+
+def test_retry(sessions, model_id):
+    """A failed job tried again is a new one that asks for the same and names it, once for an idempotency key."""
+    failed = queued_audit(sessions, model_id, priority=2, metadata={"ticket": "1"})
+    attempt = claimed(sessions, failed)
+    with sessions.begin() as session:
+        lifecycle.fail(session, failed, attempt, code="internal-error", message="m")
+        tries = [control.retry(session, failed, owner="ann", idempotency_key="k", quota=NO_QUOTA).id for _ in "12"]
+    old, new = job_of(sessions, failed), job_of(sessions, tries[0])
+    assert tries[0] == tries[1] != failed
+    assert (new.state, new.retry_of, old.state) == (JobState.QUEUED, failed, JobState.FAILED)
+    assert (new.spec, new.dataset, new.priority, new.metadata_) == (old.spec, old.dataset, 2, {"ticket": "1"})
+
+
+def test_only_what_did_not_succeed_is_tried_again(sessions, job_id):
+    """A job that waits, runs or succeeded is not tried again, nor is the check of an upload."""
+    with sessions.begin() as session:
+        _, check = register_upload(session, name="m", spec=SPEC, upload=UPLOAD, owner="ann")
+        control.cancel(session, check.id)
+        for other in (job_id, check.id):
+            with pytest.raises(JobStateConflict):
+                control.retry(session, other, owner="ann", quota=NO_QUOTA)
+
+
+def test_an_ended_job_is_not_cancelled(sessions, job_id):
+    """Cancelling a job that has a report is a conflict that names its state; a job that does not exist is not found."""
+    claimed(sessions, job_id)
+    with sessions.begin() as session:
+        lifecycle.succeed(session, job_id, 1, report="{}")
+    with pytest.raises(JobStateConflict, match="has succeeded already"), sessions.begin() as session:
+        control.cancel(session, job_id)
+    with pytest.raises(JobNotFound, match="job_none"), sessions.begin() as session:
+        control.cancel(session, "job_none")
+
+
+STALE_WRITES = {
+    "record": lambda session, job_id: lifecycle.record(session, job_id, 1, done=1, event=("x", {})),
+    "succeed": lambda session, job_id: lifecycle.succeed(session, job_id, 1, report="{}"),
+    "fail": lambda session, job_id: lifecycle.fail(session, job_id, 1, code="internal-error", message="m"),
+    "release": lambda session, job_id: lifecycle.release(session, job_id, 1, reason="worker-lost"),
+    "cancel": lambda session, job_id: lifecycle.cancel(session, job_id, 1),
+    "hold": lambda session, job_id: lifecycle.hold(session, job_id, 1),
+    "keep_checkpoint": lambda session, job_id: lifecycle.keep_checkpoint(session, job_id, 1, {"training.pt": "a" * 64}),
+}
