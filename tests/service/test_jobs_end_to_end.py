@@ -143,7 +143,7 @@ def test_queued_job_is_cancelled_at_once(site, weights_file):
     assert client.post(f"/jobs/{job_id}/cancel").json()["status"] == "cancelled"
     site.queue.ring(job_id)
     worker = site.worker()
-    until(lambda: "is not to be had" in worker.log.read_text(), within_seconds=60, tell=site.tell)
+    until(lambda: "no job waits" in worker.log.read_text(), within_seconds=60, tell=site.tell)
     assert (site.job(job_id).state, site.job(job_id).attempt) == (JobState.CANCELLED, 0)
 
 

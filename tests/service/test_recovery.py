@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import lifecycle
+from jobs import control, lifecycle
 from jobs.errors import LeaseLost
 from jobs.states import JobState
 from tests.servers import free_port, redis_server
@@ -111,6 +111,26 @@ def test_another_machine_goes_on(open_site, weights_file, undisturbed, tmp_path)
     until(lambda: not stored.exists(), within_seconds=10, tell=site.tell)
 
 
+def test_paused_job(site, weights_file, finetuning, undisturbed):
+    """A job that is paused midway leaves its worker to others, and resumed reports what it would have; it is no crash."""
+    site.worker()
+    site.begun(finetuning, epochs=1)
+    with site.sessions.begin() as session:
+        control.pause(session, finetuning)
+    until(lambda: site.job(finetuning).state is JobState.PAUSED, within_seconds=20, tell=site.tell)
+    other = submit_audit(site, weights_file)
+    site.queue.ring(other)
+    assert site.ended(other).state is JobState.SUCCEEDED, site.tell()
+    assert site.job(finetuning).state is JobState.PAUSED
+    with site.sessions.begin() as session:
+        control.resume(session, finetuning)
+    site.queue.ring(finetuning)
+    job = site.ended(finetuning)
+    assert (job.state, job.attempt, job.crashes) == (JobState.SUCCEEDED, 2, 0)
+    assert timeless(site.report(finetuning)) == undisturbed
+    assert epochs_told(site, finetuning) == list(range(1, EPOCHS + 1))
+
+
 def test_stopped_worker(served_site, weights_file, undisturbed):
     """A worker that is told to stop gives its job back at once; that is no crash, and another worker goes on."""
     site, finetuning = served_site, submit_finetuning(served_site, weights_file)
@@ -195,7 +215,7 @@ def test_doubled_messages(site, weights_file):
         site.queue.ring(job_id)
     worker = site.worker()
     job = site.ended(job_id)
-    until(lambda: worker.log.read_text().count("is not to be had") >= 4, within_seconds=30, tell=site.tell)
+    until(lambda: worker.log.read_text().count("no job waits") >= 4, within_seconds=30, tell=site.tell)
     assert (job.state, job.attempt) == (JobState.SUCCEEDED, 1)
     assert len(site.events(job_id, "running")) == 1
 

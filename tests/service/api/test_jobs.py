@@ -1,4 +1,4 @@
-"""Submitting, following, listing and cancelling jobs over HTTP."""
+"""Submitting, following, listing and cancelling jobs over HTTP, pausing them and trying them again."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -178,3 +178,37 @@ def test_cancelling(web, problem) -> None:
     refused = problem(web.client.post(f"/jobs/{running}/cancel"))
     assert (refused["status"], refused["code"]) == (409, "job-state-conflict")
     assert problem(web.client.post("/jobs/job_0/cancel"))["code"] == "job-not-found"
+
+
+def test_pausing(web, problem) -> None:
+    """A queued job is paused at once and queued again, a running one is asked to stop, and a finished one cannot be paused."""
+    job = web.audit()
+    assert web.client.post(f"/jobs/{job}/pause").json()["status"] == "paused"
+    assert [row["id"] for row in web.client.get("/jobs", params={"status": "paused"}).json()["data"]] == [job]
+    assert web.client.get(f"/jobs/{job}/report").status_code == 202
+    assert web.client.post(f"/jobs/{job}/resume").json()["status"] == "queued"
+    web.run(job)
+    assert web.client.post(f"/jobs/{job}/pause").json()["pause_requested"] is True
+    assert web.client.post(f"/jobs/{job}/resume").json()["pause_requested"] is False
+    with web.site.sessions.begin() as session:
+        lifecycle.fail(session, job, 1, code="internal-error", message="x")
+    for order in ("pause", "resume"):
+        assert problem(web.client.post(f"/jobs/{job}/{order}"))["code"] == "job-state-conflict"
+
+
+def test_trying_again(web, problem) -> None:
+    """What was cancelled can be tried again as a new job, once for an idempotency key; what waits cannot."""
+    job = web.audit()
+    assert problem(web.client.post(f"/jobs/{job}/retry"))["code"] == "job-state-conflict"
+    web.client.post(f"/jobs/{job}/cancel")
+    answers = [web.client.post(f"/jobs/{job}/retry", headers={"Idempotency-Key": "again"}) for _ in "12"]
+    new = answers[0].json()
+    assert answers[0].headers["Location"] == f"/jobs/{new['id']}"
+    assert (new["status"], new["retry_of"], answers[1].json()["id"]) == ("queued", job, new["id"])
+
+
+def test_priorities_are_kept(web) -> None:
+    """A job has the priority that was asked for, and none beyond the limits."""
+    body = AUDIT | {"model": web.model(), "dataset": "fashion-mnist-subset"}
+    assert web.client.post("/jobs/audit", json=body | {"priority": 7}).json()["priority"] == 7
+    assert web.client.post("/jobs/audit", json=body | {"priority": 11}).status_code == 422

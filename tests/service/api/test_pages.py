@@ -136,6 +136,17 @@ def test_a_job_is_followed_and_called_off(web) -> None:
     assert "/cancel" not in page
 
 
+def test_a_job_is_set_aside_and_tried_again(web) -> None:
+    """The page of a job that waits can pause it, that of a paused one resumes it, and that of a cancelled one tries again."""
+    job = web.audit()
+    for order, status in [("pause", "paused"), ("resume", "queued"), ("cancel", "cancelled")]:
+        assert f"/ui/jobs/{job}/{order}" in web.client.get(f"/ui/jobs/{job}").text
+        assert web.client.post(f"/ui/jobs/{job}/{order}").status_code == 303
+        assert web.client.get(f"/jobs/{job}").json()["status"] == status
+    answer = web.client.post(f"/ui/jobs/{job}/retry")
+    assert web.client.get(answer.headers["Location"].removeprefix("/ui")).json()["retry_of"] == job
+
+
 def test_a_finished_job_shows_its_result(web) -> None:
     """The page of a job that succeeded has the verdict and links to the report."""
     job = web.audit()
