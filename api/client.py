@@ -132,6 +132,18 @@ class Client:
         """A new job that asks for what one asked for that failed or was cancelled."""
         return self._told(job_id, "retry")
 
+    def delete_job(self, job_id: str) -> None:
+        """Nothing: the job that has ended is gone, with events and report."""
+        _checked(self._http.delete(f"/jobs/{job_id}"))
+
+    def delete_model(self, model_id: str) -> ModelResource:
+        """The model after its weights were deleted."""
+        return ModelResource.model_validate_json(_checked(self._http.delete(f"/models/{model_id}")).content)
+
+    def delete_dataset(self, dataset_id: str) -> DatasetResource:
+        """The data set after its file was deleted."""
+        return DatasetResource.model_validate_json(_checked(self._http.delete(f"/datasets/{dataset_id}")).content)
+
     def _told(self, job_id: str, order: str) -> JobResource:
         return JobResource.model_validate_json(_checked(self._http.post(f"/jobs/{job_id}/{order}")).content)
 

@@ -209,7 +209,7 @@ class DatasetResource(Resource):
     object: Literal["dataset"] = "dataset"
     name: str
     status: UploadState
-    sha256: str = Field(description="of the uploaded file")
+    sha256: str | None = Field(description="of the uploaded file, while it is kept")
     summary: dict[str, Any] | None = Field(
         description="images of each part, shape and class names, once it was checked"
     )

@@ -1,16 +1,19 @@
 """The table of files in storage: what they are, beside the bytes themselves."""
 
-from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from jobs.storage import Stored
+from jobs.errors import FileVanished
+from jobs.storage import Storage, Stored
 from jobs.tables import Artifact, Dataset, Model
+
+REFERENCES = (Model.upload_sha256, Model.sha256, Dataset.sha256)
+"""The columns that name a file."""
 
 
 def record_artifact(session: Session, stored: Stored) -> None:
-    """The file has a row; one that another transaction adds at the same moment is as good."""
-    if session.get(Artifact, stored.sha256) is not None:
+    """The file has a row, which stays until the transaction ends; one that another adds at the same moment is as good."""
+    if session.get(Artifact, stored.sha256, with_for_update={"read": True, "key_share": True}) is not None:
         return
     try:
         with session.begin_nested():
@@ -20,20 +23,12 @@ def record_artifact(session: Session, stored: Stored) -> None:
             raise
 
 
+def require_there(storage: Storage, stored: Stored) -> None:
+    """Returns if the file that was recorded in this transaction is still in storage. Raises: FileVanished."""
+    if not storage.path(stored.sha256).exists():
+        raise FileVanished("The same file was removed at this moment; send it again.")
+
+
 def artifact(session: Session, sha256: str) -> Artifact | None:
     """What is known of the file of that digest."""
     return session.get(Artifact, sha256)
-
-
-def forget_upload(session: Session, model: Model) -> str | None:
-    """The digest of the file that `model` was uploaded as, where nothing refers to that file any more.
-
-    Its check is over, so the model needs it no longer. Remove the file itself after the commit.
-    """
-    sha256, model.upload_sha256 = model.upload_sha256, None
-    session.flush()
-    references = (Model.upload_sha256, Model.sha256, Dataset.sha256)
-    if sha256 is None or any(session.scalar(select(column).where(column == sha256).limit(1)) for column in references):
-        return None
-    session.delete(session.get_one(Artifact, sha256))
-    return sha256

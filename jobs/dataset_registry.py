@@ -50,5 +50,7 @@ def dataset(session: Session, dataset_id: str) -> Dataset:
 
 
 def datasets(session: Session, *, after: str | None = None, limit: int = 20) -> Page[Dataset]:
-    """A page of uploaded data sets, newest first, after the one of that id."""
-    return page(session, select(Dataset), Dataset.id, after=after, limit=limit)
+    """A page of uploaded data sets that were not deleted, newest first, after the one of that id."""
+    return page(
+        session, select(Dataset).where(Dataset.state != UploadState.DELETED), Dataset.id, after=after, limit=limit
+    )

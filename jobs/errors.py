@@ -13,6 +13,8 @@ JobsError
 ├── JobStateConflict         job-state-conflict     the job's state does not allow that
 ├── JobFailed                job-failed             the job has no report because it failed
 ├── JobCancelled             job-cancelled          the job has no report because it was cancelled
+├── InUse                    in-use                 a job that has not ended needs what shall be deleted
+├── FileVanished             file-vanished          the same content was removed while it was registered
 ├── UploadTooLarge           upload-too-large       a file exceeds the limit
 ├── StorageFull              storage-full           the disk has no room for a file
 ├── QuotaExceeded            quota-exceeded         the owner has as many jobs, or bytes in storage, as they may
@@ -98,6 +100,18 @@ class JobStateConflict(JobsError):
     """The job's state does not allow that."""
 
     code = "job-state-conflict"
+
+
+class InUse(JobsError):
+    """A job that has not ended needs what shall be deleted."""
+
+    code = "in-use"
+
+
+class FileVanished(JobsError):
+    """The same content was removed while it was registered; nothing was registered."""
+
+    code = "file-vanished"
 
 
 class JobFailed(JobsError):

@@ -52,8 +52,8 @@ def model(session: Session, model_id: str) -> Model:
 
 
 def models(session: Session, *, after: str | None = None, limit: int = 20) -> Page[Model]:
-    """A page of models, newest first, after the one of that id."""
-    return page(session, select(Model), Model.id, after=after, limit=limit)
+    """A page of models that were not deleted, newest first, after the one of that id."""
+    return page(session, select(Model).where(Model.state != UploadState.DELETED), Model.id, after=after, limit=limit)
 
 
 def lineage(session: Session, model_id: str) -> list[Model]:

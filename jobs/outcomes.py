@@ -39,11 +39,11 @@ class StoredClassifier:
 
 
 def require_ready(session: Session, model_id: str, dataset: str) -> None:
-    """Returns if a job may use both.
+    """Returns if a job may use both; nobody deletes them until the transaction ends.
 
     Raises: ModelNotFound, ModelNotReady, DatasetNotFound, DatasetNotReady, UnknownName.
     """
-    model = session.get(Model, model_id)
+    model = session.get(Model, model_id, with_for_update={"read": True})
     if model is None:
         raise ModelNotFound(f"There is no model {model_id!r}; `GET /models` lists them.")
     if model.state is not UploadState.READY:
@@ -51,7 +51,7 @@ def require_ready(session: Session, model_id: str, dataset: str) -> None:
     if not dataset.startswith(UPLOADED_DATASET):
         catalog.dataset(dataset)
         return
-    uploaded = session.get(Dataset, dataset)
+    uploaded = session.get(Dataset, dataset, with_for_update={"read": True})
     if uploaded is None:
         raise DatasetNotFound(f"There is no data set {dataset!r}; `GET /datasets` lists them.")
     if uploaded.state is not UploadState.READY:
@@ -89,10 +89,10 @@ def reject(session: Session, job: Job, problem: Problem) -> None:
     """The upload that this job was checking, if any, is rejected with that problem."""
     if job.kind is JobKind.CHECK_MODEL:
         model = session.get_one(Model, job.model_id)
-        model.state, model.error = UploadState.REJECTED, problem
+        model.state, model.error, model.upload_sha256 = UploadState.REJECTED, problem, None
     elif job.kind is JobKind.CHECK_DATASET:
         dataset = session.get_one(Dataset, job.dataset)
-        dataset.state, dataset.error = UploadState.REJECTED, problem
+        dataset.state, dataset.error, dataset.sha256 = UploadState.REJECTED, problem, None
 
 
 def _keep_classifier(session: Session, job: Job, made: StoredClassifier) -> None:
@@ -100,6 +100,7 @@ def _keep_classifier(session: Session, job: Job, made: StoredClassifier) -> None
     spec, checked = made.spec.model_dump(mode="json"), session.get_one(Model, job.model_id)
     if job.kind is JobKind.CHECK_MODEL:
         checked.state, checked.sha256, checked.spec = UploadState.READY, made.file.sha256, spec
+        checked.upload_sha256 = None
         return
     model = Model(
         name=made.name or checked.name,
@@ -116,6 +117,8 @@ def _keep_classifier(session: Session, job: Job, made: StoredClassifier) -> None
 
 
 def _not_ready(what: str, upload: Model | Dataset) -> str:
+    if upload.state is UploadState.DELETED:
+        return f"{what} {upload.id} was deleted."
     if upload.error is None:
         return f"{what} {upload.id} is still being checked; ask again in a moment."
     return f"{what} {upload.id} was rejected: {upload.error['message']}"

@@ -76,6 +76,9 @@ class Settings(BaseSettings):
         60, ge=0, description="how often at most a running job's checkpoint goes into storage, for other machines"
     )
     max_attempts: int = Field(MAX_ATTEMPTS, ge=1, description="a job whose worker died so often has failed")
+    keep_days: float = Field(
+        0, ge=0, description="jobs that ended so many days ago are removed, with events and reports; 0 keeps them"
+    )
     grace_seconds: float = Field(10, ge=0, description="time between asking a job's process to stop and killing it")
     device: Literal["auto", "cpu", "cuda"] | Annotated[str, Field(pattern=r"^cuda:\d+$")] = Field(
         "auto", description="where networks run: `auto` takes a GPU if there is one; `cpu`, `cuda` or `cuda:N`"

@@ -87,6 +87,14 @@ class Storage:
             if path not in kept:
                 path.unlink(missing_ok=True)
 
+    def silent_for(self, seconds: float) -> Iterator[str]:
+        """The digests of files that nobody has put for so long."""
+        for path in self.root.glob("??/*"):
+            sha256 = path.parent.name + path.name
+            with suppress(FileNotFoundError):
+                if _SHA256.fullmatch(sha256) and time.time() - path.stat().st_mtime > seconds:
+                    yield sha256
+
     def forget_broken_off(self, silent_seconds: float) -> None:
         """Nothing is left of puts that have not written for so long: of processes that were killed."""
         for partial in self._incoming.glob("*"):
@@ -95,7 +103,8 @@ class Storage:
                     partial.unlink()
 
     def _keep(self, partial: Path, target: Path) -> None:
-        if target.exists():
+        with suppress(FileNotFoundError):
+            os.utime(target)  # it is there already: put anew as far as `silent_for` goes
             return
         target.parent.mkdir(exist_ok=True)
         partial.rename(target)

@@ -96,7 +96,7 @@ class Dataset(Table):
     owner: Mapped[str]
     state: Mapped[UploadState] = mapped_column(_enum(UploadState))
     error: Mapped[Problem | None] = mapped_column(JSON(none_as_null=True))
-    sha256: Mapped[str] = mapped_column(ForeignKey("artifacts.sha256"))
+    sha256: Mapped[str | None] = mapped_column(ForeignKey("artifacts.sha256"))
     summary: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
 

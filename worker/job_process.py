@@ -15,7 +15,7 @@ from structlog.contextvars import bind_contextvars
 
 from faal_core.errors import FaalError, InvalidSpec, OutOfMemory
 from faal_core.progress import Cancelled
-from jobs import artifacts, lifecycle, logs, model_registry
+from jobs import artifacts, lifecycle, logs, removal
 from jobs.database import Sessions, open_database
 from jobs.errors import JobsError, LeaseLost, StorageFull
 from jobs.settings import Settings
@@ -102,11 +102,14 @@ def assignment_of(settings: Settings, sessions: Sessions, job_id: str, attempt: 
 
 
 def _settle(assignment: Assignment, attempt: int, result: Outcome | Problem) -> None:
-    """The job has ended in one transaction with what it brings, and a checked upload is forgotten. Raises: LeaseLost."""
-    job_id, forgotten = assignment.job.id, None
+    """The job has ended in one transaction with what it brings, and a checked upload is forgotten.
+
+    Raises: LeaseLost; FileVanished, after which another attempt puts the file anew.
+    """
+    job_id = assignment.job.id
     with assignment.sessions.begin() as session:
         if isinstance(result, Outcome):
-            job = lifecycle.succeed(
+            lifecycle.succeed(
                 session,
                 job_id,
                 attempt,
@@ -114,12 +117,12 @@ def _settle(assignment: Assignment, attempt: int, result: Outcome | Problem) -> 
                 result_model=result.result_model,
                 summary=result.summary,
             )
+            if result.result_model is not None:
+                artifacts.require_there(assignment.storage, result.result_model.file)
         else:
-            job = lifecycle.fail(session, job_id, attempt, **result)
-        if job.kind is JobKind.CHECK_MODEL and job.model_id is not None:
-            forgotten = artifacts.forget_upload(session, model_registry.model(session, job.model_id))
-    if forgotten is not None:
-        assignment.storage.remove(forgotten)
+            lifecycle.fail(session, job_id, attempt, **result)
+    if assignment.job.kind in (JobKind.CHECK_MODEL, JobKind.CHECK_DATASET):
+        removal.collect(assignment.sessions, assignment.storage)
 
 
 def leave_behind(assignment: Assignment) -> None:

@@ -6,9 +6,10 @@ A message is only a doorbell, so this is all it takes to survive a lost one, a b
 import logging
 import shutil
 import threading
+import time
 from collections.abc import Callable
 
-from jobs import lifecycle, queries
+from jobs import lifecycle, queries, removal
 from jobs.database import Sessions
 from jobs.errors import JobNotFound
 from jobs.queue import Queue
@@ -20,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 RING_WHEN_BUSY_SECONDS = 3600.0
 FORGET_UPLOADS_SECONDS = 86_400.0  # that have been silent for so long: their process is gone
+COLLECT_SECONDS = 3600.0
 
 
 class Sweeper:
@@ -28,6 +30,7 @@ class Sweeper:
     def __init__(self, settings: Settings, sessions: Sessions, idle: Callable[[], bool]) -> None:
         self._settings, self._sessions, self._idle = settings, sessions, idle
         self._queue, self._storage = Queue(settings), Storage(settings.files_dir)
+        self._collect_at = 0.0
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._keep_sweeping, name="sweep", daemon=True)
 
@@ -62,6 +65,17 @@ class Sweeper:
                 break
         self._clear_checkpoints()
         self._storage.forget_broken_off(FORGET_UPLOADS_SECONDS)
+        if time.monotonic() >= self._collect_at:
+            self._collect_at = time.monotonic() + COLLECT_SECONDS
+            self._collect()
+
+    def _collect(self) -> None:
+        """What nobody needs any more is removed: jobs after the days they are kept, and files without a reference."""
+        jobs = removal.remove_old_jobs(self._sessions, self._settings.keep_days) if self._settings.keep_days else 0
+        files = removal.collect(self._sessions, self._storage)
+        files += removal.collect_strays(self._sessions, self._storage, FORGET_UPLOADS_SECONDS)
+        if jobs or files:
+            logger.info("%d old jobs and %d files were removed", jobs, files)
 
     def _clear_checkpoints(self) -> None:
         """What jobs that have ended kept is removed, here and in storage."""

@@ -6,7 +6,8 @@ from api import forms, uploads
 from api.access import ReaderDep, SubmitterDep
 from api.dependencies import After, Id, IdempotencyKey, Limit, Service
 from api.schemas import DatasetResource, Page
-from jobs import dataset_registry
+from jobs import dataset_registry, removal
+from jobs.artifacts import require_there
 
 router = APIRouter(tags=["data sets"])
 
@@ -50,6 +51,7 @@ def receive_dataset(request: Request, service: Service, idempotency_key: str | N
         row, check = dataset_registry.register_upload(
             session, name=name, upload=stored, owner=service.owner, idempotency_key=idempotency_key
         )
+        require_there(service.storage, stored)
         dataset, check_id = DatasetResource.of(row), check.id
     service.queue.ring(check_id)
     return dataset
@@ -69,3 +71,10 @@ def get_dataset(dataset_id: Id, service: ReaderDep) -> DatasetResource:
     """What it holds and where it stands."""
     with service.sessions() as session:
         return DatasetResource.of(dataset_registry.dataset(session, dataset_id))
+
+
+@router.delete("/datasets/{id}", summary="Delete an uploaded data set")
+def delete_dataset(dataset_id: Id, service: SubmitterDep) -> DatasetResource:
+    """The data set, `deleted`: its file is gone soon; what it was stays, for the jobs that name it."""
+    with service.sessions.begin() as session:
+        return DatasetResource.of(removal.remove_dataset(session, dataset_id))

@@ -1,4 +1,4 @@
-"""Jobs: submit one, follow it, call it off, pause it, try it again."""
+"""Jobs: submit one, follow it, call it off, pause it, try it again, delete it."""
 
 import re
 from typing import Annotated
@@ -12,7 +12,7 @@ from api.errors import FieldError, InvalidRequest
 from api.negotiation import unchanged
 from api.schemas import METADATA_KEY, AuditRequest, FinetuneRequest, JobResource, Line, ModelResource, Page
 from faal_core.specs import AuditSpec, FinetuneSpec
-from jobs import control, dataset_registry, model_registry, queries
+from jobs import control, dataset_registry, model_registry, queries, removal
 from jobs.states import JobKind, JobState
 
 router = APIRouter(tags=["jobs"])
@@ -154,3 +154,10 @@ def retry_job(
     service.queue.ring(job.id)
     response.headers["Location"] = f"/jobs/{job.id}"
     return job
+
+
+@router.delete("/jobs/{id}", status_code=204, summary="Delete a job that has ended")
+def delete_job(job_id: Id, service: SubmitterDep) -> None:
+    """Nothing: its events and its report are gone with it; a model that it made stays."""
+    with service.sessions.begin() as session:
+        removal.remove_job(session, job_id)

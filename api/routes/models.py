@@ -13,7 +13,8 @@ from api.dependencies import After, Id, IdempotencyKey, Limit, Service
 from api.digests import digest_field
 from api.negotiation import unchanged
 from api.schemas import ModelResource, Page
-from jobs import model_registry
+from jobs import model_registry, removal
+from jobs.artifacts import require_there
 from jobs.errors import ModelNotReady
 
 router = APIRouter(tags=["models"])
@@ -76,6 +77,7 @@ def receive_model(request: Request, service: Service, idempotency_key: str | Non
         row, check = model_registry.register_upload(
             session, name=name, spec=spec, upload=stored, owner=service.owner, idempotency_key=idempotency_key
         )
+        require_there(service.storage, stored)
         model, check_id = ModelResource.of(row), check.id
     service.queue.ring(check_id)
     return model
@@ -95,6 +97,13 @@ def get_model(model_id: Id, service: ReaderDep) -> ModelResource:
     """What it is, where it stands, and what it was repaired from."""
     with service.sessions() as session:
         return ModelResource.of(model_registry.model(session, model_id))
+
+
+@router.delete("/models/{id}", summary="Delete a model")
+def delete_model(model_id: Id, service: SubmitterDep) -> ModelResource:
+    """The model, `deleted`: its weights are gone soon; what it was stays, for the jobs and repaired models that name it."""
+    with service.sessions.begin() as session:
+        return ModelResource.of(removal.remove_model(session, model_id))
 
 
 @router.get("/models/{id}/lineage", summary="Where a model comes from")

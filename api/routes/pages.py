@@ -12,10 +12,10 @@ from api import problems
 from api.access import ReaderDep, SubmitterDep
 from api.dependencies import After, Id, Service
 from api.errors import ApiError, KeyRequired
-from api.routes.datasets import list_datasets, receive_dataset
-from api.routes.jobs import cancel_job, list_jobs, pause_job, resume_job, retry_job, submit
+from api.routes.datasets import delete_dataset, list_datasets, receive_dataset
+from api.routes.jobs import cancel_job, delete_job, list_jobs, pause_job, resume_job, retry_job, submit
 from api.routes.login import to_login
-from api.routes.models import list_model_lineage, list_models, receive_model
+from api.routes.models import delete_model, list_model_lineage, list_models, receive_model
 from api.schemas import JobResource
 from api.start_form import StartForm
 from api.templating import templates
@@ -143,6 +143,13 @@ def retry_from_page(job_id: Id, service: SubmitterDep) -> Response:
     return _see(f"/ui/jobs/{retry_job(job_id, service, Response()).id}")
 
 
+@router.post("/ui/jobs/{id}/delete")
+def delete_job_from_page(job_id: Id, service: SubmitterDep) -> Response:
+    """The jobs, without that one."""
+    delete_job(job_id, service)
+    return _see("/ui/jobs")
+
+
 # Models
 
 
@@ -192,6 +199,12 @@ def _model(service: Service, model_id: str) -> dict[str, Any]:
     return {"model": lineage[0], "lineage": lineage, "views": job_views(service, jobs)}
 
 
+@router.post("/ui/models/{id}/delete")
+def delete_model_from_page(model_id: Id, service: SubmitterDep) -> Response:
+    """The model's page, after its weights were deleted."""
+    return _see(f"/ui/models/{delete_model(model_id, service).id}")
+
+
 # Data sets
 
 
@@ -220,6 +233,13 @@ def upload_dataset_from_page(request: Request, service: SubmitterDep) -> Respons
         receive_dataset(request, service, None)
     except REFUSALS as refusal:
         return _refused(request, "datasets.html", _datasets(service), refusal)
+    return _see("/ui/datasets")
+
+
+@router.post("/ui/datasets/{id}/delete")
+def delete_dataset_from_page(dataset_id: Id, service: SubmitterDep) -> Response:
+    """The data sets, without that one."""
+    delete_dataset(dataset_id, service)
     return _see("/ui/datasets")
 
 

@@ -212,3 +212,20 @@ def test_priorities_are_kept(web) -> None:
     body = AUDIT | {"model": web.model(), "dataset": "fashion-mnist-subset"}
     assert web.client.post("/jobs/audit", json=body | {"priority": 7}).json()["priority"] == 7
     assert web.client.post("/jobs/audit", json=body | {"priority": 11}).status_code == 422
+
+
+def test_deleting(web, problem) -> None:
+    """What has ended can be deleted, with its report; a model that a job needs cannot, until the job is gone or has ended."""
+    model = web.model()
+    job = web.client.post("/jobs/audit", json=AUDIT | {"model": model, "dataset": "fashion-mnist-subset"}).json()["id"]
+    assert problem(web.client.delete(f"/jobs/{job}"))["code"] == "job-state-conflict"
+    assert problem(web.client.delete(f"/models/{model}"))["code"] == "in-use"
+    web.run(job)
+    web.succeed(job)
+    assert web.client.delete(f"/models/{model}").json()["status"] == "deleted"
+    assert problem(web.client.get(f"/models/{model}/weights"))["code"] == "model-not-ready"
+    assert web.client.get(f"/ui/models/{model}").status_code == 200
+    assert web.client.get(f"/jobs/{job}/report").status_code == 200
+    assert web.client.delete(f"/jobs/{job}").status_code == 204
+    for gone in (f"/jobs/{job}", f"/jobs/{job}/report", f"/jobs/{job}/events"):
+        assert problem(web.client.get(gone))["code"] == "job-not-found"

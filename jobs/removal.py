@@ -1,0 +1,119 @@
+"""What is removed, and when its file goes: when nothing refers to it any more.
+
+A model or data set that is removed keeps its row, without a file, since jobs and repaired models name it. A file is unlinked
+while its row is locked, and the row goes with it; who registers the same content at that moment waits for the lock, and then
+sees that the file is gone (`artifacts.require_there`).
+"""
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from sqlalchemy import ColumnElement, Select, delete, exists, or_, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from jobs.artifacts import REFERENCES
+from jobs.clock import now
+from jobs.database import Sessions
+from jobs.errors import DatasetNotFound, InUse, JobStateConflict, ModelNotFound
+from jobs.moves import locked
+from jobs.states import FINAL, UploadState
+from jobs.storage import Storage
+from jobs.tables import Artifact, Dataset, Job, JobEvent, Model, Report
+
+SECONDS_A_DAY = 86_400.0
+_AT_ONCE = 100  # rows that one transaction locks
+Upload = TypeVar("Upload", Model, Dataset)
+
+
+def remove_model(session: Session, model_id: str) -> Model:
+    """The model, deleted: nothing can be done with it any more. Raises: ModelNotFound; InUse while a job needs it."""
+    model = session.get(Model, model_id, with_for_update=True)
+    if model is None:
+        raise ModelNotFound(f"There is no model {model_id!r}; `GET /models` lists them.")
+    model.upload_sha256 = None
+    return _removed(session, model, session.scalars(_unfinished(Job.model_id == model_id)).first())
+
+
+def remove_dataset(session: Session, dataset_id: str) -> Dataset:
+    """Likewise for a data set. Raises: DatasetNotFound; InUse while a job needs it."""
+    dataset = session.get(Dataset, dataset_id, with_for_update=True)
+    if dataset is None:
+        raise DatasetNotFound(f"There is no data set {dataset_id!r}; `GET /datasets` lists them.")
+    return _removed(session, dataset, session.scalars(_unfinished(Job.dataset == dataset_id)).first())
+
+
+def remove_job(session: Session, job_id: str) -> None:
+    """The job is gone with its events and its report; the model it made stays. Raises: JobNotFound, JobStateConflict."""
+    job = locked(session, job_id)
+    if job.state not in FINAL:
+        raise JobStateConflict(f"Job {job_id} is {job.state}; cancel it first, what has ended can be deleted.")
+    for table in (JobEvent, Report):
+        session.execute(delete(table).where(table.job_id == job_id))
+    session.delete(job)
+
+
+def remove_old_jobs(sessions: Sessions, days: float) -> int:
+    """How many jobs were removed that ended more than so many days ago."""
+    old = select(Job.id).where(Job.state.in_(FINAL), Job.finished_at < now(-days * SECONDS_A_DAY)).limit(_AT_ONCE)
+    removed = 0
+    while True:
+        with sessions.begin() as session:
+            job_ids = session.scalars(old.with_for_update(skip_locked=True)).all()
+            for job_id in job_ids:
+                remove_job(session, job_id)
+        if not job_ids:
+            return removed
+        removed += len(job_ids)
+
+
+def collect(sessions: Sessions, storage: Storage) -> int:
+    """How many files were removed that have a row to which nothing refers."""
+    removed = 0
+    while True:
+        with sessions.begin() as session:
+            found = session.scalars(
+                select(Artifact).where(~_referred()).limit(_AT_ONCE).with_for_update(skip_locked=True)
+            ).all()
+            # A reference that was made while this waited for the lock is seen by a statement of its own.
+            gone = [artifact for artifact in found if not session.scalar(select(_referred(artifact.sha256)))]
+            _unlink(session, storage, gone)
+        if not gone:
+            return removed
+        removed += len(gone)
+
+
+def collect_strays(sessions: Sessions, storage: Storage, silent_seconds: float) -> int:
+    """How many files were removed that have no row and were put so long ago: those of puts whose process died."""
+    removed = 0
+    for sha256 in storage.silent_for(silent_seconds):
+        try:
+            with sessions.begin() as session:
+                session.add(Artifact(sha256=sha256, size=0, media_type=""))  # until the commit others wait for this row
+                session.flush()
+                _unlink(session, storage, [session.get_one(Artifact, sha256)])
+        except IntegrityError:  # it has a row
+            continue
+        removed += 1
+    return removed
+
+
+def _removed(session: Session, upload: Upload, job_id: str | None) -> Upload:
+    if job_id is not None:
+        raise InUse(f"{upload.id} is needed by {job_id}, which has not ended; cancel the job or wait for its end.")
+    upload.state, upload.sha256, upload.error = UploadState.DELETED, None, None
+    return upload
+
+
+def _unfinished(about: ColumnElement[bool]) -> Select[str]:
+    return select(Job.id).where(about, Job.state.not_in(FINAL)).limit(1)
+
+
+def _referred(sha256: str | InstrumentedAttribute[str] = Artifact.sha256) -> ColumnElement[bool]:
+    return or_(*(exists().where(column == sha256) for column in REFERENCES))
+
+
+def _unlink(session: Session, storage: Storage, artifacts: Iterable[Artifact]) -> None:
+    for artifact in artifacts:
+        storage.remove(artifact.sha256)
+        session.delete(artifact)

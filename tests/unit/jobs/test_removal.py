@@ -1,0 +1,179 @@
+"""What is deleted, and that files go exactly when nothing refers to them."""
+
+import os
+import threading
+
+import pytest
+from sqlalchemy import update
+
+from jobs import control, dataset_registry, lifecycle, model_registry, queries, removal
+from jobs.artifacts import artifact, record_artifact, require_there
+from jobs.clock import now
+from jobs.database import Sessions
+from jobs.errors import FileVanished, InUse, JobNotFound, JobStateConflict, ModelNotReady
+from jobs.outcomes import StoredClassifier
+from jobs.states import UploadState
+from jobs.storage import Storage
+from jobs.tables import Job
+from tests.registered import SPEC, claimed, queued_audit
+
+TYPE = "application/octet-stream"
+
+
+@pytest.fixture
+def storage(tmp_path) -> Storage:
+    """An empty storage."""
+    return Storage(tmp_path / "files")
+
+
+def model_of(sessions: Sessions, storage: Storage, content: bytes, owner: str = "ann") -> str:
+    """Id of a model that is ready, with weights of that content, whose upload was another file."""
+    upload, weights = (storage.put([part], media_type=TYPE) for part in (b"upload of " + content, content))
+    with sessions.begin() as session:
+        model, check = model_registry.register_upload(session, name="m", spec=SPEC, upload=upload, owner=owner)
+        lifecycle.claim(session, check.id, worker="w", lease_seconds=60)
+        lifecycle.succeed(session, check.id, 1, result_model=StoredClassifier(weights, SPEC))
+        return model.id
+
+
+def files(storage: Storage) -> list[bytes]:
+    """What is in storage."""
+    return sorted(path.read_bytes() for path in storage.root.glob("??/*"))
+
+
+def test_checked_uploads_go(sessions, storage):
+    """After its check the file a model was uploaded as is collected, and its weights stay."""
+    model_of(sessions, storage, b"w")
+    assert removal.collect(sessions, storage) == 1
+    assert files(storage) == [b"w"]
+
+
+def test_shared_files_stay(sessions, storage):
+    """The weights of a deleted model go when no other model has the same, whoever's it is."""
+    models = [model_of(sessions, storage, b"w", owner) for owner in ("ann", "ben")]
+    for model, left in zip(models, [[b"w"], []], strict=True):
+        with sessions.begin() as session:
+            assert removal.remove_model(session, model).state is UploadState.DELETED
+        removal.collect(sessions, storage)
+        assert files(storage) == left
+
+
+def test_a_deleted_model_is_of_no_use(sessions, storage):
+    """A deleted model is in no list, no job takes it, and its jobs still name it."""
+    model = model_of(sessions, storage, b"w")
+    audit = queued_audit(sessions, model)
+    with sessions.begin() as session:
+        control.cancel(session, audit)
+        removal.remove_model(session, model)
+    with pytest.raises(ModelNotReady, match="was deleted"):
+        queued_audit(sessions, model)
+    with sessions() as session:
+        assert model_registry.models(session).data == []
+        assert queries.job(session, audit).model_id == model
+
+
+def test_what_is_needed_is_not_deleted(sessions, storage):
+    """A model or data set that a job needs which has not ended is not deleted, nor such a job."""
+    model = model_of(sessions, storage, b"w")
+    audit = queued_audit(sessions, model)
+    with sessions.begin() as session:
+        upload = storage.put([b"d"], media_type=TYPE)
+        dataset, _ = dataset_registry.register_upload(session, name="d", upload=upload, owner="ann")
+    with pytest.raises(InUse, match=audit), sessions.begin() as session:
+        removal.remove_model(session, model)
+    with pytest.raises(InUse, match="job_"), sessions.begin() as session:
+        removal.remove_dataset(session, dataset.id)
+    with pytest.raises(JobStateConflict, match="cancel it first"), sessions.begin() as session:
+        removal.remove_job(session, audit)
+
+
+def test_a_job_goes_with_its_report(sessions, storage):
+    """A deleted job leaves no event and no report, and a model that names it stays."""
+    audit = queued_audit(sessions, model_of(sessions, storage, b"w"))
+    claimed(sessions, audit)
+    with sessions.begin() as session:
+        lifecycle.succeed(session, audit, 1, report="{}")
+        removal.remove_job(session, audit)
+    for look in (queries.job, queries.events, queries.report):
+        with pytest.raises(JobNotFound), sessions() as session:
+            look(session, audit)
+
+
+def test_old_jobs_go(sessions, storage):
+    """Jobs that ended before the days they are kept are removed, and no others."""
+    old, young, waiting = (queued_audit(sessions, model_of(sessions, storage, b"w")) for _ in range(3))
+    with sessions.begin() as session:
+        for job_id, days in ((old, 3), (young, 1)):
+            control.cancel(session, job_id)
+            session.execute(update(Job).where(Job.id == job_id).values(finished_at=now(-days * 86_400)))
+    assert removal.remove_old_jobs(sessions, days=2) == 1
+    with sessions() as session:
+        assert {job.id for job in queries.list_jobs(session).data} >= {young, waiting}
+    with pytest.raises(JobNotFound), sessions() as session:
+        queries.job(session, old)
+
+
+def test_strays_go(sessions, storage):
+    """A file that was put and never registered goes after a time of silence; one put again in between stays."""
+    model_of(sessions, storage, b"w")
+    removal.collect(sessions, storage)
+    strays = [storage.put([content], media_type=TYPE) for content in (b"old", b"anew")]
+    for path in storage.root.glob("??/*"):
+        os.utime(path, (0, 0))
+    storage.put([b"anew"], media_type=TYPE)
+    assert removal.collect_strays(sessions, storage, silent_seconds=60) == 1
+    assert files(storage) == [b"anew", b"w"]
+    with sessions() as session:
+        assert [artifact(session, stray.sha256) for stray in strays] == [None, None]
+
+
+def test_who_registers_what_just_goes_is_told(sessions, storage, monkeypatch):
+    """A file that is put again while it is being collected is either kept or its registration is refused, never lost."""
+    model = model_of(sessions, storage, b"w")
+    with sessions.begin() as session:
+        removal.remove_model(session, model)
+    weights = storage.put([b"w"], media_type=TYPE)
+    removing, may_go_on = threading.Event(), threading.Event()
+    remove = storage.remove
+
+    def slowly(sha256: str) -> None:
+        remove(sha256)
+        if sha256 == weights.sha256:
+            removing.set()
+            may_go_on.wait(10)
+
+    monkeypatch.setattr(storage, "remove", slowly)
+    collector = threading.Thread(target=removal.collect, args=[sessions, storage])
+    collector.start()
+    assert removing.wait(10)
+    threading.Timer(0.3, may_go_on.set).start()
+    with sessions.begin() as session:
+        record_artifact(session, weights)
+        with pytest.raises(FileVanished):
+            require_there(storage, weights)
+        session.rollback()
+    collector.join()
+    with sessions() as session:
+        assert artifact(session, weights.sha256) is None
+
+
+def test_an_upload_that_became_the_model_is_kept(sessions, storage):
+    """A file that was in our own format already is what the model consists of after its check."""
+    weights = storage.put([b"w"], media_type=TYPE)
+    with sessions.begin() as session:
+        _, check = model_registry.register_upload(session, name="m", spec=SPEC, upload=weights, owner="ann")
+        lifecycle.claim(session, check.id, worker="w", lease_seconds=60)
+        lifecycle.succeed(session, check.id, 1, result_model=StoredClassifier(weights, SPEC))
+    assert removal.collect(sessions, storage) == 0
+    assert files(storage) == [b"w"]
+
+
+def test_a_rejected_data_set_leaves_its_file(sessions, storage):
+    """What was refused is not kept: neither a model's file nor a data set's."""
+    with sessions.begin() as session:
+        upload = storage.put([b"d"], media_type=TYPE)
+        _, check = dataset_registry.register_upload(session, name="d", upload=upload, owner="ann")
+        lifecycle.claim(session, check.id, worker="w", lease_seconds=60)
+        lifecycle.fail(session, check.id, 1, code="dataset-invalid", message="m")
+    assert removal.collect(sessions, storage) == 1
+    assert files(storage) == []
