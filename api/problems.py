@@ -34,6 +34,7 @@ STATUS: Mapping[type[ApiError] | type[FaalError] | type[JobsError], tuple[HTTPSt
     api.MalformedBody: (HTTPStatus.BAD_REQUEST, "The body cannot be read"),
     api.UnsupportedFile: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The file is of a kind that is not accepted"),
     api.DigestMismatch: (HTTPStatus.BAD_REQUEST, "The content is not what its digest says"),
+    api.UploadTooSlow: (HTTPStatus.REQUEST_TIMEOUT, "The upload comes too slowly"),
     api.KeyRequired: (HTTPStatus.UNAUTHORIZED, "Who is asking?"),
     jobs.KeyRefused: (HTTPStatus.UNAUTHORIZED, "The API key is not accepted"),
     api.ScopeMissing: (HTTPStatus.FORBIDDEN, "The API key does not allow this"),
@@ -50,6 +51,8 @@ STATUS: Mapping[type[ApiError] | type[FaalError] | type[JobsError], tuple[HTTPSt
     jobs.ModelNotReady: (HTTPStatus.CONFLICT, "The model cannot be used"),
     jobs.DatasetNotReady: (HTTPStatus.CONFLICT, "The data set cannot be used"),
     jobs.JobStateConflict: (HTTPStatus.CONFLICT, "The job's state does not allow this"),
+    jobs.InUse: (HTTPStatus.CONFLICT, "It is still needed"),
+    jobs.FileVanished: (HTTPStatus.SERVICE_UNAVAILABLE, "The file was removed at this moment"),
     jobs.JobFailed: (HTTPStatus.CONFLICT, "The job failed"),
     jobs.JobCancelled: (HTTPStatus.CONFLICT, "The job was cancelled"),
     jobs.UploadTooLarge: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is larger than allowed"),
@@ -164,6 +167,8 @@ def headers_of(raised: Exception) -> dict[str, str]:
         return dict(raised.headers or {})
     if isinstance(raised, api.KeyRequired | jobs.KeyRefused):
         return {"WWW-Authenticate": "Bearer"}
+    if isinstance(raised, api.UploadTooSlow):
+        return {"Connection": "close"}  # else the server would wait for the rest
     if isinstance(raised, api.RateExceeded):
         return {"Retry-After": str(raised.seconds)}
     if isinstance(raised, jobs.QuotaExceeded):

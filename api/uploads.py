@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+import anyio
 import anyio.from_thread
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from api.dependencies import Service
 from api.digests import verified
-from api.errors import InvalidRequest, MalformedBody
+from api.errors import InvalidRequest, MalformedBody, UploadTooSlow
 from api.multipart import MultipartReader, Part, boundary_of
 from jobs import quotas
 from jobs.errors import QuotaExceeded, UploadTooLarge
@@ -23,6 +24,7 @@ from jobs.idempotency import was_used
 from jobs.storage import Storage, Stored
 
 BATCH = 512 * 1024  # bytes asked from the event loop at a time
+PATIENCE = 30.0  # seconds in which a batch has to come; whoever sends byte by byte would keep a place for ever
 HEAD = 1024 * 1024 + 8  # bytes kept for the check: the longest safetensors header that is accepted, and its length
 FIELD_LIMIT = 1024 * 1024  # bytes in one form field
 FIELDS_LIMIT = 20  # form fields in one upload
@@ -57,8 +59,8 @@ def receive(
         media_type: tells the file's type by its first bytes; raises for a kind that is not accepted.
         check: judges the whole form; what it raises refuses the upload.
 
-    Raises: ServiceBusy, QuotaExceeded, MalformedBody, InvalidRequest, DigestMismatch, UploadTooLarge, StorageFull and what the
-    two callables raise.
+    Raises: ServiceBusy, QuotaExceeded, MalformedBody, InvalidRequest, DigestMismatch, UploadTooLarge, UploadTooSlow, StorageFull
+    and what the two callables raise.
     """
     quota, limit = service.settings.quota, service.settings.upload_limit
     with service.sessions() as session:
@@ -81,9 +83,7 @@ def _stored(
     check: Callable[[Form], Checked],
 ) -> tuple[Stored, Checked]:
     """What `receive` answers, of a file of at most `limit` bytes."""
-    if int(request.headers.get("Content-Length", "0")) > limit + (FIELDS_LIMIT + 1) * FIELD_LIMIT:
-        raise UploadTooLarge(f"The upload has more than the {limit:,} bytes a file may have here.")
-    body = verified(_body(request), request.headers, "body")
+    body = verified(_body(request, limit), request.headers, "body")
     form = MultipartReader(body, boundary_of(request.headers.get("Content-Type")))
     fields: dict[str, str] = {}
     file = _read_fields(form, fields)
@@ -110,26 +110,37 @@ def _stored(
     return stored, checked[0]
 
 
-def _body(request: Request) -> Iterator[bytes]:
-    """The body as it arrives, in pieces of about `BATCH` bytes. Raises: MalformedBody when the client goes away."""
+def _body(request: Request, limit: int) -> Iterator[bytes]:
+    """The body as it arrives, in pieces of about `BATCH` bytes.
+
+    Raises: MalformedBody when the client goes away; UploadTooSlow when a piece takes longer than `PATIENCE`; UploadTooLarge
+    when all of it is more than a file of `limit` bytes and its fields, whatever stands behind the form.
+    """
     stream = request.stream()
 
     async def batch(wanted: int) -> bytes:
         pieces, size = [], 0
-        async for piece in stream:
-            pieces.append(piece)
-            size += len(piece)
-            if size >= wanted:
-                break
+        with anyio.fail_after(PATIENCE):
+            async for piece in stream:
+                pieces.append(piece)
+                size += len(piece)
+                if size >= wanted:
+                    break
         return b"".join(pieces)
 
-    wanted = 1  # the first bytes at once: they tell what is not accepted
+    most, size = limit + (FIELDS_LIMIT + 1) * FIELD_LIMIT, int(request.headers.get("Content-Length", "0"))
+    arrived, wanted = 0, 1  # the first bytes at once: they tell what is not accepted
     try:
-        while piece := anyio.from_thread.run(batch, wanted):
+        while max(size, arrived) <= most and (piece := anyio.from_thread.run(batch, wanted)):
             yield piece
-            wanted = BATCH
+            arrived, wanted = arrived + len(piece), BATCH
     except ClientDisconnect:
         raise MalformedBody("The upload broke off.") from None
+    except TimeoutError:
+        slow = f"Less than {BATCH:,} bytes came within {PATIENCE:g} s, and the upload was not complete. Send it again."
+        raise UploadTooSlow(slow) from None
+    if max(size, arrived) > most:
+        raise UploadTooLarge(f"The upload has more than the {limit:,} bytes a file may have here.")
 
 
 def _read_fields(form: MultipartReader, fields: dict[str, str]) -> Part | None:

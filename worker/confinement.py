@@ -33,6 +33,7 @@ _CLONE_NEWUSER, _CLONE_NEWNET = 0x1000_0000, 0x4000_0000  # linux/sched.h
 _PASSED_ON = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG")  # no secrets: database and broker are not among them
 _LEAST_SHARE = 4  # of a core that a process must get: the clock may run so many times longer than the processor's time
 _ANSWER_BYTES = 4 * 2**20  # 10,000 class names of 100 characters fit several times
+_MESSAGE_CHARACTERS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +110,19 @@ def main(folder: Path, parent: int) -> None:
         value = resolve_name(request["function"])(folder, Path(request["source"]), *request["arguments"])
         answer = {"value": value}
     except FaalError as error:
-        answer = {"error": {"code": error.code, "message": error.message}}
+        answer = {"error": {"code": error.code, "message": _tellable(error.message)}}
     except Exception as error:
         if not memory.ran_out(error):
             raise
         most = f"{limits['memory'] / 2**30:.3g} GiB of memory (FAAL_VALIDATION_MEMORY)"
         answer = {"error": {"code": OutOfMemory.code, "message": f"Reading the file takes more than {most}."}}
     (folder / "answer.json").write_text(json.dumps(answer))
+
+
+def _tellable(message: str) -> str:
+    """The message at a bearable length, in characters that UTF-8 has: it may quote names of keys and members as they came."""
+    cut = message if len(message) <= _MESSAGE_CHARACTERS else f"{message[:_MESSAGE_CHARACTERS]}…"
+    return cut.encode(errors="backslashreplace").decode()
 
 
 def _leave_network() -> None:

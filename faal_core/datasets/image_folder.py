@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from faal_core.archives import MAX_BYTES, UnsafeArchive, open_archive, safe_members
 from faal_core.datasets.labelled_images import LabelledImages, Part
@@ -134,6 +134,8 @@ def _decode(name: str, read: Read) -> np.ndarray:
             levels = np.asarray(image)
     except DatasetInvalid:
         raise
+    except UnidentifiedImageError:
+        raise DatasetInvalid(f"{name} cannot be decoded: by its content it is none of {', '.join(FORMATS)}.") from None
     except Exception as error:  # noqa: BLE001 - a damaged image can raise anything in a decoder
         raise DatasetInvalid(f"{name} cannot be decoded: {str(error)[:200]}") from None
     return levels[np.newaxis] if levels.ndim == 2 else levels.transpose(2, 0, 1)

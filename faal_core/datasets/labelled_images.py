@@ -1,6 +1,7 @@
 """A part of a data set in memory: the whole of it as two tensors, no loader processes."""
 
 import hashlib
+import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -13,6 +14,9 @@ from faal_core.classifier import Images, Labels
 from faal_core.errors import DatasetInvalid
 from faal_core.reports.documents import DatasetSummary
 
+MAX_NAME_LENGTH = 100
+UNNAMED = {"Cc", "Cs"}  # Unicode's control characters and halves of characters, which no class name has
+
 Part = Literal["train", "test"]
 
 
@@ -23,6 +27,7 @@ class LabelledImages:
     Args:
         images: `n c h w`, uint8 (levels 0–255) or float32 (pixels in [0, 1]).
         labels: `n`, int64, each in 0..k-1 for k class names; every class has at least one image.
+        class_names: distinct, of 1 to `MAX_NAME_LENGTH` characters, without control characters.
     Raises: DatasetInvalid where one of these does not hold; the message names the first offender.
     """
 
@@ -47,6 +52,12 @@ class LabelledImages:
             raise DatasetInvalid(f"{where}: pixels lie in [0, 1], these span {low:.4g} to {high:.4g}; divide by 255?")
         if len(set(self.class_names)) < len(self.class_names):
             raise DatasetInvalid(f"{where}: two classes have the same name among {sorted(self.class_names)[:10]}")
+        for name in self.class_names:
+            if not 0 < len(name) <= MAX_NAME_LENGTH or any(unicodedata.category(sign) in UNNAMED for sign in name):
+                raise DatasetInvalid(
+                    f"{where}: a class is called {name[:MAX_NAME_LENGTH]!r}; names have 1 to {MAX_NAME_LENGTH} characters, "
+                    "none of them a control character"
+                )
         low_label, high_label = int(self.labels.min()), int(self.labels.max())
         if low_label < 0 or high_label >= len(self.class_names):
             offender = low_label if low_label < 0 else high_label

@@ -35,19 +35,27 @@ def _check_header(path: Path) -> dict[str, str]:
             )
         content = file.read(length)
     try:
-        header = json.loads(content)
+        header = json.loads(content, object_pairs_hook=_without_doubles)
         metadata = header.pop("__metadata__", {})
-        kinds = {name: entry["dtype"] for name, entry in header.items()}
+        kinds = {name: str(entry["dtype"]) for name, entry in header.items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise WeightsUnreadable("The safetensors header is damaged.") from None
     if len(kinds) > MAX_TENSORS:
         raise WeightsUnreadable(f"The file holds {len(kinds):,} tensors; at most {MAX_TENSORS:,} are read.")
     for name, kind in kinds.items():
         if kind not in DTYPES:
-            raise WeightsUnreadable(f"{name[:100]} is of type {str(kind)[:20]}; {', '.join(sorted(DTYPES))} are read.")
+            raise WeightsUnreadable(f"{name[:100]} is of type {kind[:20]}; {', '.join(sorted(DTYPES))} are read.")
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise WeightsUnreadable("The safetensors header is damaged: metadata are strings.")
     return metadata
+
+
+def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """The pairs as an object. Raises: ValueError where a name stands in it twice, of which readers may see different ones."""
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        raise ValueError("a name stands in the header twice")
+    return entries
 
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:

@@ -134,6 +134,12 @@ def test_foreign_members_are_refused(member: str, checkpoint: Path) -> None:
     refused(rewritten(checkpoint, lambda _, content: content, **{member: b"x"}), "no member|leads out")
 
 
+def test_a_damaged_pickle_is_refused_without_torchs_advice(checkpoint: Path) -> None:
+    """What is wrong with a pickle is told, and not torch's advice to run its code."""
+    damaged = rewritten(checkpoint, lambda name, content: b"\x80\x02K\x01K\x02K\x03s." if "pkl" in name else content)
+    refused(damaged, "cannot be read: Can only SETITEM")
+
+
 def test_a_huge_pickle_is_refused(checkpoint: Path) -> None:
     """A pickle of 20 MB, which no state dict has, is refused before it is read."""
     refused(
@@ -217,6 +223,14 @@ def test_an_honest_safetensors_file_is_read(tmp_path: Path) -> None:
 def test_odd_safetensors_headers_are_refused(header: object, reason: str, tmp_path: Path) -> None:
     """Unusual types, sizes beyond the file, malformed entries, bad metadata and too many tensors are refused."""
     refused(safetensors_file(tmp_path / "w", header, struct.pack("<f", 1.5)), reason)
+
+
+def test_a_tensor_listed_twice_is_refused(tmp_path: Path) -> None:
+    """A name that stands twice in the header is refused: another reader may take the other tensor of that name."""
+    line = json.dumps({"weight": entry()})[1:-1]
+    header = f"{{{line},{line}}}".encode()
+    (tmp_path / "w").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    refused(tmp_path / "w", "header is damaged")
 
 
 def test_a_long_safetensors_header_is_not_read(tmp_path: Path) -> None:

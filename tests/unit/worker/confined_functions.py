@@ -18,6 +18,11 @@ def refuse(folder: Path, source: Path) -> None:
     raise WeightsMismatch("these weights are for another network")
 
 
+def quote(folder: Path, source: Path) -> None:
+    """Raises: WeightsMismatch with a name that is long and holds half a character."""
+    raise WeightsMismatch("\ud800" + "x" * 100_000)
+
+
 def allocate(folder: Path, source: Path, size: int) -> int:
     """Bytes that could be had."""
     return len(bytearray(size))

@@ -46,6 +46,14 @@ def test_errors_keep_their_class(tmp_path):
         call(confinement(tmp_path), "refuse")
 
 
+def test_errors_can_be_told(tmp_path):
+    """A message that quotes what a file holds arrives at a bearable length and can be written as UTF-8."""
+    with pytest.raises(WeightsMismatch) as refused:
+        call(confinement(tmp_path), "quote")
+    assert refused.value.message.encode().startswith(b"\\ud800xxx")
+    assert len(refused.value.message) < 3000
+
+
 @pytest.mark.parametrize("share", [0.25, 1])
 def test_memory_is_limited(tmp_path, share):
     """A quarter of the allowed memory can be had, all of it on top of the interpreter cannot."""

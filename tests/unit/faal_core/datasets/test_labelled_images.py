@@ -42,6 +42,14 @@ def test_class_names_tell_classes_apart() -> None:
         LabelledImages(torch.zeros(2, 1, 2, 2), torch.tensor([0, 1]), ("a", "a"), "made", "test")
 
 
+@pytest.mark.parametrize("name", ["", "a" * 101, "a\nb", "a\0", "\x1b[2J", "\ud800"])
+def test_class_names_can_be_shown(name: str) -> None:
+    """A class without a name is refused, and one whose name is endless, holds control characters or cannot be written at all."""
+    with pytest.raises(DatasetInvalid, match="names have 1 to 100 characters") as refused:
+        LabelledImages(torch.zeros(2, 1, 2, 2), torch.tensor([0, 1]), ("a", name), "made", "test")
+    assert refused.value.message.isprintable()
+
+
 def test_pixels_are_shares_of_white() -> None:
     """uint8 levels become pixels in [0, 1] by division by 255; floats stay as they are."""
     levels = torch.tensor([0, 51, 255], dtype=torch.uint8).view(3, 1, 1, 1)

@@ -113,7 +113,7 @@ def test_classes_are_counted_over_both_parts(archive: Callable[..., str]) -> Non
         ({"labels": LABELS * 10_000}, "labels span 0 to 20000"),
         ({"labels": LABELS * 2}, "class '1' has no images"),
         ({"class_names": ["a", "b"]}, "label 2 is not in 0…1"),
-        ({"class_names": ["a", "b", "b"]}, "differ from one another"),
+        ({"class_names": ["a", "b", "b"]}, "two classes have the same name"),
         ({"class_names": ["a", "b", ""]}, "1 to 100 characters"),
         ({"class_names": ["a", "b", "c" * 101]}, "1 to 100 characters"),
         ({"class_names": [1, 2, 3]}, "strings, not int64"),
@@ -123,6 +123,15 @@ def test_arrays_out_of_order_are_refused(changes: dict[str, object], reason: str
     """Each rule of images, labels and names is an error that says what was found."""
     with pytest.raises(DatasetInvalid, match=reason):
         datasets.load(archive(**({"images": GREY, "labels": LABELS} | changes)), "test")
+
+
+def test_class_names_are_text(archive: Callable[..., str]) -> None:
+    """A name of numbers that stand for no character is refused."""
+    with pytest.raises(DatasetInvalid, match="class_names holds numbers that stand for no character"):
+        datasets.load(
+            archive(images=GREY, labels=LABELS, class_names=np.array([2**31 - 1, 65, 66], np.uint32).view("<U1")),
+            "test",
+        )
 
 
 class Canary:

@@ -1,0 +1,56 @@
+"""`python -m tests.service.forking_worker`: a worker for many short jobs.
+
+Each job has a process of its own that runs the same as those of the real worker. It is forked from this one, which has
+imported torch already, and so begins three seconds sooner. Nobody renews leases, and no message is listened to.
+"""
+
+import os
+import time
+
+from jobs import lifecycle
+from jobs.database import Sessions, open_database
+from jobs.settings import Settings
+from jobs.tables import Job
+from worker import job_process
+
+AT_ONCE = 6
+LEASE_SECONDS = 120.0
+
+
+def main() -> None:
+    """Runs jobs until it is killed; its children end with it."""
+    settings = Settings()
+    sessions = open_database(settings.database_url, pooled=False)
+    running: set[int] = set()
+    while True:
+        running -= {pid for pid in running if os.waitpid(pid, os.WNOHANG)[0]}
+        job = _claimed(sessions) if len(running) < AT_ONCE else None
+        if job is None:
+            time.sleep(0.05)
+        else:
+            running.add(_started(job.id, job.attempt))
+
+
+def _claimed(sessions: Sessions) -> Job | None:
+    """A job that waited, the latest first: the real worker begins at the other end."""
+    with sessions.begin() as session:
+        for job_id in reversed(lifecycle.overdue(session, ring_after=0, limit=1000)):
+            if (job := lifecycle.claim(session, job_id, worker="forking", lease_seconds=LEASE_SECONDS)) is not None:
+                return job
+    return None
+
+
+def _started(job_id: str, attempt: int) -> int:
+    """Number of the process that runs the job."""
+    parent = os.getpid()
+    if (pid := os.fork()) == 0:
+        os.setsid()  # as those of the real worker
+        try:
+            job_process.main(job_id, attempt, parent)
+        finally:
+            os._exit(0)
+    return pid
+
+
+if __name__ == "__main__":
+    main()
