@@ -96,6 +96,8 @@ def finetune(
         selected_epoch=trained.selected_epoch,
         candidates=trained.candidates,
         selected_share=trained.selected_share,
+        selected_offsets=trained.selected_offsets,
+        class_offsets=trained.class_offsets,
         before=before.report,
         after=after.report,
         clean=clean,

@@ -172,9 +172,10 @@ class EpochRow(Document):
 
 
 class Candidate(Document):
-    """Weights that could be kept: so far on the straight way from the given ones to the best epoch's, on held-out images."""
+    """Weights that could be kept, on held-out images: the given ones, or on the way from where training began to its best."""
 
-    share: float = Field(description="of the way: 0 is the weights as they were given, 1 the best epoch's")
+    share: float = Field(description="of the way: 0 is where training began, 1 the best epoch's weights")
+    offsets: float = Field(0.0, description="share of the class offsets, where training began with any")
     clean: float
     mean: float = Field(description="robust accuracy, mean of the classes")
     worst: float = Field(description="robust accuracy of the worst class")
@@ -221,6 +222,8 @@ class FinetuneReport(Document):
     selected_epoch: int
     candidates: tuple[Candidate, ...] = Field((), description="weights between the given ones and those of that epoch")
     selected_share: float = Field(1.0, description="which of them was kept")
+    selected_offsets: float = Field(0.0, description="which share of the class offsets was kept")
+    class_offsets: tuple[float, ...] | None = Field(None, description="that share of them: added to each class's logit")
     before: AuditReport
     after: AuditReport
     clean: Comparison

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import altair as alt
 import vl_convert
 
-from faal_core.reports.documents import AuditReport, EpochRow, FinetuneReport, Rate
+from faal_core.reports.documents import AuditReport, Candidate, EpochRow, FinetuneReport, Rate
 from faal_core.reports.text import percent, shown, worst_first
 
 CHART_CLASSES = 30  # a chart shows at most that many classes, the worst ones
@@ -190,10 +190,10 @@ def training(report: FinetuneReport) -> str:
 def candidates(report: FinetuneReport) -> str:
     """Mean against worst class of the weights between the given ones and the best epoch's; filled: the ones that were kept."""
     rows: list[Row] = [
-        {"mean": one.mean, "worst": one.worst, "label": _way(one.share), "order": one.share}
-        for one in report.candidates
+        {"mean": one.mean, "worst": one.worst, "label": _way(one), "order": order}
+        for order, one in enumerate(report.candidates)
     ]
-    kept = [row for row in rows if row["order"] == report.selected_share]
+    kept = [rows[order] for order, one in enumerate(report.candidates) if _is_kept(one, report)]
     axis = alt.Axis(format=".1%", tickCount=5)
     x = alt.X("mean:Q", title="robust on average, held-out images", scale=alt.Scale(zero=False, padding=24), axis=axis)
     y = alt.Y("worst:Q", title="in the worst class", scale=alt.Scale(zero=False, padding=16), axis=axis)
@@ -205,9 +205,15 @@ def candidates(report: FinetuneReport) -> str:
     return _svg((line + every + chosen + names).properties(width=375, height=220))
 
 
-def _way(share: float) -> str:
+def _is_kept(one: Candidate, report: FinetuneReport) -> bool:
+    """Whether those are the weights that were kept."""
+    return one.share == report.selected_share and one.offsets == report.selected_offsets
+
+
+def _way(one: Candidate) -> str:
     """How far from the given weights, as a label."""
-    return {0.0: "as given", 1.0: "best epoch"}.get(share, f"{share:.0%} of the way")
+    first = {0.0: "as given", 1.0: "class offsets"}.get(one.offsets, f"{one.offsets:.0%} of the offsets")
+    return {0.0: first, 1.0: "best epoch"}.get(one.share, f"{one.share:.0%} of the way")
 
 
 def _curves(rows: list[Row], colours: dict[str, str], selected: int, title: str, scale: alt.Scale) -> alt.LayerChart:

@@ -126,11 +126,13 @@ def _finetune_verdict(report: FinetuneReport) -> list[str]:
 def kept(report: FinetuneReport) -> str:
     """Which weights were kept, as half a sentence."""
     epoch = f"epoch {report.selected_epoch} of {len(report.epochs)}"
+    given = "the weights as they were given" if report.class_offsets is None else "the given weights with class offsets"
     if report.selected_share == 0:
-        return f"the weights as they were given, since {epoch} did no better within the bound"
+        return f"{given}, since {epoch} did no better within the bound"
     if report.selected_share == 1:
-        return f"the weights of {epoch}"
-    return f"the weights {percent(report.selected_share)} of the way from the given ones to those of {epoch}"
+        return f"the weights of {epoch}" + (", which began with class offsets" if report.class_offsets else "")
+    beginning = "the given ones" if report.class_offsets is None else "the given ones with class offsets"
+    return f"the weights {percent(report.selected_share)} of the way from {beginning} to those of {epoch}"
 
 
 def _way(before: Spread, after: Spread) -> str:

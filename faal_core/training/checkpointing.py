@@ -44,7 +44,8 @@ class TrainingState:
     No state of a random generator is kept: each step seeds its own.
 
     Args:
-        best: weights of the best epoch.
+        best: weights of the best epoch; before the first those that training begins with.
+        offsets: of the classes, which these have beyond the given weights; None where there are none.
         epochs: rows of the finished epochs.
         step: how many steps of the epoch that runs are done.
     """
@@ -55,6 +56,7 @@ class TrainingState:
     average: WeightAverage | None
     best: dict[str, Tensor]
     tally: Tally
+    offsets: Tensor | None = None
     epochs: list[EpochRow] = field(default_factory=list)
     step: int = 0
 
@@ -63,7 +65,7 @@ class TrainingState:
         """The classifier whose weights are validated and kept: the average, where there is one."""
         return self.average.classifier if self.average else self.classifier
 
-    def after_step(self, loss: float, images: int, weight: Tensor) -> None:
+    def after_step(self, loss: float, weight: Tensor, images: int) -> None:
         """Counts a step that was made, and takes the weights it led to into the average."""
         self.tally.add(loss, images, weight)
         self.step += 1
@@ -95,6 +97,7 @@ class TrainingState:
             "method": self.method.state_dict(),
             "average": self.average.state_dict() if self.average else None,
             "best": self.best,
+            "offsets": self.offsets,
             "tally": (self.tally.loss, self.tally.images, self.tally.weight, self.tally.batches),
             "epochs": [row.model_dump_json() for row in self.epochs],
             "step": self.step,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -25,8 +25,9 @@ from faal_core.training import checkpointing, methods
 from faal_core.training.augmentation import crop_and_flip
 from faal_core.training.averaging import WeightAverage
 from faal_core.training.checkpointing import Tally, TrainingState
+from faal_core.training.offsets import find_offsets, with_offsets
 from faal_core.training.ranks import ALONE, Ranks
-from faal_core.training.selection import Weights, best_epoch, between, hold_out, settle
+from faal_core.training.selection import Weights, best_epoch, hold_out, settle, weights_of
 from faal_core.training.step import precision, training_step
 from faal_core.training.survey import Survey, Surveyed, survey
 from faal_core.training.validation import HeldOutAccuracy, require_finite, validate
@@ -41,7 +42,24 @@ class Trained:
     selected_epoch: int
     held_out_images: int
     candidates: tuple[Candidate, ...]
-    selected_share: float
+    kept: Candidate | None
+    offsets: Tensor | None
+
+    @property
+    def selected_share(self) -> float:
+        """How far on the way to the epoch's weights those lie that were kept."""
+        return self.kept.share if self.kept else 1.0
+
+    @property
+    def selected_offsets(self) -> float:
+        """Which share of the class offsets they have."""
+        return self.kept.offsets if self.kept else float(self.offsets is not None)
+
+    @property
+    def class_offsets(self) -> tuple[float, ...] | None:
+        """What they have added to each class's logit beside the training; None where that is nothing."""
+        share = self.selected_offsets
+        return tuple((share * self.offsets).tolist()) if self.offsets is not None and share else None
 
 
 def train(
@@ -55,14 +73,13 @@ def train(
     progress: Progress | None = None,
     ranks: Ranks = ALONE,
 ) -> Trained:
-    """A trained copy of `classifier`, which itself stays as it was.
+    """A trained copy of `classifier`, which itself stays as it was; it begins with class offsets where the spec says so.
 
-    With `checkpoint`, a file that is replaced every `checkpoint_steps` steps and after every epoch, a run that was killed goes on
-    from there, and on a CPU with the same number of threads ends with the same weights as an undisturbed one, bit for bit.
+    With `checkpoint`, a file replaced every `checkpoint_steps` steps and after every epoch, a run that was killed goes on from
+    there, and on a CPU with the same number of threads ends with the same weights as an undisturbed one, bit for bit.
 
     Args:
-        ranks: the processes that train together, each calling this with the same arguments; the first keeps the checkpoint, which
-            all must be able to read.
+        ranks: the processes that train together, each with the same arguments; the first keeps the checkpoint, which all read.
     Raises: TrainingDiverged, InvalidSpec, OutOfMemory; Cancelled through `progress`.
     Source: Zhang et al., CVPR 2024 (FAAL); every other method names its own in `faal_core.training.methods`.
     Differs: the epoch is chosen on images held out from the training data (docs/method.md lists the rest).
@@ -72,10 +89,13 @@ def train(
     identity, training = _identity(classifier, data, spec), spec.training
     fitted, held_out = hold_out(data, training.held_out_share, training.seed)
     steps, pieces = _steps(len(fitted), training.batch_size), _pieces(training.batch_size, ranks)
-    state = _beginning(copy.deepcopy(classifier).place(device), spec)
-    given = state.best
-    if checkpoint:
-        _resume(state, checkpoint, identity, ranks)
+    chosen = copy.deepcopy(classifier).place(device)
+    saved = _saved(checkpoint, identity, device, ranks)
+    offsets = saved["offsets"] if saved else _offsets(chosen, data, fitted, len(held_out), spec, progress, ranks)
+    state = _beginning(with_offsets(copy.deepcopy(chosen), offsets), spec, offsets)
+    given, start = _snapshot(chosen), state.best
+    if saved:
+        state.restore(saved)
 
     def judge(judged: Classifier) -> HeldOutAccuracy:
         return validate(judged, data, held_out, spec, progress, ranks)
@@ -84,11 +104,10 @@ def train(
         epoch, begun = len(state.epochs), time.monotonic()
         progress.stage(f"epoch {epoch + 1} of {training.epochs}", len(fitted))
         order = _shuffled(fitted, training.seed, epoch)
+        surveyed = _surveyed(state.classifier, data, fitted, held_out, spec, epoch, pieces, ranks)
         with room_for(training.batch_size), _own_random_state(device):
             if state.step == 0:
-                state.method.begin_epoch(
-                    epoch, _surveyed(state.classifier, data, fitted, held_out, spec, epoch, pieces, ranks)
-                )
+                state.method.begin_epoch(epoch, surveyed)
             progress.advance(state.tally.images)
             for step in range(state.step, steps):
                 torch.manual_seed(seed_from(training.seed, "dropout", epoch, step, ranks.number))
@@ -97,10 +116,10 @@ def train(
                 x, y = _batch(state.classifier, data, rows, training, generator)
                 for group in state.optimizer.param_groups:
                     group["lr"] = learning_rate(training, epoch, (step + 1) / steps)
-                loss, weight = training_step(
+                made = training_step(
                     state.classifier, state.optimizer, state.method, x, y, spec, generator, pieces, ranks
                 )
-                state.after_step(loss, len(x), weight)
+                state.after_step(*made, len(x))
                 if checkpoint and ranks.leads and state.step % checkpoint_steps == 0:
                     checkpointing.save(checkpoint, state, identity)
                 progress.advance(len(x))
@@ -119,11 +138,10 @@ def train(
         state.classifier.load_state_dict(some)
         return judge(state.classifier)
 
-    kept = state.epochs[best_epoch(state.epochs) - 1]
-    found, share = settle(given, state.best, kept, training.mean_may_fall, judge_weights)
-    chosen = copy.deepcopy(classifier).place(device)
-    chosen.load_state_dict(between(given, state.best, share))
-    return Trained(chosen.eval(), tuple(state.epochs), kept.epoch, len(held_out), found, share)
+    best = state.epochs[best_epoch(state.epochs) - 1]
+    found, kept = settle(given, start, state.best, best, training.mean_may_fall, judge_weights)
+    chosen.load_state_dict(weights_of(kept, given, start, state.best))
+    return Trained(chosen.eval(), tuple(state.epochs), best.epoch, len(held_out), found, kept, offsets)
 
 
 def _steps(images: int, batch_size: int) -> int:
@@ -152,7 +170,7 @@ def learning_rate(training: TrainingSpec, epoch: int, share: float) -> float:
     return before + share * (rates[epoch] - before)
 
 
-def _beginning(classifier: Classifier, spec: FinetuneSpec) -> TrainingState:
+def _beginning(classifier: Classifier, spec: FinetuneSpec, offsets: Tensor | None) -> TrainingState:
     """The state before the first step."""
     training = spec.training
     optimizer = torch.optim.SGD(
@@ -163,17 +181,35 @@ def _beginning(classifier: Classifier, spec: FinetuneSpec) -> TrainingState:
     )
     average = WeightAverage(classifier, training.averaging) if training.averaging else None
     method = methods.build(spec.method, classifier.num_classes).to(classifier.device)
-    return TrainingState(
-        classifier, optimizer, method, average, _snapshot(classifier), Tally.empty(classifier.num_classes)
-    )
+    tally = Tally.empty(classifier.num_classes)
+    return TrainingState(classifier, optimizer, method, average, _snapshot(classifier), tally, offsets)
 
 
-def _resume(state: TrainingState, checkpoint: Path, identity: str, ranks: Ranks) -> None:
-    """The state is that of the checkpoint, if it is this run's. Raises: InvalidSpec where processes did not read the same."""
-    saved = checkpointing.read(checkpoint, identity, state.classifier.device)
-    if saved:
-        state.restore(saved)
-    ranks.require_same(f"What was read from {checkpoint}", len(state.epochs), state.step)
+def _saved(checkpoint: Path | None, identity: str, device: torch.device, ranks: Ranks) -> dict[str, Any] | None:
+    """What the checkpoint holds, if it is this run's. Raises: InvalidSpec where processes did not read the same."""
+    if checkpoint is None:
+        return None
+    saved = checkpointing.read(checkpoint, identity, device)
+    reached = (len(saved["epochs"]), saved["step"]) if saved else (0, 0)
+    ranks.require_same(f"What was read from {checkpoint}", saved is not None, *reached)
+    return saved
+
+
+def _offsets(
+    classifier: Classifier,
+    data: LabelledImages,
+    fitted: Tensor,
+    images: int,
+    spec: FinetuneSpec,
+    progress: Progress,
+    ranks: Ranks,
+) -> Tensor | None:
+    """Class offsets from twice so many of the images that are trained on, if they are asked for and there are any."""
+    if not spec.begins_with_offsets:
+        return None
+    count = min(max(2 * images, classifier.num_classes), len(fitted))
+    rows = fitted[data.take(fitted).stratified(count, spec.training.seed)]
+    return find_offsets(classifier, data, rows, spec, progress, ranks)
 
 
 def _generator(device: torch.device, *purpose: int | str) -> torch.Generator:

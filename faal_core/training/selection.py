@@ -12,7 +12,8 @@ from faal_core.training.validation import HeldOutAccuracy
 
 Weights = Mapping[str, Tensor]
 _ROUNDING = 1e-12  # of a difference of rates
-_SHARES = (0.0, 0.25, 0.5, 0.75)  # and 1, which is known from the epoch itself
+_OFFSETS = (0.0, 0.5, 1.0)  # shares of the class offsets, where there are any
+_SHARES = (0.25, 0.5, 0.75)  # and 1, which is known from the epoch itself
 
 
 def hold_out(data: LabelledImages, share: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -57,50 +58,71 @@ def between(start: Weights, end: Weights, share: float) -> dict[str, Tensor]:
 
 
 def settle(
+    given: Weights,
     start: Weights,
     end: Weights,
     row: EpochRow,
     mean_may_fall: float | None,
     judge: Callable[[Weights], HeldOutAccuracy],
-) -> tuple[tuple[Candidate, ...], float]:
-    """The weights that could be kept and the share of those that are.
+) -> tuple[tuple[Candidate, ...], Candidate | None]:
+    """The weights that could be kept and those that are.
 
-    Without a bound, or where nothing was held out, none is looked at and the end is kept.
+    Without a bound, or where nothing was held out, none is looked at; the end is kept then.
 
     Args:
-        start, end: the given weights and those of the epoch of that row.
+        given: the weights that came in.
+        start, end: those that training began with, which may have class offsets beyond the given, and those of the epoch of
+            that row.
     """
     if mean_may_fall is None or row.held_out_mean is None:
-        return (), 1.0
-    found = candidates(start, end, row, judge)
-    return found, best_share(found, mean_may_fall)
+        return (), None
+    found = candidates(given, start, end, row, judge)
+    return found, best_candidate(found, mean_may_fall)
+
+
+def weights_of(kept: Candidate | None, given: Weights, start: Weights, end: Weights) -> dict[str, Tensor]:
+    """The weights that were kept, or the end."""
+    if kept is None:
+        return dict(end)
+    return between(start, end, kept.share) if kept.share else between(given, start, kept.offsets)
 
 
 def candidates(
-    start: Weights, end: Weights, row: EpochRow, judge: Callable[[Weights], HeldOutAccuracy]
+    given: Weights, start: Weights, end: Weights, row: EpochRow, judge: Callable[[Weights], HeldOutAccuracy]
 ) -> tuple[Candidate, ...]:
-    """The weights on the way from `start` to `end`, ascending, with what `judge` says of each; `row` has it of `end`."""
+    """Weights on the way from `given` to `start` and on to `end`, with what `judge` says of each; `row` has it of `end`."""
     known = HeldOutAccuracy(row.held_out_clean or 0.0, row.held_out_mean or 0.0, row.held_out_worst or 0.0)
-    seen = [*((share, judge(between(start, end, share))) for share in _SHARES), (1.0, known)]
+    same = all(torch.equal(value, start[name]) for name, value in given.items())
+    moved = 0.0 if same else 1.0
+    before = [(0.0, offsets, judge(between(given, start, offsets))) for offsets in ((0.0,) if same else _OFFSETS)]
+    after = [(share, moved, judge(between(start, end, share))) for share in _SHARES]
+    seen = [*before, *after, (1.0, moved, known)]
     return tuple(
-        Candidate(share=share, clean=one.clean, mean=one.mean, worst=one.worst, on_front=_on_front(one, seen))
-        for share, one in seen
+        Candidate(
+            share=share,
+            offsets=offsets,
+            clean=one.clean,
+            mean=one.mean,
+            worst=one.worst,
+            on_front=_on_front(one, [other for *_, other in seen]),
+        )
+        for share, offsets, one in seen
     )
 
 
-def _on_front(one: HeldOutAccuracy, seen: list[tuple[float, HeldOutAccuracy]]) -> bool:
+def _on_front(one: HeldOutAccuracy, seen: list[HeldOutAccuracy]) -> bool:
     """Whether no other is as good in mean and worst class, and better in one of them."""
-    pairs = [(other.mean, other.worst) for _, other in seen]
+    pairs = [(other.mean, other.worst) for other in seen]
     return not any(
         mean >= one.mean and worst >= one.worst and (mean, worst) != (one.mean, one.worst) for mean, worst in pairs
     )
 
 
-def best_share(found: Sequence[Candidate], mean_may_fall: float) -> float:
-    """The share whose worst class is most robust, of those whose mean is at most that much below the given weights'.
+def best_candidate(found: Sequence[Candidate], mean_may_fall: float) -> Candidate:
+    """The one whose worst class is most robust, of those whose mean is at most that much below the given weights'.
 
     Of equals the one with the greater mean, then the greater share.
     """
     floor = found[0].mean - mean_may_fall - _ROUNDING
     allowed = [one for one in found if one.mean >= floor]
-    return max(allowed, key=lambda one: (one.worst, one.mean, one.share)).share
+    return max(allowed, key=lambda one: (one.worst, one.mean, one.share))

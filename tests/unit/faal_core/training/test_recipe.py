@@ -1,6 +1,7 @@
 """The training loop on a few bundled images: it learns, weighs, resumes exactly and stops cleanly."""
 
 import random
+from importlib.resources import as_file, files
 from pathlib import Path
 
 import pytest
@@ -34,12 +35,17 @@ from faal_core.specs import (
 from faal_core.threat_model import ThreatModel
 from faal_core.training import selection
 from faal_core.training.recipe import Trained, learning_rate, train
+from faal_core.weights import read_classifier
 
 CPU = torch.device("cpu")
 SPEC = FinetuneSpec(
     threat=ThreatModel(epsilon=0.1),
     training=TrainingSpec(
-        learning_rates=(0.1, 0.1, 0.02), attack=TrainingAttack(steps=2), batch_size=32, held_out_share=0.2
+        learning_rates=(0.1, 0.1, 0.02),
+        attack=TrainingAttack(steps=2),
+        batch_size=32,
+        held_out_share=0.2,
+        class_offsets=False,
     ),
 )
 
@@ -123,6 +129,39 @@ def test_resumes_bit_for_bit(data: LabelledImages, tmp_path: Path, epoch: int) -
         [row.model_copy(update={"seconds": 0}) for row in trained.epochs] for trained in (undisturbed, resumed)
     ]
     assert without_times[0] == without_times[1]
+
+
+class Stages(StopsIn):
+    """Keeps the names of the stages, and stops in that epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__(epoch)
+        self.names: list[str] = []
+
+    def stage(self, name: str, total: int) -> None:
+        """Notes the name too."""
+        self.names.append(name)
+        super().stage(name, total)
+
+
+def test_class_offsets_are_found_once(data: LabelledImages, tmp_path: Path) -> None:
+    """A run that was stopped goes on with the class offsets that it had found, and ends with the same weights and offsets."""
+    with as_file(files("faal_core") / "bundled/classifier.safetensors") as path:
+        biased = read_classifier(path)
+    with torch.no_grad():
+        biased.backbone.linear.bias[3] -= 1
+    spec = SPEC.model_copy(update={"training": SPEC.training.model_copy(update={"class_offsets": True})})
+    undisturbed = train(biased, data, spec, device=CPU)
+    first, second = Stages(2), Stages(0)
+    with pytest.raises(Cancelled):
+        train(biased, data, spec, device=CPU, checkpoint=tmp_path / "training.pt", progress=first)
+    resumed = train(biased, data, spec, device=CPU, checkpoint=tmp_path / "training.pt", progress=second)
+    assert first.names[0] == "class offsets" != second.names[0]
+    assert undisturbed.offsets is not None
+    assert undisturbed.offsets[3] == undisturbed.offsets.max()
+    assert torch.equal(undisturbed.offsets, resumed.offsets)
+    assert undisturbed.class_offsets == resumed.class_offsets
+    assert same_weights(undisturbed.classifier, resumed.classifier)
 
 
 METHODS_IN_FULL = [
@@ -290,7 +329,7 @@ def test_what_is_returned_lies_that_far_from_the_given_weights(
     """Of a run whose held-out images speak for that share, the weights are so far on the way to those without a bound."""
     end = run(data, mean_may_fall=None)
     assert (end.candidates, end.selected_share) == ((), 1.0)
-    monkeypatch.setattr(selection, "best_share", lambda *_: share)
+    monkeypatch.setattr(selection, "best_candidate", lambda found, _: next(one for one in found if one.share == share))
     kept = run(data)
     assert [one.share for one in kept.candidates] == [0, 0.25, 0.5, 0.75, 1]
     assert kept.selected_share == share

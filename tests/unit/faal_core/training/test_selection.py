@@ -6,7 +6,7 @@ import torch
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import InvalidSpec
 from faal_core.reports.documents import Candidate, EpochRow
-from faal_core.training.selection import Weights, best_epoch, best_share, between, candidates, hold_out
+from faal_core.training.selection import Weights, best_candidate, best_epoch, between, candidates, hold_out, weights_of
 from faal_core.training.validation import HeldOutAccuracy
 
 
@@ -76,10 +76,27 @@ def test_candidates_are_judged_and_the_front_is_marked() -> None:
         mean, worst = by_share[float(some["weight"])]
         return HeldOutAccuracy(clean=0.9, mean=mean, worst=worst)
 
-    found = candidates({"weight": torch.tensor(0.0)}, {"weight": torch.tensor(1.0)}, row(2, 0.5, 0.35), judge)
+    given, end = ({"weight": torch.tensor(value)} for value in (0.0, 1.0))
+    found = candidates(given, given, end, row(2, 0.5, 0.35), judge)
+    assert {one.offsets for one in found} == {0.0}
     assert [one.share for one in found] == [0, 0.25, 0.5, 0.75, 1]
     assert [one.share for one in found if one.on_front] == [0.25, 0.75, 1]
     assert (found[-1].mean, found[-1].worst) == (0.5, 0.35)
+
+
+def test_where_training_began_elsewhere_both_beginnings_are_judged() -> None:
+    """With class offsets the given weights, those with half of the offsets and those with all are candidates too."""
+    given, start, end = ({"weight": torch.tensor(value)} for value in (0.0, 4.0, 8.0))
+
+    def judge(some: Weights) -> HeldOutAccuracy:
+        return HeldOutAccuracy(clean=float(some["weight"]), mean=0.5, worst=0.5)
+
+    found = candidates(given, start, end, row(1, 0.5, 0.5), judge)
+    seen = [(0, 0, 0), (0, 0.5, 2), (0, 1, 4), (0.25, 1, 5), (0.5, 1, 6), (0.75, 1, 7)]
+    assert [(one.share, one.offsets, one.clean) for one in found[:-1]] == seen
+    for one in found[:-1]:
+        assert float(weights_of(one, given, start, end)["weight"]) == one.clean
+    assert float(weights_of(None, given, start, end)["weight"]) == 8
 
 
 def candidate(share: float, mean: float, worst: float) -> Candidate:
@@ -97,14 +114,14 @@ def test_the_worst_class_is_as_robust_as_the_mean_allows(fall: float, share: flo
         candidate(0.75, 0.575, 0.3),
         candidate(1.0, 0.57, 0.4),
     ]
-    assert best_share(found, fall) == share
+    assert best_candidate(found, fall).share == share
 
 
 def test_a_mean_exactly_at_the_bound_is_allowed() -> None:
     """From 4 of 50 to 1 of 50 is a fall of 3 of 50, whatever the rounding."""
-    assert best_share([candidate(0.0, 4 / 50, 0.0), candidate(1.0, 1 / 50, 0.1)], 3 / 50) == 1
+    assert best_candidate([candidate(0.0, 4 / 50, 0.0), candidate(1.0, 1 / 50, 0.1)], 3 / 50).share == 1
 
 
 def test_where_nothing_is_better_the_given_weights_stay() -> None:
     """Weights that lose more than they may are not kept, whatever they gain."""
-    assert best_share([candidate(0.0, 0.6, 0.3), candidate(1.0, 0.5, 0.4)], 0.05) == 0
+    assert best_candidate([candidate(0.0, 0.6, 0.3), candidate(1.0, 0.5, 0.4)], 0.05).share == 0
