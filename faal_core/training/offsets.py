@@ -74,7 +74,13 @@ def find_offsets(
         return None
     progress.stage("class offsets", len(rows))
     found = targeted_margins(classifier, data, rows, spec, progress, ranks)
-    return even_offsets(found, data.labels[rows], classifier.num_classes, (spec.training.mean_may_fall or 0.0) / 2)
+    may_fall = (spec.training.mean_may_fall or 0.0) / 2
+    offsets = even_offsets(found, data.labels[rows], classifier.num_classes, may_fall) if ranks.leads else None
+    told = torch.zeros(classifier.num_classes + 1, device=classifier.device)  # the last says whether there are any
+    if offsets is not None:
+        told[:-1], told[-1] = offsets, 1
+    ranks.sum(told)  # of processes that are not quite alike, each would round its own way
+    return told[:-1].cpu() if told[-1] else None
 
 
 def targeted_margins(
