@@ -19,7 +19,7 @@ def record_artifact(session: Session, stored: Stored) -> None:
         with session.begin_nested():
             session.add(Artifact(sha256=stored.sha256, size=stored.size, media_type=stored.media_type))
     except IntegrityError:
-        if session.get(Artifact, stored.sha256) is None:
+        if session.get(Artifact, stored.sha256, with_for_update={"read": True, "key_share": True}) is None:
             raise
 
 

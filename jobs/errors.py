@@ -148,7 +148,7 @@ class QuotaExceeded(JobsError):
     code = "quota-exceeded"
 
     def __init__(self, of: Literal["jobs", "bytes"], most: int, used: int) -> None:
-        things = {"jobs": "jobs that are queued or running", "bytes": "bytes in storage"}[of]
+        things = {"jobs": "jobs that have not ended", "bytes": "bytes in storage"}[of]
         super().__init__(f"You have {used:,} {things} and may have {most:,}; whoever runs the service can allow more.")
         self.of, self.most, self.used = of, most, used
 

@@ -1,7 +1,7 @@
 """The moves of a job: guarded updates in the caller's transaction, each with its version and its event.
 
-Each change a client can see raises `version`; an event's `seq` is the version it made. Only here the jobs table is written;
-`control` and `lifecycle` say when.
+Each change a client can see raises `version`; an event's `seq` is the version it made. `control`
+and `lifecycle` say when.
 """
 
 from collections.abc import Mapping

@@ -61,7 +61,7 @@ class Settings(BaseSettings):
         "`checkpoints` in the data folder",
     )
     upload_limit: int = Field(2 * 2**30, ge=1, description="largest upload in bytes")
-    quota_jobs: int = Field(10_000, ge=0, description="most jobs of one owner that are queued or running; 0: no limit")
+    quota_jobs: int = Field(10_000, ge=0, description="most jobs of one owner that have not ended; 0: no limit")
     quota_bytes: int = Field(
         0, ge=0, description="most bytes of one owner's uploads and weights in storage; 0: no limit"
     )

@@ -1,4 +1,4 @@
-"""Which states jobs and uploads have, and the moves between them: the guards of `lifecycle`'s verbs come from here."""
+"""Which states jobs and uploads have, and the moves between them: the guards of `jobs.moves` come from here."""
 
 from collections.abc import Mapping
 from enum import StrEnum

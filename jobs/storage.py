@@ -32,6 +32,11 @@ def disk_is_full(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
+def silent(path: Path, seconds: float) -> bool:
+    """Whether nothing was written there for so long. Raises: FileNotFoundError."""
+    return time.time() - path.stat().st_mtime > seconds
+
+
 class Storage:
     """A folder of files by content, shared by api and workers."""
 
@@ -92,14 +97,14 @@ class Storage:
         for path in self.root.glob("??/*"):
             sha256 = path.parent.name + path.name
             with suppress(FileNotFoundError):
-                if _SHA256.fullmatch(sha256) and time.time() - path.stat().st_mtime > seconds:
+                if _SHA256.fullmatch(sha256) and silent(path, seconds):
                     yield sha256
 
     def forget_broken_off(self, silent_seconds: float) -> None:
         """Nothing is left of puts that have not written for so long: of processes that were killed."""
         for partial in self._incoming.glob("*"):
             with suppress(FileNotFoundError):  # another process removed it, or it was kept just now
-                if time.time() - partial.stat().st_mtime > silent_seconds:
+                if silent(partial, silent_seconds):
                     partial.unlink()
 
     def _keep(self, partial: Path, target: Path) -> None:

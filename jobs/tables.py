@@ -102,7 +102,7 @@ class Dataset(Table):
 
 
 class Job(Table):
-    """Something to do, where it stands, and who is at it. Only `jobs.lifecycle` writes here."""
+    """Something to do, where it stands, and who is at it. `jobs.control`, `jobs.lifecycle` and `jobs.removal` write here."""
 
     __tablename__ = "jobs"
     __table_args__ = (

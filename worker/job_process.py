@@ -61,6 +61,7 @@ def main(job_id: str, attempt: int, supervisor: int) -> None:
         logger.warning(lost.message)
     except Cancelled as why:
         logger.info("job %s, attempt %d stops: %s", job_id, attempt, why)
+        status = 128 + signal.SIGTERM  # as if the order had come by signal
     except SystemExit as told:
         status = int(told.code or 0)
     else:

@@ -4,6 +4,7 @@ A message is only a doorbell, so this is all it takes to survive a lost one, a b
 """
 
 import logging
+import re
 import shutil
 import threading
 import time
@@ -15,13 +16,14 @@ from jobs.errors import JobNotFound
 from jobs.queue import Queue
 from jobs.settings import Settings
 from jobs.states import FINAL
-from jobs.storage import Storage
+from jobs.storage import Storage, silent
 
 logger = logging.getLogger(__name__)
 
 RING_WHEN_BUSY_SECONDS = 3600.0
 FORGET_UPLOADS_SECONDS = 86_400.0  # that have been silent for so long: their process is gone
 COLLECT_SECONDS = 3600.0
+_JOB = re.compile(r"job_[0-9a-f]{32}")
 
 
 class Sweeper:
@@ -78,13 +80,13 @@ class Sweeper:
             logger.info("%d old jobs and %d files were removed", jobs, files)
 
     def _clear_checkpoints(self) -> None:
-        """What jobs that have ended kept is removed, here and in storage."""
+        """What jobs kept that have ended, or were deleted some time ago, is removed, here and in storage."""
         roots = (self._settings.checkpoints_dir, self._settings.stored_checkpoints_dir)
         for folder in (folder for root in roots if root.is_dir() for folder in root.iterdir()):
             try:
                 with self._sessions() as session:
                     ended = queries.job(session, folder.name).state in FINAL
             except JobNotFound:
-                continue
+                ended = bool(_JOB.fullmatch(folder.name)) and silent(folder, FORGET_UPLOADS_SECONDS)
             if ended:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -16,7 +16,7 @@ from api.dependencies import Id, Limit, Service
 from api.negotiation import preferred
 from api.schemas import EventPage, EventResource
 from jobs import keys, queries
-from jobs.errors import KeyRefused
+from jobs.errors import JobNotFound, KeyRefused
 from jobs.states import FINAL
 
 router = APIRouter(tags=["jobs"])
@@ -91,8 +91,8 @@ class _EventStream(EventSourceResponse):
 
 
 def _live_events(service: Service, job_id: str, after: int) -> Generator[bytes, None, None]:
-    """A comment, then the events as they come, with pings in between, for as long as the key that asked is valid."""
-    with service.streams, suppress(KeyRefused):
+    """A comment, then the events as they come, with pings in between, for as long as job and key are there."""
+    with service.streams, suppress(KeyRefused, JobNotFound):
         yield KEEPALIVE_COMMENT
         spoken = time.monotonic()
         while True:

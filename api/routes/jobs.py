@@ -122,14 +122,14 @@ def cancel_job(job_id: Id, service: SubmitterDep) -> JobResource:
 
 @router.post("/jobs/{id}/pause", status_code=202, summary="Set a job aside")
 def pause_job(job_id: Id, service: SubmitterDep) -> JobResource:
-    """The job: paused at once if it was queued; a running one stores how far it is and stops within seconds."""
+    """The job: paused at once if it was queued; a running one stops within seconds and keeps its last checkpoint."""
     with service.sessions.begin() as session:
         return JobResource.of(control.pause(session, job_id))
 
 
 @router.post("/jobs/{id}/resume", status_code=202, summary="Go on with a paused job")
 def resume_job(job_id: Id, service: SubmitterDep) -> JobResource:
-    """The job, queued again; it goes on from where it was, with the result it would have had."""
+    """The job, queued again; it goes on from its last checkpoint, to the result it would have had."""
     with service.sessions.begin() as session:
         job = JobResource.of(control.resume(session, job_id))
     service.queue.ring(job.id)

@@ -147,7 +147,7 @@ def retry_from_page(job_id: Id, service: SubmitterDep) -> Response:
 def delete_job_from_page(job_id: Id, service: SubmitterDep) -> Response:
     """The jobs, without that one."""
     delete_job(job_id, service)
-    return _see("/ui/jobs")
+    return _see("/")
 
 
 # Models

@@ -126,12 +126,13 @@ def _finetune_verdict(report: FinetuneReport) -> list[str]:
 def kept(report: FinetuneReport) -> str:
     """Which weights were kept, as half a sentence."""
     epoch = f"epoch {report.selected_epoch} of {len(report.epochs)}"
-    given = "the weights as they were given" if report.class_offsets is None else "the given weights with class offsets"
+    offsets = f"{percent(report.selected_offsets)} of the class offsets"
+    given = f"the given weights with {offsets}" if report.selected_offsets else "the weights as they were given"
     if report.selected_share == 0:
         return f"{given}, since {epoch} did no better within the bound"
     if report.selected_share == 1:
-        return f"the weights of {epoch}" + (", which began with class offsets" if report.class_offsets else "")
-    beginning = "the given ones" if report.class_offsets is None else "the given ones with class offsets"
+        return f"the weights of {epoch}" + (f", which began with {offsets}" if report.selected_offsets else "")
+    beginning = f"the given ones with {offsets}" if report.selected_offsets else "the given ones"
     return f"the weights {percent(report.selected_share)} of the way from {beginning} to those of {epoch}"
 
 

@@ -14,6 +14,13 @@ TrainingLoss = Annotated[
     ),
 ]
 Beta = Annotated[float, Field(ge=0, le=1000, description="β, the share of the divergence in trades and mart")]
+ClassOffsets = Annotated[
+    bool,
+    Field(
+        description="begin with the constant a class, added to its logit, that makes the worst class most robust at little cost "
+        "of the mean, where images are held out and mean_may_fall is set"
+    ),
+]
 Divergence = Literal["kl-u-p", "kl-p-u", "chi-squared"]
 
 
@@ -23,6 +30,7 @@ class AnyMethod(Spec):
     type: str
     loss: TrainingLoss
     beta: Beta
+    class_offsets: ClassOffsets = False
 
     def __str__(self) -> str:
         return f"{self.type.upper()} ({self.loss})"
@@ -42,6 +50,7 @@ class FaalMethod(AnyMethod):
     type: Literal["faal"] = "faal"
     loss: TrainingLoss = "at"
     beta: Beta = 6.0
+    class_offsets: ClassOffsets = True
     dro_radius: float = Field(
         0.2,
         ge=0,

@@ -86,11 +86,6 @@ class TrainingSpec(Spec):
         "best epoch's are kept, those that make the worst class most robust within this; null, or nothing held out, keeps the "
         "best epoch's",
     )
-    class_offsets: bool | None = Field(
-        None,
-        description="begin with the constant a class, added to its logit, that makes the worst class most robust at little cost "
-        "of the mean; when absent for faal alone, where images are held out and mean_may_fall is no null",
-    )
     seed: int = Field(0, ge=0, lt=2**31)
 
     @property
@@ -100,8 +95,8 @@ class TrainingSpec(Spec):
 
 
 _PAPER: dict[str, dict[str, object]] = {
-    "method": {"type": "faal", "loss": "at", "dro_radius": 0.5},
-    "training": {"learning_rates": (0.01, 0.001), "mean_may_fall": None, "class_offsets": False},
+    "method": {"type": "faal", "loss": "at", "dro_radius": 0.5, "class_offsets": False},
+    "training": {"learning_rates": (0.01, 0.001), "mean_may_fall": None},
 }
 
 
@@ -142,18 +137,14 @@ class FinetuneSpec(Spec):
             raise ValueError(f"{self.method.type} learns from held-out images: held_out_share is more than 0")
         if self.training.averaging and self.training.averaging.least_worst and not self.training.held_out_share:
             raise ValueError("least_worst is judged on held-out images: held_out_share is more than 0")
-        if self.training.class_offsets and not (
-            self.training.held_out_share and self.training.mean_may_fall is not None
-        ):
-            raise ValueError("class_offsets are judged on held-out images: held_out_share and mean_may_fall are set")
         return self
 
     @property
     def begins_with_offsets(self) -> bool:
-        """Whether class offsets are looked for before the training."""
-        training = self.training
-        chosen = bool(training.held_out_share) and training.mean_may_fall is not None
-        return (self.method.type == "faal" and chosen) if training.class_offsets is None else training.class_offsets
+        """Whether class offsets are looked for before the training: where held-out images can judge them."""
+        return (
+            self.method.class_offsets and bool(self.training.held_out_share) and self.training.mean_may_fall is not None
+        )
 
     @property
     def attack_loss(self) -> Literal["cross-entropy", "margin", "kl"]:

@@ -1,7 +1,7 @@
 """Everything a run of training needs to go on after a crash, exactly: one file, replaced whole each time."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from faal_core.classifier import Classifier
 from faal_core.reports.documents import EpochRow
 from faal_core.training.averaging import WeightAverage
 from faal_core.training.methods.method import Method
+from faal_core.training.selection import Beginning
 from faal_core.training.validation import HeldOutAccuracy
 
 
@@ -45,7 +46,7 @@ class TrainingState:
 
     Args:
         best: weights of the best epoch; before the first those that training begins with.
-        offsets: of the classes, which these have beyond the given weights; None where there are none.
+        offsets: of the classes; None where there are none. Training began with the best of `beginnings`, shares of them.
         epochs: rows of the finished epochs.
         step: how many steps of the epoch that runs are done.
     """
@@ -57,6 +58,7 @@ class TrainingState:
     best: dict[str, Tensor]
     tally: Tally
     offsets: Tensor | None = None
+    beginnings: tuple[Beginning, ...] = ()
     epochs: list[EpochRow] = field(default_factory=list)
     step: int = 0
 
@@ -65,7 +67,7 @@ class TrainingState:
         """The classifier whose weights are validated and kept: the average, where there is one."""
         return self.average.classifier if self.average else self.classifier
 
-    def after_step(self, loss: float, weight: Tensor, images: int) -> None:
+    def after_step(self, loss: float, images: int, weight: Tensor) -> None:
         """Counts a step that was made, and takes the weights it led to into the average."""
         self.tally.add(loss, images, weight)
         self.step += 1
@@ -98,6 +100,7 @@ class TrainingState:
             "average": self.average.state_dict() if self.average else None,
             "best": self.best,
             "offsets": self.offsets,
+            "beginnings": [(one.offsets, *astuple(one.accuracy)) for one in self.beginnings],
             "tally": (self.tally.loss, self.tally.images, self.tally.weight, self.tally.batches),
             "epochs": [row.model_dump_json() for row in self.epochs],
             "step": self.step,

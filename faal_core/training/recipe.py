@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +25,18 @@ from faal_core.training import checkpointing, methods
 from faal_core.training.augmentation import crop_and_flip
 from faal_core.training.averaging import WeightAverage
 from faal_core.training.checkpointing import Tally, TrainingState
-from faal_core.training.offsets import find_offsets, with_offsets
+from faal_core.training.offsets import offsets_for, with_offsets
 from faal_core.training.ranks import ALONE, Ranks
-from faal_core.training.selection import Weights, best_epoch, hold_out, settle, weights_of
+from faal_core.training.selection import (
+    OFFSETS,
+    Beginning,
+    Weights,
+    best_beginning,
+    best_epoch,
+    between,
+    hold_out,
+    settle,
+)
 from faal_core.training.step import precision, training_step
 from faal_core.training.survey import Survey, Surveyed, survey
 from faal_core.training.validation import HeldOutAccuracy, require_finite, validate
@@ -53,7 +62,7 @@ class Trained:
     @property
     def selected_offsets(self) -> float:
         """Which share of the class offsets they have."""
-        return self.kept.offsets if self.kept else float(self.offsets is not None)
+        return self.kept.offsets if self.kept else 0.0
 
     @property
     def class_offsets(self) -> tuple[float, ...] | None:
@@ -90,16 +99,11 @@ def train(
     fitted, held_out = hold_out(data, training.held_out_share, training.seed)
     steps, pieces = _steps(len(fitted), training.batch_size), _pieces(training.batch_size, ranks)
     chosen = copy.deepcopy(classifier).place(device)
-    saved = _saved(checkpoint, identity, device, ranks)
-    offsets = saved["offsets"] if saved else _offsets(chosen, data, fitted, len(held_out), spec, progress, ranks)
-    state = _beginning(with_offsets(copy.deepcopy(chosen), offsets), spec, offsets)
-    given, start = _snapshot(chosen), state.best
-    if saved:
-        state.restore(saved)
 
     def judge(judged: Classifier) -> HeldOutAccuracy:
         return validate(judged, data, held_out, spec, progress, ranks)
 
+    state, start = _begun(chosen, data, fitted, len(held_out), spec, judge, checkpoint, identity, progress, ranks)
     while len(state.epochs) < training.epochs:
         epoch, begun = len(state.epochs), time.monotonic()
         progress.stage(f"epoch {epoch + 1} of {training.epochs}", len(fitted))
@@ -116,10 +120,10 @@ def train(
                 x, y = _batch(state.classifier, data, rows, training, generator)
                 for group in state.optimizer.param_groups:
                     group["lr"] = learning_rate(training, epoch, (step + 1) / steps)
-                made = training_step(
+                loss, weight = training_step(
                     state.classifier, state.optimizer, state.method, x, y, spec, generator, pieces, ranks
                 )
-                state.after_step(*made, len(x))
+                state.after_step(loss, len(x), weight)
                 if checkpoint and ranks.leads and state.step % checkpoint_steps == 0:
                     checkpointing.save(checkpoint, state, identity)
                 progress.advance(len(x))
@@ -139,9 +143,12 @@ def train(
         return judge(state.classifier)
 
     best = state.epochs[best_epoch(state.epochs) - 1]
-    found, kept = settle(given, start, state.best, best, training.mean_may_fall, judge_weights)
-    chosen.load_state_dict(weights_of(kept, given, start, state.best))
-    return Trained(chosen.eval(), tuple(state.epochs), best.epoch, len(held_out), found, kept, offsets)
+    found, kept = settle(state.beginnings, start, state.best, best, training.mean_may_fall, judge_weights)
+    if kept and kept.share == 0:
+        with_offsets(chosen, state.offsets, kept.offsets)
+    else:
+        chosen.load_state_dict(between(start, state.best, kept.share if kept else 1.0))
+    return Trained(chosen.eval(), tuple(state.epochs), best.epoch, len(held_out), found, kept, state.offsets)
 
 
 def _steps(images: int, batch_size: int) -> int:
@@ -170,7 +177,42 @@ def learning_rate(training: TrainingSpec, epoch: int, share: float) -> float:
     return before + share * (rates[epoch] - before)
 
 
-def _beginning(classifier: Classifier, spec: FinetuneSpec, offsets: Tensor | None) -> TrainingState:
+def _begun(
+    classifier: Classifier,
+    data: LabelledImages,
+    fitted: Tensor,
+    held_out: int,
+    spec: FinetuneSpec,
+    judge: Callable[[Classifier], HeldOutAccuracy],
+    checkpoint: Path | None,
+    identity: str,
+    progress: Progress,
+    ranks: Ranks,
+) -> tuple[TrainingState, Weights]:
+    """The state that training goes on from, and the weights that it began with: the given ones with a share of the offsets."""
+    saved = _saved(checkpoint, identity, classifier.device, ranks)
+    if saved:
+        offsets = saved["offsets"]
+        beginnings = tuple(Beginning(share, HeldOutAccuracy(*rates)) for share, *rates in saved["beginnings"])
+    else:
+        wanted = spec.begins_with_offsets
+        offsets = offsets_for(classifier, data, fitted, 2 * held_out, spec, progress, ranks) if wanted else None
+        shares = OFFSETS if offsets is not None else ()
+        beginnings = tuple(
+            Beginning(share, judge(with_offsets(copy.deepcopy(classifier), offsets, share))) for share in shares
+        )
+    share = best_beginning(beginnings, spec.training.mean_may_fall or 0.0)
+    state = _beginning(with_offsets(copy.deepcopy(classifier), offsets, share), spec)
+    state.offsets, state.beginnings = offsets, beginnings
+    start = state.best
+    if saved:
+        state.restore(saved)
+    elif offsets is not None and checkpoint and ranks.leads:
+        checkpointing.save(checkpoint, state, identity)
+    return state, start
+
+
+def _beginning(classifier: Classifier, spec: FinetuneSpec) -> TrainingState:
     """The state before the first step."""
     training = spec.training
     optimizer = torch.optim.SGD(
@@ -182,7 +224,7 @@ def _beginning(classifier: Classifier, spec: FinetuneSpec, offsets: Tensor | Non
     average = WeightAverage(classifier, training.averaging) if training.averaging else None
     method = methods.build(spec.method, classifier.num_classes).to(classifier.device)
     tally = Tally.empty(classifier.num_classes)
-    return TrainingState(classifier, optimizer, method, average, _snapshot(classifier), tally, offsets)
+    return TrainingState(classifier, optimizer, method, average, _snapshot(classifier), tally)
 
 
 def _saved(checkpoint: Path | None, identity: str, device: torch.device, ranks: Ranks) -> dict[str, Any] | None:
@@ -193,23 +235,6 @@ def _saved(checkpoint: Path | None, identity: str, device: torch.device, ranks: 
     reached = (len(saved["epochs"]), saved["step"]) if saved else (0, 0)
     ranks.require_same(f"What was read from {checkpoint}", saved is not None, *reached)
     return saved
-
-
-def _offsets(
-    classifier: Classifier,
-    data: LabelledImages,
-    fitted: Tensor,
-    images: int,
-    spec: FinetuneSpec,
-    progress: Progress,
-    ranks: Ranks,
-) -> Tensor | None:
-    """Class offsets from twice so many of the images that are trained on, if they are asked for and there are any."""
-    if not spec.begins_with_offsets:
-        return None
-    count = min(max(2 * images, classifier.num_classes), len(fitted))
-    rows = fitted[data.take(fitted).stratified(count, spec.training.seed)]
-    return find_offsets(classifier, data, rows, spec, progress, ranks)
 
 
 def _generator(device: torch.device, *purpose: int | str) -> torch.Generator:

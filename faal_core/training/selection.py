@@ -1,6 +1,7 @@
 """Which weights are kept, judged on images held out from the training data."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,8 +13,16 @@ from faal_core.training.validation import HeldOutAccuracy
 
 Weights = Mapping[str, Tensor]
 _ROUNDING = 1e-12  # of a difference of rates
-_OFFSETS = (0.0, 0.5, 1.0)  # shares of the class offsets, where there are any
+OFFSETS = (0.0, 0.5, 1.0)
+"""Shares of the class offsets that training may begin with, where there are any."""
 _SHARES = (0.25, 0.5, 0.75)  # and 1, which is known from the epoch itself
+
+
+class Beginning(NamedTuple):
+    """Weights that training could begin with: the given ones with that share of the class offsets."""
+
+    offsets: float
+    accuracy: HeldOutAccuracy
 
 
 def hold_out(data: LabelledImages, share: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -58,7 +67,7 @@ def between(start: Weights, end: Weights, share: float) -> dict[str, Tensor]:
 
 
 def settle(
-    given: Weights,
+    beginnings: Sequence[Beginning],
     start: Weights,
     end: Weights,
     row: EpochRow,
@@ -70,33 +79,43 @@ def settle(
     Without a bound, or where nothing was held out, none is looked at; the end is kept then.
 
     Args:
-        given: the weights that came in.
-        start, end: those that training began with, which may have class offsets beyond the given, and those of the epoch of
-            that row.
+        beginnings: what training could begin with, the given weights first; none where there are no class offsets.
+        start, end: what it began with and the weights of the epoch of that row.
     """
     if mean_may_fall is None or row.held_out_mean is None:
         return (), None
-    found = candidates(given, start, end, row, judge)
+    offsets = best_beginning(beginnings, mean_may_fall)
+    found = candidates(beginnings or [Beginning(0.0, judge(start))], offsets, start, end, row, judge)
     return found, best_candidate(found, mean_may_fall)
 
 
-def weights_of(kept: Candidate | None, given: Weights, start: Weights, end: Weights) -> dict[str, Tensor]:
-    """The weights that were kept, or the end."""
-    if kept is None:
-        return dict(end)
-    return between(start, end, kept.share) if kept.share else between(given, start, kept.offsets)
+def best_beginning(beginnings: Sequence[Beginning], mean_may_fall: float) -> float:
+    """The share of the class offsets that training begins with, by the rule that weights are kept by; 0 where there are none."""
+    return best_candidate(_marked([(0.0, *one) for one in beginnings]), mean_may_fall).offsets if beginnings else 0.0
 
 
 def candidates(
-    given: Weights, start: Weights, end: Weights, row: EpochRow, judge: Callable[[Weights], HeldOutAccuracy]
+    beginnings: Sequence[Beginning],
+    offsets: float,
+    start: Weights,
+    end: Weights,
+    row: EpochRow,
+    judge: Callable[[Weights], HeldOutAccuracy],
 ) -> tuple[Candidate, ...]:
-    """Weights on the way from `given` to `start` and on to `end`, with what `judge` says of each; `row` has it of `end`."""
+    """What training could begin with and weights on the way from `start` to `end`, with what `judge` says of each.
+
+    Args:
+        offsets: the share of the class offsets that `start` has.
+        row: of the epoch whose weights `end` is; it knows what would be said of them.
+    """
     known = HeldOutAccuracy(row.held_out_clean or 0.0, row.held_out_mean or 0.0, row.held_out_worst or 0.0)
-    same = all(torch.equal(value, start[name]) for name, value in given.items())
-    moved = 0.0 if same else 1.0
-    before = [(0.0, offsets, judge(between(given, start, offsets))) for offsets in ((0.0,) if same else _OFFSETS)]
-    after = [(share, moved, judge(between(start, end, share))) for share in _SHARES]
-    seen = [*before, *after, (1.0, moved, known)]
+    on_the_way = [(share, offsets, judge(between(start, end, share))) for share in _SHARES]
+    return _marked([*((0.0, *one) for one in beginnings), *on_the_way, (1.0, offsets, known)])
+
+
+def _marked(seen: Sequence[tuple[float, float, HeldOutAccuracy]]) -> tuple[Candidate, ...]:
+    """Shares of the way and of the offsets, with what was said of each; those on the front are marked."""
+    accuracies = [one for *_, one in seen]
     return tuple(
         Candidate(
             share=share,
@@ -104,7 +123,7 @@ def candidates(
             clean=one.clean,
             mean=one.mean,
             worst=one.worst,
-            on_front=_on_front(one, [other for *_, other in seen]),
+            on_front=_on_front(one, accuracies),
         )
         for share, offsets, one in seen
     )

@@ -52,8 +52,10 @@ def noise() -> bytes:
 
 def submit_finetuning(site: Site, weights_file: Path) -> str:
     """Id of a fine-tuning of `EPOCHS` epochs, half a second each, that no worker was told of."""
-    training = {"learning_rates": [0.01] * EPOCHS, "batch_size": 32, "attack": {"steps": 10}, "class_offsets": False}
-    spec = FinetuneSpec.model_validate({"threat": {"epsilon": "8/255"}, "training": training, "audit": _AUDIT})
+    training = {"learning_rates": [0.01] * EPOCHS, "batch_size": 32, "attack": {"steps": 10}}
+    spec = FinetuneSpec.model_validate(
+        {"method": {"class_offsets": False}, "threat": {"epsilon": "8/255"}, "training": training, "audit": _AUDIT}
+    )
     model, dataset = _store(site, weights_file)
     return site.submit(spec.model_dump(mode="json"), kind=JobKind.FINETUNE, model=model, dataset=dataset)
 

@@ -24,7 +24,8 @@ from tests.service.small_jobs import (
 
 QUICK = {
     "threat": {"epsilon": "0.1"},
-    "training": {"learning_rates": [0.01], "batch_size": 256, "attack": {"steps": 1}, "class_offsets": False},
+    "training": {"learning_rates": [0.01], "batch_size": 256, "attack": {"steps": 1}},
+    "method": {"class_offsets": False},
     "audit": {"attacks": [{"type": "pgd", "steps": 2}], "images": 100},
 }
 

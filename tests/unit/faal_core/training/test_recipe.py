@@ -40,12 +40,12 @@ from faal_core.weights import read_classifier
 CPU = torch.device("cpu")
 SPEC = FinetuneSpec(
     threat=ThreatModel(epsilon=0.1),
+    method=FaalMethod(class_offsets=False),
     training=TrainingSpec(
         learning_rates=(0.1, 0.1, 0.02),
         attack=TrainingAttack(steps=2),
         batch_size=32,
         held_out_share=0.2,
-        class_offsets=False,
     ),
 )
 
@@ -150,7 +150,7 @@ def test_class_offsets_are_found_once(data: LabelledImages, tmp_path: Path) -> N
         biased = read_classifier(path)
     with torch.no_grad():
         biased.backbone.linear.bias[3] -= 1
-    spec = SPEC.model_copy(update={"training": SPEC.training.model_copy(update={"class_offsets": True})})
+    spec = SPEC.model_copy(update={"method": FaalMethod()})
     undisturbed = train(biased, data, spec, device=CPU)
     first, second = Stages(2), Stages(0)
     with pytest.raises(Cancelled):

@@ -6,7 +6,16 @@ import torch
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import InvalidSpec
 from faal_core.reports.documents import Candidate, EpochRow
-from faal_core.training.selection import Weights, best_candidate, best_epoch, between, candidates, hold_out, weights_of
+from faal_core.training.selection import (
+    Beginning,
+    Weights,
+    best_beginning,
+    best_candidate,
+    best_epoch,
+    between,
+    candidates,
+    hold_out,
+)
 from faal_core.training.validation import HeldOutAccuracy
 
 
@@ -68,35 +77,44 @@ def test_weights_lie_between() -> None:
         assert torch.equal(between(start, end, share)["weight"], same["weight"])
 
 
+GIVEN = HeldOutAccuracy(clean=0.9, mean=0.6, worst=0.1)
+
+
 def test_candidates_are_judged_and_the_front_is_marked() -> None:
     """Five weights ascending from the given ones; on the front are those that no other beats in one without losing the other."""
-    by_share = {0.0: (0.6, 0.1), 0.25: (0.6, 0.2), 0.5: (0.58, 0.2), 0.75: (0.57, 0.3)}
+    by_share = {0.25: (0.6, 0.2), 0.5: (0.58, 0.2), 0.75: (0.57, 0.3)}
 
     def judge(some: Weights) -> HeldOutAccuracy:
         mean, worst = by_share[float(some["weight"])]
         return HeldOutAccuracy(clean=0.9, mean=mean, worst=worst)
 
-    given, end = ({"weight": torch.tensor(value)} for value in (0.0, 1.0))
-    found = candidates(given, given, end, row(2, 0.5, 0.35), judge)
+    start, end = ({"weight": torch.tensor(value)} for value in (0.0, 1.0))
+    found = candidates([Beginning(0.0, GIVEN)], 0.0, start, end, row(2, 0.5, 0.35), judge)
     assert {one.offsets for one in found} == {0.0}
     assert [one.share for one in found] == [0, 0.25, 0.5, 0.75, 1]
     assert [one.share for one in found if one.on_front] == [0.25, 0.75, 1]
     assert (found[-1].mean, found[-1].worst) == (0.5, 0.35)
 
 
-def test_where_training_began_elsewhere_both_beginnings_are_judged() -> None:
+@pytest.mark.parametrize(("mean", "offsets"), [(0.591, 1.0), (0.589, 0.5)])
+def test_training_begins_with_as_much_of_the_offsets_as_the_mean_allows(mean: float, offsets: float) -> None:
+    """Of the given weights, half and all of the offsets that is begun with whose worst class is best within the bound."""
+    half, whole = HeldOutAccuracy(0.9, 0.595, 0.2), HeldOutAccuracy(0.9, mean, 0.3)
+    assert best_beginning([Beginning(0.0, GIVEN), Beginning(0.5, half), Beginning(1.0, whole)], 0.01) == offsets
+    assert best_beginning([], 0.01) == 0
+
+
+def test_what_training_could_begin_with_can_be_kept() -> None:
     """With class offsets the given weights, those with half of the offsets and those with all are candidates too."""
-    given, start, end = ({"weight": torch.tensor(value)} for value in (0.0, 4.0, 8.0))
+    beginnings = [Beginning(share, GIVEN) for share in (0.0, 0.5, 1.0)]
 
     def judge(some: Weights) -> HeldOutAccuracy:
         return HeldOutAccuracy(clean=float(some["weight"]), mean=0.5, worst=0.5)
 
-    found = candidates(given, start, end, row(1, 0.5, 0.5), judge)
-    seen = [(0, 0, 0), (0, 0.5, 2), (0, 1, 4), (0.25, 1, 5), (0.5, 1, 6), (0.75, 1, 7)]
+    start, end = ({"weight": torch.tensor(value)} for value in (4.0, 8.0))
+    found = candidates(beginnings, 0.5, start, end, row(1, 0.5, 0.5), judge)
+    seen = [(0, 0, 0.9), (0, 0.5, 0.9), (0, 1, 0.9), (0.25, 0.5, 5), (0.5, 0.5, 6), (0.75, 0.5, 7)]
     assert [(one.share, one.offsets, one.clean) for one in found[:-1]] == seen
-    for one in found[:-1]:
-        assert float(weights_of(one, given, start, end)["weight"]) == one.clean
-    assert float(weights_of(None, given, start, end)["weight"]) == 8
 
 
 def candidate(share: float, mean: float, worst: float) -> Candidate:
