@@ -65,7 +65,9 @@ def test_report_is_consistent_and_survives_json() -> None:
     assert read_report(report.model_dump_json()) == report
 
 
-@pytest.mark.parametrize("advances", [1, 5, 14, 25])
+@pytest.mark.parametrize(
+    "advances", [1, pytest.param(5, marks=pytest.mark.slow), 14, pytest.param(25, marks=pytest.mark.slow)]
+)
 def test_a_stopped_repair_goes_on_to_the_same_report(tmp_path: Path, advances: int) -> None:
     """Stopped anywhere and started again on its checkpoint, it gives the report of an undisturbed run, times apart."""
     with pytest.raises(Cancelled):
