@@ -39,7 +39,7 @@ class ServiceProblem(Exception):
 
 
 class UploadRejected(Exception):
-    """The check of an upload found it unusable; the message says why."""
+    """An upload cannot be used, or not any more; the message says why."""
 
 
 class Client:
@@ -84,8 +84,8 @@ class Client:
             deadline.sleep(POLL_SECONDS)
             answer = _checked(self._http.get(f"/{upload.object}s/{upload.id}"))
             upload = type(upload).model_validate_json(answer.content)
-        if upload.status is UploadState.REJECTED:
-            raise UploadRejected("no reason was stored" if upload.error is None else upload.error.message)
+        if upload.status is not UploadState.READY:
+            raise UploadRejected(f"it is {upload.status}" if upload.error is None else upload.error.message)
         return upload
 
     def submit_finetune(
@@ -96,9 +96,10 @@ class Client:
         *,
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
+        priority: int = 0,
     ) -> JobResource:
         """The queued job that repairs the model of that id. `dataset` is a catalog name or a data set's id."""
-        return self._submit("/jobs/finetune", model, dataset, spec, metadata, idempotency_key)
+        return self._submit("/jobs/finetune", model, dataset, spec, metadata, idempotency_key, priority)
 
     def submit_audit(
         self,
@@ -108,9 +109,10 @@ class Client:
         *,
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
+        priority: int = 0,
     ) -> JobResource:
         """The queued job that judges the model of that id. `dataset` is a catalog name or a data set's id."""
-        return self._submit("/jobs/audit", model, dataset, spec, metadata, idempotency_key)
+        return self._submit("/jobs/audit", model, dataset, spec, metadata, idempotency_key, priority)
 
     def job(self, job_id: str) -> JobResource:
         """The job as it stands."""
@@ -210,8 +212,10 @@ class Client:
         spec: FinetuneSpec | AuditSpec,
         metadata: Mapping[str, str] | None,
         idempotency_key: str | None,
+        priority: int,
     ) -> JobResource:
-        body = {**spec.model_dump(mode="json"), "model": model, "dataset": dataset, "metadata": dict(metadata or {})}
+        about = {"model": model, "dataset": dataset, "metadata": dict(metadata or {}), "priority": priority}
+        body = {**spec.model_dump(mode="json"), **about}
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
         return JobResource.model_validate_json(_checked(self._http.post(path, json=body, headers=headers)).content)
 

@@ -7,19 +7,19 @@ from jobs.errors import FileVanished
 from jobs.storage import Storage, Stored
 from jobs.tables import Artifact, Dataset, Model
 
-REFERENCES = (Model.upload_sha256, Model.sha256, Dataset.sha256)
-"""The columns that name a file."""
+REFERENCES = ((Model, Model.upload_sha256), (Model, Model.sha256), (Dataset, Dataset.sha256))
+"""The tables and their columns that name a file."""
 
 
 def record_artifact(session: Session, stored: Stored) -> None:
     """The file has a row, which stays until the transaction ends; one that another adds at the same moment is as good."""
-    if session.get(Artifact, stored.sha256, with_for_update={"read": True, "key_share": True}) is not None:
+    if _recorded(session, stored.sha256):
         return
     try:
         with session.begin_nested():
             session.add(Artifact(sha256=stored.sha256, size=stored.size, media_type=stored.media_type))
     except IntegrityError:
-        if session.get(Artifact, stored.sha256, with_for_update={"read": True, "key_share": True}) is None:
+        if not _recorded(session, stored.sha256):
             raise
 
 
@@ -29,6 +29,6 @@ def require_there(storage: Storage, stored: Stored) -> None:
         raise FileVanished("The same file was removed at this moment; send it again.")
 
 
-def artifact(session: Session, sha256: str) -> Artifact | None:
-    """What is known of the file of that digest."""
-    return session.get(Artifact, sha256)
+def _recorded(session: Session, sha256: str) -> bool:
+    """Whether the file has a row, which then nobody removes until the transaction ends."""
+    return session.get(Artifact, sha256, with_for_update={"read": True, "key_share": True}) is not None

@@ -75,7 +75,7 @@ def cancel(session: Session, job_id: str) -> Job:
     if job.state in FINAL - {JobState.CANCELLED}:
         raise JobStateConflict(f"Job {job_id} has {job.state} already; only one that has not ended can be cancelled.")
     if (withdrawn := moves.move(session, "withdraw", job_id)) is not None:
-        moves.reject_cancelled(session, withdrawn)
+        outcomes.reject_cancelled(session, withdrawn)
     elif job.state is JobState.RUNNING and not job.cancel_requested:
         moves.change(session, job_id, cancel_requested=True)
         moves.note(session, job, "cancel-requested", {})
@@ -88,9 +88,7 @@ def pause(session: Session, job_id: str) -> Job:
     Raises: JobNotFound; JobStateConflict when it has ended or shall be cancelled.
     """
     job = moves.locked(session, job_id)
-    if job.state in FINAL or job.cancel_requested:
-        stands = f"has {job.state} already" if job.state in FINAL else "is being cancelled"
-        raise JobStateConflict(f"Job {job_id} {stands}; only a queued or running job can be paused.")
+    _require_unfinished(job, "a queued or running job can be paused")
     if moves.move(session, "pause", job_id) is None and job.state is JobState.RUNNING and not job.pause_requested:
         moves.change(session, job_id, pause_requested=True)
         moves.note(session, job, "pause-requested", {})
@@ -105,9 +103,7 @@ def resume(session: Session, job_id: str) -> Job:
     Raises: JobNotFound; JobStateConflict when it has ended or shall be cancelled.
     """
     job = moves.locked(session, job_id)
-    if job.state in FINAL or job.cancel_requested:
-        stands = f"has {job.state} already" if job.state in FINAL else "is being cancelled"
-        raise JobStateConflict(f"Job {job_id} {stands}; only a paused job can be resumed.")
+    _require_unfinished(job, "a paused job can be resumed")
     again = {"pause_requested": False, "rung_at": now()}
     if moves.move(session, "resume", job_id, body={"reason": "resumed"}, **again) is None and job.pause_requested:
         moves.change(session, job_id, pause_requested=False)
@@ -140,3 +136,10 @@ def retry(session: Session, job_id: str, *, owner: str, idempotency_key: str | N
         retry_of=job_id,
         quota=quota,
     )
+
+
+def _require_unfinished(job: Job, possible: str) -> None:
+    """Returns if the job has not ended and shall not. Raises: JobStateConflict, with what is possible alone."""
+    if job.state in FINAL or job.cancel_requested:
+        stands = f"has {job.state} already" if job.state in FINAL else "is being cancelled"
+        raise JobStateConflict(f"Job {job.id} {stands}; only {possible}.")

@@ -160,7 +160,7 @@ def cancel(session: Session, job_id: str, attempt: int, *, report: str | None = 
     job = moves.ours(moves.move(session, "cancel", job_id, *moves.held(attempt)), job_id, attempt)
     if report is not None:
         outcomes.keep_report(session, job, report)
-    moves.reject_cancelled(session, job)
+    outcomes.reject_cancelled(session, job)
     return job
 
 

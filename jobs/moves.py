@@ -10,7 +10,6 @@ from typing import Any
 from sqlalchemy import ColumnElement, update
 from sqlalchemy.orm import Session
 
-from jobs import outcomes
 from jobs.clock import now
 from jobs.errors import JobNotFound, LeaseLost
 from jobs.states import FINAL, MOVES, JobState
@@ -69,16 +68,11 @@ def move(
 
 def change(session: Session, job_id: str, *guards: ColumnElement[bool], **values: object) -> Job | None:
     """The job with new values and a new version; None when a guard does not hold."""
-    change = update(Job).where(Job.id == job_id, *guards).values(version=Job.version + 1, **values).returning(Job)
+    statement = update(Job).where(Job.id == job_id, *guards).values(version=Job.version + 1, **values).returning(Job)
     fresh = {"synchronize_session": False, "populate_existing": True}
-    return session.scalars(change, execution_options=fresh).one_or_none()
+    return session.scalars(statement, execution_options=fresh).one_or_none()
 
 
 def note(session: Session, job: Job, kind: str, body: Mapping[str, Any]) -> None:
     """The event that goes with the change just made is added."""
     session.add(JobEvent(job_id=job.id, seq=job.version, kind=kind, body=dict(body)))
-
-
-def reject_cancelled(session: Session, job: Job) -> None:
-    """The upload that this cancelled job was checking, if any, is rejected."""
-    outcomes.reject(session, job, {"code": "job-cancelled", "message": "Its check was cancelled; upload it again."})

@@ -95,6 +95,11 @@ def reject(session: Session, job: Job, problem: Problem) -> None:
         dataset.state, dataset.error, dataset.sha256 = UploadState.REJECTED, problem, None
 
 
+def reject_cancelled(session: Session, job: Job) -> None:
+    """The upload that this cancelled job was checking, if any, is rejected."""
+    reject(session, job, {"code": "job-cancelled", "message": "Its check was cancelled; upload it again."})
+
+
 def _keep_classifier(session: Session, job: Job, made: StoredClassifier) -> None:
     record_artifact(session, made.file)
     spec, checked = made.spec.model_dump(mode="json"), session.get_one(Model, job.model_id)

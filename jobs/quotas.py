@@ -6,12 +6,11 @@ Requests at the same moment do not see one another: each may pass where there is
 from sqlalchemy import func, select, union
 from sqlalchemy.orm import Session
 
+from jobs.artifacts import REFERENCES
 from jobs.errors import QuotaExceeded
 from jobs.settings import Quota
 from jobs.states import FINAL, JobKind
-from jobs.tables import Artifact, Dataset, Job, Model
-
-_FILES = ((Model, Model.upload_sha256), (Model, Model.sha256), (Dataset, Dataset.sha256))
+from jobs.tables import Artifact, Job
 
 
 def require_room_for_job(session: Session, owner: str, kind: JobKind, quota: Quota) -> None:
@@ -39,7 +38,7 @@ def _require_room_for_job(session: Session, owner: str, quota: Quota) -> None:
 def _bytes_left(session: Session, owner: str, quota: Quota) -> int | None:
     if not quota.bytes:
         return None
-    files = union(*(select(column).where(table.owner == owner) for table, column in _FILES))
+    files = union(*(select(column).where(table.owner == owner) for table, column in REFERENCES))
     stored = select(func.coalesce(func.sum(Artifact.size), 0)).where(Artifact.sha256.in_(files))
     used = int(session.scalars(stored).one())
     if used >= quota.bytes:

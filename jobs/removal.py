@@ -110,7 +110,7 @@ def _unfinished(about: ColumnElement[bool]) -> Select[str]:
 
 
 def _referred(sha256: str | InstrumentedAttribute[str] = Artifact.sha256) -> ColumnElement[bool]:
-    return or_(*(exists().where(column == sha256) for column in REFERENCES))
+    return or_(*(exists().where(column == sha256) for _, column in REFERENCES))
 
 
 def _unlink(session: Session, storage: Storage, artifacts: Iterable[Artifact]) -> None:

@@ -105,18 +105,7 @@ class LabelledImages:
             raise DatasetInvalid(
                 f"{self.name} ({self.part}): {count} images asked for; {classes} to {len(self)} can be drawn"
             )
-        shares = np.maximum(1, np.floor(self.counts * (count / len(self)))).astype(int)
-        remainders = self.counts * (count / len(self)) - shares
-        for c in np.argsort(-remainders, kind="stable")[: max(0, count - shares.sum())]:
-            shares[c] += 1
-        while shares.sum() > count:
-            shares[np.argmax(shares)] -= 1
-        generator = torch.Generator().manual_seed(seed)
-        rows = []
-        for c, share in enumerate(shares):
-            members = (self.labels == c).nonzero().squeeze(1)
-            rows.append(members[torch.randperm(len(members), generator=generator)[: int(share)]])
-        return torch.cat(rows).sort().values
+        return stratified(self.labels, self.counts, count, seed)
 
     def summary(self) -> DatasetSummary:
         """What a report says of it."""
@@ -129,3 +118,24 @@ class LabelledImages:
             class_names=self.class_names,
             sha256=self.sha256,
         )
+
+
+def stratified(labels: Labels, counts: np.ndarray, count: int, seed: int) -> Tensor:
+    """`count` places of `labels`, spread over the classes in proportion (at least one each), ascending.
+
+    Args:
+        counts: how many labels of each class there are, `k`, none of them 0; `count` lies between k and their sum.
+    """
+    total = int(counts.sum())
+    shares = np.maximum(1, np.floor(counts * (count / total))).astype(int)
+    remainders = counts * (count / total) - shares
+    for c in np.argsort(-remainders, kind="stable")[: max(0, count - shares.sum())]:
+        shares[c] += 1
+    while shares.sum() > count:
+        shares[np.argmax(shares)] -= 1
+    generator = torch.Generator().manual_seed(seed)
+    rows = []
+    for c, share in enumerate(shares):
+        members = (labels == c).nonzero().squeeze(1)
+        rows.append(members[torch.randperm(len(members), generator=generator)[: int(share)]])
+    return torch.cat(rows).sort().values

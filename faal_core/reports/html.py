@@ -220,9 +220,9 @@ def _finetune_figures(report: FinetuneReport) -> dict[str, Figure]:
     if report.candidates:
         figures["candidates"] = Figure(
             plots.candidates(report),
-            "Weights on the way from the given ones to the best epoch's, on held-out images: robust on average against the "
-            "worst class. Filled: the weights that were kept.",
-            f"Points of mean and worst-class robust accuracy; {text.percent(report.selected_share)} of the way was kept.",
+            "Weights on the way from the given ones, with class offsets where there are any, to the best epoch's, on held-out "
+            "images: robust on average against the worst class. Filled: the weights that were kept.",
+            f"Points of mean and worst-class robust accuracy; kept are {text.kept(report)}.",
         )
     if len(after.classes) <= plots.HEATMAP_CLASSES and (before.confusion or after.confusion):
         figures["confusion"] = Figure(plots.confusion({"before": before, "after": after}), *_CONFUSION)

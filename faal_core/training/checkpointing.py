@@ -46,7 +46,7 @@ class TrainingState:
 
     Args:
         best: weights of the best epoch; before the first those that training begins with.
-        offsets: of the classes; None where there are none. Training began with the best of `beginnings`, shares of them.
+        offsets: of the classes; None where there are none. Training began with `share` of them, the best of `beginnings`.
         epochs: rows of the finished epochs.
         step: how many steps of the epoch that runs are done.
     """
@@ -59,6 +59,7 @@ class TrainingState:
     tally: Tally
     offsets: Tensor | None = None
     beginnings: tuple[Beginning, ...] = ()
+    share: float = 0.0
     epochs: list[EpochRow] = field(default_factory=list)
     step: int = 0
 

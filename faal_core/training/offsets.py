@@ -28,7 +28,7 @@ _WORST = 0.03  # of the minimum over classes, as a share of images
 
 
 class TargetedMargins(NamedTuple):
-    """Of n images and m other classes each: how small z_y − z_j was made in the ball, and which classes j those are, `n m`."""
+    """How small z_y − z_j was made in the ball of n images for m other classes j each, in logits, and these classes, `n m`."""
 
     margins: Tensor
     targets: Tensor
@@ -51,21 +51,6 @@ def with_offsets(classifier: Classifier, offsets: Tensor | None, share: float = 
     return classifier
 
 
-def offsets_for(
-    classifier: Classifier,
-    data: LabelledImages,
-    fitted: Tensor,
-    images: int,
-    spec: FinetuneSpec,
-    progress: Progress,
-    ranks: Ranks = ALONE,
-) -> Tensor | None:
-    """What `find_offsets` finds on so many of those images, or all, in each class its share."""
-    count = min(max(images, classifier.num_classes), len(fitted))
-    rows = fitted[data.take(fitted).stratified(count, spec.training.seed)]
-    return find_offsets(classifier, data, rows, spec, progress, ranks)
-
-
 def find_offsets(
     classifier: Classifier,
     data: LabelledImages,
@@ -76,29 +61,25 @@ def find_offsets(
 ) -> Tensor | None:
     """Offsets that make the worst class of those images most robust and cost little of their mean, `k`, float32, on the CPU.
 
-    The mean may fall by half of `mean_may_fall`: what is found on some images costs others a little more.
-
-    None where nothing is gained, or where the network has no bias that an offset could go into.
+    None where nothing is gained, or where the network has no bias that an offset could go into. The mean may fall by half of
+    `mean_may_fall`: what is found on some images costs others a little more.
 
     Args:
         rows: which images; not those that weights are chosen on.
     Raises: TrainingDiverged where logits are not finite; OutOfMemory; Cancelled through `progress`.
-    Cost: the steps of the training's attack, for each of four other classes an image: with PGD-10 and a tenth of the images held
-        out some 40 % of an epoch's passes.
     Source: offsets of logits from Menon et al., ICLR 2021 (logit adjustment), who take class frequencies; that robust accuracy
         under any offsets follows from targeted margins is ours (docs/method.md).
     """
     moves = torch.tensor(float(ranks.leads and _moves_the_logits(classifier, data, rows)), device=classifier.device)
     if not ranks.sum(moves):
         return None
-    progress.stage("class offsets", len(rows[ranks.share(len(rows))]))
     found = targeted_margins(classifier, data, rows, spec, progress, ranks)
     may_fall = (spec.training.mean_may_fall or 0.0) / 2
     offsets = even_offsets(found, data.labels[rows], classifier.num_classes, may_fall) if ranks.leads else None
     told = torch.zeros(classifier.num_classes + 1, device=classifier.device)  # the last says whether there are any
     if offsets is not None:
         told[:-1], told[-1] = offsets, 1
-    ranks.sum(told)  # of processes that are not quite alike, each would round its own way
+    ranks.sum(told)  # each process would round its own way
     return told[:-1].cpu() if told[-1] else None
 
 
@@ -113,7 +94,11 @@ def targeted_margins(
     """The margins over the four likeliest other classes of each image, in eval mode, on the CPU; each process does its share.
 
     PGD from the image itself, with the steps of the training's attack, down each margin; the smallest on the way counts.
+
+    Raises: as `find_offsets`.
+    Cost: 4 · (steps + 1) forward and backward passes an image.
     """
+    progress.stage("class offsets", len(rows[ranks.share(len(rows))]))
     classifier.eval()
     targets = min(_TARGETS, classifier.num_classes - 1)
     values = torch.zeros(2, len(rows), targets, dtype=torch.float64, device=classifier.device)
@@ -160,15 +145,19 @@ def _smallest_margins(
 
 
 def robust_rates(found: TargetedMargins, y: Labels, offsets: Tensor) -> Tensor:
-    """The robust accuracy of each class under those offsets, `k`, as far as the margins tell."""
+    """The robust accuracy of each class, in [0, 1], under those offsets, `k` both, as far as the margins tell."""
     return _class_means((_leads(found, y, offsets) > 0).double(), y, len(offsets))
 
 
 def even_offsets(found: TargetedMargins, y: Labels, num_classes: int, may_fall: float) -> Tensor | None:
-    """Of many offsets those whose worst class is most robust, where the classes' mean falls by no more than it may.
+    """Of many offsets, `k`, of mean 0, those whose worst class is most robust; None where no worst class gets better.
 
     They come from maximising mean + λ · soft minimum of the classes' accuracies for many λ. Images are counted ever less softly
-    on the way. None where no worst class gets better.
+    on the way.
+
+    Args:
+        y: `n`, of the images whose margins these are.
+        may_fall: by how much the mean of the classes' robust accuracies may fall, in [0, 1].
     """
     typical, (first, last) = float(found.margins.abs().median()), _SOFTNESS
     nothing = torch.zeros(num_classes, dtype=torch.float64)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +26,7 @@ from faal_core.training import checkpointing, methods
 from faal_core.training.augmentation import crop_and_flip
 from faal_core.training.averaging import WeightAverage
 from faal_core.training.checkpointing import Tally, TrainingState
-from faal_core.training.offsets import offsets_for, with_offsets
+from faal_core.training.offsets import find_offsets, with_offsets
 from faal_core.training.ranks import ALONE, Ranks
 from faal_core.training.selection import (
     OFFSETS,
@@ -34,6 +35,7 @@ from faal_core.training.selection import (
     best_beginning,
     best_epoch,
     between,
+    drawn,
     hold_out,
     settle,
 )
@@ -103,7 +105,9 @@ def train(
     def judge(judged: Classifier) -> HeldOutAccuracy:
         return validate(judged, data, held_out, spec, progress, ranks)
 
-    state, start = _begun(chosen, data, fitted, len(held_out), spec, judge, checkpoint, identity, progress, ranks)
+    some = drawn(fitted, data.labels[fitted], 2 * len(held_out), training.seed)
+    search = partial(find_offsets, chosen, data, some, spec, progress, ranks)
+    state, start = _begun(chosen, spec, search, judge, checkpoint, identity, ranks)
     while len(state.epochs) < training.epochs:
         epoch, begun = len(state.epochs), time.monotonic()
         progress.stage(f"epoch {epoch + 1} of {training.epochs}", len(fitted))
@@ -143,7 +147,7 @@ def train(
         return judge(state.classifier)
 
     best = state.epochs[best_epoch(state.epochs) - 1]
-    found, kept = settle(state.beginnings, start, state.best, best, training.mean_may_fall, judge_weights)
+    found, kept = settle(state.beginnings, state.share, start, state.best, best, training.mean_may_fall, judge_weights)
     if kept and kept.share == 0:
         with_offsets(chosen, state.offsets, kept.offsets)
     else:
@@ -179,31 +183,34 @@ def learning_rate(training: TrainingSpec, epoch: int, share: float) -> float:
 
 def _begun(
     classifier: Classifier,
-    data: LabelledImages,
-    fitted: Tensor,
-    held_out: int,
     spec: FinetuneSpec,
+    search: Callable[[], Tensor | None],
     judge: Callable[[Classifier], HeldOutAccuracy],
     checkpoint: Path | None,
     identity: str,
-    progress: Progress,
     ranks: Ranks,
 ) -> tuple[TrainingState, Weights]:
-    """The state that training goes on from, and the weights that it began with: the given ones with a share of the offsets."""
+    """The state that training goes on from, and the weights that it began with: the given ones with a share of the offsets.
+
+    Args:
+        search: finds class offsets, if there are any.
+    """
+
+    def moved(share: float) -> Classifier:
+        return with_offsets(copy.deepcopy(classifier), offsets, share)
+
     saved = _saved(checkpoint, identity, classifier.device, ranks)
+    beginnings: tuple[Beginning, ...] = ()
     if saved:
         offsets = saved["offsets"]
         beginnings = tuple(Beginning(share, HeldOutAccuracy(*rates)) for share, *rates in saved["beginnings"])
     else:
-        wanted = spec.begins_with_offsets
-        offsets = offsets_for(classifier, data, fitted, 2 * held_out, spec, progress, ranks) if wanted else None
-        shares = OFFSETS if offsets is not None else ()
-        beginnings = tuple(
-            Beginning(share, judge(with_offsets(copy.deepcopy(classifier), offsets, share))) for share in shares
-        )
+        offsets = search() if spec.begins_with_offsets else None
+        if offsets is not None:
+            beginnings = tuple(Beginning(share, judge(moved(share))) for share in OFFSETS)
     share = best_beginning(beginnings, spec.training.mean_may_fall or 0.0)
-    state = _beginning(with_offsets(copy.deepcopy(classifier), offsets, share), spec)
-    state.offsets, state.beginnings = offsets, beginnings
+    state = _beginning(moved(share), spec)
+    state.offsets, state.beginnings, state.share = offsets, beginnings, share
     start = state.best
     if saved:
         state.restore(saved)

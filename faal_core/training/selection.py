@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from faal_core.datasets.labelled_images import LabelledImages
+from faal_core.classifier import Labels
+from faal_core.datasets.labelled_images import LabelledImages, stratified
 from faal_core.errors import InvalidSpec
 from faal_core.reports.documents import Candidate, EpochRow
 from faal_core.training.validation import HeldOutAccuracy
@@ -44,6 +45,12 @@ def hold_out(data: LabelledImages, share: float, seed: int) -> tuple[Tensor, Ten
     return fitted, held_out
 
 
+def drawn(rows: Tensor, labels: Labels, count: int, seed: int) -> Tensor:
+    """So many of these rows, or all, in each class its share and at least one; `labels`, `n`, are theirs."""
+    counts = torch.bincount(labels).numpy()
+    return rows[stratified(labels, counts, min(max(count, len(counts)), len(rows)), seed)]
+
+
 def best_epoch(epochs: Sequence[EpochRow]) -> int:
     """The number of the epoch with the highest held-out mean plus worst-class robust accuracy.
 
@@ -68,6 +75,7 @@ def between(start: Weights, end: Weights, share: float) -> dict[str, Tensor]:
 
 def settle(
     beginnings: Sequence[Beginning],
+    offsets: float,
     start: Weights,
     end: Weights,
     row: EpochRow,
@@ -80,11 +88,11 @@ def settle(
 
     Args:
         beginnings: what training could begin with, the given weights first; none where there are no class offsets.
-        start, end: what it began with and the weights of the epoch of that row.
+        offsets: the share of the class offsets that it began with.
+        start, end: the weights that it began with and those of the epoch of that row.
     """
     if mean_may_fall is None or row.held_out_mean is None:
         return (), None
-    offsets = best_beginning(beginnings, mean_may_fall)
     found = candidates(beginnings or [Beginning(0.0, judge(start))], offsets, start, end, row, judge)
     return found, best_candidate(found, mean_may_fall)
 

@@ -60,10 +60,9 @@ def _unpickle(path: Path) -> object:
             if not calls:
                 return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - a hostile pickle can raise anything
-        said = str(error).partition("WeightsUnpickler error:")[2] or str(
-            error
-        )  # before it stands advice to run the code
-        reason = (said.strip().splitlines() or [type(error).__name__])[0]
+        told = str(error)
+        told = told.partition("WeightsUnpickler error:")[2] or told  # what stands before it advises to run the code
+        reason = (told.strip().splitlines() or [type(error).__name__])[0]
         raise WeightsUnreadable(f"The checkpoint cannot be read: {reason[:200]}") from None
     raise WeightsUnreadable(
         f"The checkpoint is refused: reading it would call {', '.join(calls[:3])}. Only tensors in plain containers "

@@ -1,8 +1,11 @@
 """Whatever clients, workers and sweeps do to a job, in whatever order, it stays within the table of moves."""
 
+from collections.abc import Callable
+
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from sqlalchemy.orm import Session
 
 from jobs import control, lifecycle, queries
 from jobs.database import Sessions
@@ -87,31 +90,20 @@ class OneJob(RuleBasedStateMachine):
         else:
             assert self.seen.state not in {JobState.SUCCEEDED, JobState.FAILED}
 
-    @rule()
-    def request_pause(self) -> None:
-        """A client: refused exactly when the job has ended or shall be cancelled; what is queued is paused at once."""
+    @rule(order=st.sampled_from([control.pause, control.resume]))
+    def pause_or_resume(self, order: Callable[[Session, str], Job]) -> None:
+        """A client: refused exactly when the job has ended or shall be cancelled; what waits obeys at once."""
         refused = self.seen.state in FINAL or self.seen.cancel_requested
         try:
             with self.sessions.begin() as session:
-                control.pause(session, self.job_id)
+                order(session, self.job_id)
         except JobStateConflict:
             assert refused
-        else:
-            assert not refused
-            assert self.job().state is not JobState.QUEUED
-
-    @rule()
-    def resume(self) -> None:
-        """A client: refused as for a pause; afterwards the job is queued or runs, and nobody wants it paused."""
-        refused = self.seen.state in FINAL or self.seen.cancel_requested
-        try:
-            with self.sessions.begin() as session:
-                control.resume(session, self.job_id)
-        except JobStateConflict:
-            assert refused
-        else:
-            assert not refused
-            assert (self.job().state is JobState.PAUSED, self.job().pause_requested) == (False, False)
+            return
+        assert not refused
+        now = self.job()
+        stands = now.state is JobState.PAUSED or now.pause_requested
+        assert stands == (order is control.pause)
 
     @rule()
     def sweep(self) -> None:

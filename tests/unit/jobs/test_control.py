@@ -151,14 +151,3 @@ def test_an_ended_job_is_not_cancelled(sessions, job_id):
         control.cancel(session, job_id)
     with pytest.raises(JobNotFound, match="job_none"), sessions.begin() as session:
         control.cancel(session, "job_none")
-
-
-STALE_WRITES = {
-    "record": lambda session, job_id: lifecycle.record(session, job_id, 1, done=1, event=("x", {})),
-    "succeed": lambda session, job_id: lifecycle.succeed(session, job_id, 1, report="{}"),
-    "fail": lambda session, job_id: lifecycle.fail(session, job_id, 1, code="internal-error", message="m"),
-    "release": lambda session, job_id: lifecycle.release(session, job_id, 1, reason="worker-lost"),
-    "cancel": lambda session, job_id: lifecycle.cancel(session, job_id, 1),
-    "hold": lambda session, job_id: lifecycle.hold(session, job_id, 1),
-    "keep_checkpoint": lambda session, job_id: lifecycle.keep_checkpoint(session, job_id, 1, {"training.pt": "a" * 64}),
-}

@@ -3,11 +3,11 @@
 import pytest
 
 from jobs import control, dataset_registry, lifecycle, model_registry, queries
-from jobs.artifacts import artifact
 from jobs.errors import DatasetNotReady, ModelNotReady
 from jobs.outcomes import StoredClassifier
 from jobs.states import JobKind, UploadState
 from jobs.storage import Stored
+from jobs.tables import Artifact
 from tests.registered import SPEC, UPLOAD, WEIGHTS, queued_audit
 
 SUMMARY = {"parts": {"test": 3000}, "class_names": ["a", "b"], "shape": [1, 28, 28]}
@@ -47,7 +47,7 @@ def test_a_checked_model_is_ready(sessions, upload):
         lifecycle.succeed(session, upload[1], 1, result_model=StoredClassifier(WEIGHTS, found))
     with sessions() as session:
         model = model_registry.model(session, upload[0])
-        stored = artifact(session, WEIGHTS.sha256)
+        stored = session.get(Artifact, WEIGHTS.sha256)
     assert (model.state, model.sha256, model.spec["arguments"]) == (UploadState.READY, WEIGHTS.sha256, {"width": 8})
     assert Stored(stored.sha256, stored.size, stored.media_type) == WEIGHTS
 

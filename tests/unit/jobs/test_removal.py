@@ -7,14 +7,14 @@ import pytest
 from sqlalchemy import update
 
 from jobs import control, dataset_registry, lifecycle, model_registry, queries, removal
-from jobs.artifacts import artifact, record_artifact, require_there
+from jobs.artifacts import record_artifact, require_there
 from jobs.clock import now
 from jobs.database import Sessions
 from jobs.errors import FileVanished, InUse, JobNotFound, JobStateConflict, ModelNotReady
 from jobs.outcomes import StoredClassifier
 from jobs.states import UploadState
 from jobs.storage import Storage
-from jobs.tables import Job
+from jobs.tables import Artifact, Job
 from tests.registered import SPEC, claimed, queued_audit
 
 TYPE = "application/octet-stream"
@@ -124,7 +124,7 @@ def test_strays_go(sessions, storage):
     assert removal.collect_strays(sessions, storage, silent_seconds=60) == 1
     assert files(storage) == [b"anew", b"w"]
     with sessions() as session:
-        assert [artifact(session, stray.sha256) for stray in strays] == [None, None]
+        assert [session.get(Artifact, stray.sha256) for stray in strays] == [None, None]
 
 
 def test_who_registers_what_just_goes_is_told(sessions, storage, monkeypatch):
@@ -154,7 +154,7 @@ def test_who_registers_what_just_goes_is_told(sessions, storage, monkeypatch):
         session.rollback()
     collector.join()
     with sessions() as session:
-        assert artifact(session, weights.sha256) is None
+        assert session.get(Artifact, weights.sha256) is None
 
 
 def test_an_upload_that_became_the_model_is_kept(sessions, storage):

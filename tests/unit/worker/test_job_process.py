@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import signal
 
 import pytest
@@ -13,7 +14,7 @@ from jobs import control, lifecycle, queries
 from jobs.errors import StorageFull
 from jobs.states import JobKind, JobState
 from jobs.tables import Job
-from worker import audit_job, job_process
+from worker import audit_job, job_process, supervisor
 from worker.assignment import Assignment, Outcome
 from worker.job_process import compute, leave_behind
 from worker.progress import JobProgress
@@ -88,6 +89,22 @@ def test_orders_to_stop_settle_nothing(assignment, ends_with, order):
     ends_with(order)
     with pytest.raises(type(order)):
         compute(assignment)
+
+
+@pytest.mark.usefixtures("_signals")
+def test_stopping_by_itself_looks_like_obeying_the_signal(assignment, ends_with, monkeypatch):
+    """A process that meets the order to stop before the signal comes ends with a status that counts as no crash."""
+    ends_with(Cancelled())
+    for name, stand_in in [
+        ("end_with", lambda _: None),
+        ("open_database", lambda *_, **__: None),
+        ("assignment_of", lambda *_: assignment),
+    ]:
+        monkeypatch.setattr(job_process, name, stand_in)
+    monkeypatch.setattr(job_process.logs, "configure", lambda _: None)
+    with pytest.raises(SystemExit) as told:
+        job_process.main(assignment.job.id, 1, os.getpid())
+    assert told.value.code in supervisor._ASKED_TO_STOP
 
 
 def test_every_kind_of_job_can_be_run():

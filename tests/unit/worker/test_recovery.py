@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from jobs import control, lifecycle, queries
+from jobs import control, lifecycle, queries, removal
 from jobs.database import open_database, upgrade
 from jobs.settings import Settings
 from jobs.states import JobState
@@ -144,6 +144,21 @@ def test_folders_of_strangers_stay(sweeper, settings, where):
     folder.mkdir(parents=True)
     sweeper.sweep()
     assert folder.exists()
+
+
+@pytest.mark.parametrize("where", ["checkpoints_dir", "stored_checkpoints_dir"])
+@pytest.mark.parametrize(("days", "stays"), [(0.9, True), (1.1, False)])
+def test_folders_of_deleted_jobs_go(sweeper, settings, sessions, queued_job, where, days, stays):
+    """What a job kept that was deleted before a sweep saw its end is removed once it has been silent for a day."""
+    folder = getattr(settings, where) / queued_job
+    folder.mkdir(parents=True)
+    with sessions.begin() as session:
+        control.cancel(session, queued_job)
+        removal.remove_job(session, queued_job)
+    silent_since = time.time() - days * removal.SECONDS_A_DAY
+    os.utime(folder, (silent_since, silent_since))
+    sweeper.sweep()
+    assert folder.exists() == stays
 
 
 def test_sweeping_goes_on(settings, tmp_path):
