@@ -12,13 +12,15 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self, TypeVar, Unpack
 
 import httpx
 from httpx import Response
+from pydantic_core import to_jsonable_python
 
 from api.digests import digest_field
 from api.problems import Problem
+from api.requests import Terms
 from api.schemas import DatasetResource, EventResource, JobResource, ModelResource, Pending
 from faal_core.reports.documents import AuditReport, FinetuneReport, read_report
 from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec
@@ -94,12 +96,15 @@ class Client:
         dataset: str,
         spec: FinetuneSpec,
         *,
-        metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
-        priority: int = 0,
+        **terms: Unpack[Terms],
     ) -> JobResource:
-        """The queued job that repairs the model of that id. `dataset` is a catalog name or a data set's id."""
-        return self._submit("/jobs/finetune", model, dataset, spec, metadata, idempotency_key, priority)
+        """The queued job that repairs the model of that id. `dataset` is a catalog name or a data set's id.
+
+        Args:
+            terms: how it is run, as in `api.requests`.
+        """
+        return self._submit("/jobs/finetune", model, dataset, spec, idempotency_key, terms)
 
     def submit_audit(
         self,
@@ -107,12 +112,11 @@ class Client:
         dataset: str,
         spec: AuditSpec,
         *,
-        metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
-        priority: int = 0,
+        **terms: Unpack[Terms],
     ) -> JobResource:
-        """The queued job that judges the model of that id. `dataset` is a catalog name or a data set's id."""
-        return self._submit("/jobs/audit", model, dataset, spec, metadata, idempotency_key, priority)
+        """The queued job that judges the model of that id, likewise."""
+        return self._submit("/jobs/audit", model, dataset, spec, idempotency_key, terms)
 
     def job(self, job_id: str) -> JobResource:
         """The job as it stands."""
@@ -210,11 +214,10 @@ class Client:
         model: str,
         dataset: str,
         spec: FinetuneSpec | AuditSpec,
-        metadata: Mapping[str, str] | None,
         idempotency_key: str | None,
-        priority: int,
+        terms: Terms,
     ) -> JobResource:
-        about = {"model": model, "dataset": dataset, "metadata": dict(metadata or {}), "priority": priority}
+        about = to_jsonable_python({"model": model, "dataset": dataset, **terms})
         body = {**spec.model_dump(mode="json"), **about}
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
         return JobResource.model_validate_json(_checked(self._http.post(path, json=body, headers=headers)).content)

@@ -72,6 +72,7 @@ JOB_ONLY = frozenset(
         faal.TrainingDiverged,
         faal.LedgerMismatch,
         faal.OutOfMemory,
+        faal.OutOfTime,
         jobs.LeaseLost,
     }
 )

@@ -1,82 +1,18 @@
-"""What goes in and out as JSON: requests, the resources they make, and pages of them."""
+"""What goes out as JSON: resources and pages of them."""
 
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-from pydantic.config import JsonDict
 
-from faal_core.specs import METHODS, AuditSpec, FinetuneSpec
+from faal_core.specs import METHODS
 from jobs.states import JobKind, JobState, UploadState
 from jobs.tables import Dataset, Job, JobEvent, Model
 
 # PostgreSQL's text has no room for NUL; control characters in names help nobody.
 Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$")]
 Name = Annotated[Line, Field(min_length=1, max_length=200, description="for people", examples=["street signs, March"])]
-METADATA_KEY = r"^[A-Za-z0-9_.-]{1,64}$"
-Metadata = Annotated[
-    dict[Annotated[str, StringConstraints(pattern=METADATA_KEY)], Annotated[Line, Field(max_length=512)]],
-    Field(max_length=16, description="up to 16 pairs of your own, kept with the job", examples=[{"ticket": "ML-1204"}]),
-]
-ModelRef = Annotated[Line, Field(min_length=1, max_length=40, description="a model's id", examples=["model_0199…"])]
-DatasetRef = Annotated[
-    Line,
-    Field(
-        min_length=1, max_length=100, description="a catalog name or a data set's id", examples=["fashion-mnist-subset"]
-    ),
-]
-Priority = Annotated[int, Field(ge=-10, le=10, description="the waiting job of the highest is taken first")]
-
-_FINETUNE_EXAMPLE: JsonDict = {
-    "model": "model_0199c2f2a3d87b1e9f5a6c7d8e9f0a1b",
-    "dataset": "fashion-mnist-subset",
-    "threat": {"norm": "linf", "epsilon": "8/255"},
-    "method": {"type": "faal", "dro_radius": 0.2},
-    "training": {"learning_rates": [0.01, 0.001]},
-    "audit": {"attacks": "pgd-20"},
-    "metadata": {"ticket": "ML-1204"},
-}
-_AUDIT_EXAMPLE: JsonDict = {
-    "model": "model_0199c2f2a3d87b1e9f5a6c7d8e9f0a1b",
-    "dataset": "fashion-mnist-subset",
-    "threat": {"norm": "linf", "epsilon": "8/255"},
-    "attacks": "pgd-20",
-}
-
-
-class FinetuneRequest(FinetuneSpec):
-    """A model to repair, the data to do it with, and how."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [_FINETUNE_EXAMPLE]})
-
-    model: ModelRef
-    dataset: DatasetRef
-    metadata: Metadata = Field(default_factory=dict)
-    priority: Priority = 0
-
-    @property
-    def spec(self) -> FinetuneSpec:
-        """What is asked for, without what it is asked about."""
-        return FinetuneSpec(
-            preset=self.preset, threat=self.threat, method=self.method, training=self.training, audit=self.audit
-        )
-
-
-class AuditRequest(AuditSpec):
-    """A model to judge, the data to do it with, and how."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [_AUDIT_EXAMPLE]})
-
-    model: ModelRef
-    dataset: DatasetRef
-    metadata: Metadata = Field(default_factory=dict)
-    priority: Priority = 0
-
-    @property
-    def spec(self) -> AuditSpec:
-        """What is asked for, without what it is asked about."""
-        return AuditSpec.model_validate(self.model_dump(exclude={"model", "dataset", "metadata", "priority"}))
 
 
 class Resource(BaseModel):
@@ -123,6 +59,9 @@ class JobResource(Resource):
     spec: dict[str, Any] = Field(description="every number the result depends on, defaults included")
     metadata: dict[str, str]
     priority: int
+    budget_minutes: float | None
+    deadline: datetime | None
+    seconds_run: float = Field(description="in all attempts, as last told")
     stage: str | None = Field(description="what is being done, while running")
     progress: Amount | None
     attempt: int = Field(description="how often a worker has taken the job up")
@@ -147,6 +86,9 @@ class JobResource(Resource):
             spec=job.spec,
             metadata=job.metadata_,
             priority=job.priority,
+            budget_minutes=job.budget_minutes,
+            deadline=job.deadline,
+            seconds_run=job.seconds_run,
             stage=job.stage if job.state is JobState.RUNNING else None,
             progress=Amount.of(job),
             attempt=job.attempt,

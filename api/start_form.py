@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from api.errors import InvalidRequest
-from api.schemas import AuditRequest, FinetuneRequest
+from api.requests import AuditRequest, FinetuneRequest
 from faal_core.specs import AuditSettings, FaalMethod, TrainingSpec
 from jobs.states import JobKind
 

@@ -10,6 +10,7 @@ FaalError
 ├── DatasetInvalid         dataset-invalid         its files are there and break a rule
 ├── TrainingDiverged       training-diverged       the loss became NaN or infinite
 ├── LedgerMismatch         ledger-mismatch         the file holds the verdicts of another audit
+├── OutOfTime              out-of-time             the time given is too short for any result
 └── OutOfMemory            out-of-memory           the device had no room for a batch
 """
 
@@ -87,6 +88,12 @@ class LedgerMismatch(FaalError):
     """The file holds the verdicts of another audit, or something else altogether."""
 
     code = "ledger-mismatch"
+
+
+class OutOfTime(FaalError):
+    """The time that was given is too short for any result."""
+
+    code = "out-of-time"
 
 
 class OutOfMemory(FaalError):

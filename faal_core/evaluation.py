@@ -216,7 +216,7 @@ class _Work:
         for run in range(attack.runs):
             for rows in waiting.split(self._evaluator.batch_size) if len(waiting) else ():
                 unit = self._ledger.find(number, run, rows.tolist())
-                if unit is None and not compute:
+                if unit is None and not (compute and self._progress.time_left() > 0):
                     untried[rows] = True
                     continue
                 unit = unit or self._ledger.add(self._evaluator.attacked(attack, number, run, rows, threat))
@@ -269,7 +269,8 @@ def evaluate(
     Args:
         ledger: what it knows is not computed again, and every new verdict goes into it.
         rows: numbers of the images that are looked at; all when absent. The others count as wrong.
-        compute: otherwise what the ledger does not know stays untried, and robustness is an upper bound the more.
+        compute: otherwise what the ledger does not know stays untried, and robustness is an upper bound the more; likewise
+            what is not done when `progress` has no time left, clean predictions apart.
     Raises: InvalidSpec, ClassifierUnsuitable, OutOfMemory; Cancelled through `progress`; OSError of the ledger.
     """
     built = [attacks.build(spec, evaluator.classifier.num_classes) for spec in specs]

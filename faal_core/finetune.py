@@ -11,7 +11,7 @@ import torch
 from faal_core.audit import PRODUCT, Audited, audit, identity, summarise
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
-from faal_core.errors import InvalidSpec
+from faal_core.errors import InvalidSpec, OutOfTime
 from faal_core.evaluation import check_fit
 from faal_core.per_class import compare
 from faal_core.progress import NoProgress, Part, Progress
@@ -19,6 +19,8 @@ from faal_core.reports.documents import FinetuneReport
 from faal_core.specs import FinetuneSpec
 from faal_core.training.ranks import ALONE, Ranks
 from faal_core.training.recipe import train
+
+_SECOND_AUDIT = 1.1  # of the time of the first
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,40 +46,44 @@ def finetune(
     """A repaired copy of `classifier` (called `name` in the report) and the comparison with what it was.
 
     The test images serve the two audits and nothing else: the epoch is chosen on images held out from the training data.
+    Where `progress` gives it a time, training ends early enough for the second audit, which is finished in any case.
     With `checkpoint`, a folder, a killed run goes on from its last checkpoint, or the last batch of an audit, with the same
     result (on a CPU).
 
     Args:
         ranks: where several processes train together this one is the first of them; the others call `train` alone, with the same
             arguments and `training_checkpoint(checkpoint)`, and wait there while it audits.
-    Raises: InvalidSpec, ClassifierUnsuitable, TrainingDiverged, OutOfMemory; Cancelled through `progress`.
+    Raises: InvalidSpec, ClassifierUnsuitable, TrainingDiverged, OutOfMemory; OutOfTime where no time is left to train;
+        Cancelled through `progress`.
     """
     begun = time.monotonic()
     progress = progress or NoProgress()
-    check_fit(classifier, training_data)
-    if training_data.class_names != test_data.class_names:
-        raise InvalidSpec(f"{training_data.name} has other classes for training than {test_data.name} for testing.")
-    if training_data.images.shape[1:] != test_data.images.shape[1:]:
-        raise InvalidSpec(
-            f"{training_data.name} has images of another size for training than {test_data.name} for testing."
-        )
+    _check_fit(classifier, training_data, test_data)
     if checkpoint:
         checkpoint.mkdir(parents=True, exist_ok=True)
 
     def judge(judged: Classifier, called: str, when: str) -> Audited:
         subject = identity(summarise(judged, called), test_data, spec.audit_spec)
         ledger = checkpoint / f"{subject[:16]}.ledger" if checkpoint else None
-        part = Part(progress, when)
+        part = Part(progress, when, limited=when == "before")
         return audit(judged, test_data, spec.audit_spec, name=called, device=device, ledger=ledger, progress=part)
 
     before = judge(classifier, name, "before")
+    saved = training_checkpoint(checkpoint)
+    reserve = _SECOND_AUDIT * sum(attack.seconds for attack in before.report.attacks)
+    if not before.report.complete or (progress.time_left() <= reserve and not (saved and saved.exists())):
+        raise OutOfTime(
+            f"The audit before the training and one like it afterwards take {2 * reserve / 60:.0f} minutes or more, which leaves "
+            "no time to train. Give it more time, or fewer images or weaker attacks to its audits."
+        )
     trained = train(
         classifier,
         training_data,
         spec,
         device=device,
-        checkpoint=training_checkpoint(checkpoint),
+        checkpoint=saved,
         progress=progress,
+        reserve=reserve,
         ranks=ranks,
     )
     after = judge(trained.classifier, f"{name} + {spec.method.type}", "after")
@@ -104,6 +110,17 @@ def finetune(
         robust=robust,
     )
     return Finetuned(report, trained.classifier)
+
+
+def _check_fit(classifier: Classifier, training_data: LabelledImages, test_data: LabelledImages) -> None:
+    """Raises: InvalidSpec where the data are not the classifier's, or the two parts are not alike."""
+    check_fit(classifier, training_data)
+    for what, one, other in (
+        ("other classes", training_data.class_names, test_data.class_names),
+        ("images of another size", training_data.images.shape[1:], test_data.images.shape[1:]),
+    ):
+        if one != other:
+            raise InvalidSpec(f"{training_data.name} has {what} for training than {test_data.name} for testing.")
 
 
 def training_checkpoint(checkpoint: Path | None) -> Path | None:

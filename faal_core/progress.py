@@ -1,5 +1,6 @@
-"""How a long computation tells how far it is, and how it is stopped."""
+"""How a long computation tells how far it is, and how it is stopped or told to come to an end."""
 
+import math
 from typing import Protocol, runtime_checkable
 
 from pydantic import BaseModel
@@ -25,6 +26,9 @@ class Progress(Protocol):
     def record(self, row: BaseModel) -> None:
         """A finished epoch or attack, for pages that watch."""
 
+    def time_left(self) -> float:
+        """Until the result is due, of which what was found until then is made; infinite where there is time enough."""
+
 
 class NoProgress:
     """Reports to nobody."""
@@ -41,12 +45,20 @@ class NoProgress:
     def record(self, row: BaseModel) -> None:
         """Nothing."""
 
+    def time_left(self) -> float:
+        """There is time enough."""
+        return math.inf
+
 
 class Part:
-    """A part of a larger computation: its stages carry the part's name, its rows are passed on or kept back."""
+    """A part of a larger computation: its stages carry the part's name, its rows are passed on or kept back.
 
-    def __init__(self, whole: Progress, name: str, *, rows: bool = True) -> None:
-        self._whole, self._name, self._rows = whole, name, rows
+    Args:
+        limited: whether the time left to the whole is its own; otherwise it is finished, however little that is.
+    """
+
+    def __init__(self, whole: Progress, name: str, *, rows: bool = True, limited: bool = False) -> None:
+        self._whole, self._name, self._rows, self._limited = whole, name, rows, limited
 
     def stage(self, name: str, total: int) -> None:
         """The whole's stage, named after both."""
@@ -63,3 +75,7 @@ class Part:
         """The whole's row, unless this part keeps its rows back."""
         if self._rows:
             self._whole.record(row)
+
+    def time_left(self) -> float:
+        """The whole's, or time enough."""
+        return self._whole.time_left() if self._limited else math.inf

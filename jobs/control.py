@@ -4,6 +4,7 @@ A running job is only asked to stop; its worker moves it.
 """
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -29,6 +30,8 @@ def submit(
     idempotency_key: str | None = None,
     metadata: Mapping[str, str] | None = None,
     priority: int = 0,
+    budget_minutes: float | None = None,
+    deadline: datetime | None = None,
     retry_of: str | None = None,
     quota: Quota = NO_QUOTA,
 ) -> Job:
@@ -36,6 +39,8 @@ def submit(
 
     Args:
         priority: of the jobs that wait, whoever's, the one of the highest is taken first.
+        budget_minutes: of running, in all attempts together, after which the job ends with what it has.
+        deadline: aware; likewise. A job that no worker has begun until then fails.
         retry_of: the job that this one tries again.
         quota: what the owner may have at a time; no limit when absent.
     Raises: ModelNotFound, ModelNotReady, DatasetNotFound, DatasetNotReady, IdempotencyConflict, QuotaExceeded; UnknownName for
@@ -45,6 +50,9 @@ def submit(
     payload: dict[str, Any] = {"kind": kind, "model": model_id, "dataset": dataset, "spec": spec, "metadata": labels}
     if priority or retry_of:
         payload |= {"priority": priority, "retry_of": retry_of}
+    if budget_minutes is not None or deadline is not None:
+        due = None if deadline is None else deadline.astimezone(UTC).isoformat()
+        payload |= {"budget_minutes": budget_minutes, "deadline": due}
     job = Job(
         kind=kind,
         owner=owner,
@@ -53,6 +61,8 @@ def submit(
         spec=dict(spec),
         metadata_=labels,
         priority=priority,
+        budget_minutes=budget_minutes,
+        deadline=deadline,
         retry_of=retry_of,
         idempotency_key=idempotency_key,
         payload_sha256=payload_digest(payload),
@@ -114,6 +124,8 @@ def resume(session: Session, job_id: str) -> Job:
 def retry(session: Session, job_id: str, *, owner: str, idempotency_key: str | None = None, quota: Quota) -> Job:
     """A new job that asks for what a failed or cancelled one asked for, and names it; the old one stays as it is.
 
+    It has the same budget, anew, and no deadline.
+
     Raises: JobNotFound; JobStateConflict when it did not fail, or checks an upload; what `submit` does.
     """
     job = moves.locked(session, job_id)
@@ -133,6 +145,7 @@ def retry(session: Session, job_id: str, *, owner: str, idempotency_key: str | N
         idempotency_key=idempotency_key,
         metadata=job.metadata_,
         priority=job.priority,
+        budget_minutes=job.budget_minutes,
         retry_of=job_id,
         quota=quota,
     )

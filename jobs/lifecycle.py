@@ -4,6 +4,7 @@ A claim raises `attempt`, and every later write of that worker names the attempt
 changes nothing and gets LeaseLost.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
 from jobs import moves, outcomes
-from jobs.clock import now
+from jobs.clock import now, seconds_between
 from jobs.outcomes import StoredClassifier
 from jobs.settings import MAX_ATTEMPTS
 from jobs.states import JobState, ReleaseReason
@@ -24,10 +25,15 @@ _GIVEN_UP: Mapping[ReleaseReason, str] = {
     "(a smaller batch size, a smaller upload), or run a worker with more memory.",
 }
 
+_EXPIRED = (Job.attempt == 0) & Job.deadline.is_not(None) & (Job.deadline < now())
+"""Whether a job's deadline came before a worker had begun it; one that was begun ends with what it has."""
+
 
 def claim_next(session: Session, *, worker: str, lease_seconds: float) -> Job | None:
     """The waiting job of the highest priority, of equals the oldest, claimed; None when none is to be had."""
-    waiting = select(Job.id).where(Job.state == JobState.QUEUED).order_by(Job.priority.desc(), Job.id).limit(1)
+    waiting = (
+        select(Job.id).where(Job.state == JobState.QUEUED, ~_EXPIRED).order_by(Job.priority.desc(), Job.id).limit(1)
+    )
     job_id = session.scalars(waiting.with_for_update(skip_locked=True)).one_or_none()
     return None if job_id is None else claim(session, job_id, worker=worker, lease_seconds=lease_seconds)
 
@@ -66,6 +72,14 @@ def hold(session: Session, job_id: str, attempt: int) -> Job:
     return moves.ours(session.scalars(held.execution_options(populate_existing=True)).one_or_none(), job_id, attempt)
 
 
+def seconds_allowed(session: Session, job: Job) -> float:
+    """Seconds that are left of the job's budget and until its deadline; infinite where it has neither."""
+    left = [] if job.budget_minutes is None else [60 * job.budget_minutes - job.seconds_run]
+    if job.deadline is not None:
+        left += session.scalars(select(seconds_between(now(), Job.deadline)).where(Job.id == job.id)).all()
+    return min(left, default=math.inf)
+
+
 def keep_checkpoint(session: Session, job_id: str, attempt: int, files: Mapping[str, str]) -> None:
     """The next attempt goes on from these files: name → digest in the job's own storage. Raises: LeaseLost."""
     hold(session, job_id, attempt).checkpoint = dict(files)
@@ -80,6 +94,7 @@ def record(
     done: int | None = None,
     total: int | None = None,
     seconds_left: float | None = None,
+    seconds_run: float | None = None,
     event: tuple[str, Mapping[str, Any]] | None = None,
 ) -> Job:
     """The job with its new progress, and with an event (kind and body) where one is given.
@@ -92,6 +107,8 @@ def record(
     values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if stage is not None:
         values = given | {"done": done or 0}
+    if seconds_run is not None:
+        values["seconds_run"] = seconds_run
     job = moves.ours(moves.change(session, job_id, *moves.held(attempt), **values), job_id, attempt)
     if event is not None:
         moves.note(session, job, *event)
@@ -167,12 +184,17 @@ def cancel(session: Session, job_id: str, attempt: int, *, report: str | None = 
 def overdue(session: Session, *, ring_after: float, max_attempts: int = MAX_ATTEMPTS, limit: int = 20) -> list[str]:
     """Ids of queued jobs to ring now, oldest first: not rung for `ring_after` seconds, or back from a worker.
 
-    First takes running jobs back whose lease ran out, as `release` does with "worker-lost". At most `limit` ids, so
+    First takes running jobs back whose lease ran out, as `release` does with "worker-lost", and ends those that no worker
+    had begun when their deadline came. At most `limit` ids, so
     that a long queue that no worker has time for is not rung as a whole again and again.
     """
     expired = select(Job.id, Job.attempt).where(Job.state == JobState.RUNNING, Job.lease_expires_at < now())
     for job_id, attempt in session.execute(expired.with_for_update(skip_locked=True)).all():
         release(session, job_id, attempt, reason="worker-lost", max_attempts=max_attempts)
+    late = select(Job.id).where(Job.state == JobState.QUEUED, _EXPIRED)
+    for job_id in session.scalars(late.with_for_update(skip_locked=True)).all():
+        problem: Problem = {"code": "out-of-time", "message": "No worker was free for this job before its deadline."}
+        moves.move(session, "expire", job_id, body=problem, error=problem)
     forgotten = or_(Job.rung_at.is_(None), Job.rung_at < now(-ring_after))
     oldest = select(Job.id).where(Job.state == JobState.QUEUED, forgotten).order_by(Job.id).limit(limit)
     job_ids = session.scalars(oldest.with_for_update(skip_locked=True)).all()

@@ -30,6 +30,7 @@ MOVES: Mapping[str, Move] = MappingProxyType(
     {
         "claim": Move(_QUEUED, JobState.RUNNING),
         "withdraw": Move(_QUEUED | _PAUSED, JobState.CANCELLED),
+        "expire": Move(_QUEUED, JobState.FAILED),
         "pause": Move(_QUEUED, JobState.PAUSED),
         "resume": Move(_PAUSED, JobState.QUEUED),
         "succeed": Move(_RUNNING, JobState.SUCCEEDED),

@@ -121,6 +121,9 @@ class Job(Table):
     metadata_: Mapped[dict[str, str]] = mapped_column("metadata", JSON, default=dict)
     priority: Mapped[int] = mapped_column(default=0)  # of those that wait the greatest is taken first
     retry_of: Mapped[str | None]  # the job that this one tries again
+    budget_minutes: Mapped[float | None]  # of running, in all attempts; then it ends with what it has
+    deadline: Mapped[datetime | None] = mapped_column(UtcDateTime)  # likewise
+    seconds_run: Mapped[float] = mapped_column(default=0.0)  # in all attempts, as last told
     state: Mapped[JobState] = mapped_column(_enum(JobState), default=JobState.QUEUED)
     version: Mapped[int] = mapped_column(default=1)  # grows with every change a client can see
     attempt: Mapped[int] = mapped_column(default=0)  # the fencing token: grows with every claim

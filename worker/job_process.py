@@ -95,11 +95,13 @@ def assignment_of(settings: Settings, sessions: Sessions, job_id: str, attempt: 
     """What the job's code is given. Raises: LeaseLost; OSError, after which another attempt may have more luck."""
     with sessions.begin() as session:
         job = lifecycle.hold(session, job_id, attempt)
+        allowed = lifecycle.seconds_allowed(session, job)
     folder = settings.checkpoints_dir / job_id
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     storage = Storage(settings.stored_checkpoints_dir / job_id)
     checkpoint = Checkpoint(job, folder, storage, sessions, settings.checkpoint_seconds)
-    return Assignment(job, settings, sessions, JobProgress(sessions, job_id, attempt, checkpoint), folder, checkpoint)
+    progress = JobProgress(sessions, job_id, attempt, checkpoint, seconds_run=job.seconds_run, seconds_allowed=allowed)
+    return Assignment(job, settings, sessions, progress, folder, checkpoint)
 
 
 def _settle(assignment: Assignment, attempt: int, result: Outcome | Problem) -> None:

@@ -1,6 +1,7 @@
 """A job's progress in the jobs table, and how the job learns that it shall stop."""
 
 import logging
+import math
 import re
 import time
 from typing import Any
@@ -23,10 +24,25 @@ class JobProgress:
 
     Each write asks whether the job shall stop or is no longer this attempt's; either raises Cancelled. While
     the database is away the job computes on, and events wait for the next write. After a write the checkpoint follows.
+
+    Args:
+        seconds_run: by the attempts before.
+        seconds_allowed: to this one, from now on.
     """
 
-    def __init__(self, sessions: Sessions, job_id: str, attempt: int, checkpoint: Checkpoint) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        job_id: str,
+        attempt: int,
+        checkpoint: Checkpoint,
+        *,
+        seconds_run: float = 0.0,
+        seconds_allowed: float = math.inf,
+    ) -> None:
         self._sessions, self._job_id, self._attempt, self._checkpoint = sessions, job_id, attempt, checkpoint
+        self._counted_from = time.monotonic() - seconds_run
+        self._due = time.monotonic() + seconds_allowed
         self._stage, self._done, self._total = "starting", 0, 0
         self._seconds_left: float | None = None
         self._unwritten: list[tuple[str, dict[str, Any]]] = []
@@ -52,6 +68,10 @@ class JobProgress:
         self._unwritten.append((event_kind(row), {"stage": self._stage, **row.model_dump(mode="json")}))
         self._write()
 
+    def time_left(self) -> float:
+        """Until the job's budget is spent or its deadline comes."""
+        return self._due - time.monotonic()
+
     def _write(self) -> None:
         try:
             with self._sessions.begin() as session:
@@ -63,6 +83,7 @@ class JobProgress:
                     done=self._done,
                     total=self._total,
                     seconds_left=self._seconds_left,
+                    seconds_run=time.monotonic() - self._counted_from,
                 )
                 for event in self._unwritten:
                     lifecycle.record(session, self._job_id, self._attempt, event=event)

@@ -10,7 +10,8 @@ from api.compatibility import require_fit
 from api.dependencies import After, Id, IdempotencyKey, Limit, Service
 from api.errors import FieldError, InvalidRequest
 from api.negotiation import unchanged
-from api.schemas import METADATA_KEY, AuditRequest, FinetuneRequest, JobResource, Line, ModelResource, Page
+from api.requests import METADATA_KEY, AuditRequest, FinetuneRequest
+from api.schemas import JobResource, Line, ModelResource, Page
 from faal_core.specs import AuditSpec, FinetuneSpec
 from jobs import control, dataset_registry, model_registry, queries, removal
 from jobs.states import JobKind, JobState
@@ -55,9 +56,8 @@ def submit(
             spec=spec.model_dump(mode="json"),
             owner=service.owner,
             idempotency_key=idempotency_key,
-            metadata=body.metadata,
-            priority=body.priority,
             quota=service.settings.quota,
+            **body.terms,
         )
         uploaded = body.dataset.startswith("dataset_")
         summary = dataset_registry.dataset(session, body.dataset).summary if uploaded else None

@@ -54,6 +54,7 @@ def audit(
     download: options.Download = False,
     spec: options.SpecFile = None,
     device: options.Device = "auto",
+    minutes: options.Minutes = None,
     ledger: options.Ledger = None,
     partial: options.Partial = False,
     require_worst: options.RequireWorst = None,
@@ -77,7 +78,7 @@ def audit(
 
     classifier = read_classifier(weights, network)
     data = datasets.load(dataset, "test", root=data_root, download=download)
-    with _how_to_go_on(ledger), ProgressBar() as progress:
+    with _how_to_go_on(ledger), ProgressBar(minutes) as progress:
         audited = run(
             classifier,
             data,
@@ -136,6 +137,7 @@ def finetune(
     download: options.Download = False,
     spec: options.SpecFile = None,
     device: options.Device = "auto",
+    minutes: options.Minutes = None,
     require_worst: options.RequireWorst = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -168,12 +170,11 @@ def finetune(
 
     classifier = read_classifier(weights, network)
     train, test = (datasets.load(dataset, part, root=data_root, download=download) for part in ("train", "test"))
-    checkpoint = out / "checkpoint"
-    report = _repair(classifier, train, test, asked, name or weights.stem, torch_device(device), out, checkpoint)
+    report = _repair(classifier, train, test, asked, name or weights.stem, torch_device(device), minutes, out)
     if report is None:
         return
     _deliver(report, out, as_json=as_json)
-    _remove(checkpoint)
+    _remove(out / "checkpoint")
     _gate(report.after, require_worst)
 
 
@@ -184,10 +185,10 @@ def _repair(
     spec: "FinetuneSpec",
     name: str,
     device: "torch.device",
+    minutes: float | None,
     out: Path,
-    checkpoint: Path,
 ) -> "FinetuneReport | None":
-    """The fine-tuning's report; the weights are in `out` afterwards, and in `checkpoint` what it needs to go on.
+    """The fine-tuning's report; the weights are in `out` afterwards, and in its folder `checkpoint` what it needs to go on.
 
     None in a process that took part in the training of another.
     """
@@ -198,12 +199,13 @@ def _repair(
     from faal_core.training.recipe import train as take_part
     from faal_core.weights import write_classifier
 
+    checkpoint = out / "checkpoint"
     with joined(os.environ, device) as ranks:
         if not ranks.leads:
             saved = training_checkpoint(checkpoint)
             take_part(classifier, train, spec, device=ranks.device, checkpoint=saved, ranks=ranks)
             return None
-        with ProgressBar() as progress:
+        with ProgressBar(minutes) as progress:
             done = run(
                 classifier,
                 train,

@@ -52,6 +52,15 @@ Confidence = Annotated[float | None, typer.Option(help="Of all intervals of a ki
 AuditBatch = Annotated[int | None, typer.Option("--batch-size", help="Images at a time.", show_default="250")]
 TrainingBatch = Annotated[int | None, typer.Option("--batch-size", help="Images a step.", show_default="128")]
 Seed = Annotated[int | None, typer.Option(help="Of everything that is drawn.", show_default="0")]
+Minutes = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        help="After so long it comes to an end with what was found until then: attacks that are missing are told, training stops "
+        "early enough for the second audit.",
+        show_default="no end",
+    ),
+]
 Method = Annotated[
     str | None,
     typer.Option(

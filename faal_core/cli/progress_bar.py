@@ -1,5 +1,7 @@
 """How far a computation is: a bar on standard error, and a line for every finished attack and epoch."""
 
+import math
+import time
 from types import TracebackType
 from typing import Self
 
@@ -12,9 +14,14 @@ from faal_core.reports.text import row_line, time_left
 
 
 class ProgressBar:
-    """A `Progress` for people: one bar that starts anew with each stage; without a terminal only the lines."""
+    """A `Progress` for people: one bar that starts anew with each stage; without a terminal only the lines.
 
-    def __init__(self) -> None:
+    Args:
+        minutes: after which the result is due; no end when absent.
+    """
+
+    def __init__(self, minutes: float | None = None) -> None:
+        self._due = math.inf if minutes is None else time.monotonic() + 60 * minutes
         stage = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         rest = TextColumn("{task.fields[rest]}")
         self._bars = Progress(*stage, rest, console=Console(stderr=True), transient=True)
@@ -47,3 +54,7 @@ class ProgressBar:
         """A line for what is finished."""
         if isinstance(row, AttackRow | EpochRow):
             self._bars.console.print(row_line(self._stage, row), highlight=False, markup=False, soft_wrap=True)
+
+    def time_left(self) -> float:
+        """Until the result is due."""
+        return self._due - time.monotonic()

@@ -160,6 +160,7 @@ class EpochRow(Document):
     """One epoch of training, measured on images held out from the training data."""
 
     epoch: int
+    share: float = Field(1.0, description="of its steps: less where the time was over")
     learning_rate: float
     loss: float = Field(description="mean of the weighted loss over the epoch")
     class_weights: tuple[float, ...] = Field(

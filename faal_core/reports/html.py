@@ -104,6 +104,7 @@ def _finetune_page(report: FinetuneReport) -> str:
     return page.render(
         report=report,
         outcome=text.weakest_before(report).verdict,
+        cut=text.training_cut(report),
         verdict=text.verdict(report),
         warnings=text.warnings(report),
         rows=[

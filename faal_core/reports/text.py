@@ -192,7 +192,14 @@ def row_line(stage: str, row: AttackRow | EpochRow) -> str:
         if row.held_out_mean is not None and row.held_out_worst is not None
         else ""
     )
-    return f"epoch {row.epoch}: loss {row.loss:.3f}{held_out}, {row.seconds:.1f} s"
+    cut = "" if row.share == 1 else f", {percent(row.share)} of it"
+    return f"epoch {row.epoch}{cut}: loss {row.loss:.3f}{held_out}, {row.seconds:.1f} s"
+
+
+def training_cut(report: FinetuneReport) -> str:
+    """What of its training was not made because the time was over; empty where all was."""
+    asked, made = report.spec.training.epochs, sum(epoch.share for epoch in report.epochs)
+    return "" if made == asked else f"Training ended after {made:.2f} of {asked} epochs: its time was over."
 
 
 def class_table(report: AuditReport | FinetuneReport, limit: int = 30) -> str:

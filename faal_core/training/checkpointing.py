@@ -75,11 +75,12 @@ class TrainingState:
         if self.average:
             self.average.after_step(self.classifier)
 
-    def after_epoch(self, rate: float, accuracy: HeldOutAccuracy | None, seconds: float) -> EpochRow:
-        """The row of the epoch that ends with this; it is counted, and the next begins."""
+    def after_epoch(self, share: float, rate: float, accuracy: HeldOutAccuracy | None, seconds: float) -> EpochRow:
+        """The row of the epoch that ends with this, that share of it; it is counted, and the next begins."""
         tally = self.tally
         row = EpochRow(
             epoch=len(self.epochs) + 1,
+            share=share,
             learning_rate=rate,
             loss=tally.loss / tally.images,
             class_weights=tuple((tally.weight / tally.batches.clamp_min(1)).tolist()),

@@ -70,8 +70,7 @@ def find_offsets(
     Source: offsets of logits from Menon et al., ICLR 2021 (logit adjustment), who take class frequencies; that robust accuracy
         under any offsets follows from targeted margins is ours (docs/method.md).
     """
-    moves = torch.tensor(float(ranks.leads and _moves_the_logits(classifier, data, rows)), device=classifier.device)
-    if not ranks.sum(moves):
+    if not ranks.told(ranks.leads and _moves_the_logits(classifier, data, rows)):
         return None
     found = targeted_margins(classifier, data, rows, spec, progress, ranks)
     may_fall = (spec.training.mean_may_fall or 0.0) / 2

@@ -50,6 +50,10 @@ class Ranks:
             distributed.all_reduce(value)
         return value
 
+    def told(self, by_first: bool) -> bool:
+        """What the first process says, in each of them."""
+        return bool(self.sum(torch.tensor(float(self.leads and by_first), device=self.device)))
+
     def sum_each(self, values: Iterable[Tensor]) -> None:
         """Nothing. Afterwards each of these tensors is its sum over the processes; they travel as one."""
         if self.count == 1:

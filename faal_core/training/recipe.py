@@ -5,7 +5,6 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +19,6 @@ from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.device_memory import Pieces, room_for
 from faal_core.evaluation import check_fit
 from faal_core.progress import NoProgress, Progress
-from faal_core.reports.documents import Candidate, EpochRow
 from faal_core.specs import FinetuneSpec, TrainingSpec
 from faal_core.training import checkpointing, methods
 from faal_core.training.augmentation import crop_and_flip
@@ -31,6 +29,7 @@ from faal_core.training.ranks import ALONE, Ranks
 from faal_core.training.selection import (
     OFFSETS,
     Beginning,
+    Trained,
     Weights,
     best_beginning,
     best_epoch,
@@ -44,35 +43,6 @@ from faal_core.training.survey import Survey, Surveyed, survey
 from faal_core.training.validation import HeldOutAccuracy, require_finite, validate
 
 
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """The classifier that was chosen and the way there."""
-
-    classifier: Classifier
-    epochs: tuple[EpochRow, ...]
-    selected_epoch: int
-    held_out_images: int
-    candidates: tuple[Candidate, ...]
-    kept: Candidate | None
-    offsets: Tensor | None
-
-    @property
-    def selected_share(self) -> float:
-        """How far on the way to the epoch's weights those lie that were kept."""
-        return self.kept.share if self.kept else 1.0
-
-    @property
-    def selected_offsets(self) -> float:
-        """Which share of the class offsets they have."""
-        return self.kept.offsets if self.kept else 0.0
-
-    @property
-    def class_offsets(self) -> tuple[float, ...] | None:
-        """What they have added to each class's logit beside the training; None where that is nothing."""
-        share = self.selected_offsets
-        return tuple((share * self.offsets).tolist()) if self.offsets is not None and share else None
-
-
 def train(
     classifier: Classifier,
     data: LabelledImages,
@@ -82,6 +52,7 @@ def train(
     checkpoint: Path | None = None,
     checkpoint_steps: int = 100,
     progress: Progress | None = None,
+    reserve: float = 0.0,
     ranks: Ranks = ALONE,
 ) -> Trained:
     """A trained copy of `classifier`, which itself stays as it was; it begins with class offsets where the spec says so.
@@ -90,6 +61,7 @@ def train(
     there, and on a CPU with the same number of threads ends with the same weights as an undisturbed one, bit for bit.
 
     Args:
+        reserve: training ends, after a step at least, where `progress` has no more than so many seconds left.
         ranks: the processes that train together, each with the same arguments; the first keeps the checkpoint, which all read.
     Raises: TrainingDiverged, InvalidSpec, OutOfMemory; Cancelled through `progress`.
     Source: Zhang et al., CVPR 2024 (FAAL); every other method names its own in `faal_core.training.methods`.
@@ -105,10 +77,13 @@ def train(
     def judge(judged: Classifier) -> HeldOutAccuracy:
         return validate(judged, data, held_out, spec, progress, ranks)
 
+    def over() -> bool:
+        return ranks.told(progress.time_left() <= reserve)
+
     some = drawn(fitted, data.labels[fitted], 2 * len(held_out), training.seed)
     search = partial(find_offsets, chosen, data, some, spec, progress, ranks)
     state, start = _begun(chosen, spec, search, judge, checkpoint, identity, ranks)
-    while len(state.epochs) < training.epochs:
+    while len(state.epochs) < training.epochs and not (state.epochs and over()):
         epoch, begun = len(state.epochs), time.monotonic()
         progress.stage(f"epoch {epoch + 1} of {training.epochs}", len(fitted))
         order = _shuffled(fitted, training.seed, epoch)
@@ -131,28 +106,19 @@ def train(
                 if checkpoint and ranks.leads and state.step % checkpoint_steps == 0:
                     checkpointing.save(checkpoint, state, identity)
                 progress.advance(len(x))
+                if over():
+                    break
             require_finite(state.classifier)
             if state.average:
                 state.average.after_epoch(state.classifier, judge)
             accuracy = judge(state.judged) if len(held_out) else None
-        row = state.after_epoch(training.learning_rates[epoch], accuracy, time.monotonic() - begun)
+        row = state.after_epoch(state.step / steps, training.learning_rates[epoch], accuracy, time.monotonic() - begun)
         if best_epoch(state.epochs) == row.epoch:
             state.best = _snapshot(state.judged)
         if checkpoint and ranks.leads:
             checkpointing.save(checkpoint, state, identity)
         progress.record(row)
-
-    def judge_weights(some: Weights) -> HeldOutAccuracy:
-        state.classifier.load_state_dict(some)
-        return judge(state.classifier)
-
-    best = state.epochs[best_epoch(state.epochs) - 1]
-    found, kept = settle(state.beginnings, state.share, start, state.best, best, training.mean_may_fall, judge_weights)
-    if kept and kept.share == 0:
-        with_offsets(chosen, state.offsets, kept.offsets)
-    else:
-        chosen.load_state_dict(between(start, state.best, kept.share if kept else 1.0))
-    return Trained(chosen.eval(), tuple(state.epochs), best.epoch, len(held_out), found, kept, state.offsets)
+    return _settled(chosen, state, start, len(held_out), training, judge)
 
 
 def _steps(images: int, batch_size: int) -> int:
@@ -242,6 +208,29 @@ def _saved(checkpoint: Path | None, identity: str, device: torch.device, ranks: 
     reached = (len(saved["epochs"]), saved["step"]) if saved else (0, 0)
     ranks.require_same(f"What was read from {checkpoint}", saved is not None, *reached)
     return saved
+
+
+def _settled(
+    chosen: Classifier,
+    state: TrainingState,
+    start: Weights,
+    held_out: int,
+    training: TrainingSpec,
+    judge: Callable[[Classifier], HeldOutAccuracy],
+) -> Trained:
+    """`chosen`, which has the given weights, with those that are kept in their place, and the way there."""
+
+    def judge_weights(some: Weights) -> HeldOutAccuracy:
+        state.classifier.load_state_dict(some)
+        return judge(state.classifier)
+
+    best = state.epochs[best_epoch(state.epochs) - 1]
+    found, kept = settle(state.beginnings, state.share, start, state.best, best, training.mean_may_fall, judge_weights)
+    if kept and kept.share == 0:
+        with_offsets(chosen, state.offsets, kept.offsets)
+    else:
+        chosen.load_state_dict(between(start, state.best, kept.share if kept else 1.0))
+    return Trained(chosen.eval(), tuple(state.epochs), best.epoch, held_out, found, kept, state.offsets)
 
 
 def _generator(device: torch.device, *purpose: int | str) -> torch.Generator:

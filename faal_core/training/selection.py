@@ -1,12 +1,13 @@
 """Which weights are kept, judged on images held out from the training data."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from faal_core.classifier import Labels
+from faal_core.classifier import Classifier, Labels
 from faal_core.datasets.labelled_images import LabelledImages, stratified
 from faal_core.errors import InvalidSpec
 from faal_core.reports.documents import Candidate, EpochRow
@@ -24,6 +25,35 @@ class Beginning(NamedTuple):
 
     offsets: float
     accuracy: HeldOutAccuracy
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """The classifier that was chosen and the way there."""
+
+    classifier: Classifier
+    epochs: tuple[EpochRow, ...]
+    selected_epoch: int
+    held_out_images: int
+    candidates: tuple[Candidate, ...]
+    kept: Candidate | None
+    offsets: Tensor | None
+
+    @property
+    def selected_share(self) -> float:
+        """How far on the way to the epoch's weights those lie that were kept."""
+        return self.kept.share if self.kept else 1.0
+
+    @property
+    def selected_offsets(self) -> float:
+        """Which share of the class offsets they have."""
+        return self.kept.offsets if self.kept else 0.0
+
+    @property
+    def class_offsets(self) -> tuple[float, ...] | None:
+        """What they have added to each class's logit beside the training; None where that is nothing."""
+        share = self.selected_offsets
+        return tuple((share * self.offsets).tolist()) if self.offsets is not None and share else None
 
 
 def hold_out(data: LabelledImages, share: float, seed: int) -> tuple[Tensor, Tensor]:

@@ -56,18 +56,18 @@ def submit_finetuning(site: Site, weights_file: Path) -> str:
     spec = FinetuneSpec.model_validate(
         {"method": {"class_offsets": False}, "threat": {"epsilon": "8/255"}, "training": training, "audit": _AUDIT}
     )
-    model, dataset = _store(site, weights_file)
+    model, dataset = store(site, weights_file)
     return site.submit(spec.model_dump(mode="json"), kind=JobKind.FINETUNE, model=model, dataset=dataset)
 
 
 def submit_audit(site: Site, weights_file: Path, dataset: str | None = None, **fields: Any) -> str:
     """Id of an audit on the noise or another data set, that no worker was told of; `fields` win over the usual spec."""
     spec = AuditSpec.model_validate({"threat": {"epsilon": "8/255"}, **_AUDIT, **fields})
-    model, stored_dataset = _store(site, weights_file)
+    model, stored_dataset = store(site, weights_file)
     return site.submit(spec.model_dump(mode="json"), kind=JobKind.AUDIT, model=model, dataset=dataset or stored_dataset)
 
 
-def _store(site: Site, weights_file: Path) -> tuple[str, str]:
+def store(site: Site, weights_file: Path) -> tuple[str, str]:
     """Ids of model and data set, as if their checks had passed."""
     file = site.storage.put([weights_file.read_bytes()], media_type="application/vnd.safetensors")
     data = site.storage.put([noise()], media_type="application/zip")

@@ -16,6 +16,7 @@ from tests.service.small_jobs import (
     LONG_AUDIT,
     SPEC,
     noise,
+    store,
     submit_audit,
     submit_finetuning,
     timeless,
@@ -173,6 +174,21 @@ def test_cancelled_audit_reports_what_it_had_found(open_site, weights_file):
     assert client.post(f"/jobs/{job_id}/cancel").json()["cancel_requested"]
     job = site.ended(job_id)
     assert (job.state, job.error, job.seconds_left) == (JobState.CANCELLED, None, None)
+    report = read_report(client.get(f"/jobs/{job_id}/report", headers={"Accept": "application/json"}).text)
+    assert not report.complete
+    assert report.attacks[0].tried >= report.attacks[0].untried > 0
+
+
+def test_an_audit_ends_with_its_budget(open_site, weights_file):
+    """An audit whose minutes are spent succeeds with what it had found, and tells how long it ran."""
+    site = open_site()
+    _, client = site.api()
+    site.worker()
+    model, dataset = store(site, weights_file)
+    body = {"model": model, "dataset": dataset, "budget_minutes": 0.05, **LONG_AUDIT}
+    job_id = client.post("/jobs/audit", json=body).raise_for_status().json()["id"]
+    assert site.ended(job_id).state is JobState.SUCCEEDED
+    assert 3 <= client.get(f"/jobs/{job_id}").json()["seconds_run"] < 10
     report = read_report(client.get(f"/jobs/{job_id}/report", headers={"Accept": "application/json"}).text)
     assert not report.complete
     assert report.attacks[0].tried >= report.attacks[0].untried > 0

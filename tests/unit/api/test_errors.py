@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from api.errors import InvalidRequest, json_pointer
-from api.schemas import AuditRequest
+from api.requests import AuditRequest
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_every_body_has_an_example(name: str) -> None:
 
 def test_examples_are_valid() -> None:
     """The examples of the bodies pass the service's own validation."""
-    from api.schemas import AuditRequest, FinetuneRequest
+    from api.requests import AuditRequest, FinetuneRequest
 
     for request in (AuditRequest, FinetuneRequest):
         for example in DOCUMENT["components"]["schemas"][request.__name__]["examples"]:

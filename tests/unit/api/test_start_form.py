@@ -3,7 +3,7 @@
 import pytest
 
 from api.errors import InvalidRequest
-from api.schemas import AuditRequest, FinetuneRequest
+from api.requests import AuditRequest, FinetuneRequest
 from api.start_form import StartForm
 from faal_core.specs import AuditSpec, FinetuneSpec
 from faal_core.threat_model import ThreatModel

@@ -7,7 +7,7 @@ import torch
 
 from faal_core.architectures import build
 from faal_core.datasets import LabelledImages, load
-from faal_core.errors import InvalidSpec
+from faal_core.errors import InvalidSpec, OutOfTime
 from faal_core.finetune import finetune
 from faal_core.progress import Cancelled, NoProgress
 from faal_core.reports.documents import FinetuneReport, read_report
@@ -93,3 +93,33 @@ def test_training_and_test_images_must_have_one_size() -> None:
     classifier = build(ClassifierSpec(architecture="small_resnet", num_classes=10))
     with pytest.raises(InvalidSpec, match="another size"):
         finetune(classifier, smaller, data, SPEC, name="x", device=CPU)
+
+
+class Due(NoProgress):
+    """The time is over as soon as a stage begins that is named so."""
+
+    def __init__(self, stage: str) -> None:
+        self.over_in, self.over = stage, False
+
+    def stage(self, name: str, total: int) -> None:
+        """Looks whether it is that one."""
+        self.over |= name.startswith(self.over_in)
+
+    def time_left(self) -> float:
+        """None, or a day."""
+        return 0.0 if self.over else 86_400.0
+
+
+def test_a_repair_whose_time_is_over_finishes_its_second_audit() -> None:
+    """Training ends early then, and both audits are complete all the same."""
+    report = run(progress=Due("epoch 1"))
+    assert [row.share < 1 for row in report.epochs] == [True]
+    assert report.before.complete
+    assert report.after.complete
+
+
+@pytest.mark.parametrize("stage", ["before: clean", "before: PGD"])
+def test_a_repair_without_time_to_train_is_none(stage: str) -> None:
+    """Where the first audit takes all the time there is nothing to compare, and that is said."""
+    with pytest.raises(OutOfTime, match="no time to train"):
+        run(progress=Due(stage))

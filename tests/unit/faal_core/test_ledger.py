@@ -166,6 +166,37 @@ def test_a_stopped_audit_is_an_upper_bound(tmp_path: Path) -> None:
     assert rows[-1].untried == rows[-1].tried > 0
 
 
+class EndsAfter(NoProgress):
+    """Has no time left after so many batches."""
+
+    def __init__(self, batches: int) -> None:
+        self._left = batches
+
+    def advance(self, count: int = 1) -> None:
+        """One batch less."""
+        self._left -= 1
+
+    def time_left(self) -> float:
+        """A second a batch."""
+        return float(self._left)
+
+
+def test_an_audit_whose_time_is_over_goes_on_later(tmp_path: Path) -> None:
+    """Out of time it ends with an upper bound, clean predictions complete; from its ledger it goes on to the whole result."""
+    whole, attacks = run(None, NoProgress())
+    with Ledger(tmp_path / "l", "me") as ledger:
+        looked_at, _ = run(ledger, EndsAfter(1))
+    assert np.array_equal(looked_at.robust, whole.correct)
+    with Ledger(tmp_path / "l", "me") as ledger:
+        partial, rows = run(ledger, EndsAfter(22))
+    assert (partial.robust >= whole.robust).all()
+    assert rows[0].untried == 0 < rows[-1].untried
+    with Ledger(tmp_path / "l", "me") as ledger:
+        found, rows = run(ledger, NoProgress())
+    assert_equal(found, whole)
+    assert rows == attacks
+
+
 def test_nothing_to_report_before_all_images_were_looked_at(tmp_path: Path) -> None:
     """Without the clean predictions of all images there is no partial report."""
     with Ledger(tmp_path / "l", "me") as ledger, pytest.raises(Cancelled):

@@ -121,7 +121,9 @@ def test_a_paused_job_is_cancelled_at_once(sessions, job_id):
 
 def test_retry(sessions, model_id):
     """A failed job tried again is a new one that asks for the same and names it, once for an idempotency key."""
-    failed = queued_audit(sessions, model_id, priority=2, metadata={"ticket": "1"})
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    asked = {"priority": 2, "metadata": {"ticket": "1"}, "budget_minutes": 5.0, "deadline": soon}
+    failed = queued_audit(sessions, model_id, **asked)
     attempt = claimed(sessions, failed)
     with sessions.begin() as session:
         lifecycle.fail(session, failed, attempt, code="internal-error", message="m")
@@ -130,6 +132,7 @@ def test_retry(sessions, model_id):
     assert tries[0] == tries[1] != failed
     assert (new.state, new.retry_of, old.state) == (JobState.QUEUED, failed, JobState.FAILED)
     assert (new.spec, new.dataset, new.priority, new.metadata_) == (old.spec, old.dataset, 2, {"ticket": "1"})
+    assert (new.budget_minutes, new.deadline, new.seconds_run) == (5.0, None, 0.0)
 
 
 def test_only_what_did_not_succeed_is_tried_again(sessions, job_id):

@@ -2,6 +2,7 @@
 
 import threading
 from datetime import UTC, datetime, timedelta
+from math import inf
 
 import pytest
 from sqlalchemy import update
@@ -239,3 +240,32 @@ def test_overdue_rings_forgotten_jobs(sessions, model_id):
         assert lifecycle.overdue(session, ring_after=60, limit=3) == queued[:3]
         assert lifecycle.overdue(session, ring_after=60, limit=3) == queued[3:]
         assert lifecycle.overdue(session, ring_after=60, limit=3) == []
+
+
+def test_seconds_allowed(sessions, model_id):
+    """A job may take what its budget and its deadline leave, whichever is less; without either as long as it likes."""
+    soon = datetime.now(UTC) + timedelta(seconds=90)
+    expected = {}
+    for budget, deadline, allowed in [(None, None, inf), (2, None, 80), (None, soon, 90), (2, soon, 80), (3, soon, 90)]:
+        job_id = queued_audit(sessions, model_id, budget_minutes=budget, deadline=deadline)
+        attempt = claimed(sessions, job_id)
+        with sessions.begin() as session:
+            lifecycle.record(session, job_id, attempt, stage="clean", seconds_run=40)
+        with sessions.begin() as session:
+            expected[lifecycle.seconds_allowed(session, lifecycle.hold(session, job_id, attempt))] = allowed
+    assert list(expected) == [pytest.approx(allowed, abs=5) for allowed in expected.values()]
+
+
+def test_a_job_that_nobody_began_in_time_fails(sessions, model_id):
+    """After its deadline no worker gets it and the next sweep ends it; one that was begun before is taken up again."""
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    begun, late = (queued_audit(sessions, model_id, deadline=past) for _ in range(2))
+    with sessions.begin() as session:
+        lifecycle.release(session, begun, claimed(sessions, begun), reason="worker-stopped")
+    with sessions.begin() as session:
+        assert lifecycle.claim_next(session, **WORKER).id == begun
+        assert lifecycle.claim_next(session, **WORKER) is None
+    swept(sessions)
+    job = job_of(sessions, late)
+    assert (job.state, job.error["code"], job.attempt) == (JobState.FAILED, "out-of-time", 0)
+    assert kinds_of(sessions, late) == ["queued", "failed"]

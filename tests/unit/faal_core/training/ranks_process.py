@@ -22,7 +22,8 @@ from faal_core.progress import NoProgress
 from faal_core.specs import ClassifierSpec, FinetuneSpec
 from faal_core.training import checkpointing
 from faal_core.training.ranks import Ranks, joined
-from faal_core.training.recipe import Trained, train
+from faal_core.training.recipe import train
+from faal_core.training.selection import Trained
 
 PERTURBED = {"weight_perturbation": {"gamma": 0.01, "weighted": True}}
 METHODS = {

@@ -34,7 +34,8 @@ from faal_core.specs import (
 )
 from faal_core.threat_model import ThreatModel
 from faal_core.training import selection
-from faal_core.training.recipe import Trained, learning_rate, train
+from faal_core.training.recipe import learning_rate, train
+from faal_core.training.selection import Trained
 from faal_core.weights import read_classifier
 
 CPU = torch.device("cpu")
@@ -352,3 +353,35 @@ def test_the_ends_of_the_way_are_judged_as_they_are(data: LabelledImages) -> Non
     still = run(data, learning_rates=(1e-12,))
     assert trained.candidates[0].mean == pytest.approx(still.candidates[0].mean)
     assert trained.candidates[0].clean == pytest.approx(still.candidates[0].clean)
+
+
+class EndsAfter(NoProgress):
+    """Has a second left for each of so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.left, self.steps = float(steps), False
+
+    def stage(self, name: str, total: int) -> None:
+        """Notes whether it is one of steps."""
+        self.steps = name.startswith("epoch")
+
+    def advance(self, count: int = 1) -> None:
+        """One step less, if any image was in it."""
+        self.left -= self.steps and count > 0
+
+    def time_left(self) -> float:
+        """A second a step."""
+        return self.left
+
+
+@pytest.mark.parametrize(
+    ("steps", "reserve", "shares"),
+    [(0, 0.0, [1 / 8]), (3, 0.0, [3 / 8]), (8, 0.0, [1]), (15, 4.0, [1, 3 / 8]), (1000, 0.0, [1, 1, 1])],
+)
+def test_training_ends_when_its_time_is_over(
+    data: LabelledImages, steps: int, reserve: float, shares: list[float]
+) -> None:
+    """It makes a step at least, keeps back what is reserved, and says how much of an epoch, eight steps, was made."""
+    trained = train(fresh_classifier(), data, SPEC, device=CPU, progress=EndsAfter(steps), reserve=reserve)
+    assert [row.share for row in trained.epochs] == shares
+    assert not same_weights(fresh_classifier(), trained.classifier) or trained.selected_share == 0

@@ -1,0 +1,102 @@
+"""What jobs are asked for with, as JSON: a spec of the library's, what it is about, and how it is run."""
+
+from datetime import datetime
+from typing import Annotated, TypedDict
+
+from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints
+from pydantic.config import JsonDict
+
+from api.schemas import Line
+from faal_core.specs import AuditSpec, FinetuneSpec, Spec
+
+METADATA_KEY = r"^[A-Za-z0-9_.-]{1,64}$"
+Metadata = Annotated[
+    dict[Annotated[str, StringConstraints(pattern=METADATA_KEY)], Annotated[Line, Field(max_length=512)]],
+    Field(max_length=16, description="up to 16 pairs of your own, kept with the job", examples=[{"ticket": "ML-1204"}]),
+]
+
+_FINETUNE_EXAMPLE: JsonDict = {
+    "model": "model_0199c2f2a3d87b1e9f5a6c7d8e9f0a1b",
+    "dataset": "fashion-mnist-subset",
+    "threat": {"norm": "linf", "epsilon": "8/255"},
+    "method": {"type": "faal", "dro_radius": 0.2},
+    "training": {"learning_rates": [0.01, 0.001]},
+    "audit": {"attacks": "pgd-20"},
+    "metadata": {"ticket": "ML-1204"},
+}
+_AUDIT_EXAMPLE: JsonDict = {
+    "model": "model_0199c2f2a3d87b1e9f5a6c7d8e9f0a1b",
+    "dataset": "fashion-mnist-subset",
+    "threat": {"norm": "linf", "epsilon": "8/255"},
+    "attacks": "pgd-20",
+}
+
+
+class Terms(TypedDict, total=False):
+    """How a job is run: what `JobRequest` has beside what it is about, all with defaults."""
+
+    metadata: dict[str, str]
+    priority: int
+    budget_minutes: float | None
+    deadline: datetime | None
+
+
+class JobRequest(Spec):
+    """What a job is about and how it is run."""
+
+    model: Annotated[Line, Field(min_length=1, max_length=40, description="a model's id", examples=["model_0199…"])]
+    dataset: Annotated[
+        Line,
+        Field(
+            min_length=1,
+            max_length=100,
+            description="a catalog name or a data set's id",
+            examples=["fashion-mnist-subset"],
+        ),
+    ]
+    metadata: Metadata = Field(default_factory=dict)
+    priority: int = Field(0, ge=-10, le=10, description="the waiting job of the highest is taken first")
+    budget_minutes: float | None = Field(
+        None,
+        gt=0,
+        le=1e6,
+        description="minutes of running, in all attempts together, after which the job ends with what it has: an audit with the "
+        "attacks made until then, a fine-tuning trained as far as leaves time for its second audit",
+    )
+    deadline: AwareDatetime | None = Field(
+        None, description="likewise a time; a job that no worker has begun until then fails"
+    )
+
+    @property
+    def terms(self) -> Terms:
+        """How the job is run."""
+        return {
+            "metadata": self.metadata,
+            "priority": self.priority,
+            "budget_minutes": self.budget_minutes,
+            "deadline": self.deadline,
+        }
+
+
+class FinetuneRequest(JobRequest, FinetuneSpec):
+    """A model to repair, the data to do it with, and how."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_FINETUNE_EXAMPLE]})
+
+    @property
+    def spec(self) -> FinetuneSpec:
+        """What is asked for, without what it is asked about."""
+        return FinetuneSpec(
+            preset=self.preset, threat=self.threat, method=self.method, training=self.training, audit=self.audit
+        )
+
+
+class AuditRequest(JobRequest, AuditSpec):
+    """A model to judge, the data to do it with, and how."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_AUDIT_EXAMPLE]})
+
+    @property
+    def spec(self) -> AuditSpec:
+        """What is asked for, without what it is asked about."""
+        return AuditSpec.model_validate(self.model_dump(include=set(AuditSpec.model_fields)))
