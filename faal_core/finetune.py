@@ -19,8 +19,13 @@ from faal_core.reports.documents import FinetuneReport
 from faal_core.specs import FinetuneSpec
 from faal_core.training.ranks import ALONE, Ranks
 from faal_core.training.recipe import train
+from faal_core.training.rehearsal import rehearse
 
 _SECOND_AUDIT = 1.1  # of the time of the first
+_NO_TIME = (
+    "The audit before the training and one like it afterwards take {minutes:.0f} minutes or more, which leaves no time to train. "
+    "Give it more time, or fewer images or weaker attacks to its audits."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +73,15 @@ def finetune(
         part = Part(progress, when, limited=when == "before")
         return audit(judged, test_data, spec.audit_spec, name=called, device=device, ledger=ledger, progress=part)
 
-    before = judge(classifier, name, "before")
     saved = training_checkpoint(checkpoint)
+    begins = not (saved and saved.exists())
+    if begins:
+        progress.stage("rehearsal of a step", len(training_data))
+        rehearse(classifier, training_data, spec, device)
+    before = judge(classifier, name, "before")
     reserve = _SECOND_AUDIT * sum(attack.seconds for attack in before.report.attacks)
-    if not before.report.complete or (progress.time_left() <= reserve and not (saved and saved.exists())):
-        raise OutOfTime(
-            f"The audit before the training and one like it afterwards take {2 * reserve / 60:.0f} minutes or more, which leaves "
-            "no time to train. Give it more time, or fewer images or weaker attacks to its audits."
-        )
+    if begins and (not before.report.complete or progress.time_left() <= reserve):
+        raise OutOfTime(_NO_TIME.format(minutes=2 * reserve / 60))
     trained = train(
         classifier,
         training_data,

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from faal_core.architectures import build
 from faal_core.datasets import LabelledImages, load
-from faal_core.errors import InvalidSpec, OutOfTime
+from faal_core.errors import ClassifierUnsuitable, InvalidSpec, OutOfTime
 from faal_core.finetune import finetune
 from faal_core.progress import Cancelled, NoProgress
 from faal_core.reports.documents import FinetuneReport, read_report
@@ -123,3 +124,40 @@ def test_a_repair_without_time_to_train_is_none(stage: str) -> None:
     """Where the first audit takes all the time there is nothing to compare, and that is said."""
     with pytest.raises(OutOfTime, match="no time to train"):
         run(progress=Due(stage))
+
+
+class OtherInTraining(nn.Module):
+    """Answers with one logit more while it is trained."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The inner network's logits, and in training a further one."""
+        logits = self.inner(x)
+        return torch.cat([logits, logits[:, :1]], 1) if self.training else logits
+
+
+class NoAudit(NoProgress):
+    """Fails when an audit begins."""
+
+    def stage(self, name: str, total: int) -> None:
+        """The rehearsal, and nothing else."""
+        assert name == "rehearsal of a step"
+
+
+def test_what_would_stop_the_training_stops_it_before_the_first_audit() -> None:
+    """A class that nothing can be held out of, a network that answers otherwise in training: both are told at once."""
+    training_data, test_data = load("fashion-mnist-subset", "train"), load("fashion-mnist-subset", "test")
+    others, trousers = (
+        (training_data.labels != 1).nonzero().squeeze(1),
+        (training_data.labels == 1).nonzero().squeeze(1),
+    )
+    scarce = training_data.take(torch.cat([others, trousers[:1]]))
+    classifier = build(ClassifierSpec(architecture="small_resnet", num_classes=10, arguments={"width": 8}))
+    with pytest.raises(InvalidSpec, match="one training image"):
+        finetune(classifier, scarce, test_data, SPEC, name="x", device=CPU, progress=NoAudit())
+    classifier.backbone = OtherInTraining(classifier.backbone)
+    with pytest.raises(ClassifierUnsuitable, match="In training mode the network answers"):
+        finetune(classifier, training_data, test_data, SPEC, name="x", device=CPU, progress=NoAudit())
