@@ -31,7 +31,7 @@ check: setup ## lint, formatting, types, import rules, Dockerfile
 	$(VENV)/bin/hadolint Dockerfile
 
 bench: setup ## measure; what comes out belongs into docs/benchmarks.md
-	@for script in benchmarks/*.py; do $(VENV)/bin/python "$$script" || exit 1; done
+	@for script in benchmarks/*.py; do $(RUN) benchmarks.$$(basename "$$script" .py) || exit 1; done
 
 clean: ## remove .venv and what tools left behind
 	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

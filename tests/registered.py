@@ -16,10 +16,10 @@ UPLOAD = Stored("a" * 64, 4, "application/octet-stream")
 WEIGHTS = Stored("b" * 64, 5, "application/vnd.safetensors")
 
 
-def ready_model(sessions: Sessions) -> str:
+def ready_model(sessions: Sessions, owner: str = "ann") -> str:
     """Id of a model that was uploaded and has passed its check."""
     with sessions.begin() as session:
-        model, check = model_registry.register_upload(session, name="digits", spec=SPEC, upload=UPLOAD, owner="ann")
+        model, check = model_registry.register_upload(session, name="digits", spec=SPEC, upload=UPLOAD, owner=owner)
         lifecycle.claim(session, check.id, worker="w", lease_seconds=60)
         lifecycle.succeed(session, check.id, 1, result_model=StoredClassifier(WEIGHTS, SPEC))
         return model.id

@@ -36,6 +36,11 @@ class Running:
             self._process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
 
     @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
+
+    @property
     def children(self) -> list[int]:
         """Numbers of the processes it started that are not reaped yet."""
         tasks = Path(f"/proc/{self._process.pid}/task").glob("*/children")
