@@ -1,5 +1,6 @@
 """The web application: settings in, an ASGI application out. Nothing here, or below, imports torch."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,13 +17,26 @@ from api.metrics import Metrics
 from api.middleware import RequestRules
 from api.rates import Rates
 from api.request_log import RequestLog
-from api.routes import catalog, datasets, events, health, jobs, keys, login, metrics, models, pages, reports
+from api.routes import (
+    catalog,
+    datasets,
+    events,
+    health,
+    jobs,
+    keys,
+    login,
+    metrics,
+    models,
+    pages,
+    partial_uploads,
+    reports,
+)
 from jobs.database import open_database
 from jobs.queue import Queue
 from jobs.settings import Settings
 from jobs.storage import Storage
 
-UPLOAD_PATHS = frozenset({"/models", "/datasets", *pages.UPLOAD_PATHS})
+UPLOAD_PATHS = re.compile("|".join(["/models", "/datasets", "/uploads/[^/]+/parts/[^/]+", *pages.UPLOAD_PATHS]))
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -52,7 +66,20 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     app.add_middleware(RequestRules, streamed=UPLOAD_PATHS)
     app.add_middleware(RequestLog, metrics=figures)  # around it: added later
-    for module in (jobs, events, reports, models, datasets, keys, catalog, health, metrics, login, pages):
+    for module in (
+        jobs,
+        events,
+        reports,
+        models,
+        datasets,
+        partial_uploads,
+        keys,
+        catalog,
+        health,
+        metrics,
+        login,
+        pages,
+    ):
         app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=Path(__file__).with_name("static")), name="static")
     openapi.install(app)

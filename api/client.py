@@ -27,6 +27,8 @@ from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec
 from jobs.states import FINAL, UploadState
 
 POLL_SECONDS = 1.0  # where the service does not say when to ask again
+LARGE = 32 * 2**20  # bytes of a file that is sent in parts
+TRIES_AFTER = (1.0, 5.0, 15.0, 30.0)  # seconds, of a part whose connection broke
 SILENCE_SECONDS = 60.0  # of an event stream, which pings every 15 s, before it is taken for dead
 
 Upload = TypeVar("Upload", ModelResource, DatasetResource)
@@ -200,13 +202,38 @@ class Client:
         return target
 
     def _upload(self, path: str, file: Path, name: str | None, fields: Mapping[str, str]) -> Response:
-        """The answer to a streamed form; the file's own digest travels with it."""
+        """The answer to a streamed form; the file's own digest travels with it. A large file comes in parts before."""
         form = dict(fields) if name is None else {**fields, "name": name}
+        if file.stat().st_size > LARGE:
+            upload = {"upload": (None, self._send_parts(file)), "name": (None, name or file.stem[:200])}
+            return _checked(self._http.post(path, files=upload | {key: (None, value) for key, value in fields.items()}))
         with file.open("rb") as content:
             digest = {"Content-Digest": digest_field(hashlib.file_digest(content, "sha256").hexdigest())}
             content.seek(0)
             part = (file.name, content, "application/octet-stream", digest)
             return _checked(self._http.post(path, data=form, files={"file": part}))
+
+    def _send_parts(self, file: Path) -> str:
+        """Id of an upload that has all parts of the file; a part whose connection breaks is sent again, a few times."""
+        begun = _checked(self._http.post("/uploads", json={"size": file.stat().st_size})).json()
+        with file.open("rb") as content:
+            for number in range(-(-begun["size"] // begun["part_bytes"])):
+                part = content.read(begun["part_bytes"])
+                headers = {"Content-Digest": digest_field(hashlib.sha256(part).hexdigest())}
+                self._send_again_and_again(f"/uploads/{begun['id']}/parts/{number}", part, headers)
+        return str(begun["id"])
+
+    def _send_again_and_again(self, path: str, part: bytes, headers: Mapping[str, str]) -> None:
+        """Nothing: the part was taken. Raises: httpx.TransportError after the last try."""
+        for wait in (*TRIES_AFTER, None):
+            try:
+                _checked(self._http.put(path, content=part, headers=headers))
+            except httpx.TransportError:
+                if wait is None:
+                    raise
+                time.sleep(wait)
+            else:
+                return
 
     def _submit(
         self,

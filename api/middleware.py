@@ -33,10 +33,10 @@ class RequestRules:
 
     Args:
         app: what answers.
-        streamed: paths whose routes read their body piece by piece and bound it themselves.
+        streamed: matches paths whose routes read their body piece by piece and bound it themselves.
     """
 
-    def __init__(self, app: ASGIApp, streamed: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, streamed: re.Pattern[str]) -> None:
         self.app = app
         self.streamed = streamed
 
@@ -64,7 +64,7 @@ class RequestRules:
             )
             await answer(Request(scope), refused)(scope, receive, send_with_headers)
             return
-        bounded = receive if scope["path"] in self.streamed else _bounded(receive)
+        bounded = receive if self.streamed.fullmatch(scope["path"]) else _bounded(receive)
         with bound_contextvars(request_id=request_id):
             await self.app(scope, bounded, send_with_headers)
 

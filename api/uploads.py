@@ -1,4 +1,4 @@
-"""An uploaded file and its form fields, streamed from the network straight into storage.
+"""An uploaded file and its form fields, streamed from the network straight into storage; or one that came in parts before.
 
 Nothing is spooled, and nothing stays in memory but the fields and the first bytes of the file. The pieces handed to
 storage end only after the whole form was read and found in order, so whatever is wrong with an upload, in front of the
@@ -18,16 +18,17 @@ from api.dependencies import Service
 from api.digests import verified
 from api.errors import InvalidRequest, MalformedBody, UploadTooSlow
 from api.multipart import MultipartReader, Part, boundary_of
-from jobs import quotas
+from jobs import partial_uploads, quotas
 from jobs.errors import QuotaExceeded, UploadTooLarge
 from jobs.idempotency import was_used
-from jobs.storage import Storage, Stored
+from jobs.storage import Stored
 
 BATCH = 512 * 1024  # bytes asked from the event loop at a time
 PATIENCE = 30.0  # seconds in which a batch has to come; whoever sends byte by byte would keep a place for ever
 HEAD = 1024 * 1024 + 8  # bytes kept for the check: the longest safetensors header that is accepted, and its length
 FIELD_LIMIT = 1024 * 1024  # bytes in one form field
 FIELDS_LIMIT = 20  # form fields in one upload
+PART = "application/octet-stream"
 
 Checked = TypeVar("Checked")
 
@@ -68,16 +69,23 @@ def receive(
         left = None if again else quotas.room_for_upload(session, service.owner, quota)
     with service.uploads:
         if left is None or left >= limit:
-            return _stored(request, service.storage, limit, media_type, check)
+            return _stored(request, service, limit, media_type, check)
         try:
-            return _stored(request, service.storage, left, media_type, check)
+            return _stored(request, service, left, media_type, check)
         except UploadTooLarge:
             raise QuotaExceeded("bytes", quota.bytes, quota.bytes - left) from None
 
 
+def receive_part(request: Request, service: Service, size: int) -> Stored:
+    """The stored body of a request, a part of `size` bytes of an upload. Raises: as `receive`; MalformedBody for another size."""
+    with service.uploads:
+        body = verified(_exactly(_body(request, size), size), request.headers, "part")
+        return service.storage.put(body, media_type=PART)
+
+
 def _stored(
     request: Request,
-    storage: Storage,
+    service: Service,
     limit: int,
     media_type: Callable[[bytes], str],
     check: Callable[[Form], Checked],
@@ -87,8 +95,10 @@ def _stored(
     form = MultipartReader(body, boundary_of(request.headers.get("Content-Type")))
     fields: dict[str, str] = {}
     file = _read_fields(form, fields)
+    if file is None and (upload := fields.pop("upload", None)):
+        return _put_together(service, upload, fields, media_type, check)
     if file is None or not file.filename:
-        raise InvalidRequest.at("/file", 'the form has no file in a part named "file"')
+        raise InvalidRequest.at("/file", 'the form has no file in a part named "file", and names no upload')
     pieces = verified(form.pieces(), file.headers, "file")
     head = bytearray()
     while len(head) < 16 and (piece := next(pieces, b"")):
@@ -106,8 +116,21 @@ def _stored(
             raise InvalidRequest.at("/file", "an upload has one file")
         checked.append(check(Form(fields, file.filename or "", bytes(head))))
 
-    stored = storage.put(content(), limit=limit, media_type=media_type(first))
+    stored = service.storage.put(content(), limit=limit, media_type=media_type(first))
     return stored, checked[0]
+
+
+def _put_together(
+    service: Service,
+    upload: str,
+    fields: Mapping[str, str],
+    media_type: Callable[[bytes], str],
+    check: Callable[[Form], Checked],
+) -> tuple[Stored, Checked]:
+    """Likewise, of a file that came in parts. Raises: UploadNotFound, UploadIncomplete and what the two callables raise."""
+    head = partial_uploads.head(service.sessions, service.storage, upload, HEAD)
+    kind, checked = media_type(head), check(Form(fields, "", head))
+    return partial_uploads.whole(service.sessions, service.storage, upload, media_type=kind), checked
 
 
 def _body(request: Request, limit: int) -> Iterator[bytes]:
@@ -141,6 +164,18 @@ def _body(request: Request, limit: int) -> Iterator[bytes]:
         raise UploadTooSlow(slow) from None
     if max(size, arrived) > most:
         raise UploadTooLarge(f"The upload has more than the {limit:,} bytes a file may have here.")
+
+
+def _exactly(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
+    """`pieces` as they are. Raises: MalformedBody where they have more or fewer bytes than `size`."""
+    arrived = 0
+    for piece in pieces:
+        arrived += len(piece)
+        if arrived > size:
+            break
+        yield piece
+    if arrived != size:
+        raise MalformedBody(f"This part has {size:,} bytes, and {arrived:,} or more arrived.")
 
 
 def _read_fields(form: MultipartReader, fields: dict[str, str]) -> Part | None:

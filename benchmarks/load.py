@@ -8,7 +8,6 @@ fast as they are answered. Latencies as clients see them. The last line is JSON.
 """
 
 import argparse
-import hashlib
 import json
 import os
 import platform
@@ -20,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -88,15 +88,6 @@ def submit(url: str, model: str, count: int, client_number: int) -> list[tuple[s
     return answers
 
 
-def large_weights(size: int) -> Iterator[bytes]:
-    """A safetensors file with one tensor of zeros, `size` bytes, piece by piece."""
-    header = json.dumps({"w": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
-    yield struct.pack("<Q", len(header)) + header
-    piece = bytes(2**20)
-    for _ in range(size // len(piece)):
-        yield piece
-
-
 def most_memory(process: Running) -> int:
     """The most that the process has had in memory, in MiB."""
     status = Path(f"/proc/{process.pid}/status").read_text()
@@ -104,27 +95,35 @@ def most_memory(process: Running) -> int:
 
 
 def upload(client: httpx.Client, process: Running, megabytes: int) -> dict[str, Any]:
-    """Seconds and memory that an upload of that size took, in one request."""
+    """Seconds and memory that an upload in parts takes whose connection breaks in the middle of every tenth part."""
     size, before, begun = megabytes * 2**20, most_memory(process), time.monotonic()
-    digest = hashlib.sha256()
-    boundary = "load"
-    fields = {"architecture": "small_resnet", "num_classes": "10"}
+    header = json.dumps({"w": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
+    head = struct.pack("<Q", len(header)) + header
+    upload = client.post("/uploads", json={"size": len(head) + size}).json()
+    count, part, cut = -(-upload["size"] // upload["part_bytes"]), bytes(upload["part_bytes"]), 0
 
-    def body() -> Iterator[bytes]:
-        for name, value in fields.items():
-            yield f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
-        yield (
-            f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="w.safetensors"\r\n\r\n'.encode()
-        )
-        for piece in large_weights(size):
-            digest.update(piece)
-            yield piece
-        yield f"\r\n--{boundary}--\r\n".encode()
+    def half(content: bytes) -> Iterator[bytes]:
+        yield content[: len(content) // 2]
+        raise ConnectionError("cut")
 
-    headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-    answer = client.post("/models", content=body(), headers=headers, timeout=600)
+    while missing := set(range(count)) - {
+        there["number"] for there in client.get(f"/uploads/{upload['id']}").json()["parts"]
+    }:
+        for number in sorted(missing):
+            content = (head + part)[: len(part)] if number == 0 else part[: upload["size"] - number * len(part)]
+            address = f"/uploads/{upload['id']}/parts/{number}"
+            if number % 10 == 0 and number // 10 >= cut:
+                cut += 1
+                with suppress(ConnectionError):
+                    client.put(address, content=half(content))
+                break
+            client.put(address, content=content, timeout=600).raise_for_status()
+    fields = {"architecture": "small_resnet", "num_classes": "10", "upload": upload["id"]}
+    answer = client.post("/models", files={name: (None, value) for name, value in fields.items()}, timeout=600)
     return {
         "megabytes": megabytes,
+        "parts": count,
+        "connections cut": cut,
         "status": answer.status_code,
         "seconds": time.monotonic() - begun,
         "most memory before, MiB": before,

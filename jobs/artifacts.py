@@ -5,9 +5,15 @@ from sqlalchemy.orm import Session
 
 from jobs.errors import FileVanished
 from jobs.storage import Storage, Stored
-from jobs.tables import Artifact, Dataset, Model
+from jobs.tables import Artifact, Dataset, Model, PartialUpload, UploadPart
 
-REFERENCES = ((Model, Model.upload_sha256), (Model, Model.sha256), (Dataset, Dataset.sha256))
+REFERENCES = (
+    (Model, Model.upload_sha256),
+    (Model, Model.sha256),
+    (Dataset, Dataset.sha256),
+    (PartialUpload, PartialUpload.sha256),
+    (UploadPart, UploadPart.sha256),
+)
 """The tables and their columns that name a file."""
 
 

@@ -5,11 +5,13 @@ JobsError
 │   ├── JobNotFound          job-not-found          no job has that id
 │   ├── ModelNotFound        model-not-found        no model has that id
 │   ├── DatasetNotFound      dataset-not-found      no data set has that id
+│   ├── UploadNotFound       upload-not-found       no upload in parts has that id
 │   └── KeyNotFound          key-not-found          no API key has that id
 ├── KeyRefused               key-refused            the API key is not known, was revoked or has run out
 ├── NotReady
 │   ├── ModelNotReady        model-not-ready        the model is still being checked, or was rejected
 │   └── DatasetNotReady      dataset-not-ready      likewise for a data set
+├── UploadIncomplete         upload-incomplete      parts of the upload are missing
 ├── JobStateConflict         job-state-conflict     the job's state does not allow that
 ├── JobFailed                job-failed             the job has no report because it failed
 ├── JobCancelled             job-cancelled          the job has no report because it was cancelled
@@ -64,6 +66,18 @@ class DatasetNotFound(NotFound):
     """No data set has that id."""
 
     code = "dataset-not-found"
+
+
+class UploadNotFound(NotFound):
+    """No upload in parts has that id."""
+
+    code = "upload-not-found"
+
+
+class UploadIncomplete(JobsError):
+    """Parts of the upload are missing."""
+
+    code = "upload-incomplete"
 
 
 class KeyNotFound(NotFound):

@@ -1,4 +1,4 @@
-"""The tables: models, data sets, jobs with their events and reports, the files they name, and the keys of who may ask.
+"""The tables: models, data sets, jobs with their events and reports, the files they name or wait for, and keys of who may ask.
 
 Strings have no length here: SQLite would not enforce one, and what comes from outside is measured at the border.
 """
@@ -184,5 +184,31 @@ class ApiKey(Table):
     revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
-OWNED = (Model, Dataset, Job)
+class PartialUpload(Table):
+    """A file that arrives in parts; once all were there and it was asked for, a whole with its digest."""
+
+    __tablename__ = "partial_uploads"
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("upload"))
+    owner: Mapped[str]
+    size: Mapped[int] = mapped_column(BigInteger)
+    part_bytes: Mapped[int]
+    sha256: Mapped[str | None] = mapped_column(ForeignKey("artifacts.sha256"))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
+    touched_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now(), index=True)
+
+
+class UploadPart(Table):
+    """A part of it that is there."""
+
+    __tablename__ = "upload_parts"
+
+    upload_id: Mapped[str] = mapped_column(ForeignKey("partial_uploads.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    owner: Mapped[str]
+    sha256: Mapped[str] = mapped_column(ForeignKey("artifacts.sha256"))
+    size: Mapped[int]
+
+
+OWNED = (Model, Dataset, Job, PartialUpload, UploadPart)
 """What belongs to somebody; events and reports belong to whom their job does."""

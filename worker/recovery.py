@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from jobs import lifecycle, queries, removal
+from jobs import lifecycle, partial_uploads, queries, removal
 from jobs.database import Sessions
 from jobs.errors import JobNotFound
 from jobs.queue import Queue
@@ -74,6 +74,7 @@ class Sweeper:
     def _collect(self) -> None:
         """What nobody needs any more is removed: jobs after the days they are kept, and files without a reference."""
         jobs = removal.remove_old_jobs(self._sessions, self._settings.keep_days) if self._settings.keep_days else 0
+        partial_uploads.remove_silent(self._sessions, FORGET_UPLOADS_SECONDS)
         files = removal.collect(self._sessions, self._storage)
         files += removal.collect_strays(self._sessions, self._storage, FORGET_UPLOADS_SECONDS)
         if jobs or files:

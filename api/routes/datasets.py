@@ -13,13 +13,16 @@ router = APIRouter(tags=["data sets"])
 
 _FORM = {
     "type": "object",
-    "required": ["file"],
     "properties": {
         "file": {
             "type": "string",
             "format": "binary",
             "description": "an .npz file with train_images, train_labels, test_images, test_labels, class_names, "
             "or a zip archive with train/<class>/*.png and test/<class>/*.png. Digest fields as for models.",
+        },
+        "upload": {
+            "type": "string",
+            "description": "in place of a file, the id of one that came in parts (`POST /uploads`)",
         },
         "name": {"type": "string", "maxLength": 200, "description": "for people; default: the file's name"},
     },

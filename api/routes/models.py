@@ -21,13 +21,16 @@ router = APIRouter(tags=["models"])
 
 _FORM = {
     "type": "object",
-    "required": ["file"],
     "properties": {
         "file": {
             "type": "string",
             "format": "binary",
             "description": "safetensors, or a state dict saved by torch.save. The part's own headers may carry "
             "Content-Digest or Repr-Digest (sha-256) of the file; those of the request are about the whole body.",
+        },
+        "upload": {
+            "type": "string",
+            "description": "in place of a file, the id of one that came in parts (`POST /uploads`)",
         },
         "name": {"type": "string", "maxLength": 200, "description": "for people; default: the file's name"},
         "spec": {"type": "string", "contentMediaType": "application/json", "description": "ClassifierSpec as JSON"},

@@ -36,7 +36,8 @@ def ids(guarded_web: Web, bearer: dict[str, str]) -> dict[str, str]:
     dataset = guarded_web.client.post("/datasets", headers=bearer, files=file).json()["id"]
     job = guarded_web.client.post("/jobs/audit", headers=bearer, json=AUDIT | {"model": model}).json()["id"]
     key = guarded_web.client.get("/keys", headers=bearer).json()["data"][0]["id"]
-    return {"models": model, "datasets": dataset, "jobs": job, "keys": key}
+    upload = guarded_web.client.post("/uploads", headers=bearer, json={"size": 9}).json()["id"]
+    return {"models": model, "datasets": dataset, "jobs": job, "keys": key, "uploads": upload}
 
 
 described = schemathesis.openapi.from_path(Path(__file__).parents[3] / "docs/openapi.json")
