@@ -8,6 +8,7 @@ from pydantic.config import JsonDict
 
 from api.schemas import Line
 from faal_core.specs import AuditSpec, FinetuneSpec, Spec
+from jobs.settings import POOL
 
 METADATA_KEY = r"^[A-Za-z0-9_.-]{1,64}$"
 Metadata = Annotated[
@@ -37,6 +38,7 @@ class Terms(TypedDict, total=False):
 
     metadata: dict[str, str]
     priority: int
+    pool: str | None
     budget_minutes: float | None
     deadline: datetime | None
 
@@ -56,6 +58,9 @@ class JobRequest(Spec):
     ]
     metadata: Metadata = Field(default_factory=dict)
     priority: int = Field(0, ge=-10, le=10, description="the waiting job of the highest is taken first")
+    pool: str | None = Field(
+        None, pattern=POOL, description="of the workers that may take it, one of the site's; any when absent"
+    )
     budget_minutes: float | None = Field(
         None,
         gt=0,
@@ -73,6 +78,7 @@ class JobRequest(Spec):
         return {
             "metadata": self.metadata,
             "priority": self.priority,
+            "pool": self.pool,
             "budget_minutes": self.budget_minutes,
             "deadline": self.deadline,
         }

@@ -59,6 +59,7 @@ class JobResource(Resource):
     spec: dict[str, Any] = Field(description="every number the result depends on, defaults included")
     metadata: dict[str, str]
     priority: int
+    pool: str | None = Field(description="of the workers that may take it; any where it is null")
     budget_minutes: float | None
     deadline: datetime | None
     seconds_run: float = Field(description="in all attempts, as last told")
@@ -86,6 +87,7 @@ class JobResource(Resource):
             spec=job.spec,
             metadata=job.metadata_,
             priority=job.priority,
+            pool=job.pool,
             budget_minutes=job.budget_minutes,
             deadline=job.deadline,
             seconds_run=job.seconds_run,

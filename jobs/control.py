@@ -30,6 +30,7 @@ def submit(
     idempotency_key: str | None = None,
     metadata: Mapping[str, str] | None = None,
     priority: int = 0,
+    pool: str | None = None,
     budget_minutes: float | None = None,
     deadline: datetime | None = None,
     retry_of: str | None = None,
@@ -39,6 +40,7 @@ def submit(
 
     Args:
         priority: of the jobs that wait, whoever's, the one of the highest is taken first.
+        pool: of the workers that may take it; any when absent.
         budget_minutes: of running, in all attempts together, after which the job ends with what it has.
         deadline: aware; likewise. A job that no worker has begun until then fails.
         retry_of: the job that this one tries again.
@@ -50,6 +52,8 @@ def submit(
     payload: dict[str, Any] = {"kind": kind, "model": model_id, "dataset": dataset, "spec": spec, "metadata": labels}
     if priority or retry_of:
         payload |= {"priority": priority, "retry_of": retry_of}
+    if pool is not None:
+        payload |= {"pool": pool}
     if budget_minutes is not None or deadline is not None:
         due = None if deadline is None else deadline.astimezone(UTC).isoformat()
         payload |= {"budget_minutes": budget_minutes, "deadline": due}
@@ -61,6 +65,7 @@ def submit(
         spec=dict(spec),
         metadata_=labels,
         priority=priority,
+        pool=pool,
         budget_minutes=budget_minutes,
         deadline=deadline,
         retry_of=retry_of,
@@ -145,6 +150,7 @@ def retry(session: Session, job_id: str, *, owner: str, idempotency_key: str | N
         idempotency_key=idempotency_key,
         metadata=job.metadata_,
         priority=job.priority,
+        pool=job.pool,
         budget_minutes=job.budget_minutes,
         retry_of=job_id,
         quota=quota,

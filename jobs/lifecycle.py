@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import ColumnElement, or_, select, update
 from sqlalchemy.orm import Session
 
 from jobs import moves, outcomes
@@ -29,12 +29,20 @@ _EXPIRED = (Job.attempt == 0) & Job.deadline.is_not(None) & (Job.deadline < now(
 """Whether a job's deadline came before a worker had begun it; one that was begun ends with what it has."""
 
 
-def claim_next(session: Session, *, worker: str, lease_seconds: float) -> Job | None:
-    """The waiting job of the highest priority, of equals the oldest, claimed; None when none is to be had."""
-    waiting = (
-        select(Job.id).where(Job.state == JobState.QUEUED, ~_EXPIRED).order_by(Job.priority.desc(), Job.id).limit(1)
-    )
-    job_id = session.scalars(waiting.with_for_update(skip_locked=True)).one_or_none()
+def _may_go_to(pool: str | None) -> ColumnElement[bool]:
+    """Whether a job may go to a worker of that pool, or of none."""
+    return Job.pool.is_(None) if pool is None else or_(Job.pool.is_(None), Job.pool == pool)
+
+
+def claim_next(session: Session, *, worker: str, lease_seconds: float, pool: str | None = None) -> Job | None:
+    """The waiting job of the highest priority, of equals the oldest, claimed; None when none is to be had.
+
+    Args:
+        pool: which the worker belongs to: it takes jobs that ask for it, and those that ask for none.
+    """
+    waiting = select(Job.id).where(Job.state == JobState.QUEUED, _may_go_to(pool), ~_EXPIRED)
+    first = waiting.order_by(Job.priority.desc(), Job.id).limit(1)
+    job_id = session.scalars(first.with_for_update(skip_locked=True)).one_or_none()
     return None if job_id is None else claim(session, job_id, worker=worker, lease_seconds=lease_seconds)
 
 
@@ -181,12 +189,17 @@ def cancel(session: Session, job_id: str, attempt: int, *, report: str | None = 
     return job
 
 
-def overdue(session: Session, *, ring_after: float, max_attempts: int = MAX_ATTEMPTS, limit: int = 20) -> list[str]:
+def overdue(
+    session: Session, *, ring_after: float, max_attempts: int = MAX_ATTEMPTS, limit: int = 20, pool: str | None = None
+) -> list[str]:
     """Ids of queued jobs to ring now, oldest first: not rung for `ring_after` seconds, or back from a worker.
 
     First takes running jobs back whose lease ran out, as `release` does with "worker-lost", and ends those that no worker
-    had begun when their deadline came. At most `limit` ids, so
-    that a long queue that no worker has time for is not rung as a whole again and again.
+    had begun when their deadline came. At most `limit` ids, so that a long queue that no worker has time for is not rung as a
+    whole again and again.
+
+    Args:
+        pool: only jobs that a worker of this one may take.
     """
     expired = select(Job.id, Job.attempt).where(Job.state == JobState.RUNNING, Job.lease_expires_at < now())
     for job_id, attempt in session.execute(expired.with_for_update(skip_locked=True)).all():
@@ -196,7 +209,7 @@ def overdue(session: Session, *, ring_after: float, max_attempts: int = MAX_ATTE
         problem: Problem = {"code": "out-of-time", "message": "No worker was free for this job before its deadline."}
         moves.move(session, "expire", job_id, body=problem, error=problem)
     forgotten = or_(Job.rung_at.is_(None), Job.rung_at < now(-ring_after))
-    oldest = select(Job.id).where(Job.state == JobState.QUEUED, forgotten).order_by(Job.id).limit(limit)
-    job_ids = session.scalars(oldest.with_for_update(skip_locked=True)).all()
+    waiting = select(Job.id).where(Job.state == JobState.QUEUED, _may_go_to(pool), forgotten)
+    job_ids = session.scalars(waiting.order_by(Job.id).limit(limit).with_for_update(skip_locked=True)).all()
     session.execute(update(Job).where(Job.id.in_(job_ids)).values(rung_at=now()))
     return list(job_ids)

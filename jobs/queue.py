@@ -12,6 +12,7 @@ logger = logging.getLogger(__name__)
 RUN_JOB = "faal.run_job"
 """Name of the only task; its argument is a job's id."""
 
+_COMMON = "faal"
 RING_SECONDS = 2.0
 POLL_SECONDS = 30.0  # above Celery's long polls of 10 s, which redis-py's own time-out of 5 s would cut
 
@@ -27,10 +28,14 @@ class Queue:
         self._app.conf.task_publish_retry_policy = retries
         self._app.conf.broker_transport_options |= {**retries, **patience, "connect_retries_timeout": RING_SECONDS}
 
-    def ring(self, job_id: str) -> bool:
-        """Whether the message is on its way, within a few seconds. If not, a worker's sweep finds the job."""
+    def ring(self, job_id: str, pool: str | None = None) -> bool:
+        """Whether the message is on its way, within a few seconds. If not, a worker's sweep finds the job.
+
+        Args:
+            pool: of the workers that hear it; all when absent.
+        """
         try:
-            self._app.send_task(RUN_JOB, args=(job_id,))
+            self._app.send_task(RUN_JOB, args=(job_id,), queue=queue_of(pool))
         except Exception as error:  # noqa: BLE001 - whatever a broker's client raises, the job is safe in its table
             logger.warning("The broker did not take the message for %s; a sweep will find the job: %s", job_id, error)
             return False
@@ -47,6 +52,11 @@ class Queue:
         return True
 
 
+def queue_of(pool: str | None) -> str:
+    """The broker's queue that workers of that pool listen to beside the common one, which is that of no pool."""
+    return _COMMON if pool is None else f"{_COMMON}-{pool}"
+
+
 def celery_app(settings: Settings) -> Celery:
     """Celery, set up for jobs: a message is acknowledged at once, taken alone, and has no result."""
     app = Celery("faal", set_as_current=False)
@@ -57,7 +67,7 @@ def celery_app(settings: Settings) -> Celery:
         broker_connection_max_retries=None,
         task_ignore_result=True,
         task_acks_late=False,
-        task_default_queue="faal",
+        task_default_queue=_COMMON,
         worker_prefetch_multiplier=1,
         worker_enable_remote_control=False,
         worker_send_task_events=False,

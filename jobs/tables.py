@@ -120,6 +120,7 @@ class Job(Table):
     spec: Mapped[dict[str, Any]] = mapped_column(JSON)
     metadata_: Mapped[dict[str, str]] = mapped_column("metadata", JSON, default=dict)
     priority: Mapped[int] = mapped_column(default=0)  # of those that wait the greatest is taken first
+    pool: Mapped[str | None]  # of workers that may take it; any may where it is null
     retry_of: Mapped[str | None]  # the job that this one tries again
     budget_minutes: Mapped[float | None]  # of running, in all attempts; then it ends with what it has
     deadline: Mapped[datetime | None] = mapped_column(UtcDateTime)  # likewise

@@ -13,7 +13,7 @@ from celery.signals import setup_logging, worker_shutting_down
 
 from jobs import logs
 from jobs.database import open_database, up_to_date, upgrade
-from jobs.queue import celery_app
+from jobs.queue import celery_app, queue_of
 from jobs.settings import Settings
 from worker import tasks
 from worker.recovery import Sweeper
@@ -55,6 +55,7 @@ def serve(settings: Settings) -> int:
             app=app,
             pool="threads",
             concurrency=1,
+            queues=list({queue_of(None), queue_of(settings.pool)}),
             quiet=True,
             without_gossip=True,
             without_mingle=True,

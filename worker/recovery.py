@@ -60,10 +60,12 @@ class Sweeper:
         """
         ring_after = self._settings.sweep_seconds if self._idle() else RING_WHEN_BUSY_SECONDS
         with self._sessions.begin() as session:
-            waiting = lifecycle.overdue(session, ring_after=ring_after, max_attempts=self._settings.max_attempts)
+            waiting = lifecycle.overdue(
+                session, ring_after=ring_after, max_attempts=self._settings.max_attempts, pool=self._settings.pool
+            )
         for job_id in waiting:
             logger.info("job %s is rung again", job_id)
-            if not self._queue.ring(job_id):
+            if not self._queue.ring(job_id, self._settings.pool):
                 break
         self._clear_checkpoints()
         self._storage.forget_broken_off(FORGET_UPLOADS_SECONDS)

@@ -54,7 +54,9 @@ class Supervisor:
         if self._stopping.is_set():
             return
         with self._sessions.begin() as session:
-            job = lifecycle.claim_next(session, worker=self._name, lease_seconds=self._settings.lease_seconds)
+            job = lifecycle.claim_next(
+                session, worker=self._name, lease_seconds=self._settings.lease_seconds, pool=self._settings.pool
+            )
         if job is None:
             logger.info("no job waits")
             return

@@ -46,7 +46,15 @@ def submit(
     kind: JobKind,
     idempotency_key: str | None,
 ) -> JobResource:
-    """The queued job, committed and rung. Raises: what `control.submit` does, and what `require_fit` does."""
+    """The queued job, committed and rung.
+
+    Raises: what `control.submit` does, and what `require_fit` does; InvalidRequest for a pool that the site has not.
+    """
+    offered = service.settings.offered_pools
+    if body.pool is not None and body.pool not in offered:
+        raise InvalidRequest.at(
+            "/pool", f"there is no pool {body.pool!r}; this site has {', '.join(offered) or 'none'}"
+        )
     with service.sessions.begin() as session:
         row = control.submit(
             session,
@@ -64,7 +72,7 @@ def submit(
         classifier = ModelResource.of(model_registry.model(session, body.model)).spec
         require_fit(classifier, body.dataset, summary, training=kind is JobKind.FINETUNE)
         job = JobResource.of(row)
-    service.queue.ring(job.id)
+    service.queue.ring(job.id, job.pool)
     return job
 
 
@@ -132,7 +140,7 @@ def resume_job(job_id: Id, service: SubmitterDep) -> JobResource:
     """The job, queued again; it goes on from its last checkpoint, to the result it would have had."""
     with service.sessions.begin() as session:
         job = JobResource.of(control.resume(session, job_id))
-    service.queue.ring(job.id)
+    service.queue.ring(job.id, job.pool)
     return job
 
 
@@ -151,7 +159,7 @@ def retry_job(
                 quota=service.settings.quota,
             )
         )
-    service.queue.ring(job.id)
+    service.queue.ring(job.id, job.pool)
     response.headers["Location"] = f"/jobs/{job.id}"
     return job
 

@@ -4,6 +4,7 @@ import io
 import time
 
 import httpx
+import pytest
 import torch
 
 from faal_core import weights
@@ -215,6 +216,31 @@ def test_two_workers_share_the_jobs(served_site, weights_file):
     begun = [worker.log.read_text().count("begins (audit") for worker in workers]
     assert sum(begun) == 4
     assert min(begun) >= 1
+
+
+@pytest.mark.parametrize("broker", ["folder", pytest.param("redis", marks=pytest.mark.slow)])
+def test_a_worker_of_a_pool_hears_its_jobs(request, open_site, weights_file, broker):
+    """A job that asks for a pool is rung for at its workers, without a sweep, and no other worker takes it."""
+    url = {} if broker == "folder" else {"broker_url": request.getfixturevalue("redis_url")}
+    common = open_site(pools="large,small", sweep_seconds=600, **url)
+    _, client = common.api()
+    model, dataset = store(common, weights_file)
+    body = {
+        "model": model,
+        "dataset": dataset,
+        "threat": {"epsilon": "8/255"},
+        "attacks": [{"type": "pgd", "steps": 2}],
+    }
+    common.worker()
+    open_site(pool="large", sweep_seconds=600, **url).worker()
+    time.sleep(3)  # both have swept and listen
+    ids = {
+        pool: client.post("/jobs/audit", json=body | {"pool": pool}).json()["id"] for pool in ("large", "small", None)
+    }
+    for pool in ("large", None):
+        assert common.ended(ids[pool]).state is JobState.SUCCEEDED
+    assert common.job(ids["small"]).state is JobState.QUEUED
+    assert common.job(ids["large"]).attempt == 1
 
 
 def test_missing_device_fails_the_job(open_site, weights_file):

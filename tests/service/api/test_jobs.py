@@ -229,3 +229,11 @@ def test_deleting(web, problem) -> None:
     assert web.client.delete(f"/jobs/{job}").status_code == 204
     for gone in (f"/jobs/{job}", f"/jobs/{job}/report", f"/jobs/{job}/events"):
         assert problem(web.client.get(gone))["code"] == "job-not-found"
+
+
+def test_a_pool_must_be_one_of_the_sites(own_web):
+    """A job cannot ask for workers that the site has not told of: it would wait for ever."""
+    body = AUDIT | {"model": own_web.model()}
+    refused = own_web.client.post("/jobs/audit", json=body | {"pool": "h100"})
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/pool")
+    assert "none" in refused.json()["detail"]

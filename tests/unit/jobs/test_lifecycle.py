@@ -269,3 +269,19 @@ def test_a_job_that_nobody_began_in_time_fails(sessions, model_id):
     job = job_of(sessions, late)
     assert (job.state, job.error["code"], job.attempt) == (JobState.FAILED, "out-of-time", 0)
     assert kinds_of(sessions, late) == ["queued", "failed"]
+
+
+def test_workers_take_the_jobs_of_their_pool(sessions, model_id):
+    """A worker of a pool is rung for, and takes, its pool's jobs and those of none; a worker of none only the latter."""
+    large, small, any_of_them = (queued_audit(sessions, model_id, pool=pool) for pool in ("h100", "a10", None))
+    rung = []
+    for pool in (None, "a10"):
+        with sessions.begin() as session:
+            rung.append(lifecycle.overdue(session, ring_after=-1, pool=pool))
+    assert rung == [[any_of_them], [small, any_of_them]]
+    taken = []
+    for pool in (None, None, "h100", "h100"):
+        with sessions.begin() as session:
+            job = lifecycle.claim_next(session, **WORKER, pool=pool)
+            taken.append(job and job.id)
+    assert taken == [any_of_them, None, large, None]
