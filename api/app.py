@@ -34,7 +34,7 @@ from api.routes import (
 from jobs.database import open_database
 from jobs.queue import Queue
 from jobs.settings import Settings
-from jobs.storage import Storage
+from jobs.storage import open_storage
 
 UPLOAD_PATHS = re.compile("|".join(["/models", "/datasets", "/uploads/[^/]+/parts/[^/]+", *pages.UPLOAD_PATHS]))
 
@@ -56,7 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.service = Service(
         settings=settings,
         sessions=sessions,
-        storage=Storage(settings.files_dir),
+        storage=open_storage(settings),
         queue=Queue(settings),
         uploads=Slots(UPLOADS, "uploads"),
         streams=Slots(STREAMS, "event streams"),

@@ -141,9 +141,8 @@ def service() -> Iterator[str]:
         log = Path(folder, "log")
         port = _free_port()
         own = {"FAAL_DATA_DIR": folder, "FAAL_HOST": "127.0.0.1", "FAAL_PORT": str(port)}
-        kept = {
-            name: value for name, value in os.environ.items() if name not in {"FAAL_DATABASE_URL", "FAAL_BROKER_URL"}
-        }
+        elsewhere = {"FAAL_DATABASE_URL", "FAAL_BROKER_URL", "FAAL_STORE_URL"}
+        kept = {name: value for name, value in os.environ.items() if name not in elsewhere}
         command = [sys.executable, "-m", "api", "--with-worker"]
         with (
             log.open("wb") as output,

@@ -61,6 +61,7 @@ STATUS: Mapping[type[ApiError] | type[FaalError] | type[JobsError], tuple[HTTPSt
     jobs.QuotaExceeded: (HTTPStatus.TOO_MANY_REQUESTS, "You have as much as you may"),
     api.RateExceeded: (HTTPStatus.TOO_MANY_REQUESTS, "You ask too often"),
     jobs.StorageFull: (HTTPStatus.INSUFFICIENT_STORAGE, "The server has no room for the file"),
+    jobs.StoreUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "The files cannot be reached"),
     jobs.IdempotencyConflict: (HTTPStatus.UNPROCESSABLE_ENTITY, "The idempotency key was used for another request"),
 }
 
@@ -75,6 +76,7 @@ JOB_ONLY = frozenset(
         faal.LedgerMismatch,
         faal.OutOfMemory,
         faal.OutOfTime,
+        jobs.FileLost,
         jobs.LeaseLost,
     }
 )
@@ -176,7 +178,11 @@ def headers_of(raised: Exception) -> dict[str, str]:
         return {"Retry-After": str(raised.seconds)}
     if isinstance(raised, jobs.QuotaExceeded):
         return {"Retry-After": "60"}
-    return {"Retry-After": "5"} if isinstance(raised, api.ServiceBusy | api.ServiceNotReady) else {}
+    return (
+        {"Retry-After": "5"}
+        if isinstance(raised, api.ServiceBusy | api.ServiceNotReady | jobs.StoreUnavailable)
+        else {}
+    )
 
 
 def _methods_of(request: Request) -> str:

@@ -60,8 +60,8 @@ def receive(
         media_type: tells the file's type by its first bytes; raises for a kind that is not accepted.
         check: judges the whole form; what it raises refuses the upload.
 
-    Raises: ServiceBusy, QuotaExceeded, MalformedBody, InvalidRequest, DigestMismatch, UploadTooLarge, UploadTooSlow, StorageFull
-    and what the two callables raise.
+    Raises: ServiceBusy, QuotaExceeded, MalformedBody, InvalidRequest, DigestMismatch, UploadTooLarge, UploadTooSlow, StorageFull,
+    StoreUnavailable and what the two callables raise.
     """
     quota, limit = service.settings.quota, service.settings.upload_limit
     with service.sessions() as session:

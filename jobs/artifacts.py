@@ -30,8 +30,11 @@ def record_artifact(session: Session, stored: Stored) -> None:
 
 
 def require_there(storage: Storage, stored: Stored) -> None:
-    """Returns if the file that was recorded in this transaction is still in storage. Raises: FileVanished."""
-    if not storage.path(stored.sha256).exists():
+    """Returns if the file that was recorded in this transaction is still in storage.
+
+    Raises: FileVanished, StoreUnavailable.
+    """
+    if not storage.exists(stored.sha256):
         raise FileVanished("The same file was removed at this moment; send it again.")
 
 

@@ -18,7 +18,9 @@ JobsError
 ├── InUse                    in-use                 a job that has not ended needs what shall be deleted
 ├── FileVanished             file-vanished          the same content was removed while it was registered
 ├── UploadTooLarge           upload-too-large       a file exceeds the limit
+├── FileLost                 file-lost              a stored file is missing or damaged
 ├── StorageFull              storage-full           the disk has no room for a file
+├── StoreUnavailable         store-unavailable      the object store does not answer, or refuses the service
 ├── QuotaExceeded            quota-exceeded         the owner has as many jobs, or bytes in storage, as they may
 ├── IdempotencyConflict      idempotency-conflict   the key was used for another request
 └── LeaseLost                lease-lost             the job is no longer this worker's (never leaves the worker)
@@ -150,10 +152,22 @@ class UploadTooLarge(JobsError):
     code = "upload-too-large"
 
 
+class FileLost(JobsError):
+    """A stored file is missing, or not what its name says."""
+
+    code = "file-lost"
+
+
 class StorageFull(JobsError):
     """The disk has no room for a file; nothing of it was kept."""
 
     code = "storage-full"
+
+
+class StoreUnavailable(JobsError):
+    """The object store does not answer, refuses the service, or lacks the bucket."""
+
+    code = "store-unavailable"
 
 
 class QuotaExceeded(JobsError):

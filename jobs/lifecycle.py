@@ -23,6 +23,8 @@ _GIVEN_UP: Mapping[ReleaseReason, str] = {
     "look for attempt {attempt} of the job in the worker's log.",
     "out-of-memory": "The system stopped this job {crashes} times because memory ran out. Ask for less at once "
     "(a smaller batch size, a smaller upload), or run a worker with more memory.",
+    "store-unavailable": "The object store failed {crashes} times while this job needed it. Try the job again when `/readyz` "
+    "says that storage works.",
 }
 
 _EXPIRED = (Job.attempt == 0) & Job.deadline.is_not(None) & (Job.deadline < now())

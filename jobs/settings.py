@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MAX_ATTEMPTS = 3
@@ -45,6 +45,13 @@ class Settings(BaseSettings):
         validate_default=True,
         description="folder of uploads, weights and checkpoints, and of database and queue unless these are set; "
         "api and workers must see the same",
+    )
+    store_url: Annotated[
+        Annotated[str, Field(pattern=r"^s3://[^/\s]+(/\S*)?$")] | None, BeforeValidator(lambda given: given or None)
+    ] = Field(
+        None,
+        description="`s3://bucket/prefix`: files lie in that object store, and each machine's data folder is its own; default: "
+        "`files` in the data folder",
     )
     database_url: str = Field(
         default_factory=_default_database,
@@ -124,10 +131,5 @@ class Settings(BaseSettings):
 
     @property
     def files_dir(self) -> Path:
-        """Where uploads and results lie, by content."""
+        """Where uploads, results and copies of checkpoints lie, by content, unless they lie in an object store."""
         return self.data_dir / "files"
-
-    @property
-    def stored_checkpoints_dir(self) -> Path:
-        """Where copies of checkpoints lie, by content, one storage a job."""
-        return self.files_dir / "checkpoints"

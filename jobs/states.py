@@ -44,7 +44,7 @@ MOVES: Mapping[str, Move] = MappingProxyType(
 FINAL = frozenset(JobState) - frozenset().union(*(move.sources for move in MOVES.values()))
 """The states that no move leaves."""
 
-ReleaseReason = Literal["worker-stopped", "worker-lost", "out-of-memory"]
+ReleaseReason = Literal["worker-stopped", "worker-lost", "out-of-memory", "store-unavailable"]
 """Why a worker gave a job back: the first is a graceful stop and does not count against the job's attempts."""
 
 

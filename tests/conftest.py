@@ -9,14 +9,15 @@ import redis
 
 from jobs.database import Sessions, open_database, upgrade
 from jobs.settings import Settings
-from tests.servers import PostgresServer, postgres_server, redis_server
+from jobs.storage import FolderStorage, ObjectStorage, Storage
+from tests.servers import ObjectStore, PostgresServer, object_store, postgres_server, redis_server
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_settings_from_outside() -> Iterator[None]:
     """Tests see the defaults, whatever is set where they run."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("FAAL_")]:
+        for name in [name for name in os.environ if name.startswith(("FAAL_", "AWS_"))]:
             patch.delenv(name)
         yield
 
@@ -42,6 +43,15 @@ def redis_url(_redis_url: str) -> str:
     return _redis_url
 
 
+@pytest.fixture(scope="session", name="object_store")
+def _object_store() -> Iterator[ObjectStore]:
+    """An object store for the whole session, to which the variables `AWS_…` lead."""
+    with object_store() as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        yield server
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """URL of a fresh, empty database: the test runs once on SQLite and once on PostgreSQL."""
@@ -61,6 +71,15 @@ def sessions(database_url: str) -> Iterator[Sessions]:
     opened = open_database(database_url)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def storage(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> Storage:
+    """An empty storage: a folder beside SQLite, an object store beside PostgreSQL."""
+    if database_url.startswith("sqlite"):
+        return FolderStorage(tmp_path / "files")
+    store: ObjectStore = request.getfixturevalue("object_store")
+    return ObjectStorage(store.new_url(), tmp_path / "spool", patience_seconds=1)
 
 
 @pytest.fixture

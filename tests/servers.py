@@ -1,4 +1,4 @@
-"""Real servers for tests: PostgreSQL and Redis from their wheels, in temporary folders, for root too."""
+"""Real servers for tests: PostgreSQL and Redis from their wheels, in temporary folders, for root too; S3 as moto plays it."""
 
 import importlib.util
 import os
@@ -12,10 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.error import URLError
+from urllib.request import Request, urlopen
 from uuid import uuid4
 
 import psycopg
 import redis
+from obstore.store import S3Store
 
 ROOT = Path(__file__).parents[1]
 START_SECONDS = 60
@@ -99,6 +102,64 @@ def redis_server(port: int | None = None) -> Iterator[str]:
         command = [program, *place, "--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"]
         with _running(command, client.ping, redis.ConnectionError, log=Path(name) / "log"):
             yield url
+
+
+class ObjectStore:
+    """A running object store; every test gets a bucket of its own."""
+
+    def __init__(self, address: str) -> None:
+        self.environment = {
+            "AWS_ENDPOINT_URL": address,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_REGION": "us-east-1",
+        }
+        self._address = address
+
+    def new_url(self) -> str:
+        """What `FAAL_STORE_URL` names: a prefix in a new, empty bucket."""
+        bucket = f"test-{uuid4().hex}"
+        self.ask("PUT", bucket)
+        return f"s3://{bucket}/faal"
+
+    def remove(self, url: str) -> None:
+        """The bucket is gone with all that is in it."""
+        bucket = url.split("/")[2]
+        content = S3Store.from_url(f"s3://{bucket}", client_options={"allow_http": True})
+        content.delete([found["path"] for found in content.list().collect()])
+        self.ask("DELETE", bucket)
+
+    def unfinished(self, url: str) -> int:
+        """How many uploads in parts have begun in its bucket and neither ended nor been given up."""
+        return self.ask("GET", f"{url.split('/')[2]}?uploads").count(b"<UploadId>")
+
+    @contextmanager
+    def asking_for_credentials(self) -> Iterator[None]:
+        """Within, a request needs a key that is known, and none is."""
+        self.ask("POST", "moto-api/reset-auth", b"0")
+        try:
+            yield
+        finally:
+            self.ask("POST", "moto-api/reset-auth", b"inf")
+
+    def ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        """The answer to a plain request."""
+        plain = {"Content-Type": "text/plain"}
+        with urlopen(Request(f"{self._address}/{path}", body, plain, method=method)) as answer:
+            return bytes(answer.read())
+
+
+@contextmanager
+def object_store(port: int | None = None) -> Iterator[ObjectStore]:
+    """An object store on a local port, which keeps nothing."""
+    port = port or free_port()
+    store = ObjectStore(f"http://127.0.0.1:{port}")
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with (
+        TemporaryDirectory(prefix="faal-store-") as name,
+        _running(command, lambda: store.ask("GET", "moto-api/data.json"), URLError, log=Path(name) / "log"),
+    ):
+        yield store
 
 
 @contextmanager

@@ -15,12 +15,13 @@ from jobs import dataset_registry, model_registry
 from jobs.database import Sessions
 from jobs.outcomes import UPLOADED_DATASET, StoredClassifier
 from jobs.settings import Settings
-from jobs.storage import Storage, Stored
+from jobs.storage import Storage, Stored, open_storage
 from jobs.tables import Dataset, Job, Model
 from worker.checkpoint import Checkpoint
 from worker.progress import JobProgress
 
 WEIGHTS_TYPE = "application/vnd.safetensors"
+_STORE_PATIENCE_SECONDS = 240.0  # for the store to come back, before the attempt is given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class Assignment:
     @property
     def storage(self) -> Storage:
         """Where uploads and results lie."""
-        return Storage(self.settings.files_dir)
+        return open_storage(self.settings, patience_seconds=_STORE_PATIENCE_SECONDS)
 
     @property
     def device(self) -> torch.device:
@@ -80,11 +81,11 @@ class Assignment:
         return replace(datasets.load(str(self.file(uploaded.sha256)), part), name=uploaded.name)
 
     def file(self, sha256: str | None) -> Path:
-        """The stored file of that digest."""
-        return self.storage.path(_given(sha256))
+        """The stored file of that digest, where it can be read. Raises: FileLost, StoreUnavailable."""
+        return self.storage.local(_given(sha256), self.folder)
 
     def keep(self, file: Path, media_type: str) -> Stored:
-        """The file, put into storage. Raises: StorageFull."""
+        """The file, put into storage. Raises: StorageFull, StoreUnavailable."""
         return self.storage.put_file(file, media_type=media_type)
 
 

@@ -1,17 +1,14 @@
 """What a job keeps for its next attempt: files in its folder, and copies in storage, from which any machine goes on."""
 
-import hashlib
 import json
 import logging
-import os
-import shutil
 import time
 from pathlib import Path
 
 from faal_core.progress import Cancelled
-from jobs import lifecycle
+from jobs import content, lifecycle
 from jobs.database import Sessions
-from jobs.errors import LeaseLost
+from jobs.errors import FileLost, LeaseLost
 from jobs.storage import Storage
 from jobs.tables import Job
 
@@ -46,7 +43,7 @@ class Checkpoint:
         return self._folder / "stored.json"
 
     def fetch(self) -> None:
-        """Every file that is in storage is in the folder, as it is there or further. Raises: OSError.
+        """Every file that is in storage is in the folder, as it is there or further. Raises: StoreUnavailable, OSError.
 
         A copy that is lost or spoilt is done without: computing anew loses less than giving up.
         """
@@ -74,7 +71,7 @@ class Checkpoint:
         self._store_at = ended + max(self._seconds, (ended - begun) / _SHARE)
 
     def store(self) -> None:
-        """What the folder holds is in storage, each file once. Raises: LeaseLost, StorageFull, OSError."""
+        """What the folder holds is in storage, each file once. Raises: LeaseLost, StorageFull, StoreUnavailable, OSError."""
         states = {path.name: _state(path) for pattern in _KEPT for path in self._folder.glob(pattern)}
         if states == self._states:
             return
@@ -95,18 +92,11 @@ class Checkpoint:
 
     def _fetched(self, name: str, sha256: str) -> bool:
         """Whether the copy was there, and now is in the folder."""
-        partial = self._folder / f"{name}.partial"
         try:
-            with self._storage.path(sha256).open("rb") as copy, partial.open("wb") as file:
-                if hashlib.file_digest(copy, "sha256").hexdigest() != sha256:
-                    return False
-                copy.seek(0)
-                shutil.copyfileobj(copy, file)
-                file.flush()
-                os.fsync(file.fileno())
-        except FileNotFoundError:
+            with self._storage.open(sha256) as copy:
+                content.copy(copy, sha256, self._folder / name)
+        except (FileNotFoundError, FileLost):
             return False
-        partial.replace(self._folder / name)
         return True
 
     def _noted(self) -> dict[str, str]:

@@ -6,10 +6,12 @@ found.
 """
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
 from types import FrameType, MappingProxyType
+from typing import NoReturn
 
 from structlog.contextvars import bind_contextvars
 
@@ -17,10 +19,10 @@ from faal_core.errors import FaalError, InvalidSpec, OutOfMemory
 from faal_core.progress import Cancelled
 from jobs import artifacts, lifecycle, logs, removal
 from jobs.database import Sessions, open_database
-from jobs.errors import JobsError, LeaseLost, StorageFull
+from jobs.errors import JobsError, LeaseLost, StorageFull, StoreUnavailable
 from jobs.settings import Settings
 from jobs.states import JobKind
-from jobs.storage import Storage, disk_is_full
+from jobs.storage import disk_is_full, open_storage
 from jobs.tables import Problem
 from worker import audit_job, check_job, finetune_job, memory
 from worker.assignment import Assignment, Outcome
@@ -41,7 +43,10 @@ RUNNERS: Mapping[JobKind, Callable[[Assignment], Outcome]] = MappingProxyType(
 
 
 def main(job_id: str, attempt: int, supervisor: int) -> None:
-    """Nothing: the job is settled, unless it was told to stop or is no longer this attempt's. Raises: SystemExit."""
+    """Nothing: the job is settled, unless it was told to stop or is no longer this attempt's.
+
+    Raises: SystemExit, with EX_TEMPFAIL where the object store failed; the supervisor then gives the job back.
+    """
     signal.signal(signal.SIGTERM, _leave)
     end_with(supervisor)
     settings = Settings()
@@ -54,11 +59,15 @@ def main(job_id: str, attempt: int, supervisor: int) -> None:
     except LeaseLost as lost:
         logger.warning(lost.message)
         return
+    except StoreUnavailable as away:
+        _give_up(away)
     status = 0
     try:
         _settle(assignment, attempt, compute(assignment))
     except LeaseLost as lost:
         logger.warning(lost.message)
+    except StoreUnavailable as away:
+        _give_up(away)
     except Cancelled as why:
         logger.info("job %s, attempt %d stops: %s", job_id, attempt, why)
         status = 128 + signal.SIGTERM  # as if the order had come by signal
@@ -71,10 +80,15 @@ def main(job_id: str, attempt: int, supervisor: int) -> None:
 
 
 def compute(assignment: Assignment) -> Outcome | Problem:
-    """What the job ends with: its outcome, or the problem it failed with. Raises: Cancelled."""
+    """What the job ends with: its outcome, or the problem it failed with.
+
+    Raises: Cancelled; StoreUnavailable, after which another attempt may have more luck.
+    """
     job = assignment.job
     try:
         return RUNNERS[job.kind](assignment)
+    except StoreUnavailable:
+        raise
     except (FaalError, JobsError) as error:
         return {"code": error.code, "message": error.message}
     except Exception as error:
@@ -98,7 +112,7 @@ def assignment_of(settings: Settings, sessions: Sessions, job_id: str, attempt: 
         allowed = lifecycle.seconds_allowed(session, job)
     folder = settings.checkpoints_dir / job_id
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    storage = Storage(settings.stored_checkpoints_dir / job_id)
+    storage = open_storage(settings).of_job(job_id)
     checkpoint = Checkpoint(job, folder, storage, sessions, settings.checkpoint_seconds)
     progress = JobProgress(sessions, job_id, attempt, checkpoint, seconds_run=job.seconds_run, seconds_allowed=allowed)
     return Assignment(job, settings, sessions, progress, folder, checkpoint)
@@ -107,7 +121,7 @@ def assignment_of(settings: Settings, sessions: Sessions, job_id: str, attempt: 
 def _settle(assignment: Assignment, attempt: int, result: Outcome | Problem) -> None:
     """The job has ended in one transaction with what it brings, and a checked upload is forgotten.
 
-    Raises: LeaseLost; FileVanished, after which another attempt puts the file anew.
+    Raises: LeaseLost, StoreUnavailable; FileVanished, after which another attempt puts the file anew.
     """
     job_id = assignment.job.id
     with assignment.sessions.begin() as session:
@@ -148,6 +162,11 @@ def leave_behind(assignment: Assignment) -> None:
         logger.info("job %s, attempt %d: %s", job.id, job.attempt, nothing_to_leave.message)
     except Exception:
         logger.exception("job %s, attempt %d: what it found until now was not kept", job.id, job.attempt)
+
+
+def _give_up(away: StoreUnavailable) -> NoReturn:
+    logger.error("the job is given back: %s", away.message)
+    sys.exit(os.EX_TEMPFAIL)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -5,18 +5,17 @@ A message is only a doorbell, so this is all it takes to survive a lost one, a b
 
 import logging
 import re
-import shutil
 import threading
 import time
 from collections.abc import Callable
 
 from jobs import lifecycle, partial_uploads, queries, removal
 from jobs.database import Sessions
-from jobs.errors import JobNotFound
+from jobs.errors import JobNotFound, StoreUnavailable
 from jobs.queue import Queue
 from jobs.settings import Settings
 from jobs.states import FINAL
-from jobs.storage import Storage, silent
+from jobs.storage import FolderStorage, Storage, open_storage
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +30,7 @@ class Sweeper:
 
     def __init__(self, settings: Settings, sessions: Sessions, idle: Callable[[], bool]) -> None:
         self._settings, self._sessions, self._idle = settings, sessions, idle
-        self._queue, self._storage = Queue(settings), Storage(settings.files_dir)
+        self._queue, self._storage = Queue(settings), open_storage(settings)
         self._collect_at = 0.0
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._keep_sweeping, name="sweep", daemon=True)
@@ -48,6 +47,8 @@ class Sweeper:
         while not self._ending.is_set():
             try:
                 self.sweep()
+            except StoreUnavailable as away:
+                logger.warning("the sweep was not completed: %s", away.message)
             except Exception:
                 logger.exception("the sweep failed; the next one is in %s s", self._settings.sweep_seconds)
             self._ending.wait(self._settings.sweep_seconds)
@@ -84,12 +85,17 @@ class Sweeper:
 
     def _clear_checkpoints(self) -> None:
         """What jobs kept that have ended, or were deleted some time ago, is removed, here and in storage."""
-        roots = (self._settings.checkpoints_dir, self._settings.stored_checkpoints_dir)
-        for folder in (folder for root in roots if root.is_dir() for folder in root.iterdir()):
-            try:
-                with self._sessions() as session:
-                    ended = queries.job(session, folder.name).state in FINAL
-            except JobNotFound:
-                ended = bool(_JOB.fullmatch(folder.name)) and silent(folder, FORGET_UPLOADS_SECONDS)
-            if ended:
-                shutil.rmtree(folder, ignore_errors=True)
+        here = self._settings.checkpoints_dir
+        for folder in here.iterdir() if here.is_dir() else ():
+            self._clear_if_ended(folder.name, FolderStorage(folder))
+        for job_id in self._storage.jobs():
+            self._clear_if_ended(job_id, self._storage.of_job(job_id))
+
+    def _clear_if_ended(self, job_id: str, kept: Storage) -> None:
+        try:
+            with self._sessions() as session:
+                ended = queries.job(session, job_id).state in FINAL
+        except JobNotFound:
+            ended = bool(_JOB.fullmatch(job_id)) and kept.silent(FORGET_UPLOADS_SECONDS)
+        if ended:
+            kept.clear()

@@ -80,6 +80,8 @@ class Supervisor:
         reason: ReleaseReason = "worker-lost"
         if self._stopping.is_set() or status in _ASKED_TO_STOP:
             reason = "worker-stopped"
+        elif status == os.EX_TEMPFAIL:
+            reason = "store-unavailable"
         elif status == -signal.SIGKILL and memory.kills() > kills_before:
             reason = "out-of-memory"
         self._give_back(job_id, attempt, reason, status)

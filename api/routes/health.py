@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from api.dependencies import Service, ServiceDep
 from api.errors import FieldError, ServiceNotReady
 from jobs.database import up_to_date
+from jobs.errors import StoreUnavailable
 
 router = APIRouter(tags=["health"])
 
@@ -46,6 +47,8 @@ def _database(service: Service) -> str | None:
 def _storage(service: Service) -> str | None:
     try:
         service.storage.put([b"ready"], media_type="text/plain")
+    except StoreUnavailable as away:
+        return away.message
     except Exception:  # noqa: BLE001 - whatever the file system raises, nothing can be stored
         return "it cannot be written to"
     return None

@@ -1,7 +1,12 @@
 """Models: upload weights, look one up, follow one back to its origin, download weights."""
 
-from typing import NoReturn
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import BinaryIO, NoReturn, Self
 
+import anyio
+import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 from starlette.exceptions import HTTPException
@@ -16,6 +21,7 @@ from api.schemas import ModelResource, Page
 from jobs import model_registry, removal
 from jobs.artifacts import require_there
 from jobs.errors import ModelNotReady
+from jobs.storage import Storage
 
 router = APIRouter(tags=["models"])
 
@@ -118,7 +124,26 @@ def list_model_lineage(model_id: Id, service: ReaderDep) -> Page[ModelResource]:
 
 
 class _Weights(FileResponse):
-    """A file whose range errors are problems like all others."""
+    """A file of a storage, whose range errors are problems like all others."""
+
+    _open: Callable[[], BinaryIO]
+
+    @classmethod
+    def of(cls, storage: Storage, sha256: str, *, filename: str, headers: Mapping[str, str]) -> Self:
+        """The file of that digest. Raises: FileNotFoundError, StoreUnavailable."""
+        status = storage.status(sha256)
+        made = cls(sha256, media_type=forms.SAFETENSORS, filename=filename, headers=headers, stat_result=status)
+        made._open = partial(storage.open, sha256)
+        return made
+
+    @asynccontextmanager
+    async def _open_file(self) -> AsyncIterator[anyio.AsyncFile[bytes]]:
+        file = anyio.wrap_file(await anyio.to_thread.run_sync(self._open))
+        try:
+            yield file
+        finally:
+            with anyio.CancelScope(shield=True):  # also when the client has gone
+                await file.aclose()
 
     @classmethod
     def _parse_range_header(cls, http_range: str, file_size: int) -> list[tuple[int, int]]:
@@ -156,5 +181,4 @@ def download_model_weights(model_id: Id, service: ReaderDep, request: Request) -
         return Response(status_code=304, headers=headers)
     if "Range" not in request.headers:
         headers["Content-Digest"] = digest
-    path = service.storage.path(model.sha256)
-    return _Weights(path, media_type=forms.SAFETENSORS, filename=f"{model.name}.safetensors", headers=headers)
+    return _Weights.of(service.storage, model.sha256, filename=f"{model.name}.safetensors", headers=headers)

@@ -1,6 +1,7 @@
 """Whatever clients, workers and sweeps do to a job, in whatever order, it stays within the table of moves."""
 
 from collections.abc import Callable
+from typing import get_args
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from sqlalchemy.orm import Session
 from jobs import control, lifecycle, queries
 from jobs.database import Sessions
 from jobs.errors import JobStateConflict, LeaseLost
-from jobs.states import FINAL, MOVES, JobState
+from jobs.states import FINAL, MOVES, JobState, ReleaseReason
 from jobs.tables import Job
 from tests.registered import queued_audit, ready_model
 
@@ -45,7 +46,7 @@ class OneJob(RuleBasedStateMachine):
             self.claimed.append(job.attempt)
 
     @rule(
-        verb=st.sampled_from(["record", "succeed", "fail", "cancel", "worker-stopped", "worker-lost", "out-of-memory"]),
+        verb=st.sampled_from(["record", "succeed", "fail", "cancel", *get_args(ReleaseReason)]),
         age=st.integers(0, 3),
     )
     def write(self, verb: str, age: int) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from jobs.states import JobState
+from tests.servers import ObjectStore, PostgresServer
 from tests.service.processes import Site
 from tests.service.small_jobs import submit_finetuning, timeless, untrained_weights
 
@@ -32,19 +33,24 @@ def open_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
 
 
 @pytest.fixture
-def served_site(request: pytest.FixtureRequest, open_site: Callable[..., Site]) -> Iterator[Site]:
-    """An installation on PostgreSQL and Redis."""
-    postgres = request.getfixturevalue("postgres")
-    database = postgres.new_database()
-    opened = open_site(database_url=postgres.url(database), broker_url=request.getfixturevalue("redis_url"))
+def served_site(servers: dict[str, str], open_site: Callable[..., Site]) -> Iterator[Site]:
+    """An installation on PostgreSQL, Redis and an object store."""
+    opened = open_site(**servers)
     yield opened
-    opened.close()
+    opened.close()  # before its database goes
+
+
+@pytest.fixture
+def servers(postgres: PostgresServer, redis_url: str, object_store: ObjectStore) -> Iterator[dict[str, str]]:
+    """Settings that name a database, a broker and an object store of their own, which is all that machines share."""
+    database = postgres.new_database()
+    yield {"database_url": postgres.url(database), "broker_url": redis_url, "store_url": object_store.new_url()}
     postgres.drop_database(database)
 
 
-@pytest.fixture(params=["sqlite and folder", "postgresql and redis"])
+@pytest.fixture(params=["sqlite and folder", "postgresql, redis and s3"])
 def site(request: pytest.FixtureRequest) -> Site:
-    """An installation: the test runs once with nothing but files, and once with both servers."""
+    """An installation: the test runs once with nothing but files, and once with all servers."""
     if request.param == "sqlite and folder":
         return request.getfixturevalue("open_site")()
     return request.getfixturevalue("served_site")

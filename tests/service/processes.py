@@ -17,7 +17,7 @@ from jobs.database import open_database, upgrade
 from jobs.queue import Queue
 from jobs.settings import Settings
 from jobs.states import FINAL, JobKind, JobState
-from jobs.storage import Storage
+from jobs.storage import open_storage
 from jobs.tables import Job, JobEvent
 from tests.servers import free_port
 
@@ -79,7 +79,7 @@ class Site:
         self._clients: list[httpx.Client] = []
         upgrade(self.settings.database_url)
         self.sessions = open_database(self.settings.database_url, pooled=False)
-        self.storage = Storage(self.settings.files_dir)
+        self.storage = open_storage(self.settings)
         self.queue = Queue(self.settings)
 
     def worker(self) -> Running:

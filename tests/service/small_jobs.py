@@ -50,12 +50,18 @@ def noise() -> bytes:
     return content.getvalue()
 
 
+# A fine-tuning of `EPOCHS` epochs, half a second each.
+FINETUNING = {
+    "method": {"class_offsets": False},
+    "threat": {"epsilon": "8/255"},
+    "training": {"learning_rates": [0.01] * EPOCHS, "batch_size": 32, "attack": {"steps": 10}},
+    "audit": _AUDIT,
+}
+
+
 def submit_finetuning(site: Site, weights_file: Path) -> str:
-    """Id of a fine-tuning of `EPOCHS` epochs, half a second each, that no worker was told of."""
-    training = {"learning_rates": [0.01] * EPOCHS, "batch_size": 32, "attack": {"steps": 10}}
-    spec = FinetuneSpec.model_validate(
-        {"method": {"class_offsets": False}, "threat": {"epsilon": "8/255"}, "training": training, "audit": _AUDIT}
-    )
+    """Id of that fine-tuning, which no worker was told of."""
+    spec = FinetuneSpec.model_validate(FINETUNING)
     model, dataset = store(site, weights_file)
     return site.submit(spec.model_dump(mode="json"), kind=JobKind.FINETUNE, model=model, dataset=dataset)
 

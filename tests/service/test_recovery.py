@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -83,32 +82,6 @@ def test_killed_worker(site, finetuning, undisturbed):
     assert (job.state, job.attempt, job.crashes) == (JobState.SUCCEEDED, 2, 1)
     assert timeless(site.report(finetuning)) == undisturbed
     assert epochs_told(site, finetuning) == list(range(1, EPOCHS + 1))
-
-
-def test_another_machine_goes_on(open_site, weights_file, undisturbed, tmp_path):
-    """After `kill -9` a worker that has nothing of the job's folder goes on from storage, and ends with the same weights.
-
-    It computes only the epochs that were left, and what was stored does not outlast the job for long.
-    """
-    site = open_site(checkpoint_seconds=0)
-    finetuning = submit_finetuning(site, weights_file)
-    worker = site.worker()
-    site.begun(finetuning, epochs=1)
-    until(lambda: "training.pt" in site.job(finetuning).checkpoint, within_seconds=20, tell=site.tell)
-    computing = worker.children
-    worker.kill()
-    until(lambda: all(map(gone, computing)), within_seconds=5)
-    shutil.rmtree(site.settings.checkpoints_dir)
-    elsewhere = open_site(checkpoint_seconds=0, checkpoints_dir=tmp_path / "elsewhere")
-    elsewhere.worker()
-    job = elsewhere.ended(finetuning)
-    assert (job.state, job.attempt, job.crashes) == (JobState.SUCCEEDED, 2, 1)
-    assert timeless(site.report(finetuning)) == undisturbed
-    second_begun = site.events(finetuning, "running")[1].seq
-    assert 0 < sum(event.seq > second_begun for event in site.events(finetuning, "epoch")) < EPOCHS
-    assert epochs_told(site, finetuning) == list(range(1, EPOCHS + 1))
-    stored = site.settings.stored_checkpoints_dir / finetuning
-    until(lambda: not stored.exists(), within_seconds=10, tell=site.tell)
 
 
 def test_paused_job(site, weights_file, finetuning, undisturbed):

@@ -86,7 +86,7 @@ class Web:
 
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])
 def web(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
-    """The service, once on each database; tests share it and look at what is theirs alone."""
+    """The service, on SQLite and a folder and on PostgreSQL and S3; tests share it and look at what is theirs alone."""
     yield from _served(tmp_path_factory.mktemp("web"), _database(request) | {"upload_limit": UPLOAD_LIMIT})
 
 
@@ -100,7 +100,8 @@ def _database(request: pytest.FixtureRequest) -> dict[str, object]:
     if request.param == "sqlite":
         return {}
     postgres = request.getfixturevalue("postgres")
-    return {"database_url": postgres.url(postgres.new_database())}
+    store = request.getfixturevalue("object_store")
+    return {"database_url": postgres.url(postgres.new_database()), "store_url": store.new_url()}
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import pytest
 
 from jobs import database
 from tests.servers import free_port
+from tests.service.api.conftest import Web
 
 PAGES = ["/", "/ui/models", "/ui/datasets"]
 
@@ -158,6 +159,27 @@ def test_a_service_that_cannot_store_is_not_ready(own_web, problem) -> None:
     own_web.site.settings.files_dir.write_text("a file where the folder was")
     answer = problem(own_web.client.get("/readyz"))
     assert [error["parameter"] for error in answer["errors"]] == ["storage"]
+
+
+def test_a_service_whose_store_fails_says_so(open_site, object_store, problem) -> None:
+    """Without its bucket the service is not ready and names the storage; uploads and downloads are 503 and leave nothing."""
+    site = open_site(store_url=object_store.new_url())
+    process, client = site.api()
+    with closing(client):
+        web = Web(site, process, client)
+        model = web.model()
+        object_store.remove(site.settings.store_url)
+        answer = problem(client.get("/readyz"))
+        assert [(error["parameter"], "no such bucket" in error["detail"]) for error in answer["errors"]] == [
+            ("storage", True)
+        ]
+        for refused in (
+            client.post("/datasets", files={"file": ("a.zip", b"PK\x03\x04")}),
+            client.get(f"/models/{model}/weights"),
+        ):
+            assert (refused.status_code, problem(refused)["code"]) == (503, "store-unavailable")
+            assert int(refused.headers["Retry-After"]) > 0
+        assert client.get("/datasets").json()["data"] == []
 
 
 def test_a_service_without_a_broker_takes_jobs_and_says_so(open_site, problem) -> None:

@@ -137,7 +137,10 @@ def test_a_graceful_stop_is_no_crash(sessions, job_id):
     assert (job.attempt, job.crashes, job.lease_owner, job.rung_at) == (5, 0, None, None)
 
 
-@pytest.mark.parametrize(("reason", "advice"), [("worker-lost", "Submit it again"), ("out-of-memory", "batch size")])
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [("worker-lost", "Submit it again"), ("out-of-memory", "batch size"), ("store-unavailable", "/readyz")],
+)
 def test_the_last_crash_fails(sessions, job_id, reason, advice):
     """A job goes back to the queue after a crash until the crash number `max_attempts`, which fails it with advice."""
     states = []

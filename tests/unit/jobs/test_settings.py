@@ -43,7 +43,15 @@ def test_every_setting_is_described():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("device", "gpu"), ("upload_limit", "0"), ("lease_seconds", "0"), ("threads", "0"), ("port", "70000")],
+    [
+        ("device", "gpu"),
+        ("upload_limit", "0"),
+        ("lease_seconds", "0"),
+        ("threads", "0"),
+        ("port", "70000"),
+        ("store_url", "bucket"),
+        ("store_url", "s3:///prefix"),
+    ],
 )
 def test_values_that_make_no_sense(monkeypatch, name, value):
     """A wrong value is refused when the program starts, and the error names the setting."""

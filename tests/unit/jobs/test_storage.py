@@ -1,62 +1,108 @@
-"""Files by content."""
+"""Files by content, in a folder and in an object store."""
 
 import errno
 import hashlib
+import io
 import os
+import signal
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
-from jobs.errors import StorageFull, UploadTooLarge
-from jobs.storage import Storage, Stored
+from jobs import folder_storage, object_storage
+from jobs.errors import FileLost, StorageFull, StoreUnavailable, UploadTooLarge
+from jobs.settings import Settings
+from jobs.storage import FolderStorage, ObjectStorage, Storage, Stored, open_storage
+from tests.servers import free_port, python
+from tests.stored import content_of, contents, damage, places
 
 MEDIA_TYPE = "application/octet-stream"
+ABSENT = "0" * 64
 
 
 @pytest.fixture
-def storage(tmp_path) -> Storage:
-    """An empty storage."""
-    return Storage(tmp_path / "files")
+def folder(tmp_path) -> FolderStorage:
+    """An empty folder."""
+    return FolderStorage(tmp_path / "files")
 
 
-def _files(storage: Storage) -> list[str]:
-    return sorted(path.name for path in storage.root.rglob("*") if path.is_file())
+@pytest.fixture
+def bucket(object_store, tmp_path) -> ObjectStorage:
+    """An empty prefix in a bucket of its own; what fails there fails soon."""
+    return ObjectStorage(object_store.new_url(), tmp_path / "spool", patience_seconds=0.5)
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def storage(request) -> Storage:
+    """An empty storage: the test runs once on each kind."""
+    return request.getfixturevalue(request.param)
 
 
 def test_a_file_is_named_by_its_content(storage):
     """What is put in is found under its SHA-256, whatever pieces it came in."""
     digest = hashlib.sha256(b"some weights").hexdigest()
     assert storage.put([b"some ", b"", b"weights"], media_type=MEDIA_TYPE) == Stored(digest, 12, MEDIA_TYPE)
-    assert storage.path(digest).read_bytes() == b"some weights"
-    with storage.open(digest) as file:
-        assert file.read() == b"some weights"
+    assert content_of(storage, digest) == b"some weights"
+    assert storage.status(digest).st_size == 12
+    assert storage.exists(digest)
+
+
+def test_an_empty_file_is_one(storage):
+    """No bytes are a content, too."""
+    assert content_of(storage, storage.put([], media_type=MEDIA_TYPE).sha256) == b""
 
 
 def test_the_same_content_is_kept_once(storage):
     """Putting a file in again answers the same and adds nothing."""
     first = storage.put([b"x"], media_type=MEDIA_TYPE)
     assert storage.put([b"x"], media_type=MEDIA_TYPE) == first
-    assert len(_files(storage)) == 1
+    assert contents(storage) == [b"x"]
 
 
 def test_a_copy_of_a_file(storage, tmp_path):
-    """A file that is put in from the disk is kept like one that comes in pieces, however large."""
-    content = os.urandom(2**20 + 1)
+    """A file that is put in from the disk is kept like one that comes in pieces, and read in pieces, however large."""
+    content = os.urandom(object_storage._PART_BYTES + 1)
     (tmp_path / "weights").write_bytes(content)
     stored = storage.put_file(tmp_path / "weights", media_type=MEDIA_TYPE)
     assert stored == Stored(hashlib.sha256(content).hexdigest(), len(content), MEDIA_TYPE)
-    assert storage.path(stored.sha256).read_bytes() == content
+    with storage.open(stored.sha256) as file:
+        assert file.read() == content
+        assert (file.seek(-5, os.SEEK_END), file.read(9)) == (len(content) - 5, content[-5:])
+        assert (file.seek(7), file.read(2), file.seek(1, os.SEEK_CUR), file.read(1)) == (
+            7,
+            content[7:9],
+            10,
+            content[10:11],
+        )
+    assert storage.local(stored.sha256, tmp_path).read_bytes() == content
 
 
 def test_only_what_is_retained_is_left(storage):
-    """Other files go, and so does what a put that was killed has left; what shall stay need not be there."""
+    """Other files go; what shall stay need not be there."""
     kept, other = (storage.put([content], media_type=MEDIA_TYPE).sha256 for content in (b"kept", b"other"))
-    (storage.root / "incoming" / "tmp_of_a_killed_put").touch()
-    storage.retain([kept, "0" * 64])
-    assert _files(storage) == [kept[2:]]
+    storage.retain([kept, ABSENT])
+    assert contents(storage) == [b"kept"]
     storage.retain([])
-    assert _files(storage) == []
-    assert not storage.path(other).exists()
+    assert contents(storage) == []
+    assert not storage.exists(other)
+
+
+def test_what_a_killed_put_left_is_not_retained(folder):
+    """What lies in a folder of a put that was killed goes with the rest."""
+    kept = folder.put([b"kept"], media_type=MEDIA_TYPE).sha256
+    (folder.root / "incoming" / "tmp_of_a_killed_put").touch()
+    folder.retain([kept])
+    assert contents(folder) == [b"kept"]
+
+
+def test_what_is_removed_is_gone(storage):
+    """A file that is removed is there no more; one that never was can be removed."""
+    sha256 = storage.put([b"x"], media_type=MEDIA_TYPE).sha256
+    for name in (sha256, ABSENT):
+        storage.remove(name)
+        assert not storage.exists(name)
 
 
 def test_a_limit_is_inclusive(storage):
@@ -64,7 +110,7 @@ def test_a_limit_is_inclusive(storage):
     assert storage.put([b"12", b"34"], media_type=MEDIA_TYPE, limit=4).size == 4
 
 
-def test_a_file_past_the_limit_leaves_nothing(storage):
+def test_a_file_past_the_limit_leaves_nothing(storage, tmp_path):
     """A file that exceeds the limit is refused as soon as it does, and none of it stays on the disk."""
     read = []
 
@@ -76,11 +122,11 @@ def test_a_file_past_the_limit_leaves_nothing(storage):
     with pytest.raises(UploadTooLarge, match="exceeds 4 bytes"):
         storage.put(chunks(), media_type=MEDIA_TYPE, limit=4)
     assert read == [b"12", b"345"]
-    assert _files(storage) == []
+    assert nothing_left(storage, tmp_path)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_leaves_nothing(storage, number):
+def test_a_full_disk_leaves_nothing(storage, number, tmp_path):
     """When the disk is full the error says so, and none of the file stays on the disk."""
 
     def chunks() -> Iterator[bytes]:
@@ -89,10 +135,10 @@ def test_a_full_disk_leaves_nothing(storage, number):
 
     with pytest.raises(StorageFull, match="no room"):
         storage.put(chunks(), media_type=MEDIA_TYPE)
-    assert _files(storage) == []
+    assert nothing_left(storage, tmp_path)
 
 
-def test_other_errors_are_not_hidden(storage):
+def test_other_errors_are_not_hidden(storage, tmp_path):
     """An upload that breaks off raises its own error, and none of the file stays on the disk."""
 
     def chunks() -> Iterator[bytes]:
@@ -101,36 +147,188 @@ def test_other_errors_are_not_hidden(storage):
 
     with pytest.raises(ConnectionResetError):
         storage.put(chunks(), media_type=MEDIA_TYPE)
-    assert _files(storage) == []
+    assert nothing_left(storage, tmp_path)
+
+
+def nothing_left(storage: Storage, tmp_path) -> bool:
+    """Whether neither storage nor disk hold a file."""
+    return contents(storage) == [] == [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("name", ["", "../../etc/passwd", "A" * 64, "a" * 63, "a" * 65, "a" * 64 + "\n", "g" * 64])
 def test_only_digests_become_paths(storage, name):
     """What is no SHA-256 in lower-case hexadecimal never becomes a path."""
-    with pytest.raises(ValueError, match="not a SHA-256"):
-        storage.path(name)
-    with pytest.raises(ValueError, match="not a SHA-256"):
-        storage.open(name)
+    for verb in (storage.open, storage.exists, storage.remove, storage.status):
+        with pytest.raises(ValueError, match="not a SHA-256"):
+            verb(name)
 
 
 def test_an_absent_file(storage):
     """A file that was never put in cannot be opened."""
-    with pytest.raises(FileNotFoundError):
-        storage.open("0" * 64)
+    for verb in (storage.open, storage.status):
+        with pytest.raises(FileNotFoundError):
+            verb(ABSENT)
+    assert not storage.exists(ABSENT)
 
 
-def test_what_broke_off_is_forgotten(storage):
+def test_what_was_put_anew_is_not_silent(storage, monkeypatch):
+    """A file is silent from its last put on, and what is no file by content is not told of."""
+    first, second = (storage.put([content], media_type=MEDIA_TYPE).sha256 for content in (b"1", b"2"))
+    storage.of_job("job_1").put([b"3"], media_type=MEDIA_TYPE)
+    begun = time.time()
+    time.sleep(1.1)  # an object store may tell whole seconds
+    storage.put([b"2"], media_type=MEDIA_TYPE)
+    assert list(storage.silent_for(time.time() - begun)) == [first]
+    later = SimpleNamespace(time=lambda: begun + 3600)
+    for module in (folder_storage, object_storage):
+        monkeypatch.setattr(module, "time", later)
+    assert sorted(storage.silent_for(60)) == sorted([first, second])
+
+
+def test_a_job_has_a_storage_of_its_own(storage, monkeypatch):
+    """What a job keeps is its own, is found by the job's name, and goes alone."""
+    storage.put([b"common"], media_type=MEDIA_TYPE)
+    assert storage.jobs() == []
+    for job in ("job_1", "job_2"):
+        storage.of_job(job).put([b"of ", job.encode()], media_type=MEDIA_TYPE)
+    storage.of_job("job_1").retain([])
+    storage.of_job("job_1").put([b"later"], media_type=MEDIA_TYPE)
+    assert sorted(storage.jobs()) == ["job_1", "job_2"]
+    assert not storage.of_job("job_2").silent(60)
+    with monkeypatch.context() as patch:
+        for module in (folder_storage, object_storage):
+            patch.setattr(module, "time", SimpleNamespace(time=lambda: time.time() + 100))
+        assert storage.of_job("job_2").silent(60)
+    storage.of_job("job_1").clear()
+    assert storage.jobs() == ["job_2"]
+    assert contents(storage) == [b"common", b"of job_2"]
+
+
+def test_a_folder_moves_into_a_store_and_back(folder, bucket, tmp_path):
+    """Files have the same places in both, so that a site can move by a copy."""
+    sha256 = folder.put([b"common"], media_type=MEDIA_TYPE).sha256
+    folder.of_job("job_1").put([b"a checkpoint"], media_type=MEDIA_TYPE)
+    for place in places(folder):
+        bucket._store.put(place, (folder.root / place).read_bytes())
+    assert content_of(bucket, sha256) == b"common"
+    assert (bucket.jobs(), contents(bucket.of_job("job_1"))) == (["job_1"], [b"a checkpoint"])
+    bucket.put([b"later"], media_type=MEDIA_TYPE)
+    back = FolderStorage(tmp_path / "back")
+    for place in places(bucket):
+        (back.root / place).parent.mkdir(parents=True, exist_ok=True)
+        (back.root / place).write_bytes(bytes(bucket._store.get(place).bytes()))
+    assert contents(back) == contents(bucket) == [b"a checkpoint", b"common", b"later"]
+    assert content_of(back, sha256) == b"common"
+    assert back.jobs() == ["job_1"]
+
+
+def test_what_broke_off_is_forgotten(folder):
     """Of a put whose process was killed nothing is left after a while; one that still goes on stays, and ends well."""
-    storage.put([b"there"], media_type="text/plain")
-    dead = storage.root / "incoming" / "dead"
+    folder.put([b"there"], media_type="text/plain")
+    dead = folder.root / "incoming" / "dead"
     dead.write_bytes(b"half a f")
     os.utime(dead, (0, 0))
 
     def chunks():
         yield b"slow"
-        storage.forget_broken_off(60)
+        folder.forget_broken_off(60)
         yield b"ly"
 
-    stored = storage.put(chunks(), media_type="text/plain")
-    assert storage.path(stored.sha256).read_bytes() == b"slowly"
+    stored = folder.put(chunks(), media_type="text/plain")
+    assert folder.path(stored.sha256).read_bytes() == b"slowly"
     assert list(dead.parent.iterdir()) == []
+
+
+def test_a_killed_put_leaves_no_object_and_no_file(bucket, object_store, tmp_path):
+    """Of a put into an object store whose process is killed while it comes in nothing is left at all."""
+    script = (
+        "import sys, time; from pathlib import Path; from jobs.storage import ObjectStorage\n"
+        "def chunks():\n yield bytes(2**20); print(flush=True); time.sleep(60)\n"
+        "ObjectStorage(sys.argv[1], Path(sys.argv[2]), 1).put(chunks(), media_type='')"
+    )
+    with python(script, bucket._url, str(tmp_path / "spool")) as process:
+        assert process.stdout.readline() == "\n"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert nothing_left(bucket, tmp_path)
+    assert object_store.unfinished(bucket._url) == 0
+
+
+def test_an_upload_that_fails_in_between_is_given_up(bucket, object_store, monkeypatch):
+    """Where a part cannot be read, no object appears, and the store is told to forget the parts it has."""
+    keep = bucket._keep
+
+    class Torn(io.BytesIO):
+        """A file whose disk fails behind the first part."""
+
+        def read(self, size: int | None = -1) -> bytes:
+            """The next bytes. Raises: OSError."""
+            if self.tell() > 2 * object_storage._PART_BYTES:
+                raise OSError(errno.EIO, "the disk")
+            return super().read(size)
+
+    monkeypatch.setattr(bucket, "_keep", lambda file, *of: keep(Torn(file.read()), *of))
+    with pytest.raises(OSError, match="the disk"):
+        bucket.put([bytes(2**20)] * 24, media_type=MEDIA_TYPE)
+    assert contents(bucket) == []
+    assert object_store.unfinished(bucket._url) == 0
+
+
+@pytest.mark.parametrize("instead", [b"weightz", b"weig", None], ids=["changed", "cut", "missing"])
+def test_a_damaged_object_is_not_used(bucket, tmp_path, instead):
+    """What the store has changed, cut or lost is not taken for the file, and nothing of it stays on the disk."""
+    sha256 = bucket.put([b"weights"], media_type=MEDIA_TYPE).sha256
+    damage(bucket, b"weights", instead) if instead is not None else bucket.remove(sha256)
+    with pytest.raises(FileLost, match=sha256):
+        bucket.local(sha256, tmp_path)
+    assert [path for path in tmp_path.iterdir() if path.is_file()] == []
+
+
+def test_a_file_is_fetched_once(bucket, tmp_path):
+    """A copy that a job has made of an object is used again, though the store is asked no more."""
+    sha256 = bucket.put([b"weights"], media_type=MEDIA_TYPE).sha256
+    fetched = bucket.local(sha256, tmp_path)
+    bucket.remove(sha256)
+    assert bucket.local(sha256, tmp_path) == fetched
+    assert fetched.read_bytes() == b"weights"
+
+
+VERBS = {
+    "put": lambda storage: storage.put([b"x"], media_type=MEDIA_TYPE),
+    "open": lambda storage: storage.open(ABSENT),
+    "exists": lambda storage: storage.exists(ABSENT),
+    "remove": lambda storage: storage.remove(ABSENT),
+    "silent_for": lambda storage: list(storage.silent_for(1)),
+    "jobs": lambda storage: storage.jobs(),
+    "retain": lambda storage: storage.retain([]),
+    "clear": lambda storage: storage.clear(),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_failing_store_is_told(object_store, tmp_path, monkeypatch, verb):
+    """A store that is away, lacks the bucket or refuses the credentials says which, whatever is asked of it, and no secrets."""
+
+    def told(url: str) -> str:
+        with pytest.raises(StoreUnavailable) as raised:
+            VERBS[verb](ObjectStorage(url, tmp_path, patience_seconds=0.2))
+        return raised.value.message
+
+    url = object_store.new_url()
+    assert "no such bucket" in told("s3://absent/faal")
+    with object_store.asking_for_credentials():
+        refused = told(url)
+    assert "refuses" in refused
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    away = told(url)
+    assert "does not answer" in away
+    assert not any(secret in refused + away for secret in ("127.0.0.1", "test", "<?xml"))
+
+
+def test_the_settings_choose(settings, object_store, monkeypatch):
+    """Files lie in the data folder unless a store is named; an empty variable names none."""
+    assert isinstance(open_storage(settings), FolderStorage)
+    monkeypatch.setenv("FAAL_STORE_URL", "")
+    assert isinstance(open_storage(Settings(data_dir=settings.data_dir)), FolderStorage)
+    monkeypatch.setenv("FAAL_STORE_URL", object_store.new_url())
+    assert isinstance(open_storage(Settings(data_dir=settings.data_dir)), ObjectStorage)

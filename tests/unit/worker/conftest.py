@@ -27,7 +27,7 @@ def running_job(sessions: Sessions, queued_job: str) -> str:
 
 
 @pytest.fixture
-def open_checkpoint(sessions: Sessions, tmp_path: Path) -> Callable[..., Checkpoint]:
+def open_checkpoint(sessions: Sessions, storage: Storage, tmp_path: Path) -> Callable[..., Checkpoint]:
     """The checkpoint of an attempt that holds its job, in the folder of a machine, with one storage for all machines."""
 
     def opened(job_id: str, attempt: int = 1, machine: str = "here", seconds: float = 60) -> Checkpoint:
@@ -35,6 +35,6 @@ def open_checkpoint(sessions: Sessions, tmp_path: Path) -> Callable[..., Checkpo
             job = lifecycle.hold(session, job_id, attempt)
         folder = tmp_path / machine
         folder.mkdir(exist_ok=True)
-        return Checkpoint(job, folder, Storage(tmp_path / "storage"), sessions, seconds)
+        return Checkpoint(job, folder, storage, sessions, seconds)
 
     return opened

@@ -1,6 +1,7 @@
 """What an attempt saved is found by the next one on any machine, is there once, and is safe from attempts that lost the job."""
 
 import errno
+import hashlib
 import os
 from types import SimpleNamespace
 
@@ -10,13 +11,8 @@ from faal_core.progress import Cancelled
 from jobs import lifecycle, queries
 from jobs.errors import LeaseLost
 from jobs.storage import Storage
+from tests.stored import content_of, contents, damage
 from worker import checkpoint as worker_checkpoint
-
-
-@pytest.fixture
-def storage(tmp_path) -> Storage:
-    """The job's storage, as all machines see it."""
-    return Storage(tmp_path / "storage")
 
 
 @pytest.fixture
@@ -61,14 +57,14 @@ def referred(sessions, running_job, storage):
     def read() -> dict[str, str]:
         with sessions() as session:
             checkpoint = queries.job(session, running_job).checkpoint or {}
-        return {name: storage.path(sha256).read_text() for name, sha256 in checkpoint.items()}
+        return {name: content_of(storage, sha256).decode() for name, sha256 in checkpoint.items()}
 
     return read
 
 
 def files(storage: Storage) -> list[str]:
     """The contents of all files in storage, whatever refers to them."""
-    return sorted(path.read_text() for path in storage.root.rglob("*") if path.is_file())
+    return [content.decode() for content in contents(storage)]
 
 
 def test_another_machine_goes_on(running_job, open_checkpoint, save, found, next_attempt):
@@ -104,10 +100,8 @@ def test_what_did_not_change_is_not_copied(running_job, open_checkpoint, save, s
     checkpoint = open_checkpoint(running_job)
     save("epoch 1")
     checkpoint.store()
-    copied, put_file = [], Storage.put_file
-    monkeypatch.setattr(
-        Storage, "put_file", lambda self, file, **kinds: copied.append(file.name) or put_file(self, file, **kinds)
-    )
+    copied, put_file = [], storage.put_file
+    monkeypatch.setattr(storage, "put_file", lambda file, **kinds: copied.append(file.name) or put_file(file, **kinds))
     checkpoint.store()
     save("a line\n", "after.ledger")
     checkpoint.store()
@@ -161,20 +155,19 @@ def test_half_written_note_is_none(running_job, open_checkpoint, save, found, ne
     assert found() == {"training.pt": "epoch 1"}
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut"])
+@pytest.mark.parametrize("instead", [None, b"epo"], ids=["missing", "cut"])
 def test_damaged_copy_is_done_without(
-    running_job, open_checkpoint, save, found, referred, next_attempt, storage, caplog, damage
+    running_job, open_checkpoint, save, found, referred, next_attempt, storage, caplog, instead
 ):
     """A copy that storage lost or cut is told and left; the other files are fetched, and the next copy is whole again."""
     checkpoint = open_checkpoint(running_job)
     save("epoch 1")
     save("a line\n", "before.ledger")
     checkpoint.store()
-    copy = next(path for path in storage.root.glob("*/*") if path.read_text() == "epoch 1")
-    if damage == "missing":
-        copy.unlink()
+    if instead is None:
+        storage.remove(hashlib.sha256(b"epoch 1").hexdigest())
     else:
-        copy.write_text("epo")
+        damage(storage, b"epoch 1", instead)
     second = open_checkpoint(running_job, next_attempt(1), "there")
     second.fetch()
     assert found("there") == {"before.ledger": "a line\n"}
@@ -239,9 +232,9 @@ def killed(*_: object) -> None:
 @pytest.mark.parametrize(
     ("at", "left", "files_left"),
     [
-        ((Storage, "_keep"), "epoch 1", ["epoch 1"]),
-        ((lifecycle, "keep_checkpoint"), "epoch 1", ["epoch 1", "epoch 2"]),
-        ((Storage, "retain"), "epoch 2", ["epoch 1", "epoch 2"]),
+        ("_keep", "epoch 1", ["epoch 1"]),
+        ("keep_checkpoint", "epoch 1", ["epoch 1", "epoch 2"]),
+        ("retain", "epoch 2", ["epoch 1", "epoch 2"]),
     ],
     ids=["while it is put", "before the reference", "before the removal"],
 )
@@ -254,7 +247,7 @@ def test_killed_at_any_point(
     checkpoint.store()
     save("epoch 2")
     with monkeypatch.context() as patch:
-        patch.setattr(*at, killed)
+        patch.setattr(lifecycle if hasattr(lifecycle, at) else storage, at, killed)
         with pytest.raises(Killed):
             checkpoint.store()
     assert referred() == {"training.pt": left}
@@ -277,18 +270,18 @@ def test_copies_keep_their_distance(running_job, open_checkpoint, save, referred
     assert referred() == {"training.pt": "epoch 1"}
 
 
-def test_storing_takes_a_small_share_of_the_time(running_job, open_checkpoint, save, referred, monkeypatch):
+def test_storing_takes_a_small_share_of_the_time(running_job, open_checkpoint, save, storage, referred, monkeypatch):
     """After a copy that took 10 s the next one waits 200 s, though the setting asks for none."""
     clock = [1000.0]
     monkeypatch.setattr(worker_checkpoint, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     checkpoint = open_checkpoint(running_job, seconds=0)
-    put_file = Storage.put_file
+    put_file = storage.put_file
 
-    def slow(self, file, **kinds):
+    def slow(file, **kinds):
         clock[0] += 10
-        return put_file(self, file, **kinds)
+        return put_file(file, **kinds)
 
-    monkeypatch.setattr(Storage, "put_file", slow)
+    monkeypatch.setattr(storage, "put_file", slow)
     stored = []
     for now, content in [(1000, "epoch 1"), (1209, "epoch 2"), (1211, "epoch 3")]:
         clock[0] = now
@@ -298,7 +291,7 @@ def test_storing_takes_a_small_share_of_the_time(running_job, open_checkpoint, s
     assert stored == ["epoch 1", "epoch 1", "epoch 3"]
 
 
-def test_full_storage_costs_no_job(running_job, open_checkpoint, save, referred, monkeypatch, caplog):
+def test_full_storage_costs_no_job(running_job, open_checkpoint, save, storage, referred, monkeypatch, caplog):
     """Where a copy finds no room the job goes on, and a later copy is made."""
     checkpoint = open_checkpoint(running_job, seconds=0)
     save("epoch 1")
@@ -307,7 +300,7 @@ def test_full_storage_costs_no_job(running_job, open_checkpoint, save, referred,
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Storage, "_keep", full)
+        patch.setattr(storage, "_keep", full)
         patch.setattr(worker_checkpoint, "_SHARE", float("inf"))
         checkpoint.follow()
     assert "was not stored: The disk has no room" in caplog.text

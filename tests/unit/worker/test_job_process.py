@@ -11,11 +11,13 @@ import torch
 from faal_core.errors import TrainingDiverged
 from faal_core.progress import Cancelled
 from jobs import control, lifecycle, queries
-from jobs.errors import StorageFull
+from jobs.errors import StorageFull, StoreUnavailable
 from jobs.states import JobKind, JobState
 from jobs.tables import Job
+from tests.stored import contents
 from worker import audit_job, job_process, supervisor
 from worker.assignment import Assignment, Outcome
+from worker.checkpoint import Checkpoint
 from worker.job_process import compute, leave_behind
 from worker.progress import JobProgress
 
@@ -95,6 +97,33 @@ def test_orders_to_stop_settle_nothing(assignment, ends_with, order):
 def test_stopping_by_itself_looks_like_obeying_the_signal(assignment, ends_with, monkeypatch):
     """A process that meets the order to stop before the signal comes ends with a status that counts as no crash."""
     ends_with(Cancelled())
+    assert exit_status(assignment, monkeypatch) in supervisor._ASKED_TO_STOP
+
+
+@pytest.mark.usefixtures("_signals")
+@pytest.mark.parametrize("at", ["the beginning", "the computation", "the end"])
+def test_failing_store_gives_the_job_back(assignment, sessions, ends_with, monkeypatch, caplog, at):
+    """Where the object store fails, the process ends with a status that tells it, a line in the log, and a job not settled."""
+
+    def fail(*_: object) -> None:
+        raise StoreUnavailable("The object store does not answer.")
+
+    if at == "the beginning":
+        monkeypatch.setattr(Checkpoint, "fetch", fail)
+    ends_with(
+        StoreUnavailable("The object store does not answer.") if at == "the computation" else Outcome(report="{}")
+    )
+    if at == "the end":
+        monkeypatch.setattr(job_process, "_settle", fail)
+    with caplog.at_level(logging.ERROR):
+        assert exit_status(assignment, monkeypatch) == os.EX_TEMPFAIL
+    assert "the job is given back: The object store does not answer." in caplog.text
+    assert "Traceback" not in caplog.text
+    assert job(sessions, assignment.job.id).state is JobState.RUNNING
+
+
+def exit_status(assignment: Assignment, monkeypatch) -> int:
+    """What the process of that assignment ends with."""
     for name, stand_in in [
         ("end_with", lambda _: None),
         ("open_database", lambda *_, **__: None),
@@ -104,7 +133,7 @@ def test_stopping_by_itself_looks_like_obeying_the_signal(assignment, ends_with,
     monkeypatch.setattr(job_process.logs, "configure", lambda _: None)
     with pytest.raises(SystemExit) as told:
         job_process.main(assignment.job.id, 1, os.getpid())
-    assert told.value.code in supervisor._ASKED_TO_STOP
+    return int(told.value.code)
 
 
 def test_every_kind_of_job_can_be_run():
@@ -136,7 +165,7 @@ def test_stopped_job_stores_what_it_has(assignment, sessions):
 
 
 @pytest.mark.usefixtures("_signals")
-def test_cancelled_job_stores_nothing(assignment, sessions, monkeypatch):
+def test_cancelled_job_stores_nothing(assignment, sessions, storage, monkeypatch):
     """A job that goes on no more ends with its report and leaves nothing in storage."""
     monkeypatch.setattr(audit_job, "report_so_far", lambda assignment: "{}")
     (assignment.folder / "audit.ledger").write_text("a line\n")
@@ -145,15 +174,15 @@ def test_cancelled_job_stores_nothing(assignment, sessions, monkeypatch):
     leave_behind(assignment)
     cancelled = job(sessions, assignment.job.id)
     assert (cancelled.state, cancelled.checkpoint) == (JobState.CANCELLED, None)
-    assert not (assignment.folder.parent / "storage").exists()
+    assert contents(storage) == []
 
 
 @pytest.mark.usefixtures("_signals")
-def test_lost_job_leaves_nothing(assignment, sessions, caplog):
+def test_lost_job_leaves_nothing(assignment, sessions, storage, caplog):
     """The process of an attempt that lost its job neither stores nor reports, and that is no defect."""
     (assignment.folder / "audit.ledger").write_text("a line\n")
     with sessions.begin() as session:
         lifecycle.release(session, assignment.job.id, 1, reason="worker-lost")
     leave_behind(assignment)
-    assert not (assignment.folder.parent / "storage").exists()
+    assert contents(storage) == []
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []

@@ -2,15 +2,19 @@
 
 import os
 import time
+from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
-from jobs import control, lifecycle, queries, removal
+from jobs import control, folder_storage, lifecycle, object_storage, queries, removal
 from jobs.database import open_database, upgrade
 from jobs.settings import Settings
 from jobs.states import JobState
+from jobs.storage import FolderStorage, ObjectStorage, Storage
 from tests.registered import queued_audit, ready_model
 from tests.servers import free_port
+from tests.stored import contents
 from worker.recovery import Sweeper
 
 
@@ -21,7 +25,7 @@ class Bell:
         self.rung: list[str] = []
         self.works = works
 
-    def ring(self, job_id: str) -> bool:
+    def ring(self, job_id: str, _pool: str | None = None) -> bool:
         """Remembers the job."""
         self.rung.append(job_id)
         return self.works
@@ -34,10 +38,10 @@ def settings(tmp_path) -> Settings:
 
 
 @pytest.fixture
-def sweeper(settings, sessions):
-    """A sweeper of an idle worker, whose rings are remembered."""
+def sweeper(settings, sessions, storage):
+    """A sweeper of an idle worker, whose rings are remembered, over a storage of either kind."""
     made = Sweeper(settings, sessions, idle=lambda: True)
-    made._queue = Bell()
+    made._queue, made._storage = Bell(), storage
     return made
 
 
@@ -123,42 +127,65 @@ def test_dead_broker_is_asked_once_a_sweep(sweeper, sessions, queued_job):
     assert sweeper._queue.rung == [queued_job]
 
 
-@pytest.mark.parametrize("where", ["checkpoints_dir", "stored_checkpoints_dir"])
-def test_folders_of_ended_jobs_go(sweeper, settings, sessions, queued_job, where):
+@pytest.fixture(params=["here", "in storage"])
+def kept(request, sweeper, settings, queued_job) -> Callable[[str], Storage]:
+    """Makes what a job kept for its next attempt: its folder on this machine, or its part of the storage."""
+
+    def of_job(job_id: str) -> Storage:
+        here = FolderStorage(settings.checkpoints_dir / job_id)
+        made = here if request.param == "here" else sweeper._storage.of_job(job_id)
+        made.put([b"a checkpoint"], media_type="application/octet-stream")
+        return made
+
+    return of_job
+
+
+def test_folders_of_ended_jobs_go(sweeper, sessions, queued_job, kept):
     """What a job kept for its next attempt, here and in storage, is removed after its end, and not before."""
-    folder = getattr(settings, where) / queued_job
-    folder.mkdir(parents=True)
-    (folder / "training.pt").touch()
+    checkpoint = kept(queued_job)
     sweeper.sweep()
-    assert folder.exists()
+    assert contents(checkpoint) == [b"a checkpoint"]
     with sessions.begin() as session:
         control.cancel(session, queued_job)
     sweeper.sweep()
-    assert not folder.exists()
+    assert contents(checkpoint) == []
 
 
-@pytest.mark.parametrize("where", ["checkpoints_dir", "stored_checkpoints_dir"])
-def test_folders_of_strangers_stay(sweeper, settings, where):
+def test_folders_of_strangers_stay(sweeper, kept):
     """A folder that belongs to no job in the table is not ours to remove."""
-    folder = getattr(settings, where) / "job_of_another_database"
-    folder.mkdir(parents=True)
+    strange = kept("job_of_another_database")
     sweeper.sweep()
-    assert folder.exists()
+    assert contents(strange) == [b"a checkpoint"]
 
 
-@pytest.mark.parametrize("where", ["checkpoints_dir", "stored_checkpoints_dir"])
-@pytest.mark.parametrize(("days", "stays"), [(0.9, True), (1.1, False)])
-def test_folders_of_deleted_jobs_go(sweeper, settings, sessions, queued_job, where, days, stays):
+@pytest.mark.parametrize(("days", "left"), [(0.9, [b"a checkpoint"]), (1.1, [])])
+def test_folders_of_deleted_jobs_go(sweeper, sessions, queued_job, kept, days, left, monkeypatch):
     """What a job kept that was deleted before a sweep saw its end is removed once it has been silent for a day."""
-    folder = getattr(settings, where) / queued_job
-    folder.mkdir(parents=True)
+    checkpoint = kept(queued_job)
     with sessions.begin() as session:
         control.cancel(session, queued_job)
         removal.remove_job(session, queued_job)
-    silent_since = time.time() - days * removal.SECONDS_A_DAY
-    os.utime(folder, (silent_since, silent_since))
+    later = SimpleNamespace(time=lambda: time.time() + days * removal.SECONDS_A_DAY)
+    for module in (folder_storage, object_storage):
+        monkeypatch.setattr(module, "time", later)
     sweeper.sweep()
-    assert folder.exists() == stays
+    assert contents(checkpoint) == left
+
+
+def test_failing_store_stops_no_sweep(settings, sessions, queued_job, object_store, tmp_path, monkeypatch, caplog):
+    """While the object store is away waiting jobs are rung all the same, and the log has a line of it without a traceback."""
+    url = object_store.new_url()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    sweeper = Sweeper(settings, sessions, idle=lambda: True)
+    sweeper._queue, sweeper._storage = Bell(), ObjectStorage(url, tmp_path, patience_seconds=0.1)
+    time.sleep(0.1)
+    with sweeper:
+        deadline = time.monotonic() + 10
+        while "the sweep was not completed" not in caplog.text and time.monotonic() < deadline:
+            time.sleep(0.02)
+    assert sweeper._queue.rung == [queued_job]
+    assert "the sweep was not completed: The object store does not answer" in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 def test_sweeping_goes_on(settings, tmp_path):
@@ -185,8 +212,9 @@ def test_message_reaches_the_folder_broker(settings, sessions, queued_job):
     assert len(list((settings.data_dir / "broker").glob("*.message"))) == 1
 
 
-def test_killed_uploads_go(sweeper, settings):
+def test_killed_uploads_go(settings, sessions):
     """A sweep removes what an upload left that was killed a day ago, and nothing younger."""
+    sweeper = Sweeper(settings, sessions, idle=lambda: True)
     old, young = (settings.files_dir / "incoming" / name for name in ("old", "young"))
     old.parent.mkdir(parents=True)
     for file in (old, young):

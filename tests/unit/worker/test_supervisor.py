@@ -119,6 +119,17 @@ def test_stopped_supervisor_takes_no_job(supervisor, sessions, queued_job):
         assert queries.job(session, queued_job).attempt == 0
 
 
+def test_failing_store_gives_the_job_back(supervisor, sessions, queued_job, monkeypatch):
+    """A process that ends because the object store failed gives its job back for that reason, and it counts as a crash."""
+    monkeypatch.setattr(supervision, "ProcessGroup", lambda *_: process(f"import sys; sys.exit({os.EX_TEMPFAIL})"))
+    supervisor.run_next()
+    with sessions() as session:
+        job = queries.job(session, queued_job)
+        released = list(queries.events(session, queued_job))[-1]
+    assert (job.state, job.crashes) == (JobState.QUEUED, 1)
+    assert released.body == {"attempt": 1, "reason": "store-unavailable"}
+
+
 def test_threads_are_those_of_the_settings(settings, monkeypatch):
     """The number of threads is the setting's, else the environment's, else the cores this process may use."""
     monkeypatch.setenv("OMP_NUM_THREADS", "2")

@@ -1,0 +1,92 @@
+"""Files by content, as folders and object stores keep them alike: what a file is called, and how it is written and read."""
+
+import errno
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from jobs.errors import FileLost, StorageFull, UploadTooLarge
+
+CHUNK_BYTES = 2**20
+CHECKPOINTS = "checkpoints"
+"""The part of a storage in which each job has a storage of its own."""
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A file in storage: name (its digest in hexadecimal), bytes and media type."""
+
+    sha256: str
+    size: int
+    media_type: str
+
+
+def place_of(sha256: str) -> str:
+    """Where in a storage the file of that digest is, or would be. Raises: ValueError when it is no digest."""
+    if not _SHA256.fullmatch(sha256):
+        raise ValueError(f"{sha256!r} is not a SHA-256 in lower-case hexadecimal")
+    return f"{sha256[:2]}/{sha256[2:]}"
+
+
+def digest_at(place: str) -> str | None:
+    """The digest of the file there; nothing where the place is another thing's."""
+    sha256 = place.replace("/", "", 1)
+    return sha256 if _SHA256.fullmatch(sha256) and place == place_of(sha256) else None
+
+
+def pieces_of(file: Path) -> Iterator[bytes]:
+    """The file's content."""
+    with file.open("rb") as opened:
+        while chunk := opened.read(CHUNK_BYTES):
+            yield chunk
+
+
+def write(file: BinaryIO, chunks: Iterable[bytes], limit: int | None) -> tuple[str, int]:
+    """Digest and bytes of what was written. Raises: UploadTooLarge past `limit` bytes."""
+    digest, size = hashlib.sha256(), 0
+    for chunk in chunks:
+        size += len(chunk)
+        if limit is not None and size > limit:
+            raise UploadTooLarge(
+                f"The file exceeds {limit:,} bytes; whoever runs the service can set FAAL_UPLOAD_LIMIT."
+            )
+        digest.update(chunk)
+        file.write(chunk)
+    file.flush()
+    return digest.hexdigest(), size
+
+
+def copy(source: BinaryIO, sha256: str, target: Path) -> None:
+    """The file of that digest is at `target`, whole and on disk; nothing is there otherwise. Raises: FileLost."""
+    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            if write(file, iter(lambda: source.read(CHUNK_BYTES), b""), None)[0] != sha256:
+                raise FileLost(f"The stored file {sha256} is damaged; upload it, or whatever it was made from, again.")
+            os.fsync(file.fileno())
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def disk_is_full(error: Exception) -> bool:
+    """Whether that exception means that a disk, or somebody's share of it, has no room left."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def room_on_disk() -> Iterator[None]:
+    """Within, a disk without room is told as such. Raises: StorageFull."""
+    try:
+        yield
+    except OSError as error:
+        if disk_is_full(error):
+            raise StorageFull("The disk has no room for this file; nothing of it was kept. Free some space.") from error
+        raise

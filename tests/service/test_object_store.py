@@ -1,0 +1,72 @@
+"""Machines that share nothing but PostgreSQL, Redis and an object store."""
+
+import hashlib
+from pathlib import Path
+
+import httpx
+
+from jobs.states import JobState
+from tests.service.processes import JOB_SECONDS, gone, until
+from tests.service.small_jobs import EPOCHS, FINETUNING, SPEC, noise, submit_audit, timeless
+
+
+def ready(client: httpx.Client, answer: httpx.Response) -> str:
+    """Id of what was uploaded, once it was checked."""
+    assert answer.status_code == 202, answer.text
+    at = answer.headers["Location"]
+    until(lambda: client.get(at).json()["status"] != "validating", JOB_SECONDS)
+    assert client.get(at).json()["status"] == "ready", client.get(at).text
+    return str(answer.json()["id"])
+
+
+def test_another_machine_goes_on(servers, open_site, weights_file: Path, undisturbed, tmp_path: Path):
+    """Files come in through one machine, are checked and trained on by a second, which is lost midway, and a third goes on.
+
+    It computes only the epochs that were left and reports what would have been without the loss; the repaired weights come
+    out whole, and in part, through the first. No machine keeps files, and what was stored for the job goes with its end.
+    """
+    web, first, second = (
+        open_site(data_dir=tmp_path / name, checkpoint_seconds=0, **servers) for name in ("web", "first", "second")
+    )
+    _, client = web.api()
+    worker = first.worker()
+    fields = {"name": "shapes", "spec": SPEC.model_dump_json()}
+    model = ready(client, client.post("/models", files={"file": weights_file.read_bytes()}, data=fields))
+    dataset = ready(client, client.post("/datasets", files={"file": noise()}, data={"name": "noise"}))
+    finetuning = client.post("/jobs/finetune", json={"model": model, "dataset": dataset, **FINETUNING}).json()["id"]
+    web.begun(finetuning, epochs=1)
+    until(lambda: "training.pt" in web.job(finetuning).checkpoint, within_seconds=20, tell=web.tell)
+    computing = worker.children
+    worker.kill()
+    until(lambda: all(map(gone, computing)), within_seconds=5)
+
+    second.worker()
+    job = web.ended(finetuning)
+    assert (job.state, job.attempt, job.crashes) == (JobState.SUCCEEDED, 2, 1), web.tell()
+    assert timeless(web.report(finetuning)) == undisturbed
+    second_begun = web.events(finetuning, "running")[1].seq
+    assert 0 < sum(event.seq > second_begun for event in web.events(finetuning, "epoch")) < EPOCHS
+    assert [event.body["epoch"] for event in web.events(finetuning, "epoch")] == list(range(1, EPOCHS + 1))
+
+    repaired = client.get(f"/jobs/{finetuning}").json()["result_model"]
+    whole = client.get(f"/models/{repaired}/weights").content
+    assert hashlib.sha256(whole).hexdigest() == client.get(f"/models/{repaired}").json()["sha256"]
+    part = client.get(f"/models/{repaired}/weights", headers={"Range": "bytes=100-"})
+    assert (part.status_code, part.content) == (206, whole[100:])
+    until(lambda: web.storage.jobs() == [], within_seconds=10, tell=web.tell)
+    assert [site for site in (web, first, second) if site.settings.files_dir.exists()] == []
+
+
+def test_job_whose_store_fails_says_so(open_site, object_store, weights_file: Path):
+    """A job is given back when the object store fails, and fails for that reason after its attempts; its worker lives on."""
+    site = open_site(store_url=object_store.new_url(), max_attempts=2)
+    audit = submit_audit(site, weights_file)
+    object_store.remove(site.settings.store_url)
+    worker = site.worker()
+    job = site.ended(audit)
+    assert (job.state, job.attempt, job.error["code"]) == (JobState.FAILED, 2, "store-unavailable")
+    assert [event.body["reason"] for event in site.events(audit, "queued") if "reason" in event.body] == [
+        "store-unavailable"
+    ]
+    assert worker.running
+    assert "Traceback" not in worker.log.read_text()
