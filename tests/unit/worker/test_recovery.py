@@ -59,11 +59,12 @@ def claim(sessions, job_id: str, lease_seconds: float) -> None:
 
 def test_forgotten_job_is_rung(sweeper, queued_job):
     """A job that nobody came for is rung again, and one that was just rung is given time."""
-    time.sleep(0.1)
+    sweeper._settings = sweeper._settings.model_copy(update={"sweep_seconds": 0.5})
+    time.sleep(0.6)
     sweeper.sweep()
     sweeper.sweep()
     assert sweeper._queue.rung == [queued_job]
-    time.sleep(0.1)
+    time.sleep(0.6)
     sweeper.sweep()
     assert sweeper._queue.rung == [queued_job] * 2
 
