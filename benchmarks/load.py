@@ -4,7 +4,7 @@
 
 One process of the service, with load from the same machine. Pollers ask for one job each, with its ETag, once a second, and
 for a page of jobs every fifth; a hundredth of the jobs changes meanwhile every second. Clients submit one after the other as
-fast as they are answered. Latencies as clients see them. The last line is JSON.
+fast as they are answered. Latencies as clients see them. At the end a worker runs an audit. The last line is JSON.
 """
 
 import argparse
@@ -25,13 +25,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
-from sqlalchemy import insert, update
+from sqlalchemy import delete, insert, text, update
 
 from jobs.states import JobKind, JobState
-from jobs.tables import Job, new_id
+from jobs.tables import Job, JobEvent, new_id
 from tests.registered import ready_model
 from tests.servers import postgres_server, redis_server
-from tests.service.processes import Running, Site
+from tests.service.processes import Running, Site, until
+from tests.service.small_jobs import LONG_AUDIT, submit_audit, untrained_weights
 
 SPEC: dict[str, Any] = {"threat": {"norm": "linf", "epsilon": "8/255"}, "attacks": "pgd-20"}
 
@@ -131,6 +132,42 @@ def upload(client: httpx.Client, process: Running, megabytes: int) -> dict[str, 
     }
 
 
+def rows_take(site: Site) -> dict[str, float]:
+    """Bytes that a row takes with its indexes, by table."""
+    with site.sessions() as session:
+        size = "SELECT pg_total_relation_size('{0}')::float / count(*) FROM {0}"
+        return {table: session.scalar(text(size.format(table))) for table in ("jobs", "job_events")}
+
+
+def worker_asks(site: Site, folder: Path) -> dict[str, float]:
+    """What a worker that runs an audit asks of the database a second, and what an idle one does."""
+
+    def counted(seconds: float) -> dict[str, float]:
+        found = []
+        for pause in (seconds, 0):
+            with site.sessions() as session:
+                names = "xact_commit + xact_rollback AS transactions, sessions AS connections"
+                asked = text(f"SELECT {names} FROM pg_stat_database WHERE datname = current_database()")
+                found.append(session.execute(asked).mappings().one())
+            time.sleep(pause)
+        return {name: (found[1][name] - found[0][name]) / seconds for name in found[0]}
+
+    audit = submit_audit(site, untrained_weights(folder / "weights.safetensors"), **LONG_AUDIT)
+    with site.sessions.begin() as session:
+        session.execute(update(Job).where(Job.id == audit).values(priority=10))
+        session.execute(delete(JobEvent).where(JobEvent.job_id != audit))
+        session.execute(delete(Job).where(Job.state == JobState.QUEUED, Job.id != audit))
+    site.worker()
+    until(lambda: (site.job(audit).stage or "").startswith("PGD"), 120, site.tell)
+    running = counted(5)
+    site.ended(audit)
+    time.sleep(2)
+    return {
+        **{f"running, {name} a second": rate for name, rate in running.items()},
+        **{f"idle, {name} a second": rate for name, rate in counted(20).items()},
+    }
+
+
 def summary(answers: list[tuple[str, int, float]]) -> dict[str, Any]:
     """Of each thing that was asked for: how many answers of which status, and how long they took, in milliseconds."""
     found = {}
@@ -164,7 +201,7 @@ def main() -> None:
     random.seed(0)
     with postgres_server() as postgres, redis_server() as broker, TemporaryDirectory() as folder:
         url = postgres.url(postgres.new_database())
-        free = {"quota_jobs": 0, "requests_per_minute": 0, "lease_seconds": 30}
+        free = {"quota_jobs": 0, "requests_per_minute": 0, "lease_seconds": 30, "sweep_seconds": 10}
         site = Site(Path(folder), database_url=url, broker_url=broker, **free)
         model = ready_model(site.sessions, owner="local")
         jobs = fill(site, model, asked.jobs)
@@ -186,6 +223,8 @@ def main() -> None:
             **summary(answers),
             "submissions_a_second": asked.clients * each / (time.monotonic() - begun),
             "upload": upload(client, process, asked.megabytes),
+            "bytes a row": rows_take(site),
+            "worker": worker_asks(site, Path(folder)),
         }
         site.close()
     for name, value in figures.items():
