@@ -20,6 +20,7 @@ from api.request_log import RequestLog
 from api.routes import (
     catalog,
     datasets,
+    estimates,
     events,
     health,
     jobs,
@@ -67,6 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RequestRules, streamed=UPLOAD_PATHS)
     app.add_middleware(RequestLog, metrics=figures)  # around it: added later
     for module in (
+        estimates,
         jobs,
         events,
         reports,

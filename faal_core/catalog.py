@@ -49,6 +49,7 @@ class DatasetEntry:
     builder: str
     num_classes: int
     shape: tuple[int, int, int]
+    images: tuple[int, int] = (0, 0)  # to train and to test on; 0: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +126,25 @@ _DATASETS = [
         "faal_core.datasets.bundled:load",
         10,
         (1, 28, 28),
+        (6_000, 3_000),
     ),
     *(
-        DatasetEntry(name, title, source, f"{_TORCHVISION_SETS}:{name.replace('-', '_')}", classes, shape)
-        for name, title, source, classes, shape in [
-            ("cifar10", "CIFAR-10", "Krizhevsky 2009", 10, (3, 32, 32)),
-            ("cifar100", "CIFAR-100", "Krizhevsky 2009", 100, (3, 32, 32)),
-            ("mnist", "MNIST", "LeCun et al. 1998", 10, (1, 28, 28)),
-            ("fashion-mnist", "Fashion-MNIST", "Xiao, Rasul and Vollgraf 2017, MIT", 10, (1, 28, 28)),
-            ("svhn", "Street View House Numbers, cropped", "Netzer et al. 2011", 10, (3, 32, 32)),
-            ("gtsrb", "German Traffic Signs, scaled to 32 × 32", "Stallkamp et al. 2012", 43, (3, 32, 32)),
-            ("stl10", "STL-10", "Coates, Ng and Lee 2011", 10, (3, 96, 96)),
+        DatasetEntry(name, title, source, f"{_TORCHVISION_SETS}:{name.replace('-', '_')}", classes, shape, images)
+        for name, title, source, classes, shape, images in [
+            ("cifar10", "CIFAR-10", "Krizhevsky 2009", 10, (3, 32, 32), (50_000, 10_000)),
+            ("cifar100", "CIFAR-100", "Krizhevsky 2009", 100, (3, 32, 32), (50_000, 10_000)),
+            ("mnist", "MNIST", "LeCun et al. 1998", 10, (1, 28, 28), (60_000, 10_000)),
+            ("fashion-mnist", "Fashion-MNIST", "Xiao, Rasul and Vollgraf 2017, MIT", 10, (1, 28, 28), (60_000, 10_000)),
+            ("svhn", "Street View House Numbers, cropped", "Netzer et al. 2011", 10, (3, 32, 32), (73_257, 26_032)),
+            (
+                "gtsrb",
+                "German Traffic Signs, scaled to 32 × 32",
+                "Stallkamp et al. 2012",
+                43,
+                (3, 32, 32),
+                (26_640, 12_630),
+            ),
+            ("stl10", "STL-10", "Coates, Ng and Lee 2011", 10, (3, 96, 96), (5_000, 8_000)),
         ]
     ),
 ]

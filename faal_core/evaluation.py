@@ -191,9 +191,12 @@ def _digests(x: Tensor, wanted: list[bool]) -> list[str]:
 class _Work:
     """Does the units of one evaluation that its ledger does not know, and tells its progress."""
 
-    def __init__(self, evaluator: Evaluator, built: list[Attack], ledger: Ledger, progress: Progress) -> None:
+    def __init__(self, evaluator: Evaluator, specs: tuple[AttackSpec, ...], ledger: Ledger, progress: Progress) -> None:
         self.verdicts = Verdicts(evaluator.data.labels.numpy())
-        self._evaluator, self._attacks, self._ledger, self._progress = evaluator, built, ledger, progress
+        self._evaluator, self._ledger, self._progress = evaluator, ledger, progress
+        classes = evaluator.classifier.num_classes
+        self._attacks = [attacks.build(spec, classes) for spec in specs]
+        self._most = [spec.passes(classes) for spec in specs]  # of an image, in all runs
         self._passes, self._seconds = 0, 0.0
 
     def look(self, looked_at: Tensor, *, compute: bool) -> None:
@@ -244,10 +247,10 @@ class _Work:
     def _rest(self, number: int, unit: Unit, waiting: int) -> float:
         """Seconds that the rest takes at most: its passes if no more images fall, at the time a pass took so far."""
         undecided = len(self.verdicts.undecided())
-        passes = sum(attack.runs * attack.passes for attack in self._attacks[number + 1 :]) * undecided
+        passes = sum(self._most[number + 1 :]) * undecided
         if number != CLEAN:
-            attack = self._attacks[number]
-            passes += attack.passes * (waiting + undecided * (attack.runs - unit.run - 1))
+            runs = self._attacks[number].runs
+            passes += self._most[number] // runs * (waiting + undecided * (runs - unit.run - 1))
         return passes * self._seconds / max(self._passes, 1)
 
 
@@ -273,8 +276,7 @@ def evaluate(
             what is not done when `progress` has no time left, clean predictions apart.
     Raises: InvalidSpec, ClassifierUnsuitable, OutOfMemory; Cancelled through `progress`; OSError of the ledger.
     """
-    built = [attacks.build(spec, evaluator.classifier.num_classes) for spec in specs]
-    work = _Work(evaluator, built, ledger or Ledger(None, ""), progress)
+    work = _Work(evaluator, specs, ledger or Ledger(None, ""), progress)
     table = []
     with frozen(evaluator.classifier):
         work.look(torch.arange(len(evaluator.data)) if rows is None else rows, compute=compute)

@@ -10,7 +10,7 @@ from jobs.clock import now, seconds_between
 from jobs.errors import JobCancelled, JobFailed, JobNotFound
 from jobs.paging import Page, page
 from jobs.states import JobKind, JobState
-from jobs.tables import Job, JobEvent, Report
+from jobs.tables import Job, JobEvent, Model, Report
 
 
 def job(session: Session, job_id: str) -> Job:
@@ -74,6 +74,15 @@ def figures(session: Session) -> list[Figures]:
         func.coalesce(func.sum(ran), 0.0),
     )
     return [Figures(*row) for row in session.execute(query.group_by(Job.kind, Job.state))]
+
+
+def last_report(session: Session, model: Model) -> Report | None:
+    """The newest report of that model, or else of one of the same architecture."""
+    made = select(Report).join(Job, Job.id == Report.job_id).join(Model, Model.id == Job.model_id)
+    newest = made.order_by(Report.created_at.desc()).limit(1)
+    own = session.scalars(newest.where(Model.id == model.id)).first()
+    alike = Model.spec["architecture"].as_string() == model.spec["architecture"]
+    return own or session.scalars(newest.where(alike)).first()
 
 
 def events(session: Session, job_id: str, *, after: int = 0, limit: int = 100) -> Sequence[JobEvent]:

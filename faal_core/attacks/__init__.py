@@ -20,10 +20,6 @@ class Attack(Protocol):
     def runs(self) -> int:
         """How many there are; each gets only images that the runs before left unbroken."""
 
-    @property
-    def passes(self) -> int:
-        """Forward and backward passes that one run takes of an image, at most."""
-
     def run(
         self, number: int, classifier: Classifier, x: Images, y: Labels, threat: ThreatModel, random: ImageRandom
     ) -> Images:

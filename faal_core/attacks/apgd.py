@@ -171,11 +171,6 @@ class Apgd:
         """Restarts for each target in turn."""
         return max(self._targets, 1) * self._spec.restarts
 
-    @property
-    def passes(self) -> int:
-        """At most, an image and run."""
-        return 2 * self._spec.iterations + (2 if self._targets else 1)
-
     def run(
         self, number: int, classifier: Classifier, x: Images, y: Labels, threat: ThreatModel, random: RandomSource
     ) -> Images:

@@ -148,11 +148,6 @@ class Fab:
         """Restarts for each target in turn."""
         return self._targets * self._spec.restarts
 
-    @property
-    def passes(self) -> int:
-        """At most, an image and run."""
-        return 3 * self._spec.iterations + 1
-
     def run(
         self, number: int, classifier: Classifier, x: Images, y: Labels, threat: ThreatModel, random: RandomSource
     ) -> Images:

@@ -67,11 +67,6 @@ class Pgd:
         """One each restart."""
         return self.spec.restarts
 
-    @property
-    def passes(self) -> int:
-        """At most, an image and run."""
-        return 2 * self.spec.steps
-
     def run(
         self, number: int, classifier: Classifier, x: Images, y: Labels, threat: ThreatModel, random: RandomSource
     ) -> Images:

@@ -225,11 +225,6 @@ class Square:
         """One each restart."""
         return self.spec.restarts
 
-    @property
-    def passes(self) -> int:
-        """At most, an image and run."""
-        return self.spec.queries + 1
-
     def run(
         self, number: int, classifier: Classifier, x: Images, y: Labels, threat: ThreatModel, random: ImageRandom
     ) -> Images:

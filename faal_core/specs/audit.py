@@ -36,6 +36,10 @@ class PgdSpec(AnyAttackSpec):
     restarts: int = Field(1, ge=1, le=100)
     random_start: bool = Field(True, description="start from a uniform point of the ball instead of the image")
 
+    def passes(self, num_classes: int) -> int:
+        """Of an image, forward and backward, in all its runs, at most; with the one after each that judges it."""
+        return self.restarts * (2 * self.steps + 1)
+
     def __str__(self) -> str:
         return f"PGD-{self.steps}{_times(self.restarts)} ({self.loss}){self._condition}"
 
@@ -57,6 +61,11 @@ class ApgdSpec(AnyAttackSpec):
             raise ValueError(f"targets go with the loss dlr, not {self.loss}")
         return self
 
+    def passes(self, num_classes: int) -> int:
+        """Of an image, forward and backward, in all its runs, at most; with the one after each that judges it."""
+        targets = min(self.targets, num_classes - 1)
+        return max(targets, 1) * self.restarts * (2 * self.iterations + (3 if targets else 2))
+
     def __str__(self) -> str:
         targets = f", {self.targets} targets" if self.targets else ""
         return f"APGD-{self.iterations}{_times(self.restarts)} ({self.loss}{targets}){self._condition}"
@@ -70,6 +79,10 @@ class FabSpec(AnyAttackSpec):
     iterations: int = Field(100, ge=1, le=10_000)
     restarts: int = Field(1, ge=1, le=100, description="of each run; the first starts at the image itself")
 
+    def passes(self, num_classes: int) -> int:
+        """Of an image, forward and backward, in all its runs, at most; with the one after each that judges it."""
+        return min(self.targets, num_classes - 1) * self.restarts * (3 * self.iterations + 2)
+
     def __str__(self) -> str:
         return f"FAB-{self.iterations}{_times(self.restarts)} ({self.targets} targets){self._condition}"
 
@@ -81,6 +94,10 @@ class SquareSpec(AnyAttackSpec):
     queries: int = Field(5000, ge=1, le=1_000_000)
     initial_share: float = Field(0.8, gt=0, le=1, description="of the pixels, changed by the first queries")
     restarts: int = Field(1, ge=1, le=100)
+
+    def passes(self, num_classes: int) -> int:
+        """Of an image, forward and backward, in all its runs, at most; with the one after each that judges it."""
+        return self.restarts * (self.queries + 2)
 
     def __str__(self) -> str:
         return f"Square-{self.queries}{_times(self.restarts)}{self._condition}"

@@ -53,7 +53,9 @@ class Guarded:
         address = path.replace("{id}", self.ids.get(kind, "key_0")).replace("{number}", "0")
         about = {"model": self.ids["models"], "dataset": "fashion-mnist-subset"}
         body: dict[str, Any] = {}
-        if method == "POST" and path in ("/jobs/audit", "/jobs/finetune"):
+        if path == "/jobs/estimate":
+            body["json"] = {"kind": "audit", **AUDIT, **about}
+        elif method == "POST" and path in ("/jobs/audit", "/jobs/finetune"):
             body["json"] = (AUDIT if path.endswith("audit") else FINETUNE) | about
         elif method == "POST" and path == "/ui/jobs":
             body["data"] = about
@@ -109,7 +111,11 @@ def test_another_owner_gets_nothing_of_hers(guarded: Guarded, method: str, path:
     answer = guarded.ask(method, path, guarded.ben)
     if path in FOR_ADMINISTRATORS | FOR_WATCHERS:
         assert answer.status_code == 403
-    elif "{id}" in path or path in ("/jobs/audit", "/jobs/finetune") or (method, path) == ("POST", "/ui/jobs"):
+    elif (
+        "{id}" in path
+        or path in ("/jobs/audit", "/jobs/finetune", "/jobs/estimate")
+        or (method, path) == ("POST", "/ui/jobs")
+    ):
         assert answer.status_code == 404
     else:
         assert answer.status_code in (200, 201, 202, 303, 415, 422)

@@ -237,3 +237,21 @@ def test_a_pool_must_be_one_of_the_sites(own_web):
     refused = own_web.client.post("/jobs/audit", json=body | {"pool": "h100"})
     assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/pool")
     assert "none" in refused.json()["detail"]
+
+
+def test_an_estimate_goes_by_the_last_report(web) -> None:
+    """What a job would take is told in passes, and in minutes as soon as the model, or one like it, was audited."""
+    model = web.model()
+    asked = {"kind": "audit", "model": model, **AUDIT}
+    web.run(job := web.audit(model))
+    web.succeed(job)
+    audit = web.client.post("/jobs/estimate", json=asked).raise_for_status().json()
+    assert audit["measured_by"] == job
+    assert 0 < audit["minutes"] <= audit["minutes_at_most"]
+    assert audit["passes"] == 3000 * (1 + 2 * 10 + 1)
+    repair = web.client.post("/jobs/estimate", json={"kind": "finetune", "model": model, **FINETUNE}).json()
+    assert repair["passes"] > 2 * audit["passes"]
+    other = web.client.post("/jobs/estimate", json=asked | {"model": web.model()}).json()
+    assert other["measured_by"] is not None
+    missing = web.client.post("/jobs/estimate", json=asked | {"model": "model_none"})
+    assert (missing.status_code, missing.json()["code"]) == (404, "model-not-found")

@@ -1,0 +1,74 @@
+"""What jobs are told to cost, beside what they do."""
+
+import pytest
+import torch
+
+from faal_core import cost
+from faal_core.architectures import build
+from faal_core.audit import audit
+from faal_core.datasets import load
+from faal_core.evaluation import counted
+from faal_core.reports.documents import AuditReport
+from faal_core.specs import ApgdSpec, AuditSpec, ClassifierSpec, FabSpec, FinetuneSpec, PgdSpec, SquareSpec
+from faal_core.threat_model import ThreatModel
+from faal_core.training.recipe import train
+
+CPU = torch.device("cpu")
+ATTACKS = (
+    PgdSpec(steps=3, restarts=2),
+    ApgdSpec(iterations=4),
+    ApgdSpec(loss="dlr", targets=12, iterations=3),
+    FabSpec(targets=2, iterations=3, restarts=2),
+    SquareSpec(queries=5),
+)
+
+
+def audited(epsilon: float) -> AuditReport:
+    """The audit of a random network on 60 images under all attacks."""
+    torch.manual_seed(0)
+    classifier = build(ClassifierSpec(architecture="small_resnet", num_classes=10, arguments={"width": 8}))
+    spec = AuditSpec(threat=ThreatModel(epsilon=epsilon), attacks=ATTACKS, images=60)
+    return audit(classifier, load("fashion-mnist-subset", "test"), spec, name="random", device=CPU).report
+
+
+def test_an_audit_takes_at_most_what_was_told() -> None:
+    """Where no attack breaks anything each right image takes all passes that are told, up to what Square need not ask."""
+    report = audited(1e-9)
+    right = report.clean.mean.count
+    assert right > 0
+    told = [right * attack.passes(10) for attack in ATTACKS]
+    took = [row.forward + row.backward for row in report.attacks]
+    assert took[:-1] == told[:-1]
+    assert 0 < took[-1] <= told[-1]
+    assert cost.of_audit(report.spec, 60, 10).most == 60 + 60 * sum(attack.passes(10) for attack in ATTACKS)
+
+
+def test_what_is_likely_goes_by_an_earlier_audit() -> None:
+    """The same audit again is likely to take what it took, and on ten times the images ten times as much."""
+    report = audited(0.05)
+    took = cost.passes_of(report)
+    assert took < cost.of_audit(report.spec, 60, 10).most
+    again, larger = (
+        cost.of_audit(report.spec.model_copy(update={"images": images}), 5000, 10, report).likely
+        for images in (60, 600)
+    )
+    assert again == pytest.approx(took)
+    assert larger == pytest.approx(10 * took)
+    seconds = cost.seconds_a_pass(report)
+    assert seconds is not None
+    assert took * seconds == pytest.approx(sum(row.seconds for row in report.attacks))
+
+
+@pytest.mark.parametrize("method", [{"class_offsets": False}, {}, {"loss": "trades"}])
+def test_a_training_takes_about_what_was_told(method: dict) -> None:
+    """All passes of a training, held-out images and class offsets included, are at most those told and at least half of them."""
+    data = load("fashion-mnist-subset", "train")
+    data = data.take(data.stratified(300, 0))
+    torch.manual_seed(0)
+    classifier = build(ClassifierSpec(architecture="small_resnet", num_classes=10, arguments={"width": 8}))
+    training = {"learning_rates": [0.01, 0.01], "batch_size": 60, "held_out_share": 0.2, "attack": {"steps": 3}}
+    spec = FinetuneSpec.model_validate({"threat": {"epsilon": 0.05}, "method": method, "training": training})
+    with counted(classifier) as passes:
+        train(classifier, data, spec, device=CPU)
+    told = cost.of_training(spec, 300).most
+    assert told / 2 <= passes.forward + passes.backward <= told
