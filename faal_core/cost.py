@@ -18,10 +18,10 @@ class Cost(NamedTuple):
 
 
 def of_audit(spec: AuditSettings, images: int, num_classes: int, earlier: AuditReport | None = None) -> Cost:
-    """Of an audit of so many images; likely is that as great a part of it is needed as was of the earlier one."""
+    """Of an audit of so many images; likely is that as great a part of it is needed as was of an earlier one that went through."""
     images = min(images, spec.images or images)
     most = images * (1 + sum(attack.passes(num_classes) for attack in spec.attacks))
-    if earlier is None:
+    if earlier is None or not earlier.complete:
         return Cost(most, most)
     possible = of_audit(earlier.spec, earlier.dataset.images, num_classes).most
     return Cost(most, most * min(passes_of(earlier) / possible, 1.0))
@@ -31,16 +31,28 @@ def of_training(spec: FinetuneSpec, images: int) -> Cost:
     """Of the training alone, on so many images, those that are held out included; weight perturbation and surveys apart."""
     training = spec.training
     held_out = round(training.held_out_share * images)
-    attack = 2 * training.attack.steps
-    step = attack + 2 + training.clean_forward  # and backward and forward of the loss
-    looks = training.epochs + (_CANDIDATES if training.mean_may_fall is not None else 0)
-    offsets = 0
-    if spec.begins_with_offsets:
-        looks += _BEGINNINGS
-        offsets = 2 * held_out * _TARGETS * (attack + 2)
-    judged = held_out * looks * (2 * attack + 3)
-    passes = training.epochs * (images - held_out) * step + judged + offsets
+    step = 2 * training.attack.steps + 2 + training.clean_forward  # forward and backward of the loss come last
+    epochs = training.epochs * (images - held_out) * step + (training.epochs - 1) * _look(spec, images)
+    passes = epochs + sum(around_steps(spec, images))
     return Cost(passes, passes)
+
+
+def around_steps(spec: FinetuneSpec, images: int) -> tuple[int, int]:
+    """Passes before the first step, for class offsets, and after the last, to judge what could be kept."""
+    look, beginning, candidates = _look(spec, images), 0, 0
+    if spec.begins_with_offsets:
+        margins = 2 * round(spec.training.held_out_share * images) * _TARGETS * (2 * spec.training.attack.steps + 2)
+        beginning = margins + _BEGINNINGS * look
+    if spec.training.mean_may_fall is not None:
+        candidates = _CANDIDATES + (
+            not spec.begins_with_offsets
+        )  # the given weights, where they were not judged before
+    return beginning, (1 + candidates) * look
+
+
+def _look(spec: FinetuneSpec, images: int) -> int:
+    """Passes of judging weights once on the held-out images: clean, and under APGD with twice the steps of the training."""
+    return round(spec.training.held_out_share * images) * (4 * spec.training.attack.steps + 3)
 
 
 def passes_of(report: AuditReport) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from faal_core import cost
 from faal_core.audit import PRODUCT, Audited, audit, identity, summarise
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
@@ -15,16 +16,16 @@ from faal_core.errors import InvalidSpec, OutOfTime
 from faal_core.evaluation import check_fit
 from faal_core.per_class import compare
 from faal_core.progress import NoProgress, Part, Progress
-from faal_core.reports.documents import FinetuneReport
+from faal_core.reports.documents import AuditReport, FinetuneReport
 from faal_core.specs import FinetuneSpec
 from faal_core.training.ranks import ALONE, Ranks
 from faal_core.training.recipe import train
 from faal_core.training.rehearsal import rehearse
 
-_SECOND_AUDIT = 1.1  # of the time of the first
+_SLACK = 1.1  # of what is taken for what comes after the last step
 _NO_TIME = (
-    "The audit before the training and one like it afterwards take {minutes:.0f} minutes or more, which leaves no time to train. "
-    "Give it more time, or fewer images or weaker attacks to its audits."
+    "The audits before and after the training and what judges it take {minutes:.0f} minutes or more, which leaves no time to "
+    "train. Give it more time, or fewer images or weaker attacks to its audits."
 )
 
 
@@ -66,22 +67,22 @@ def finetune(
     _check_fit(classifier, training_data, test_data)
     if checkpoint:
         checkpoint.mkdir(parents=True, exist_ok=True)
+    saved = training_checkpoint(checkpoint)
+    begins = not (saved and saved.exists())
 
     def judge(judged: Classifier, called: str, when: str) -> Audited:
         subject = identity(summarise(judged, called), test_data, spec.audit_spec)
         ledger = checkpoint / f"{subject[:16]}.ledger" if checkpoint else None
-        part = Part(progress, when, limited=when == "before")
+        part = Part(progress, when, limited=begins and when == "before")
         return audit(judged, test_data, spec.audit_spec, name=called, device=device, ledger=ledger, progress=part)
 
-    saved = training_checkpoint(checkpoint)
-    begins = not (saved and saved.exists())
     if begins:
         progress.stage("rehearsal of a step", len(training_data))
         rehearse(classifier, training_data, spec, device)
     before = judge(classifier, name, "before")
-    reserve = _SECOND_AUDIT * sum(attack.seconds for attack in before.report.attacks)
-    if begins and (not before.report.complete or progress.time_left() <= reserve):
-        raise OutOfTime(_NO_TIME.format(minutes=2 * reserve / 60))
+    first, last = _before_and_after_steps(before.report, spec, len(training_data))
+    if begins and (not before.report.complete or progress.time_left() <= first + last):
+        raise OutOfTime(_NO_TIME.format(minutes=(before.report.seconds + first + last) / 60))
     trained = train(
         classifier,
         training_data,
@@ -89,7 +90,7 @@ def finetune(
         device=device,
         checkpoint=saved,
         progress=progress,
-        reserve=reserve,
+        reserve=last,
         ranks=ranks,
     )
     after = judge(trained.classifier, f"{name} + {spec.method.type}", "after")
@@ -127,6 +128,13 @@ def _check_fit(classifier: Classifier, training_data: LabelledImages, test_data:
     ):
         if one != other:
             raise InvalidSpec(f"{training_data.name} has {what} for training than {test_data.name} for testing.")
+
+
+def _before_and_after_steps(audited: AuditReport, spec: FinetuneSpec, images: int) -> tuple[float, float]:
+    """Seconds before the first step of a training and after its last, second audit included, by the pace of the first."""
+    pace = cost.seconds_a_pass(audited) or 0.0
+    beginning, ending = (passes * pace for passes in cost.around_steps(spec, images))
+    return beginning, _SLACK * (sum(attack.seconds for attack in audited.attacks) + ending)
 
 
 def training_checkpoint(checkpoint: Path | None) -> Path | None:

@@ -180,7 +180,8 @@ def summary(report: AuditReport | FinetuneReport) -> str:
         f"Warning{f' ({when})' if when else ''}: {warning.message} {warning.advice}"
         for when, warning in warnings(report)
     ]
-    return "\n\n".join([*alarms, "\n".join(verdict(report)), class_table(report)])
+    cut = [training_cut(report)] if isinstance(report, FinetuneReport) and training_cut(report) else []
+    return "\n\n".join([*alarms, *cut, "\n".join(verdict(report)), class_table(report)])
 
 
 def row_line(stage: str, row: AttackRow | EpochRow) -> str:

@@ -64,6 +64,16 @@ class TrainingState:
     step: int = 0
 
     @property
+    def cut(self) -> bool:
+        """Whether an epoch ended early because the time was over; then no other follows, in whatever time there is later."""
+        return bool(self.epochs) and self.epochs[-1].share < 1
+
+    @property
+    def between_epochs(self) -> bool:
+        """Whether an epoch has ended and no step of another was made."""
+        return bool(self.epochs) and self.step == 0
+
+    @property
     def judged(self) -> Classifier:
         """The classifier whose weights are validated and kept: the average, where there is one."""
         return self.average.classifier if self.average else self.classifier

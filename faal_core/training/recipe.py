@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -77,13 +78,15 @@ def train(
     def judge(judged: Classifier) -> HeldOutAccuracy:
         return validate(judged, data, held_out, spec, progress, ranks)
 
+    limited = ranks.told(progress.time_left() < math.inf)
+
     def over() -> bool:
-        return ranks.told(progress.time_left() <= reserve)
+        return limited and ranks.told(progress.time_left() <= reserve)
 
     some = drawn(fitted, data.labels[fitted], 2 * len(held_out), training.seed)
     search = partial(find_offsets, chosen, data, some, spec, progress, ranks)
     state, start = _begun(chosen, spec, search, judge, checkpoint, identity, ranks)
-    while len(state.epochs) < training.epochs and not (state.epochs and over()):
+    while len(state.epochs) < training.epochs and not state.cut and not (state.between_epochs and over()):
         epoch, begun = len(state.epochs), time.monotonic()
         progress.stage(f"epoch {epoch + 1} of {training.epochs}", len(fitted))
         order = _shuffled(fitted, training.seed, epoch)

@@ -9,13 +9,22 @@ from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import ClassifierUnsuitable
 from faal_core.evaluation import Evaluator
+from faal_core.progress import NoProgress
 from faal_core.specs import FinetuneSpec, UniformMethod
 from faal_core.training.recipe import train
 from faal_core.training.selection import hold_out
 
 
+class _OneStep(NoProgress):
+    """Leaves no time, in which a training makes one step."""
+
+    def time_left(self) -> float:
+        """None."""
+        return 0.0
+
+
 def rehearse(classifier: Classifier, data: LabelledImages, spec: FinetuneSpec, device: torch.device) -> None:
-    """Nothing: a copy of the classifier takes one step on the first batch of the images that it would be trained on.
+    """Nothing: a copy of the classifier takes one step on a batch of the images that it would be trained on.
 
     All classes count alike in it, since some methods have to look at every image before they can weigh any.
 
@@ -23,13 +32,12 @@ def rehearse(classifier: Classifier, data: LabelledImages, spec: FinetuneSpec, d
         does not answer with a logit a class; TrainingDiverged, OutOfMemory.
     """
     training = spec.training
-    fitted, _ = hold_out(data, training.held_out_share, training.seed)
-    few = data.take(fitted[: training.batch_size])
-    _require_logits(copy.deepcopy(classifier), few, device)
+    hold_out(data, training.held_out_share, training.seed)
+    _require_logits(copy.deepcopy(classifier), data, device)
     alike = UniformMethod(loss=spec.method.loss, beta=spec.method.beta)
-    once = {"learning_rates": training.learning_rates[:1], "held_out_share": 0.0, "averaging": None}
+    once = {"held_out_share": 0.0, "averaging": None}
     step = spec.model_copy(update={"method": alike, "training": training.model_copy(update=once)})
-    train(classifier, few, step, device=device)
+    train(classifier, data, step, device=device, progress=_OneStep())
 
 
 @torch.no_grad()

@@ -61,7 +61,7 @@ def test_what_is_likely_goes_by_an_earlier_audit() -> None:
 
 @pytest.mark.parametrize("method", [{"class_offsets": False}, {}, {"loss": "trades"}])
 def test_a_training_takes_about_what_was_told(method: dict) -> None:
-    """All passes of a training, held-out images and class offsets included, are at most those told and at least half of them."""
+    """All passes of a training, held-out images and class offsets included, are at most those told; wrong held-out images are not attacked."""
     data = load("fashion-mnist-subset", "train")
     data = data.take(data.stratified(300, 0))
     torch.manual_seed(0)
@@ -71,4 +71,4 @@ def test_a_training_takes_about_what_was_told(method: dict) -> None:
     with counted(classifier) as passes:
         train(classifier, data, spec, device=CPU)
     told = cost.of_training(spec, 300).most
-    assert told / 2 <= passes.forward + passes.backward <= told
+    assert told / 3 <= passes.forward + passes.backward <= told

@@ -14,6 +14,7 @@ from faal_core.progress import Cancelled, NoProgress
 from faal_core.reports.documents import FinetuneReport, read_report
 from faal_core.specs import AuditSettings, ClassifierSpec, FinetuneSpec, PgdSpec, TrainingAttack, TrainingSpec
 from faal_core.threat_model import ThreatModel
+from faal_core.training.rehearsal import rehearse
 
 CPU = torch.device("cpu")
 SPEC = FinetuneSpec(
@@ -161,3 +162,30 @@ def test_what_would_stop_the_training_stops_it_before_the_first_audit() -> None:
     classifier.backbone = OtherInTraining(classifier.backbone)
     with pytest.raises(ClassifierUnsuitable, match="In training mode the network answers"):
         finetune(classifier, training_data, test_data, SPEC, name="x", device=CPU, progress=NoAudit())
+
+
+@pytest.mark.parametrize("batch_size", [4, 32])
+def test_sorted_images_can_be_rehearsed(batch_size: int) -> None:
+    """Images in the order of their classes, as in folders, and batches smaller than the number of classes do no harm."""
+    data = load("fashion-mnist-subset", "train")
+    data = data.take(data.stratified(300, 0))
+    data = data.take(data.labels.argsort())
+    spec = SPEC.model_copy(update={"training": SPEC.training.model_copy(update={"batch_size": batch_size})})
+    rehearse(
+        build(ClassifierSpec(architecture="small_resnet", num_classes=10, arguments={"width": 8})), data, spec, CPU
+    )
+
+
+def test_a_repair_that_was_cut_stays_so(tmp_path: Path) -> None:
+    """Called off in its second audit and begun again with time enough, it ends with the training that there was time for."""
+
+    class EndsLater(Due):
+        def stage(self, name: str, total: int) -> None:
+            super().stage(name, total)
+            if name.startswith("after"):
+                raise Cancelled
+
+    with pytest.raises(Cancelled):
+        run(tmp_path, EndsLater("epoch 1"))
+    resumed = run(tmp_path)
+    assert [row.share < 1 for row in resumed.epochs] == [True]

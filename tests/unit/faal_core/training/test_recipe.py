@@ -385,3 +385,14 @@ def test_training_ends_when_its_time_is_over(
     trained = train(fresh_classifier(), data, SPEC, device=CPU, progress=EndsAfter(steps), reserve=reserve)
     assert [row.share for row in trained.epochs] == shares
     assert not same_weights(fresh_classifier(), trained.classifier) or trained.selected_share == 0
+
+
+def test_steps_of_an_epoch_that_was_begun_are_not_lost(data: LabelledImages, tmp_path: Path) -> None:
+    """A run that was stopped in its second epoch and whose time is over when it goes on judges what it had made of it."""
+    file = tmp_path / "training.pt"
+    with pytest.raises(Cancelled):
+        train(fresh_classifier(), data, SPEC, device=CPU, checkpoint=file, checkpoint_steps=1, progress=StopsIn(2))
+    trained = train(
+        fresh_classifier(), data, SPEC, device=CPU, checkpoint=file, checkpoint_steps=1, progress=EndsAfter(0)
+    )
+    assert [row.share for row in trained.epochs] == [1, 2 / 8]
