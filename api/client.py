@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 from httpx import Response
@@ -28,7 +28,8 @@ from jobs.states import FINAL, UploadState
 
 POLL_SECONDS = 1.0  # where the service does not say when to ask again
 LARGE = 32 * 2**20  # bytes of a file that is sent in parts
-TRIES_AFTER = (1.0, 5.0, 15.0, 30.0)  # seconds, of a part whose connection broke
+TRIES_AFTER = (1.0, 5.0, 15.0, 30.0)  # seconds, of what broke, while an upload comes in parts
+PUT_TOGETHER_SECONDS = 900.0
 SILENCE_SECONDS = 60.0  # of an event stream, which pings every 15 s, before it is taken for dead
 
 Upload = TypeVar("Upload", ModelResource, DatasetResource)
@@ -205,35 +206,41 @@ class Client:
         """The answer to a streamed form; the file's own digest travels with it. A large file comes in parts before."""
         form = dict(fields) if name is None else {**fields, "name": name}
         if file.stat().st_size > LARGE:
-            upload = {"upload": (None, self._send_parts(file)), "name": (None, name or file.stem[:200])}
-            return _checked(self._http.post(path, files=upload | {key: (None, value) for key, value in fields.items()}))
+            return self._upload_in_parts(path, file, {**form, "name": name or file.stem[:200]})
         with file.open("rb") as content:
             digest = {"Content-Digest": digest_field(hashlib.file_digest(content, "sha256").hexdigest())}
             content.seek(0)
             part = (file.name, content, "application/octet-stream", digest)
             return _checked(self._http.post(path, data=form, files={"file": part}))
 
-    def _send_parts(self, file: Path) -> str:
-        """Id of an upload that has all parts of the file; a part whose connection breaks is sent again, a few times."""
+    def _upload_in_parts(self, path: str, file: Path, form: Mapping[str, str]) -> Response:
+        """The answer to a form that names an upload in place of a file; what breaks on the way is sent again, a few times."""
         begun = _checked(self._http.post("/uploads", json={"size": file.stat().st_size})).json()
+        address = f"/uploads/{begun['id']}"
         with file.open("rb") as content:
             for number in range(-(-begun["size"] // begun["part_bytes"])):
                 part = content.read(begun["part_bytes"])
                 headers = {"Content-Digest": digest_field(hashlib.sha256(part).hexdigest())}
-                self._send_again_and_again(f"/uploads/{begun['id']}/parts/{number}", part, headers)
-        return str(begun["id"])
+                self._again_and_again("PUT", f"{address}/parts/{number}", content=part, headers=headers)
+        fields = {name: (None, value) for name, value in {**form, "upload": begun["id"]}.items()}
+        answer = self._again_and_again(
+            "POST", path, files=fields, headers={"Idempotency-Key": begun["id"]}, timeout=PUT_TOGETHER_SECONDS
+        )
+        self._http.delete(address)
+        return answer
 
-    def _send_again_and_again(self, path: str, part: bytes, headers: Mapping[str, str]) -> None:
-        """Nothing: the part was taken. Raises: httpx.TransportError after the last try."""
-        for wait in (*TRIES_AFTER, None):
+    def _again_and_again(self, method: str, path: str, **request: Any) -> Response:  # noqa: ANN401 - httpx's arguments
+        """The answer, once there is one. Raises: httpx.TransportError, ServiceProblem after the last try."""
+        for wait in TRIES_AFTER:
             try:
-                _checked(self._http.put(path, content=part, headers=headers))
+                answer = self._http.request(method, path, **request)
             except httpx.TransportError:
-                if wait is None:
-                    raise
                 time.sleep(wait)
-            else:
-                return
+                continue
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                return _checked(answer)
+            time.sleep(float(answer.headers.get("Retry-After", wait)))
+        return _checked(self._http.request(method, path, **request))
 
     def _submit(
         self,

@@ -49,6 +49,7 @@ STATUS: Mapping[type[ApiError] | type[FaalError] | type[JobsError], tuple[HTTPSt
     jobs.DatasetNotFound: (HTTPStatus.NOT_FOUND, "There is no such data set"),
     jobs.UploadNotFound: (HTTPStatus.NOT_FOUND, "There is no such upload"),
     jobs.UploadIncomplete: (HTTPStatus.CONFLICT, "Parts of the upload are missing"),
+    jobs.UploadComplete: (HTTPStatus.CONFLICT, "The upload has all its parts"),
     jobs.KeyNotFound: (HTTPStatus.NOT_FOUND, "There is no such API key"),
     jobs.ModelNotReady: (HTTPStatus.CONFLICT, "The model cannot be used"),
     jobs.DatasetNotReady: (HTTPStatus.CONFLICT, "The data set cannot be used"),

@@ -1,9 +1,9 @@
 """What jobs are asked for with, as JSON: a spec of the library's, what it is about, and how it is run."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, TypedDict
 
-from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, StringConstraints
 from pydantic.config import JsonDict
 
 from api.schemas import Line
@@ -31,6 +31,13 @@ _AUDIT_EXAMPLE: JsonDict = {
     "threat": {"norm": "linf", "epsilon": "8/255"},
     "attacks": "pgd-20",
 }
+
+
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("this is before the year 1 or after the year 9999 in UTC") from None
 
 
 class Terms(TypedDict, total=False):
@@ -68,7 +75,7 @@ class JobRequest(Spec):
         description="minutes of running, in all attempts together, after which the job ends with what it has: an audit with the "
         "attacks made until then, a fine-tuning trained as far as leaves time for its second audit",
     )
-    deadline: AwareDatetime | None = Field(
+    deadline: Annotated[AwareDatetime, AfterValidator(_in_utc)] | None = Field(
         None, description="likewise a time; a job that no worker has begun until then fails"
     )
 

@@ -5,6 +5,7 @@ storage end only after the whole form was read and found in order, so whatever i
 file, in it or behind it, makes storage drop what it has.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -29,6 +30,7 @@ HEAD = 1024 * 1024 + 8  # bytes kept for the check: the longest safetensors head
 FIELD_LIMIT = 1024 * 1024  # bytes in one form field
 FIELDS_LIMIT = 20  # form fields in one upload
 PART = "application/octet-stream"
+_UPLOAD = re.compile(r"upload_[0-9a-f]{32}")
 
 Checked = TypeVar("Checked")
 
@@ -128,6 +130,8 @@ def _put_together(
     check: Callable[[Form], Checked],
 ) -> tuple[Stored, Checked]:
     """Likewise, of a file that came in parts. Raises: UploadNotFound, UploadIncomplete and what the two callables raise."""
+    if not _UPLOAD.fullmatch(upload):
+        raise InvalidRequest.at("/upload", "this is no upload's id; `POST /uploads` gives one")
     head = partial_uploads.head(service.sessions, service.storage, upload, HEAD)
     kind, checked = media_type(head), check(Form(fields, "", head))
     return partial_uploads.whole(service.sessions, service.storage, upload, media_type=kind), checked

@@ -134,6 +134,10 @@ def upload(client: httpx.Client, process: Running, megabytes: int) -> dict[str, 
 
 def rows_take(site: Site) -> dict[str, float]:
     """Bytes that a row takes with its indexes, by table."""
+    with site.sessions.engine.execution_options(
+        isolation_level="AUTOCOMMIT", postgresql_readonly=False
+    ).connect() as admin:
+        admin.execute(text("VACUUM FULL"))
     with site.sessions() as session:
         size = "SELECT pg_total_relation_size('{0}')::float / count(*) FROM {0}"
         return {table: session.scalar(text(size.format(table))) for table in ("jobs", "job_events")}
@@ -210,8 +214,8 @@ def main() -> None:
         changes = threading.Thread(target=change_some, args=(site, jobs, ended))
         changes.start()
         with ThreadPoolExecutor(asked.pollers) as threads:
-            until = time.monotonic() + asked.seconds
-            polled = [threads.submit(poll, address, jobs, until) for _ in range(asked.pollers)]
+            end = time.monotonic() + asked.seconds
+            polled = [threads.submit(poll, address, jobs, end) for _ in range(asked.pollers)]
             answers = [answer for each in polled for answer in each.result()]
         ended.set()
         changes.join()

@@ -18,7 +18,7 @@ class Cost(NamedTuple):
 
 
 def of_audit(spec: AuditSettings, images: int, num_classes: int, earlier: AuditReport | None = None) -> Cost:
-    """Of an audit of so many images; likely is that as great a part of it is needed as was of an earlier one that went through."""
+    """Of an audit of so many images; likely it needs as great a part as an earlier one that went through."""
     images = min(images, spec.images or images)
     most = images * (1 + sum(attack.passes(num_classes) for attack in spec.attacks))
     if earlier is None or not earlier.complete:

@@ -34,7 +34,7 @@ class Sessions(sessionmaker[Session]):
         self._of: dict[str, Sessions] = {}
 
     def of(self, owner: str) -> "Sessions":
-        """Sessions in which no ORM statement finds, changes or counts a job, model or data set of anybody else.
+        """Sessions in which no ORM statement finds, changes or counts a job, model, data set or upload of anybody else.
 
         Statements about bare tables and bulk updates by primary key are not seen to, nor are events and reports, which are
         reached through their job.

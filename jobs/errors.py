@@ -12,6 +12,7 @@ JobsError
 │   ├── ModelNotReady        model-not-ready        the model is still being checked, or was rejected
 │   └── DatasetNotReady      dataset-not-ready      likewise for a data set
 ├── UploadIncomplete         upload-incomplete      parts of the upload are missing
+├── UploadComplete           upload-complete        its parts were put together already
 ├── JobStateConflict         job-state-conflict     the job's state does not allow that
 ├── JobFailed                job-failed             the job has no report because it failed
 ├── JobCancelled             job-cancelled          the job has no report because it was cancelled
@@ -80,6 +81,12 @@ class UploadIncomplete(JobsError):
     """Parts of the upload are missing."""
 
     code = "upload-incomplete"
+
+
+class UploadComplete(JobsError):
+    """The parts of the upload were put together already."""
+
+    code = "upload-complete"
 
 
 class KeyNotFound(NotFound):

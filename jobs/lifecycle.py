@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, or_, select, update
 from sqlalchemy.orm import Session
 
+from faal_core.errors import OutOfTime
 from jobs import moves, outcomes
 from jobs.clock import now, seconds_between
 from jobs.outcomes import StoredClassifier
@@ -193,8 +194,8 @@ def cancel(session: Session, job_id: str, attempt: int, *, report: str | None = 
 
 def overdue(
     session: Session, *, ring_after: float, max_attempts: int = MAX_ATTEMPTS, limit: int = 20, pool: str | None = None
-) -> list[str]:
-    """Ids of queued jobs to ring now, oldest first: not rung for `ring_after` seconds, or back from a worker.
+) -> dict[str, str | None]:
+    """Queued jobs to ring now, oldest first, with their pools: not rung for `ring_after` seconds, or back from a worker.
 
     First takes running jobs back whose lease ran out, as `release` does with "worker-lost", and ends those that no worker
     had begun when their deadline came. At most `limit` ids, so that a long queue that no worker has time for is not rung as a
@@ -208,10 +209,11 @@ def overdue(
         release(session, job_id, attempt, reason="worker-lost", max_attempts=max_attempts)
     late = select(Job.id).where(Job.state == JobState.QUEUED, _EXPIRED)
     for job_id in session.scalars(late.with_for_update(skip_locked=True)).all():
-        problem: Problem = {"code": "out-of-time", "message": "No worker was free for this job before its deadline."}
+        problem: Problem = {"code": OutOfTime.code, "message": "No worker had begun this job when its deadline came."}
         moves.move(session, "expire", job_id, body=problem, error=problem)
     forgotten = or_(Job.rung_at.is_(None), Job.rung_at < now(-ring_after))
-    waiting = select(Job.id).where(Job.state == JobState.QUEUED, _may_go_to(pool), forgotten)
-    job_ids = session.scalars(waiting.order_by(Job.id).limit(limit).with_for_update(skip_locked=True)).all()
-    session.execute(update(Job).where(Job.id.in_(job_ids)).values(rung_at=now()))
-    return list(job_ids)
+    waiting = select(Job.id, Job.pool).where(Job.state == JobState.QUEUED, _may_go_to(pool), forgotten)
+    rung = session.execute(waiting.order_by(Job.id).limit(limit).with_for_update(skip_locked=True)).all()
+    pools = {row.id: row.pool for row in rung}
+    session.execute(update(Job).where(Job.id.in_(pools)).values(rung_at=now()))
+    return pools

@@ -5,14 +5,15 @@ data set, more than once; what nobody has touched for a day is forgotten.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from jobs.artifacts import record_artifact, require_there
 from jobs.clock import now
 from jobs.database import Sessions
-from jobs.errors import UploadIncomplete, UploadNotFound
+from jobs.errors import FileVanished, UploadComplete, UploadIncomplete, UploadNotFound
 from jobs.storage import Storage, Stored
 from jobs.tables import Artifact, PartialUpload, UploadPart
 
@@ -30,10 +31,7 @@ def begin(session: Session, *, owner: str, size: int) -> PartialUpload:
 
 def find(session: Session, upload_id: str) -> PartialUpload:
     """The upload of that id. Raises: UploadNotFound."""
-    found = session.get(PartialUpload, upload_id)
-    if found is None:
-        raise UploadNotFound(f"There is no upload {upload_id!r}; it may have been forgotten after a day of silence.")
-    return found
+    return _found(session.get(PartialUpload, upload_id), upload_id)
 
 
 def parts(session: Session, upload_id: str) -> list[UploadPart]:
@@ -47,15 +45,19 @@ def part_size(upload: PartialUpload, number: int) -> int:
     return min(upload.part_bytes, upload.size - number * upload.part_bytes)
 
 
-def keep_part(session: Session, storage: Storage, upload_id: str, number: int, stored: Stored) -> None:
-    """The part is there, in place of an earlier one of that number; of a file that is whole already nothing changes.
-
-    Raises: UploadNotFound, FileVanished.
-    """
-    session.execute(update(PartialUpload).where(PartialUpload.id == upload_id).values(touched_at=now()))
-    upload = find(session, upload_id)
+def require_open(upload: PartialUpload) -> None:
+    """Returns if parts may still come. Raises: UploadComplete."""
     if upload.sha256 is not None:
-        return
+        raise UploadComplete(
+            f"The parts of {upload.id} were put together already; begin another upload for another file."
+        )
+
+
+def keep_part(session: Session, storage: Storage, upload_id: str, number: int, stored: Stored) -> None:
+    """The part is there, in place of an earlier one of that number. Raises: UploadNotFound, UploadComplete, FileVanished."""
+    upload = _locked(session, upload_id)
+    require_open(upload)
+    upload.touched_at = now()
     record_artifact(session, stored)
     require_there(storage, stored)
     part = UploadPart(upload_id=upload_id, number=number, owner=upload.owner, sha256=stored.sha256, size=stored.size)
@@ -64,7 +66,7 @@ def keep_part(session: Session, storage: Storage, upload_id: str, number: int, s
 
 def remove(session: Session, upload_id: str) -> None:
     """The upload is forgotten. Raises: UploadNotFound."""
-    upload = find(session, upload_id)
+    upload = _locked(session, upload_id)
     _remove_parts(session, upload_id)
     session.delete(upload)
 
@@ -75,6 +77,21 @@ def remove_silent(sessions: Sessions, seconds: float) -> None:
         silent = select(PartialUpload.id).where(PartialUpload.touched_at < now(-seconds))
         for upload_id in session.scalars(silent.with_for_update(skip_locked=True)).all():
             remove(session, upload_id)
+
+
+def head(sessions: Sessions, storage: Storage, upload_id: str, count: int) -> bytes:
+    """The first so many bytes of the file, or of its first part; what is touched so is not forgotten for a day.
+
+    Raises: UploadNotFound, UploadIncomplete; FileVanished.
+    """
+    with sessions.begin() as session:
+        upload = _locked(session, upload_id)
+        upload.touched_at = now()
+        there = parts(session, upload_id)
+        if upload.sha256 is None:
+            _require_all(upload, there)
+    with _still_there(), storage.open(upload.sha256 or there[0].sha256) as file:
+        return file.read(count)
 
 
 def whole(sessions: Sessions, storage: Storage, upload_id: str, *, media_type: str) -> Stored:
@@ -88,24 +105,41 @@ def whole(sessions: Sessions, storage: Storage, upload_id: str, *, media_type: s
     if artifact is not None:
         return Stored(artifact.sha256, artifact.size, artifact.media_type)
     _require_all(upload, there)
-    stored = storage.put(_content(storage, there), media_type=media_type)
+    with _still_there():
+        stored = storage.put(_content(storage, there), media_type=media_type)
     with sessions.begin() as session:
+        upload = _locked(session, upload_id)
+        if upload.sha256 is None and _named(there) != _named(parts(session, upload_id)):
+            raise FileVanished("Another part came while these were put together; ask again.")
         record_artifact(session, stored)
         require_there(storage, stored)
-        found = find(session, upload_id)
-        found.sha256, found.touched_at = stored.sha256, now()
+        upload.sha256 = stored.sha256
         _remove_parts(session, upload_id)
     return stored
 
 
-def head(sessions: Sessions, storage: Storage, upload_id: str, count: int) -> bytes:
-    """The first so many bytes of the file, or all of a shorter one. Raises: UploadNotFound, UploadIncomplete."""
-    with sessions() as session:
-        upload, there = find(session, upload_id), parts(session, upload_id)
-    if upload.sha256 is None:
-        _require_all(upload, there)
-    with storage.open(upload.sha256 or there[0].sha256) as file:
-        return file.read(count)
+def _found(upload: PartialUpload | None, upload_id: str) -> PartialUpload:
+    if upload is None:
+        raise UploadNotFound(f"There is no upload {upload_id!r}; it may have been forgotten after a day of silence.")
+    return upload
+
+
+def _locked(session: Session, upload_id: str) -> PartialUpload:
+    """The upload, which nobody else changes until the transaction ends. Raises: UploadNotFound."""
+    return _found(session.get(PartialUpload, upload_id, with_for_update=True, populate_existing=True), upload_id)
+
+
+def _named(there: list[UploadPart]) -> list[tuple[int, str]]:
+    return [(part.number, part.sha256) for part in there]
+
+
+@contextmanager
+def _still_there() -> Iterator[None]:
+    """Within, files are read that another request may put together and have removed. Raises: FileVanished."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise FileVanished("The parts were put together by another request, or forgotten; ask again.") from None
 
 
 def _require_all(upload: PartialUpload, there: list[UploadPart]) -> None:

@@ -1,6 +1,6 @@
 """What can be asked about jobs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
@@ -74,6 +74,12 @@ def figures(session: Session) -> list[Figures]:
         func.coalesce(func.sum(ran), 0.0),
     )
     return [Figures(*row) for row in session.execute(query.group_by(Job.kind, Job.state))]
+
+
+def states(session: Session, job_ids: Collection[str]) -> dict[str, JobState]:
+    """The states of those jobs that there are."""
+    found = session.execute(select(Job.id, Job.state).where(Job.id.in_(job_ids)))
+    return {row.id: row.state for row in found}
 
 
 def last_report(session: Session, model: Model) -> Report | None:

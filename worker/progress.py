@@ -72,6 +72,10 @@ class JobProgress:
         """Until the job's budget is spent or its deadline comes."""
         return self._due - time.monotonic()
 
+    def seconds_run(self) -> float:
+        """By all attempts until now."""
+        return time.monotonic() - self._counted_from
+
     def _write(self) -> None:
         try:
             with self._sessions.begin() as session:
@@ -83,7 +87,7 @@ class JobProgress:
                     done=self._done,
                     total=self._total,
                     seconds_left=self._seconds_left,
-                    seconds_run=time.monotonic() - self._counted_from,
+                    seconds_run=self.seconds_run(),
                 )
                 for event in self._unwritten:
                     lifecycle.record(session, self._job_id, self._attempt, event=event)

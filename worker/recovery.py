@@ -8,19 +8,20 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from jobs import lifecycle, partial_uploads, queries, removal
 from jobs.database import Sessions
-from jobs.errors import JobNotFound, StoreUnavailable
+from jobs.errors import StoreUnavailable
 from jobs.queue import Queue
 from jobs.settings import Settings
-from jobs.states import FINAL
+from jobs.states import FINAL, JobState
 from jobs.storage import FolderStorage, Storage, open_storage
 
 logger = logging.getLogger(__name__)
 
 RING_WHEN_BUSY_SECONDS = 3600.0
-FORGET_UPLOADS_SECONDS = 86_400.0  # that have been silent for so long: their process is gone
+SILENT_SECONDS = 86_400.0  # after which what nobody has touched is forgotten: their process, or their client, is gone
 COLLECT_SECONDS = 3600.0
 _JOB = re.compile(r"job_[0-9a-f]{32}")
 
@@ -64,12 +65,12 @@ class Sweeper:
             waiting = lifecycle.overdue(
                 session, ring_after=ring_after, max_attempts=self._settings.max_attempts, pool=self._settings.pool
             )
-        for job_id in waiting:
+        for job_id, pool in waiting.items():
             logger.info("job %s is rung again", job_id)
-            if not self._queue.ring(job_id, self._settings.pool):
+            if not self._queue.ring(job_id, pool):
                 break
         self._clear_checkpoints()
-        self._storage.forget_broken_off(FORGET_UPLOADS_SECONDS)
+        self._storage.forget_broken_off(SILENT_SECONDS)
         if time.monotonic() >= self._collect_at:
             self._collect_at = time.monotonic() + COLLECT_SECONDS
             self._collect()
@@ -77,25 +78,27 @@ class Sweeper:
     def _collect(self) -> None:
         """What nobody needs any more is removed: jobs after the days they are kept, and files without a reference."""
         jobs = removal.remove_old_jobs(self._sessions, self._settings.keep_days) if self._settings.keep_days else 0
-        partial_uploads.remove_silent(self._sessions, FORGET_UPLOADS_SECONDS)
+        partial_uploads.remove_silent(self._sessions, SILENT_SECONDS)
         files = removal.collect(self._sessions, self._storage)
-        files += removal.collect_strays(self._sessions, self._storage, FORGET_UPLOADS_SECONDS)
+        files += removal.collect_strays(self._sessions, self._storage, SILENT_SECONDS)
         if jobs or files:
             logger.info("%d old jobs and %d files were removed", jobs, files)
 
     def _clear_checkpoints(self) -> None:
         """What jobs kept that have ended, or were deleted some time ago, is removed, here and in storage."""
         here = self._settings.checkpoints_dir
-        for folder in here.iterdir() if here.is_dir() else ():
-            self._clear_if_ended(folder.name, FolderStorage(folder))
-        for job_id in self._storage.jobs():
-            self._clear_if_ended(job_id, self._storage.of_job(job_id))
+        folders = {folder.name: folder for folder in here.iterdir()} if here.is_dir() else {}
+        stored = self._storage.jobs()
+        with self._sessions() as session:
+            states = queries.states(session, {*folders, *stored})
+        for job_id, folder in folders.items():
+            _clear(job_id, states.get(job_id), partial(FolderStorage, folder))
+        for job_id in stored:
+            _clear(job_id, states.get(job_id), partial(self._storage.of_job, job_id))
 
-    def _clear_if_ended(self, job_id: str, kept: Storage) -> None:
-        try:
-            with self._sessions() as session:
-                ended = queries.job(session, job_id).state in FINAL
-        except JobNotFound:
-            ended = bool(_JOB.fullmatch(job_id)) and kept.silent(FORGET_UPLOADS_SECONDS)
-        if ended:
-            kept.clear()
+
+def _clear(job_id: str, state: JobState | None, kept: Callable[[], Storage]) -> None:
+    """Nothing. Afterwards nothing is left of what the job kept, if it has ended, or is not there and has not been for long."""
+    deleted = state is None and _JOB.fullmatch(job_id) is not None
+    if state in FINAL or (deleted and kept().silent(SILENT_SECONDS)):
+        kept().clear()

@@ -9,12 +9,13 @@ from pydantic import Field
 from api.access import SubmitterDep
 from api.compatibility import require_fit
 from api.requests import AuditRequest, FinetuneRequest
+from api.routes.jobs import require_pool
 from api.schemas import ModelResource, Resource
 from faal_core import catalog, cost
 from faal_core.errors import InvalidSpec
 from faal_core.reports.documents import AuditReport, read_report
 from jobs import dataset_registry, model_registry, queries
-from jobs.outcomes import UPLOADED_DATASET
+from jobs.outcomes import UPLOADED_DATASET, require_ready
 
 router = APIRouter(tags=["jobs"])
 
@@ -45,7 +46,9 @@ class EstimateResource(Resource):
     object: Literal["estimate"] = "estimate"
     passes: int = Field(description="of an image through the network, forward and backward ones, at most")
     minutes: float | None = Field(description="likely; null where no such network was audited here before")
-    minutes_at_most: float | None = Field(description="if no attack breaks an image")
+    minutes_at_most: float | None = Field(
+        description="if no attack breaks an image; weight perturbation and what some methods look at before an epoch apart"
+    )
     measured_by: str | None = Field(description="the job whose report says how long a pass takes")
 
 
@@ -56,10 +59,12 @@ def estimate_job(
 ) -> EstimateResource:
     """Passes are counted; how long one takes, and which part of an audit's is needed, the newest report of the model says.
 
-    Without one of its own that of another model of the same architecture. Nothing is begun.
+    Without one of its own that of another model of the same architecture. Nothing is begun, and refused is what would be.
     """
     training = isinstance(body, FinetuneEstimate)
-    with service.sessions() as session:
+    require_pool(service, body.pool)
+    with service.sessions.begin() as session:
+        require_ready(session, body.model, body.dataset)
         uploaded = body.dataset.startswith(UPLOADED_DATASET)
         summary = dataset_registry.dataset(session, body.dataset).summary if uploaded else None
         model = model_registry.model(session, body.model)

@@ -50,11 +50,7 @@ def submit(
 
     Raises: what `control.submit` does, and what `require_fit` does; InvalidRequest for a pool that the site has not.
     """
-    offered = service.settings.offered_pools
-    if body.pool is not None and body.pool not in offered:
-        raise InvalidRequest.at(
-            "/pool", f"there is no pool {body.pool!r}; this site has {', '.join(offered) or 'none'}"
-        )
+    require_pool(service, body.pool)
     with service.sessions.begin() as session:
         row = control.submit(
             session,
@@ -74,6 +70,13 @@ def submit(
         job = JobResource.of(row)
     service.queue.ring(job.id, job.pool)
     return job
+
+
+def require_pool(service: Service, pool: str | None) -> None:
+    """Returns if the site has that pool. Raises: InvalidRequest."""
+    offered = service.settings.offered_pools
+    if pool is not None and pool not in offered:
+        raise InvalidRequest.at("/pool", f"there is no pool {pool!r}; this site has {', '.join(offered) or 'none'}")
 
 
 @router.get("/jobs", summary="List jobs, newest first")
@@ -148,7 +151,7 @@ def resume_job(job_id: Id, service: SubmitterDep) -> JobResource:
 def retry_job(
     job_id: Id, service: SubmitterDep, response: Response, idempotency_key: IdempotencyKey = None
 ) -> JobResource:
-    """A new job that asks for the same; the old one stays as it is."""
+    """A new job that asks for the same, but for the deadline; the old one stays as it is."""
     with service.sessions.begin() as session:
         job = JobResource.of(
             control.retry(
@@ -159,6 +162,7 @@ def retry_job(
                 quota=service.settings.quota,
             )
         )
+        require_pool(service, job.pool)
     service.queue.ring(job.id, job.pool)
     response.headers["Location"] = f"/jobs/{job.id}"
     return job

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 from api import uploads
 from api.access import ReaderDep, SubmitterDep
 from api.dependencies import Id
-from api.errors import InvalidRequest
+from api.errors import FieldError, InvalidRequest
 from api.schemas import Resource
 from faal_core.specs import Spec
 from jobs import partial_uploads, quotas
@@ -69,7 +69,7 @@ def begin_upload(body: UploadRequest, service: SubmitterDep, response: Response)
     """The upload, of which nothing is there yet.
 
     Send its parts in any order, also at the same time; then name it in the field `upload` of `POST /models` or
-    `POST /datasets`, in place of a file. What nobody sends to for a day is forgotten.
+    `POST /datasets`, in place of a file, and delete it. What nobody touches for a day is forgotten.
     """
     limit, quota = service.settings.upload_limit, service.settings.quota
     if body.size > limit:
@@ -107,9 +107,12 @@ def send_part(
 ) -> None:
     """Nothing: the part is there, whether it was before or not. A Content-Digest or Repr-Digest (sha-256) is checked."""
     with service.sessions() as session:
-        size = partial_uploads.part_size(partial_uploads.find(session, upload_id), number)
+        upload = partial_uploads.find(session, upload_id)
+    partial_uploads.require_open(upload)
+    size = partial_uploads.part_size(upload, number)
     if size <= 0:
-        raise InvalidRequest(f"The file has no part {number}; they are counted from 0.")
+        detail = f"the file has no part {number}; they are counted from 0"
+        raise InvalidRequest(detail, FieldError(parameter="number", detail=detail))
     stored = uploads.receive_part(request, service, size)
     with service.sessions.begin() as session:
         partial_uploads.keep_part(session, service.storage, upload_id, number, stored)

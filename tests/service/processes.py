@@ -74,7 +74,7 @@ class Site:
             "port": free_port(),
         }
         self.settings = Settings(**given | settings)
-        self._folder = folder
+        self.folder = folder
         self._processes: list[Running] = []
         self._clients: list[httpx.Client] = []
         upgrade(self.settings.database_url)
@@ -82,13 +82,23 @@ class Site:
         self.storage = open_storage(self.settings)
         self.queue = Queue(self.settings)
 
-    def worker(self) -> Running:
+    def start(self, module: str, **environment: str) -> Running:
+        """A process of that module, with the site's settings and what else its environment shall have."""
+        fields = self.settings.model_dump(exclude_none=True)
+        given = {f"FAAL_{name.upper()}": str(value) for name, value in fields.items()}
+        process = Running(
+            module, os.environ | given | environment, self.folder / f"{module}-{len(self._processes)}.log"
+        )
+        self._processes.append(process)
+        return process
+
+    def worker(self, **environment: str) -> Running:
         """A worker that has begun; messages wait for it."""
-        return self._start("worker")
+        return self.start("worker", **environment)
 
     def api(self) -> tuple[Running, httpx.Client]:
         """A web service that answers, and a client of it."""
-        process = self._start("api")
+        process = self.start("api")
         client = httpx.Client(base_url=f"http://127.0.0.1:{self.settings.port}", timeout=30)
         self._clients.append(client)
 
@@ -144,7 +154,7 @@ class Site:
 
     def tell(self) -> str:
         """What all processes said, for a failing test."""
-        return "\n".join(f"--- {path.name}\n{path.read_text()[-4000:]}" for path in sorted(self._folder.glob("*.log")))
+        return "\n".join(f"--- {path.name}\n{path.read_text()[-4000:]}" for path in sorted(self.folder.glob("*.log")))
 
     def close(self) -> None:
         """All processes are stopped and all connections closed."""
@@ -155,13 +165,6 @@ class Site:
                 process.stop()
         kombu.pools.reset()  # what this process rang through
         self.sessions.close()
-
-    def _start(self, module: str) -> Running:
-        fields = self.settings.model_dump(exclude_none=True)
-        environment = os.environ | {f"FAAL_{name.upper()}": str(value) for name, value in fields.items()}
-        process = Running(module, environment, self._folder / f"{module}-{len(self._processes)}.log")
-        self._processes.append(process)
-        return process
 
 
 def until(holds: Callable[[], bool], within_seconds: float, tell: Callable[[], str] = str) -> None:

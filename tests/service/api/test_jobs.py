@@ -232,11 +232,13 @@ def test_deleting(web, problem) -> None:
 
 
 def test_a_pool_must_be_one_of_the_sites(own_web):
-    """A job cannot ask for workers that the site has not told of: it would wait for ever."""
+    """A job cannot ask for workers that the site has not told of: it would wait for ever; nor for a time beyond all."""
     body = AUDIT | {"model": own_web.model()}
     refused = own_web.client.post("/jobs/audit", json=body | {"pool": "h100"})
     assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/pool")
     assert "none" in refused.json()["detail"]
+    far = own_web.client.post("/jobs/audit", json=body | {"deadline": "9999-12-31T23:59:59-12:00"})
+    assert (far.status_code, far.json()["errors"][0]["pointer"]) == (422, "/deadline")
 
 
 def test_an_estimate_goes_by_the_last_report(web) -> None:

@@ -4,6 +4,8 @@ from contextlib import closing
 
 from jobs.keys import Scope
 from tests.service.api.conftest import AUDIT, FINETUNE, Web
+from tests.service.api.test_partial_uploads import begun, register
+from tests.service.api.test_uploads import weights
 
 
 def test_quotas_and_rates_are_each_owners(open_site, problem) -> None:
@@ -54,3 +56,18 @@ def test_a_repair_needs_room_for_its_weights(open_site, problem) -> None:
         assert client.post("/jobs/audit", json=AUDIT | {"model": model}).status_code == 202
         assert problem(client.post("/jobs/finetune", json=FINETUNE | {"model": model}))["limit"]["of"] == "bytes"
         assert len(client.get("/jobs", params={"kind": "finetune"}).json()["data"]) == 0
+
+
+def test_what_is_coming_counts_in_the_quota(open_site) -> None:
+    """Uploads that were begun take their room at once, a put-together one no more than its file, and a forgotten one none."""
+    process, client = (site := open_site(quota_bytes=3000)).api()
+    with closing(client):
+        web = Web(site, process, client)
+        first = begun(web, 1400)
+        assert client.post("/uploads", json={"size": 1600}).json()["code"] == "quota-exceeded"
+        second = begun(web, 1500)
+        for address, size in ((first, 1400), (second, 1500)):
+            assert client.put(f"{address}/parts/0", content=weights(size)).status_code == 204
+        assert register(web, second).status_code == 202
+        assert client.delete(first).status_code == 204
+        begun(web, 1400)

@@ -98,7 +98,7 @@ def test_what_was_put_together_is_judged_like_any_file(web: Web) -> None:
     assert register(web, address).json()["code"] == "unsupported-file"
     assert register(web, address, "/datasets").status_code in (415, 422)
     assert register(web, address, colour="red").json()["code"] in ("invalid-request", "unsupported-file")
-    assert register(web, "/uploads/upload_none").json()["code"] == "upload-not-found"
+    assert register(web, f"/uploads/upload_{32 * '0'}").json()["code"] == "upload-not-found"
     assert web.client.post("/uploads", json={"size": UPLOAD_LIMIT + 1}).json()["code"] == "upload-too-large"
 
 
@@ -120,17 +120,35 @@ def test_the_client_sends_large_files_in_parts(web: Web, tmp_path: Path, monkeyp
     monkeypatch.setattr(api_client, "TRIES_AFTER", (0.0, 0.0))
     file, tries = tmp_path / "weights.safetensors", itertools.count()
     file.write_bytes(weights(2 * PART + 5))
-    send = httpx.Client.put
+    send = httpx.Client.request
 
-    def breaks(http: httpx.Client, url: str, **asked: object) -> httpx.Response:
-        if next(tries) % 2 == 0:
+    def breaks(http: httpx.Client, method: str, url: str, **asked: object) -> httpx.Response:
+        if method == "PUT" and next(tries) % 2 == 0:
             raise httpx.WriteError("cut")
-        return send(http, url, **asked)
+        return send(http, method, url, **asked)
 
-    monkeypatch.setattr(httpx.Client, "put", breaks)
+    monkeypatch.setattr(httpx.Client, "request", breaks)
     with Client(str(web.client.base_url)) as client:
         model = client.upload_model(file, spec=SPEC)
     assert (model.name, next(tries)) == ("weights", 6)
-    with web.site.sessions() as session:
-        stored = session.scalars(partial_uploads.select(partial_uploads.PartialUpload.sha256)).all()
-    assert hashlib.sha256(file.read_bytes()).hexdigest() in stored
+    with web.site.storage.open(hashlib.sha256(file.read_bytes()).hexdigest()) as stored:
+        assert stored.read() == file.read_bytes()
+
+
+def test_no_part_comes_after_the_file_was_put_together(web: Web) -> None:
+    """A part that comes too late is refused, since the file that was registered would not have it."""
+    content = weights(1000)
+    address = begun(web, 1000)
+    assert web.client.put(f"{address}/parts/0", content=content).status_code == 204
+    assert register(web, address).status_code == 202
+    refused = web.client.put(f"{address}/parts/0", content=weights(1000))
+    assert (refused.status_code, refused.json()["code"]) == (409, "upload-complete")
+
+
+def test_parts_that_vanish_are_told_as_such(web: Web) -> None:
+    """Where another request had the parts removed while they are read, it is asked to try again."""
+    address = begun(web, 1000)
+    assert web.client.put(f"{address}/parts/0", content=weights(1000)).status_code == 204
+    web.site.storage.remove(web.client.get(address).json()["parts"][0]["sha256"])
+    assert register(web, address).json()["code"] == "file-vanished"
+    assert register(web, "/uploads/a\0b").json()["errors"][0]["pointer"] == "/upload"

@@ -61,7 +61,7 @@ def test_what_is_likely_goes_by_an_earlier_audit() -> None:
 
 @pytest.mark.parametrize("method", [{"class_offsets": False}, {}, {"loss": "trades"}])
 def test_a_training_takes_about_what_was_told(method: dict) -> None:
-    """All passes of a training, held-out images and class offsets included, are at most those told; wrong held-out images are not attacked."""
+    """All passes, held-out images and class offsets included, are at most those told; what is wrong is not attacked."""
     data = load("fashion-mnist-subset", "train")
     data = data.take(data.stratified(300, 0))
     torch.manual_seed(0)

@@ -65,7 +65,7 @@ def test_one_sweep_takes_a_job_back(database_url, sessions, job_id):
         own = open_database(database_url, pooled=False)
         gate.wait()
         with own.begin() as session:
-            return lifecycle.overdue(session, ring_after=60)
+            return list(lifecycle.overdue(session, ring_after=60))
 
     with ThreadPoolExecutor(6) as threads:
         rung = [found for found in threads.map(sweep, range(6)) if found]

@@ -218,9 +218,9 @@ def test_overdue_takes_jobs_back(sessions, model_id):
     claimed(sessions, dead, lease_seconds=-1)
     claimed(sessions, alive)
     with sessions.begin() as session:
-        assert lifecycle.overdue(session, ring_after=60) == [dead]
+        assert list(lifecycle.overdue(session, ring_after=60)) == [dead]
     with sessions.begin() as session:
-        assert lifecycle.overdue(session, ring_after=60) == []
+        assert list(lifecycle.overdue(session, ring_after=60)) == []
     assert (job_of(sessions, dead).state, job_of(sessions, dead).crashes) == (JobState.QUEUED, 1)
     assert events_of(sessions, dead)[-1].body == {"attempt": 1, "reason": "worker-lost"}
     assert job_of(sessions, alive).state is JobState.RUNNING
@@ -230,7 +230,7 @@ def test_overdue_fails_after_the_last_crash(sessions, job_id):
     """A job whose worker was lost for the last time fails in the sweep and is not rung."""
     claimed(sessions, job_id, lease_seconds=-1)
     with sessions.begin() as session:
-        assert lifecycle.overdue(session, ring_after=60, max_attempts=1) == []
+        assert list(lifecycle.overdue(session, ring_after=60, max_attempts=1)) == []
     assert job_of(sessions, job_id).error["code"] == "worker-lost"
 
 
@@ -238,11 +238,11 @@ def test_overdue_rings_forgotten_jobs(sessions, model_id):
     """Queued jobs that were not rung for a while are rung once more, the oldest first, only so many at a time."""
     queued = [queued_audit(sessions, model_id) for _ in range(5)]
     with sessions.begin() as session:
-        assert lifecycle.overdue(session, ring_after=60) == []
+        assert list(lifecycle.overdue(session, ring_after=60)) == []
         session.execute(update(Job).values(rung_at=now(-61)))
-        assert lifecycle.overdue(session, ring_after=60, limit=3) == queued[:3]
-        assert lifecycle.overdue(session, ring_after=60, limit=3) == queued[3:]
-        assert lifecycle.overdue(session, ring_after=60, limit=3) == []
+        assert list(lifecycle.overdue(session, ring_after=60, limit=3)) == queued[:3]
+        assert list(lifecycle.overdue(session, ring_after=60, limit=3)) == queued[3:]
+        assert list(lifecycle.overdue(session, ring_after=60, limit=3)) == []
 
 
 def test_seconds_allowed(sessions, model_id):
@@ -281,7 +281,7 @@ def test_workers_take_the_jobs_of_their_pool(sessions, model_id):
     for pool in (None, "a10"):
         with sessions.begin() as session:
             rung.append(lifecycle.overdue(session, ring_after=-1, pool=pool))
-    assert rung == [[any_of_them], [small, any_of_them]]
+    assert rung == [{any_of_them: None}, {small: "a10", any_of_them: None}]
     taken = []
     for pool in (None, None, "h100", "h100"):
         with sessions.begin() as session:

@@ -25,7 +25,7 @@ class Bell:
         self.rung: list[str] = []
         self.works = works
 
-    def ring(self, job_id: str, _pool: str | None = None) -> bool:
+    def ring(self, job_id: str, _pool: str | None) -> bool:
         """Remembers the job."""
         self.rung.append(job_id)
         return self.works

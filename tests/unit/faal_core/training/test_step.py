@@ -27,6 +27,8 @@ CPU = torch.device("cpu")
 X = torch.rand(12, 1, 12, 12, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(12) % 3
 RATE, DECAY = 0.1, 5e-4
+# Steps of L∞ go by the sign of a gradient, which rounding can turn where it is next to zero; those of L2 hardly hear of it.
+SMOOTH = ThreatModel(norm="l2", epsilon=1)
 
 
 def network() -> Classifier:
@@ -102,18 +104,18 @@ def twin_step(classifier: Classifier, method: Method, spec: FinetuneSpec) -> tor
 def test_a_step_is_what_is_written_out(method: MethodSpec, perturbation: dict[str, Any] | None) -> None:
     """Attack, weights of classes, perturbation of weights, SGD: parameters end where the twin's do, batch-norm's means too."""
     training = {"attack": {"steps": 3}, "weight_perturbation": perturbation}
-    spec = FinetuneSpec.model_validate({"threat": ThreatModel(epsilon=0.1), "method": method, "training": training})
+    spec = FinetuneSpec.model_validate({"threat": SMOOTH, "method": method, "training": training})
     one, two = network(), network()
     optimizer = torch.optim.SGD(one.parameters(), lr=RATE, momentum=0.9, weight_decay=DECAY)
     training_step(one, optimizer, method_of(method), X, Y, spec, torch.Generator().manual_seed(1), Pieces(12))
     twin_step(two, method_of(method), spec)
     for (name, a), b in zip(one.named_parameters(), two.parameters(), strict=True):
-        assert torch.allclose(a, b, atol=2e-5), name
+        assert torch.allclose(a, b, atol=2e-6), name
     for (name, a), b in zip(one.named_buffers(), two.buffers(), strict=True):
         if name.endswith("num_batches_tracked"):
             assert a == b == 2  # the clean and the adversarial batch
         elif "running" in name:
-            assert torch.allclose(a, b, atol=1e-5), name
+            assert torch.allclose(a, b, atol=2e-6), name
 
 
 def test_without_the_clean_forward_batch_norm_sees_the_adversarial_batch_alone() -> None:
@@ -217,7 +219,7 @@ def test_out_of_memory_a_step_is_made_in_pieces_and_is_the_same(
     """With room for five images a batch of twelve goes in fives or less: same loss, class weights and parameters."""
     training = {"attack": {"steps": 3}, "weight_perturbation": perturbation}
     method = {"type": "faal", "loss": loss}
-    spec = FinetuneSpec.model_validate({"threat": {"epsilon": 0.1}, "method": method, "training": training})
+    spec = FinetuneSpec.model_validate({"threat": SMOOTH, "method": method, "training": training})
     whole, parted = plain_network(), plain_network()
     found = []
     for classifier in (whole, parted):
@@ -234,10 +236,10 @@ def test_out_of_memory_a_step_is_made_in_pieces_and_is_the_same(
         method_ = methods.build(spec.method, 3)
         generator = torch.Generator().manual_seed(1)
         found.append(training_step(classifier, optimizer, method_, X, Y, spec, generator, Pieces(12)))
-    assert found[0][0] == pytest.approx(found[1][0], abs=1e-5)
-    assert found[0][1].tolist() == pytest.approx(found[1][1].tolist(), abs=1e-5)
+    assert found[0][0] == pytest.approx(found[1][0], abs=2e-6)
+    assert found[0][1].tolist() == pytest.approx(found[1][1].tolist(), abs=2e-6)
     for a, b in zip(whole.parameters(), parted.parameters(), strict=True):
-        assert torch.allclose(a, b, atol=1e-5)
+        assert torch.allclose(a, b, atol=2e-6)
 
 
 def test_no_room_in_the_middle_of_a_step_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
