@@ -10,6 +10,7 @@ ApiError
 ├── ScopeMissing          scope-missing          the API key does not allow that
 ├── CrossSiteRequest      cross-site-request     a page of another site tried to change something here
 ├── RateExceeded          rate-exceeded          the owner asks more often than they may
+├── DatabaseUnavailable   database-unavailable   the database does not answer, or not in time
 ├── ServiceBusy           service-busy           as many uploads or event streams are open as can be served
 └── ServiceNotReady       service-not-ready      the database, storage or broker is out of order
 """
@@ -136,6 +137,12 @@ class RateExceeded(ApiError):
     def __init__(self, most: int, seconds: int) -> None:
         super().__init__(f"You may ask {most:,} times a minute; there is room again in {seconds} s.")
         self.most, self.seconds = most, seconds
+
+
+class DatabaseUnavailable(ApiError):
+    """The database does not answer, or not in time."""
+
+    code = "database-unavailable"
 
 
 class ServiceBusy(ApiError):

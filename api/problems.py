@@ -22,6 +22,7 @@ from api.schemas import ErrorBody
 from faal_core import errors as faal
 from faal_core.errors import FaalError
 from jobs import errors as jobs
+from jobs.database import DatabaseFailure, unavailable
 from jobs.errors import JobsError
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ STATUS: Mapping[type[ApiError] | type[FaalError] | type[JobsError], tuple[HTTPSt
     jobs.KeyRefused: (HTTPStatus.UNAUTHORIZED, "The API key is not accepted"),
     api.ScopeMissing: (HTTPStatus.FORBIDDEN, "The API key does not allow this"),
     api.CrossSiteRequest: (HTTPStatus.FORBIDDEN, "Another site may not do this"),
+    api.DatabaseUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "The database cannot be reached"),
     api.ServiceBusy: (HTTPStatus.SERVICE_UNAVAILABLE, "Too much is going on at once"),
     api.ServiceNotReady: (HTTPStatus.SERVICE_UNAVAILABLE, "A part of the service is out of order"),
     faal.InvalidSpec: (HTTPStatus.UNPROCESSABLE_ENTITY, "What is asked for contradicts itself, the model or the data"),
@@ -181,7 +183,7 @@ def headers_of(raised: Exception) -> dict[str, str]:
         return {"Retry-After": "60"}
     return (
         {"Retry-After": "5"}
-        if isinstance(raised, api.ServiceBusy | api.ServiceNotReady | jobs.StoreUnavailable)
+        if isinstance(raised, api.DatabaseUnavailable | api.ServiceBusy | api.ServiceNotReady | jobs.StoreUnavailable)
         else {}
     )
 
@@ -222,7 +224,16 @@ def answer(request: Request, raised: Exception) -> JSONResponse:
     return JSONResponse(problem.model_dump(exclude_none=True), problem.status, headers, MEDIA_TYPE)
 
 
+def _answer_for_database(request: Request, raised: Exception) -> JSONResponse:
+    """The problem of a database that is away; what else it raises is a defect of ours. Raises: `raised`."""
+    if not unavailable(raised):
+        raise raised
+    logger.error("the database failed: %s", raised)
+    return answer(request, api.DatabaseUnavailable("The database does not answer; try again in a moment."))
+
+
 def install(app: FastAPI) -> None:
     """Let every error of `app` answer with a problem."""
     for family in (ApiError, FaalError, JobsError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(family, answer)
+    app.add_exception_handler(DatabaseFailure, _answer_for_database)

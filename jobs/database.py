@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from sqlite3 import SQLITE_ERROR
 from sqlite3 import Connection as SqliteConnection
 from typing import Any
 
@@ -18,11 +19,15 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as NoConnectionToSpare
 from sqlalchemy.orm import ORMExecuteState, Session, sessionmaker, with_loader_criteria
 
 from jobs.tables import OWNED
 
 LOCK_SECONDS = 30.0
+DatabaseFailure = SQLAlchemyError
+"""What everything is that a session raises by itself."""
 
 
 class Sessions(sessionmaker[Session]):
@@ -67,6 +72,13 @@ class Sessions(sessionmaker[Session]):
 def open_database(url: str, *, pooled: bool = True) -> Sessions:
     """Sessions on the database at `url`. A worker takes no pool: it holds no connection while a job computes."""
     return Sessions(_engine(url, pooled=pooled))
+
+
+def unavailable(error: Exception) -> bool:
+    """Whether the database does not answer, shuts down, is locked for too long or has no connection to spare."""
+    if isinstance(error, OperationalError | InterfaceError):
+        return getattr(error.orig, "sqlite_errorcode", None) != SQLITE_ERROR  # which is a wrong statement
+    return isinstance(error, NoConnectionToSpare)
 
 
 def up_to_date(url: str) -> bool:

@@ -19,6 +19,7 @@ CLASSES = ("square", "disc", "cross")
 SPEC = ClassifierSpec(architecture="small_resnet", num_classes=3, arguments={"width": 8})
 EPOCHS = 3
 _AUDIT = {"attacks": [{"type": "pgd", "steps": 3}], "images": 60}
+AUDIT = {"threat": {"epsilon": "8/255"}, **_AUDIT}
 
 # Breaks nothing, so all its runs are made on every batch: 12 units for the clean images, and some 30 of an eighth of a
 # second for the attack.
@@ -68,7 +69,7 @@ def submit_finetuning(site: Site, weights_file: Path) -> str:
 
 def submit_audit(site: Site, weights_file: Path, dataset: str | None = None, **fields: Any) -> str:
     """Id of an audit on the noise or another data set, that no worker was told of; `fields` win over the usual spec."""
-    spec = AuditSpec.model_validate({"threat": {"epsilon": "8/255"}, **_AUDIT, **fields})
+    spec = AuditSpec.model_validate({**AUDIT, **fields})
     model, stored_dataset = store(site, weights_file)
     return site.submit(spec.model_dump(mode="json"), kind=JobKind.AUDIT, model=model, dataset=dataset or stored_dataset)
 

@@ -1,12 +1,12 @@
 """What holds for every request: problems, ids, limits, headers; and what the service says of its own health."""
 
 import shutil
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import pytest
 
 from jobs import database
-from tests.servers import free_port
+from tests.servers import free_port, postgres_folder, postgres_in
 from tests.service.api.conftest import Web
 
 PAGES = ["/", "/ui/models", "/ui/datasets"]
@@ -180,6 +180,24 @@ def test_a_service_whose_store_fails_says_so(open_site, object_store, problem) -
             assert (refused.status_code, problem(refused)["code"]) == (503, "store-unavailable")
             assert int(refused.headers["Retry-After"]) > 0
         assert client.get("/datasets").json()["data"] == []
+
+
+def test_a_service_whose_database_goes_says_so_until_it_is_back(open_site, problem) -> None:
+    """While PostgreSQL is away whatever needs it is 503 with a time to come back; then all is answered as before."""
+    with postgres_folder() as folder, ExitStack() as running:
+        server = running.enter_context(postgres_in(folder))
+        site = open_site(database_url=server.url(server.new_database()))
+        with closing(site.api()[1]) as client:
+            assert client.get("/jobs").status_code == 200
+            running.close()
+            for path in ("/jobs", "/models", "/jobs/job_0/events"):
+                refused = client.get(path)
+                assert (refused.status_code, problem(refused)["code"]) == (503, "database-unavailable")
+                assert int(refused.headers["Retry-After"]) > 0
+            assert client.get("/healthz").status_code == 200
+            with postgres_in(folder):
+                assert client.get("/jobs").json()["data"] == []
+                site.close()
 
 
 def test_a_service_without_a_broker_takes_jobs_and_says_so(open_site, problem) -> None:
