@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import anyio
 import anyio.to_thread
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -12,6 +13,7 @@ from fastapi.staticfiles import StaticFiles
 
 import faal_core
 from api import openapi, problems
+from api.courier import Courier
 from api.dependencies import STREAMS, THREADS, UPLOADS, Service, Slots
 from api.metrics import Metrics
 from api.middleware import RequestRules
@@ -31,6 +33,7 @@ from api.routes import (
     pages,
     partial_uploads,
     reports,
+    webhooks,
 )
 from jobs.database import open_database
 from jobs.queue import Queue
@@ -41,7 +44,7 @@ UPLOAD_PATHS = re.compile("|".join(["/models", "/datasets", "/uploads/[^/]+/part
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The service for those settings; it opens its connections with the first request that needs one."""
+    """The service for those settings; it opens its connections when it runs."""
     app = FastAPI(
         title="FAAL",
         summary="Per-class adversarial-robustness audits, and fair repair of classifiers",
@@ -75,6 +78,7 @@ def create_app(settings: Settings) -> FastAPI:
         models,
         datasets,
         partial_uploads,
+        webhooks,
         keys,
         catalog,
         health,
@@ -84,16 +88,21 @@ def create_app(settings: Settings) -> FastAPI:
     ):
         app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=Path(__file__).with_name("static")), name="static")
+    app.webhooks.include_router(webhooks.announcements)
     openapi.install(app)
     return app
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """A thread pool with room for the long requests; connections are given back at the end."""
+    """A thread pool with room for the long requests, and webhooks on their way; connections are given back at the end."""
     anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
-    yield
-    app.state.service.sessions.close()
+    service: Service = app.state.service
+    async with anyio.create_task_group() as beside:
+        beside.start_soon(Courier(service.settings, service.sessions).run)
+        yield
+        beside.cancel_scope.cancel()
+    service.sessions.close()
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -1,4 +1,4 @@
-"""What operators watch, for Prometheus: requests of this process, and the jobs of the whole site from its tables.
+"""What operators watch, for Prometheus: requests of this process, and jobs and webhooks of the whole site from its tables.
 
 Nothing is labelled by job, model or owner: the number of series does not grow with use.
 """
@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
-from jobs import queries
+from jobs import queries, webhooks
 from jobs.database import Sessions
 
 _ELSEWHERE = "(none)"  # the route of an address that no route has
@@ -31,7 +31,7 @@ class Metrics:
         self._seconds = Histogram(
             "faal_http_request_seconds", "Until an answer began.", ("method", "route"), registry=self._registry
         )
-        self._registry.register(_Jobs(sessions))
+        self._registry.register(_Site(sessions))
 
     def answered(self, method: str, route: str | None, status: int, seconds: float) -> None:
         """One more request."""
@@ -44,7 +44,7 @@ class Metrics:
         return generate_latest(self._registry)
 
 
-class _Jobs(Collector):
+class _Site(Collector):
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
 
@@ -55,7 +55,7 @@ class _Jobs(Collector):
     def collect(self) -> Iterator[Metric]:
         """The jobs as they stand, by kind and status."""
         with self._sessions() as session:
-            found = queries.figures(session)
+            found, messages = queries.figures(session), webhooks.waiting(session)
         labels = ("kind", "status")
         count = GaugeMetricFamily("faal_jobs", "Jobs.", labels=labels)
         oldest = GaugeMetricFamily("faal_jobs_oldest_seconds", "Since the oldest of them was submitted.", labels=labels)
@@ -70,3 +70,4 @@ class _Jobs(Collector):
             waited.add_metric(by, row.started, row.waited)
             ran.add_metric(by, row.ended, row.ran)
         yield from (count, oldest, crashes, waited, ran)
+        yield GaugeMetricFamily("faal_webhook_messages_waiting", "Messages to be tried, once more or at all.", messages)

@@ -36,7 +36,9 @@ def install(app: FastAPI) -> None:
 
 def document(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document of `app`."""
-    described = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+    described = get_openapi(
+        title=app.title, version=app.version, summary=app.summary, routes=app.routes, webhooks=app.webhooks.routes
+    )
     schemas = described["components"]["schemas"]
     problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas |= problem.pop("$defs")

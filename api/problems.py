@@ -52,6 +52,7 @@ STATUS: Mapping[type[ApiError] | type[FaalError] | type[JobsError], tuple[HTTPSt
     jobs.UploadNotFound: (HTTPStatus.NOT_FOUND, "There is no such upload"),
     jobs.UploadIncomplete: (HTTPStatus.CONFLICT, "Parts of the upload are missing"),
     jobs.UploadComplete: (HTTPStatus.CONFLICT, "The upload has all its parts"),
+    jobs.WebhookNotFound: (HTTPStatus.NOT_FOUND, "There is no such webhook"),
     jobs.KeyNotFound: (HTTPStatus.NOT_FOUND, "There is no such API key"),
     jobs.ModelNotReady: (HTTPStatus.CONFLICT, "The model cannot be used"),
     jobs.DatasetNotReady: (HTTPStatus.CONFLICT, "The data set cannot be used"),
@@ -106,7 +107,7 @@ class Limit(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    of: Literal["jobs", "bytes", "requests"]
+    of: Literal["jobs", "bytes", "webhooks", "requests"]
     most: int
     used: int
 

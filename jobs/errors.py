@@ -6,6 +6,7 @@ JobsError
 │   ├── ModelNotFound        model-not-found        no model has that id
 │   ├── DatasetNotFound      dataset-not-found      no data set has that id
 │   ├── UploadNotFound       upload-not-found       no upload in parts has that id
+│   ├── WebhookNotFound      webhook-not-found      no webhook has that id
 │   └── KeyNotFound          key-not-found          no API key has that id
 ├── KeyRefused               key-refused            the API key is not known, was revoked or has run out
 ├── NotReady
@@ -75,6 +76,12 @@ class UploadNotFound(NotFound):
     """No upload in parts has that id."""
 
     code = "upload-not-found"
+
+
+class WebhookNotFound(NotFound):
+    """No webhook has that id."""
+
+    code = "webhook-not-found"
 
 
 class UploadIncomplete(JobsError):
@@ -182,8 +189,8 @@ class QuotaExceeded(JobsError):
 
     code = "quota-exceeded"
 
-    def __init__(self, of: Literal["jobs", "bytes"], most: int, used: int) -> None:
-        things = {"jobs": "jobs that have not ended", "bytes": "bytes in storage"}[of]
+    def __init__(self, of: Literal["jobs", "bytes", "webhooks"], most: int, used: int) -> None:
+        things = {"jobs": "jobs that have not ended", "bytes": "bytes in storage", "webhooks": "webhooks"}[of]
         super().__init__(f"You have {used:,} {things} and may have {most:,}; whoever runs the service can allow more.")
         self.of, self.most, self.used = of, most, used
 

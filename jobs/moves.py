@@ -1,4 +1,4 @@
-"""The moves of a job: guarded updates in the caller's transaction, each with its version and its event.
+"""The moves of a job: guarded updates in the caller's transaction, each with its version and its event; ends are announced.
 
 Each change a client can see raises `version`; an event's `seq` is the version it made. `control`
 and `lifecycle` say when.
@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, update
 from sqlalchemy.orm import Session
 
+from jobs import webhooks
 from jobs.clock import now
 from jobs.errors import JobNotFound, LeaseLost
 from jobs.states import FINAL, MOVES, JobState
@@ -63,6 +64,8 @@ def move(
     job = change(session, job_id, Job.state.in_(sources), *guards, state=target, **values)
     if job is not None:
         note(session, job, target, {"attempt": job.attempt, **(body or {})})
+        if target in FINAL:
+            webhooks.announce(session, job)
     return job
 
 

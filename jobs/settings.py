@@ -1,5 +1,6 @@
 """What a site can set: `FAAL_…` variables with embedded defaults. Built in a `main` and passed on, never global."""
 
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -11,6 +12,18 @@ FOLDER_BROKER = "filesystem://"
 POOL = r"^[a-z0-9][a-z0-9-]{0,31}$"
 """How a pool may be called."""
 POOLS = rf"^{POOL[1:-1]}(,{POOL[1:-1]})*$"
+
+
+Network = IPv4Network | IPv6Network
+
+
+def _networks(names: str | None) -> list[Network]:
+    """The networks of those names, with commas between. Raises: ValueError."""
+    return [ip_network(name) for name in names.split(",")] if names else []
+
+
+def _names_networks(names: str | None) -> str | None:
+    return names if _networks(names) else None
 
 
 def _default_database(values: dict[str, Any]) -> str:
@@ -110,6 +123,11 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="address the web service listens on")
     port: int = Field(8000, ge=0, le=65535, description="port the web service listens on; 0 takes a free one")
+    webhook_networks: Annotated[str | None, AfterValidator(_names_networks)] = Field(
+        None,
+        description="networks that webhooks may be sent into beside the public Internet, such as `10.1.0.0/16`, with commas "
+        "between; into these without TLS too",
+    )
     secret: SecretStr | None = Field(
         None,  # its length is seen to where it is used: an error of the settings would show it
         description="what API keys are hashed and sessions signed under, at least 32 characters; default: `secret` in the data "
@@ -130,6 +148,11 @@ class Settings(BaseSettings):
     def offered_pools(self) -> list[str]:
         """The pools that jobs can ask for."""
         return self.pools.split(",") if self.pools else []
+
+    @property
+    def allowed_networks(self) -> list[Network]:
+        """The networks of `webhook_networks`."""
+        return _networks(self.webhook_networks)
 
     @property
     def files_dir(self) -> Path:

@@ -1,4 +1,4 @@
-"""The tables: models, data sets, jobs with their events and reports, the files they name or wait for, and keys of who may ask.
+"""The tables: models, data sets, jobs with their events and reports, files that they name or wait for, keys and webhooks.
 
 Strings have no length here: SQLite would not enforce one, and what comes from outside is measured at the border.
 """
@@ -211,5 +211,37 @@ class UploadPart(Table):
     size: Mapped[int]
 
 
-OWNED = (Model, Dataset, Job, PartialUpload, UploadPart)
+class Webhook(Table):
+    """Where an owner's jobs are announced when they end."""
+
+    __tablename__ = "webhooks"
+    __table_args__ = (Index(None, "owner", "id"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("webhook"))
+    owner: Mapped[str]
+    url: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
+    disabled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # since its receiver answered that it is gone
+
+
+class WebhookMessage(Table):
+    """What a webhook is told, and how that went."""
+
+    __tablename__ = "webhook_messages"
+    __table_args__ = (Index(None, "webhook_id", "id"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("message"))
+    webhook_id: Mapped[str] = mapped_column(ForeignKey("webhooks.id"))
+    owner: Mapped[str]
+    kind: Mapped[str]
+    body: Mapped[str]  # as it is sent, every time
+    tries: Mapped[int] = mapped_column(default=0)
+    due_at: Mapped[datetime | None] = mapped_column(UtcDateTime, default=now(), index=True)  # null: never again
+    status: Mapped[int | None]  # of the answer to the last try; null where there was none
+    error: Mapped[str | None]  # then why
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
+    delivered_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+OWNED = (Model, Dataset, Job, PartialUpload, UploadPart, Webhook, WebhookMessage)
 """What belongs to somebody; events and reports belong to whom their job does."""

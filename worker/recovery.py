@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from jobs import lifecycle, partial_uploads, queries, removal
+from jobs import lifecycle, partial_uploads, queries, removal, webhooks
 from jobs.database import Sessions
 from jobs.errors import StoreUnavailable
 from jobs.queue import Queue
@@ -79,6 +79,8 @@ class Sweeper:
         """What nobody needs any more is removed: jobs after the days they are kept, and files without a reference."""
         jobs = removal.remove_old_jobs(self._sessions, self._settings.keep_days) if self._settings.keep_days else 0
         partial_uploads.remove_silent(self._sessions, SILENT_SECONDS)
+        with self._sessions.begin() as session:
+            webhooks.forget_old(session)
         files = removal.collect(self._sessions, self._storage)
         files += removal.collect_strays(self._sessions, self._storage, SILENT_SECONDS)
         if jobs or files:

@@ -51,11 +51,11 @@ class Asked:
 class Customer(threading.Thread):
     """Has some jobs under way at any time until `enough` is set. `problems` are answers that there should not be."""
 
-    def __init__(self, site: Site, weights_file: Path, chance: random.Random) -> None:
+    def __init__(self, site: Site, weights_file: Path, chance: random.Random, webhook_url: str) -> None:
         super().__init__(name="customer", daemon=True)
         self._client = httpx.Client(base_url=f"http://127.0.0.1:{site.settings.port}", timeout=10)
         self._model, self._dataset = store(site, weights_file)
-        self._chance = chance
+        self._chance, self._webhook_url = chance, webhook_url
         self.asked: list[Asked] = []
         self.enough = threading.Event()
         self.problems: list[str] = []
@@ -64,6 +64,7 @@ class Customer(threading.Thread):
         """Until `enough` is set, and the last wish was granted."""
         try:
             with self._client:
+                self._answer("POST", "/webhooks", json={"url": self._webhook_url})
                 self._keep_asking()
         except Exception as error:
             self.problems.append(repr(error))

@@ -1,4 +1,4 @@
-"""Hundreds of faults by chance, on real servers: every job ends once, rightly, and nothing is lost, doubled or forgotten.
+"""Hundreds of faults by chance, on real servers: every job ends once, rightly, is told, and nothing is lost or forgotten.
 
     pytest -m slow tests/service/test_faults.py --log-cli-level=WARNING
 
@@ -6,6 +6,7 @@
 """
 
 import hashlib
+import json
 import logging
 import os
 import random
@@ -26,6 +27,7 @@ from tests.service.customer import Asked, Customer
 from tests.service.faults import Faulty, faulty_site
 from tests.service.processes import Site
 from tests.service.small_jobs import EPOCHS, timeless
+from tests.webhook_receiver import Receiver, receiver
 
 LEAST_JOBS = 50
 BETWEEN_SECONDS = 2.5  # two faults, in the mean
@@ -70,8 +72,9 @@ def test_hundreds_of_faults(tmp_path: Path, weights_file: Path) -> None:
     """Whatever dies, stops, freezes or has a wrong clock, jobs end as if nothing had happened, once, and none waits for long."""
     seed, faults = (int(os.environ.get(f"TEST_{name}", given)) for name, given in [("SEED", 0), ("FAULTS", 200)])
     chance = random.Random(seed)
-    with faulty_site(tmp_path, chance, max_attempts=1000) as (site, faulty):
-        customer, watch = Customer(site, weights_file, random.Random(seed + 1)), Watch(site, faulty)
+    settings: dict[str, object] = {"max_attempts": 1000, "webhook_networks": "127.0.0.1"}
+    with receiver() as told, faulty_site(tmp_path, chance, **settings) as (site, faulty):
+        customer, watch = Customer(site, weights_file, random.Random(seed + 1), told.url), Watch(site, faulty)
         watch.start()
         customer.start()
         while customer.is_alive() and (
@@ -86,11 +89,13 @@ def test_hundreds_of_faults(tmp_path: Path, weights_file: Path) -> None:
         faulty.rest()
         _wait(lambda: not customer.is_alive() and _all_ended(site), faulty, site)
         watch.over.set()
-        told = f"{dict(faulty.injected)}; {len(customer.asked)} jobs; longest wait {watch.longest:.1f} s"
-        logging.getLogger(__name__).warning("seed %d: %s", seed, told)
+        summary = f"{dict(faulty.injected)}; {len(customer.asked)} jobs; longest wait {watch.longest:.1f} s"
+        logging.getLogger(__name__).warning("seed %d: %s", seed, summary)
         assert customer.problems == []
         assert watch.longest < site.settings.sweep_seconds + site.settings.lease_seconds
         _check(site, customer.asked)
+        _wait(lambda: _ends_told(told) >= {(one.id, site.job(one.id).state) for one in customer.asked}, faulty, site)
+        assert len({end for end, _ in _ends_told(told)}) == len(_ends_told(told))
 
 
 def _wait(holds: Callable[[], bool], faulty: Faulty, site: Site) -> None:
@@ -104,6 +109,12 @@ def _wait(holds: Callable[[], bool], faulty: Faulty, site: Site) -> None:
 def _all_ended(site: Site) -> bool:
     with site.sessions() as session:
         return session.scalar(select(func.count()).where(Job.state.not_in(FINAL))) == 0
+
+
+def _ends_told(told: Receiver) -> set[tuple[str, str]]:
+    """The jobs whose end the webhook's receiver was told, with that end."""
+    ends = [json.loads(body)["data"] for _, body in told.received]
+    return {(end["id"], end["status"]) for end in ends}
 
 
 def _check(site: Site, asked: list[Asked]) -> None:

@@ -87,7 +87,8 @@ class Web:
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])
 def web(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
     """The service, on SQLite and a folder and on PostgreSQL and S3; tests share it and look at what is theirs alone."""
-    yield from _served(tmp_path_factory.mktemp("web"), _database(request) | {"upload_limit": UPLOAD_LIMIT})
+    settings = {"upload_limit": UPLOAD_LIMIT, "webhook_networks": "127.0.0.1"}
+    yield from _served(tmp_path_factory.mktemp("web"), _database(request) | settings)
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])

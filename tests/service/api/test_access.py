@@ -61,6 +61,8 @@ class Guarded:
             body["data"] = about
         elif method == "POST" and path == "/uploads":
             body["json"] = {"size": 9}
+        elif method == "POST" and path == "/webhooks":
+            body["json"] = {"url": "https://ben.example/"}
         elif method == "POST" and path == "/keys":
             body["json"] = {"owner": "ben", "name": "more"}
         elif method == "POST" and path.endswith(("/models", "/datasets")):
@@ -85,9 +87,9 @@ def guarded(guarded_web: Web) -> Guarded:
     web.run(job["id"])(event=("note", {"of": MARK}))
     web.succeed(job["id"])
     upload = client.post("/uploads", headers=ann, json={"size": 9}).json()["id"]
-    return Guarded(
-        web, ann, ben, admin, {"jobs": job["id"], "models": model, "datasets": dataset.id, "uploads": upload}
-    )
+    hook = client.post("/webhooks", headers=ann, json={"url": f"https://{MARK}.example/"}).json()["about"]["id"]
+    ids = {"jobs": job["id"], "models": model, "datasets": dataset.id, "uploads": upload, "webhooks": hook}
+    return Guarded(web, ann, ben, admin, ids)
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES, ids=" ".join)
@@ -135,7 +137,7 @@ def test_she_gets_all_of_it(guarded: Guarded) -> None:
         answer = guarded.ask("GET", path, guarded.ann)
         assert answer.status_code == 200
         assert MARK in answer.text or guarded.ids["models"] in answer.text
-    for path in ("/jobs", "/models", "/datasets", "/", "/ui/models", "/ui/datasets"):
+    for path in ("/jobs", "/models", "/datasets", "/webhooks", "/", "/ui/models", "/ui/datasets"):
         assert MARK in guarded.ask("GET", path, guarded.ann).text
     assert guarded.ask("GET", "/jobs/{id}/report", guarded.ann).status_code == 200
     assert guarded.ask("GET", "/models/{id}/weights", guarded.ann).status_code == 200
