@@ -194,11 +194,12 @@ class Client:
     def download_weights(self, model_id: str, file: str | Path) -> Path:
         """`file`, which then holds the model's weights as safetensors. Raises: ValueError when they arrived damaged."""
         target, digest = Path(file), hashlib.sha256()
-        with self._http.stream("GET", f"/models/{model_id}/weights") as answer, target.open("wb") as output:
+        address = f"/models/{model_id}/weights"
+        with self._http.stream("GET", address, follow_redirects=True) as answer, target.open("wb") as output:
             for chunk in _checked(answer).iter_bytes():
                 digest.update(chunk)
                 output.write(chunk)
-        if answer.headers["Repr-Digest"] != digest_field(digest.hexdigest()):
+        if [*answer.history, answer][0].headers["Repr-Digest"] != digest_field(digest.hexdigest()):
             raise ValueError(f"the weights of {model_id} arrived damaged in {target}; download them again")
         return target
 

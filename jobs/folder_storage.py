@@ -57,6 +57,9 @@ class FolderStorage:
         """Bytes of the file of that digest, and when it was put. Raises: FileNotFoundError."""
         return self.path(sha256).stat()
 
+    def link(self, sha256: str, seconds: float) -> None:
+        """None: a folder has no addresses."""
+
     def exists(self, sha256: str) -> bool:
         """Whether the file of that digest is there."""
         return self.path(sha256).exists()

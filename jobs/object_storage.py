@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Self
 
+import obstore
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import S3Store
 
@@ -91,6 +92,10 @@ class ObjectStorage:
         """So many bytes of the file of that digest. Raises: FileNotFoundError."""
         with self._finding():
             return memoryview(self._store.get_range(place_of(sha256), start=start, length=length))
+
+    def link(self, sha256: str, seconds: float) -> str:
+        """An address at which anybody can fetch the file of that digest, in parts too, for so long."""
+        return obstore.sign(self._store, "GET", place_of(sha256), timedelta(seconds=seconds))
 
     def status(self, sha256: str) -> os.stat_result:
         """Bytes of the file of that digest, and when it was put. Raises: FileNotFoundError."""

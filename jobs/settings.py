@@ -67,6 +67,11 @@ class Settings(BaseSettings):
         description="`s3://bucket/prefix`: files lie in that object store, and each machine's data folder is its own; default: "
         "`files` in the data folder",
     )
+    store_links: bool = Field(
+        False,
+        description="downloads of weights are answered with a signed link into the object store, good for five minutes; for "
+        "clients that reach it under the address that the service uses",
+    )
     database_url: str = Field(
         default_factory=_default_database,
         description="`postgresql+psycopg://…`, or `sqlite:///…`; default: `faal.db` in the data folder",

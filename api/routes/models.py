@@ -8,7 +8,7 @@ from typing import BinaryIO, NoReturn, Self
 import anyio
 import anyio.to_thread
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, RedirectResponse
 from starlette.exceptions import HTTPException
 from starlette.responses import MalformedRangeHeader, RangeNotSatisfiable
 
@@ -24,6 +24,8 @@ from jobs.errors import ModelNotReady
 from jobs.storage import Storage
 
 router = APIRouter(tags=["models"])
+
+LINK_SECONDS = 300.0
 
 _FORM = {
     "type": "object",
@@ -167,6 +169,7 @@ def _refuse_range(size: int) -> NoReturn:
         200: {"content": {forms.SAFETENSORS: {"schema": {"type": "string", "format": "binary"}}}},
         206: {"description": "The part asked for in Range"},
         304: {"description": "As in the version you have"},
+        307: {"description": "A link under which the object store has them, good for five minutes"},
     },
 )
 def download_model_weights(model_id: Id, service: ReaderDep, request: Request) -> Response:
@@ -179,6 +182,8 @@ def download_model_weights(model_id: Id, service: ReaderDep, request: Request) -
     headers = {"ETag": f'"{model.sha256}"', "Repr-Digest": digest}
     if unchanged(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
+    if service.settings.store_links and (link := service.storage.link(model.sha256, LINK_SECONDS)) is not None:
+        return RedirectResponse(link, headers={**headers, "Cache-Control": "no-store"})
     if "Range" not in request.headers:
         headers["Content-Digest"] = digest
     return _Weights.of(service.storage, model.sha256, filename=f"{model.name}.safetensors", headers=headers)

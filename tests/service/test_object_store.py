@@ -5,9 +5,10 @@ from pathlib import Path
 
 import httpx
 
+from api.client import Client
 from jobs.states import JobState
 from tests.service.processes import JOB_SECONDS, gone, until
-from tests.service.small_jobs import EPOCHS, FINETUNING, SPEC, noise, submit_audit, timeless
+from tests.service.small_jobs import EPOCHS, FINETUNING, SPEC, noise, store, submit_audit, timeless
 
 
 def ready(client: httpx.Client, answer: httpx.Response) -> str:
@@ -70,3 +71,20 @@ def test_job_whose_store_fails_says_so(open_site, object_store, weights_file: Pa
     ]
     assert worker.running
     assert "Traceback" not in worker.log.read_text()
+
+
+def test_weights_come_from_the_store_itself(servers, open_site, weights_file: Path, tmp_path: Path):
+    """Where the site says so, weights are fetched under a link that is signed for five minutes, whole or in part, checked."""
+    site = open_site(store_links=True, **servers)
+    model, _ = store(site, weights_file)
+    _, client = site.api()
+    answer = client.get(f"/models/{model}/weights")
+    link = httpx.URL(answer.headers["Location"])
+    assert (answer.status_code, answer.content, answer.headers["Cache-Control"]) == (307, b"", "no-store")
+    assert (link.params["X-Amz-Expires"], len(link.params["X-Amz-Signature"])) == ("300", 64)
+    whole = weights_file.read_bytes()
+    assert httpx.get(link).content == whole
+    part = httpx.get(link, headers={"Range": "bytes=100-199"})
+    assert (part.status_code, part.content) == (206, whole[100:200])
+    with Client(str(client.base_url)) as ours:
+        assert ours.download_weights(model, tmp_path / "weights").read_bytes() == whole
