@@ -155,7 +155,7 @@ class DatasetResource(Resource):
     status: UploadState
     sha256: str | None = Field(description="of the uploaded file, while it is kept")
     summary: dict[str, Any] | None = Field(
-        description="images of each part, shape and class names, once it was checked"
+        description="images of each part, shape, class names and columns of groups, once it was checked"
     )
     error: ErrorBody | None = Field(description="why it was rejected")
     created_at: datetime

@@ -16,7 +16,7 @@ from faal_core.device_memory import room_for
 from faal_core.evaluation import Evaluator, evaluate
 from faal_core.gallery import gallery
 from faal_core.ledger import Ledger
-from faal_core.per_class import ClassTable, Evaluation
+from faal_core.per_class import ClassTable, Evaluation, group_table
 from faal_core.progress import NoProgress, Progress
 from faal_core.reports.documents import AuditReport, ClassifierSummary
 from faal_core.specs import AuditSpec
@@ -72,7 +72,8 @@ def audit(
         evaluation, attack_rows = evaluate(
             evaluator, spec.threat, spec.attacks, progress or NoProgress(), verdicts, compute=compute
         )
-    table = ClassTable(evaluation, data.class_names, len(spec.attacks), spec.confidence)
+    column = (len(spec.attacks), spec.confidence)
+    table = ClassTable(evaluation, data.class_names, *column)
     report = AuditReport(
         product=PRODUCT,
         created_at=datetime.now(UTC),
@@ -84,6 +85,10 @@ def audit(
         classes=table.rows(),
         clean=table.spread(table.clean),
         robust=table.spread(table.robust),
+        groups=tuple(
+            group_table(grouping.column, ClassTable(evaluation, grouping.names, *column, grouping.members))
+            for grouping in data.groups
+        ),
         attacks=attack_rows,
         confusion=table.confusion(),
         adversarial_sha256=hashlib.sha256("\n".join(evaluation.sha256).encode()).hexdigest(),

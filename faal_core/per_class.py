@@ -1,4 +1,4 @@
-"""From one row per image to one row per class: counts first, rates and intervals from them, before and after compared."""
+"""From rows of images to rows of classes or groups: counts first, rates and intervals from them, before and after compared."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faal_core import intervals
-from faal_core.reports.documents import ClassRow, Comparison, Confusion, Interval, PairedChange, Rate, Spread
+from faal_core.reports.documents import (
+    ClassRow,
+    Comparison,
+    Confusion,
+    GroupTable,
+    Interval,
+    PairedChange,
+    Rate,
+    Spread,
+)
 
 Rows = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -54,24 +63,33 @@ class Evaluation:
 
 
 class ClassTable:
-    """Counts per class of one evaluation, and what follows from them.
+    """Counts per class of one evaluation, and what follows from them; or per group, where `members` are given.
 
     Args:
         evaluation: its rows.
         class_names: one per class, every class with at least one image.
         attacks: how many attacks were run.
         confidence: of the intervals of one column together.
+        members: which class or group each image is counted in; its label's when absent.
     """
 
-    def __init__(self, evaluation: Evaluation, class_names: tuple[str, ...], attacks: int, confidence: float) -> None:
+    def __init__(
+        self,
+        evaluation: Evaluation,
+        class_names: tuple[str, ...],
+        attacks: int,
+        confidence: float,
+        members: Rows | None = None,
+    ) -> None:
         self._evaluation, self._names, self._confidence = evaluation, class_names, confidence
+        self._members = evaluation.labels if members is None else members
         self.images = self._count(np.ones(len(evaluation.labels), dtype=bool))
         self.clean = self._count(evaluation.correct)
         self.after_attack = [self._count(evaluation.correct_after(k)) for k in range(attacks)]
         self.robust = self._count(evaluation.robust)
 
     def _count(self, flags: Flags) -> intervals.Counts:
-        return np.bincount(self._evaluation.labels[flags], minlength=len(self._names))
+        return np.bincount(self._members[flags], minlength=len(self._names))
 
     def _rates(self, correct: intervals.Counts) -> list[Rate]:
         low, high = intervals.simultaneous(correct, self.images, self._confidence)
@@ -130,6 +148,13 @@ class ClassTable:
             Confusion(true=self._names[pairs[0, i]], predicted=self._names[pairs[1, i]], count=int(counts[i]))
             for i in np.argsort(-counts, kind="stable")
         )
+
+
+def group_table(column: str, table: ClassTable) -> GroupTable:
+    """The report's table of a column of groups, from their counts."""
+    return GroupTable(
+        column=column, groups=table.rows(), clean=table.spread(table.clean), robust=table.spread(table.robust)
+    )
 
 
 def compare(labels: Rows, before: Flags, after: Flags, class_names: tuple[str, ...], confidence: float) -> Comparison:

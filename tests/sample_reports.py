@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from faal_core.per_class import UNBROKEN, ClassTable, Evaluation, compare
+from faal_core.per_class import UNBROKEN, ClassTable, Evaluation, compare, group_table
 from faal_core.reports.documents import (
     AttackRow,
     AuditReport,
@@ -15,6 +15,7 @@ from faal_core.reports.documents import (
     EpochRow,
     FinetuneReport,
     GalleryImage,
+    GroupTable,
     ReliabilityWarning,
 )
 from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec, TrainingSpec
@@ -62,9 +63,13 @@ def draw(robust: Sequence[float], images: int, seed: int) -> Evaluation:
 
 
 def _audit_of(
-    evaluation: Evaluation, names: tuple[str, ...], warnings: tuple[ReliabilityWarning, ...], preset: str = "pgd-20"
+    evaluation: Evaluation,
+    names: tuple[str, ...],
+    warnings: tuple[ReliabilityWarning, ...],
+    preset: str = "pgd-20",
+    groups: tuple[str, ...] = (),
 ) -> AuditReport:
-    """The audit report of those predictions."""
+    """The audit report of those predictions; images are of the groups in turn."""
     spec = AuditSpec(threat=THREAT, attacks=preset)
     table = ClassTable(evaluation, names, attacks=len(spec.attacks), confidence=spec.confidence)
     broken = [int((evaluation.broken_by == k).sum()) for k in range(len(spec.attacks))]
@@ -92,6 +97,7 @@ def _audit_of(
         classes=table.rows(),
         clean=table.spread(table.clean),
         robust=table.spread(table.robust),
+        groups=(_group_table(evaluation, groups, spec),) if groups else (),
         attacks=tuple(
             AttackRow(name=str(a), tried=t, broken=b, forward=21 * t, backward=20 * t, seconds=12.5)
             for a, t, b in zip(spec.attacks, tried, broken, strict=True)
@@ -99,6 +105,11 @@ def _audit_of(
         confusion=table.confusion(),
         gallery=_gallery(names),
     )
+
+
+def _group_table(evaluation: Evaluation, groups: tuple[str, ...], spec: AuditSpec) -> GroupTable:
+    members = np.arange(len(evaluation.labels)) % len(groups)
+    return group_table("camera", ClassTable(evaluation, groups, len(spec.attacks), spec.confidence, members))
 
 
 def _gallery(names: tuple[str, ...]) -> tuple[GalleryImage, ...]:
@@ -117,9 +128,10 @@ def sample_audit(
     images: int = 300,
     warnings: tuple[ReliabilityWarning, ...] = (),
     preset: str = "pgd-20",
+    groups: tuple[str, ...] = (),
 ) -> AuditReport:
     """An audit report: of Fashion-MNIST's classes unless other names and rates are given."""
-    return _audit_of(draw(robust, images, seed=1), names, warnings, preset)
+    return _audit_of(draw(robust, images, seed=1), names, warnings, preset, groups)
 
 
 def sample_finetune(
@@ -129,10 +141,11 @@ def sample_finetune(
     learning_rates: tuple[float, ...] = (0.01, 0.01, 0.001),
     held_out: bool = True,
     warnings: tuple[ReliabilityWarning, ...] = (),
+    groups: tuple[str, ...] = (),
 ) -> FinetuneReport:
     """A fine-tuning report, one epoch for each learning rate."""
     before, after = draw(robust_before, 300, seed=1), draw(robust_after, 300, seed=2)
-    audit = _audit_of(before, names, warnings)
+    audit = _audit_of(before, names, warnings, groups=groups)
     return FinetuneReport(
         product="FAAL 0.1.0",
         created_at=datetime(2026, 11, 23, 4, 9, tzinfo=UTC),
@@ -145,7 +158,7 @@ def sample_finetune(
         candidates=_candidates() if held_out else (),
         selected_share=0.75 if held_out else 1.0,
         before=audit,
-        after=_audit_of(after, names, warnings),
+        after=_audit_of(after, names, warnings, groups=groups),
         clean=compare(before.labels, before.correct, after.correct, names, 0.95),
         robust=compare(before.labels, before.robust, after.robust, names, 0.95),
     )

@@ -124,7 +124,8 @@ def _settle(assignment: Assignment, attempt: int, result: Outcome | Problem) -> 
     """
     job_id = assignment.job.id
     with assignment.sessions.begin() as session:
-        lifecycle.record(session, job_id, attempt, seconds_run=assignment.progress.seconds_run())
+        progress = assignment.progress
+        lifecycle.record(session, job_id, attempt, seconds_run=progress.seconds_run(), event=progress.stage_event())
         if isinstance(result, Outcome):
             lifecycle.succeed(
                 session,

@@ -44,13 +44,16 @@ class JobProgress:
         self._counted_from = time.monotonic() - seconds_run
         self._due = time.monotonic() + seconds_allowed
         self._stage, self._done, self._total = "starting", 0, 0
+        self._stage_began = time.monotonic()
         self._seconds_left: float | None = None
         self._unwritten: list[tuple[str, dict[str, Any]]] = []
         self._write_at = 0.0
 
     def stage(self, name: str, total: int) -> None:
-        """A new stage of `total` units begins."""
+        """A new stage of `total` units begins; the one before becomes an event with the next write."""
+        self._unwritten.append(self.stage_event())
         self._stage, self._done, self._total = name, 0, total
+        self._stage_began = time.monotonic()
         self.advance(0)
 
     def advance(self, count: int = 1) -> None:
@@ -67,6 +70,11 @@ class JobProgress:
         """An event of the row's kind ("epoch" for `EpochRow`) with its fields and stage. Raises: Cancelled."""
         self._unwritten.append((event_kind(row), {"stage": self._stage, **row.model_dump(mode="json")}))
         self._write()
+
+    def stage_event(self) -> tuple[str, dict[str, Any]]:
+        """The event of the present stage, if it ended now: its name, the units that are done, and how many seconds it took."""
+        seconds = round(time.monotonic() - self._stage_began, 3)
+        return "stage", {"stage": self._stage, "done": self._done, "seconds": seconds}
 
     def time_left(self) -> float:
         """Until the job's budget is spent or its deadline comes."""

@@ -18,7 +18,7 @@ def convert_model(folder: Path, source: Path, spec: dict[str, Any]) -> None:
 
 
 def summarise_dataset(folder: Path, source: Path) -> dict[str, Any]:
-    """Shape, class names and images of each part. A test part must be there, and every part must be sound.
+    """Shape, class names, images of each part, the test part's columns of groups. There must be one, and every part be sound.
 
     Raises: DatasetInvalid.
     """
@@ -32,6 +32,7 @@ def summarise_dataset(folder: Path, source: Path) -> dict[str, Any]:
         "shape": test.summary().shape,
         "class_names": test.class_names,
         "images": {name: len(part) for name, part in parts.items()},
+        "groups": {grouping.column: grouping.names for grouping in test.groups},
     }
 
 

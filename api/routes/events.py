@@ -46,10 +46,10 @@ def list_job_events(
         int | None, Header(ge=0, le=LAST_SEQ, description="where a stream goes on; sent by browsers")
     ] = None,
 ) -> Response:
-    """Changes of state, epochs and attacks, oldest first: a JSON page, or a stream (`Accept: text/event-stream`).
+    """Changes of state, stages that ended, epochs and attacks, oldest first: a JSON page, or a stream.
 
-    A stream replays what happened after `Last-Event-ID` (or `after`), goes on live, and ends with the event of the job's
-    last state: `succeeded`, `failed` or `cancelled`.
+    A stream (`Accept: text/event-stream`) replays what happened after `Last-Event-ID` (or `after`), goes on live, and ends
+    with the event of the job's last state: `succeeded`, `failed` or `cancelled`.
     """
     if preferred(request.headers.get("Accept", "*/*"), [JSON, EVENTS]) == EVENTS:
         return _stream(service, job_id, after if last_event_id is None else last_event_id)

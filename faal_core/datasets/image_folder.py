@@ -2,9 +2,12 @@
 
 The layout is train/<class>/<image> and test/<class>/<image>, or <class>/<image>, which is a test part; one folder
 around all of it is allowed. Classes are the folders' names in alphabetical order. All images have one size and one
-mode, grey or RGB. Hidden files are ignored; anything else that is no image is an error, so that nothing is lost unseen.
+mode, grey or RGB. A file groups.csv beside the folders may say which group each image belongs to: one column `image` with paths
+from there, and one column of groups after another. Hidden files are ignored; anything else that is no image is an error, so
+that nothing is lost unseen.
 """
 
+import csv
 import io
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
@@ -15,6 +18,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from faal_core.archives import MAX_BYTES, UnsafeArchive, open_archive, safe_members
+from faal_core.datasets.grouping import Grouping, require_few
 from faal_core.datasets.labelled_images import LabelledImages, Part
 from faal_core.errors import DatasetInvalid
 from faal_core.specs import MAX_CLASSES
@@ -22,6 +26,7 @@ from faal_core.specs import MAX_CLASSES
 MAX_IMAGES = 500_000
 MAX_FILE_BYTES = 32 * 2**20
 MAX_PIXELS = 2**22
+GROUPS = "groups.csv"
 FORMATS = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "BMP": (".bmp",), "WEBP": (".webp",), "PPM": (".ppm", ".pgm")}
 MODES = ("L", "RGB")
 
@@ -57,7 +62,9 @@ def load_zip(path: Path, part: Part) -> LabelledImages:
 
 def _load(title: str, names: Iterable[str], read: Read, part: Part) -> LabelledImages:
     """The part whose images are those `names`, given as paths below the folder, and read by `read`."""
-    by_part = _sorted_into_parts(names)
+    names = list(names)
+    tables = [PurePosixPath(name) for name in names if PurePosixPath(name).name == GROUPS]
+    by_part = _sorted_into_parts(name for name in names if PurePosixPath(name).name != GROUPS)
     if part not in by_part:
         raise DatasetInvalid(
             f"{title} has no {part} part. Put its class folders below a folder named {part}; class folders alone are a "
@@ -80,7 +87,32 @@ def _load(title: str, names: Iterable[str], read: Read, part: Part) -> LabelledI
         class_names=tuple(class_names),
         name=title,
         part=part,
+        groups=_groups(tables, chosen, read),
     )
+
+
+def _groups(tables: list[PurePosixPath], images: list[str], read: Read) -> tuple[Grouping, ...]:
+    """The columns of the one table, for those images. Raises: DatasetInvalid."""
+    if len(tables) > 1:
+        raise DatasetInvalid(f"There are two tables of groups, {tables[0]} and {tables[1]}.")
+    if not tables:
+        return ()
+    try:
+        rows = list(csv.DictReader(io.StringIO(read(str(tables[0])).decode("utf-8-sig"), newline=""), strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DatasetInvalid(f"{tables[0]} cannot be read as a table: {str(error)[:200]}") from None
+    columns = [column for column in (rows[0] if rows else ()) if column != "image"]
+    require_few(columns)
+    found = {str(tables[0].parent / str(row.get("image"))): row for row in rows}
+    missing = [name for name in images if name not in found]
+    if missing or len(found) < len(rows) or any(None in row or None in row.values() for row in rows):
+        fault = (
+            f"{missing[0]} is not in it"
+            if missing
+            else "an image is in it twice, or a row is longer or shorter than the first"
+        )
+        raise DatasetInvalid(f"{tables[0]} has a column `image` and a row for each image: {fault}.")
+    return tuple(Grouping.of(column, [found[name][column] for name in images]) for column in columns)
 
 
 def _sorted_into_parts(names: Iterable[str]) -> Mapping[str, list[str]]:

@@ -1,7 +1,6 @@
 """A part of a data set in memory: the whole of it as two tensors, no loader processes."""
 
 import hashlib
-import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -11,11 +10,10 @@ import torch
 from torch import Tensor
 
 from faal_core.classifier import Images, Labels
+from faal_core.datasets.grouping import Grouping
+from faal_core.datasets.names import require_names
 from faal_core.errors import DatasetInvalid
 from faal_core.reports.documents import DatasetSummary
-
-MAX_NAME_LENGTH = 100
-UNNAMED = {"Cc", "Cs"}  # Unicode's control characters and halves of characters, which no class name has
 
 Part = Literal["train", "test"]
 
@@ -27,7 +25,8 @@ class LabelledImages:
     Args:
         images: `n c h w`, uint8 (levels 0–255) or float32 (pixels in [0, 1]).
         labels: `n`, int64, each in 0..k-1 for k class names; every class has at least one image.
-        class_names: distinct, of 1 to `MAX_NAME_LENGTH` characters, without control characters.
+        class_names: distinct, of 1 to `names.MAX_NAME_LENGTH` characters, without control characters.
+        groups: columns with a group for each image, which audits are told by too; training does not look at them.
     Raises: DatasetInvalid where one of these does not hold; the message names the first offender.
     """
 
@@ -36,6 +35,7 @@ class LabelledImages:
     class_names: tuple[str, ...]
     name: str
     part: Part
+    groups: tuple[Grouping, ...] = ()
 
     def __post_init__(self) -> None:
         where = f"{self.name} ({self.part})"
@@ -52,11 +52,11 @@ class LabelledImages:
             raise DatasetInvalid(f"{where}: pixels lie in [0, 1], these span {low:.4g} to {high:.4g}; divide by 255?")
         if len(set(self.class_names)) < len(self.class_names):
             raise DatasetInvalid(f"{where}: two classes have the same name among {sorted(self.class_names)[:10]}")
-        for name in self.class_names:
-            if not 0 < len(name) <= MAX_NAME_LENGTH or any(unicodedata.category(sign) in UNNAMED for sign in name):
+        require_names(f"{where}: a class", self.class_names)
+        for grouping in self.groups:
+            if len(grouping.members) != len(self):
                 raise DatasetInvalid(
-                    f"{where}: a class is called {name[:MAX_NAME_LENGTH]!r}; names have 1 to {MAX_NAME_LENGTH} characters, "
-                    "none of them a control character"
+                    f"{where}: the column {grouping.column!r} has groups for {len(grouping.members)} of {len(self)} images"
                 )
         low_label, high_label = int(self.labels.min()), int(self.labels.max())
         if low_label < 0 or high_label >= len(self.class_names):
@@ -93,7 +93,8 @@ class LabelledImages:
 
     def take(self, rows: Tensor) -> "LabelledImages":
         """Only those rows, in that order."""
-        return LabelledImages(self.images[rows], self.labels[rows], self.class_names, self.name, self.part)
+        groups = tuple(grouping.take(rows.numpy()) for grouping in self.groups)
+        return LabelledImages(self.images[rows], self.labels[rows], self.class_names, self.name, self.part, groups)
 
     def stratified(self, count: int, seed: int) -> Tensor:
         """`count` row numbers, spread over the classes in proportion (at least one each), ascending.

@@ -2,7 +2,8 @@
 
 Arrays of a divided archive: `train_images`, `train_labels`, `test_images`, `test_labels`; of an undivided one, which is
 a test part only: `images`, `labels`. Images are n × h × w, n × h × w × c or n × c × h × w, uint8 levels or floats in
-[0, 1]; labels are whole numbers from 0. `class_names` may name the classes. Other arrays are ignored.
+[0, 1]; labels are whole numbers from 0. `class_names` may name the classes. `test_group_<column>`, or `group_<column>`, may
+say which group of that column each image belongs to, as strings or whole numbers. Other arrays are ignored.
 """
 
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from numpy.lib import format as npy
 
 from faal_core.archives import UnsafeArchive, open_archive, safe_members
+from faal_core.datasets.grouping import Grouping, require_few
 from faal_core.datasets.labelled_images import LabelledImages, Part
 from faal_core.errors import DatasetInvalid
 from faal_core.specs import MAX_CLASSES
@@ -31,6 +33,9 @@ def load(path: Path, part: Part) -> LabelledImages:
             labels = {name: _labels(_read(archive, name), name) for name in sorted(arrays) if name in _LABELS}
             names = _class_names(archive, arrays, list(labels.values()))
             images = _images(_read(archive, f"{prefix}images"))
+            columns = sorted(name for name in arrays if name.startswith(f"{prefix}group_"))
+            require_few(columns)
+            groups = [_grouping(_read(archive, name), name.removeprefix(f"{prefix}group_")) for name in columns]
     except UnsafeArchive as error:
         raise DatasetInvalid(f"{path.name} is refused: {error}.") from None
     return LabelledImages(
@@ -39,6 +44,7 @@ def load(path: Path, part: Part) -> LabelledImages:
         class_names=names,
         name=path.stem,
         part=part,
+        groups=tuple(groups),
     )
 
 
@@ -90,6 +96,23 @@ def _labels(labels: np.ndarray, name: str) -> np.ndarray:
     return labels.astype(np.int64)
 
 
+def _grouping(values: np.ndarray, column: str) -> Grouping:
+    """The column. Raises: DatasetInvalid where it is no list of strings or whole numbers."""
+    if values.dtype.kind not in "iuU" or values.ndim != 1:
+        raise DatasetInvalid(
+            f"Groups of {column!r} are strings or whole numbers, one per image, not {values.dtype} of shape {values.shape}."
+        )
+    return Grouping.of(column, _strings(values, f"The column {column!r}"))
+
+
+def _strings(values: np.ndarray, where: str) -> tuple[str, ...]:
+    """The values in words. Raises: DatasetInvalid for numbers that stand for no character."""
+    try:
+        return tuple(str(value) for value in values)
+    except (ValueError, SystemError):
+        raise DatasetInvalid(f"{where} holds numbers that stand for no character.") from None
+
+
 def _class_names(archive: ZipFile, arrays: set[str], labels: list[np.ndarray]) -> tuple[str, ...]:
     """The names in the archive, or "0", "1", … up to the largest label of any part."""
     if "class_names" not in arrays:
@@ -97,10 +120,7 @@ def _class_names(archive: ZipFile, arrays: set[str], labels: list[np.ndarray]) -
     names = _read(archive, "class_names")
     if names.dtype.kind != "U" or names.ndim != 1 or not 2 <= len(names) <= MAX_CLASSES:
         raise DatasetInvalid(f"class_names are 2 to {MAX_CLASSES} strings, not {names.dtype} of shape {names.shape}.")
-    try:
-        return tuple(str(name) for name in names)
-    except (ValueError, SystemError):
-        raise DatasetInvalid("class_names holds numbers that stand for no character.") from None
+    return _strings(names, "class_names")
 
 
 def _images(images: np.ndarray) -> np.ndarray:

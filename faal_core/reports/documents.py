@@ -37,7 +37,7 @@ class Interval(Document):
 
 
 class ClassRow(Document):
-    """One class: how many of its images are classified correctly, clean and after each attack in turn."""
+    """One class, or group: how many of its images are classified correctly, clean and after each attack in turn."""
 
     name: str
     images: int
@@ -45,9 +45,14 @@ class ClassRow(Document):
     after_attack: tuple[Rate, ...] = Field(description="still correct after attacks 0..k, one per attack")
     robust: Rate = Field(description="correct clean and after every attack")
 
+    @property
+    def rates(self) -> tuple[Rate, Rate]:
+        """Without an attack and after all."""
+        return self.clean, self.robust
+
 
 class Spread(Document):
-    """One accuracy (clean or robust) over the classes: its mean, its worst class, and how unequal the classes are."""
+    """One accuracy (clean or robust) over the classes, or groups: its mean, its worst class, and how unequal the classes are."""
 
     mean: Rate = Field(description="over all images, Clopper–Pearson at the report's confidence")
     worst_class: str
@@ -58,6 +63,15 @@ class Spread(Document):
     tail_20: float = Field(description="the same for 20 %")
     deviation: float = Field(description="standard deviation of the class rates")
     verdict: Literal["unequal", "no-evidence"] = Field(description="unequal: the gap exceeds what chance shows")
+
+
+class GroupTable(Document):
+    """The same images counted by the groups of one column, whatever their classes."""
+
+    column: str
+    groups: tuple[ClassRow, ...] = Field(description="those that have images, in alphabetical order")
+    clean: Spread
+    robust: Spread
 
 
 class AttackRow(Document):
@@ -140,6 +154,7 @@ class AuditReport(Document):
     classes: tuple[ClassRow, ...]
     clean: Spread
     robust: Spread
+    groups: tuple[GroupTable, ...] = Field((), description="one for each column of groups that the data set has")
     attacks: tuple[AttackRow, ...]
     confusion: tuple[Confusion, ...] = Field(description="robust-accuracy errors, most frequent first")
     adversarial_sha256: str = Field(

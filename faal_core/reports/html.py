@@ -78,7 +78,7 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    words = (text.shown, text.percent, text.points, text.bounds, text.change_bounds, text.p_value)
+    words = (text.shown, text.percent, text.points, text.bounds, text.change_bounds, text.p_value, text.group_verdict)
     environment.filters.update({word.__name__: word for word in words})
     return environment
 

@@ -13,6 +13,7 @@ from faal_core.reports.documents import (
     AuditReport,
     EpochRow,
     FinetuneReport,
+    GroupTable,
     Interval,
     PairedChange,
     Rate,
@@ -144,10 +145,17 @@ def _confidence(report: AuditReport) -> str:
     return f"Intervals have {100 * report.spec.confidence:g} % confidence."
 
 
-def _by_chance(spread: Spread) -> str:
+def group_verdict(table: GroupTable) -> str:
+    """Whether the groups of that column are unequally robust, in a sentence."""
+    robust = table.robust
+    least = f"{shown(robust.worst_class)}, {with_bounds(robust.worst)}"
+    return f"Least robust is {least}, {100 * robust.gap.value:.1f} points below the groups' mean; {_by_chance(robust, 'groups')}."
+
+
+def _by_chance(spread: Spread, kind: str = "classes") -> str:
     """What equal classes would show, and so whether these are unequal."""
     found = "unequal" if spread.verdict == "unequal" else "no evidence that they are unequal"
-    return f"equal classes would show up to {100 * spread.gap_by_chance:.1f} by chance: {found}"
+    return f"equal {kind} would show up to {100 * spread.gap_by_chance:.1f} by chance: {found}"
 
 
 def warnings(report: AuditReport | FinetuneReport) -> list[tuple[str, ReliabilityWarning]]:
@@ -181,7 +189,7 @@ def summary(report: AuditReport | FinetuneReport) -> str:
         for when, warning in warnings(report)
     ]
     cut = [training_cut(report)] if isinstance(report, FinetuneReport) and training_cut(report) else []
-    return "\n\n".join([*alarms, *cut, "\n".join(verdict(report)), class_table(report)])
+    return "\n\n".join([*alarms, *cut, "\n".join(verdict(report)), class_table(report), *group_tables(report)])
 
 
 def row_line(stage: str, row: AttackRow | EpochRow) -> str:
@@ -212,6 +220,22 @@ def class_table(report: AuditReport | FinetuneReport, limit: int = 30) -> str:
     if hidden > 0:
         lines.insert(-1, f"… {hidden} more classes, all more robust than these, are in the report")
     return "\n".join(lines)
+
+
+def group_tables(report: AuditReport | FinetuneReport) -> list[str]:
+    """The groups of each column, lowest robust accuracy first, one a line; of a fine-tuning, before and after."""
+    audits = [report] if isinstance(report, AuditReport) else [report.before, report.after]
+    heads = (
+        ["clean", "robust"] if len(audits) == 1 else ["clean before", "robust before", "clean after", "robust after"]
+    )
+    tables = []
+    for at, last in enumerate(audits[-1].groups):
+        found = [[last.column, *heads]]
+        for g in sorted(range(len(last.groups)), key=lambda g: last.groups[g].robust.rate):
+            cells = (with_bounds(rate) for audit in audits for rate in audit.groups[at].groups[g].rates)
+            found.append([last.groups[g].name, *cells])
+        tables.append("\n".join([group_verdict(last), *_aligned(found)]))
+    return tables
 
 
 def _audit_rows(report: AuditReport) -> list[list[str]]:

@@ -63,6 +63,8 @@ _ARRAYS = [
         "array-bomb", lambda _: npz_members({"images.npy": bytes(128 * 2**20)}, ZIP_DEFLATED), "more than 200 times"
     ),
     _dataset("labels-out-of-range", lambda _: npz(labels=LABELS * 10**4), "labels span 0 to 20000"),
+    _dataset("groups-of-objects", lambda c: npz(group_camera=np.array([Command(c)] * 6)), "group_camera is no array"),
+    _dataset("groups-that-move-the-cursor", lambda _: npz(group_camera=np.array(["\x1b[2J"] * 6)), "control character"),
     _dataset("labels-negative", lambda _: npz(labels=LABELS - 1), "labels span -1 to 1"),
     _dataset("labels-fractions", lambda _: npz(labels=LABELS / 2), "whole numbers"),
     _dataset("images-not-a-number", lambda _: npz(images=np.full((6, 8, 8), np.nan)), "span nan to nan"),

@@ -15,6 +15,7 @@ from jobs.outcomes import StoredClassifier
 from jobs.states import JobKind
 from tests.service.processes import Site
 
+HALVES = ("first", "second")
 CLASSES = ("square", "disc", "cross")
 SPEC = ClassifierSpec(architecture="small_resnet", num_classes=3, arguments={"width": 8})
 EPOCHS = 3
@@ -41,13 +42,13 @@ def untrained_weights(path: Path, spec: ClassifierSpec = SPEC) -> Path:
 
 
 def noise() -> bytes:
-    """The data set as .npz: 480 images to train on and 90 to test on, 16 × 16, three classes."""
+    """The data set as .npz: 480 images to train on and 90 to test on, 16 × 16, three classes; tested in two groups."""
     generator, content = np.random.default_rng(0), io.BytesIO()
     arrays: dict[str, Any] = {"class_names": np.array(CLASSES)}
     for part, count in [("train", 480), ("test", 90)]:
         arrays[f"{part}_images"] = generator.integers(0, 256, (count, 16, 16), np.uint8)
         arrays[f"{part}_labels"] = np.arange(count) % 3
-    np.savez(content, **arrays)
+    np.savez(content, **arrays, test_group_half=np.repeat(HALVES, 45))
     return content.getvalue()
 
 

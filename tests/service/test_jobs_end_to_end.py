@@ -14,6 +14,7 @@ from jobs.states import JobState, UploadState
 from tests.service.processes import JOB_SECONDS, gone, until
 from tests.service.small_jobs import (
     CLASSES,
+    HALVES,
     LONG_AUDIT,
     SPEC,
     noise,
@@ -102,10 +103,16 @@ def test_uploaded_data_set(open_site, weights_file):
         "shape": [1, 16, 16],
         "class_names": list(CLASSES),
         "images": {"train": 480, "test": 90},
+        "groups": {"half": list(HALVES)},
     }
     job_id = submit_audit(site, weights_file, dataset=dataset["id"])
     report = read_report(answered(client, f"/jobs/{job_id}/report").text)
     assert report.dataset.name == "my noise"
+    (table,) = report.groups
+    assert (table.column, tuple(group.name for group in table.groups)) == ("half", HALVES)
+    assert sum(group.images for group in table.groups) == report.dataset.images
+    assert "groups by half" in client.get("/ui/datasets").text
+    assert "Group by group" in client.get(f"/jobs/{job_id}/report", headers={"Accept": "text/html"}).text
 
 
 def test_checkpoint_is_converted_and_forgotten(open_site, weights_file, tmp_path):

@@ -12,7 +12,7 @@ from faal_core import weights
 from faal_core.reports.documents import AuditReport, FinetuneReport, read_report
 from faal_core.specs import AuditSpec, FinetuneSpec
 from tests.service.processes import Site
-from tests.service.small_jobs import CLASSES, SPEC, noise
+from tests.service.small_jobs import CLASSES, HALVES, SPEC, noise
 
 AUDIT = {"attacks": [{"type": "pgd", "steps": 2}], "images": 30}
 THREAT = {"threat": {"epsilon": "8/255"}}
@@ -37,7 +37,8 @@ def test_from_weights_to_repaired_weights(client, site, weights_file, tmp_path) 
     model = client.wait_until_ready(client.upload_model(weights_file, name="shapes"), timeout=120)
     dataset = client.wait_until_ready(client.upload_dataset(archive), timeout=120)
     assert (model.spec.model_dump(), dataset.name) == (SPEC.model_dump(), "noise")
-    holds = {"shape": [1, 16, 16], "class_names": list(CLASSES), "images": {"test": 90, "train": 480}}
+    parts, groups = {"test": 90, "train": 480}, {"half": list(HALVES)}
+    holds = {"shape": [1, 16, 16], "class_names": list(CLASSES), "images": parts, "groups": groups}
     assert dataset.summary == holds
 
     asked = {"metadata": {"ticket": "7"}, "idempotency_key": "once"}

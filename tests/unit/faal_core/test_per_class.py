@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from faal_core.per_class import ClassTable, Evaluation, Rows, compare
+from faal_core.per_class import ClassTable, Evaluation, Rows, compare, group_table
 
 NAMES = ("cat", "dog")
 
@@ -93,3 +93,22 @@ def test_a_gap_that_equals_the_one_by_chance_is_no_evidence() -> None:
     spread = table.spread(table.clean)
     assert spread.gap.value == pytest.approx(spread.gap_by_chance, abs=1e-12)
     assert spread.verdict == "no-evidence"
+
+
+def test_groups_are_counted_like_classes(evaluation: Evaluation) -> None:
+    """By group the same images are counted, whatever their classes, with the intervals of as many classes."""
+    members = np.array([0, 1, 0, 1, 0, 1, 0, 1])
+    table = group_table("camera", ClassTable(evaluation, ("old", "new"), 2, 0.95, members))
+    assert [(row.name, row.images, row.clean.count, row.robust.count) for row in table.groups] == [
+        ("old", 4, 3, 2),
+        ("new", 4, 4, 3),
+    ]
+    assert (table.column, table.robust.worst_class, table.robust.worst.value) == ("camera", "old", 0.5)
+    classes = ClassTable(evaluation, NAMES, 2, 0.95)
+    assert table.robust.mean == classes.spread(classes.robust).mean
+
+
+def test_one_group_alone_is_not_unequal(evaluation: Evaluation) -> None:
+    """A column whose images are all of one group has no gap."""
+    table = group_table("camera", ClassTable(evaluation, ("old",), 2, 0.95, np.zeros(8, np.int64)))
+    assert (table.robust.gap.value, table.robust.verdict) == (0, "no-evidence")

@@ -1,5 +1,7 @@
 """Progress reaches the table at a bearable rate, and orders to stop reach the job."""
 
+import time
+
 import pytest
 from pydantic import BaseModel
 
@@ -65,13 +67,26 @@ def test_the_estimate_of_an_audit_is_written(progress, sessions, running_job):
 
 
 def test_writes_keep_their_distance(sessions, running_job, open_checkpoint):
-    """A thousand steps within half a second are one write."""
+    """A thousand steps within half a second are one write, beside the event of the stage that ended."""
     progress = JobProgress(sessions, running_job, 1, open_checkpoint(running_job))
     before = stored(sessions, running_job).version
     progress.stage("clean", 1000)
     for _ in range(1000):
         progress.advance()
-    assert stored(sessions, running_job).version == before + 1
+    assert stored(sessions, running_job).version == before + 2
+
+
+def test_stages_are_timed(progress, sessions, running_job):
+    """A stage that is over is an event: what it was called, the units that were done, and how long it took."""
+    progress.stage("clean", 500)
+    progress.advance(300)
+    time.sleep(0.2)
+    progress.stage("epoch 1 of 2", 10)
+    with sessions() as session:
+        stages = [event.body for event in queries.events(session, running_job) if event.kind == "stage"]
+    assert [(stage["stage"], stage["done"]) for stage in stages] == [("starting", 0), ("clean", 300)]
+    assert 0.2 <= stages[1]["seconds"] < 10
+    assert progress.stage_event()[1]["stage"] == "epoch 1 of 2"
 
 
 def test_rows_become_events_at_once(sessions, running_job, open_checkpoint):

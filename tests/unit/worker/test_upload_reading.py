@@ -27,7 +27,7 @@ def summary(folder: Path, **arrays: np.ndarray) -> dict[str, object]:
 
 
 def test_both_parts_are_told(tmp_path):
-    """Shape, class names and the images of each part are told."""
+    """Shape, class names, the images of each part and the groups of the tested one are told."""
     told = summary(
         tmp_path,
         train_images=np.repeat(IMAGES, 2, 0),
@@ -35,8 +35,11 @@ def test_both_parts_are_told(tmp_path):
         test_images=IMAGES,
         test_labels=LABELS,
         class_names=np.array(["a", "b", "c"]),
+        test_group_camera=np.array([7, 7, 7, 9, 9, 9]),
+        train_group_room=np.zeros(12, int),
     )
-    assert told == {"shape": (1, 8, 9), "class_names": ("a", "b", "c"), "images": {"test": 6, "train": 12}}
+    parts, groups = {"test": 6, "train": 12}, {"camera": ("7", "9")}
+    assert told == {"shape": (1, 8, 9), "class_names": ("a", "b", "c"), "images": parts, "groups": groups}
 
 
 def test_test_part_suffices(tmp_path):

@@ -238,3 +238,18 @@ assert html.render(sample_audit()).startswith("<!doctype html>")
 assert "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("kind", ["audit", "finetune"])
+def test_groups_have_their_tables(kind: str) -> None:
+    """A report on data with groups has a row for each, least robust first, and its verdict; hostile names stay texts."""
+    groups = ("old", HOSTILE)
+    report = sample_audit(groups=groups) if kind == "audit" else sample_finetune(groups=groups)
+    last = (report if isinstance(report, AuditReport) else report.after).groups[0]
+    drawn = html.render(report)
+    rows = [row for row in Page(drawn).rows if row and row[0] in groups]
+    assert [row[0] for row in rows] == [row.name for row in sorted(last.groups, key=lambda row: row.robust.rate)]
+    robust = {row.name: row.robust.rate for row in last.groups}
+    assert all(row[-1].startswith(text.percent(robust[row[0]])) for row in rows)
+    assert "<script" not in drawn
+    assert "Group by group" not in html.render(sample_audit())

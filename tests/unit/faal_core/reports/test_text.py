@@ -147,3 +147,20 @@ def test_finished_attacks_and_epochs_are_one_line_each() -> None:
     assert text.row_line("before: PGD-20", attack) == "before: PGD-20: 442 of 2,802 broken in 12.5 s"
     assert "loss 1.900, held-out images 71.0 % robust, 35.0 %" in text.row_line("", sample_finetune().epochs[0])
     assert text.row_line("", sample_finetune(held_out=False).epochs[0]) == "epoch 1: loss 1.900, 9.1 s"
+
+
+def test_groups_follow_the_classes() -> None:
+    """Each column of groups has its verdict and its table, least robust first; of a fine-tuning, before and after."""
+    audit, finetune = sample_audit(groups=("old", "new\u202e")), sample_finetune(groups=("old", "new"))
+    (table,) = text.group_tables(audit)
+    verdict, head, *rows = table.splitlines()
+    robust = audit.groups[0].robust
+    least = {"old": "old", "new\u202e": "new\ufffd"}[robust.worst_class]
+    assert verdict.startswith(f"Least robust is {least}, {text.with_bounds(robust.worst)}, ")
+    assert verdict.endswith("no evidence that they are unequal.")
+    assert (head.split(), rows[0].split()[0]) == (["camera", "clean", "robust"], least)
+    assert text.summary(audit).endswith(table)
+    head, *rows = text.group_tables(finetune)[0].splitlines()[1:]
+    assert head.split() == ["camera", "clean", "before", "robust", "before", "clean", "after", "robust", "after"]
+    for row in finetune.before.groups[0].groups:
+        assert any(line.startswith(row.name) and text.with_bounds(row.robust) in line for line in rows)

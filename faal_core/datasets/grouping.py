@@ -1,0 +1,52 @@
+"""Columns of groups: what else is known of each image beside its class, such as where or of whom it was taken."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faal_core.datasets.names import require_names
+from faal_core.errors import DatasetInvalid
+
+Rows = NDArray[np.int64]
+MAX_COLUMNS = 10
+MAX_GROUPS = 100
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """One column.
+
+    Args:
+        column: its name.
+        names: of its groups, distinct.
+        members: `n`, which group each image belongs to, each in 0..g-1 for g names.
+    """
+
+    column: str
+    names: tuple[str, ...]
+    members: Rows
+
+    @classmethod
+    def of(cls, column: str, values: Sequence[str]) -> Self:
+        """The column in which each image has the value of its place; groups in alphabetical order. Raises: DatasetInvalid."""
+        names, members = np.unique(np.asarray(values, dtype=str), return_inverse=True)
+        if len(names) > MAX_GROUPS:
+            raise DatasetInvalid(
+                f"The column {column!r} has {len(names):,} groups; at most {MAX_GROUPS} are told apart."
+            )
+        require_names("a column of groups", [column])
+        require_names(f"a group of {column!r}", names.tolist())
+        return cls(column, tuple(names.tolist()), members.astype(np.int64))
+
+    def take(self, rows: Rows) -> Self:
+        """The column for those images alone, with the groups that they are of."""
+        return type(self).of(self.column, [self.names[group] for group in self.members[rows]])
+
+
+def require_few(columns: Sequence[str]) -> None:
+    """Returns if that many columns are read. Raises: DatasetInvalid."""
+    if len(columns) > MAX_COLUMNS:
+        raise DatasetInvalid(f"There are {len(columns)} columns of groups; at most {MAX_COLUMNS} are read.")

@@ -1,0 +1,122 @@
+"""Columns of groups: read from archives and tables, kept with their images, and what is refused."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from faal_core import datasets
+from faal_core.datasets.grouping import MAX_COLUMNS, MAX_GROUPS
+from faal_core.errors import DatasetInvalid
+from tests.unit.faal_core.datasets.test_image_folder import DIVIDED, UNDIVIDED, Place, both, in_zip
+from tests.unit.faal_core.datasets.test_npz_archive import GREY, LABELS
+
+
+def written(folder: Path, **arrays: object) -> str:
+    """Path of an undivided archive with those arrays beside its images."""
+    np.savez(folder / "set.npz", images=GREY, labels=LABELS, **arrays)
+    return str(folder / "set.npz")
+
+
+def table(rows: Mapping[str, str], header: str = "image,camera") -> bytes:
+    """A table of groups, a row an image."""
+    return "\r\n".join([header, *(f"{name},{group}" for name, group in rows.items())]).encode("utf-8-sig")
+
+
+def test_columns_of_an_archive(tmp_path: Path) -> None:
+    """Strings and whole numbers are groups, in alphabetical order, each part with its own columns."""
+    parts = {f"{part}_images": GREY for part in ("train", "test")} | {
+        f"{part}_labels": LABELS for part in ("train", "test")
+    }
+    groups = {"test_group_camera": ["b", "a", "b", "é"], "test_group_year": [2024, 1999, 1999, 2024]}
+    np.savez(tmp_path / "set.npz", **parts, **groups, train_group_room=[1, 1, 1, 1], group_other=[0])
+    test, train = (datasets.load(str(tmp_path / "set.npz"), part) for part in ("test", "train"))
+    assert [(one.column, one.names, one.members.tolist()) for one in test.groups] == [
+        ("camera", ("a", "b", "é"), [1, 0, 1, 2]),
+        ("year", ("1999", "2024"), [1, 0, 0, 1]),
+    ]
+    assert [one.column for one in train.groups] == ["room"]
+
+
+def test_groups_stay_with_their_images(tmp_path: Path) -> None:
+    """Images that are taken out of a data set keep their groups; a group without images is none; the digest stays the images'."""
+    data = datasets.load(written(tmp_path, group_camera=["x", "y", "z", "y"]), "test")
+    one, all_classes = data.groups[0].take(np.array([3])), data.take(torch.tensor([2, 1, 0]))
+    assert (one.names, one.members.tolist()) == (("y",), [0])
+    assert [all_classes.groups[0].names[group] for group in all_classes.groups[0].members] == ["z", "y", "x"]
+    assert data.sha256 == datasets.load(written(tmp_path), "test").sha256
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "reason"),
+    [
+        ("camera", ["a", "b"], "2 of 4 images"),
+        ("camera", [0.5, 1, 2, 3], "strings or whole numbers"),
+        ("camera", [["a"], ["b"], ["c"], ["d"]], "of shape"),
+        ("camera", [b"a", b"b", b"c", b"d"], "strings or whole numbers"),
+        ("camera", ["a", "", "b", "c"], "1 to 100 characters"),
+        ("camera", ["a", "b\n", "b", "c"], "control character"),
+        ("", ["a", "b", "b", "c"], "a column of groups is called"),
+        ("c" * 101, ["a", "b", "b", "c"], "a column of groups is called"),
+    ],
+)
+def test_groups_out_of_order_are_refused(column: str, values: list[object], reason: str, tmp_path: Path) -> None:
+    """A column is as long as there are images, and of names that can be shown."""
+    with pytest.raises(DatasetInvalid, match=reason):
+        datasets.load(written(tmp_path, **{f"group_{column}": np.array(values)}), "test")
+
+
+def test_there_is_an_end_to_groups(tmp_path: Path) -> None:
+    """More groups or columns than a report could show are refused."""
+    many = np.arange(MAX_GROUPS + 1)
+    path = tmp_path / "set.npz"
+    np.savez(path, images=np.zeros((len(many), 4, 4), np.uint8), labels=many % 2, group_id=many)
+    with pytest.raises(DatasetInvalid, match="101 groups"):
+        datasets.load(str(path), "test")
+    with pytest.raises(DatasetInvalid, match="11 columns"):
+        datasets.load(written(tmp_path, **{f"group_{n}": LABELS for n in range(MAX_COLUMNS + 1)}), "test")
+
+
+@both
+@pytest.mark.parametrize("around", ["", "my set/"])
+def test_a_table_beside_the_folders(place: Place, around: str, tmp_path: Path) -> None:
+    """groups.csv says the groups of images by their paths, in any order, of both parts; other files are still none of ours."""
+    names = sorted(DIVIDED)
+    groups = {name: f"{'old' if name.endswith('0.png') else 'new'},{n % 2}" for n, name in enumerate(names)}
+    content = table(dict(reversed(groups.items())), "image,camera,half")
+    path = place(tmp_path, {around + name: file for name, file in {**DIVIDED, "groups.csv": content}.items()})
+    for part in ("train", "test"):
+        camera, half = datasets.load(path, part).groups
+        assert [camera.names[group] for group in camera.members] == ["old", "new", "new"] * 2
+        assert (half.column, half.names) == ("half", ("0", "1"))
+    assert datasets.load(place(tmp_path / "other" if place is not in_zip else tmp_path, UNDIVIDED), "test").groups == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (table({"cat/0.png": "a"}), "ape/0.png is not in it"),
+        (table(dict.fromkeys(UNDIVIDED, "a"), "file,camera"), "ape/0.png is not in it"),
+        (table(dict.fromkeys(UNDIVIDED, "a,b")), "longer or shorter"),
+        (table(dict.fromkeys(UNDIVIDED, "a"), "image,camera,room"), "longer or shorter"),
+        (table(dict.fromkeys(UNDIVIDED, "a")) + b"\r\ncat/0.png,b", "twice"),
+        (table(dict.fromkeys(UNDIVIDED, "")), "1 to 100 characters"),
+        (b"", "is not in it"),
+        (b"image,camera\n\xff\xfe", "cannot be read as a table"),
+        (b'image,camera\n"cat', "cannot be read as a table"),
+        (b"image,camera\n" + b"a" * 200_000, "cannot be read as a table"),
+    ],
+)
+def test_tables_out_of_order_are_refused(content: bytes, reason: str, tmp_path: Path) -> None:
+    """A table that leaves an image out, names one twice, or is none, is refused with what is wrong."""
+    with pytest.raises(DatasetInvalid, match=reason):
+        datasets.load(in_zip(tmp_path, {**UNDIVIDED, "groups.csv": content}), "test")
+
+
+def test_two_tables_are_refused(tmp_path: Path) -> None:
+    """There is one table, and no guess which."""
+    content = table(dict.fromkeys(UNDIVIDED, "a"))
+    with pytest.raises(DatasetInvalid, match="two tables"):
+        datasets.load(in_zip(tmp_path, {**UNDIVIDED, "groups.csv": content, "cat/groups.csv": content}), "test")
