@@ -62,6 +62,7 @@ class _Site(Collector):
         crashes = GaugeMetricFamily("faal_jobs_crashes", "Attempts of them that ended without a word.", labels=labels)
         waited = SummaryMetricFamily("faal_job_wait_seconds", "Until the last attempt began.", labels=labels)
         ran = SummaryMetricFamily("faal_job_run_seconds", "From then to the end, of ended ones.", labels=labels)
+        memory = GaugeMetricFamily("faal_jobs_gpu_bytes", "The most that one held of a GPU's memory.", labels=labels)
         for row in found:
             by = (row.kind, row.state)
             count.add_metric(by, row.jobs)
@@ -69,5 +70,6 @@ class _Site(Collector):
             crashes.add_metric(by, row.crashes)
             waited.add_metric(by, row.started, row.waited)
             ran.add_metric(by, row.ended, row.ran)
-        yield from (count, oldest, crashes, waited, ran)
+            memory.add_metric(by, row.gpu_bytes or 0)
+        yield from (count, oldest, crashes, waited, ran, memory)
         yield GaugeMetricFamily("faal_webhook_messages_waiting", "Messages to be tried, once more or at all.", messages)

@@ -63,6 +63,9 @@ class JobResource(Resource):
     budget_minutes: float | None
     deadline: datetime | None
     seconds_run: float = Field(description="in all attempts, as last told")
+    gpu_bytes: int | None = Field(
+        description="the most its last attempt has held of a GPU's memory; null where it used none"
+    )
     stage: str | None = Field(description="what is being done, while running")
     progress: Amount | None
     attempt: int = Field(description="how often a worker has taken the job up")
@@ -91,6 +94,7 @@ class JobResource(Resource):
             budget_minutes=job.budget_minutes,
             deadline=job.deadline,
             seconds_run=job.seconds_run,
+            gpu_bytes=job.gpu_bytes,
             stage=job.stage if job.state is JobState.RUNNING else None,
             progress=Amount.of(job),
             attempt=job.attempt,

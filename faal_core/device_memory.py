@@ -1,4 +1,4 @@
-"""What is done when a device has no room for a batch."""
+"""What is done when a device has no room for a batch, and how much of it was taken."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +16,13 @@ def is_out_of_memory(error: Exception) -> bool:
     """Whether that is what torch says of a GPU's memory, or of the machine's."""
     signs = ("DefaultCPUAllocator", "ALLOC_FAILED")  # of the machine's memory, and of cuBLAS and cuDNN
     return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in signs)
+
+
+def peak_bytes() -> int | None:
+    """The most that this process has held of its GPUs' memory at a time; None where it has used none."""
+    if not torch.cuda.is_initialized():
+        return None
+    return sum(torch.cuda.max_memory_reserved(gpu) for gpu in range(torch.cuda.device_count()))
 
 
 @contextmanager

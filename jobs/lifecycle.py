@@ -106,6 +106,7 @@ def record(
     total: int | None = None,
     seconds_left: float | None = None,
     seconds_run: float | None = None,
+    gpu_bytes: int | None = None,
     event: tuple[str, Mapping[str, Any]] | None = None,
 ) -> Job:
     """The job with its new progress, and with an event (kind and body) where one is given.
@@ -118,8 +119,8 @@ def record(
     values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if stage is not None:
         values = given | {"done": done or 0}
-    if seconds_run is not None:
-        values["seconds_run"] = seconds_run
+    measured = {"seconds_run": seconds_run, "gpu_bytes": gpu_bytes}
+    values |= {name: value for name, value in measured.items() if value is not None}
     job = moves.ours(moves.change(session, job_id, *moves.held(attempt), **values), job_id, attempt)
     if event is not None:
         moves.note(session, job, *event)

@@ -57,6 +57,7 @@ class Figures:
     waited: float  # from submission to the start of the last attempt
     ended: int
     ran: float  # from then to the end
+    gpu_bytes: int | None  # the most that one of them held of a GPU's memory
 
 
 def figures(session: Session) -> list[Figures]:
@@ -65,15 +66,16 @@ def figures(session: Session) -> list[Figures]:
     query = select(
         Job.kind,
         Job.state,
-        func.count(Job.id),
-        func.max(seconds_between(Job.created_at, now())),
-        func.sum(Job.crashes),
-        func.count(waited),
-        func.coalesce(func.sum(waited), 0.0),
-        func.count(ran),
-        func.coalesce(func.sum(ran), 0.0),
+        func.count(Job.id).label("jobs"),
+        func.max(seconds_between(Job.created_at, now())).label("oldest"),
+        func.sum(Job.crashes).label("crashes"),
+        func.count(waited).label("started"),
+        func.coalesce(func.sum(waited), 0.0).label("waited"),
+        func.count(ran).label("ended"),
+        func.coalesce(func.sum(ran), 0.0).label("ran"),
+        func.max(Job.gpu_bytes).label("gpu_bytes"),
     )
-    return [Figures(*row) for row in session.execute(query.group_by(Job.kind, Job.state))]
+    return [Figures(**row) for row in session.execute(query.group_by(Job.kind, Job.state)).mappings()]
 
 
 def states(session: Session, job_ids: Collection[str]) -> dict[str, JobState]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from faal_core.device_memory import peak_bytes
 from faal_core.progress import Cancelled
 from jobs import lifecycle
 from jobs.database import Sessions
@@ -96,6 +97,7 @@ class JobProgress:
                     total=self._total,
                     seconds_left=self._seconds_left,
                     seconds_run=self.seconds_run(),
+                    gpu_bytes=peak_bytes(),
                 )
                 for event in self._unwritten:
                     lifecycle.record(session, self._job_id, self._attempt, event=event)

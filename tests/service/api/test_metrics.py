@@ -37,7 +37,7 @@ def test_figures_are_of_the_whole_site(guarded_web: Web) -> None:
     first, second = (
         client.post("/jobs/audit", headers=ann, json=AUDIT | {"model": model}).json()["id"] for _ in range(2)
     )
-    guarded_web.run(first)
+    guarded_web.run(first)(gpu_bytes=3 * 2**30)
     guarded_web.succeed(first)
     client.get(f"/jobs/{second}", headers=ann)
     client.get("/nothing-here", headers=ann)
@@ -46,3 +46,6 @@ def test_figures_are_of_the_whole_site(guarded_web: Web) -> None:
     text = client.get("/metrics", headers=watcher).text
     assert not any(own in text for own in (first, second, model, "ann", "nothing-here", "MADEUP"))
     assert look()["faal_jobs_oldest_seconds", "audit", "queued"] > 0
+    memory = {status: look()["faal_jobs_gpu_bytes", "audit", status] for status in ("queued", "succeeded")}
+    assert memory == {"queued": 0, "succeeded": 3 * 2**30}
+    assert client.get(f"/jobs/{first}", headers=ann).json()["gpu_bytes"] == 3 * 2**30
