@@ -57,8 +57,12 @@ def find(session: Session, webhook_id: str) -> Webhook:
     """The webhook of that id. Raises: WebhookNotFound."""
     found = session.get(Webhook, webhook_id)
     if found is None:
-        raise WebhookNotFound(f"There is no webhook {webhook_id!r}; `GET /webhooks` lists them.")
+        raise _not_found(webhook_id)
     return found
+
+
+def _not_found(webhook_id: str) -> WebhookNotFound:
+    return WebhookNotFound(f"There is no webhook {webhook_id!r}; `GET /webhooks` lists them.")
 
 
 def webhooks(session: Session, *, after: str | None = None, limit: int = 20) -> Page[Webhook]:
@@ -68,7 +72,9 @@ def webhooks(session: Session, *, after: str | None = None, limit: int = 20) -> 
 
 def remove(session: Session, webhook_id: str) -> None:
     """Nothing: the webhook is gone, and so are its messages. Raises: WebhookNotFound."""
-    webhook = find(session, webhook_id)
+    webhook = session.get(Webhook, webhook_id, with_for_update=True)  # nothing is announced to it meanwhile
+    if webhook is None:
+        raise _not_found(webhook_id)
     session.execute(delete(WebhookMessage).where(WebhookMessage.webhook_id == webhook_id))
     session.delete(webhook)
 
@@ -95,7 +101,7 @@ def ping(session: Session, webhook_id: str) -> WebhookMessage:
 def announce(session: Session, job: Job) -> None:
     """The job has just ended, which all webhooks of its owner are told."""
     listening = select(Webhook).where(Webhook.owner == job.owner, Webhook.disabled_at.is_(None))
-    for webhook in session.scalars(listening).all():
+    for webhook in session.scalars(listening.with_for_update(read=True, key_share=True)).all():
         data: dict[str, Any] = {"id": job.id, "object": "job", "kind": job.kind, "status": job.state}
         data |= {"model": job.model_id, "dataset": job.dataset, "metadata": job.metadata_, "error": job.error}
         _post(session, webhook, f"job.{job.state}", data)
@@ -140,14 +146,14 @@ def settle(session: Session, message_id: str, *, status: int | None = None, erro
     message = session.get(WebhookMessage, message_id)
     if message is None:
         return
+    if status == 410:
+        webhook = update(Webhook).where(Webhook.id == message.webhook_id, Webhook.disabled_at.is_(None))
+        session.execute(webhook.values(disabled_at=now()))
+        told = update(WebhookMessage).where(WebhookMessage.webhook_id == message.webhook_id)
+        session.execute(told.values(due_at=None))
     message.status, message.error = status, error
     if status is not None and 200 <= status < 300:
         message.due_at, message.delivered_at = None, now()
-    elif status == 410:
-        webhook = update(Webhook).where(Webhook.id == message.webhook_id, Webhook.disabled_at.is_(None))
-        session.execute(webhook.values(disabled_at=now()))
-        others = update(WebhookMessage).where(WebhookMessage.webhook_id == message.webhook_id)
-        session.execute(others.values(due_at=None))
 
 
 def forget_old(session: Session) -> None:

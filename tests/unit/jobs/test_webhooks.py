@@ -1,6 +1,8 @@
 """Messages of webhooks: made with the end of a job or not at all, with one sender at a time, tried until taken or given up."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import update
@@ -9,9 +11,10 @@ from jobs import control, lifecycle, webhooks
 from jobs.clock import now
 from jobs.database import Sessions
 from jobs.errors import QuotaExceeded, WebhookNotFound
+from jobs.states import JobState
 from jobs.tables import Job, WebhookMessage
 from jobs.webhooks import MessageState
-from tests.registered import claimed, queued_audit, ready_model, swept
+from tests.registered import claimed, job_of, queued_audit, ready_model, swept
 
 URL = "https://example.com/hook"
 
@@ -184,6 +187,26 @@ def test_what_is_removed(sessions):
         session.execute(update(WebhookMessage).values(created_at=now(-1 - webhooks.KEEP_SECONDS)))
         webhooks.forget_old(session)
     assert told(sessions, other) == []
+
+
+def test_a_webhook_that_goes_while_a_job_ends(sessions, job_id):
+    """Whoever comes first, the job ends and the webhook goes: one waits for the other."""
+    hook = added(sessions)
+
+    def remove() -> None:
+        with sessions.begin() as session:
+            webhooks.remove(session, hook)
+
+    with ThreadPoolExecutor() as beside:
+        with sessions.begin() as session:
+            control.cancel(session, job_id)
+            removal = beside.submit(remove)
+            time.sleep(0.3)
+            assert not removal.done()
+        removal.result(timeout=10)
+    assert job_of(sessions, job_id).state is JobState.CANCELLED
+    with sessions() as session:
+        assert webhooks.webhooks(session).data == []
 
 
 def test_there_is_a_limit(sessions):
