@@ -206,9 +206,9 @@ def _tell(worker: Running, number: signal.Signals) -> None:
     """The worker, then all that it has started, get the signal."""
     pids = [worker.pid]
     for pid in pids:
-        for task in Path(f"/proc/{pid}/task").glob("*/children"):
-            pids += map(int, task.read_text().split())
-        with suppress(ProcessLookupError):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            for task in Path(f"/proc/{pid}/task").glob("*/children"):
+                pids += map(int, task.read_text().split())
             os.kill(pid, number)
 
 
