@@ -28,16 +28,19 @@ def bearer(guarded_web: Web) -> dict[str, str]:
     return guarded_web.key("local", *Scope)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def ids(guarded_web: Web, bearer: dict[str, str]) -> dict[str, str]:
-    """Of things that are there, by the first part of their path."""
+    """Of things that are there before all else, while quotas have room, by the first part of their path."""
     model = guarded_web.model()
     file = {"file": ("a.zip", b"PK\x03\x04")}
     dataset = guarded_web.client.post("/datasets", headers=bearer, files=file).json()["id"]
     job = guarded_web.client.post("/jobs/audit", headers=bearer, json=AUDIT | {"model": model}).json()["id"]
     key = guarded_web.client.get("/keys", headers=bearer).json()["data"][0]["id"]
     upload = guarded_web.client.post("/uploads", headers=bearer, json={"size": 9}).json()["id"]
-    return {"models": model, "datasets": dataset, "jobs": job, "keys": key, "uploads": upload}
+    hook = guarded_web.client.post("/webhooks", headers=bearer, json={"url": "https://a.example/"}).json()["about"][
+        "id"
+    ]
+    return {"models": model, "datasets": dataset, "jobs": job, "keys": key, "uploads": upload, "webhooks": hook}
 
 
 described = schemathesis.openapi.from_path(Path(__file__).parents[3] / "docs/openapi.json")
