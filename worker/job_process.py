@@ -17,7 +17,7 @@ from structlog.contextvars import bind_contextvars
 
 from faal_core.errors import FaalError, InvalidSpec, OutOfMemory
 from faal_core.progress import Cancelled
-from jobs import artifacts, lifecycle, logs, removal
+from jobs import artifacts, lifecycle, logs, queries, removal
 from jobs.database import Sessions, open_database
 from jobs.errors import JobsError, LeaseLost, StorageFull, StoreUnavailable
 from jobs.settings import Settings
@@ -31,6 +31,8 @@ from worker.process_group import end_with
 from worker.progress import JobProgress
 
 logger = logging.getLogger(__name__)
+
+MOST_EVENTS = 100_000
 
 RUNNERS: Mapping[JobKind, Callable[[Assignment], Outcome]] = MappingProxyType(
     {
@@ -110,10 +112,14 @@ def assignment_of(settings: Settings, sessions: Sessions, job_id: str, attempt: 
     with sessions.begin() as session:
         job = lifecycle.hold(session, job_id, attempt)
         allowed = lifecycle.seconds_allowed(session, job)
+        events = queries.events(session, job_id, limit=MOST_EVENTS) if attempt > 1 else []
+    told = [{name: value for name, value in event.body.items() if name != "stage"} for event in events]
     folder = settings.checkpoints_dir / job_id
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     checkpoint = Checkpoint(job, folder, open_storage(settings).of_job(job_id), sessions, settings.checkpoint_seconds)
-    progress = JobProgress(sessions, job_id, attempt, checkpoint, seconds_run=job.seconds_run, seconds_allowed=allowed)
+    progress = JobProgress(
+        sessions, job_id, attempt, checkpoint, told=told, seconds_run=job.seconds_run, seconds_allowed=allowed
+    )
     return Assignment(job, settings, sessions, progress, folder, checkpoint)
 
 

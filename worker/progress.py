@@ -4,6 +4,7 @@ import logging
 import math
 import re
 import time
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -28,6 +29,7 @@ class JobProgress:
 
     Args:
         seconds_run: by the attempts before.
+        told: rows that are events already, as `record` wrote them without their stages.
         seconds_allowed: to this one, from now on.
     """
 
@@ -38,10 +40,12 @@ class JobProgress:
         attempt: int,
         checkpoint: Checkpoint,
         *,
+        told: Collection[Mapping[str, Any]] = (),
         seconds_run: float = 0.0,
         seconds_allowed: float = math.inf,
     ) -> None:
         self._sessions, self._job_id, self._attempt, self._checkpoint = sessions, job_id, attempt, checkpoint
+        self._told = told
         self._counted_from = time.monotonic() - seconds_run
         self._due = time.monotonic() + seconds_allowed
         self._stage, self._done, self._total = "starting", 0, 0
@@ -68,8 +72,10 @@ class JobProgress:
         self._seconds_left = seconds
 
     def record(self, row: BaseModel) -> None:
-        """An event of the row's kind ("epoch" for `EpochRow`) with its fields and stage. Raises: Cancelled."""
-        self._unwritten.append((event_kind(row), {"stage": self._stage, **row.model_dump(mode="json")}))
+        """An event of the row's kind ("epoch" for `EpochRow`) with its fields and stage, unless it is one. Raises: Cancelled."""
+        fields = row.model_dump(mode="json")
+        if fields not in self._told:
+            self._unwritten.append((event_kind(row), {"stage": self._stage, **fields}))
         self._write()
 
     def stage_event(self) -> tuple[str, dict[str, Any]]:

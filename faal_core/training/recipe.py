@@ -86,6 +86,8 @@ def train(
     some = drawn(fitted, data.labels[fitted], 2 * len(held_out), training.seed)
     search = partial(find_offsets, chosen, data, some, spec, progress, ranks)
     state, start = _begun(chosen, spec, search, judge, checkpoint, identity, ranks)
+    for row in state.epochs:
+        progress.record(row)  # once more: whoever was killed may not have told it
     while len(state.epochs) < training.epochs and not state.cut and not (state.between_epochs and over()):
         epoch, begun = len(state.epochs), time.monotonic()
         progress.stage(f"epoch {epoch + 1} of {training.epochs}", len(fitted))

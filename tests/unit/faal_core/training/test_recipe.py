@@ -103,6 +103,17 @@ class StopsIn(NoProgress):
             raise Cancelled
 
 
+class Listens(NoProgress):
+    """Hears of rows."""
+
+    def __init__(self) -> None:
+        self.rows: list[BaseModel] = []
+
+    def record(self, row: BaseModel) -> None:
+        """One more."""
+        self.rows.append(row)
+
+
 def same_weights(one: Classifier, two: Classifier) -> bool:
     """Whether all weights and statistics agree bit for bit."""
     return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
@@ -120,11 +131,13 @@ def test_the_loss_falls(data: LabelledImages) -> None:
 
 @pytest.mark.parametrize("epoch", [1, 2, 3])
 def test_resumes_bit_for_bit(data: LabelledImages, tmp_path: Path, epoch: int) -> None:
-    """A run stopped in any epoch and taken up again ends with the weights and rows of an undisturbed run."""
+    """A run stopped in any epoch and taken up again ends with the weights and rows of an undisturbed run, and tells all rows."""
     undisturbed = run(data)
     with pytest.raises(Cancelled):
         run(data, tmp_path / "training.pt", StopsIn(epoch))
-    resumed = run(data, tmp_path / "training.pt")
+    listens = Listens()
+    resumed = run(data, tmp_path / "training.pt", listens)
+    assert tuple(listens.rows) == tuple(resumed.epochs)
     assert same_weights(undisturbed.classifier, resumed.classifier)
     without_times = [
         [row.model_copy(update={"seconds": 0}) for row in trained.epochs] for trained in (undisturbed, resumed)
