@@ -140,7 +140,7 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attacked]:
     _, client = site.api()
     address = (client.base_url.host, client.base_url.port)
     site.worker()
-    site._start("tests.service.forking_worker")
+    site.start("tests.service.forking_worker")
     state = Attacked(site, client, canaries, {}, {}, {}, {}, {}, Peaks(site))
     state.peaks.start()
     try:
