@@ -59,6 +59,7 @@ class Courier:
         return bool(due)
 
     def _take(self) -> list[Due]:
+        """What is due. As a rule nothing is, and reading that takes no lock."""
         with self._sessions() as session:
             if not webhooks.any_due(session):
                 return []

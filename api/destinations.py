@@ -78,12 +78,18 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[SocketOption] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """A connection to the first allowed address that the host has. Raises: NotAllowed, OSError, httpcore's errors."""
-        found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        for *_, (address, *_) in found:
+        """A connection to an allowed address that the host has, the first that answers.
+
+        Raises: NotAllowed, OSError, httpcore's errors.
+        """
+        failure: Exception = NotAllowed(f"{host} has no address that webhooks are sent to")
+        for *_, (address, *_) in await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM):
             if self._destinations.allow(ip_address(address), encrypted=self._encrypted):
-                return await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
-        raise NotAllowed(f"{host} has no address that webhooks are sent to")
+                try:
+                    return await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
+                except httpcore.ConnectError as error:
+                    failure = error
+        raise failure
 
 
 def _is_public(address: Address) -> bool:

@@ -1,12 +1,13 @@
 """What goes out as JSON: resources and pages of them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from faal_core.specs import METHODS
+from jobs import paging
 from jobs.states import JobKind, JobState, UploadState
 from jobs.tables import Dataset, Job, JobEvent, Model
 
@@ -193,6 +194,7 @@ class EventResource(Resource):
 
 
 Item = TypeVar("Item", bound=Resource)
+Row = TypeVar("Row")
 
 
 class Page(Resource, Generic[Item]):
@@ -202,6 +204,11 @@ class Page(Resource, Generic[Item]):
     data: list[Item]
     has_more: bool
     last_id: str | None
+
+    @classmethod
+    def of(cls, page: paging.Page[Row], item: Callable[[Row], Item]) -> Self:
+        """The page, with the item of each row."""
+        return cls(data=[item(row) for row in page.data], has_more=page.has_more, last_id=page.last_id)
 
 
 class EventPage(Resource):

@@ -11,10 +11,11 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Row]):
-    """Rows of a list, and whether there are more after them."""
+    """Rows of a list, whether there are more after them, and the id of the last."""
 
     data: list[Row]
     has_more: bool
+    last_id: str | None
 
 
 def page(
@@ -24,4 +25,5 @@ def page(
     if after is not None:
         query = query.where(key < after)
     rows = list(session.scalars(query.order_by(key.desc()).limit(limit + 1)))
-    return Page(rows[:limit], len(rows) > limit)
+    shown = rows[:limit]
+    return Page(shown, len(rows) > limit, getattr(shown[-1], key.key) if shown else None)

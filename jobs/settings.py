@@ -17,13 +17,14 @@ POOLS = rf"^{POOL[1:-1]}(,{POOL[1:-1]})*$"
 Network = IPv4Network | IPv6Network
 
 
-def _networks(names: str | None) -> list[Network]:
+def _networks(names: str) -> list[Network]:
     """The networks of those names, with commas between. Raises: ValueError."""
-    return [ip_network(name) for name in names.split(",")] if names else []
+    return [ip_network(name) for name in names.split(",")]
 
 
-def _names_networks(names: str | None) -> str | None:
-    return names if _networks(names) else None
+def _names_networks(names: str) -> str:
+    _networks(names)
+    return names
 
 
 def _default_database(values: dict[str, Any]) -> str:
@@ -128,7 +129,9 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="address the web service listens on")
     port: int = Field(8000, ge=0, le=65535, description="port the web service listens on; 0 takes a free one")
-    webhook_networks: Annotated[str | None, AfterValidator(_names_networks)] = Field(
+    webhook_networks: Annotated[
+        Annotated[str, AfterValidator(_names_networks)] | None, BeforeValidator(lambda given: given or None)
+    ] = Field(
         None,
         description="networks that webhooks may be sent into beside the public Internet, such as `10.1.0.0/16`, with commas "
         "between; into these without TLS too",
@@ -157,7 +160,7 @@ class Settings(BaseSettings):
     @property
     def allowed_networks(self) -> list[Network]:
         """The networks of `webhook_networks`."""
-        return _networks(self.webhook_networks)
+        return _networks(self.webhook_networks) if self.webhook_networks else []
 
     @property
     def files_dir(self) -> Path:

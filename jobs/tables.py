@@ -125,7 +125,7 @@ class Job(Table):
     budget_minutes: Mapped[float | None]  # of running, in all attempts; then it ends with what it has
     deadline: Mapped[datetime | None] = mapped_column(UtcDateTime)  # likewise
     seconds_run: Mapped[float] = mapped_column(default=0.0)  # in all attempts, as last told
-    gpu_bytes: Mapped[int | None] = mapped_column(BigInteger)  # the most it has held of a GPU's memory, likewise
+    gpu_bytes: Mapped[int | None] = mapped_column(BigInteger)  # the most its last attempt has held of a GPU's memory
     state: Mapped[JobState] = mapped_column(_enum(JobState), default=JobState.QUEUED)
     version: Mapped[int] = mapped_column(default=1)  # grows with every change a client can see
     attempt: Mapped[int] = mapped_column(default=0)  # the fencing token: grows with every claim

@@ -6,7 +6,9 @@ nothing.
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from sqlalchemy import delete, func, select, update
@@ -20,7 +22,7 @@ from jobs.tables import Job, Webhook, WebhookMessage
 MOST_WEBHOOKS = 20  # of one owner
 KEEP_SECONDS = 30 * 86_400.0
 RETRY_SECONDS = (30, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000)
-"""Between a try and the next, together two days and a half; the first is longer than a try may take."""
+"""Between a try and the next, together two days; the first is longer than a try may take."""
 _AT_ONCE = 100
 _OF_ONE_OWNER = 10  # of those; who has many on their way does not hold up the others
 
@@ -53,16 +55,12 @@ def add(session: Session, *, owner: str, url: str) -> Webhook:
     return webhook
 
 
-def find(session: Session, webhook_id: str) -> Webhook:
-    """The webhook of that id. Raises: WebhookNotFound."""
-    found = session.get(Webhook, webhook_id)
+def find(session: Session, webhook_id: str, *, lock: bool = False) -> Webhook:
+    """The webhook of that id; locked, nobody else tells it anything or removes it meanwhile. Raises: WebhookNotFound."""
+    found = session.get(Webhook, webhook_id, with_for_update=lock)
     if found is None:
-        raise _not_found(webhook_id)
+        raise WebhookNotFound(f"There is no webhook {webhook_id!r}; `GET /webhooks` lists them.")
     return found
-
-
-def _not_found(webhook_id: str) -> WebhookNotFound:
-    return WebhookNotFound(f"There is no webhook {webhook_id!r}; `GET /webhooks` lists them.")
 
 
 def webhooks(session: Session, *, after: str | None = None, limit: int = 20) -> Page[Webhook]:
@@ -72,9 +70,7 @@ def webhooks(session: Session, *, after: str | None = None, limit: int = 20) -> 
 
 def remove(session: Session, webhook_id: str) -> None:
     """Nothing: the webhook is gone, and so are its messages. Raises: WebhookNotFound."""
-    webhook = session.get(Webhook, webhook_id, with_for_update=True)  # nothing is announced to it meanwhile
-    if webhook is None:
-        raise _not_found(webhook_id)
+    webhook = find(session, webhook_id, lock=True)
     session.execute(delete(WebhookMessage).where(WebhookMessage.webhook_id == webhook_id))
     session.delete(webhook)
 
@@ -95,25 +91,26 @@ def state(message: WebhookMessage) -> MessageState:
 
 def ping(session: Session, webhook_id: str) -> WebhookMessage:
     """A message by which a receiver can be tried. Raises: WebhookNotFound."""
-    return _post(session, find(session, webhook_id), "ping", {"webhook": webhook_id})
+    return _post(session, [find(session, webhook_id, lock=True)], "ping", {"webhook": webhook_id})[0]
 
 
 def announce(session: Session, job: Job) -> None:
     """The job has just ended, which all webhooks of its owner are told."""
     listening = select(Webhook).where(Webhook.owner == job.owner, Webhook.disabled_at.is_(None))
-    for webhook in session.scalars(listening.with_for_update(read=True, key_share=True)).all():
+    found = session.scalars(listening.with_for_update(read=True, key_share=True)).all()
+    if found:
         data: dict[str, Any] = {"id": job.id, "object": "job", "kind": job.kind, "status": job.state}
         data |= {"model": job.model_id, "dataset": job.dataset, "metadata": job.metadata_, "error": job.error}
-        _post(session, webhook, f"job.{job.state}", data)
+        _post(session, found, f"job.{job.state}", data)
 
 
-def _post(session: Session, webhook: Webhook, kind: str, data: dict[str, Any]) -> WebhookMessage:
+def _post(session: Session, to: Sequence[Webhook], kind: str, data: Mapping[str, Any]) -> list[WebhookMessage]:
     at = session.scalars(select(now())).one().isoformat()
     body = json.dumps({"type": kind, "timestamp": at, "data": data}, ensure_ascii=False)
-    message = WebhookMessage(webhook_id=webhook.id, owner=webhook.owner, kind=kind, body=body)
-    session.add(message)
+    told = [WebhookMessage(webhook_id=webhook.id, owner=webhook.owner, kind=kind, body=body) for webhook in to]
+    session.add_all(told)
     session.flush()
-    return message
+    return told
 
 
 def waiting(session: Session) -> int:
@@ -143,14 +140,15 @@ def take_due(session: Session) -> list[Due]:
 
 def settle(session: Session, message_id: str, *, status: int | None = None, error: str | None = None) -> None:
     """What came of a try: the HTTP status, or why there was none. 410 Gone ends the webhook, as its receiver wishes."""
-    message = session.get(WebhookMessage, message_id)
-    if message is None:
-        return
-    if status == 410:
-        webhook = update(Webhook).where(Webhook.id == message.webhook_id, Webhook.disabled_at.is_(None))
+    if status == HTTPStatus.GONE:
+        to = select(WebhookMessage.webhook_id).where(WebhookMessage.id == message_id).scalar_subquery()
+        webhook = update(Webhook).where(Webhook.id == to, Webhook.disabled_at.is_(None))
+        # The webhook before its message, as in `remove`: else each could wait for the other.
         session.execute(webhook.values(disabled_at=now()))
-        told = update(WebhookMessage).where(WebhookMessage.webhook_id == message.webhook_id)
-        session.execute(told.values(due_at=None))
+        session.execute(update(WebhookMessage).where(WebhookMessage.webhook_id == to).values(due_at=None))
+    message = session.get(WebhookMessage, message_id, with_for_update=True)
+    if message is None:  # its webhook was removed
+        return
     message.status, message.error = status, error
     if status is not None and 200 <= status < 300:
         message.due_at, message.delivered_at = None, now()

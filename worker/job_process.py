@@ -32,7 +32,7 @@ from worker.progress import JobProgress
 
 logger = logging.getLogger(__name__)
 
-MOST_EVENTS = 100_000
+_MOST_EVENTS = 100_000  # more than any job has
 
 RUNNERS: Mapping[JobKind, Callable[[Assignment], Outcome]] = MappingProxyType(
     {
@@ -112,7 +112,7 @@ def assignment_of(settings: Settings, sessions: Sessions, job_id: str, attempt: 
     with sessions.begin() as session:
         job = lifecycle.hold(session, job_id, attempt)
         allowed = lifecycle.seconds_allowed(session, job)
-        events = queries.events(session, job_id, limit=MOST_EVENTS) if attempt > 1 else []
+        events = queries.events(session, job_id, limit=_MOST_EVENTS) if attempt > 1 else []
     told = [{name: value for name, value in event.body.items() if name != "stage"} for event in events]
     folder = settings.checkpoints_dir / job_id
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -130,8 +130,9 @@ def _settle(assignment: Assignment, attempt: int, result: Outcome | Problem) -> 
     """
     job_id = assignment.job.id
     with assignment.sessions.begin() as session:
-        progress = assignment.progress
-        lifecycle.record(session, job_id, attempt, seconds_run=progress.seconds_run(), event=progress.stage_event())
+        lifecycle.record(session, job_id, attempt, seconds_run=assignment.progress.seconds_run())
+        for event in assignment.progress.untold():
+            lifecycle.record(session, job_id, attempt, event=event)
         if isinstance(result, Outcome):
             lifecycle.succeed(
                 session,

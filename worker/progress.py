@@ -56,7 +56,7 @@ class JobProgress:
 
     def stage(self, name: str, total: int) -> None:
         """A new stage of `total` units begins; the one before becomes an event with the next write."""
-        self._unwritten.append(self.stage_event())
+        self._unwritten.append(self._stage_event())
         self._stage, self._done, self._total = name, 0, total
         self._stage_began = time.monotonic()
         self.advance(0)
@@ -78,8 +78,12 @@ class JobProgress:
             self._unwritten.append((event_kind(row), {"stage": self._stage, **fields}))
         self._write()
 
-    def stage_event(self) -> tuple[str, dict[str, Any]]:
-        """The event of the present stage, if it ended now: its name, the units that are done, and how many seconds it took."""
+    def untold(self) -> list[tuple[str, dict[str, Any]]]:
+        """The events that no write has taken yet, and last that of the present stage, which ends."""
+        return [*self._unwritten, self._stage_event()]
+
+    def _stage_event(self) -> tuple[str, dict[str, Any]]:
+        """The present stage's name, the units that are done, and how many seconds it took."""
         seconds = round(time.monotonic() - self._stage_began, 3)
         return "stage", {"stage": self._stage, "done": self._done, "seconds": seconds}
 

@@ -65,8 +65,7 @@ def list_datasets(service: ReaderDep, after: After = None, limit: Limit = 20) ->
     """Uploaded data sets; those that are offered by name stand in the catalog."""
     with service.sessions() as session:
         page = dataset_registry.datasets(session, after=after, limit=limit)
-        data = [DatasetResource.of(row) for row in page.data]
-    return Page[DatasetResource](data=data, has_more=page.has_more, last_id=data[-1].id if data else None)
+    return Page[DatasetResource].of(page, DatasetResource.of)
 
 
 @router.get("/datasets/{id}", summary="One uploaded data set")

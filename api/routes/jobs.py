@@ -95,8 +95,7 @@ def list_jobs(
         page = queries.list_jobs(
             session, after=after, limit=limit, status=status, kind=kind, model_id=model, metadata=pairs
         )
-        data = [JobResource.of(row) for row in page.data]
-    return Page[JobResource](data=data, has_more=page.has_more, last_id=data[-1].id if data else None)
+    return Page[JobResource].of(page, JobResource.of)
 
 
 def _pair(item: str) -> tuple[str, str]:

@@ -96,8 +96,7 @@ def list_keys(service: AdminDep, after: After = None, limit: Limit = 20) -> Page
     """Everybody's, those that were revoked or ran out included."""
     with service.sessions() as session:
         page = keys.keys(session, after=after, limit=limit)
-        data = [KeyResource.of(row) for row in page.data]
-    return Page[KeyResource](data=data, has_more=page.has_more, last_id=data[-1].id if data else None)
+    return Page[KeyResource].of(page, KeyResource.of)
 
 
 @router.post("/keys/{id}/revoke", summary="Revoke an API key")

@@ -99,8 +99,7 @@ def list_models(service: ReaderDep, after: After = None, limit: Limit = 20) -> P
     """Uploaded and repaired models."""
     with service.sessions() as session:
         page = model_registry.models(session, after=after, limit=limit)
-        data = [ModelResource.of(row) for row in page.data]
-    return Page[ModelResource](data=data, has_more=page.has_more, last_id=data[-1].id if data else None)
+    return Page[ModelResource].of(page, ModelResource.of)
 
 
 @router.get("/models/{id}", summary="One model")

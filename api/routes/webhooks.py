@@ -1,7 +1,7 @@
 """Webhooks: where to be told that a job has ended, and what became of each message."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl
@@ -40,7 +40,7 @@ class WebhookResource(Resource):
     object: Literal["webhook"] = "webhook"
     url: str
     created_at: datetime
-    disabled_at: datetime | None = Field(description="since when nothing is sent: the receiver answered 410 Gone")
+    disabled_at: datetime | None = Field(description="since when no ends are told: the receiver answered 410 Gone")
 
     @classmethod
     def of(cls, row: Webhook) -> Self:
@@ -103,8 +103,7 @@ def list_webhooks(service: ReaderDep, after: After = None, limit: Limit = 20) ->
     """Those that were disabled included."""
     with service.sessions() as session:
         page = webhooks.webhooks(session, after=after, limit=limit)
-        data = [WebhookResource.of(row) for row in page.data]
-    return Page[WebhookResource](data=data, has_more=page.has_more, last_id=data[-1].id if data else None)
+    return Page[WebhookResource].of(page, WebhookResource.of)
 
 
 @router.delete("/webhooks/{id}", status_code=204, summary="Delete a webhook")
@@ -121,8 +120,7 @@ def list_webhook_messages(
     """The messages of the last 30 days, and what became of each."""
     with service.sessions() as session:
         page = webhooks.messages(session, webhook_id, after=after, limit=limit)
-        data = [MessageResource.of(row) for row in page.data]
-    return Page[MessageResource](data=data, has_more=page.has_more, last_id=data[-1].id if data else None)
+    return Page[MessageResource].of(page, MessageResource.of)
 
 
 @router.post("/webhooks/{id}/ping", status_code=202, summary="Try a webhook")
@@ -145,12 +143,18 @@ class EndedJob(BaseModel):
     error: ErrorBody | None
 
 
+class Pinged(BaseModel):
+    """Nothing has happened."""
+
+    webhook: str = Field(description="its id")
+
+
 class Announcement(BaseModel):
     """What a webhook is told."""
 
     type: str = Field(examples=["job.succeeded"], description="job.succeeded, job.failed, job.cancelled or ping")
     timestamp: datetime
-    data: EndedJob | dict[str, Any]
+    data: EndedJob | Pinged
 
 
 @announcements.post("job-ended", summary="A job has ended")

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from faal_core.datasets.names import require_names
 from faal_core.errors import DatasetInvalid
+from faal_core.per_class import Rows
 
-Rows = NDArray[np.int64]
 MAX_COLUMNS = 10
 MAX_GROUPS = 100
 
@@ -21,8 +20,8 @@ class Grouping:
 
     Args:
         column: its name.
-        names: of its groups, distinct.
-        members: `n`, which group each image belongs to, each in 0..g-1 for g names.
+        names: of its groups, distinct, in alphabetical order.
+        members: `n`, int64: which group each image belongs to, each in 0..g-1 for g names.
     """
 
     column: str
@@ -30,7 +29,7 @@ class Grouping:
     members: Rows
 
     @classmethod
-    def of(cls, column: str, values: Sequence[str]) -> Self:
+    def of(cls, column: str, values: Sequence[str] | np.ndarray) -> Self:
         """The column in which each image has the value of its place; groups in alphabetical order. Raises: DatasetInvalid."""
         names, members = np.unique(np.asarray(values, dtype=str), return_inverse=True)
         if len(names) > MAX_GROUPS:
@@ -43,7 +42,7 @@ class Grouping:
 
     def take(self, rows: Rows) -> Self:
         """The column for those images alone, with the groups that they are of."""
-        return type(self).of(self.column, [self.names[group] for group in self.members[rows]])
+        return type(self).of(self.column, np.asarray(self.names)[self.members[rows]])
 
 
 def require_few(columns: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ that nothing is lost unseen.
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from zipfile import BadZipFile
 
@@ -60,10 +60,9 @@ def load_zip(path: Path, part: Part) -> LabelledImages:
         raise DatasetInvalid(f"{path.name} is refused: {error}.") from None
 
 
-def _load(title: str, names: Iterable[str], read: Read, part: Part) -> LabelledImages:
-    """The part whose images are those `names`, given as paths below the folder, and read by `read`."""
-    names = list(names)
-    tables = [PurePosixPath(name) for name in names if PurePosixPath(name).name == GROUPS]
+def _load(title: str, names: Sequence[str], read: Read, part: Part) -> LabelledImages:
+    """The part whose images are those `names`, but for tables of groups: paths below the folder, read by `read`."""
+    tables = [name for name in names if PurePosixPath(name).name == GROUPS]
     by_part = _sorted_into_parts(name for name in names if PurePosixPath(name).name != GROUPS)
     if part not in by_part:
         raise DatasetInvalid(
@@ -91,27 +90,29 @@ def _load(title: str, names: Iterable[str], read: Read, part: Part) -> LabelledI
     )
 
 
-def _groups(tables: list[PurePosixPath], images: list[str], read: Read) -> tuple[Grouping, ...]:
-    """The columns of the one table, for those images. Raises: DatasetInvalid."""
-    if len(tables) > 1:
-        raise DatasetInvalid(f"There are two tables of groups, {tables[0]} and {tables[1]}.")
+def _groups(tables: Sequence[str], images: Sequence[str], read: Read) -> tuple[Grouping, ...]:
+    """The columns of the one table, if there is one, for those images. Raises: DatasetInvalid."""
     if not tables:
         return ()
+    table, *others = tables
+    if others:
+        raise DatasetInvalid(f"There are two tables of groups, {table} and {others[0]}.")
     try:
-        rows = list(csv.DictReader(io.StringIO(read(str(tables[0])).decode("utf-8-sig"), newline=""), strict=True))
+        rows = list(csv.DictReader(io.StringIO(read(table).decode("utf-8-sig"), newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DatasetInvalid(f"{tables[0]} cannot be read as a table: {str(error)[:200]}") from None
+        raise DatasetInvalid(f"{table} cannot be read as a table: {str(error)[:200]}") from None
     columns = [column for column in (rows[0] if rows else ()) if column != "image"]
     require_few(columns)
-    found = {str(tables[0].parent / str(row.get("image"))): row for row in rows}
-    missing = [name for name in images if name not in found]
-    if missing or len(found) < len(rows) or any(None in row or None in row.values() for row in rows):
-        fault = (
-            f"{missing[0]} is not in it"
-            if missing
-            else "an image is in it twice, or a row is longer or shorter than the first"
-        )
-        raise DatasetInvalid(f"{tables[0]} has a column `image` and a row for each image: {fault}.")
+    found = {str(PurePosixPath(table).parent / str(row.get("image"))): row for row in rows}
+    fault = None
+    if any(None in row or None in row.values() for row in rows):
+        fault = "a row is longer or shorter than the first"
+    elif missing := [name for name in images if name not in found]:
+        fault = f"{missing[0]} is not in it"
+    elif len(found) < len(rows):
+        fault = "an image is in it twice"
+    if fault is not None:
+        raise DatasetInvalid(f"{table} has a column `image` and a row for each image: {fault}.")
     return tuple(Grouping.of(column, [found[name][column] for name in images]) for column in columns)
 
 

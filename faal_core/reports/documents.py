@@ -136,7 +136,7 @@ class DatasetSummary(Document):
     images: int
     shape: tuple[int, int, int]
     class_names: tuple[str, ...]
-    sha256: str = Field(description="of the images and labels used")
+    sha256: str = Field(description="of the images and labels used; groups are not in it")
 
 
 class AuditReport(Document):

@@ -78,8 +78,8 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    words = (text.shown, text.percent, text.points, text.bounds, text.change_bounds, text.p_value, text.group_verdict)
-    environment.filters.update({word.__name__: word for word in words})
+    words = (text.shown, text.percent, text.points, text.bounds, text.change_bounds, text.p_value)
+    environment.filters.update({word.__name__: word for word in (*words, text.group_verdict, text.worst_first)})
     return environment
 
 
@@ -89,7 +89,7 @@ def _audit_page(report: AuditReport) -> str:
         report=report,
         verdict=text.verdict(report),
         warnings=text.warnings(report),
-        rows=[report.classes[c] for c in text.worst_first(report)],
+        rows=[report.classes[c] for c in text.worst_first(report.classes)],
         after_attacks=text.after_attacks(report),
         figures=_audit_figures(report),
         pairs=_top_pairs([report]),
@@ -100,7 +100,7 @@ def _audit_page(report: AuditReport) -> str:
 
 def _finetune_page(report: FinetuneReport) -> str:
     page = _templates().get_template("finetune.html")
-    order = text.worst_first(report.after)
+    order = text.worst_first(report.after.classes)
     return page.render(
         report=report,
         outcome=text.weakest_before(report).verdict,
@@ -158,7 +158,7 @@ def _fields(value: JsonValue, path: str = "") -> Iterator[tuple[str, str]]:
 
 def _spoken(report: AuditReport) -> str:
     """The robust accuracy of the five worst classes, to be read aloud."""
-    rows = [report.classes[c] for c in text.worst_first(report)[:5]]
+    rows = [report.classes[c] for c in text.worst_first(report.classes)[:5]]
     return "; ".join(f"{text.shown(row.name)} {text.percent(row.robust.rate)}" for row in rows)
 
 

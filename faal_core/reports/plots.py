@@ -95,7 +95,7 @@ def _mean_line(rate: float) -> alt.Chart:
 
 def audit_classes(report: AuditReport) -> str:
     """Clean and robust accuracy of the worst classes with their intervals; a dashed line at the robust mean."""
-    order = worst_first(report)[:CHART_CLASSES]
+    order = worst_first(report.classes)[:CHART_CLASSES]
     names = _distinct([row.name for row in report.classes])
     rows = [report.classes[c] for c in order]
     rates = {"clean": [row.clean for row in rows], "robust": [row.robust for row in rows]}
@@ -105,7 +105,7 @@ def audit_classes(report: AuditReport) -> str:
 
 def finetune_classes(report: FinetuneReport) -> str:
     """Robust and, beside it, clean accuracy of the classes that are worst afterwards, before and after."""
-    order = worst_first(report.after)[:CHART_CLASSES]
+    order = worst_first(report.after.classes)[:CHART_CLASSES]
     names = _distinct([row.name for row in report.after.classes])
     before, after = ([audit.classes[c] for c in order] for audit in (report.before, report.after))
     panels: list[alt.LayerChart] = []
@@ -231,7 +231,7 @@ def _curves(rows: list[Row], colours: dict[str, str], selected: int, title: str,
 
 def class_weights(report: FinetuneReport) -> str:
     """Mean weight of the worst classes by epoch: warm above 1, cool below, pale near it."""
-    order = worst_first(report.after)[:CHART_CLASSES]
+    order = worst_first(report.after.classes)[:CHART_CLASSES]
     names = _distinct([row.name for row in report.after.classes])
     epochs = _thinned(report)
     rows = [_weight(names[c], row.epoch, row.class_weights[c]) for row in epochs for c in order]

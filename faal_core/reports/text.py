@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from faal_core.reports.documents import (
     AttackRow,
     AuditReport,
+    ClassRow,
     EpochRow,
     FinetuneReport,
     GroupTable,
@@ -72,9 +73,9 @@ def time_left(seconds: float) -> str:
     return f"at most {f'{hours} h {minutes}' if hours else minutes} min left"
 
 
-def worst_first(report: AuditReport) -> list[int]:
-    """The classes' places in label order, lowest robust accuracy first; ties stay in label order."""
-    return sorted(range(len(report.classes)), key=lambda c: report.classes[c].robust.rate)
+def worst_first(rows: Sequence[ClassRow]) -> list[int]:
+    """The places of those classes or groups, lowest robust accuracy first; ties stay in their order."""
+    return sorted(range(len(rows)), key=lambda row: rows[row].robust.rate)
 
 
 def after_attacks(report: AuditReport) -> list[float]:
@@ -224,23 +225,21 @@ def class_table(report: AuditReport | FinetuneReport, limit: int = 30) -> str:
 
 def group_tables(report: AuditReport | FinetuneReport) -> list[str]:
     """The groups of each column, lowest robust accuracy first, one a line; of a fine-tuning, before and after."""
-    audits = [report] if isinstance(report, AuditReport) else [report.before, report.after]
-    heads = (
-        ["clean", "robust"] if len(audits) == 1 else ["clean before", "robust before", "clean after", "robust after"]
-    )
+    audits = {"": report} if isinstance(report, AuditReport) else {" before": report.before, " after": report.after}
+    heads = [f"{rate}{when}" for when in audits for rate in ("clean", "robust")]
     tables = []
-    for at, last in enumerate(audits[-1].groups):
+    for at, last in enumerate([*audits.values()][-1].groups):
         found = [[last.column, *heads]]
-        for g in sorted(range(len(last.groups)), key=lambda g: last.groups[g].robust.rate):
-            cells = (with_bounds(rate) for audit in audits for rate in audit.groups[at].groups[g].rates)
-            found.append([last.groups[g].name, *cells])
+        for row in worst_first(last.groups):
+            cells = (with_bounds(rate) for audit in audits.values() for rate in audit.groups[at].groups[row].rates)
+            found.append([last.groups[row].name, *cells])
         tables.append("\n".join([group_verdict(last), *_aligned(found)]))
     return tables
 
 
 def _audit_rows(report: AuditReport) -> list[list[str]]:
     table = [["class", "clean", *(attack.name for attack in report.attacks), "robust"]]
-    for c in worst_first(report):
+    for c in worst_first(report.classes):
         row = report.classes[c]
         attacked = (percent(rate.rate) for rate in row.after_attack)
         table.append([row.name, with_bounds(row.clean), *attacked, with_bounds(row.robust)])
@@ -251,7 +250,7 @@ def _audit_rows(report: AuditReport) -> list[list[str]]:
 
 def _finetune_rows(report: FinetuneReport) -> list[list[str]]:
     table = [["class", "robust before", "robust after", "points", "gained", "lost", "p (Holm)", "verdict"]]
-    for c in worst_first(report.after):
+    for c in worst_first(report.after.classes):
         before, after, change = report.before.classes[c], report.after.classes[c], report.robust.classes[c]
         table.append(
             [

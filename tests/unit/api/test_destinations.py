@@ -118,6 +118,27 @@ def test_allowed_names_are_connected_to():
     assert anyio.run(peer)
 
 
+def test_the_first_address_that_answers(monkeypatch):
+    """A name is looked up once; of its addresses those that are not allowed are passed over, and those where nobody answers."""
+    looked_up = []
+
+    async def addresses(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        looked_up.append(host)
+        return [(2, 1, 6, "", (address, port)) for address in ("10.0.0.1", "127.0.0.2", "127.0.0.1")]
+
+    monkeypatch.setattr(anyio, "getaddrinfo", addresses)
+    backend = GuardedBackend(Destinations([ip_network("127.0.0.0/8")]), encrypted=False)
+
+    async def reached() -> str:
+        async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+            stream = await backend.connect_tcp("two.example", listener.extra(anyio.abc.SocketAttribute.local_port))
+            address, _ = stream.get_extra_info("server_addr")
+            await stream.aclose()
+            return address
+
+    assert (anyio.run(reached), looked_up) == ("127.0.0.1", ["two.example"])
+
+
 def test_nobody_listens():
     """An allowed address where nobody listens is an error of the network's, not of the address."""
     backend = GuardedBackend(Destinations([ip_network("127.0.0.0/8")]), encrypted=False)

@@ -91,7 +91,12 @@ def test_a_table_beside_the_folders(place: Place, around: str, tmp_path: Path) -
         camera, half = datasets.load(path, part).groups
         assert [camera.names[group] for group in camera.members] == ["old", "new", "new"] * 2
         assert (half.column, half.names) == ("half", ("0", "1"))
-    assert datasets.load(place(tmp_path / "other" if place is not in_zip else tmp_path, UNDIVIDED), "test").groups == ()
+
+
+@both
+def test_without_a_table_there_are_no_groups(place: Place, tmp_path: Path) -> None:
+    """Folders alone say nothing but classes."""
+    assert datasets.load(place(tmp_path, UNDIVIDED), "test").groups == ()
 
 
 @pytest.mark.parametrize(
