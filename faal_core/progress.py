@@ -26,6 +26,9 @@ class Progress(Protocol):
     def record(self, row: BaseModel) -> None:
         """A finished epoch or attack, for pages that watch."""
 
+    def recall(self, row: BaseModel) -> None:
+        """An epoch that an earlier run has finished and recorded, unless it was killed just then."""
+
     def time_left(self) -> float:
         """Until the result is due, of which what was found until then is made; infinite where there is time enough."""
 
@@ -43,6 +46,9 @@ class NoProgress:
         """Nothing."""
 
     def record(self, row: BaseModel) -> None:
+        """Nothing."""
+
+    def recall(self, row: BaseModel) -> None:
         """Nothing."""
 
     def time_left(self) -> float:
@@ -75,6 +81,11 @@ class Part:
         """The whole's row, unless this part keeps its rows back."""
         if self._rows:
             self._whole.record(row)
+
+    def recall(self, row: BaseModel) -> None:
+        """Likewise."""
+        if self._rows:
+            self._whole.recall(row)
 
     def time_left(self) -> float:
         """The whole's, or time enough."""

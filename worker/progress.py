@@ -72,11 +72,14 @@ class JobProgress:
         self._seconds_left = seconds
 
     def record(self, row: BaseModel) -> None:
-        """An event of the row's kind ("epoch" for `EpochRow`) with its fields and stage, unless it is one. Raises: Cancelled."""
-        fields = row.model_dump(mode="json")
-        if fields not in self._told:
-            self._unwritten.append((event_kind(row), {"stage": self._stage, **fields}))
+        """An event of the row's kind ("epoch" for `EpochRow`) with its fields and stage. Raises: Cancelled."""
+        self._unwritten.append((event_kind(row), {"stage": self._stage, **row.model_dump(mode="json")}))
         self._write()
+
+    def recall(self, row: BaseModel) -> None:
+        """Likewise, where no attempt before has made it one. Raises: Cancelled."""
+        if row.model_dump(mode="json") not in self._told:
+            self.record(row)
 
     def untold(self) -> list[tuple[str, dict[str, Any]]]:
         """The events that no write has taken yet, and last that of the present stage, which ends."""

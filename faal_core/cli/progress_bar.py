@@ -55,6 +55,9 @@ class ProgressBar:
         if isinstance(row, AttackRow | EpochRow):
             self._bars.console.print(row_line(self._stage, row), highlight=False, markup=False, soft_wrap=True)
 
+    def recall(self, row: BaseModel) -> None:
+        """Nothing: whoever takes a training up again has read of its epochs."""
+
     def time_left(self) -> float:
         """Until the result is due."""
         return self._due - time.monotonic()

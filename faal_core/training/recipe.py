@@ -58,8 +58,8 @@ def train(
 ) -> Trained:
     """A trained copy of `classifier`, which itself stays as it was; it begins with class offsets where the spec says so.
 
-    With `checkpoint`, a file replaced every `checkpoint_steps` steps and each epoch, a killed run goes on from there, tells its
-    epochs again, and on a CPU with as many threads ends with the weights of an undisturbed one, bit for bit.
+    With `checkpoint`, a file replaced every `checkpoint_steps` steps and each epoch, a killed run goes on from there, recalls its
+    epochs, and on a CPU with as many threads ends with the weights of an undisturbed one, bit for bit.
 
     Args:
         reserve: training ends, after a step at least, where `progress` has no more than so many seconds left.
@@ -87,7 +87,7 @@ def train(
     search = partial(find_offsets, chosen, data, some, spec, progress, ranks)
     state, start = _begun(chosen, spec, search, judge, checkpoint, identity, ranks)
     for row in state.epochs:
-        progress.record(row)  # whoever was killed may not have told it
+        progress.recall(row)
     while len(state.epochs) < training.epochs and not state.cut and not (state.between_epochs and over()):
         epoch, begun = len(state.epochs), time.monotonic()
         progress.stage(f"epoch {epoch + 1} of {training.epochs}", len(fitted))

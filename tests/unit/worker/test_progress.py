@@ -114,11 +114,11 @@ def test_rows_become_events_at_once(sessions, running_job, open_checkpoint):
 
 
 def test_rows_that_are_events_are_not_told_again(sessions, running_job, open_checkpoint):
-    """A row that an attempt before has told is not told twice; one that it had no time to tell is."""
+    """A row that is recalled is not told again if an attempt before has told it; one that it had no time to tell is."""
     first = {"epoch": 1}
     progress = JobProgress(sessions, running_job, 1, open_checkpoint(running_job), told=[first])
     for epoch in (1, 2):
-        progress.record(EpochRow(epoch=epoch))
+        progress.recall(EpochRow(epoch=epoch))
     with sessions() as session:
         epochs = [event.body["epoch"] for event in queries.events(session, running_job) if event.kind == "epoch"]
     assert epochs == [2]

@@ -104,14 +104,20 @@ class StopsIn(NoProgress):
 
 
 class Listens(NoProgress):
-    """Hears of rows."""
+    """Hears of rows, and which of them were recalled."""
 
     def __init__(self) -> None:
         self.rows: list[BaseModel] = []
+        self.recalled = 0
 
     def record(self, row: BaseModel) -> None:
         """One more."""
         self.rows.append(row)
+
+    def recall(self, row: BaseModel) -> None:
+        """One more, of an earlier run."""
+        self.rows.append(row)
+        self.recalled += 1
 
 
 def same_weights(one: Classifier, two: Classifier) -> bool:
@@ -131,13 +137,13 @@ def test_the_loss_falls(data: LabelledImages) -> None:
 
 @pytest.mark.parametrize("epoch", [1, 2, 3])
 def test_resumes_bit_for_bit(data: LabelledImages, tmp_path: Path, epoch: int) -> None:
-    """A run stopped in any epoch and taken up again ends with the weights and rows of an undisturbed run, and tells all rows."""
+    """A run stopped in any epoch and taken up again ends with an undisturbed one's weights and rows, and recalls those before."""
     undisturbed = run(data)
     with pytest.raises(Cancelled):
         run(data, tmp_path / "training.pt", StopsIn(epoch))
     listens = Listens()
     resumed = run(data, tmp_path / "training.pt", listens)
-    assert tuple(listens.rows) == tuple(resumed.epochs)
+    assert (tuple(listens.rows), listens.recalled) == (tuple(resumed.epochs), epoch - 1)
     assert same_weights(undisturbed.classifier, resumed.classifier)
     without_times = [
         [row.model_copy(update={"seconds": 0}) for row in trained.epochs] for trained in (undisturbed, resumed)
