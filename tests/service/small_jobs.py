@@ -32,6 +32,9 @@ LONG_AUDIT = {
 }
 CLEAN_UNITS = 12
 
+# The same for twelve times as long: to be cancelled, or ended by its budget, long before its end.
+LONGER_AUDIT = LONG_AUDIT | {"attacks": [{"type": "pgd", "steps": 30, "restarts": 100}]}
+
 
 def untrained_weights(path: Path, spec: ClassifierSpec = SPEC) -> Path:
     """A file of random weights for that network, the same every time."""

@@ -15,7 +15,7 @@ from tests.service.processes import JOB_SECONDS, gone, until
 from tests.service.small_jobs import (
     CLASSES,
     HALVES,
-    LONG_AUDIT,
+    LONGER_AUDIT,
     SPEC,
     noise,
     store,
@@ -175,7 +175,7 @@ def test_cancelled_audit_reports_what_it_had_found(open_site, weights_file):
     site = open_site()
     _, client = site.api()
     site.worker()
-    job_id = submit_audit(site, weights_file, **LONG_AUDIT)
+    job_id = submit_audit(site, weights_file, **LONGER_AUDIT)
     site.queue.ring(job_id)
     until(lambda: (site.job(job_id).stage or "").startswith("PGD") and site.job(job_id).done, 60, site.tell)
     assert client.get(f"/jobs/{job_id}").json()["progress"]["seconds_left"] > 0
@@ -193,7 +193,7 @@ def test_an_audit_ends_with_its_budget(open_site, weights_file):
     _, client = site.api()
     site.worker()
     model, dataset = store(site, weights_file)
-    body = {"model": model, "dataset": dataset, "budget_minutes": 0.05, **LONG_AUDIT}
+    body = {"model": model, "dataset": dataset, "budget_minutes": 0.05, **LONGER_AUDIT}
     job_id = client.post("/jobs/audit", json=body).raise_for_status().json()["id"]
     assert site.ended(job_id).state is JobState.SUCCEEDED
     assert 3 <= client.get(f"/jobs/{job_id}").json()["seconds_run"] < 10
