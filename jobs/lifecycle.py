@@ -156,28 +156,36 @@ def fail(session: Session, job_id: str, attempt: int, *, code: str, message: str
 
 
 def release(
-    session: Session, job_id: str, attempt: int, *, reason: ReleaseReason, max_attempts: int = MAX_ATTEMPTS
+    session: Session,
+    job_id: str,
+    attempt: int,
+    *,
+    reason: ReleaseReason,
+    lease_lost: bool = False,
+    max_attempts: int = MAX_ATTEMPTS,
 ) -> JobState:
     """The state of a job that its worker gave up without an end: queued for the next worker as a rule.
 
     It is cancelled or paused if that was asked for, and failed with `reason` as code when this was crash number
     `max_attempts`; a graceful stop ("worker-stopped") is no crash. Raises: LeaseLost.
+
+    Args:
+        lease_lost: whether the worker had let its lease run out; counted whatever follows.
     """
     job = hold(session, job_id, attempt)
+    job.leases_lost += lease_lost
     if job.cancel_requested:
         return cancel(session, job_id, attempt).state
     if job.pause_requested:
         return moves.ours(
             moves.move(session, "set-aside", job_id, *moves.held(attempt), **moves.NOBODYS), job_id, attempt
         ).state
-    crashed = reason != "worker-stopped"
-    crashes = job.crashes + crashed
-    if crashed and crashes >= max_attempts:
-        message = _GIVEN_UP[reason].format(crashes=crashes, attempt=attempt)
-        return fail(session, job_id, attempt, code=reason, message=message).state
-    released = moves.move(
-        session, "release", job_id, *moves.held(attempt), body={"reason": reason}, crashes=crashes, **moves.NOBODYS
-    )
+    if reason != "worker-stopped":
+        job.crashes += 1
+        if job.crashes >= max_attempts:
+            message = _GIVEN_UP[reason].format(crashes=job.crashes, attempt=attempt)
+            return fail(session, job_id, attempt, code=reason, message=message).state
+    released = moves.move(session, "release", job_id, *moves.held(attempt), body={"reason": reason}, **moves.NOBODYS)
     return moves.ours(released, job_id, attempt).state
 
 
@@ -207,7 +215,7 @@ def overdue(
     """
     expired = select(Job.id, Job.attempt).where(Job.state == JobState.RUNNING, Job.lease_expires_at < now())
     for job_id, attempt in session.execute(expired.with_for_update(skip_locked=True)).all():
-        release(session, job_id, attempt, reason="worker-lost", max_attempts=max_attempts)
+        release(session, job_id, attempt, reason="worker-lost", lease_lost=True, max_attempts=max_attempts)
     late = select(Job.id).where(Job.state == JobState.QUEUED, _EXPIRED)
     for job_id in session.scalars(late.with_for_update(skip_locked=True)).all():
         problem: Problem = {"code": OutOfTime.code, "message": "No worker had begun this job when its deadline came."}

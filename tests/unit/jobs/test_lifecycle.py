@@ -213,7 +213,7 @@ def test_a_lost_lease_changes_nothing(sessions, job_id, write, claimed_again):
 
 
 def test_overdue_takes_jobs_back(sessions, model_id):
-    """Running jobs whose lease ran out are queued again and rung once; those with a lease stay with their worker."""
+    """Running jobs whose lease ran out are queued again, counted and rung once; those with a lease stay with their worker."""
     dead, alive = queued_audit(sessions, model_id), queued_audit(sessions, model_id)
     claimed(sessions, dead, lease_seconds=-1)
     claimed(sessions, alive)
@@ -221,7 +221,8 @@ def test_overdue_takes_jobs_back(sessions, model_id):
         assert list(lifecycle.overdue(session, ring_after=60)) == [dead]
     with sessions.begin() as session:
         assert list(lifecycle.overdue(session, ring_after=60)) == []
-    assert (job_of(sessions, dead).state, job_of(sessions, dead).crashes) == (JobState.QUEUED, 1)
+    job = job_of(sessions, dead)
+    assert (job.state, job.crashes, job.leases_lost) == (JobState.QUEUED, 1, 1)
     assert events_of(sessions, dead)[-1].body == {"attempt": 1, "reason": "worker-lost"}
     assert job_of(sessions, alive).state is JobState.RUNNING
 
@@ -231,7 +232,18 @@ def test_overdue_fails_after_the_last_crash(sessions, job_id):
     claimed(sessions, job_id, lease_seconds=-1)
     with sessions.begin() as session:
         assert list(lifecycle.overdue(session, ring_after=60, max_attempts=1)) == []
-    assert job_of(sessions, job_id).error["code"] == "worker-lost"
+    job = job_of(sessions, job_id)
+    assert (job.error["code"], job.crashes, job.leases_lost) == ("worker-lost", 1, 1)
+
+
+@pytest.mark.parametrize(("ask", "state"), [(control.cancel, JobState.CANCELLED), (control.pause, JobState.PAUSED)])
+def test_a_lost_lease_is_counted_whatever_follows(sessions, job_id, ask, state):
+    """A job that shall stop anyway counts the lease that ran out too."""
+    claimed(sessions, job_id, lease_seconds=-1)
+    with sessions.begin() as session:
+        ask(session, job_id)
+        lifecycle.overdue(session, ring_after=60)
+    assert (job_of(sessions, job_id).state, job_of(sessions, job_id).leases_lost) == (state, 1)
 
 
 def test_overdue_rings_forgotten_jobs(sessions, model_id):
