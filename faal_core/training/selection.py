@@ -15,9 +15,9 @@ from faal_core.training.validation import HeldOutAccuracy
 
 Weights = Mapping[str, Tensor]
 _ROUNDING = 1e-12  # of a difference of rates
-OFFSETS = (0.0, 0.5, 1.0)
+_SHARES = (0.25, 0.5, 0.75)  # of a way; and 1, which of the training's is known from the epoch itself
+OFFSETS = (0.0, *_SHARES, 1.0)
 """Shares of the class offsets that training may begin with, where there are any."""
-_SHARES = (0.25, 0.5, 0.75)  # and 1, which is known from the epoch itself
 
 
 class Beginning(NamedTuple):
