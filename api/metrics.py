@@ -60,7 +60,7 @@ class _Site(Collector):
         count = GaugeMetricFamily("faal_jobs", "Jobs.", labels=labels)
         oldest = GaugeMetricFamily("faal_jobs_oldest_seconds", "Since the oldest of them was submitted.", labels=labels)
         crashes = GaugeMetricFamily("faal_jobs_crashes", "Attempts of them that ended without a word.", labels=labels)
-        lost = GaugeMetricFamily("faal_jobs_leases_lost", "Of these, whose worker fell silent.", labels=labels)
+        lost = GaugeMetricFamily("faal_jobs_leases_lost", "Attempts whose lease ran out.", labels=labels)
         waited = SummaryMetricFamily("faal_job_wait_seconds", "Until the last attempt began.", labels=labels)
         ran = SummaryMetricFamily("faal_job_run_seconds", "From then to the end, of ended ones.", labels=labels)
         memory = GaugeMetricFamily("faal_jobs_gpu_bytes", "The most that one held of a GPU's memory.", labels=labels)

@@ -156,24 +156,14 @@ def fail(session: Session, job_id: str, attempt: int, *, code: str, message: str
 
 
 def release(
-    session: Session,
-    job_id: str,
-    attempt: int,
-    *,
-    reason: ReleaseReason,
-    lease_lost: bool = False,
-    max_attempts: int = MAX_ATTEMPTS,
+    session: Session, job_id: str, attempt: int, *, reason: ReleaseReason, max_attempts: int = MAX_ATTEMPTS
 ) -> JobState:
     """The state of a job that its worker gave up without an end: queued for the next worker as a rule.
 
     It is cancelled or paused if that was asked for, and failed with `reason` as code when this was crash number
     `max_attempts`; a graceful stop ("worker-stopped") is no crash. Raises: LeaseLost.
-
-    Args:
-        lease_lost: whether the worker had let its lease run out; counted whatever follows.
     """
     job = hold(session, job_id, attempt)
-    job.leases_lost += lease_lost
     if job.cancel_requested:
         return cancel(session, job_id, attempt).state
     if job.pause_requested:
@@ -206,16 +196,17 @@ def overdue(
 ) -> dict[str, str | None]:
     """Queued jobs to ring now, oldest first, with their pools: not rung for `ring_after` seconds, or back from a worker.
 
-    First takes running jobs back whose lease ran out, as `release` does with "worker-lost", and ends those that no worker
-    had begun when their deadline came. At most `limit` ids, so that a long queue that no worker has time for is not rung as a
-    whole again and again.
+    First takes running jobs back whose lease ran out, as `release` does with "worker-lost", counting such leases, and ends those
+    that no worker had begun when their deadline came. At most `limit` ids, so that a long queue that no worker has time for is
+    not rung as a whole again and again.
 
     Args:
         pool: only jobs that a worker of this one may take.
     """
     expired = select(Job.id, Job.attempt).where(Job.state == JobState.RUNNING, Job.lease_expires_at < now())
     for job_id, attempt in session.execute(expired.with_for_update(skip_locked=True)).all():
-        release(session, job_id, attempt, reason="worker-lost", lease_lost=True, max_attempts=max_attempts)
+        hold(session, job_id, attempt).leases_lost += 1
+        release(session, job_id, attempt, reason="worker-lost", max_attempts=max_attempts)
     late = select(Job.id).where(Job.state == JobState.QUEUED, _EXPIRED)
     for job_id in session.scalars(late.with_for_update(skip_locked=True)).all():
         problem: Problem = {"code": OutOfTime.code, "message": "No worker had begun this job when its deadline came."}

@@ -130,7 +130,7 @@ class Job(Table):
     version: Mapped[int] = mapped_column(default=1)  # grows with every change a client can see
     attempt: Mapped[int] = mapped_column(default=0)  # the fencing token: grows with every claim
     crashes: Mapped[int] = mapped_column(default=0)  # attempts that ended without a word
-    leases_lost: Mapped[int] = mapped_column(default=0)  # of these, as no worker had renewed the lease
+    leases_lost: Mapped[int] = mapped_column(default=0)  # attempts whose worker let its lease run out
     lease_owner: Mapped[str | None]
     lease_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     cancel_requested: Mapped[bool] = mapped_column(default=False)

@@ -15,7 +15,7 @@ from faal_core.training.validation import HeldOutAccuracy
 
 Weights = Mapping[str, Tensor]
 _ROUNDING = 1e-12  # of a difference of rates
-_SHARES = (0.25, 0.5, 0.75)  # of a way; and 1, which of the training's is known from the epoch itself
+_SHARES = (0.25, 0.5, 0.75)  # of a way, between its ends
 OFFSETS = (0.0, *_SHARES, 1.0)
 """Shares of the class offsets that training may begin with, where there are any."""
 

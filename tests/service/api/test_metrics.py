@@ -5,6 +5,7 @@ from collections.abc import Callable
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from jobs import lifecycle
 from jobs.keys import Scope
 from tests.service.api.conftest import AUDIT, Web
 
@@ -31,6 +32,7 @@ def test_figures_are_of_the_whole_site(guarded_web: Web) -> None:
         return lambda: look().get((name, *labels), 0) - before
 
     queued, succeeded = (more("faal_jobs", "audit", status) for status in ("queued", "succeeded"))
+    leases_lost, crashes = (more(f"faal_jobs_{name}", "audit", "queued") for name in ("leases_lost", "crashes"))
     ran = more("faal_job_run_seconds_count", "audit", "succeeded")
     asked = more("faal_http_requests_total", "GET", "/jobs/{id}", "200")
     lost = more("faal_http_requests_total", "GET", "(none)", "404")
@@ -39,6 +41,9 @@ def test_figures_are_of_the_whole_site(guarded_web: Web) -> None:
     )
     guarded_web.run(first)(gpu_bytes=3 * 2**30)
     guarded_web.succeed(first)
+    with guarded_web.site.sessions.begin() as session:
+        lifecycle.claim(session, second, worker="silent", lease_seconds=-1)
+        lifecycle.overdue(session, ring_after=600)
     client.get(f"/jobs/{second}", headers=ann)
     client.get("/nothing-here", headers=ann)
     client.request("MADEUP", "/nothing-here", headers=ann)
@@ -46,6 +51,7 @@ def test_figures_are_of_the_whole_site(guarded_web: Web) -> None:
     text = client.get("/metrics", headers=watcher).text
     assert not any(own in text for own in (first, second, model, "ann", "nothing-here", "MADEUP"))
     assert look()["faal_jobs_oldest_seconds", "audit", "queued"] > 0
+    assert leases_lost() == crashes() == 1
     memory = {status: look()["faal_jobs_gpu_bytes", "audit", status] for status in ("queued", "succeeded")}
     assert memory == {"queued": 0, "succeeded": 3 * 2**30}
     assert client.get(f"/jobs/{first}", headers=ann).json()["gpu_bytes"] == 3 * 2**30

@@ -118,11 +118,12 @@ def test_figures_are_of_each_kind_and_state(sessions, model_id):
             lifecycle.claim(session, job_id, worker="w", lease_seconds=60)
         session.execute(update(Job).where(Job.id == ids[0]).values(created_at=now(-30), started_at=now(-20)))
         lifecycle.fail(session, ids[0], 1, code="internal-error", message="gone")
-        session.execute(update(Job).where(Job.id == ids[2]).values(created_at=now(-100)))
+        session.execute(update(Job).where(Job.id == ids[2]).values(created_at=now(-100), crashes=2, leases_lost=1))
+        session.execute(update(Job).where(Job.id == ids[3]).values(crashes=1, leases_lost=1))
     with sessions() as session:
         found = {row.state: row for row in queries.figures(session) if row.kind is JobKind.AUDIT}
     assert {state: row.jobs for state, row in found.items()} == {"failed": 1, "running": 1, "queued": 2}
     failed, queued = found[JobState.FAILED], found[JobState.QUEUED]
     assert (failed.started, failed.ended, queued.started, queued.ended) == (1, 1, 0, 0)
     assert [failed.waited, failed.ran, queued.oldest] == pytest.approx([10, 20, 100], abs=2)
-    assert (queued.waited, queued.ran, queued.crashes) == (0, 0, 0)
+    assert (queued.waited, queued.ran, queued.crashes, queued.leases_lost) == (0, 0, 3, 2)

@@ -165,7 +165,7 @@ class Stages(StopsIn):
 
 
 def test_class_offsets_are_found_once(data: LabelledImages, tmp_path: Path) -> None:
-    """A run that was stopped goes on with the class offsets that it had found, and ends with the same weights and offsets."""
+    """A stopped run goes on with the class offsets that it had found; each quarter of them could be begun with, and kept."""
     with as_file(files("faal_core") / "bundled/classifier.safetensors") as path:
         biased = read_classifier(path)
     with torch.no_grad():
@@ -182,6 +182,7 @@ def test_class_offsets_are_found_once(data: LabelledImages, tmp_path: Path) -> N
     assert undisturbed.offsets[3] == undisturbed.offsets.max()
     assert torch.equal(undisturbed.offsets, resumed.offsets)
     assert undisturbed.class_offsets == resumed.class_offsets
+    assert [one.offsets for one in undisturbed.candidates if one.share == 0] == [0, 0.25, 0.5, 0.75, 1]
     assert same_weights(undisturbed.classifier, resumed.classifier)
 
 
