@@ -1,0 +1,86 @@
+"""faal audit: per-class accuracy of a classifier, as a report."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+
+from faal_core.cli import options
+from faal_core.cli.options import build_spec, classifier_spec, torch_device
+from faal_core.cli.results import require_worst_class, write_report
+
+
+def audit(
+    weights: options.Weights,
+    dataset: options.Dataset,
+    out: options.Out,
+    epsilon: options.Epsilon = None,
+    norm: options.Norm = None,
+    attacks: options.Attacks = None,
+    images: options.Images = None,
+    confidence: options.Confidence = None,
+    batch_size: options.AuditBatch = None,
+    seed: options.Seed = None,
+    architecture: options.Architecture = None,
+    num_classes: options.NumClasses = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    argument: options.Argument = None,
+    name: options.Name = None,
+    data_root: options.DataRoot = None,
+    download: options.Download = False,
+    spec: options.SpecFile = None,
+    device: options.Device = "auto",
+    minutes: options.Minutes = None,
+    ledger: options.Ledger = None,
+    partial: options.Partial = False,
+    require_worst: options.RequireWorst = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Judge a classifier on the test part of a data set: writes report.json and report.html."""
+    from faal_core.specs import AuditSpec
+
+    if partial and not (ledger and ledger.exists()):
+        raise typer.BadParameter("goes with the --ledger of an audit that was begun", param_hint="--partial")
+    judged = {"images": images, "confidence": confidence, "batch_size": batch_size, "seed": seed}
+    given = {"threat": {"norm": norm, "epsilon": epsilon}, "attacks": options.attacks(attacks), **judged}
+    asked = build_spec(AuditSpec, spec, given)
+    network = classifier_spec(architecture, num_classes, mean, std, argument)
+    out.mkdir(parents=True, exist_ok=True)
+
+    from faal_core import datasets
+    from faal_core.audit import audit as run
+    from faal_core.cli.progress_bar import ProgressBar
+    from faal_core.weights import read_classifier
+
+    classifier = read_classifier(weights, network)
+    data = datasets.load(dataset, "test", root=data_root, download=download)
+    with _how_to_go_on(ledger), ProgressBar(minutes) as progress:
+        audited = run(
+            classifier,
+            data,
+            asked,
+            name=name or weights.stem,
+            device=torch_device(device),
+            ledger=ledger,
+            compute=not partial,
+            progress=progress,
+        )
+    write_report(audited.report, out, as_json=as_json)
+    require_worst_class(audited.report, require_worst)
+
+
+@contextmanager
+def _how_to_go_on(ledger: Path | None) -> Iterator[None]:
+    """Within, Ctrl-C tells what can be done with the ledger, if there is one. Raises: KeyboardInterrupt, as it came."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if ledger:
+            typer.echo(
+                f"Stopped; {ledger} keeps what was found. The same command goes on from there, "
+                "and with --partial it reports as far as that goes.",
+                err=True,
+            )
+        raise

@@ -1,0 +1,27 @@
+"""faal render: a report's page from its JSON."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from faal_core.cli import options
+
+
+def render(
+    report: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A report.json.")],
+    output: Annotated[Path, typer.Option("--output", "-o", dir_okay=False, help="The page to write.")] = Path(
+        "report.html"
+    ),
+) -> None:
+    """Turn a report's JSON into its page."""
+    from pydantic import ValidationError
+
+    from faal_core.reports import html
+    from faal_core.reports.documents import read_report
+
+    try:
+        document = read_report(report.read_bytes())
+    except ValidationError as error:
+        raise options.rejected(error) from None
+    output.write_text(html.render(document), "utf-8")

@@ -1,0 +1,39 @@
+"""What a command leaves behind: the report's files, its summary, and the exit status of a gate."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from faal_core.reports.documents import AuditReport, FinetuneReport
+
+GATE_CLOSED = 3
+
+
+def write_report(report: "AuditReport | FinetuneReport", out: Path, *, as_json: bool) -> None:
+    """Write report.json and report.html; print the report as JSON, or its warnings, summary and classes."""
+    from faal_core.reports import html, text
+
+    document = report.model_dump_json(indent=2)
+    (out / "report.json").write_text(document, "utf-8")
+    (out / "report.html").write_text(html.render(report), "utf-8")
+    typer.echo(document if as_json else f"{text.summary(report)}\n\nWritten to {out}")
+
+
+def require_worst_class(report: "AuditReport", required: float | None) -> None:
+    """Check the worst class against a required rate.
+
+    Raises: typer.Exit(3) where its lower bound is below `required`, or the audit is incomplete.
+    """
+    from faal_core.reports.text import percent
+
+    if required is None:
+        return
+    if not report.complete:
+        typer.echo(f"The audit is incomplete; {percent(required)} are required of a complete one.", err=True)
+        raise typer.Exit(GATE_CLOSED)
+    if report.robust.worst.low < required:
+        low = percent(report.robust.worst.low)
+        typer.echo(f"The worst class may be as low as {low}; {percent(required)} are required.", err=True)
+        raise typer.Exit(GATE_CLOSED)
