@@ -3,6 +3,7 @@
 Archives are hostile until shown otherwise: they are told apart by their content, read in memory and never extracted.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -23,8 +24,9 @@ def load(ref: str, part: Part, *, root: Path | None = None, download: bool = Fal
     """
     known = catalog.datasets()
     if ref in known:
-        named: LabelledImages = resolve_name(known[ref].builder)(part, root=root, download=download)
-        return named
+        entry = known[ref]
+        named: LabelledImages = resolve_name(entry.builder)(part, root=root, download=download)
+        return replace(named, augmentation=entry.augmentation) if entry.augmentation else named
     path = Path(ref)
     if path.is_dir():
         return image_folder.load_folder(path, part)

@@ -1,7 +1,7 @@
 """A part of a data set in memory: the whole of it as two tensors, no loader processes."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from faal_core.catalog import Augmentation
 from faal_core.classifier import Images, Labels
 from faal_core.datasets.grouping import Grouping
 from faal_core.datasets.names import require_names
@@ -27,6 +28,7 @@ class LabelledImages:
         labels: `n`, int64, each in 0..k-1 for k class names; every class has at least one image.
         class_names: distinct, of 1 to `names.MAX_NAME_LENGTH` characters, without control characters.
         groups: columns with a group for each image, which audits are told by too; training does not look at them.
+        augmentation: the random changes of training images that preserve their labels.
     Raises: DatasetInvalid where one of these does not hold; the message names the first offender.
     """
 
@@ -36,6 +38,7 @@ class LabelledImages:
     name: str
     part: Part
     groups: tuple[Grouping, ...] = ()
+    augmentation: Augmentation = "none"
 
     def __post_init__(self) -> None:
         where = f"{self.name} ({self.part})"
@@ -94,7 +97,7 @@ class LabelledImages:
     def take(self, rows: Tensor) -> "LabelledImages":
         """Only those rows, in that order."""
         groups = tuple(grouping.take(rows.numpy()) for grouping in self.groups)
-        return LabelledImages(self.images[rows], self.labels[rows], self.class_names, self.name, self.part, groups)
+        return replace(self, images=self.images[rows], labels=self.labels[rows], groups=groups)
 
     def stratified(self, count: int, seed: int) -> Tensor:
         """`count` row numbers, spread over the classes in proportion (at least one each), ascending.
@@ -118,6 +121,7 @@ class LabelledImages:
             shape=(channels, height, width),
             class_names=self.class_names,
             sha256=self.sha256,
+            augmentation=self.augmentation,
         )
 
 
