@@ -17,6 +17,7 @@ from tests.service.small_jobs import (
     HALVES,
     LONGER_AUDIT,
     SPEC,
+    UNBOUNDED,
     noise,
     store,
     submit_audit,
@@ -27,7 +28,7 @@ from tests.service.small_jobs import (
 
 QUICK = {
     "threat": {"epsilon": "0.1"},
-    "training": {"learning_rates": [0.01], "batch_size": 256, "attack": {"steps": 1}},
+    "training": {"learning_rates": [0.01], "batch_size": 256, "attack": {"steps": 1}, **UNBOUNDED},
     "method": {"class_offsets": False},
     "audit": {"attacks": [{"type": "pgd", "steps": 2}], "images": 100},
 }
@@ -79,6 +80,26 @@ def test_upload_to_report(site, tmp_path):
     assert weights.digest(weights.read_classifier(downloaded)) == report.after.classifier.sha256
     kinds = [event["kind"] for event in client.get(f"/jobs/{job['id']}/events").json()["data"]]
     assert [kind for kind in kinds if kind in ("epoch", "attack")] == ["attack", "epoch", "attack"]
+
+
+def test_a_fine_tuning_that_keeps_the_original_makes_no_model(open_site, tmp_path):
+    """Where the worst class stays at 0, the job succeeds without a model, and its report and events say why."""
+    site = open_site()
+    _, client = site.api()
+    site.worker()
+    model, _ = store(
+        site, untrained_weights(tmp_path / "mine.safetensors", SPEC.model_copy(update={"num_classes": 10}))
+    )
+    bounded = QUICK | {"training": QUICK["training"] | {"max_clean_drop": 0.01}}
+    job = client.post("/jobs/finetune", json={"model": model, "dataset": "fashion-mnist-subset", **bounded}).json()
+    report = read_report(answered(client, f"/jobs/{job['id']}/report").text)
+    assert report.outcome == "kept-original"
+    job = client.get(f"/jobs/{job['id']}").json()
+    assert (job["status"], job["result_model"]) == ("succeeded", None)
+    assert [one["id"] for one in client.get("/models").json()["data"]] == [model]
+    kinds = [event["kind"] for event in client.get(f"/jobs/{job['id']}/events").json()["data"]]
+    assert "reliability-warning" in kinds
+    assert "Download" not in client.get(f"/ui/jobs/{job['id']}").text
 
 
 def test_report_does_not_depend_on_the_installation(site, weights_file, undisturbed):

@@ -12,11 +12,11 @@ from faal_core import weights
 from faal_core.reports.documents import AuditReport, FinetuneReport, read_report
 from faal_core.specs import AuditSpec, FinetuneSpec
 from tests.service.processes import Site
-from tests.service.small_jobs import CLASSES, HALVES, SPEC, noise
+from tests.service.small_jobs import CLASSES, HALVES, SPEC, UNBOUNDED, noise
 
 AUDIT = {"attacks": [{"type": "pgd", "steps": 2}], "images": 30}
 THREAT = {"threat": {"epsilon": "8/255"}}
-TRAINING = {"learning_rates": [0.01, 0.001], "batch_size": 64, "attack": {"steps": 2}}
+TRAINING = {"learning_rates": [0.01, 0.001], "batch_size": 64, "attack": {"steps": 2}, **UNBOUNDED}
 REPAIR = FinetuneSpec.model_validate(THREAT | {"training": TRAINING, "audit": AUDIT})
 
 

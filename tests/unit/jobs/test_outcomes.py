@@ -1,5 +1,7 @@
 """What jobs leave behind: reports, models, uploads that become ready or rejected."""
 
+from contextlib import suppress
+
 import pytest
 
 from jobs import control, dataset_registry, lifecycle, model_registry, queries
@@ -136,6 +138,18 @@ def test_finetuning_makes_a_model(sessions, model_id):
         assert [model.id for model in model_registry.lineage(session, result.id)] == [result.id, model_id]
     assert (result.name, result.state, result.sha256) == ("digits, repaired", UploadState.READY, "c" * 64)
     assert (result.parent_model_id, result.parent_job_id, result.owner) == (model_id, job.id, "ann")
+
+
+def test_a_fine_tuning_may_end_without_a_model(sessions, model_id):
+    """A fine-tuning that keeps the original weights ends with its report alone; an audit with a model is refused."""
+    ends = {}
+    for kind, made in ((JobKind.FINETUNE, None), (JobKind.AUDIT, StoredClassifier(WEIGHTS, SPEC))):
+        with sessions.begin() as session:
+            job = control.submit(session, kind=kind, model_id=model_id, dataset="mnist", spec={}, owner="ann")
+            lifecycle.claim(session, job.id, worker="w", lease_seconds=60)
+        with sessions.begin() as session, suppress(ValueError):
+            ends[kind] = lifecycle.succeed(session, job.id, 1, report="{}", result_model=made).result_model_id
+    assert ends == {JobKind.FINETUNE: None}
 
 
 def test_identical_results_share_a_file(sessions, model_id):

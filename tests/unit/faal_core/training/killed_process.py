@@ -83,7 +83,7 @@ class Life:
             progress=Tells(listener),
         )
         rows = [row.model_dump(exclude={"seconds"}) for row in trained.epochs]
-        torch.save({"weights": dict(trained.classifier.state_dict()), "rows": rows}, self.folder / "end.pt")
+        torch.save({"weights": dict(trained.end), "selected": trained.selected, "rows": rows}, self.folder / "end.pt")
 
     def kill_in_a_step(self, batches: int, after: float) -> None:
         """It is killed so many seconds after so many batches."""

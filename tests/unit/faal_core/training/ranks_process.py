@@ -79,7 +79,7 @@ def every_method(ranks: Ranks) -> dict[str, Any]:
     for name, method in METHODS.items():
         done = trained(plain_network(), method, ranks, training=PERTURBED if "perturbed" in name else {})
         rows = [row.model_dump(exclude={"seconds"}) for row in done.epochs]
-        found[name] = {"rows": rows, "share": done.selected_share, "weights": dict(done.classifier.state_dict())}
+        found[name] = {"rows": rows, "share": done.selected_share, "weights": dict(done.end)}
     return found
 
 
