@@ -102,7 +102,7 @@ def train(
             for step in range(state.step, steps):
                 torch.manual_seed(seed_from(training.seed, "dropout", epoch, step, ranks.number))
                 generator = _generator(device, training.seed, "step", epoch, step)
-                rows = state.method.choose(step, order, data.labels, training.batch_size, generator)
+                rows = state.method.choose(step, order, data.labels, steps, generator)
                 x, y = _batch(state.classifier, data, rows, training, generator)
                 for group in state.optimizer.param_groups:
                     group["lr"] = learning_rate(training, epoch, (step + 1) / steps)
@@ -129,8 +129,9 @@ def train(
 
 
 def _steps(images: int, batch_size: int) -> int:
-    """Batches of an epoch: the last may be smaller, but batch-norm needs two images."""
-    return images // batch_size + (images % batch_size > 1)
+    """Return the number of batches an epoch, of `batch_size` images at most, or of three where pairs leave one over."""
+    steps = math.ceil(images / batch_size)
+    return steps if images // steps > 1 else max(images // 2, 1)  # batch-norm needs two images
 
 
 def _pieces(batch_size: int, ranks: Ranks) -> Pieces:

@@ -28,9 +28,9 @@ class Cfol(Method):
         uniform = 1 / self.num_classes
         return self._spec.exploration * uniform + (1 - self._spec.exploration) * self.gain.softmax(0)
 
-    def choose(self, step: int, order: Tensor, labels: Labels, batch_size: int, generator: torch.Generator) -> Tensor:
+    def choose(self, step: int, order: Tensor, labels: Labels, steps: int, generator: torch.Generator) -> Tensor:
         """As many rows as a plain batch has, drawn with replacement."""
-        count = len(super().choose(step, order, labels, batch_size, generator))
+        count = len(super().choose(step, order, labels, steps, generator))
         weight_of_row = (self.shares / torch.bincount(labels[order], minlength=self.num_classes).to(self.gain))[
             labels[order].to(self.gain.device)
         ]

@@ -40,14 +40,18 @@ class Method(nn.Module):
     def begin_epoch(self, epoch: int, surveyed: Surveyed) -> None:
         """Called before each epoch, counted from 0. `surveyed` looks at the classifier as it is, when asked."""
 
-    def choose(self, step: int, order: Tensor, labels: Labels, batch_size: int, generator: torch.Generator) -> Tensor:
-        """Row numbers of the batch of that step, counted from 0.
+    def choose(self, step: int, order: Tensor, labels: Labels, steps: int, generator: torch.Generator) -> Tensor:
+        """Return the row numbers of the batch of that step, counted from 0, of `steps` an epoch.
+
+        Batches of an epoch are as large as one another, to one image: a small last one would leave its own statistics in
+        batch-norm's running ones, by which the epoch's weights are judged.
 
         Args:
             order: all rows that may be used, shuffled; each once an epoch unless the method draws otherwise.
             labels: of the whole data, by row number.
+        Differs: the published codes end an epoch with what is left over.
         """
-        return order[step * batch_size : (step + 1) * batch_size]
+        return order[step * len(order) // steps : (step + 1) * len(order) // steps]
 
     @property
     def reach(self) -> Tensor:

@@ -295,13 +295,14 @@ def test_dropout_follows_the_seed(data: LabelledImages) -> None:
     assert same_weights(trained(), trained())
 
 
-def test_the_loss_is_the_mean_of_the_images_that_took_part(data: LabelledImages) -> None:
-    """A last image alone is left out of the epoch and of its mean: it is that of the pairs, log 10 before any learning."""
+@pytest.mark.parametrize("batch_size", [2, 10])
+def test_the_loss_is_the_mean_of_all_images(data: LabelledImages, batch_size: int) -> None:
+    """No image is left over, and none is a batch of its own: the mean of eleven is log 10 before any learning."""
     spec = ClassifierSpec(architecture="small_resnet", num_classes=10)
     linear = nn.Linear(28 * 28, 10)
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
-    changes = {"held_out_share": 0.0, "learning_rates": (1e-9,), "batch_size": 10}
+    changes = {"held_out_share": 0.0, "learning_rates": (1e-9,), "batch_size": batch_size}
     asked = SPEC.model_copy(
         update={
             "training": SPEC.training.model_copy(update=changes),

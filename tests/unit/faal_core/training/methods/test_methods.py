@@ -38,10 +38,13 @@ def test_uniform_counts_all_alike() -> None:
 
 
 def test_uniform_batches_are_the_shuffled_rows_in_order() -> None:
-    """Every row once, in batches that follow one another."""
+    """Every row once, in batches that follow one another and differ by one image at most."""
     method, order = build(UniformMethod(), 3), torch.tensor([4, 2, 0, 1, 3])
-    chosen = [method.choose(step, order, torch.zeros(5).long(), 2, torch.Generator()).tolist() for step in range(3)]
-    assert chosen == [[4, 2], [0, 1], [3]]
+    chosen = [method.choose(step, order, torch.zeros(5).long(), 2, torch.Generator()).tolist() for step in range(2)]
+    assert chosen == [[4, 2], [0, 1, 3]]
+    many = torch.arange(5400)
+    sizes = [len(method.choose(step, many, many, 43, torch.Generator())) for step in range(43)]
+    assert (sum(sizes), set(sizes)) == (5400, {125, 126})
 
 
 def test_frl_penalises_what_exceeds_the_mean() -> None:
@@ -160,11 +163,11 @@ def test_cfol_raises_what_fails_and_draws_it_more_often() -> None:
     assert method.shares.tolist() == pytest.approx(shares)
     labels = torch.tensor([0] * 700 + [1] * 200 + [2] * 100 + [0] * 50)
     order = torch.randperm(1000, generator=torch.Generator().manual_seed(0))  # the last 50 are held out
-    chosen = method.choose(0, order, labels, 1000, torch.Generator().manual_seed(0))
+    chosen = method.choose(0, order, labels, 1, torch.Generator().manual_seed(0))
     drawn = torch.bincount(labels[chosen], minlength=3) / 1000
     assert drawn.tolist() == pytest.approx(shares, abs=0.05)
     assert chosen.max() < 1000
-    assert len(method.choose(3, order, labels, 300, torch.Generator())) == 100
+    assert len(method.choose(3, order, labels, 4, torch.Generator())) == 250
 
 
 def test_what_a_method_has_learnt_is_in_its_state() -> None:
