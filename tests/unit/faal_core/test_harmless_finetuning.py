@@ -1,0 +1,170 @@
+"""Networks × data: a fine-tuning with the defaults does no harm that the test images can show."""
+
+from collections.abc import Callable
+from functools import partial
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional
+
+from faal_core import datasets
+from faal_core.architectures import build
+from faal_core.classifier import Classifier
+from faal_core.datasets.labelled_images import LabelledImages
+from faal_core.finetune import finetune
+from faal_core.reports import text
+from faal_core.specs import (
+    AuditSettings,
+    ClassifierSpec,
+    FinetuneSpec,
+    TrainingAttack,
+    TrainingSpec,
+    UniformMethod,
+)
+from faal_core.threat_model import ThreatModel
+from faal_core.training.recipe import train
+from faal_core.weights import read_classifier
+from tests.robust_networks import (
+    BASE,
+    CNN_A,
+    REFERENCE,
+    Reference,
+    needs_reference,
+    robust_networks,  # noqa: F401 - a fixture
+)
+
+CPU = torch.device("cpu")
+Case = tuple[Classifier, LabelledImages, LabelledImages, float]
+"""A classifier, training and test images, and the radius."""
+
+
+def small_resnet(data: LabelledImages, width: int = 8) -> Classifier:
+    """A random network for those images."""
+    torch.manual_seed(0)
+    mean, std = (0.5,) * data.images.shape[1], (0.25,) * data.images.shape[1]
+    arguments = {"width": width}
+    spec = ClassifierSpec(
+        architecture="small_resnet", num_classes=len(data.class_names), mean=mean, std=std, arguments=arguments
+    )
+    return build(spec)
+
+
+def adversarially_trained(data: LabelledImages, epsilon: float, epochs: int) -> Classifier:
+    """A small network that some epochs of plain adversarial training made robust."""
+    training = TrainingSpec(
+        learning_rates=(0.05,) * epochs, attack=TrainingAttack(steps=3), batch_size=64, held_out_share=0
+    )
+    spec = FinetuneSpec(threat=ThreatModel(epsilon=epsilon), method=UniformMethod(), training=training)
+    return train(small_resnet(data), data, spec, device=CPU).classifier
+
+
+def trained_without_attacks(data: LabelledImages, steps: int) -> Classifier:
+    """A network after so many steps of Adam on batches of 48."""
+    classifier, generator = small_resnet(data, width=16).train(), torch.Generator().manual_seed(0)
+    optimizer = torch.optim.Adam(classifier.parameters(), 2e-3)
+    for _ in range(steps):
+        rows = torch.randint(len(data), (48,), generator=generator)
+        loss = functional.cross_entropy(classifier(data.pixels(rows, CPU)), data.labels[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return classifier.eval()
+
+
+def parts(name: str, training: int, testing: int) -> tuple[LabelledImages, LabelledImages]:
+    """So many images of both parts of a data set."""
+    both = (datasets.load(name, part) for part in ("train", "test"))
+    train_part, test_part = (
+        data.take(data.stratified(count, 0)) for data, count in zip(both, (training, testing), strict=True)
+    )
+    return train_part, test_part
+
+
+def bundled() -> Case:
+    """The bundled, adversarially trained classifier on its own data."""
+    with as_file(files("faal_core") / "bundled/classifier.safetensors") as path:
+        return read_classifier(path), *parts("fashion-mnist-subset", 6000, 3000), 0.1
+
+
+def not_robust() -> Case:
+    """A network that was trained without attacks: it has clean accuracy to lose, and no robust accuracy."""
+    training, testing = parts("fashion-mnist-subset", 800, 3000)
+    classifier = trained_without_attacks(datasets.load("fashion-mnist-subset", "train"), 300)
+    return classifier, training, testing, 0.1
+
+
+def two_classes() -> Case:
+    """Shirts and T-shirts alone, adversarially trained in a moment."""
+    chosen = [
+        LabelledImages(
+            images=data.images[rows],
+            labels=(data.labels[rows] == 6).long(),
+            class_names=("T-shirt", "Shirt"),
+            name="tops",
+            part=data.part,
+        )
+        for data in parts("fashion-mnist-subset", 6000, 3000)
+        for rows in [(data.labels == 0) | (data.labels == 6)]
+    ]
+    return adversarially_trained(chosen[0], 0.05, epochs=4), *chosen, 0.05
+
+
+def many_classes() -> Case:
+    """43 noisy prototypes, some of them close together, with uneven numbers of images, as traffic signs have them."""
+    generator = torch.Generator().manual_seed(0)
+    prototypes = torch.randint(40, 216, (43, 3, 12, 12), generator=generator).float()
+    prototypes[1::4] = prototypes[::4][: len(prototypes[1::4])] + 12 * torch.randn(11, 3, 12, 12, generator=generator)
+    made = []
+    for part, least in (("train", 24), ("test", 30)):
+        labels = torch.cat([torch.full((least + 2 * c,), c) for c in range(43)])
+        images = prototypes[labels] + 40 * torch.randn(len(labels), 3, 12, 12, generator=generator)
+        names = tuple(f"sign {c}" for c in range(43))
+        made.append(LabelledImages(images.clamp(0, 255).byte(), labels, names, "signs", part))
+    return adversarially_trained(made[0], 4 / 255, epochs=6), *made, 4 / 255
+
+
+def reference(network: Reference, folder: Path) -> Case:
+    """A robust network of other people on CIFAR-10: 2,000 training images, 2,000 test images."""
+    made = []
+    for part, count in (("train", 2000), ("test", 2000)):
+        data = datasets.load(str(Path(REFERENCE or "") / f"cifar10-{part}.npz"), "test")
+        rows = data.stratified(count, 0)
+        made.append(LabelledImages(data.images[rows], data.labels[rows], data.class_names, "cifar10", part))
+    return network.classifier(folder), *made, 2 / 255
+
+
+CASES: list[object] = [
+    pytest.param(two_classes, id="two classes"),
+    pytest.param(many_classes, id="43 classes", marks=pytest.mark.slow),
+    pytest.param(not_robust, id="not robust", marks=pytest.mark.slow),
+    pytest.param(bundled, id="bundled", marks=pytest.mark.slow),
+    *(
+        pytest.param(partial(reference, one), id=one.architecture, marks=[needs_reference, pytest.mark.slow])
+        for one in (CNN_A, BASE)
+    ),
+]
+
+
+@pytest.mark.timeout(3000)
+@pytest.mark.usefixtures("robust_networks")
+@pytest.mark.parametrize("case", CASES)
+def test_a_default_fine_tuning_does_no_harm(case: Callable[..., Case], tmp_path: Path) -> None:
+    """Neither mean ends significantly below the given one's; what else fell is in the first sentence; and no news is no model."""
+    classifier, training, testing, epsilon = case(tmp_path) if isinstance(case, partial) else case()
+    spec = FinetuneSpec(threat=ThreatModel(epsilon=epsilon), audit=AuditSettings(attacks="quick"))
+    done = finetune(classifier, training, testing, spec, name="given", device=CPU)
+    report = done.report
+    print(text.summary(report))  # noqa: T201 - what a failure is looked up in
+    assert report.clean.mean_change.high >= 0
+    assert report.robust.mean_change.high >= 0
+    first, *_ = text.verdict(report)
+    for fall in report.falls[: text.LISTED_FALLS]:
+        assert fall.name in first
+    if report.outcome == "kept-original":
+        assert done.classifier is classifier
+    else:
+        kept = report.candidates[report.selected_candidate]
+        assert kept.within_bounds
+        assert kept.worst > report.candidates[0].worst
