@@ -44,6 +44,7 @@ def audit(
     confidence: options.Confidence = None,
     batch_size: options.AuditBatch = None,
     seed: options.Seed = None,
+    weights_key: options.WeightsKey = None,
     architecture: options.Architecture = None,
     num_classes: options.NumClasses = None,
     mean: options.Mean = None,
@@ -76,7 +77,7 @@ def audit(
     from faal_core.cli.progress_bar import ProgressBar
     from faal_core.weights import read_classifier
 
-    classifier = read_classifier(weights, network)
+    classifier = read_classifier(weights, network, weights_key)
     data = datasets.load(dataset, "test", root=data_root, download=download)
     with _how_to_go_on(ledger), ProgressBar(minutes) as progress:
         audited = run(
@@ -127,6 +128,7 @@ def finetune(
     images: options.Images = None,
     confidence: options.Confidence = None,
     seed: options.Seed = None,
+    weights_key: options.WeightsKey = None,
     architecture: options.Architecture = None,
     num_classes: options.NumClasses = None,
     mean: options.Mean = None,
@@ -168,7 +170,7 @@ def finetune(
     from faal_core import datasets
     from faal_core.weights import read_classifier
 
-    classifier = read_classifier(weights, network)
+    classifier = read_classifier(weights, network, weights_key)
     train, test = (datasets.load(dataset, part, root=data_root, download=download) for part in ("train", "test"))
     report = _repair(classifier, train, test, asked, name or weights.stem, torch_device(device), minutes, out)
     if report is None:
@@ -293,7 +295,6 @@ def _gate(report: "AuditReport", required: float | None) -> None:
     if not report.complete:
         typer.echo(f"The audit is incomplete; {percent(required)} are required of a complete one.", err=True)
         raise typer.Exit(GATE_CLOSED)
-    if report.robust.worst.low < required:
-        low = percent(report.robust.worst.low)
-        typer.echo(f"The worst class may be as low as {low}; {percent(required)} are required.", err=True)
+    if (worst := report.robust.worst.low) < required:
+        typer.echo(f"The worst class may be as low as {percent(worst)}; {percent(required)} are required.", err=True)
         raise typer.Exit(GATE_CLOSED)
