@@ -30,9 +30,9 @@ def run(assignment: Assignment) -> Outcome:
         )
     file = assignment.folder / "result.safetensors"
     weights.write_classifier(file, finetuned.classifier)
-    result = StoredClassifier(
-        assignment.keep(file, WEIGHTS_TYPE), finetuned.classifier.spec, name=finetuned.report.after.classifier.name
-    )
+    after = finetuned.report.after.classifier
+    stored = assignment.keep(file, WEIGHTS_TYPE)
+    result = StoredClassifier(stored, finetuned.classifier.spec, weights_sha256=after.sha256, name=after.name)
     return Outcome(report=finetuned.report.model_dump_json(), result_model=result)
 
 
