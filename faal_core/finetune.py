@@ -93,6 +93,7 @@ def finetune(
         reserve=last,
         ranks=ranks,
     )
+    _name_classes(trained.classifier, training_data.class_names)
     after = judge(trained.classifier, f"{name} + {spec.method.type}", "after")
     clean, robust = (
         compare(before.evaluation.labels, was, became, test_data.class_names, spec.audit.confidence)
@@ -117,6 +118,12 @@ def finetune(
         robust=robust,
     )
     return Finetuned(report, trained.classifier)
+
+
+def _name_classes(classifier: Classifier, class_names: tuple[str, ...]) -> None:
+    """Give the classifier the names of the classes it was trained on, where its own weights had none."""
+    if classifier.spec.class_names is None:
+        classifier.spec = classifier.spec.model_copy(update={"class_names": class_names})
 
 
 def _check_fit(classifier: Classifier, training_data: LabelledImages, test_data: LabelledImages) -> None:
