@@ -1,7 +1,7 @@
 """Fitting a set of weights to a network: what may stand beside it, normalisation that rides along, misfits in words."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +61,7 @@ def arrange(weights: WeightSet, network: nn.Module, spec: ClassifierSpec) -> dic
     extra = {name: t for name, t in extra.items() if not name.startswith(unused)}
     fitting = {name: t for name, t in named.items() if name in own} | extra
     if beside and not weights.chosen:
+        _check_names_and_shapes(fitting, own, spec, beside)
         raise _beside(weights, sorted(beside))
     _check_names_and_shapes(fitting, own, spec)
     return fitting
@@ -73,10 +74,10 @@ def fill(classifier: Classifier, tensors: Mapping[str, Tensor]) -> None:
     """
     own = classifier.backbone.state_dict()
     for name, tensor in tensors.items():
-        converted = tensor.to(own[name].dtype)
+        converted = tensor.reshape(own[name].shape).to(own[name].dtype)
         if not bool(torch.isfinite(tensor).all() and torch.isfinite(converted).all()):
             raise WeightsUnreadable(f"{name} holds NaN or infinite values.")
-        if not converted.is_floating_point() and not bool((converted == tensor).all()):
+        if not converted.is_floating_point() and not bool((converted == tensor.reshape(converted.shape)).all()):
             raise WeightsUnreadable(f"{name} counts batches and holds {tensor.flatten()[0].item():g}, no whole number.")
         own[name].copy_(converted)
 
@@ -138,23 +139,27 @@ def _check_normalisation(name: str, tensor: Tensor, spec: ClassifierSpec) -> Non
         )
 
 
-def _check_names_and_shapes(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], spec: ClassifierSpec) -> None:
-    """Check that all names are there and no others. Raises: WeightsMismatch naming the first misfits of each kind."""
-    shared = sorted(own.keys() & tensors.keys())
-    odd = [name for name in shared if tensors[name].shape != own[name].shape or _unlike(tensors[name], own[name])]
+def _check_names_and_shapes(
+    tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], spec: ClassifierSpec, beside: Iterable[str] = ()
+) -> None:
+    """Check that all names are there and no others. Raises: WeightsMismatch naming the first misfits of each kind.
+
+    Args:
+        beside: names that are no misfit by themselves, and may be what others were missed for.
+    """
+    odd = [name for name in sorted(own.keys() & tensors.keys()) if not _fits(tensors[name], own[name])]
     misfits = {
         "missing": sorted(name for name in own.keys() - tensors.keys() if not name.endswith("num_batches_tracked")),
         "unexpected": sorted(tensors.keys() - own.keys()),
-        "of another shape or type": [
-            f"{name} {tuple(tensors[name].shape)} for {tuple(own[name].shape)}" for name in odd
-        ],
+        "of another shape or type": [f"{name} {_described(tensors[name], own[name])}" for name in odd],
     }
     if not any(misfits.values()):
         return
+    misfits["unexpected"] += sorted(beside)
     parts = [f"The weights do not fit {spec.architecture}."]
     for name in odd:
         mine, theirs = own[name].shape, tensors[name].shape
-        if mine != theirs and mine[1:] == theirs[1:] and mine[0] == spec.num_classes:
+        if mine[1:] == theirs[1:] and mine[:1] == (spec.num_classes,) != theirs[:1] != ():
             parts.append(f"They tell {theirs[0]} classes apart; the spec says {spec.num_classes}.")
             break
     for name in odd:
@@ -169,8 +174,17 @@ def _check_names_and_shapes(tensors: Mapping[str, Tensor], own: Mapping[str, Ten
     raise WeightsMismatch(" ".join(parts))
 
 
-def _unlike(tensor: Tensor, own: Tensor) -> bool:
-    """Whether the types do not convert: whole numbers for floats, or floats for what counts no batches."""
-    if tensor.is_floating_point() == own.is_floating_point():
-        return tensor.is_complex()
-    return own.is_floating_point() or own.numel() != 1
+def _fits(tensor: Tensor, own: Tensor) -> bool:
+    """Whether the shape is that of `own` and the type converts: any width of floats, and any real number for a counter."""
+    if own.ndim == 0 and not own.is_floating_point():
+        return tensor.numel() == 1 and not tensor.is_complex()
+    return (
+        tensor.shape == own.shape and tensor.is_floating_point() == own.is_floating_point() and not tensor.is_complex()
+    )
+
+
+def _described(tensor: Tensor, own: Tensor) -> str:
+    """Both shapes, or types where the shapes are equal."""
+    if tensor.shape != own.shape:
+        return f"{tuple(tensor.shape)} for {tuple(own.shape)}"
+    return f"{tensor.dtype} for {own.dtype}".replace("torch.", "")

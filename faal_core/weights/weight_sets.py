@@ -64,9 +64,11 @@ def select(tree: TensorTree, network: Mapping[str, Tensor], key: str | None = No
 
 
 def _of_key(tree: TensorTree, network: Mapping[str, Tensor], sets: list[WeightSet], key: str) -> WeightSet:
-    """The set of exactly that key, else the only one below it. Raises: WeightsAmbiguous."""
+    """The set of exactly that key, else the only one below it or at the end of it. Raises: WeightsAmbiguous."""
+    key = key.strip().strip(".") or ROOT
     found = [one for one in sets if one.key == key]
     found = found or [one for one in sets if one.key.startswith(f"{key}.")]
+    found = found or [one for one in sets if one.key.endswith(f".{key}")]
     if not found:  # nothing that looks like this network's; whoever names it is told why
         inside = {path: tensors for path, tensors in tree.items() if f"{path}.".startswith(f"{key}.")}
         found = _sets(inside, network) if inside else []
@@ -75,7 +77,10 @@ def _of_key(tree: TensorTree, network: Mapping[str, Tensor], sets: list[WeightSe
             f"The file holds {len(found) or 'no'} sets of weights for this network at the key {key!r}; "
             f"it holds: {_listed(sets)}. Name one of these as weights_key (--weights-key)."
         )
-    return WeightSet(found[0].path, found[0].prefix, found[0].tensors, chosen=True)
+    (one,) = found
+    others = tuple(other.prefix for other in sets if other.path == one.path and not one.prefix.startswith(other.prefix))
+    tensors = {name: tensor for name, tensor in one.tensors.items() if not name.startswith(others)}
+    return WeightSet(one.path, one.prefix, tensors, chosen=True)
 
 
 def _listed(sets: list[WeightSet]) -> str:

@@ -119,7 +119,7 @@ def test_one_of_two_mappings_is_never_taken_silently(
         read(tmp_path, content)
     listed = caught.value.message.partition("network: ")[2].partition(". Choose")[0].split(", ")
     assert listed == [plain, (average + "." + prefix).strip(".")]
-    assert read(tmp_path, content, average) == read(tmp_path, content, listed[1]) == digest(classifier)
+    assert read(tmp_path, content, average) == read(tmp_path, content, f" {listed[1]}. ") == digest(classifier)
     assert read(tmp_path, content, plain) != digest(classifier)
 
 
@@ -136,7 +136,8 @@ def test_one_of_two_prefixes_is_never_taken_silently(
         read(tmp_path, content)
     for key in (f"{start}{one}", f"{start}{other}"):
         assert (key.strip(".") or " .") in caught.value.message
-    assert read(tmp_path, content, f"{start}{other}".strip(".")) == digest(classifier)
+    assert read(tmp_path, content, f"{start}{other}") == read(tmp_path, content, other) == digest(classifier)
+    assert read(tmp_path, content, f"{start}{one}") == read(tmp_path, zeros(state)) != digest(classifier)
 
 
 def test_sets_in_safetensors_are_told_apart_too(
@@ -229,6 +230,31 @@ def test_counters_of_any_type_are_converted(
     """Batch counters that an average has made floats are whole numbers again."""
     changed = {name: t.to(kind) if name.endswith("num_batches_tracked") else t for name, t in state.items()}
     assert read(tmp_path, changed) == digest(classifier)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+def test_counters_of_one_value_fit(
+    shape: tuple[int, ...], state: dict[str, Tensor], classifier: Classifier, tmp_path: Path
+) -> None:
+    """A counter that is kept as a list of one is the counter."""
+    changed = {name: t.reshape(shape) if name.endswith("num_batches_tracked") else t for name, t in state.items()}
+    assert read(tmp_path, changed) == digest(classifier)
+
+
+@pytest.mark.parametrize("kind", ["int8", "complex64"])
+def test_parameters_of_another_kind_of_number_are_refused(kind: str, state: dict[str, Tensor], tmp_path: Path) -> None:
+    """Whole or complex numbers for a parameter are refused with both types."""
+    with pytest.raises(WeightsMismatch, match=rf"1 keys are of another shape or type: linear\.bias {kind} for float32"):
+        read(tmp_path, state | {"linear.bias": state["linear.bias"].to(getattr(torch, kind))})
+
+
+def test_another_network_is_called_that(state: dict[str, Tensor], tmp_path: Path) -> None:
+    """Weights of another network are told as missing and unexpected names, though some names of a block are alike."""
+    resnet = ClassifierSpec(architecture="torchvision/resnet18", num_classes=3, mean=(0.0,) * 3, std=(1.0,) * 3)
+    with pytest.raises(
+        WeightsMismatch, match=r"fit torchvision/resnet18\. .* keys are missing: .* keys are unexpected"
+    ):
+        read(tmp_path, state, spec=resnet)
 
 
 @pytest.mark.parametrize("count", [2.5, float("nan"), float("inf")])
