@@ -74,11 +74,13 @@ def fill(classifier: Classifier, tensors: Mapping[str, Tensor]) -> None:
     """
     own = classifier.backbone.state_dict()
     for name, tensor in tensors.items():
-        converted = tensor.reshape(own[name].shape).to(own[name].dtype)
-        if not bool(torch.isfinite(tensor).all() and torch.isfinite(converted).all()):
+        kind = own[name].dtype if own[name].is_floating_point() else torch.float64
+        value = tensor.reshape(own[name].shape).to(kind)
+        if not bool(torch.isfinite(value).all()):
             raise WeightsUnreadable(f"{name} holds NaN or infinite values.")
-        if not converted.is_floating_point() and not bool((converted == tensor.reshape(converted.shape)).all()):
-            raise WeightsUnreadable(f"{name} counts batches and holds {tensor.flatten()[0].item():g}, no whole number.")
+        converted = value.to(own[name].dtype)
+        if not converted.is_floating_point() and not bool((converted == value).all()):
+            raise WeightsUnreadable(f"{name} counts batches and holds {value.flatten()[0].item():g}, no whole number.")
         own[name].copy_(converted)
 
 
