@@ -51,7 +51,7 @@ def safe_members(archive: ZipFile, *, most: int, compressed: bool = True) -> lis
 
 
 def _check_member(member: ZipInfo, methods: set[int]) -> None:
-    """Nothing. Raises: UnsafeArchive where the member's name or kind breaks a rule."""
+    """Check the member's name and kind. Raises: UnsafeArchive."""
     name = member.orig_filename
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or _DRIVE.match(name) or any(sign in name for sign in "\\\0"):

@@ -55,7 +55,7 @@ def _fitting(tree: TensorTree, spec: ClassifierSpec, key: str | None) -> tuple[C
     """The spec with the channels of the weights, and the tensors by the network's names, judged before it is built."""
     network = architectures.outline(spec)
     tree = {path: names_as_published(unwrapped(tensors), network) for path, tensors in tree.items()}
-    weights = select(tree, network.state_dict(), key)
+    weights = select(tree, network, key)
     check_tensors(weights.tensors)
     channels = channels_of(own_names(weights, network), network)
     if spec.channels == 1 and channels is not None and channels <= MAX_CHANNELS:
@@ -65,7 +65,7 @@ def _fitting(tree: TensorTree, spec: ClassifierSpec, key: str | None) -> tuple[C
 
 
 def write_classifier(path: Path, classifier: Classifier) -> None:
-    """Nothing. Afterwards `path` is a safetensors file of the backbone's weights with the spec in its metadata."""
+    """Write `path`: a safetensors file of the backbone's weights with the spec in its metadata."""
     # One entry: safetensors writes several in random order.
     metadata = {METADATA_KEY: classifier.spec.model_dump_json()}
     write_safetensors(path, _values(classifier), metadata)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeGuard
 from zipfile import BadZipFile, ZipInfo
 
 import torch
@@ -21,7 +22,10 @@ MAX_MAPPINGS = 20_000  # an optimiser has one for each parameter
 MAX_ENTRIES = 200_000
 
 TensorTree = dict[str, dict[str, Tensor]]
-"""The tensors of a file: the path of each mapping, with dots between its keys and "" for the whole → its tensors by name."""
+"""The tensors of a file: the path of each mapping, with dots between its keys and "" for the whole → its tensors by name.
+
+A list of tensors is a mapping of their numbers.
+"""
 
 # What torch.save has written beside a root folder's name, from torch 1.6 on.
 _MEMBER = re.compile(
@@ -112,7 +116,7 @@ def _tensor_tree(loaded: object) -> TensorTree:
     waiting: list[tuple[str, int, Mapping[object, object]]] = [("", 0, loaded)]
     entries = 0
     for path, depth, mapping in waiting:  # grows while it is gone through
-        entries += len(mapping)
+        entries += len(mapping) + sum(len(value) for value in mapping.values() if _starts_with_tensor(value))
         if len(waiting) > MAX_MAPPINGS or entries > MAX_ENTRIES:
             raise WeightsUnreadable(
                 f"The checkpoint holds more than {MAX_MAPPINGS:,} mappings or {MAX_ENTRIES:,} entries; {ADVICE}"
@@ -120,6 +124,9 @@ def _tensor_tree(loaded: object) -> TensorTree:
         for key, value in mapping.items():
             if isinstance(value, Mapping) and depth < MAX_DEPTH:
                 waiting.append((f"{path}.{_name(key)}".lstrip("."), depth + 1, value))
+            elif _starts_with_tensor(value) and all(isinstance(tensor, Tensor) for tensor in value):
+                place = f"{path}.{_name(key)}".lstrip(".")
+                tree.setdefault(place, {}).update((str(i), tensor.detach()) for i, tensor in enumerate(value))
             elif isinstance(value, Tensor) and isinstance(key, str):
                 if key in tree.setdefault(path, {}):
                     raise WeightsUnreadable(f"The checkpoint holds {path}.{key} twice; {ADVICE}")
@@ -127,6 +134,11 @@ def _tensor_tree(loaded: object) -> TensorTree:
     if not tree:
         raise WeightsUnreadable(f"The checkpoint holds no tensors by name, so it is not a state dict; {ADVICE}")
     return tree
+
+
+def _starts_with_tensor(value: object) -> TypeGuard[list[Tensor] | tuple[Tensor, ...]]:
+    """Whether the value is a list, or tuple, that begins with a tensor."""
+    return isinstance(value, list | tuple) and bool(value) and isinstance(value[0], Tensor)
 
 
 def _name(key: object) -> str:

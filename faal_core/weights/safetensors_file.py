@@ -68,7 +68,7 @@ def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Nothing. Afterwards `path` is the whole file; a run that is killed leaves what was there before. Raises: OSError."""
+    """Write `path` as a whole: a run that is killed leaves what was there before. Raises: OSError."""
     temporary = path.with_name(f".{uuid4().hex}.part")
     try:
         safetensors.torch.save_file(tensors, temporary, metadata)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from faal_core.errors import WeightsAmbiguous
 from faal_core.weights.checkpoint_file import TensorTree
@@ -42,25 +42,38 @@ class WeightSet:
         return f"{self.path}.{self.prefix}".strip(".") or ROOT
 
 
-def select(tree: TensorTree, network: Mapping[str, Tensor], key: str | None = None) -> WeightSet:
+def select(tree: TensorTree, network: nn.Module, key: str | None = None) -> WeightSet:
     """The set of weights in a file that is for a network: the only one, or the one of that key.
 
     Args:
         tree: the file's tensors, by mapping and by name.
-        network: its own tensors by name, for their names and shapes.
+        network: for its names and shapes, on any device.
         key: of the set, or of the mapping around it.
 
     Raises: WeightsAmbiguous where there are several and none was named, or none of that key.
     """
-    sets = _sets(tree, network)
+    own, parameters = network.state_dict(), dict(network.named_parameters())
+    tree = {path: _numbered(tensors, parameters) for path, tensors in tree.items()}
+    sets = _sets(tree, own)
     if key is not None:
-        return _of_key(tree, network, sets, key)
+        return _of_key(tree, own, sets, key)
     if len(sets) > 1:
         raise WeightsAmbiguous(
             f"The file holds {len(sets)} sets of weights for this network: {_listed(sets)}. "
             "Choose one by its key: weights_key, or --weights-key on the command line."
         )
     return sets[0]
+
+
+def _numbered(tensors: dict[str, Tensor], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a list by the names of the parameters, where these have the same shapes in the same order.
+
+    So averages are kept by code that goes by `parameters()`, in `shadow_params` or the like.
+    """
+    shapes = [tensor.shape for tensor in tensors.values()]
+    if "0" not in tensors or shapes != [parameter.shape for parameter in parameters.values()]:
+        return tensors
+    return dict(zip(parameters, tensors.values(), strict=True))
 
 
 def _of_key(tree: TensorTree, network: Mapping[str, Tensor], sets: list[WeightSet], key: str) -> WeightSet:

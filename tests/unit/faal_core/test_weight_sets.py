@@ -1,7 +1,7 @@
 """Checkpoints as other training code writes them: wrappers, prefixes, averages beside the weights, bookkeeping."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +161,19 @@ def test_an_average_of_parameters_alone_is_told(
     assert read(tmp_path, content, "model") == digest(classifier)
     with pytest.raises(WeightsMismatch, match=r"keys are missing: bn\.running_mean"):
         read(tmp_path, content, "ema")
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_an_average_without_names_is_told(
+    kind: Callable[[object], object], state: dict[str, Tensor], classifier: Classifier, tmp_path: Path
+) -> None:
+    """An average that is a list in the order of `parameters()` is a set too; other lists are none."""
+    average = kind([parameter.detach() * 0 for parameter in classifier.backbone.parameters()])
+    content = {"model": state, "ema": {"decay": 0.99, "shadow_params": average}, "rng": [torch.get_rng_state()]}
+    with pytest.raises(WeightsAmbiguous, match=r"model, ema\.shadow_params"):
+        read(tmp_path, content)
+    assert read(tmp_path, content, "model") == digest(classifier)
+    assert read(tmp_path, {"model": state, "grads": kind([torch.ones(3)] * 9)}) == digest(classifier)
 
 
 def test_a_key_that_is_not_there_lists_those_that_are(state: dict[str, Tensor], tmp_path: Path) -> None:
