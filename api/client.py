@@ -79,15 +79,9 @@ class Client:
         name: str | None = None,
         weights_key: str | None = None,
     ) -> ModelResource:
-        """The model, still to be checked.
-
-        Args:
-            spec: may be left out for files that this software wrote.
-            weights_key: which weights to read from a checkpoint that holds several sets, such as `state_dict_ema`.
-        """
+        """The model, still to be checked. `spec` may be left out for files of ours; `weights_key` chooses one of several sets."""
         fields = {} if spec is None else {"spec": spec.model_dump_json()}
-        if weights_key is not None:
-            fields["weights_key"] = weights_key
+        fields |= {} if weights_key is None else {"weights_key": weights_key}
         return ModelResource.model_validate_json(self._upload("/models", Path(file), name, fields).content)
 
     def upload_dataset(self, file: str | Path, *, name: str | None = None) -> DatasetResource:

@@ -93,8 +93,7 @@ def finetune(
         reserve=last,
         ranks=ranks,
     )
-    _name_classes(trained.classifier, training_data.class_names)
-    after = judge(trained.classifier, f"{name} + {spec.method.type}", "after")
+    after = judge(_named(trained.classifier, training_data), f"{name} + {spec.method.type}", "after")
     clean, robust = (
         compare(before.evaluation.labels, was, became, test_data.class_names, spec.audit.confidence)
         for was, became in zip(_correct(before), _correct(after), strict=True)
@@ -120,10 +119,11 @@ def finetune(
     return Finetuned(report, trained.classifier)
 
 
-def _name_classes(classifier: Classifier, class_names: tuple[str, ...]) -> None:
-    """Give the classifier the names of the classes it was trained on, where its own weights had none."""
+def _named(classifier: Classifier, data: LabelledImages) -> Classifier:
+    """Give the classifier the class names of the data, where the weights it began with had none; return it."""
     if classifier.spec.class_names is None:
-        classifier.spec = classifier.spec.model_copy(update={"class_names": class_names})
+        classifier.spec = classifier.spec.model_copy(update={"class_names": data.class_names})
+    return classifier
 
 
 def _check_fit(classifier: Classifier, training_data: LabelledImages, test_data: LabelledImages) -> None:
