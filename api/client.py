@@ -72,10 +72,16 @@ class Client:
         self._http.close()
 
     def upload_model(
-        self, file: str | Path, *, spec: ClassifierSpec | None = None, name: str | None = None
+        self,
+        file: str | Path,
+        *,
+        spec: ClassifierSpec | None = None,
+        name: str | None = None,
+        weights_key: str | None = None,
     ) -> ModelResource:
-        """The model, still to be checked. `spec` may be left out for files that this software wrote."""
+        """The model, still to be checked. `spec` may be left out for files of ours; `weights_key` chooses one of several sets."""
         fields = {} if spec is None else {"spec": spec.model_dump_json()}
+        fields |= {} if weights_key is None else {"weights_key": weights_key}
         return ModelResource.model_validate_json(self._upload("/models", Path(file), name, fields).content)
 
     def upload_dataset(self, file: str | Path, *, name: str | None = None) -> DatasetResource:

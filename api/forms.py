@@ -4,7 +4,9 @@ Only first bytes and a safetensors header are looked at here; whether the file i
 """
 
 import json
+import re
 from pathlib import PurePath
+from typing import NamedTuple
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
@@ -17,6 +19,7 @@ from faal_core.specs import ClassifierSpec
 SAFETENSORS, CHECKPOINT, ARCHIVE = "application/vnd.safetensors", "application/vnd.pytorch", "application/zip"
 _ZIP = b"PK\x03\x04"
 _SPEC_FIELDS = ("architecture", "num_classes", "mean", "std", "class_names", "arguments")
+_KEY = re.compile(r"[^\x00-\x1f\x7f]{1,1000}")
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 _JSON: TypeAdapter[JsonValue] = TypeAdapter(JsonValue)
 
@@ -40,15 +43,23 @@ def dataset_media_type(head: bytes) -> str:
     raise UnsupportedFile("The file is neither an .npz file nor a zip archive of class folders.")
 
 
-def read_model_form(form: Form) -> tuple[str, ClassifierSpec]:
-    """The name of an uploaded model and what it is.
+class ModelForm(NamedTuple):
+    """An uploaded model: its name, what network it is, and which of several sets of weights is meant."""
 
-    The latter is the field `spec` as JSON, or its fields one by one, or the metadata of a safetensors file of ours.
+    name: str
+    spec: ClassifierSpec
+    weights_key: str | None
+
+
+def read_model_form(form: Form) -> ModelForm:
+    """The name of an uploaded model, what it is, and the key of its weights, if one was given.
+
+    What it is says the field `spec` as JSON, or its fields one by one, or the metadata of a safetensors file of ours.
 
     Raises: InvalidRequest for fields that are unknown, missing or wrong, WeightsUnreadable for a damaged header.
     """
     fields = {name: value for name, value in form.fields.items() if value.strip()}
-    _only_known(fields, "name", "spec", *_SPEC_FIELDS)
+    _only_known(fields, "name", "spec", *_SPEC_FIELDS, "weights_key")
     single = {name: value for name, value in fields.items() if name in _SPEC_FIELDS}
     if "spec" in fields and single:
         raise InvalidRequest.at(f"/{next(iter(single))}", "give either spec or its single fields")
@@ -58,7 +69,10 @@ def read_model_form(form: Form) -> tuple[str, ClassifierSpec]:
         spec = _spec({name: _field_value(name, value) for name, value in single.items()}, "")
     else:
         spec = _spec_in_header(form.head)
-    return _name(fields, form.filename, spec.architecture), spec
+    key = fields.get("weights_key", "").strip() or None
+    if key is not None and not _KEY.fullmatch(key):
+        raise InvalidRequest.at("/weights_key", "a key has at most 1,000 characters and no control characters")
+    return ModelForm(_name(fields, form.filename, spec.architecture), spec, key)
 
 
 def read_dataset_form(form: Form) -> str:

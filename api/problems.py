@@ -72,6 +72,7 @@ STATUS: Mapping[type[ApiError] | type[FaalError] | type[JobsError], tuple[HTTPSt
 # These end a job or a check instead of a request, and are read in its `error`.
 JOB_ONLY = frozenset(
     {
+        faal.WeightsAmbiguous,
         faal.WeightsMismatch,
         faal.ClassifierUnsuitable,
         faal.DatasetMissing,

@@ -131,7 +131,15 @@ class ModelResource(Resource):
     name: str
     status: UploadState
     spec: ClassifierBody
-    sha256: str | None = Field(description="of the weights' file, once it was checked")
+    sha256: str | None = Field(
+        description="SHA-256 of the weights' names, types, shapes and values: the `classifier.sha256` of every report on this "
+        "model, whatever file it came from. Null until the file was checked, and for models checked by a version that did not "
+        "store it."
+    )
+    file_sha256: str | None = Field(
+        description="SHA-256 of the safetensors file that `GET /models/{id}/weights` returns, once the upload was checked. The "
+        "file also holds the spec, so this differs from `sha256`."
+    )
     parent_model: str | None = Field(description="the model it was repaired from")
     parent_job: str | None = Field(description="the job that repaired it")
     error: ErrorBody | None = Field(description="why it was rejected")
@@ -145,7 +153,8 @@ class ModelResource(Resource):
             name=model.name,
             status=model.state,
             spec=ClassifierBody.model_validate(model.spec),
-            sha256=model.sha256,
+            sha256=model.weights_sha256,
+            file_sha256=model.sha256,
             parent_model=model.parent_model_id,
             parent_job=model.parent_job_id,
             error=ErrorBody.of(model.error),

@@ -4,6 +4,7 @@ FaalError
 ├── InvalidSpec            invalid-spec            what was asked for contradicts itself or its model or data
 ├── UnknownName            unknown-name            no architecture, data set or preset has that name
 ├── WeightsUnreadable      weights-unreadable      the file is not weights, is damaged, or could run code
+├── WeightsAmbiguous       weights-ambiguous       the file holds several sets of weights
 ├── WeightsMismatch        weights-mismatch        the weights do not fit the architecture
 ├── ClassifierUnsuitable   classifier-unsuitable   the network's outputs cannot be audited
 ├── DatasetMissing         dataset-missing         its files are not there
@@ -52,6 +53,12 @@ class WeightsUnreadable(FaalError):
     """The file is not weights, is damaged, or is of a kind that could run code."""
 
     code = "weights-unreadable"
+
+
+class WeightsAmbiguous(FaalError):
+    """The file holds several sets of weights, or none at the key that was named: the message lists their keys."""
+
+    code = "weights-ambiguous"
 
 
 class WeightsMismatch(FaalError):

@@ -106,9 +106,8 @@ def finetune(
     )
     best = copy.deepcopy(trained.classifier)
     best.load_state_dict(trained.end)
-    for made in (trained.classifier, best):
-        made.spec = made.spec.model_copy(update={"class_names": made.spec.class_names or test_data.class_names})
-    after = before if trained.kept_original else judge(trained.classifier, f"{name} + {spec.method.type}", "after")
+    made, best = _named(trained.classifier, training_data), _named(best, training_data)
+    after = before if trained.kept_original else judge(made, f"{name} + {spec.method.type}", "after")
     clean, robust = (
         compare(before.evaluation.labels, was, became, test_data.class_names, spec.audit.confidence)
         for was, became in zip(_correct(before), _correct(after), strict=True)
@@ -135,7 +134,7 @@ def finetune(
         clean=clean,
         robust=robust,
     )
-    return Finetuned(report, classifier if trained.kept_original else trained.classifier, best)
+    return Finetuned(report, classifier if trained.kept_original else made, best)
 
 
 def _unsuitable(report: AuditReport) -> tuple[ReliabilityWarning, ...]:
@@ -155,6 +154,13 @@ def _unsuitable(report: AuditReport) -> tuple[ReliabilityWarning, ...]:
             "radius.",
         ),
     )
+
+
+def _named(classifier: Classifier, data: LabelledImages) -> Classifier:
+    """Give the classifier the class names of the data, where the weights it began with had none; return it."""
+    if classifier.spec.class_names is None:
+        classifier.spec = classifier.spec.model_copy(update={"class_names": data.class_names})
+    return classifier
 
 
 def _check_fit(classifier: Classifier, training_data: LabelledImages, test_data: LabelledImages) -> None:

@@ -13,16 +13,30 @@ from jobs.states import JobKind, UploadState
 from jobs.storage import Stored
 from jobs.tables import Job, Model
 
+WEIGHTS_KEY = "weights_key"
+"""The field beside those of the spec, in a check's job."""
+
 
 def register_upload(
-    session: Session, *, name: str, spec: ClassifierSpec, upload: Stored, owner: str, idempotency_key: str | None = None
+    session: Session,
+    *,
+    name: str,
+    spec: ClassifierSpec,
+    upload: Stored,
+    owner: str,
+    weights_key: str | None = None,
+    idempotency_key: str | None = None,
 ) -> tuple[Model, Job]:
     """A model that is being validated and the queued job that checks it, or those this key made before.
 
     Ring after the commit. Raises: IdempotencyConflict.
+
+    Args:
+        weights_key: which set of weights in the file is meant, where it holds several.
     """
     fields = spec.model_dump(mode="json")
-    digest = payload_digest({"kind": JobKind.CHECK_MODEL, "name": name, "spec": fields, "upload": upload.sha256})
+    asked = fields if weights_key is None else {**fields, WEIGHTS_KEY: weights_key}
+    digest = payload_digest({"kind": JobKind.CHECK_MODEL, "name": name, "spec": asked, "upload": upload.sha256})
 
     def create() -> Job:
         record_artifact(session, upload)
@@ -33,7 +47,7 @@ def register_upload(
             kind=JobKind.CHECK_MODEL,
             owner=owner,
             model_id=model.id,
-            spec=fields,
+            spec=asked,
             idempotency_key=idempotency_key,
             payload_sha256=digest,
         )

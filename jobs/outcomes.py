@@ -33,10 +33,16 @@ A fine-tuning makes no model where it keeps the original weights."""
 
 @dataclass(frozen=True, slots=True)
 class StoredClassifier:
-    """Weights in storage and what they are: what a fine-tuning or the check of a model made."""
+    """Weights in storage and what they are: what a fine-tuning or the check of a model made.
+
+    Args:
+        file: its SHA-256 is that of the safetensors file.
+        weights_sha256: that of names, types, shapes and values, as reports have it.
+    """
 
     file: Stored
     spec: ClassifierSpec
+    weights_sha256: str
     name: str | None = None
 
 
@@ -108,7 +114,7 @@ def _keep_classifier(session: Session, job: Job, made: StoredClassifier) -> None
     spec, checked = made.spec.model_dump(mode="json"), session.get_one(Model, job.model_id)
     if job.kind is JobKind.CHECK_MODEL:
         checked.state, checked.sha256, checked.spec = UploadState.READY, made.file.sha256, spec
-        checked.upload_sha256 = None
+        checked.weights_sha256, checked.upload_sha256 = made.weights_sha256, None
         return
     model = Model(
         name=made.name or checked.name,
@@ -116,6 +122,7 @@ def _keep_classifier(session: Session, job: Job, made: StoredClassifier) -> None
         state=UploadState.READY,
         spec=spec,
         sha256=made.file.sha256,
+        weights_sha256=made.weights_sha256,
         parent_model_id=job.model_id,
         parent_job_id=job.id,
     )

@@ -79,7 +79,8 @@ class Model(Table):
     error: Mapped[Problem | None] = mapped_column(JSON(none_as_null=True))
     spec: Mapped[dict[str, Any]] = mapped_column(JSON)
     upload_sha256: Mapped[str | None] = mapped_column(ForeignKey("artifacts.sha256"))
-    sha256: Mapped[str | None] = mapped_column(ForeignKey("artifacts.sha256"))
+    sha256: Mapped[str | None] = mapped_column(ForeignKey("artifacts.sha256"))  # of the file
+    weights_sha256: Mapped[str | None]  # of what is in it, as in reports; null for what was checked before it was kept
     parent_model_id: Mapped[str | None] = mapped_column(ForeignKey("models.id"), index=True)
     parent_job_id: Mapped[str | None]  # no foreign key: jobs already refer to models
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())

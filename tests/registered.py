@@ -15,13 +15,15 @@ SPEC = ClassifierSpec(architecture="small_resnet", num_classes=10, class_names=t
 UPLOAD = Stored("a" * 64, 4, "application/octet-stream")
 WEIGHTS = Stored("b" * 64, 5, "application/vnd.safetensors")
 
+WEIGHTS_SHA256 = "d" * 64
+
 
 def ready_model(sessions: Sessions, owner: str = "ann") -> str:
     """Id of a model that was uploaded and has passed its check."""
     with sessions.begin() as session:
         model, check = model_registry.register_upload(session, name="digits", spec=SPEC, upload=UPLOAD, owner=owner)
         lifecycle.claim(session, check.id, worker="w", lease_seconds=60)
-        lifecycle.succeed(session, check.id, 1, result_model=StoredClassifier(WEIGHTS, SPEC))
+        lifecycle.succeed(session, check.id, 1, result_model=StoredClassifier(WEIGHTS, SPEC, WEIGHTS_SHA256))
         return model.id
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from faal_core.errors import DatasetInvalid, WeightsUnreadable
 from faal_core.specs import ClassifierSpec
+from jobs.model_registry import WEIGHTS_KEY
 from jobs.outcomes import StoredClassifier
 from worker.assignment import WEIGHTS_TYPE, Assignment, Outcome
 from worker.confinement import Confinement
@@ -14,13 +15,20 @@ from worker.upload_reading import CONVERTED
 
 
 def check_model(assignment: Assignment) -> Outcome:
-    """The uploaded weights as safetensors in our key names. Raises: WeightsUnreadable, WeightsMismatch, OutOfMemory."""
+    """The uploaded weights as safetensors in our key names.
+
+    Raises: WeightsUnreadable, WeightsAmbiguous, WeightsMismatch, OutOfMemory.
+    """
     model = assignment.model()
     upload = assignment.file(model.upload_sha256)
     with _confinement(assignment) as confinement:
-        confinement.call("worker.upload_reading:convert_model", upload, model.spec, refusal=WeightsUnreadable)
+        key = assignment.job.spec.get(WEIGHTS_KEY)
+        read = confinement.call(
+            "worker.upload_reading:convert_model", upload, model.spec, key, refusal=WeightsUnreadable
+        )
         stored = assignment.keep(confinement.folder / CONVERTED, WEIGHTS_TYPE)
-    return Outcome(result_model=StoredClassifier(stored, ClassifierSpec.model_validate(model.spec)))
+    spec = ClassifierSpec.model_validate(read["spec"])
+    return Outcome(result_model=StoredClassifier(stored, spec, weights_sha256=read["sha256"]))
 
 
 def check_dataset(assignment: Assignment) -> Outcome:

@@ -33,9 +33,8 @@ def run(assignment: Assignment) -> Outcome:
         return Outcome(report=report.model_dump_json())
     file = assignment.folder / "result.safetensors"
     weights.write_classifier(file, finetuned.classifier)
-    result = StoredClassifier(
-        assignment.keep(file, WEIGHTS_TYPE), finetuned.classifier.spec, name=report.after.classifier.name
-    )
+    after, stored = report.after.classifier, assignment.keep(file, WEIGHTS_TYPE)
+    result = StoredClassifier(stored, finetuned.classifier.spec, weights_sha256=after.sha256, name=after.name)
     return Outcome(report=report.model_dump_json(), result_model=result)
 
 

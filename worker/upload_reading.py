@@ -12,9 +12,13 @@ from faal_core.specs import ClassifierSpec
 CONVERTED = "converted.safetensors"
 
 
-def convert_model(folder: Path, source: Path, spec: dict[str, Any]) -> None:
-    """Nothing: the weights are in the folder, named `CONVERTED`. Raises: WeightsUnreadable, WeightsMismatch."""
-    weights.convert_checkpoint(source, folder / CONVERTED, ClassifierSpec.model_validate(spec))
+def convert_model(folder: Path, source: Path, spec: dict[str, Any], key: str | None = None) -> dict[str, Any]:
+    """Write the weights into the folder, named `CONVERTED`; return the spec that was read and their digest.
+
+    Raises: WeightsUnreadable, WeightsAmbiguous, WeightsMismatch.
+    """
+    classifier = weights.convert_checkpoint(source, folder / CONVERTED, ClassifierSpec.model_validate(spec), key)
+    return {"spec": classifier.spec.model_dump(mode="json"), "sha256": weights.digest(classifier)}
 
 
 def summarise_dataset(folder: Path, source: Path) -> dict[str, Any]:

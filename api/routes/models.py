@@ -44,10 +44,20 @@ _FORM = {
         "spec": {"type": "string", "contentMediaType": "application/json", "description": "ClassifierSpec as JSON"},
         "architecture": {"type": "string", "description": "instead of spec, with the following"},
         "num_classes": {"type": "integer"},
-        "mean": {"type": "string", "description": "numbers with commas between, one per channel"},
-        "std": {"type": "string", "description": "likewise"},
+        "mean": {
+            "type": "string",
+            "description": "numbers with commas between, one per channel; a single one serves as many channels as the weights "
+            "take",
+        },
+        "std": {"type": "string", "description": "numbers with commas between, as many as mean has"},
         "class_names": {"type": "string", "description": "names with commas between, or a JSON list"},
         "arguments": {"type": "string", "description": "the architecture's own, as a JSON object"},
+        "weights_key": {
+            "type": "string",
+            "maxLength": 1000,
+            "description": "which weights to read from a checkpoint that holds several sets, such as `state_dict_ema`; without "
+            "it such a checkpoint is rejected with the list of its keys",
+        },
     },
     "examples": [
         {
@@ -81,12 +91,18 @@ def upload_model(
 
 def receive_model(request: Request, service: Service, idempotency_key: str | None) -> ModelResource:
     """The uploaded model, committed, its check rung."""
-    stored, (name, spec) = uploads.receive(
+    stored, form = uploads.receive(
         request, service, idempotency_key, media_type=forms.model_media_type, check=forms.read_model_form
     )
     with service.sessions.begin() as session:
         row, check = model_registry.register_upload(
-            session, name=name, spec=spec, upload=stored, owner=service.owner, idempotency_key=idempotency_key
+            session,
+            name=form.name,
+            spec=form.spec,
+            weights_key=form.weights_key,
+            upload=stored,
+            owner=service.owner,
+            idempotency_key=idempotency_key,
         )
         require_there(service.storage, stored)
         model, check_id = ModelResource.of(row), check.id
@@ -175,14 +191,14 @@ def download_model_weights(model_id: Id, service: ReaderDep, request: Request) -
     """The weights as safetensors, with what they are in the metadata. Range requests are answered in part."""
     with service.sessions() as session:
         model = ModelResource.of(model_registry.model(session, model_id))
-    if model.sha256 is None:
+    if model.file_sha256 is None:
         raise ModelNotReady(f"Model {model.id} is {model.status}; it has no weights to download.")
-    digest = digest_field(model.sha256)
-    headers = {"ETag": f'"{model.sha256}"', "Repr-Digest": digest}
+    digest = digest_field(model.file_sha256)
+    headers = {"ETag": f'"{model.file_sha256}"', "Repr-Digest": digest}
     if unchanged(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    if service.settings.store_links and (link := service.storage.link(model.sha256, LINK_SECONDS)) is not None:
+    if service.settings.store_links and (link := service.storage.link(model.file_sha256, LINK_SECONDS)) is not None:
         return RedirectResponse(link, headers={**headers, "Cache-Control": "no-store"})
     if "Range" not in request.headers:
         headers["Content-Digest"] = digest
-    return _Weights.of(service.storage, model.sha256, filename=f"{model.name}.safetensors", headers=headers)
+    return _Weights.of(service.storage, model.file_sha256, filename=f"{model.name}.safetensors", headers=headers)

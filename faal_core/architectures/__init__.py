@@ -14,18 +14,24 @@ MAX_PARAMETERS = 1_000_000_000
 
 
 def build(spec: ClassifierSpec) -> Classifier:
-    """A classifier with random weights, on the CPU and in eval mode.
+    """A classifier with random weights, on the CPU and in eval mode. Raises: as `outline`."""
+    outline(spec)
+    return Classifier(_backbone(spec), spec).eval()
 
-    The network is first laid out on the meta device, which takes no memory, and its parameters are counted.
+
+def outline(spec: ClassifierSpec) -> nn.Module:
+    """Return the network on the meta device: its names and shapes, in no memory and little time.
+
     Raises: InvalidSpec where it would have more than `MAX_PARAMETERS`.
     """
     with torch.device("meta"):
-        parameters = sum(parameter.numel() for parameter in _backbone(spec).parameters())
+        network = _backbone(spec)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
     if parameters > MAX_PARAMETERS:
         raise InvalidSpec(
             f"{spec.architecture} would have {parameters:,} parameters; at most {MAX_PARAMETERS:,} are built"
         )
-    return Classifier(_backbone(spec), spec).eval()
+    return network
 
 
 def arguments(spec: ClassifierSpec) -> dict[str, int]:

@@ -22,6 +22,7 @@ def audit(
     confidence: options.Confidence = None,
     batch_size: options.AuditBatch = None,
     seed: options.Seed = None,
+    weights_key: options.WeightsKey = None,
     architecture: options.Architecture = None,
     num_classes: options.NumClasses = None,
     mean: options.Mean = None,
@@ -54,7 +55,7 @@ def audit(
     from faal_core.cli.progress_bar import ProgressBar
     from faal_core.weights import read_classifier
 
-    classifier = read_classifier(weights, network)
+    classifier = read_classifier(weights, network, weights_key)
     data = datasets.load(dataset, "test", root=data_root, download=download)
     with _how_to_go_on(ledger), ProgressBar(minutes) as progress:
         audited = run(

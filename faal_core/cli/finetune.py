@@ -43,6 +43,7 @@ def finetune(
     images: options.Images = None,
     confidence: options.Confidence = None,
     seed: options.Seed = None,
+    weights_key: options.WeightsKey = None,
     architecture: options.Architecture = None,
     num_classes: options.NumClasses = None,
     mean: options.Mean = None,
@@ -89,7 +90,7 @@ def finetune(
     from faal_core import datasets
     from faal_core.weights import read_classifier
 
-    classifier = read_classifier(weights, network)
+    classifier = read_classifier(weights, network, weights_key)
     train, test = (datasets.load(dataset, part, root=data_root, download=download) for part in ("train", "test"))
     report = _finetune(classifier, train, test, asked, name or weights.stem, torch_device(device), minutes, out)
     if report is None:

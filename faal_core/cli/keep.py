@@ -17,6 +17,7 @@ def keep(
         int, typer.Argument(min=0, help="Its number in the report's table of candidates; 0 is the original.")
     ],
     weights: options.Weights,
+    weights_key: options.WeightsKey = None,
     output: Annotated[Path, typer.Option("--output", "-o", dir_okay=False, help="The file to write.")] = Path(
         "candidate.safetensors"
     ),
@@ -35,6 +36,6 @@ def keep(
     if not isinstance(report, FinetuneReport):
         raise typer.BadParameter("report.json is the report of an audit, not of a fine-tuning", param_hint="RESULTS")
     trained = read_classifier(results / TRAINED)
-    given = read_classifier(weights, report.before.classifier.spec)
+    given = read_classifier(weights, report.before.classifier.spec, weights_key)
     write_classifier(output, candidate_classifier(given, trained, report, candidate))
     typer.echo(f"Written to {output}")

@@ -23,6 +23,12 @@ Weights = Annotated[
     Path,
     typer.Option(exists=True, dir_okay=False, help="The classifier: .safetensors, or a state dict in .pt or .pth."),
 ]
+WeightsKey = Annotated[
+    str | None,
+    typer.Option(
+        help="Which weights to read where the file holds several sets, such as state_dict_ema; the error lists their keys."
+    ),
+]
 Dataset = Annotated[
     str, typer.Option(help="A name from `faal catalog`, or a path: .npz, .zip or a folder of class folders.")
 ]
@@ -32,9 +38,14 @@ Architecture = Annotated[
 ]
 NumClasses = Annotated[int | None, typer.Option(help="With --architecture.")]
 Mean = Annotated[
-    str | None, typer.Option(help="With --architecture: per channel, pixels in [0, 1].", show_default="0.0")
+    str | None,
+    typer.Option(
+        help="With --architecture: per channel, pixels in [0, 1]; one value serves all channels.", show_default="0.0"
+    ),
 ]
-Std = Annotated[str | None, typer.Option(help="With --architecture: per channel.", show_default="1.0")]
+Std = Annotated[
+    str | None, typer.Option(help="With --architecture: per channel, as many values as --mean.", show_default="1.0")
+]
 Argument = Annotated[list[str] | None, typer.Option(help="With --architecture: one of its own, such as width=16.")]
 Name = Annotated[str | None, typer.Option(help="What the report calls the classifier.", show_default="the file's name")]
 DataRoot = Annotated[Path | None, typer.Option(help="Where the files of a named data set are.")]

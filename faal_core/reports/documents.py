@@ -126,7 +126,10 @@ class ClassifierSummary(Document):
     name: str
     spec: ClassifierSpec
     parameters: int
-    sha256: str = Field(description="of the weights: names, shapes and values")
+    sha256: str = Field(
+        description="SHA-256 of the weights' names, types, shapes and values: the same for any file that holds them, and the "
+        "`sha256` of the service's model; not that of a file"
+    )
 
 
 class DatasetSummary(Document):

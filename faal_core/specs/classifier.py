@@ -9,14 +9,27 @@ from faal_core import catalog
 from faal_core.errors import UnknownName
 from faal_core.specs.spec import MAX_CLASSES, Spec
 
+MAX_CHANNELS = 4
+
 
 class ClassifierSpec(Spec):
     """What must be known beside the weights to rebuild a classifier."""
 
     architecture: str = Field(max_length=100, examples=["preact_resnet18"], description="a name from the catalog")
     num_classes: int = Field(ge=2, le=MAX_CLASSES, examples=[10])
-    mean: tuple[float, ...] = Field((0.0,), min_length=1, max_length=4, description="per channel, pixels in [0, 1]")
-    std: tuple[float, ...] = Field((1.0,), min_length=1, max_length=4, description="per channel, positive")
+    mean: tuple[float, ...] = Field(
+        (0.0,),
+        min_length=1,
+        max_length=MAX_CHANNELS,
+        description="subtracted from pixels in [0, 1], per channel: the number of values sets the network's channels; a "
+        "single value serves as many channels as the weights take",
+    )
+    std: tuple[float, ...] = Field(
+        (1.0,),
+        min_length=1,
+        max_length=MAX_CHANNELS,
+        description="what pixels are divided by after that, per channel, positive; as many values as mean has",
+    )
     arguments: dict[str, int] = Field(default_factory=dict, description="the architecture's own; bounds in the catalog")
     class_names: tuple[str, ...] | None = Field(None, description="one per class, in label order")
 
@@ -52,3 +65,9 @@ class ClassifierSpec(Spec):
     def channels(self) -> int:
         """Input channels: one mean per channel."""
         return len(self.mean)
+
+    def for_channels(self, channels: int) -> Self:
+        """Return the spec with its one mean and std given to so many channels; itself where it has several."""
+        if self.channels > 1:
+            return self
+        return self.model_copy(update={"mean": self.mean * channels, "std": self.std * channels})

@@ -14,42 +14,71 @@ from faal_core import architectures
 from faal_core.classifier import Classifier
 from faal_core.errors import WeightsMismatch, WeightsUnreadable
 from faal_core.specs import ClassifierSpec
-from faal_core.weights.checkpoint_file import read_checkpoint
-from faal_core.weights.key_names import fit
+from faal_core.specs.classifier import MAX_CHANNELS
+from faal_core.weights.checkpoint_file import TensorTree, check_tensors, read_checkpoint
+from faal_core.weights.key_names import arrange, channels_of, fill, own_names
+from faal_core.weights.library_names import names_as_published
 from faal_core.weights.safetensors_file import read_safetensors, write_safetensors
+from faal_core.weights.weight_sets import select, unwrapped
 
 METADATA_KEY = "faal"
 
 
-def read_classifier(path: Path, spec: ClassifierSpec | None = None) -> Classifier:
+def read_classifier(path: Path, spec: ClassifierSpec | None = None, key: str | None = None) -> Classifier:
     """The classifier in `path`, on the CPU and in eval mode; `spec` may be absent for files of `write_classifier`.
 
-    Raises: WeightsUnreadable for a file that is no weights, is damaged or could run code; WeightsMismatch where names,
-        shapes or normalisation are not those of the spec.
+    A spec of one mean serves as many channels as the weights take.
+
+    Args:
+        key: of the set of weights to read, where the file holds several: `state_dict_ema`, `model.ema` …
+
+    Raises: WeightsUnreadable for a file that is no weights, is damaged or could run code; WeightsAmbiguous for one that
+        holds several sets of weights and no key says which; WeightsMismatch where names, shapes or normalisation are not
+        those of the spec.
     """
-    tensors, stored = _read(path)
+    tree, stored = _read(path)
     if spec is None and stored is None:
         raise WeightsUnreadable("The file does not say what network it is for; name the architecture and its classes.")
-    if spec is not None and stored is not None and _network(spec) != _network(stored):
-        raise WeightsMismatch(f"The file was written for {_network(stored)}; asked for is {_network(spec)}.")
-    classifier = architectures.build(spec or stored)  # type: ignore[arg-type]  # one of them is there
-    fit(tensors, classifier)
+    if spec is not None and stored is not None:
+        spec = spec.for_channels(stored.channels).model_copy(
+            update={"class_names": spec.class_names or stored.class_names}
+        )
+        if _network(spec) != _network(stored):
+            raise WeightsMismatch(f"The file was written for {_network(stored)}; asked for is {_network(spec)}.")
+    spec, tensors = _fitting(tree, spec or stored, key)  # type: ignore[arg-type]  # one of them is there
+    classifier = architectures.build(spec)
+    fill(classifier, tensors)
     return classifier
 
 
+def _fitting(tree: TensorTree, spec: ClassifierSpec, key: str | None) -> tuple[ClassifierSpec, dict[str, Tensor]]:
+    """The spec with the channels of the weights, and the tensors by the network's names, judged before it is built."""
+    network = architectures.outline(spec)
+    tree = {path: names_as_published(unwrapped(tensors), network) for path, tensors in tree.items()}
+    weights = select(tree, network, key)
+    check_tensors(weights.tensors)
+    channels = channels_of(own_names(weights, network), network)
+    if spec.channels == 1 and channels is not None and channels <= MAX_CHANNELS:
+        spec = spec.for_channels(channels)
+        network = architectures.outline(spec)
+    return spec, arrange(weights, network, spec)
+
+
 def write_classifier(path: Path, classifier: Classifier) -> None:
-    """Nothing. Afterwards `path` is a safetensors file of the backbone's weights with the spec in its metadata."""
+    """Write `path`: a safetensors file of the backbone's weights with the spec in its metadata."""
     # One entry: safetensors writes several in random order.
     metadata = {METADATA_KEY: classifier.spec.model_dump_json()}
     write_safetensors(path, _values(classifier), metadata)
 
 
-def convert_checkpoint(source: Path, target: Path, spec: ClassifierSpec) -> None:
-    """Nothing. Afterwards `target` is the checked safetensors file of the weights in `source`, in our key names.
+def convert_checkpoint(source: Path, target: Path, spec: ClassifierSpec, key: str | None = None) -> Classifier:
+    """Write the weights in `source` to `target`, as a checked safetensors file in our key names; return what was read.
 
-    Raises: WeightsUnreadable, WeightsMismatch.
+    Raises: as `read_classifier`.
     """
-    write_classifier(target, read_classifier(source, spec))
+    classifier = read_classifier(source, spec, key)
+    write_classifier(target, classifier)
+    return classifier
 
 
 def digest(classifier: Classifier) -> str:
@@ -64,8 +93,8 @@ def digest(classifier: Classifier) -> str:
     return total.hexdigest()
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], ClassifierSpec | None]:
-    """The tensors, and the spec where the file has one."""
+def _read(path: Path) -> tuple[TensorTree, ClassifierSpec | None]:
+    """The tensors by mapping and name, and the spec where the file has one."""
     try:
         with path.open("rb") as file:
             start = file.read(9)
@@ -75,7 +104,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], ClassifierSpec | None]:
         return read_checkpoint(path), None
     if start[8:] == b"{":
         tensors, metadata = read_safetensors(path)
-        return tensors, _stored_spec(metadata)
+        return {"": tensors}, _stored_spec(metadata)
     if start.startswith(b"\x80"):
         raise WeightsUnreadable(
             "The file is a bare pickle or a checkpoint of torch before 1.6. These formats are refused; save it anew: "

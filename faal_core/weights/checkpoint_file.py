@@ -1,19 +1,31 @@
-"""Files written by `torch.save`: the one state dict in them, read without running any of their code."""
+"""Files written by `torch.save`: the tensors in them, read without running any of their code."""
 
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeGuard
+from zipfile import BadZipFile, ZipInfo
 
 import torch
 from torch import Tensor
 
 from faal_core.archives import UnsafeArchive, open_archive, safe_members
 from faal_core.errors import WeightsUnreadable
+from faal_core.weights.pickle_effort import TooMuchEffort, check_effort
+from faal_core.weights.safetensors_file import MAX_DIMENSIONS, MAX_NAME
 
 MAX_MEMBERS = 20_000
 MAX_PICKLE_BYTES = 16 * 2**20
 ADVICE = "save the state dict alone: torch.save(model.state_dict(), path)."
-WRAPPERS = ("state_dict", "model_state_dict", "best_state_dict", "net", "model")
+MAX_DEPTH = 5  # of mappings in mappings
+MAX_MAPPINGS = 20_000  # an optimiser has one for each parameter
+MAX_ENTRIES = 200_000
+
+TensorTree = dict[str, dict[str, Tensor]]
+"""The tensors of a file: the path of each mapping, with dots between its keys and "" for the whole → its tensors by name.
+
+A list of tensors is a mapping of their numbers.
+"""
 
 # What torch.save has written beside a root folder's name, from torch 1.6 on.
 _MEMBER = re.compile(
@@ -21,24 +33,50 @@ _MEMBER = re.compile(
 )
 
 
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The tensors of the state dict in `path`, on the CPU, with the file's own key names and types.
+def read_checkpoint(path: Path) -> TensorTree:
+    """The tensors in `path`, on the CPU, with the file's own key names and types, by the path of the mapping they are in.
 
     The archive is judged before torch reads it: torch itself would follow a deflate bomb. Then it is unpickled with
-    `weights_only=True`, never otherwise, and each tensor is checked to be no larger than the memory it lies in.
+    `weights_only=True`, never otherwise. What is no tensor is left out.
     Raises: WeightsUnreadable.
     """
     _check_archive(path)
-    return _only_tensors(_state_dict(_unpickle(path)))
+    return _tensor_tree(_unpickle(path))
+
+
+def check_tensors(tensors: Mapping[str, Tensor]) -> None:
+    """Check that each tensor is a plain one and lies whole in the memory that was read for it. Raises: WeightsUnreadable."""
+    for name, value in tensors.items():
+        if type(value) not in (Tensor, torch.nn.Parameter) or value.layout is not torch.strided or value.is_quantized:
+            raise WeightsUnreadable(
+                f"{name} is a sparse, quantised or otherwise special tensor; save it as a dense one."
+            )
+        if value.device.type != "cpu" or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise WeightsUnreadable(f"{name} claims {value.numel():,} values, more than the checkpoint holds for it.")
+        if value.ndim > MAX_DIMENSIONS:
+            raise WeightsUnreadable(f"{name} has {value.ndim:,} dimensions; at most {MAX_DIMENSIONS} are read.")
 
 
 def _check_archive(path: Path) -> None:
-    """Nothing. Raises: WeightsUnreadable where the members are not those that torch.save writes, uncompressed."""
+    """Check that the members are those that torch.save writes, uncompressed, and the pickle is read in time.
+
+    Raises: WeightsUnreadable.
+    """
     try:
         with open_archive(path) as archive:
             members = safe_members(archive, most=MAX_MEMBERS, compressed=False)
-    except UnsafeArchive as error:
+            _check_members(members)
+            for member in members:
+                if member.filename.endswith("/data.pkl"):
+                    check_effort(archive.read(member))
+    except (UnsafeArchive, TooMuchEffort) as error:
         raise WeightsUnreadable(f"The checkpoint is refused: {error}.") from None
+    except (ValueError, BadZipFile, EOFError) as error:
+        raise WeightsUnreadable(f"The checkpoint cannot be read: {error}") from None
+
+
+def _check_members(members: list[ZipInfo]) -> None:
+    """Check names and sizes. Raises: WeightsUnreadable."""
     for member in members:
         if not _MEMBER.fullmatch(member.filename):
             raise WeightsUnreadable(
@@ -70,33 +108,42 @@ def _unpickle(path: Path) -> object:
     )
 
 
-def _state_dict(loaded: object) -> Mapping[object, object]:
-    """The mapping of names to tensors: `loaded` itself, or the one under a customary name in it."""
+def _tensor_tree(loaded: object) -> TensorTree:
+    """The tensors of `loaded` and of the mappings in it. Raises: WeightsUnreadable where there are none, or too many."""
     if not isinstance(loaded, Mapping):
-        raise WeightsUnreadable(f"The checkpoint holds a {type(loaded).__name__}, not a state dict.")
-    found = [name for name in WRAPPERS if isinstance(loaded.get(name), Mapping)]
-    if len(found) > 1:
-        raise WeightsUnreadable(
-            f"The checkpoint holds several state dicts ({', '.join(found)}); save the one that is meant."
-        )
-    state_dict: Mapping[object, object] = loaded[found[0]] if found else loaded
-    return state_dict
+        raise WeightsUnreadable(f"The checkpoint holds a {type(loaded).__name__}, not a state dict; {ADVICE}")
+    tree: dict[str, dict[str, Tensor]] = {}
+    waiting: list[tuple[str, int, Mapping[object, object]]] = [("", 0, loaded)]
+    entries = 0
+    for path, depth, mapping in waiting:  # grows while it is gone through
+        entries += len(mapping) + sum(len(value) for value in mapping.values() if _starts_with_tensor(value))
+        if len(waiting) > MAX_MAPPINGS or entries > MAX_ENTRIES:
+            raise WeightsUnreadable(
+                f"The checkpoint holds more than {MAX_MAPPINGS:,} mappings or {MAX_ENTRIES:,} entries; {ADVICE}"
+            )
+        for key, value in mapping.items():
+            if isinstance(value, Mapping) and depth < MAX_DEPTH:
+                waiting.append((f"{path}.{_name(key)}".lstrip("."), depth + 1, value))
+            elif _starts_with_tensor(value) and all(isinstance(tensor, Tensor) for tensor in value):
+                place = f"{path}.{_name(key)}".lstrip(".")
+                tree.setdefault(place, {}).update((str(i), tensor.detach()) for i, tensor in enumerate(value))
+            elif isinstance(value, Tensor) and isinstance(key, str):
+                if key in tree.setdefault(path, {}):
+                    raise WeightsUnreadable(f"The checkpoint holds {path}.{key} twice; {ADVICE}")
+                tree[path][_name(key)] = value.detach()
+    if not tree:
+        raise WeightsUnreadable(f"The checkpoint holds no tensors by name, so it is not a state dict; {ADVICE}")
+    return tree
 
 
-def _only_tensors(state_dict: Mapping[object, object]) -> dict[str, Tensor]:
-    """The same mapping, once every name is a string and every value a plain tensor that lies whole in its memory."""
-    tensors = {}
-    for name, value in state_dict.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise WeightsUnreadable(
-                f"The checkpoint's entry {str(name)[:100]!r} is a {type(value).__name__}, not a tensor; {ADVICE} "
-                f"Wrapped state dicts are looked for under {', '.join(WRAPPERS)}."
-            )
-        if type(value) not in (Tensor, torch.nn.Parameter) or value.layout is not torch.strided or value.is_quantized:
-            raise WeightsUnreadable(
-                f"{name} is a sparse, quantised or otherwise special tensor; save it as a dense one."
-            )
-        if value.device.type != "cpu" or value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            raise WeightsUnreadable(f"{name} claims {value.numel():,} values, more than the checkpoint holds for it.")
-        tensors[name] = value.detach()
-    return tensors
+def _starts_with_tensor(value: object) -> TypeGuard[list[Tensor] | tuple[Tensor, ...]]:
+    """Whether the value is a list, or tuple, that begins with a tensor."""
+    return isinstance(value, list | tuple) and bool(value) and isinstance(value[0], Tensor)
+
+
+def _name(key: object) -> str:
+    """The key as text. Raises: WeightsUnreadable where it is too long."""
+    name = str(key)
+    if len(name) > MAX_NAME:
+        raise WeightsUnreadable(f"The key {name[:50]!r}… has {len(name):,} characters; at most {MAX_NAME:,} are read.")
+    return name

@@ -1,61 +1,135 @@
-"""Fitting a file's tensors to a classifier: prefixes of key names, normalisation that rides along, misfits in words."""
+"""Fitting a set of weights to a network: what may stand beside it, normalisation that rides along, misfits in words."""
 
-from collections import Counter
+import re
 from collections.abc import Iterable, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from faal_core.classifier import Classifier
 from faal_core.errors import WeightsMismatch, WeightsUnreadable
 from faal_core.specs import ClassifierSpec
+from faal_core.weights.library_names import current_names
+from faal_core.weights.weight_sets import WeightSet
 
 # Buffers under which training code keeps its normalisation, by what they hold.
 NORMALISATION = {"mean": "mean", "mu": "mean", "std": "std", "sigma": "std"}
 NORMALISATION_TOLERANCE = 1e-4
 LISTED = 5
 
+# What training code keeps beside a network's weights and no logit depends on: modules by their names, counters by theirs.
+_BOOKKEEPING = re.compile(
+    r"(\w+_)?(loss|losses|criterion|criteria|objective|metrics?|acc|accuracy|optim|optimi[sz]er|(lr_)?scheduler|scaler)"
+    r"(_\w+|fn|\d+)?",
+    re.IGNORECASE,
+)
+_COUNTERS = {
+    *("num_batches_tracked", "n_averaged", "num_updates", "decay", "epoch", "step", "global_step", "iteration"),
+    *("total_ops", "total_params"),
+}
 
-def fit(tensors: Mapping[str, Tensor], classifier: Classifier) -> None:
-    """Nothing. Afterwards the classifier's backbone has the values of `tensors`.
 
-    A prefix that the file's names share (`module.`, `model.`, `1.` …) is dropped; `num_batches_tracked` may be missing,
-    as in files of torch before 0.4.1; keys in the backbone's `unused_keys` are ignored; floats of any width become
-    float32.
-    Raises: WeightsMismatch where names, shapes or a normalisation do not fit; WeightsUnreadable for NaN or infinity.
+def own_names(weights: WeightSet, network: nn.Module) -> dict[str, Tensor]:
+    """The tensors behind the set's prefix, without it, as the network's own library names them."""
+    start = weights.prefix
+    behind = {name.removeprefix(start): tensor for name, tensor in weights.tensors.items() if name.startswith(start)}
+    return current_names(behind, network)
+
+
+def arrange(weights: WeightSet, network: nn.Module, spec: ClassifierSpec) -> dict[str, Tensor]:
+    """The set's tensors by the network's own names; batch counters that the file lacks are left out.
+
+    The prefix of the set is dropped, the network's own library renames what it renames, keys in its `unused_keys` and
+    bookkeeping of the training (`n_averaged`, `loss.…`, `criterion.…`) are left out; with a set that was chosen by its
+    key everything beside it is.
+
+    Args:
+        network: for its names and shapes; may be on the meta device.
+
+    Raises: WeightsMismatch where names, shapes or a normalisation do not fit.
+    """
+    own, named = network.state_dict(), own_names(weights, network)
+    beside = {name: t for name, t in weights.tensors.items() if not name.startswith(weights.prefix)}
+    extra = {name: t for name, t in named.items() if name not in own and not _is_bookkeeping(name, t, own)}
+    beside = {name: t for name, t in beside.items() if not _is_bookkeeping(_after_common(name, weights.prefix), t, {})}
+    for name, tensor in sorted({**extra, **beside}.items()):
+        if name.rpartition(".")[2] in NORMALISATION:
+            _check_normalisation(name, tensor, spec)
+            extra.pop(name, None)
+            beside.pop(name, None)
+    unused: tuple[str, ...] = getattr(network, "unused_keys", ())
+    extra = {name: t for name, t in extra.items() if not name.startswith(unused)}
+    fitting = {name: t for name, t in named.items() if name in own} | extra
+    if beside and not weights.chosen:
+        _check_names_and_shapes(fitting, own, spec, beside)
+        raise _beside(weights, sorted(beside))
+    _check_names_and_shapes(fitting, own, spec)
+    return fitting
+
+
+def fill(classifier: Classifier, tensors: Mapping[str, Tensor]) -> None:
+    """Give the classifier's network those values; floats of any width become float32, whole floats counters.
+
+    Raises: WeightsUnreadable for NaN, infinity, and a counter that is no whole number.
     """
     own = classifier.backbone.state_dict()
-    unused: tuple[str, ...] = getattr(classifier.backbone, "unused_keys", ())
-    prefix = shared_prefix(tensors, own)
-    named = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    if len(named) < len(tensors):
-        raise WeightsMismatch(
-            f"The file holds two sets of weights, one with the prefix {prefix!r}; save the one meant."
-        )
-    normalisation = {name for name in named.keys() - own.keys() if name.rpartition(".")[2] in NORMALISATION}
-    for name in sorted(normalisation):
-        _check_normalisation(name, named[name], classifier.spec)
-    fitting = {
-        name: tensor for name, tensor in named.items() if name not in normalisation and not name.startswith(unused)
-    }
-    for name in own.keys() - fitting.keys():
-        if name.endswith("num_batches_tracked"):
-            fitting[name] = own[name]
-    _check_names_and_shapes(fitting, own, classifier.spec)
-    classifier.backbone.load_state_dict({name: _finite(name, tensor, own[name]) for name, tensor in fitting.items()})
+    for name, tensor in tensors.items():
+        kind = own[name].dtype if own[name].is_floating_point() else torch.float64
+        value = tensor.reshape(own[name].shape).to(kind)
+        if not bool(torch.isfinite(value).all()):
+            raise WeightsUnreadable(f"{name} holds NaN or infinite values.")
+        converted = value.to(own[name].dtype)
+        if not converted.is_floating_point() and not bool((converted == value).all()):
+            raise WeightsUnreadable(f"{name} counts batches and holds {value.flatten()[0].item():g}, no whole number.")
+        own[name].copy_(converted)
 
 
-def shared_prefix(names: Iterable[str], own: Iterable[str]) -> str:
-    """What stands before most of the names that end in one of the `own` names, often nothing."""
-    known, prefixes = set(own), Counter[str]()
-    for name in names:
-        starts = [0, *(i + 1 for i, sign in enumerate(name) if sign == ".")]
-        prefixes.update(name[:start] for start in starts if name[start:] in known)
-    return max(prefixes, key=prefixes.__getitem__, default="")
+def channels_of(tensors: Mapping[str, Tensor], network: nn.Module) -> int | None:
+    """How many channels the first convolution takes, where its shape is the network's in all but that; None otherwise."""
+    odd = [
+        (own.shape, tensors[name].shape)
+        for name, own in network.state_dict().items()
+        if name in tensors and own.shape != tensors[name].shape
+    ]
+    takes = {theirs[1] for mine, theirs in odd if _differ_in_channels(mine, theirs)}
+    return takes.pop() if len(takes) == 1 else None
+
+
+def _differ_in_channels(mine: torch.Size, theirs: torch.Size) -> bool:
+    return len(mine) == len(theirs) == 4 and mine[1] != theirs[1] and (mine[0], *mine[2:]) == (theirs[0], *theirs[2:])
+
+
+def _after_common(name: str, prefix: str) -> str:
+    """The name without the parts that it shares with the prefix."""
+    parts, shared = name.split("."), prefix.split(".")
+    common = next((i for i, part in enumerate(parts) if i >= len(shared) or shared[i] != part), 0)
+    return ".".join(parts[common:])
+
+
+def _is_bookkeeping(name: str, tensor: Tensor, own: Mapping[str, Tensor]) -> bool:
+    """Whether the training's bookkeeping has such names: a part of it, or a counter anywhere."""
+    first, last = name.partition(".")[0], name.rpartition(".")[2]
+    if last in _COUNTERS and tensor.numel() == 1:
+        return True
+    return _BOOKKEEPING.fullmatch(first) is not None and not any(key.startswith(f"{first}.") for key in own)
+
+
+def _beside(weights: WeightSet, names: list[str]) -> WeightsMismatch:
+    """The error for tensors that may belong to the network or not."""
+    return WeightsMismatch(
+        f"The network's weights lie under {weights.key!r}, and {len(names)} tensors lie beside it: {_listed(names)}. If the "
+        f"network's answers do not depend on them, choose its weights alone: weights_key {weights.key} "
+        f"(--weights-key {weights.key})."
+    )
+
+
+def _listed(names: list[str]) -> str:
+    more = f", … {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(name[:150] for name in names[:LISTED]) + more
 
 
 def _check_normalisation(name: str, tensor: Tensor, spec: ClassifierSpec) -> None:
-    """Nothing. Raises: WeightsMismatch where the file's mean or std is not the one in the spec."""
+    """Check that the file's mean or std is the one in the spec. Raises: WeightsMismatch."""
     kind = NORMALISATION[name.rpartition(".")[2]]
     asked = torch.tensor(spec.mean if kind == "mean" else spec.std)
     found = tensor.flatten().float()
@@ -67,37 +141,52 @@ def _check_normalisation(name: str, tensor: Tensor, spec: ClassifierSpec) -> Non
         )
 
 
-def _check_names_and_shapes(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], spec: ClassifierSpec) -> None:
-    """Nothing. Raises: WeightsMismatch naming the first misfits of each kind and how many there are."""
-    shared = sorted(own.keys() & tensors.keys())
-    odd = [
-        f"{name} {tuple(tensors[name].shape)} for {tuple(own[name].shape)}"
-        for name in shared
-        if tensors[name].shape != own[name].shape or tensors[name].is_floating_point() != own[name].is_floating_point()
-    ]
+def _check_names_and_shapes(
+    tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], spec: ClassifierSpec, beside: Iterable[str] = ()
+) -> None:
+    """Check that all names are there and no others. Raises: WeightsMismatch naming the first misfits of each kind.
+
+    Args:
+        beside: names that are no misfit by themselves, and may be what others were missed for.
+    """
+    odd = [name for name in sorted(own.keys() & tensors.keys()) if not _fits(tensors[name], own[name])]
     misfits = {
-        "missing": sorted(own.keys() - tensors.keys()),
+        "missing": sorted(name for name in own.keys() - tensors.keys() if not name.endswith("num_batches_tracked")),
         "unexpected": sorted(tensors.keys() - own.keys()),
-        "of another shape or type": odd,
+        "of another shape or type": [f"{name} {_described(tensors[name], own[name])}" for name in odd],
     }
     if not any(misfits.values()):
         return
+    misfits["unexpected"] += sorted(beside)
     parts = [f"The weights do not fit {spec.architecture}."]
-    for name in shared:
+    for name in odd:
         mine, theirs = own[name].shape, tensors[name].shape
-        if mine != theirs and mine[1:] == theirs[1:] and mine[0] == spec.num_classes:
+        if mine[1:] == theirs[1:] and mine[:1] == (spec.num_classes,) != theirs[:1] != ():
             parts.append(f"They tell {theirs[0]} classes apart; the spec says {spec.num_classes}.")
             break
-    for kind, names in misfits.items():
-        if names:
-            more = f", … {len(names) - LISTED} more" if len(names) > LISTED else ""
-            parts.append(f"{len(names)} keys are {kind}: {', '.join(name[:150] for name in names[:LISTED])}{more}.")
+    for name in odd:
+        mine, theirs = own[name].shape, tensors[name].shape
+        if _differ_in_channels(mine, theirs) and mine[1] == spec.channels:
+            parts.append(
+                f"They take images of {theirs[1]} channels; the spec says {spec.channels}, because mean has "
+                f"{spec.channels} values and the number of means sets the channels. Give mean and std {theirs[1]} values each."
+            )
+            break
+    parts += [f"{len(names)} keys are {kind}: {_listed(names)}." for kind, names in misfits.items() if names]
     raise WeightsMismatch(" ".join(parts))
 
 
-def _finite(name: str, tensor: Tensor, own: Tensor) -> Tensor:
-    """The tensor in the type of `own`. Raises: WeightsUnreadable where a value is not a finite number."""
-    converted = tensor.to(own.dtype)
-    if not bool(torch.isfinite(converted).all()):
-        raise WeightsUnreadable(f"{name} holds NaN or infinite values.")
-    return converted
+def _fits(tensor: Tensor, own: Tensor) -> bool:
+    """Whether the shape is that of `own` and the type converts: any width of floats, and any real number for a counter."""
+    if own.ndim == 0 and not own.is_floating_point():
+        return tensor.numel() == 1 and not tensor.is_complex()
+    return (
+        tensor.shape == own.shape and tensor.is_floating_point() == own.is_floating_point() and not tensor.is_complex()
+    )
+
+
+def _described(tensor: Tensor, own: Tensor) -> str:
+    """Both shapes, or types where the shapes are equal."""
+    if tensor.shape != own.shape:
+        return f"{tuple(tensor.shape)} for {tuple(own.shape)}"
+    return f"{tensor.dtype} for {own.dtype}".replace("torch.", "")

@@ -13,6 +13,8 @@ from faal_core.errors import WeightsUnreadable
 
 MAX_HEADER_BYTES = 2**20
 MAX_TENSORS = 5_000
+MAX_NAME = 1_000  # characters
+MAX_DIMENSIONS = 8
 DTYPES = {"F16", "BF16", "F32", "F64", "I64"}
 
 
@@ -38,6 +40,7 @@ def _check_header(path: Path) -> dict[str, str]:
         header = json.loads(content, object_pairs_hook=_without_doubles)
         metadata = header.pop("__metadata__", {})
         kinds = {name: str(entry["dtype"]) for name, entry in header.items()}
+        dimensions = {name: len(entry["shape"]) for name, entry in header.items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise WeightsUnreadable("The safetensors header is damaged.") from None
     if len(kinds) > MAX_TENSORS:
@@ -45,6 +48,12 @@ def _check_header(path: Path) -> dict[str, str]:
     for name, kind in kinds.items():
         if kind not in DTYPES:
             raise WeightsUnreadable(f"{name[:100]} is of type {kind[:20]}; {', '.join(sorted(DTYPES))} are read.")
+        if len(name) > MAX_NAME:
+            raise WeightsUnreadable(
+                f"The key {name[:50]!r}… has {len(name):,} characters; at most {MAX_NAME:,} are read."
+            )
+        if dimensions[name] > MAX_DIMENSIONS:
+            raise WeightsUnreadable(f"{name} has {dimensions[name]:,} dimensions; at most {MAX_DIMENSIONS} are read.")
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise WeightsUnreadable("The safetensors header is damaged: metadata are strings.")
     return metadata
@@ -59,7 +68,7 @@ def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Nothing. Afterwards `path` is the whole file; a run that is killed leaves what was there before. Raises: OSError."""
+    """Write `path` as a whole: a run that is killed leaves what was there before. Raises: OSError."""
     temporary = path.with_name(f".{uuid4().hex}.part")
     try:
         safetensors.torch.save_file(tensors, temporary, metadata)

@@ -85,10 +85,11 @@ def store(site: Site, weights_file: Path) -> tuple[str, str]:
     """Ids of model and data set, as if their checks had passed."""
     file = site.storage.put([weights_file.read_bytes()], media_type="application/vnd.safetensors")
     data = site.storage.put([noise()], media_type="application/zip")
+    digest = weights.digest(weights.read_classifier(weights_file))
     with site.sessions.begin() as session:
         model, check = model_registry.register_upload(session, name="shapes", spec=SPEC, upload=file, owner="local")
         lifecycle.claim(session, check.id, worker="test", lease_seconds=60)
-        lifecycle.succeed(session, check.id, 1, result_model=StoredClassifier(file, SPEC))
+        lifecycle.succeed(session, check.id, 1, result_model=StoredClassifier(file, SPEC, digest))
         dataset, check = dataset_registry.register_upload(session, name="noise", upload=data, owner="local")
         lifecycle.claim(session, check.id, worker="test", lease_seconds=60)
         summary = {"shape": [1, 16, 16], "class_names": CLASSES, "images": {"train": 480, "test": 90}}

@@ -205,8 +205,9 @@ def test_nothing_is_left(attacked: Attacked) -> None:
     """Nothing of what was refused is in storage or in a worker's folders, and nowhere is a canary."""
     assert list(attacked.canaries.iterdir()) == []
     resources = attacked.resources.values()
-    assert {resource["sha256"] for resource in resources if resource["status"] == "rejected"} == {None}
-    kept = {attacked.site.storage.path(resource["sha256"]) for resource in resources if resource["status"] == "ready"}
+    files = [(resource["status"], resource.get("file_sha256", resource["sha256"])) for resource in resources]
+    assert {sha256 for status, sha256 in files if status == "rejected"} == {None}
+    kept = {attacked.site.storage.path(sha256) for status, sha256 in files if status == "ready"}
     files = attacked.site.settings.files_dir
     until(lambda: {path for path in files.rglob("*") if path.is_file()} == kept, within_seconds=10)
     folder = attacked.site.settings.checkpoints_dir

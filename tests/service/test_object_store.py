@@ -51,7 +51,7 @@ def test_another_machine_goes_on(servers, open_site, weights_file: Path, undistu
 
     repaired = client.get(f"/jobs/{finetuning}").json()["result_model"]
     whole = client.get(f"/models/{repaired}/weights").content
-    assert hashlib.sha256(whole).hexdigest() == client.get(f"/models/{repaired}").json()["sha256"]
+    assert hashlib.sha256(whole).hexdigest() == client.get(f"/models/{repaired}").json()["file_sha256"]
     part = client.get(f"/models/{repaired}/weights", headers={"Range": "bytes=100-"})
     assert (part.status_code, part.content) == (206, whole[100:])
     until(lambda: web.storage.jobs() == [], within_seconds=10, tell=web.tell)

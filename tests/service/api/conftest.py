@@ -45,7 +45,7 @@ class Web:
         with self.site.sessions.begin() as session:
             model, check = model_registry.register_upload(session, name=name, spec=SPEC, upload=file, owner=owner)
             lifecycle.claim(session, check.id, worker="test", lease_seconds=600)
-            lifecycle.succeed(session, check.id, 1, result_model=StoredClassifier(file, SPEC))
+            lifecycle.succeed(session, check.id, 1, result_model=StoredClassifier(file, SPEC, "d" * 64))
         return model.id
 
     def audit(self, model: str | None = None, **fields: Any) -> str:

@@ -59,13 +59,24 @@ def test_kinds_of_files_are_told_by_their_first_bytes() -> None:
 )
 def test_a_spec_is_given_whole_or_field_by_field(fields: dict[str, str]) -> None:
     """JSON in one field and single fields as people write them mean the same."""
-    assert read_model_form(form(**fields)) == ("weights", SPEC)
+    assert read_model_form(form(**fields)) == ("weights", SPEC, None)
+
+
+def test_the_key_of_the_weights_is_a_field_of_its_own() -> None:
+    """`weights_key` goes beside the spec, given whole or field by field; a key with control characters is refused."""
+    whole = form(spec=SPEC.model_dump_json(), weights_key=" model.ema ")
+    assert read_model_form(whole) == ("weights", SPEC, "model.ema")
+    assert read_model_form(form(architecture="small_resnet", num_classes="3", weights_key=".")).weights_key == "."
+    for key in ("a\nb", "x" * 1001):
+        with pytest.raises(InvalidRequest) as caught:
+            read_model_form(form(spec=SPEC.model_dump_json(), weights_key=key))
+        assert pointers(caught) == ["/weights_key"]
 
 
 def test_our_own_files_tell_what_they_are() -> None:
     """Without a spec the metadata of a safetensors file says what network it is for; fields left empty count as absent."""
     head = safetensors({"faal": SPEC.model_dump_json()})
-    assert read_model_form(form(head, architecture=" ", name="")) == ("weights", SPEC)
+    assert read_model_form(form(head, architecture=" ", name="")) == ("weights", SPEC, None)
 
 
 @pytest.mark.parametrize(

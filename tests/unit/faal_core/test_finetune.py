@@ -89,7 +89,10 @@ class StopsAfter(NoProgress):
 
 
 def test_report_is_consistent_and_survives_json() -> None:
-    """Both audits judge the same images, the comparison's counts explain their difference, and JSON gives it back."""
+    """Both audits judge the same images, the comparison's counts explain their difference, and JSON gives it back.
+
+    Weights that had no class names have those of the data afterwards.
+    """
     report = run()
     assert report.before.dataset == report.after.dataset
     assert report.before.classifier.sha256 != report.after.classifier.sha256
@@ -97,6 +100,8 @@ def test_report_is_consistent_and_survives_json() -> None:
         assert after.robust.count - before.robust.count == change.gained - change.lost
         assert (change.before, change.after) == (before.robust.rate, after.robust.rate)
     assert report.held_out_images == 30
+    assert report.before.classifier.spec.class_names is None
+    assert report.after.classifier.spec.class_names == report.training_dataset.class_names
     assert read_report(report.model_dump_json()) == report
 
 

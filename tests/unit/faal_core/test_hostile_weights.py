@@ -7,20 +7,16 @@ import pickle
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
+from zipfile import ZIP_DEFLATED
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
 
-from faal_core.errors import WeightsUnreadable
-from faal_core.specs import ClassifierSpec
-from faal_core.weights import read_classifier
 from faal_core.weights.checkpoint_file import read_checkpoint
 from faal_core.weights.safetensors_file import MAX_HEADER_BYTES, MAX_TENSORS, read_safetensors
-
-SPEC = ClassifierSpec(architecture="small_resnet", num_classes=3)
+from tests.weight_files import entry, refused, rewritten, safetensors_file
 
 
 class Canary:
@@ -33,27 +29,6 @@ class Canary:
         return os.mkdir, (str(self.folder),)
 
 
-def refused(path: Path, reason: str) -> None:
-    """The file is refused for that reason."""
-    with pytest.raises(WeightsUnreadable, match=reason):
-        read_classifier(path, SPEC)
-
-
-def rewritten(
-    path: Path, change: Callable[[str, bytes], bytes | None], compression: int = ZIP_STORED, **more: bytes
-) -> Path:
-    """A copy of the checkpoint, each member changed, or left out for None, and more members added."""
-    copy = path.with_name("copy.pt")
-    with ZipFile(path) as source, ZipFile(copy, "w", compression) as target:
-        for name in source.namelist():
-            content = change(name, source.read(name))
-            if content is not None:
-                target.writestr(name, content)
-        for name, content in more.items():
-            target.writestr(name, content)
-    return copy
-
-
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     """An honest checkpoint of one tensor of three values."""
@@ -64,7 +39,7 @@ def checkpoint(tmp_path: Path) -> Path:
 def test_an_honest_checkpoint_is_read(checkpoint: Path) -> None:
     """The checkpoint that the other tests tamper with is accepted as it is, and after a plain copy."""
     for path in (checkpoint, rewritten(checkpoint, lambda _, content: content)):
-        assert read_checkpoint(path)["weight"].tolist() == [1, 2, 3]
+        assert read_checkpoint(path)[""]["weight"].tolist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
@@ -182,18 +157,6 @@ def test_a_truncated_checkpoint_is_refused(cut: float, checkpoint: Path) -> None
 def test_a_checkpoint_without_a_member_is_refused(missing: str, checkpoint: Path) -> None:
     """A checkpoint that lacks its pickle or a record is refused, whatever torch raises."""
     refused(rewritten(checkpoint, lambda name, content: None if missing in name else content), "cannot be read")
-
-
-def safetensors_file(path: Path, header: object, values: bytes = b"") -> Path:
-    """A file of that header, as JSON, and those values."""
-    content = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(content)) + content + values)
-    return path
-
-
-def entry(dtype: str = "F32", shape: tuple[int, ...] = (1,), end: int = 4) -> dict[str, object]:
-    """A header's line for a tensor at the start of the values."""
-    return {"dtype": dtype, "shape": shape, "data_offsets": [0, end]}
 
 
 def test_an_honest_safetensors_file_is_read(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from faal_core.classifier import Classifier
 from faal_core.errors import WeightsMismatch, WeightsUnreadable
 from faal_core.specs import ClassifierSpec
 from faal_core.weights import convert_checkpoint, digest, read_classifier, write_classifier
-from faal_core.weights.key_names import fit, shared_prefix
+from faal_core.weights.key_names import arrange, fill
+from faal_core.weights.weight_sets import WeightSet
 
 SPEC = ClassifierSpec(
     architecture="small_resnet",
@@ -93,28 +94,6 @@ def test_a_failed_write_leaves_the_old_file(classifier: Classifier, tmp_path: Pa
     assert list(tmp_path.iterdir()) == [tmp_path / "w"]
 
 
-@pytest.mark.parametrize(
-    "prefix", ["", "module.", "model.", "basic_model.", "backbone.", "module.model.", "_orig_mod."]
-)
-@pytest.mark.parametrize("wrapper", [None, "state_dict", "model_state_dict", "best_state_dict", "net", "model"])
-def test_prefixes_and_wrappers_fall_away(
-    prefix: str, wrapper: str | None, saved: Callable[..., Path], classifier: Classifier
-) -> None:
-    """The state dict is found under every customary prefix and in every customary wrapper, beside other entries."""
-    path = saved(
-        prefix, lambda tensors: {wrapper: tensors, "epoch": 3, "optimizer": {"state": {}}} if wrapper else tensors
-    )
-    assert digest(read_classifier(path, SPEC)) == digest(classifier)
-
-
-def test_prefix_is_what_most_names_share() -> None:
-    """The prefix stands before most of the own names, and is empty for names that fit as they are or not at all."""
-    assert shared_prefix(["1.conv.weight", "1.bn.weight", "0.mean"], ["conv.weight", "bn.weight"]) == "1."
-    assert shared_prefix(["0.weight", "2.weight"], ["0.weight", "2.weight"]) == ""
-    assert shared_prefix(["layer1.0.conv1.weight", "conv1.weight"], ["conv1.weight", "layer1.0.conv1.weight"]) == ""
-    assert shared_prefix(["a.b"], ["c"]) == ""
-
-
 @pytest.mark.parametrize(("mean", "std"), [("0.mean", "0.std"), ("mu", "sigma"), ("normalize.mean", "normalize.std")])
 def test_normalisation_that_rides_along_must_agree(
     mean: str, std: str, saved: Callable[..., Path], classifier: Classifier
@@ -173,15 +152,6 @@ def test_a_wrong_number_of_classes_is_said_in_words(saved: Callable[..., Path]) 
         read_classifier(saved(), spec)
 
 
-def test_two_sets_of_weights_are_not_guessed_between(saved: Callable[..., Path], classifier: Classifier) -> None:
-    """Where a file holds the same names with and without a prefix, or in two wrappers, none is chosen silently."""
-    plain = classifier.backbone.state_dict()
-    with pytest.raises(WeightsMismatch, match=r"two sets of weights, one with the prefix 'ema\.'"):
-        read_classifier(saved("ema.", **{"stem.weight": plain["stem.weight"], "more": torch.zeros(1)}), SPEC)
-    with pytest.raises(WeightsUnreadable, match="several state dicts \\(state_dict, net\\)"):
-        read_classifier(saved(wrap=lambda tensors: {"net": tensors, "state_dict": tensors}), SPEC)
-
-
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
 def test_values_that_are_no_numbers_are_refused(value: float, saved: Callable[..., Path]) -> None:
     """NaN, infinity and what overflows float32 are refused with the key."""
@@ -219,7 +189,8 @@ def test_a_trades_checkpoint_fits_wrn_34_10() -> None:
     classifier = build(spec)
     values = {f"module.{name}": torch.full_like(t, 2) for name, t in classifier.backbone.state_dict().items()}
     unused = {f"module.sub_{name[7:]}": t for name, t in values.items() if name.startswith("module.block1")}
-    fit(values | unused, classifier)
+    weights = WeightSet("", "module.", values | unused)
+    fill(classifier, arrange(weights, classifier.backbone, spec))
     assert all(bool((t == 2).all()) for t in classifier.backbone.state_dict().values())
 
 

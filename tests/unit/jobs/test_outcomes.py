@@ -10,7 +10,7 @@ from jobs.outcomes import StoredClassifier
 from jobs.states import JobKind, UploadState
 from jobs.storage import Stored
 from jobs.tables import Artifact
-from tests.registered import SPEC, UPLOAD, WEIGHTS, queued_audit
+from tests.registered import SPEC, UPLOAD, WEIGHTS, WEIGHTS_SHA256, queued_audit
 
 SUMMARY = {"parts": {"test": 3000}, "class_names": ["a", "b"], "shape": [1, 28, 28]}
 
@@ -46,11 +46,12 @@ def test_a_checked_model_is_ready(sessions, upload):
     """When its check succeeds the model is ready, with the converted file and the spec the check found."""
     found = SPEC.model_copy(update={"arguments": {"width": 8}})
     with sessions.begin() as session:
-        lifecycle.succeed(session, upload[1], 1, result_model=StoredClassifier(WEIGHTS, found))
+        lifecycle.succeed(session, upload[1], 1, result_model=StoredClassifier(WEIGHTS, found, WEIGHTS_SHA256))
     with sessions() as session:
         model = model_registry.model(session, upload[0])
         stored = session.get(Artifact, WEIGHTS.sha256)
     assert (model.state, model.sha256, model.spec["arguments"]) == (UploadState.READY, WEIGHTS.sha256, {"width": 8})
+    assert model.weights_sha256 == WEIGHTS_SHA256
     assert Stored(stored.sha256, stored.size, stored.media_type) == WEIGHTS
 
 
@@ -131,12 +132,15 @@ def test_finetuning_makes_a_model(sessions, model_id):
             metadata={"run": "7"},
         )
         lifecycle.claim(session, job.id, worker="w", lease_seconds=60)
-        made = StoredClassifier(Stored("c" * 64, 9, "application/vnd.safetensors"), SPEC, name="digits, repaired")
+        made = StoredClassifier(
+            Stored("c" * 64, 9, "application/vnd.safetensors"), SPEC, "e" * 64, name="digits, repaired"
+        )
         lifecycle.succeed(session, job.id, 1, report="{}", result_model=made)
     with sessions() as session:
         result = model_registry.model(session, queries.job(session, job.id).result_model_id)
         assert [model.id for model in model_registry.lineage(session, result.id)] == [result.id, model_id]
     assert (result.name, result.state, result.sha256) == ("digits, repaired", UploadState.READY, "c" * 64)
+    assert result.weights_sha256 == "e" * 64
     assert (result.parent_model_id, result.parent_job_id, result.owner) == (model_id, job.id, "ann")
 
 
@@ -161,6 +165,6 @@ def test_identical_results_share_a_file(sessions, model_id):
                 session, kind=JobKind.FINETUNE, model_id=model_id, dataset="mnist", spec={}, owner="ann"
             )
             lifecycle.claim(session, job.id, worker="w", lease_seconds=60)
-            made = StoredClassifier(WEIGHTS, SPEC)
+            made = StoredClassifier(WEIGHTS, SPEC, WEIGHTS_SHA256)
             results.add(lifecycle.succeed(session, job.id, 1, report="{}", result_model=made).result_model_id)
     assert len(results) == 2

@@ -8,7 +8,7 @@ from jobs.outcomes import StoredClassifier
 from jobs.settings import NO_QUOTA, Quota
 from jobs.states import JobKind
 from jobs.storage import Stored
-from tests.registered import SPEC, UPLOAD, WEIGHTS, queued_audit
+from tests.registered import SPEC, UPLOAD, WEIGHTS, WEIGHTS_SHA256, queued_audit
 
 
 def test_jobs_that_have_not_ended_count(sessions, model_id):
@@ -54,7 +54,7 @@ def test_bytes_count_once_a_file(sessions):
         _, check = model_registry.register_upload(session, name="m", spec=SPEC, upload=UPLOAD, owner="ann")
         assert quotas.room_for_upload(session, "ann", Quota(bytes=100)) == 100 - UPLOAD.size
         lifecycle.claim(session, check.id, worker="w", lease_seconds=60)
-        lifecycle.succeed(session, check.id, 1, result_model=StoredClassifier(WEIGHTS, SPEC))
+        lifecycle.succeed(session, check.id, 1, result_model=StoredClassifier(WEIGHTS, SPEC, WEIGHTS_SHA256))
         dataset_registry.register_upload(session, name="d", upload=Stored("c" * 64, 7, "x"), owner="ann")
         dataset_registry.register_upload(session, name="d", upload=Stored("c" * 64, 7, "x"), owner="ann")
         dataset_registry.register_upload(session, name="d", upload=Stored("d" * 64, 90, "x"), owner="ben")

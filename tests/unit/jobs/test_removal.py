@@ -15,7 +15,7 @@ from jobs.outcomes import StoredClassifier
 from jobs.states import UploadState
 from jobs.storage import Storage
 from jobs.tables import Artifact, Job
-from tests.registered import SPEC, claimed, queued_audit
+from tests.registered import SPEC, WEIGHTS_SHA256, claimed, queued_audit
 from tests.stored import contents
 
 TYPE = "application/octet-stream"
@@ -27,7 +27,7 @@ def model_of(sessions: Sessions, storage: Storage, content: bytes, owner: str = 
     with sessions.begin() as session:
         model, check = model_registry.register_upload(session, name="m", spec=SPEC, upload=upload, owner=owner)
         lifecycle.claim(session, check.id, worker="w", lease_seconds=60)
-        lifecycle.succeed(session, check.id, 1, result_model=StoredClassifier(weights, SPEC))
+        lifecycle.succeed(session, check.id, 1, result_model=StoredClassifier(weights, SPEC, WEIGHTS_SHA256))
         return model.id
 
 
@@ -153,7 +153,7 @@ def test_an_upload_that_became_the_model_is_kept(sessions, storage):
     with sessions.begin() as session:
         _, check = model_registry.register_upload(session, name="m", spec=SPEC, upload=weights, owner="ann")
         lifecycle.claim(session, check.id, worker="w", lease_seconds=60)
-        lifecycle.succeed(session, check.id, 1, result_model=StoredClassifier(weights, SPEC))
+        lifecycle.succeed(session, check.id, 1, result_model=StoredClassifier(weights, SPEC, WEIGHTS_SHA256))
     assert removal.collect(sessions, storage) == 0
     assert contents(storage) == [b"w"]
 

@@ -161,6 +161,16 @@ def test_names_that_lead_out_are_refused(name: str, tmp_path: Path) -> None:
         datasets.load(in_zip(tmp_path, UNDIVIDED | {name: image()}), "test")
 
 
+@both
+def test_colons_and_other_signs_lead_nowhere(place: Place, tmp_path: Path) -> None:
+    """Names with colons, blanks, brackets and letters of any script are names of classes and images like others."""
+    members = {
+        f"{name}/2024-05-01 10:14:29 ({i}) [ü].png": image(10 * i) for name in ("ape: small", "猫") for i in range(3)
+    }
+    data = datasets.load(place(tmp_path, members), "test")
+    assert (data.class_names, len(data)) == (("ape: small", "猫"), 6)
+
+
 def test_links_are_refused(tmp_path: Path) -> None:
     """A link in an archive or a folder is refused, wherever it points."""
     link = ZipInfo("cat/9.png")
