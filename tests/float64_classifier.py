@@ -23,4 +23,3 @@ class Float64Classifier(Classifier):
 def in_float64(classifier: Classifier) -> Float64Classifier:
     """A classifier of the same weights, in the same mode; the given one's backbone becomes part of it."""
     return Float64Classifier(classifier.backbone, classifier.spec).train(classifier.training)
-
