@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from faal_core.dro import worst_case_weights
 
 RISKS = st.integers(2, 30).flatmap(lambda k: arrays(np.float64, k, elements=st.floats(-1, 1, allow_subnormal=False)))
-# Risks whose differences survive a shift: an even finer one, such as that of 0 and 1e-45, can decide a weight and is lost in 3 + risk.
+# Differences of these risks survive a shift. A finer one, as between 0 and 1e-45, can decide a weight and is lost in 3 + risk.
 COARSE_RISKS = st.lists(st.integers(-1000, 1000), min_size=2, max_size=30).map(lambda steps: np.array(steps) / 1000)
 RADII = st.floats(1e-3, 5)
 

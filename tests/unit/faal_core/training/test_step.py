@@ -12,7 +12,7 @@ from faal_core.architectures import build
 from faal_core.classifier import Classifier
 from faal_core.datasets import load
 from faal_core.device_memory import Pieces
-from faal_core.errors import OutOfMemory
+from faal_core.errors import OutOfMemory, TrainingDiverged
 from faal_core.specs import CfaMethod, ClassifierSpec, DafaMethod, FaalMethod, FinetuneSpec, MethodSpec
 from faal_core.threat_model import ThreatModel
 from faal_core.training import methods, recipe
@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 X = torch.rand(12, 1, 12, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 Y = torch.arange(12) % 3
 RATE, DECAY = 0.1, 5e-4
-# Steps of L∞ go by the sign of a gradient, which rounding can turn where it is next to zero; those of L2 hardly hear of it.
+# Steps of L∞ go by the sign of a gradient, which rounding, even of float64, can turn where it is next to zero.
 SMOOTH = ThreatModel(norm="l2", epsilon=1)
 
 
@@ -144,6 +144,19 @@ def test_a_method_hears_of_every_step() -> None:
     assert method.seen.tolist() == [4, 4, 4]
 
 
+@pytest.mark.parametrize("perturbation", [None, {"gamma": 0.1, "weighted": True}], ids=str)
+@pytest.mark.parametrize("method", [FaalMethod(), CfaMethod(), FaalMethod(dro_radius=0)], ids=str)
+def test_logits_that_are_no_numbers_end_the_training(method: MethodSpec, perturbation: dict[str, Any] | None) -> None:
+    """Weights that became NaN raise TrainingDiverged, without a warning, before a method weighs its classes by the logits."""
+    training = {"attack": {"steps": 1}, "weight_perturbation": perturbation}
+    spec = FinetuneSpec.model_validate({"threat": SMOOTH, "method": method, "training": training})
+    classifier = network()
+    classifier.backbone.linear.bias.data[1] = torch.nan
+    optimizer = torch.optim.SGD(classifier.parameters(), lr=RATE)
+    with pytest.raises(TrainingDiverged, match="logits became NaN"):
+        training_step(classifier, optimizer, methods.build(method, 3), X, Y, spec, torch.Generator(), Pieces(12))
+
+
 def test_a_survey_counts_by_class() -> None:
     """On a linear classifier whose worst images are known, each mean is that of the class's images, counted one by one."""
     classifier = linear_classifier(2, (1, 6, 5)).train()
@@ -224,8 +237,7 @@ def test_out_of_memory_a_step_is_made_in_pieces_and_is_the_same(
 ) -> None:
     """With room for five images a batch of twelve goes in fives or less: same loss, class weights and parameters."""
     training = {"attack": {"steps": 3}, "weight_perturbation": perturbation}
-    method = {"type": "faal", "loss": loss}
-    spec = FinetuneSpec.model_validate({"threat": SMOOTH, "method": method, "training": training})
+    spec = FinetuneSpec.model_validate({"threat": SMOOTH, "method": FaalMethod(loss=loss), "training": training})
     whole, parted = plain_network(), plain_network()
     found = []
     for classifier in (whole, parted):
