@@ -65,7 +65,7 @@ def trained(
     training = {
         "learning_rates": [0.1, 0.05],
         "batch_size": batch_size,
-        "attack": {"steps": 2, "loss": "cross-entropy"},
+        "attack": {"steps": 2},
         "held_out_share": 0.1,
         **asked.pop("training", {}),
     }
