@@ -46,9 +46,8 @@ def audit(
 ) -> Audited:
     """The audit of `classifier` (called `name` in the report) on `data`, or on the part of it that the spec asks for.
 
-    On the CPU of the same machine, with the same number of threads and the same versions, the same arguments give the same
-    report, times apart. One that runs out of the time that `progress` gives it reports what was found until then, and says
-    what is missing.
+    Where results repeat (docs/claims.md says where) the same arguments give the same report, times apart. One that runs out of
+    the time that `progress` gives it reports what was found until then, and says what is missing.
 
     Args:
         ledger: a file that takes up every verdict as it comes; an audit that was killed goes on from it.
