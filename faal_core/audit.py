@@ -46,11 +46,11 @@ def audit(
 ) -> Audited:
     """The audit of `classifier` (called `name` in the report) on `data`, or on the part of it that the spec asks for.
 
-    On a CPU with a fixed number of threads the same arguments give the same report, times apart. One that runs out of the
-    time that `progress` gives it reports what was found until then, and says what is missing.
+    Where results repeat (docs/claims.md says where) the same arguments give the same report, times apart. One that runs out of
+    the time that `progress` gives it reports what was found until then, and says what is missing.
 
     Args:
-        ledger: a file that takes up every verdict as it comes; an audit that was killed goes on from it, with the same report.
+        ledger: a file that takes up every verdict as it comes; an audit that was killed goes on from it.
         compute: otherwise the report is of what the ledger knows, and no verdict is added.
     Raises: InvalidSpec where classifier and data do not fit; LedgerMismatch where the file is another audit's;
         ClassifierUnsuitable, OutOfMemory; Cancelled; OSError.

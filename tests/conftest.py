@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis
 
@@ -11,6 +12,10 @@ from jobs.database import Sessions, open_database, upgrade
 from jobs.settings import Settings
 from jobs.storage import FolderStorage, ObjectStorage, Storage
 from tests.servers import ObjectStore, PostgresServer, object_store, postgres_server, redis_server
+
+# On a busy machine an example takes as long as it takes.
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -61,7 +61,7 @@ def train(
     """A trained copy of `classifier`, which itself stays as it was; it begins with class offsets where the spec says so.
 
     With `checkpoint`, a file replaced every `checkpoint_steps` steps and each epoch, a killed run goes on from there, recalls its
-    epochs, and on a CPU with as many threads ends with the weights of an undisturbed one, bit for bit.
+    epochs, and where results repeat (docs/claims.md says where) ends with the weights of an undisturbed one, bit for bit.
 
     Args:
         reserve: training ends, after a step at least, where `progress` has no more than so many seconds left.

@@ -110,7 +110,10 @@ class _Share:
     def _answered(
         self, x_adv: Images, size: int, *, clean_forward: bool
     ) -> tuple[Logits, Iterable[tuple[Terms, Labels]]]:
-        """The adversarial logits of the whole batch; and the parts, computed when asked for where they are several."""
+        """The adversarial logits of the whole batch; and the parts, computed when asked for where they are several.
+
+        Raises: TrainingDiverged where the logits are not finite, before a method is asked to weigh classes by them.
+        """
         parts: Iterable[tuple[Terms, Labels]] = self._parts(x_adv, size, clean_forward=clean_forward)
         with self.ranks.agreed():
             if size >= len(self.x):
@@ -119,7 +122,10 @@ class _Share:
             else:
                 with torch.no_grad(), statistics_kept(self.classifier):
                     found = [terms.adversarial_logits for terms, _ in self._parts(x_adv, size, clean_forward=False)]
-        return self.ranks.whole(torch.cat(found), len(self.labels)), parts
+        logits = self.ranks.whole(torch.cat(found), len(self.labels))
+        if not bool(logits.isfinite().all()):
+            raise diverged("network's logits became NaN or infinite")
+        return logits, parts
 
     def _losses(self, emphasis: Emphasis, parts: Iterable[tuple[Terms, Labels]]) -> Iterator[Tensor]:
         """The loss of each part: over all parts and processes they sum to the mean of the whole batch."""

@@ -1,4 +1,6 @@
-"""The inner maximum of FAAL, against a general convex solver and its own invariances."""
+"""The inner maximum of FAAL, against general convex solvers and its own invariances."""
+
+import warnings
 
 import cvxpy
 import numpy as np
@@ -10,7 +12,38 @@ from hypothesis.extra.numpy import arrays
 from faal_core.dro import worst_case_weights
 
 RISKS = st.integers(2, 30).flatmap(lambda k: arrays(np.float64, k, elements=st.floats(-1, 1, allow_subnormal=False)))
+# Differences of these risks survive a shift. A finer one, as between 0 and 1e-45, can decide a weight and is lost in 3 + risk.
+COARSE_RISKS = st.lists(st.integers(-1000, 1000), min_size=2, max_size=30).map(lambda steps: np.array(steps) / 1000)
 RADII = st.floats(1e-3, 5)
+
+
+SOLVERS = ((cvxpy.CLARABEL, {}), (cvxpy.SCS, {"eps_abs": 1e-9, "eps_rel": 1e-9, "max_iters": 20_000}))
+
+
+class Reference:
+    """General solvers of convex problems, which now and then give up on one, by rounding; counts how often all of them do."""
+
+    def __init__(self, solvers: tuple[tuple[str, dict[str, float]], ...] = SOLVERS) -> None:
+        self.solvers, self.solved, self.unsolved = solvers, 0, 0
+
+    def optimum(self, problem: cvxpy.Problem) -> float | None:
+        """The optimum by the first solver that is sure of its solution; None where none is."""
+        for solver, options in self.solvers:
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # that a solution may be inaccurate, which the status says too
+                    problem.solve(solver=solver, **options)
+            except cvxpy.SolverError:
+                continue
+            if problem.status == cvxpy.OPTIMAL:
+                self.solved += 1
+                return float(problem.value)
+        self.unsolved += 1
+        return None
+
+    def require_answers(self) -> None:
+        """Fails unless more than four problems of five were solved, so that there was something to compare with."""
+        assert self.solved > 4 * self.unsolved, f"{self.solved} problems solved, {self.unsolved} not"
 
 
 def kl_from_uniform(weights: np.ndarray) -> float:
@@ -43,36 +76,36 @@ def test_classes_have_no_order(risk: np.ndarray, radius: float, random: object) 
     )
 
 
-@given(RISKS, RADII, st.floats(-3, 3), st.floats(0.1, 10))
+@given(COARSE_RISKS, RADII, st.floats(-3, 3), st.floats(0.1, 10))
 def test_only_differences_of_risk_count(risk: np.ndarray, radius: float, shift: float, scale: float) -> None:
     """Shifting or scaling the risks changes nothing."""
-    if np.ptp(risk) > 1e-3:
-        expected = worst_case_weights(risk, radius)
-        np.testing.assert_allclose(worst_case_weights(shift + scale * risk, radius), expected, atol=1e-9)
+    expected = worst_case_weights(risk, radius)
+    np.testing.assert_allclose(worst_case_weights(shift + scale * risk, radius), expected, atol=1e-9)
 
 
 @pytest.mark.parametrize("divergence", ["kl-p-u", "chi-squared"])
-@settings(max_examples=15, deadline=None)
-@given(RISKS, st.floats(0.01, 3))
-def test_the_other_balls_are_met_and_no_distribution_in_them_is_worse(
-    divergence: str, risk: np.ndarray, radius: float
-) -> None:
+def test_the_other_balls_are_met_and_no_distribution_in_them_is_worse(divergence: str) -> None:
     """For KL(p‖u) and χ²(p‖u) too p lies within the radius, and a general convex solver finds no greater expected risk."""
-    k = len(risk)
-    weights = worst_case_weights(risk, radius, divergence=divergence)
-    kept = weights[weights > 0]
-    size = (
-        float((kept * np.log(kept * k)).sum()) if divergence == "kl-p-u" else k * float(((weights - 1 / k) ** 2).sum())
-    )
-    assert weights.sum() == pytest.approx(1)
-    assert size <= radius + 1e-9
-    p = cvxpy.Variable(k)
-    distance = (
-        cvxpy.sum(cvxpy.rel_entr(p, np.full(k, 1 / k))) if divergence == "kl-p-u" else k * cvxpy.sum_squares(p - 1 / k)
-    )
-    problem = cvxpy.Problem(cvxpy.Maximize(risk @ p), [cvxpy.sum(p) == 1, p >= 0, distance <= radius])
-    problem.solve(solver=cvxpy.CLARABEL)
-    assert risk @ weights >= problem.value - 1e-6
+    reference = Reference()
+
+    @settings(max_examples=15)
+    @given(RISKS, st.floats(0.01, 3))
+    def holds(risk: np.ndarray, radius: float) -> None:
+        k = len(risk)
+        weights = worst_case_weights(risk, radius, divergence=divergence)
+        kept, p = weights[weights > 0], cvxpy.Variable(k)
+        if divergence == "kl-p-u":
+            size, distance = (kept * np.log(kept * k)).sum(), cvxpy.sum(cvxpy.rel_entr(p, np.full(k, 1 / k)))
+        else:
+            size, distance = k * ((weights - 1 / k) ** 2).sum(), k * cvxpy.sum_squares(p - 1 / k)
+        assert weights.sum() == pytest.approx(1)
+        assert size <= radius + 1e-9
+        problem = cvxpy.Problem(cvxpy.Maximize(risk @ p), [cvxpy.sum(p) == 1, p >= 0, distance <= radius])
+        optimum = reference.optimum(problem)
+        assert optimum is None or risk @ weights >= optimum - 1e-6
+
+    holds()
+    reference.require_answers()
 
 
 @pytest.mark.parametrize("divergence", ["kl-p-u", "chi-squared"])
@@ -84,16 +117,37 @@ def test_the_other_balls_may_leave_all_weight_on_the_worst(divergence: str) -> N
     np.testing.assert_allclose(worst_case_weights(risk, 2 * least, divergence=divergence), [0.5, 0, 0.5, 0], atol=1e-12)
 
 
-@settings(max_examples=15, deadline=None)
-@given(RISKS, st.floats(0.01, 2))
-def test_no_distribution_in_the_ball_is_worse(risk: np.ndarray, radius: float) -> None:
-    """A general convex solver finds no greater expected risk in the ball."""
-    k = len(risk)
-    p = cvxpy.Variable(k)
-    ball = -cvxpy.sum(cvxpy.log(p)) / k - np.log(k) <= radius
-    problem = cvxpy.Problem(cvxpy.Maximize(risk @ p), [cvxpy.sum(p) == 1, ball])
-    problem.solve(solver=cvxpy.CLARABEL)
-    assert worst_case_weights(risk, radius) @ risk == pytest.approx(problem.value, abs=2e-6)
+def test_no_distribution_in_the_ball_is_worse() -> None:
+    """A general convex solver finds no greater expected risk in the ball, and no smaller optimum."""
+    reference = Reference()
+
+    @settings(max_examples=15)
+    @given(RISKS, st.floats(0.01, 2))
+    def holds(risk: np.ndarray, radius: float) -> None:
+        k = len(risk)
+        p = cvxpy.Variable(k)
+        ball = -cvxpy.sum(cvxpy.log(p)) / k - np.log(k) <= radius
+        optimum = reference.optimum(cvxpy.Problem(cvxpy.Maximize(risk @ p), [cvxpy.sum(p) == 1, ball]))
+        assert optimum is None or worst_case_weights(risk, radius) @ risk == pytest.approx(optimum, abs=2e-6)
+
+    holds()
+    reference.require_answers()
+
+
+def test_a_reference_that_gives_up_neither_fails_a_test_nor_passes_it() -> None:
+    """Where the first solver gives up the second answers; where there is no second, the lack of answers is an error."""
+    p = cvxpy.Variable(2)
+    ball = cvxpy.sum(cvxpy.rel_entr(p, np.full(2, 0.5))) <= 0.1
+    problem = cvxpy.Problem(cvxpy.Maximize(p[0]), [cvxpy.sum(p) == 1, p >= 0, ball])
+    gives_up = (cvxpy.CLARABEL, {"max_iter": 1})
+    reference = Reference((gives_up, SOLVERS[1]))
+    expected = worst_case_weights(np.array([1.0, 0.0]), 0.1, divergence="kl-p-u")[0]
+    assert reference.optimum(problem) == pytest.approx(expected, abs=1e-6)
+    reference.require_answers()
+    reference = Reference((gives_up,))
+    assert reference.optimum(problem) is None
+    with pytest.raises(AssertionError, match="0 problems solved, 1 not"):
+        reference.require_answers()
 
 
 def test_absent_classes_get_nothing() -> None:

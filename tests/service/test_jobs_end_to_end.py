@@ -217,7 +217,7 @@ def test_an_audit_ends_with_its_budget(open_site, weights_file):
     body = {"model": model, "dataset": dataset, "budget_minutes": 0.05, **LONGER_AUDIT}
     job_id = client.post("/jobs/audit", json=body).raise_for_status().json()["id"]
     assert site.ended(job_id).state is JobState.SUCCEEDED
-    assert 3 <= client.get(f"/jobs/{job_id}").json()["seconds_run"] < 10
+    assert 3 <= client.get(f"/jobs/{job_id}").json()["seconds_run"] < 60  # of 150 for all of it
     report = read_report(client.get(f"/jobs/{job_id}/report", headers={"Accept": "application/json"}).text)
     assert not report.complete
     assert report.attacks[0].tried >= report.attacks[0].untried > 0

@@ -104,7 +104,7 @@ def test_many_streams_leave_room_for_others(own_web, problem) -> None:
         assert (refused["status"], refused["code"]) == (503, "service-busy")
         started = time.monotonic()
         assert own_web.client.get("/jobs").status_code == 200
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 10  # before a stream's first ping
         for stream in streams:
             stream.close()
     deadline = time.monotonic() + 10

@@ -187,16 +187,19 @@ def test_other_projects_networks_raise_none(network: Reference, epsilon: float |
         assert _examined(classifier, test, threat) == []
 
 
-def _examined(classifier: Classifier, data: LabelledImages, threat: ThreatModel) -> list[str]:
-    """The codes of the warnings before any attack, by 64 images drawn with seed 0."""
-    rows = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:64]
+def _examined(classifier: Classifier, data: LabelledImages, threat: ThreatModel, images: int = 64) -> list[str]:
+    """The codes of the warnings before any attack, by so many images drawn with seed 0."""
+    rows = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:images]
     found = reliability.examine(classifier, classifier.lay_out(data.pixels(rows, CPU)), data.labels[rows], threat)
     return [warning.code for warning in found]
 
 
 def test_logits_that_only_weaken_the_cross_entropy_are_noticed() -> None:
-    """At 12 times their scale the logits leave the cross-entropy a gradient nearly everywhere, and PGD breaks fewer by it."""
-    assert _examined(spoilt(after=lambda z: 12 * z).eval(), fashion(), LINF) == ["saturated-logits"]
+    """At 12 times their scale the logits leave the cross-entropy a gradient nearly everywhere, and PGD breaks fewer by it.
+
+    Of 256 images: rounding decides where the cross-entropy is flat, and about one image of 64 by which the two attacks differ.
+    """
+    assert _examined(spoilt(after=lambda z: 12 * z).eval(), fashion(), LINF, 256) == ["saturated-logits"]
 
 
 def test_every_code_is_explained() -> None:

@@ -11,6 +11,7 @@ from faal_core.attacks.randomness import ImageRandom
 from faal_core.evaluation import counted
 from faal_core.specs import ApgdSpec
 from faal_core.threat_model import Norm, ThreatModel
+from tests.float64_classifier import in_float64
 from tests.linear_classifier import linear_classifier
 
 
@@ -115,7 +116,7 @@ def test_cost_is_as_stated_and_broken_images_cost_nothing_more(norm: Norm) -> No
 
 def test_what_an_image_gets_does_not_depend_on_its_batch() -> None:
     """Alone and among others an image ends at the same adversarial image, up to rounding."""
-    classifier = linear_classifier(10, (1, 4, 4))
+    classifier = in_float64(linear_classifier(10, (1, 4, 4)))
     x = 0.5 + 0.1 * torch.randn(8, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     y, attack, threat = classifier(x).argmax(1), build(ApgdSpec(iterations=20), 10), ThreatModel(epsilon=0.01)
     together = attack.run(0, classifier, x, y, threat, ImageRandom(range(8), x.device))

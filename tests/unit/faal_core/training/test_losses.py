@@ -7,8 +7,8 @@ import torch
 
 from faal_core.training.losses import adversarial_cross_entropy, mart, trades
 
-CLEAN = torch.tensor([[2.0, 0.5, -1.0], [0.1, 0.2, 0.3], [-1.0, 3.0, 3.0]])
-ADVERSARIAL = torch.tensor([[0.5, 1.0, -0.5], [0.0, 0.0, 0.0], [2.0, -1.0, 1.5]])
+CLEAN = torch.tensor([[2.0, 0.5, -1.0], [0.1, 0.2, 0.3], [-1.0, 3.0, 3.0]], dtype=torch.float64)
+ADVERSARIAL = torch.tensor([[0.5, 1.0, -0.5], [0.0, 0.0, 0.0], [2.0, -1.0, 1.5]], dtype=torch.float64)
 LABELS = torch.tensor([0, 2, 1])
 
 
@@ -54,7 +54,7 @@ def test_mart_is_boosted_and_weighs_the_divergence_by_what_is_missed() -> None:
 def test_mart_stays_finite_where_probabilities_are_not() -> None:
     """Logits 1,000 apart, of which float32 makes probabilities of 0 and 1, still have a loss with a gradient."""
     logits = torch.tensor([[1000.0, 0.0, -1000.0]]).requires_grad_()
-    terms = mart(CLEAN[:1], logits, torch.tensor([2]))
+    terms = mart(CLEAN[:1].float(), logits, torch.tensor([2]))
     (terms.classification + terms.divergence).sum().backward()
     assert terms.classification.isfinite().all()
     assert logits.grad.isfinite().all()

@@ -75,6 +75,12 @@ def run(
     return train(fresh_classifier(), data, spec, device=CPU, checkpoint=checkpoint, progress=progress)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(data: LabelledImages) -> Trained:
+    """The short training, to which nothing happened."""
+    return run(data)
+
+
 class StopsAfter(NoProgress):
     """Calls the work off after so many batches, of training or of validation."""
 
@@ -139,9 +145,8 @@ def test_the_loss_falls(data: LabelledImages) -> None:
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 3])
-def test_resumes_bit_for_bit(data: LabelledImages, tmp_path: Path, epoch: int) -> None:
+def test_resumes_bit_for_bit(data: LabelledImages, undisturbed: Trained, tmp_path: Path, epoch: int) -> None:
     """A run stopped in any epoch and taken up again ends with an undisturbed one's weights and rows, and recalls those before."""
-    undisturbed = run(data)
     with pytest.raises(Cancelled):
         run(data, tmp_path / "training.pt", StopsIn(epoch))
     listens = Listens()
@@ -257,18 +262,22 @@ def test_the_average_is_what_is_kept(data: LabelledImages) -> None:
     assert 0 < moved[0] < 0.01 * moved[1]
 
 
-def test_a_checkpoint_of_another_run_is_not_taken_up(data: LabelledImages, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_run_is_not_taken_up(
+    data: LabelledImages, undisturbed: Trained, tmp_path: Path
+) -> None:
     """With another seed the run begins anew although a checkpoint lies there."""
     run(data, tmp_path / "training.pt", seed=1)
-    assert same_weights(run(data, tmp_path / "training.pt").classifier, run(data).classifier)
+    assert same_weights(run(data, tmp_path / "training.pt").classifier, undisturbed.classifier)
 
 
 @pytest.mark.parametrize("kept", [0, 1, 5000])
-def test_a_damaged_checkpoint_costs_only_time(data: LabelledImages, tmp_path: Path, kept: int) -> None:
+def test_a_damaged_checkpoint_costs_only_time(
+    data: LabelledImages, undisturbed: Trained, tmp_path: Path, kept: int
+) -> None:
     """A file cut anywhere is as good as none: the run begins anew and ends like any other."""
     run(data, tmp_path / "training.pt")
     (tmp_path / "training.pt").write_bytes((tmp_path / "training.pt").read_bytes()[:kept])
-    assert same_weights(run(data, tmp_path / "training.pt").classifier, run(data).classifier)
+    assert same_weights(run(data, tmp_path / "training.pt").classifier, undisturbed.classifier)
 
 
 def test_a_full_disk_is_an_error_of_the_system(data: LabelledImages, tmp_path: Path) -> None:
