@@ -13,6 +13,7 @@ from faal_core import weights
 from faal_core.reports import html
 from faal_core.reports.documents import FinetuneReport, read_report
 from faal_core.specs import FinetuneSpec
+from tests.service.small_jobs import UNBOUNDED
 
 
 def processes_with(text: str) -> list[int]:
@@ -50,7 +51,7 @@ def test_the_demo_repairs_the_bundled_classifier(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It saves the report, its page and the weights that the report is about, and prints the verdict."""
-    training = {"learning_rates": [0.001], "attack": {"steps": 1}}
+    training = {"learning_rates": [0.001], "attack": {"steps": 1}, **UNBOUNDED}
     asked = {"threat": {"epsilon": 0.1}, "training": training, "audit": {"images": 100, "attacks": "quick"}}
     monkeypatch.setattr(demo, "SPEC", FinetuneSpec.model_validate(asked))
     monkeypatch.setattr(sys, "argv", ["demo", "--out", str(tmp_path)])
