@@ -7,6 +7,7 @@ import typer
 
 from faal_core.cli import options
 from faal_core.cli.finetune import TRAINED
+from faal_core.cli.specs import refuse
 
 
 def keep(
@@ -31,7 +32,7 @@ def keep(
     try:
         report = read_report((results / "report.json").read_bytes())
     except ValidationError as error:
-        raise options.rejected(error) from None
+        raise refuse(error) from None
     if not isinstance(report, FinetuneReport):
         raise typer.BadParameter("report.json is the report of an audit, not of a fine-tuning", param_hint="RESULTS")
     trained = read_classifier(results / TRAINED)

@@ -1,6 +1,9 @@
 """What a command leaves behind: the report's files, its summary, and the exit status of a gate."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 import typer
@@ -9,6 +12,26 @@ if TYPE_CHECKING:
     from faal_core.reports.documents import AuditReport, FinetuneReport
 
 GATE_CLOSED = 3
+
+
+@contextmanager
+def output_folder(out: Path, *within: Path) -> Iterator[None]:
+    """Provide the folder for results; one that is made here and empty at the end is removed again.
+
+    Args:
+        within: folders in it that are removed too when they are empty.
+    Raises: OSError at once, before anything was computed, where no file can be written into it.
+    """
+    missing = [folder for folder in (out, *out.parents) if not folder.exists()]
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with TemporaryFile(dir=out):
+            pass
+        yield
+    finally:
+        for folder in (*within, *missing):
+            with suppress(OSError):  # not empty, or not there
+                folder.rmdir()
 
 
 def write_report(report: "AuditReport | FinetuneReport", out: Path, *, as_json: bool) -> None:
