@@ -46,6 +46,7 @@ STATUS: Mapping[type[ApiError] | type[FaalError] | type[JobsError], tuple[HTTPSt
     api.ServiceNotReady: (HTTPStatus.SERVICE_UNAVAILABLE, "A part of the service is out of order"),
     faal.InvalidSpec: (HTTPStatus.UNPROCESSABLE_ENTITY, "What is asked for contradicts itself, the model or the data"),
     faal.UnknownName: (HTTPStatus.UNPROCESSABLE_ENTITY, "Nothing of that name is offered"),
+    faal.DatasetMissing: (HTTPStatus.CONFLICT, "The data set's files are not here"),
     faal.WeightsUnreadable: (HTTPStatus.UNPROCESSABLE_ENTITY, "The file cannot be read as weights"),
     jobs.JobNotFound: (HTTPStatus.NOT_FOUND, "There is no such job"),
     jobs.ModelNotFound: (HTTPStatus.NOT_FOUND, "There is no such model"),
@@ -75,7 +76,6 @@ JOB_ONLY = frozenset(
     {
         faal.WeightsMismatch,
         faal.ClassifierUnsuitable,
-        faal.DatasetMissing,
         faal.DatasetInvalid,
         faal.TrainingDiverged,
         faal.LedgerMismatch,

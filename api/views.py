@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from api.curves import Curve, Epoch, curves
 from api.dependencies import Service
@@ -13,6 +14,7 @@ from faal_core.reports import text
 from faal_core.reports.documents import AuditReport, FinetuneReport, read_report
 from jobs import dataset_registry, model_registry, queries
 from jobs.errors import JobCancelled, JobFailed
+from jobs.named_datasets import available
 from jobs.outcomes import UPLOADED_DATASET
 from jobs.states import FINAL, UploadState
 
@@ -53,13 +55,20 @@ class Course:
     tiles: Sequence[Tile] = field(default=())
 
 
+class Named(NamedTuple):
+    """A data set of the catalog, and whether jobs can use it here."""
+
+    entry: DatasetEntry
+    available: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Choices:
     """What a job can be started with."""
 
     models: Sequence[ModelResource]
     uploaded: Sequence[DatasetResource]
-    datasets: Sequence[DatasetEntry]
+    datasets: Sequence[Named]
     presets: Sequence[PresetEntry]
     methods: Sequence[Method]
 
@@ -121,6 +130,12 @@ def _figures(report: AuditReport) -> list[tuple[str, float]]:
     ]
 
 
+def named_datasets(service: Service) -> list[Named]:
+    """Return the data sets of the catalog, those first that jobs can use."""
+    named = [Named(entry, available(service.settings, entry.name)) for entry in catalog.datasets().values()]
+    return sorted(named, key=lambda one: not one.available)
+
+
 def choices(service: Service) -> Choices:
     """What a job can be started with: models and data sets that are ready."""
     with service.sessions() as session:
@@ -129,7 +144,7 @@ def choices(service: Service) -> Choices:
     return Choices(
         models=[model for model in models if model.status is UploadState.READY],
         uploaded=[dataset for dataset in uploaded if dataset.status is UploadState.READY],
-        datasets=list(catalog.datasets().values()),
+        datasets=named_datasets(service),
         presets=list(catalog.PRESETS.values()),
         methods=methods(),
     )

@@ -19,7 +19,7 @@ from api.routes.models import delete_model, list_model_lineage, list_models, rec
 from api.schemas import JobResource
 from api.start_form import StartForm
 from api.templating import templates
-from api.views import LISTED, choices, course, job_views
+from api.views import LISTED, choices, course, job_views, named_datasets
 from faal_core import catalog
 from faal_core.errors import FaalError
 from jobs import queries
@@ -223,7 +223,7 @@ def show_uploaded_datasets(request: Request, service: ReaderDep) -> Response:
 def _datasets(service: Service) -> dict[str, Any]:
     uploaded = list_datasets(service, limit=LISTED).data
     checking = any(dataset.status is UploadState.VALIDATING for dataset in uploaded)
-    return {"uploaded": uploaded, "checking": checking, "named": list(catalog.datasets().values()), "problem": None}
+    return {"uploaded": uploaded, "checking": checking, "named": named_datasets(service), "problem": None}
 
 
 @router.post("/ui/datasets")

@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from faal_core.cli import options
-from faal_core.cli.options import torch_device
+from faal_core.cli.options import require_data_root, torch_device
 from faal_core.cli.results import output_folder, require_worst_class, write_report
 from faal_core.cli.specs import attacks as attack_specs
 from faal_core.cli.specs import build_spec, classifier_spec
@@ -50,6 +50,7 @@ def audit(
     given = {"threat": {"norm": norm, "epsilon": epsilon}, "attacks": attack_specs(attacks), **judged}
     asked = build_spec(context, AuditSpec, spec, given)
     network = classifier_spec(context, architecture, num_classes, mean, std, arguments)
+    require_data_root(dataset, data_root)
     context.with_resource(output_folder(out))
 
     from faal_core import datasets

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from faal_core.cli import options
-from faal_core.cli.options import torch_device
+from faal_core.cli.options import require_data_root, torch_device
 from faal_core.cli.results import output_folder, require_worst_class, write_report
 from faal_core.cli.specs import attacks as attack_specs
 from faal_core.cli.specs import build_spec, classifier_spec, numbers
@@ -87,6 +87,7 @@ def finetune(
         raise typer.BadParameter(
             "several processes would write into one folder: let one download first", param_hint="--download"
         )
+    require_data_root(dataset, data_root)
     context.with_resource(output_folder(out, out / "checkpoint"))
 
     from faal_core import datasets

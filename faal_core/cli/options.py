@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from faal_core.catalog import PRESETS
+from faal_core.dataset_files import FILES
+from faal_core.errors import DatasetMissing
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +34,9 @@ Argument = Annotated[
     list[str] | None, typer.Option("--argument", help="With --architecture: one of its own, such as width=16.")
 ]
 Name = Annotated[str | None, typer.Option(help="What the report calls the classifier.", show_default="the file's name")]
-DataRoot = Annotated[Path | None, typer.Option(help="Where the files of a named data set are.")]
+DataRoot = Annotated[
+    Path | None, typer.Option(help="The folder of a named data set's files, laid out as torchvision's root.")
+]
 Download = Annotated[bool, typer.Option("--download", help="Fetch a named data set whose files are missing.")]
 Epsilon = Annotated[str | None, typer.Option(help="The radius, pixels in [0, 1]: 8/255 or 0.1.")]
 Norm = Annotated[str | None, typer.Option(help="linf or l2, also written Linf, L∞, inf or L2.", show_default="linf")]
@@ -118,6 +122,15 @@ RequireWorst = Annotated[
     typer.Option(min=0, max=1, help="Exit with 3 when the worst class's robust accuracy may lie below this rate."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON and nothing else.")]
+
+
+def require_data_root(dataset: str, data_root: Path | None) -> None:
+    """Check that a data set of the catalog has a folder to be read from. Raises: DatasetMissing."""
+    if data_root is None and dataset in FILES:
+        raise DatasetMissing(
+            f"Data set {dataset!r} is read from a folder of torchvision's files ({', '.join(FILES[dataset])}). "
+            "Pass --data-root DIR, and --download too if the files are not there yet."
+        )
 
 
 def torch_device(name: str) -> "torch.device":

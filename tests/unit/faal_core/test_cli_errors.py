@@ -186,6 +186,33 @@ def test_what_fails_exits_with_1_and_a_code(
     assert "\n" not in line
 
 
+@pytest.mark.parametrize("download", [[], ["--download"]])
+def test_a_named_data_set_without_a_folder_names_the_options(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], download: list[str]
+) -> None:
+    """Whoever names a data set that is not bundled is told of --data-root and --download, and which files are looked for."""
+    assert faal(monkeypatch, folder, *AUDIT, "--epsilon", "0.1", "--dataset", "cifar10", *download) == 1
+    said = capsys.readouterr().err
+    assert all(
+        word in said for word in ("'cifar10'", "--data-root DIR", "--download", "cifar-10-batches-py/test_batch")
+    )
+
+
+def test_the_catalog_tells_which_data_sets_are_in_a_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With --data-root each data set whose files are not there names them; the bundled one needs none."""
+    for name in ("train_32x32.mat", "test_32x32.mat"):
+        (folder / name).touch()
+    (folder / "stl10_binary").mkdir()
+    (folder / "stl10_binary/train_X.bin").touch()
+    assert faal(monkeypatch, folder, "catalog", "--json", "--data-root", ".") == 0
+    listed = json.loads(capsys.readouterr().out)["datasets"]
+    absent = {name for name, title in listed.items() if "not in" in title}
+    assert absent == {"cifar10", "cifar100", "mnist", "fashion-mnist", "gtsrb", "stl10"}
+    assert "stl10_binary/test_X.bin" in listed["stl10"]
+
+
 @pytest.mark.parametrize(
     ("command", "arguments"),
     [
