@@ -49,6 +49,7 @@ STATUS: Mapping[type[ApiError] | type[FaalError] | type[JobsError], tuple[HTTPSt
     faal.DatasetMissing: (HTTPStatus.CONFLICT, "The data set's files are not here"),
     faal.WeightsUnreadable: (HTTPStatus.UNPROCESSABLE_ENTITY, "The file cannot be read as weights"),
     jobs.JobNotFound: (HTTPStatus.NOT_FOUND, "There is no such job"),
+    jobs.CandidateNotFound: (HTTPStatus.NOT_FOUND, "The report has no such candidate"),
     jobs.ModelNotFound: (HTTPStatus.NOT_FOUND, "There is no such model"),
     jobs.DatasetNotFound: (HTTPStatus.NOT_FOUND, "There is no such data set"),
     jobs.UploadNotFound: (HTTPStatus.NOT_FOUND, "There is no such upload"),

@@ -134,6 +134,7 @@ class ModelResource(Resource):
     sha256: str | None = Field(description="of the weights' file, once it was checked")
     parent_model: str | None = Field(description="the model it was repaired from")
     parent_job: str | None = Field(description="the job that repaired it")
+    candidate: int | None = Field(description="its place in the `candidates` of that job's report, where it was made of one")
     error: ErrorBody | None = Field(description="why it was rejected")
     created_at: datetime
 
@@ -148,6 +149,7 @@ class ModelResource(Resource):
             sha256=model.sha256,
             parent_model=model.parent_model_id,
             parent_job=model.parent_job_id,
+            candidate=model.candidate,
             error=ErrorBody.of(model.error),
             created_at=model.created_at,
         )

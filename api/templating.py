@@ -18,6 +18,7 @@ KINDS = {
     JobKind.FINETUNE: "Repair",
     JobKind.AUDIT: "Audit",
     JobKind.CHECK_MODEL: "Check of a model",
+    JobKind.MAKE_CANDIDATE: "Model of a candidate",
     JobKind.CHECK_DATASET: "Check of a data set",
 }
 

@@ -11,8 +11,8 @@ from api.schemas import DatasetResource, EventResource, JobResource, Method, Mod
 from faal_core import catalog
 from faal_core.catalog import DatasetEntry, PresetEntry
 from faal_core.reports import text
-from faal_core.reports.documents import AuditReport, FinetuneReport, read_report
-from jobs import dataset_registry, model_registry, queries
+from faal_core.reports.documents import AuditReport, Candidate, FinetuneReport, read_report
+from jobs import candidates, dataset_registry, model_registry, queries
 from jobs.errors import JobCancelled, JobFailed
 from jobs.named_datasets import available
 from jobs.outcomes import UPLOADED_DATASET
@@ -44,6 +44,15 @@ class Tile:
     note: str
 
 
+class CandidateView(NamedTuple):
+    """Weights that a fine-tuning could have kept, and the model of them, if there is one."""
+
+    number: int
+    candidate: Candidate
+    kept: bool
+    model: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Course:
     """How a job went, or goes: what its events and its report tell."""
@@ -51,6 +60,7 @@ class Course:
     epochs: Sequence[Epoch]
     curves: Sequence[Curve]
     attacks: Sequence[EventResource]
+    candidates: Sequence["CandidateView"] = ()
     verdict: str = ""
     tiles: Sequence[Tile] = field(default=())
 
@@ -104,9 +114,20 @@ def course(service: Service, job_id: str) -> Course:
         epochs=ordered,
         curves=curves(ordered),
         attacks=[event for event in events if event.kind == "attack"],
+        candidates=_candidates(service, job_id, found) if isinstance(found, FinetuneReport) else (),
         verdict="" if found is None else text.verdict(found)[0],
         tiles=() if found is None else _tiles(found),
     )
+
+
+def _candidates(service: Service, job_id: str, report: FinetuneReport) -> list[CandidateView]:
+    """The candidates of a report in their order."""
+    with service.sessions() as session:
+        models = candidates.models(session, queries.job(session, job_id), report)
+    return [
+        CandidateView(number, one, number == report.selected_candidate, models[number].id if number in models else None)
+        for number, one in enumerate(report.candidates)
+    ]
 
 
 def _tiles(report: AuditReport | FinetuneReport) -> list[Tile]:

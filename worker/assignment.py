@@ -30,6 +30,7 @@ class Outcome:
 
     report: str | None = None
     result_model: StoredClassifier | None = None
+    trained: Stored | None = None
     summary: Mapping[str, Any] | None = None
 
 

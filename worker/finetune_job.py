@@ -28,15 +28,19 @@ def run(assignment: Assignment) -> Outcome:
             progress=assignment.progress,
             ranks=ranks,
         )
-    report = finetuned.report
+    report, trained = finetuned.report, None
+    if report.candidates:
+        best = assignment.folder / "trained.safetensors"
+        weights.write_classifier(best, finetuned.trained)
+        trained = assignment.keep(best, WEIGHTS_TYPE)
     if report.outcome == "kept-original":
-        return Outcome(report=report.model_dump_json())
+        return Outcome(report=report.model_dump_json(), trained=trained)
     file = assignment.folder / "result.safetensors"
     weights.write_classifier(file, finetuned.classifier)
     result = StoredClassifier(
         assignment.keep(file, WEIGHTS_TYPE), finetuned.classifier.spec, name=report.after.classifier.name
     )
-    return Outcome(report=report.model_dump_json(), result_model=result)
+    return Outcome(report=report.model_dump_json(), result_model=result, trained=trained)
 
 
 def take_part(assignment: Assignment, ranks: Ranks) -> None:

@@ -12,6 +12,7 @@ from api import problems
 from api.access import ReaderDep, SubmitterDep
 from api.dependencies import After, Id, Service
 from api.errors import ApiError, KeyRequired
+from api.routes.candidates import Number, candidate_model
 from api.routes.datasets import delete_dataset, list_datasets, receive_dataset
 from api.routes.jobs import cancel_job, delete_job, list_jobs, pause_job, resume_job, retry_job, submit
 from api.routes.login import to_login
@@ -141,6 +142,12 @@ def resume_from_page(job_id: Id, service: SubmitterDep) -> Response:
 def retry_from_page(job_id: Id, service: SubmitterDep) -> Response:
     """The page of the new job."""
     return _see(f"/ui/jobs/{retry_job(job_id, service, Response()).id}")
+
+
+@router.post("/ui/jobs/{id}/candidates/{number}")
+def make_candidate_from_page(job_id: Id, number: Number, service: SubmitterDep) -> Response:
+    """The page of the candidate's model."""
+    return _see(f"/ui/models/{candidate_model(service, job_id, number).id}")
 
 
 @router.post("/ui/jobs/{id}/delete")
