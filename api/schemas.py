@@ -134,7 +134,9 @@ class ModelResource(Resource):
     sha256: str | None = Field(description="of the weights' file, once it was checked")
     parent_model: str | None = Field(description="the model it was repaired from")
     parent_job: str | None = Field(description="the job that repaired it")
-    candidate: int | None = Field(description="its place in the `candidates` of that job's report, where it was made of one")
+    candidate: int | None = Field(
+        description="its place in the `candidates` of that job's report, where it was made of one"
+    )
     error: ErrorBody | None = Field(description="why it was rejected")
     created_at: datetime
 

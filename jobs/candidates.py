@@ -37,7 +37,9 @@ def make_model(session: Session, job_id: str, number: int, *, quota: Quota) -> t
         return made, None
     given = require_model_ready(session, job.model_id or "")
     if job.trained_sha256 is None:
-        raise JobStateConflict(f"The trained weights of job {job_id} were not stored, so no candidate can be made of them.")
+        raise JobStateConflict(
+            f"The trained weights of job {job_id} were not stored, so no candidate can be made of them."
+        )
     require_room_for_job(session, job.owner, JobKind.MAKE_CANDIDATE, quota)
     model = Model(
         name=f"{given.name} + {report.spec.method.type}, candidate {number}",

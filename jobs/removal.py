@@ -64,7 +64,11 @@ def remove_job(session: Session, job_id: str) -> None:
 def remove_old_jobs(sessions: Sessions, days: float) -> int:
     """How many jobs were removed that ended more than so many days ago."""
     needed = _CANDIDATES.where(Model.parent_job_id == Job.id).exists()
-    old = select(Job.id).where(Job.state.in_(FINAL), Job.finished_at < now(-days * SECONDS_A_DAY), ~needed).limit(_AT_ONCE)
+    old = (
+        select(Job.id)
+        .where(Job.state.in_(FINAL), Job.finished_at < now(-days * SECONDS_A_DAY), ~needed)
+        .limit(_AT_ONCE)
+    )
     removed = 0
     while True:
         with sessions.begin() as session:
