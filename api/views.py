@@ -11,7 +11,7 @@ from api.schemas import DatasetResource, EventResource, JobResource, Method, Mod
 from faal_core import catalog
 from faal_core.catalog import DatasetEntry, PresetEntry
 from faal_core.reports import text
-from faal_core.reports.documents import AuditReport, Candidate, FinetuneReport, read_report
+from faal_core.reports.documents import AuditReport, Candidate, FinetuneReport, ReliabilityWarning, read_report
 from jobs import candidates, dataset_registry, model_registry, queries
 from jobs.errors import JobCancelled, JobFailed
 from jobs.named_datasets import available
@@ -60,6 +60,7 @@ class Course:
     epochs: Sequence[Epoch]
     curves: Sequence[Curve]
     attacks: Sequence[EventResource]
+    warnings: Sequence[ReliabilityWarning] = ()
     candidates: Sequence["CandidateView"] = ()
     verdict: str = ""
     tiles: Sequence[Tile] = field(default=())
@@ -114,6 +115,11 @@ def course(service: Service, job_id: str) -> Course:
         epochs=ordered,
         curves=curves(ordered),
         attacks=[event for event in events if event.kind == "attack"],
+        warnings=[
+            ReliabilityWarning.model_validate({name: event.body[name] for name in ReliabilityWarning.model_fields})
+            for event in events
+            if event.kind == "reliability-warning"
+        ],
         candidates=_candidates(service, job_id, found) if isinstance(found, FinetuneReport) else (),
         verdict="" if found is None else text.verdict(found)[0],
         tiles=() if found is None else _tiles(found),

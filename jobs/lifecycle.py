@@ -137,15 +137,20 @@ def succeed(
     result_model: StoredClassifier | None = None,
     summary: Mapping[str, Any] | None = None,
     trained: Stored | None = None,
+    finding: Mapping[str, Any] | None = None,
 ) -> Job:
     """The job succeeded, with its results in the same transaction: a report, a classifier, a data set's summary.
 
-    With `trained`, a fine-tuning's candidates can be made of it later.
+    Args:
+        trained: a fine-tuning's best epoch, of which its candidates can be made later.
+        finding: a fine-tuning's outcome, and how many accuracies fell, as its report has them.
 
     Which of them a kind of job ends with stands in `outcomes`. Raises: LeaseLost.
     """
     job = moves.ours(moves.move(session, "succeed", job_id, *moves.held(attempt)), job_id, attempt)
-    outcomes.keep(session, job, report=report, result_model=result_model, summary=summary, trained=trained)
+    outcomes.keep(
+        session, job, report=report, result_model=result_model, summary=summary, trained=trained, finding=finding
+    )
     return job
 
 

@@ -77,6 +77,7 @@ def keep(
     result_model: StoredClassifier | None,
     summary: Mapping[str, Any] | None,
     trained: Stored | None = None,
+    finding: Mapping[str, Any] | None = None,
 ) -> None:
     """The results of a job that succeeded are stored. Raises: ValueError when they are not those of its kind."""
     brought = {"report": report, "result_model": result_model, "summary": summary}
@@ -88,6 +89,7 @@ def keep(
         keep_report(session, job, report)
     if result_model is not None:
         _keep_classifier(session, job, result_model)
+    job.finding = None if finding is None else dict(finding)
     if trained is not None:
         record_artifact(session, trained)
         job.trained_sha256 = trained.sha256

@@ -142,6 +142,7 @@ class Job(Table):
     seconds_left: Mapped[float | None]  # of an audit, at most; null where nobody can tell
     error: Mapped[Problem | None] = mapped_column(JSON(none_as_null=True))
     result_model_id: Mapped[str | None] = mapped_column(ForeignKey("models.id"))
+    finding: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # a fine-tuning's outcome and falls
     trained_sha256: Mapped[str | None] = mapped_column(ForeignKey("artifacts.sha256"))  # a fine-tuning's best epoch
     checkpoint: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))  # file → digest in its storage
     idempotency_key: Mapped[str | None]

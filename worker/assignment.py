@@ -31,6 +31,7 @@ class Outcome:
     report: str | None = None
     result_model: StoredClassifier | None = None
     trained: Stored | None = None
+    finding: Mapping[str, Any] | None = None
     summary: Mapping[str, Any] | None = None
 
 

@@ -1,5 +1,7 @@
 """The fine-tuning job: a stored model and a data set → the report and a new model."""
 
+from dataclasses import replace
+
 from faal_core import weights
 from faal_core.finetune import finetune, training_checkpoint
 from faal_core.specs import FinetuneSpec
@@ -33,14 +35,16 @@ def run(assignment: Assignment) -> Outcome:
         best = assignment.folder / "trained.safetensors"
         weights.write_classifier(best, finetuned.trained)
         trained = assignment.keep(best, WEIGHTS_TYPE)
+    finding = {"outcome": report.outcome, "falls": len(report.falls)}
+    outcome = Outcome(report=report.model_dump_json(), trained=trained, finding=finding)
     if report.outcome == "kept-original":
-        return Outcome(report=report.model_dump_json(), trained=trained)
+        return outcome
     file = assignment.folder / "result.safetensors"
     weights.write_classifier(file, finetuned.classifier)
     result = StoredClassifier(
         assignment.keep(file, WEIGHTS_TYPE), finetuned.classifier.spec, name=report.after.classifier.name
     )
-    return Outcome(report=report.model_dump_json(), result_model=result, trained=trained)
+    return replace(outcome, result_model=result)
 
 
 def take_part(assignment: Assignment, ranks: Ranks) -> None:

@@ -143,6 +143,7 @@ def _settle(assignment: Assignment, attempt: int, result: Outcome | Problem) -> 
                 result_model=result.result_model,
                 summary=result.summary,
                 trained=result.trained,
+                finding=result.finding,
             )
             if result.result_model is not None:
                 artifacts.require_there(assignment.storage, result.result_model.file)

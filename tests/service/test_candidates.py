@@ -37,6 +37,8 @@ def test_every_candidate_can_be_had(open_site, weights_file, tmp_path) -> None:
     report = read_report(site.report(job_id))
     assert isinstance(report, FinetuneReport)
     assert [one.share for one in report.candidates] == [0, 0.25, 0.5, 0.75, 1]
+    job = client.get(f"/jobs/{job_id}").json()
+    assert (job["outcome"], job["falls"]) == (report.outcome, len(report.falls))
     page = client.get(f"/ui/jobs/{job_id}").text
     others = [number for number in range(1, 5) if number != report.selected_candidate]
     assert [f'action="/ui/jobs/{job_id}/candidates/{number}"' in page for number in others] == [True] * len(others)
