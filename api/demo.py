@@ -68,12 +68,13 @@ def main() -> int:
         console.print(str(error))
         return 1
     console.print(f"\n{text.summary(report)}\n")
-    console.print(f"The page is {out / 'report.html'}; beside it lie report.json and the repaired weights.safetensors.")
+    made = "report.json" if report.outcome == "kept-original" else "report.json and the new weights.safetensors"
+    console.print(f"The page is {out / 'report.html'}; beside it: {made}.")
     return 0
 
 
 def repair(client: Client, out: Path) -> FinetuneReport:
-    """The report of fine-tuning the bundled classifier; it and the weights are in `out` afterwards."""
+    """The report of fine-tuning the bundled classifier; it and the new weights, if any, are in `out` afterwards."""
     with as_file(CLASSIFIER) as file:
         model = client.wait_until_ready(client.upload_model(file, name="bundled classifier"))
     console.print(f"Uploaded the bundled classifier: {model.id}.")
@@ -81,12 +82,13 @@ def repair(client: Client, out: Path) -> FinetuneReport:
     console.print(f"Fine-tuning on {DATASET} against {SPEC.threat}: {job.id}.")
     report = follow(client, job.id)
     repaired = client.job(job.id).result_model
-    if not isinstance(report, FinetuneReport) or repaired is None:
-        raise TypeError(f"{job.id} made no fine-tuning report with a model")
+    if not isinstance(report, FinetuneReport):
+        raise TypeError(f"{job.id} made no fine-tuning report")
     out.mkdir(parents=True, exist_ok=True)
     (out / "report.json").write_text(report.model_dump_json(indent=2), "utf-8")
     (out / "report.html").write_text(client.report_page(job.id), "utf-8")
-    client.download_weights(repaired, out / "weights.safetensors")
+    if repaired is not None:
+        client.download_weights(repaired, out / "weights.safetensors")
     return report
 
 

@@ -29,6 +29,11 @@ def keep(
     from faal_core.training.candidates import candidate_classifier
     from faal_core.weights import read_classifier, write_classifier
 
+    for file in ("report.json", TRAINED):
+        if not (results / file).is_file():
+            raise typer.BadParameter(
+                f"{results} has no {file}; name the folder that `faal finetune` wrote with --out", param_hint="RESULTS"
+            )
     try:
         report = read_report((results / "report.json").read_bytes())
     except ValidationError as error:

@@ -99,6 +99,10 @@ def test_what_is_asked_wrongly_exits_with_2_and_names_the_option(
         (["--preset", "papr"], "--preset: 'papr' is none of paper; did you mean paper?"),
         (["--learning-rates", "0.1,fast"], "--learning-rates: [1]: 'fast' should be a valid number\n"),
         (["--learning-rates", "100"], "--learning-rates: [0]: '100' should be less than or equal to 10\n"),
+        (["--max-clean-drop", "5"], "--max-clean-drop: 5.0 should be less than or equal to 1"),
+        (["--max-robust-drop", "-1"], "--max-robust-drop: -1.0 should be greater than or equal to 0"),
+        (["--max-class-drop", "2"], "--max-class-drop: 2.0 should be less than or equal to 1"),
+        (["--augment", "mirror"], "--augment: 'mirror' is none of none, crop, flip, crop-flip"),
         (["--steps", "0"], "--steps: 0 should be greater than or equal to 1"),
         (["--seed", "-1"], "--seed: -1 should be greater than or equal to 0"),
         (["--confidence", "95"], "--confidence: 95.0 should be less than 1"),
@@ -242,3 +246,16 @@ def test_a_folder_that_cannot_be_written_fails_before_the_audit(
     printed = capsys.readouterr().err
     assert "file/out" in printed
     assert "PGD" not in printed
+
+
+def test_keep_needs_the_folder_of_a_fine_tuning(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder without a report or without the trained weights is named with what it lacks."""
+    (folder / "mine").mkdir()
+    for file in ("report.json", "trained.safetensors"):
+        assert faal(monkeypatch, folder, "keep", "mine", "1", "--weights", "net.safetensors") == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert f"mine has no {file}" in said
+        assert "--out" in said
+        (folder / "mine" / file).touch()
