@@ -6,6 +6,7 @@ import httpx
 import torch
 from safetensors.torch import load_file
 
+from api.client import Client
 from faal_core.reports.documents import FinetuneReport, read_report
 from faal_core.specs import FinetuneSpec
 from jobs.states import JobKind
@@ -62,5 +63,7 @@ def test_every_candidate_can_be_had(open_site, weights_file, tmp_path) -> None:
             if value.is_floating_point():
                 expected = start[name] + report.candidates[number].share * (end[name] - start[name])
                 torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-5)
+    with Client(str(client.base_url)) as customer:
+        assert customer.make_candidate(job_id, others[0]).candidate == others[0]
     assert "Make a model" not in client.get(f"/ui/jobs/{job_id}").text
     assert client.post(f"{path}/5").json()["code"] == "candidate-not-found"
