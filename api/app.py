@@ -20,6 +20,7 @@ from api.middleware import RequestRules
 from api.rates import Rates
 from api.request_log import RequestLog
 from api.routes import (
+    candidates,
     catalog,
     datasets,
     estimates,
@@ -73,6 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
     for module in (
         estimates,
         jobs,
+        candidates,
         events,
         reports,
         models,

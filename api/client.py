@@ -88,6 +88,11 @@ class Client:
         """The data set, still to be checked."""
         return DatasetResource.model_validate_json(self._upload("/datasets", Path(file), name, {}).content)
 
+    def make_candidate(self, job_id: str, number: int) -> ModelResource:
+        """The model of a candidate in a fine-tuning's report, counted from 0; perhaps still to be made: `wait_until_ready`."""
+        answer = _checked(self._http.post(f"/jobs/{job_id}/candidates/{number}"))
+        return ModelResource.model_validate_json(answer.content)
+
     def wait_until_ready(self, upload: Upload, *, timeout: float | None = None) -> Upload:
         """The upload after its check. Raises: UploadRejected, TimeoutError after `timeout` seconds."""
         deadline = _Deadline(timeout)

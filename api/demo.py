@@ -47,7 +47,9 @@ class ServiceFailed(Exception):
 
 def main() -> int:
     """The exit status: 0 when the results are saved, 130 after Ctrl-C, 1 with a message otherwise."""
-    parser = argparse.ArgumentParser(prog="python -m api.demo", description="Fine-tune a classifier through the service.")
+    parser = argparse.ArgumentParser(
+        prog="python -m api.demo", description="Fine-tune a classifier through the service."
+    )
     parser.add_argument("--out", type=Path, default=Path("demo-out"), help="folder for the results")
     out: Path = parser.parse_args().out
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))

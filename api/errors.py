@@ -15,10 +15,13 @@ ApiError
 └── ServiceNotReady       service-not-ready      the database, storage or broker is out of order
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic_core import ErrorDetails
+
+from faal_core.specs.field_errors import explain, relevant, steps_in
 
 
 class FieldError(BaseModel):
@@ -33,30 +36,14 @@ class FieldError(BaseModel):
     detail: str = Field(examples=["a radius is positive and finite, not 0"])
 
     @classmethod
-    def of(cls, location: Sequence[str | int], message: str, body: JsonValue, root: str = "") -> "FieldError":
-        """What pydantic says of `location` in `body`, which itself lies at the pointer `root`."""
-        return cls(pointer=root + json_pointer(location, body), detail=message.removeprefix("Value error, "))
+    def of(cls, found: ErrorDetails, body: JsonValue, root: str = "") -> "FieldError":
+        """What pydantic found wrong in `body`, which itself lies at the pointer `root`."""
+        return cls(pointer=root + json_pointer(found["loc"], body), detail=explain(found))
 
 
 def json_pointer(location: Sequence[str | int], body: JsonValue) -> str:
-    """The JSON pointer of pydantic's `location` in `body`.
-
-    Steps that exist in the schema only (the names of union members) are left out; a last step that names a missing
-    field is kept.
-    """
-    return "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in _steps(location, body))
-
-
-def _steps(location: Sequence[str | int], body: JsonValue) -> Iterator[str | int]:
-    for position, step in enumerate(location):
-        if isinstance(body, dict) and step in body:
-            body = body[str(step)]
-            yield step
-        elif isinstance(body, list) and isinstance(step, int) and step < len(body):
-            body = body[step]
-            yield step
-        elif isinstance(body, dict) and position == len(location) - 1:
-            yield step
+    """The JSON pointer of pydantic's `location` in `body`, without the names of union members."""
+    return "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in steps_in(location, body))
 
 
 class ApiError(Exception):
@@ -83,7 +70,7 @@ class InvalidRequest(ApiError):
     @classmethod
     def of(cls, error: ValidationError, body: JsonValue, root: str = "") -> "InvalidRequest":
         """The error for all that pydantic found wrong in `body`, which lies at the pointer `root`."""
-        fields = [FieldError.of(found["loc"], found["msg"], body, root) for found in error.errors(include_url=False)]
+        fields = [FieldError.of(found, body, root) for found in relevant(error.errors(include_url=False))]
         return cls("; ".join(f"{field.pointer or 'the form'}: {field.detail}" for field in fields), *fields)
 
 

@@ -21,6 +21,7 @@ from api.errors import ApiError, FieldError
 from api.schemas import ErrorBody
 from faal_core import errors as faal
 from faal_core.errors import FaalError
+from faal_core.specs.field_errors import relevant
 from jobs import errors as jobs
 from jobs.database import DatabaseFailure, unavailable
 from jobs.errors import JobsError
@@ -45,8 +46,10 @@ STATUS: Mapping[type[ApiError] | type[FaalError] | type[JobsError], tuple[HTTPSt
     api.ServiceNotReady: (HTTPStatus.SERVICE_UNAVAILABLE, "A part of the service is out of order"),
     faal.InvalidSpec: (HTTPStatus.UNPROCESSABLE_ENTITY, "What is asked for contradicts itself, the model or the data"),
     faal.UnknownName: (HTTPStatus.UNPROCESSABLE_ENTITY, "Nothing of that name is offered"),
+    faal.DatasetMissing: (HTTPStatus.CONFLICT, "The data set's files are not here"),
     faal.WeightsUnreadable: (HTTPStatus.UNPROCESSABLE_ENTITY, "The file cannot be read as weights"),
     jobs.JobNotFound: (HTTPStatus.NOT_FOUND, "There is no such job"),
+    jobs.CandidateNotFound: (HTTPStatus.NOT_FOUND, "The report has no such candidate"),
     jobs.ModelNotFound: (HTTPStatus.NOT_FOUND, "There is no such model"),
     jobs.DatasetNotFound: (HTTPStatus.NOT_FOUND, "There is no such data set"),
     jobs.UploadNotFound: (HTTPStatus.NOT_FOUND, "There is no such upload"),
@@ -75,7 +78,6 @@ JOB_ONLY = frozenset(
         faal.WeightsAmbiguous,
         faal.WeightsMismatch,
         faal.ClassifierUnsuitable,
-        faal.DatasetMissing,
         faal.DatasetInvalid,
         faal.TrainingDiverged,
         faal.LedgerMismatch,
@@ -207,9 +209,9 @@ def _what_fastapi_found(raised: RequestValidationError) -> ApiError:
     if details[0]["type"] == "json_invalid":
         return api.MalformedBody(f"The body is not JSON: {details[0]['ctx']['error']}.")
     fields = []
-    for found in details:
+    for found in relevant(details):
         source, *location = found["loc"]
-        field = FieldError.of(location, found["msg"], raised.body)
+        field = FieldError.of({**found, "loc": tuple(location)}, raised.body)
         fields.append(field if source == "body" else FieldError(parameter=str(location[-1]), detail=field.detail))
     first = f"{fields[0].parameter or fields[0].pointer or 'body'}: {fields[0].detail}"
     return api.InvalidRequest(first if len(fields) == 1 else f"{first} (and {len(fields) - 1} more)", *fields)

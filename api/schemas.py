@@ -6,6 +6,7 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from faal_core.reports.documents import Outcome
 from faal_core.specs import METHODS
 from jobs import paging
 from jobs.states import JobKind, JobState, UploadState
@@ -76,6 +77,10 @@ class JobResource(Resource):
     result_model: str | None = Field(
         description="the new model of a fine-tuning that succeeded; null where it kept the original weights"
     )
+    outcome: Outcome | None = Field(description="what a fine-tuning came to, as its report says; null until then")
+    falls: int | None = Field(
+        description="how many clean and robust accuracies, means and classes, a fine-tuning made significantly worse"
+    )
     error: ErrorBody | None
     created_at: datetime
     started_at: datetime | None
@@ -105,6 +110,8 @@ class JobResource(Resource):
             pause_requested=job.pause_requested,
             retry_of=job.retry_of,
             result_model=job.result_model_id,
+            outcome=(job.finding or {}).get("outcome"),
+            falls=(job.finding or {}).get("falls"),
             error=ErrorBody.of(job.error),
             created_at=job.created_at,
             started_at=job.started_at,
@@ -142,6 +149,9 @@ class ModelResource(Resource):
     )
     parent_model: str | None = Field(description="the model it was repaired from")
     parent_job: str | None = Field(description="the job that repaired it")
+    candidate: int | None = Field(
+        description="its place in the `candidates` of that job's report, where it was made of one"
+    )
     error: ErrorBody | None = Field(description="why it was rejected")
     created_at: datetime
 
@@ -157,6 +167,7 @@ class ModelResource(Resource):
             file_sha256=model.sha256,
             parent_model=model.parent_model_id,
             parent_job=model.parent_job_id,
+            candidate=model.candidate,
             error=ErrorBody.of(model.error),
             created_at=model.created_at,
         )

@@ -15,6 +15,10 @@ _TRAINING = TrainingSpec()
 Fields = dict[str, JsonValue]
 
 
+def _points(rate: float | None) -> str:
+    return "" if rate is None else f"{100 * rate:g}"
+
+
 class StartForm(BaseModel):
     """The fields as a person left them; a field that was emptied is an empty string."""
 
@@ -32,6 +36,10 @@ class StartForm(BaseModel):
     epochs: str = str(_TRAINING.epochs)
     learning_rate: str = str(_TRAINING.learning_rates[0])
     batch_size: str = str(_TRAINING.batch_size)
+    steps: str = str(_TRAINING.attack.steps)
+    augment: str = ""
+    max_robust_drop: str = _points(_TRAINING.max_robust_drop)
+    max_clean_drop: str = _points(_TRAINING.max_clean_drop)
     seed: str = str(AuditSettings().seed)
 
     def request(self) -> FinetuneRequest | AuditRequest:
@@ -42,7 +50,15 @@ class StartForm(BaseModel):
         if self.kind is JobKind.AUDIT:
             return _validated(AuditRequest, {**about, **audit})
         rates = self._learning_rates()
-        training: Fields = {"learning_rates": rates, "batch_size": self.batch_size, "seed": self.seed}
+        training: Fields = {
+            "learning_rates": rates,
+            "batch_size": self.batch_size,
+            "attack": {"steps": self.steps},
+            "augment": self.augment or None,
+            "max_robust_drop": _rate("/training/max_robust_drop", self.max_robust_drop),
+            "max_clean_drop": _rate("/training/max_clean_drop", self.max_clean_drop),
+            "seed": self.seed,
+        }
         method: Fields = {"type": self.method}
         if self.method == FaalMethod().type:
             method["dro_radius"] = self.dro_radius
@@ -59,6 +75,14 @@ class StartForm(BaseModel):
             raise InvalidRequest.at("/epochs", f"between 1 and {MAX_EPOCHS}, not {epochs}")
         first = (epochs + 1) // 2
         return [*[rate] * first, *[rate / 10] * (epochs - first)]
+
+
+def _rate(pointer: str, points: str) -> float | None:
+    """The rate of so many percentage points; None, no bound, where the field was emptied. Raises: InvalidRequest."""
+    try:
+        return float(points) / 100 if points.strip() else None
+    except ValueError:
+        raise InvalidRequest.at(pointer, f"{points[:40]!r} is no number of percentage points") from None
 
 
 def _validated(kind: type[FinetuneRequest | AuditRequest], asked: Fields) -> FinetuneRequest | AuditRequest:

@@ -1,5 +1,6 @@
 """The pages' templates, and how times, kinds and specs are written in them; rates are written as in reports."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 import faal_core
 from faal_core.reports import text
+from faal_core.reports.documents import Outcome
 from faal_core.threat_model import ThreatModel
 from jobs.states import JobKind
 
@@ -18,7 +20,16 @@ KINDS = {
     JobKind.FINETUNE: "Repair",
     JobKind.AUDIT: "Audit",
     JobKind.CHECK_MODEL: "Check of a model",
+    JobKind.MAKE_CANDIDATE: "Model of a candidate",
     JobKind.CHECK_DATASET: "Check of a data set",
+}
+
+OUTCOMES: Mapping[Outcome, str] = {
+    "better": "better",
+    "mixed": "better, with falls",
+    "worse": "worse",
+    "unclear": "no clear change",
+    "kept-original": "kept the original",
 }
 
 
@@ -66,7 +77,7 @@ def _environment() -> Environment:
         text.time_left,
     )
     environment.filters.update({word.__name__: word for word in words})
-    environment.globals.update(KINDS=KINDS, version=faal_core.__version__)
+    environment.globals.update(KINDS=KINDS, OUTCOMES=OUTCOMES, version=faal_core.__version__)
     return environment
 
 

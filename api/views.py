@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from api.curves import Curve, Epoch, curves
 from api.dependencies import Service
@@ -10,9 +11,10 @@ from api.schemas import DatasetResource, EventResource, JobResource, Method, Mod
 from faal_core import catalog
 from faal_core.catalog import DatasetEntry, PresetEntry
 from faal_core.reports import text
-from faal_core.reports.documents import AuditReport, FinetuneReport, read_report
-from jobs import dataset_registry, model_registry, queries
+from faal_core.reports.documents import AuditReport, Candidate, FinetuneReport, ReliabilityWarning, read_report
+from jobs import candidates, dataset_registry, model_registry, queries
 from jobs.errors import JobCancelled, JobFailed
+from jobs.named_datasets import available
 from jobs.outcomes import UPLOADED_DATASET
 from jobs.states import FINAL, UploadState
 
@@ -42,6 +44,15 @@ class Tile:
     note: str
 
 
+class CandidateView(NamedTuple):
+    """Weights that a fine-tuning could have kept, and the model of them, if there is one."""
+
+    number: int
+    candidate: Candidate
+    kept: bool
+    model: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Course:
     """How a job went, or goes: what its events and its report tell."""
@@ -49,8 +60,17 @@ class Course:
     epochs: Sequence[Epoch]
     curves: Sequence[Curve]
     attacks: Sequence[EventResource]
+    warnings: Sequence[ReliabilityWarning] = ()
+    candidates: Sequence["CandidateView"] = ()
     verdict: str = ""
     tiles: Sequence[Tile] = field(default=())
+
+
+class Named(NamedTuple):
+    """A data set of the catalog, and whether jobs can use it here."""
+
+    entry: DatasetEntry
+    available: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +79,7 @@ class Choices:
 
     models: Sequence[ModelResource]
     uploaded: Sequence[DatasetResource]
-    datasets: Sequence[DatasetEntry]
+    datasets: Sequence[Named]
     presets: Sequence[PresetEntry]
     methods: Sequence[Method]
 
@@ -95,9 +115,25 @@ def course(service: Service, job_id: str) -> Course:
         epochs=ordered,
         curves=curves(ordered),
         attacks=[event for event in events if event.kind == "attack"],
+        warnings=[
+            ReliabilityWarning.model_validate({name: event.body[name] for name in ReliabilityWarning.model_fields})
+            for event in events
+            if event.kind == "reliability-warning"
+        ],
+        candidates=_candidates(service, job_id, found) if isinstance(found, FinetuneReport) else (),
         verdict="" if found is None else text.verdict(found)[0],
         tiles=() if found is None else _tiles(found),
     )
+
+
+def _candidates(service: Service, job_id: str, report: FinetuneReport) -> list[CandidateView]:
+    """The candidates of a report in their order."""
+    with service.sessions() as session:
+        models = candidates.models(session, queries.job(session, job_id), report)
+    return [
+        CandidateView(number, one, number == report.selected_candidate, models[number].id if number in models else None)
+        for number, one in enumerate(report.candidates)
+    ]
 
 
 def _tiles(report: AuditReport | FinetuneReport) -> list[Tile]:
@@ -121,6 +157,12 @@ def _figures(report: AuditReport) -> list[tuple[str, float]]:
     ]
 
 
+def named_datasets(service: Service) -> list[Named]:
+    """Return the data sets of the catalog, those first that jobs can use."""
+    named = [Named(entry, available(service.settings, entry.name)) for entry in catalog.datasets().values()]
+    return sorted(named, key=lambda one: not one.available)
+
+
 def choices(service: Service) -> Choices:
     """What a job can be started with: models and data sets that are ready."""
     with service.sessions() as session:
@@ -129,7 +171,7 @@ def choices(service: Service) -> Choices:
     return Choices(
         models=[model for model in models if model.status is UploadState.READY],
         uploaded=[dataset for dataset in uploaded if dataset.status is UploadState.READY],
-        datasets=list(catalog.datasets().values()),
+        datasets=named_datasets(service),
         presets=list(catalog.PRESETS.values()),
         methods=methods(),
     )

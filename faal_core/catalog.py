@@ -211,6 +211,11 @@ PRESETS = {
     ]
 }
 
+_PRESETS_BY_LETTERS = {
+    **{name.replace("-", ""): name for name in PRESETS},
+    **dict.fromkeys(("autoattack", "aa", "autoattackstandard"), "standard"),
+}
+
 
 def architectures() -> dict[str, ArchitectureEntry]:
     """Every architecture by name, the site's own included."""
@@ -253,7 +258,8 @@ def dataset(name: str) -> DatasetEntry:
 
 
 def preset(name: str) -> PresetEntry:
-    """The attack preset of that name. Raises: UnknownName."""
-    if name not in PRESETS:
+    """The attack preset of that name, written with or without capitals, blanks and dashes. Raises: UnknownName."""
+    letters = "".join(sign for sign in name.casefold() if sign.isalnum())
+    if letters not in _PRESETS_BY_LETTERS:
         raise UnknownName.among("attack preset", name, list(PRESETS))
-    return PRESETS[name]
+    return PRESETS[_PRESETS_BY_LETTERS[letters]]

@@ -45,8 +45,18 @@ class UnknownName(FaalError):
         """The error for `name`, listing the nearest known names."""
         import difflib
 
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or sorted(known)[:5]
-        return cls(f"There is no {what} named {name!r}; did you mean {', '.join(near)}? `faal catalog` lists all.")
+        # Without case and signs, and without the library in front: "ResNet-18" is near "torchvision/resnet18".
+        forms = {one: (_letters(one), _letters(one.rpartition("/")[2])) for one in known}
+        close = difflib.get_close_matches(
+            _letters(name), {form for pair in forms.values() for form in pair}, cutoff=0.5
+        )
+        near = list(dict.fromkeys(one for form in close for one in known if form in forms[one]))[:3]
+        meant = f"did you mean {', '.join(near)}? " if near else ""
+        return cls(f"There is no {what} named {name[:100]!r}; {meant}`faal catalog` and GET /catalog list all.")
+
+
+def _letters(name: str) -> str:
+    return "".join(sign for sign in name.casefold() if sign.isalnum() or sign == "/")
 
 
 class WeightsUnreadable(FaalError):

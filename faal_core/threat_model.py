@@ -1,10 +1,12 @@
 """What the attacker may do: a norm and a radius, in units of pixels in [0, 1]."""
 
 import math
+import re
+import unicodedata
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 
 class Norm(StrEnum):
@@ -12,6 +14,25 @@ class Norm(StrEnum):
 
     LINF = "linf"
     L2 = "l2"
+
+
+_SPELLINGS = {
+    **dict.fromkeys(("linf", "linfty", "linfinity", "l∞", "inf", "infty", "infinity", "∞"), Norm.LINF),
+    **dict.fromkeys(("l2", "2", "euclidean"), Norm.L2),
+}
+
+
+def parse_norm(value: Any) -> Any:  # noqa: ANN401 - whatever JSON or a command line carries
+    """Return the norm that a text names: linf and l2 as people write them, such as "Linf", "L∞", "ℓ_inf" or "L2".
+
+    Raises: ValueError for another text (pydantic turns it into a field error). What is no text is left to pydantic.
+    """
+    if not isinstance(value, str):
+        return value
+    letters = re.sub(r"[\s_-]|norm$", "", unicodedata.normalize("NFKC", value).casefold())
+    if letters not in _SPELLINGS:
+        raise ValueError(f"{value[:40]!r} is no norm that is offered here: write linf or l2")
+    return _SPELLINGS[letters]
 
 
 def parse_radius(value: Any) -> float:  # noqa: ANN401 - whatever JSON or a command line carries
@@ -50,14 +71,16 @@ class ThreatModel(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    norm: Norm = Norm.LINF
+    norm: Annotated[Norm, BeforeValidator(parse_norm, json_schema_input_type=Norm)] = Norm.LINF
     epsilon: Radius
 
-    @model_validator(mode="after")
-    def _radius_fits_pixels(self) -> "ThreatModel":
-        if self.norm is Norm.LINF and self.epsilon > 1:
-            raise ValueError(f"an L∞ radius of {self.epsilon} exceeds the pixel range [0, 1]; is it meant in 255ths?")
-        return self
+    @field_validator("epsilon")
+    @classmethod
+    def _fits_pixels(cls, epsilon: float, info: ValidationInfo) -> float:
+        if info.data.get("norm") is Norm.LINF and epsilon > 1:
+            meant = f"; for levels of 0 to 255 write {epsilon:g}/255" if epsilon <= 255 else ""
+            raise ValueError(f"an L∞ radius of {epsilon:g} exceeds the pixel range [0, 1]{meant}")
+        return epsilon
 
     def __str__(self) -> str:
         return f"{'L∞' if self.norm is Norm.LINF else 'L2'} ε = {format_radius(self.epsilon)}"

@@ -5,12 +5,13 @@ from sqlalchemy.orm import Session
 
 from jobs.errors import FileVanished
 from jobs.storage import Storage, Stored
-from jobs.tables import Artifact, Dataset, Model, PartialUpload, UploadPart
+from jobs.tables import Artifact, Dataset, Job, Model, PartialUpload, UploadPart
 
 REFERENCES = (
     (Model, Model.upload_sha256),
     (Model, Model.sha256),
     (Dataset, Dataset.sha256),
+    (Job, Job.trained_sha256),
     (PartialUpload, PartialUpload.sha256),
     (UploadPart, UploadPart.sha256),
 )

@@ -139,7 +139,9 @@ def retry(session: Session, job_id: str, *, owner: str, idempotency_key: str | N
             f"Job {job_id} is {job.state}; only one that failed or was cancelled can be tried again."
         )
     if job.model_id is None or job.dataset is None or job.kind not in (JobKind.FINETUNE, JobKind.AUDIT):
-        raise JobStateConflict(f"Job {job_id} checked an upload; send the file again to have it checked again.")
+        raise JobStateConflict(
+            f"Job {job_id} made a model or data set ready; upload the file, or ask for the candidate, again instead."
+        )
     return submit(
         session,
         kind=job.kind,

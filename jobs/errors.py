@@ -3,6 +3,7 @@
 JobsError
 ├── NotFound
 │   ├── JobNotFound          job-not-found          no job has that id
+│   ├── CandidateNotFound    candidate-not-found    the job's report has no candidate of that number
 │   ├── ModelNotFound        model-not-found        no model has that id
 │   ├── DatasetNotFound      dataset-not-found      no data set has that id
 │   ├── UploadNotFound       upload-not-found       no upload in parts has that id
@@ -58,6 +59,12 @@ class JobNotFound(NotFound):
     """No job has that id."""
 
     code = "job-not-found"
+
+
+class CandidateNotFound(NotFound):
+    """The job's report has no candidate of that number."""
+
+    code = "candidate-not-found"
 
 
 class ModelNotFound(NotFound):

@@ -17,6 +17,7 @@ from jobs.clock import now, seconds_between
 from jobs.outcomes import StoredClassifier
 from jobs.settings import MAX_ATTEMPTS
 from jobs.states import JobState, ReleaseReason
+from jobs.storage import Stored
 from jobs.tables import Job, Problem
 
 _GIVEN_UP: Mapping[ReleaseReason, str] = {
@@ -135,13 +136,21 @@ def succeed(
     report: str | None = None,
     result_model: StoredClassifier | None = None,
     summary: Mapping[str, Any] | None = None,
+    trained: Stored | None = None,
+    finding: Mapping[str, Any] | None = None,
 ) -> Job:
     """The job succeeded, with its results in the same transaction: a report, a classifier, a data set's summary.
+
+    Args:
+        trained: a fine-tuning's best epoch, of which its candidates can be made later.
+        finding: a fine-tuning's outcome, and how many accuracies fell, as its report has them.
 
     Which of them a kind of job ends with stands in `outcomes`. Raises: LeaseLost.
     """
     job = moves.ours(moves.move(session, "succeed", job_id, *moves.held(attempt)), job_id, attempt)
-    outcomes.keep(session, job, report=report, result_model=result_model, summary=summary)
+    outcomes.keep(
+        session, job, report=report, result_model=result_model, summary=summary, trained=trained, finding=finding
+    )
     return job
 
 

@@ -23,12 +23,15 @@ ENDS_WITH: Mapping[JobKind, tuple[frozenset[str], ...]] = MappingProxyType(
         JobKind.AUDIT: (frozenset({"report"}),),
         JobKind.FINETUNE: (frozenset({"report", "result_model"}), frozenset({"report"})),
         JobKind.CHECK_MODEL: (frozenset({"result_model"}),),
+        JobKind.MAKE_CANDIDATE: (frozenset({"result_model"}),),
         JobKind.CHECK_DATASET: (frozenset({"summary"}),),
     }
 )
 """The results that each kind of job ends with when it succeeds: exactly one of these sets.
 
 A fine-tuning makes no model where it keeps the original weights."""
+
+_MAKE_READY = (JobKind.CHECK_MODEL, JobKind.MAKE_CANDIDATE)  # their own model, which waited for them
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +54,7 @@ def require_ready(session: Session, model_id: str, dataset: str) -> None:
 
     Raises: ModelNotFound, ModelNotReady, DatasetNotFound, DatasetNotReady, UnknownName.
     """
-    model = session.get(Model, model_id, with_for_update={"read": True})
-    if model is None:
-        raise ModelNotFound(f"There is no model {model_id!r}; `GET /models` lists them.")
-    if model.state is not UploadState.READY:
-        raise ModelNotReady(_not_ready("Model", model))
+    require_model_ready(session, model_id)
     if not dataset.startswith(UPLOADED_DATASET):
         catalog.dataset(dataset)
         return
@@ -66,6 +65,16 @@ def require_ready(session: Session, model_id: str, dataset: str) -> None:
         raise DatasetNotReady(_not_ready("Data set", uploaded))
 
 
+def require_model_ready(session: Session, model_id: str) -> Model:
+    """Return a model that can be used; nobody deletes it until the transaction ends. Raises: ModelNotFound, ModelNotReady."""
+    model = session.get(Model, model_id, with_for_update={"read": True})
+    if model is None:
+        raise ModelNotFound(f"There is no model {model_id!r}; `GET /models` lists them.")
+    if model.state is not UploadState.READY:
+        raise ModelNotReady(_not_ready("Model", model))
+    return model
+
+
 def keep(
     session: Session,
     job: Job,
@@ -73,6 +82,8 @@ def keep(
     report: str | None,
     result_model: StoredClassifier | None,
     summary: Mapping[str, Any] | None,
+    trained: Stored | None = None,
+    finding: Mapping[str, Any] | None = None,
 ) -> None:
     """The results of a job that succeeded are stored. Raises: ValueError when they are not those of its kind."""
     brought = {"report": report, "result_model": result_model, "summary": summary}
@@ -84,6 +95,10 @@ def keep(
         keep_report(session, job, report)
     if result_model is not None:
         _keep_classifier(session, job, result_model)
+    job.finding = None if finding is None else dict(finding)
+    if trained is not None:
+        record_artifact(session, trained)
+        job.trained_sha256 = trained.sha256
     if summary is not None:
         dataset = session.get_one(Dataset, job.dataset)
         dataset.state, dataset.summary = UploadState.READY, dict(summary)
@@ -96,7 +111,7 @@ def keep_report(session: Session, job: Job, document: str) -> None:
 
 def reject(session: Session, job: Job, problem: Problem) -> None:
     """The upload that this job was checking, if any, is rejected with that problem."""
-    if job.kind is JobKind.CHECK_MODEL:
+    if job.kind in _MAKE_READY:
         model = session.get_one(Model, job.model_id)
         model.state, model.error, model.upload_sha256 = UploadState.REJECTED, problem, None
     elif job.kind is JobKind.CHECK_DATASET:
@@ -112,7 +127,7 @@ def reject_cancelled(session: Session, job: Job) -> None:
 def _keep_classifier(session: Session, job: Job, made: StoredClassifier) -> None:
     record_artifact(session, made.file)
     spec, checked = made.spec.model_dump(mode="json"), session.get_one(Model, job.model_id)
-    if job.kind is JobKind.CHECK_MODEL:
+    if job.kind in _MAKE_READY:
         checked.state, checked.sha256, checked.spec = UploadState.READY, made.file.sha256, spec
         checked.weights_sha256, checked.upload_sha256 = made.weights_sha256, None
         return

@@ -14,9 +14,9 @@ from jobs.tables import Artifact, Job, PartialUpload, UploadPart
 
 
 def require_room_for_job(session: Session, owner: str, kind: JobKind, quota: Quota) -> None:
-    """Returns if the owner may have one more job; a fine-tuning needs room for its weights. Raises: QuotaExceeded."""
+    """Returns if the owner may have one more job; one that makes weights needs room for them. Raises: QuotaExceeded."""
     _require_room_for_job(session, owner, quota)
-    if kind is JobKind.FINETUNE:
+    if kind in (JobKind.FINETUNE, JobKind.MAKE_CANDIDATE):
         _bytes_left(session, owner, quota)
 
 

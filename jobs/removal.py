@@ -23,6 +23,7 @@ from jobs.tables import Artifact, Dataset, Job, JobEvent, Model, Report
 
 SECONDS_A_DAY = 86_400.0
 _AT_ONCE = 100  # rows that one transaction locks
+_CANDIDATES = select(Model.id).where(Model.candidate.is_not(None), Model.state == UploadState.VALIDATING)
 Upload = TypeVar("Upload", Model, Dataset)
 
 
@@ -32,7 +33,9 @@ def remove_model(session: Session, model_id: str) -> Model:
     if model is None:
         raise ModelNotFound(f"There is no model {model_id!r}; `GET /models` lists them.")
     model.upload_sha256 = None
-    return _removed(session, model, session.scalars(_unfinished(Job.model_id == model_id)).first())
+    candidates = select(Model.id).where(Model.parent_model_id == model_id, Model.state == UploadState.VALIDATING)
+    needing = or_(Job.model_id == model_id, Job.model_id.in_(candidates))
+    return _removed(session, model, session.scalars(_unfinished(needing)).first())
 
 
 def remove_dataset(session: Session, dataset_id: str) -> Dataset:
@@ -44,10 +47,15 @@ def remove_dataset(session: Session, dataset_id: str) -> Dataset:
 
 
 def remove_job(session: Session, job_id: str) -> None:
-    """The job is gone with its events and its report; the model it made stays. Raises: JobNotFound, JobStateConflict."""
+    """The job is gone with its events and its report; models of it stay.
+
+    Raises: JobNotFound, JobStateConflict; InUse while a candidate of its report is being made.
+    """
     job = locked(session, job_id)
     if job.state not in FINAL:
         raise JobStateConflict(f"Job {job_id} is {job.state}; cancel it first, what has ended can be deleted.")
+    if (model_id := session.scalars(_CANDIDATES.where(Model.parent_job_id == job_id)).first()) is not None:
+        raise InUse(f"{job_id} is needed by {model_id}, which is being made of its report; ask again in a moment.")
     for table in (JobEvent, Report):
         session.execute(delete(table).where(table.job_id == job_id))
     session.delete(job)
@@ -55,7 +63,12 @@ def remove_job(session: Session, job_id: str) -> None:
 
 def remove_old_jobs(sessions: Sessions, days: float) -> int:
     """How many jobs were removed that ended more than so many days ago."""
-    old = select(Job.id).where(Job.state.in_(FINAL), Job.finished_at < now(-days * SECONDS_A_DAY)).limit(_AT_ONCE)
+    needed = _CANDIDATES.where(Model.parent_job_id == Job.id).exists()
+    old = (
+        select(Job.id)
+        .where(Job.state.in_(FINAL), Job.finished_at < now(-days * SECONDS_A_DAY), ~needed)
+        .limit(_AT_ONCE)
+    )
     removed = 0
     while True:
         with sessions.begin() as session:

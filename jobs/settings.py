@@ -82,7 +82,14 @@ class Settings(BaseSettings):
         description="`redis://…`, or `filesystem://` and a folder; default: `broker` in the data folder",
     )
     dataset_root: Annotated[Path, AfterValidator(Path.absolute)] | None = Field(
-        None, description="folder of torchvision's data sets; without it only bundled and uploaded ones can be used"
+        None,
+        description="folder of torchvision's data sets, on workers and for the web service; without it only bundled and uploaded "
+        "ones can be used",
+    )
+    named_datasets: Annotated[str | None, BeforeValidator(lambda given: given or None)] = Field(
+        None,
+        description="the data sets of the catalog that jobs can use, such as `cifar10,gtsrb`, where the web service does not see "
+        "the workers' `FAAL_DATASET_ROOT`; default: those whose files it finds there",
     )
     checkpoints_dir: Annotated[Path, AfterValidator(Path.absolute)] = Field(
         default_factory=_default_checkpoints,

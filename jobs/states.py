@@ -54,6 +54,7 @@ class JobKind(StrEnum):
     FINETUNE = "finetune"  # audit, train, audit again: a report and a new model
     AUDIT = "audit"  # a report
     CHECK_MODEL = "check-model"  # an uploaded model becomes ready or rejected
+    MAKE_CANDIDATE = "make-candidate"  # a candidate of a fine-tuning's report becomes a model that is ready
     CHECK_DATASET = "check-dataset"  # an uploaded data set becomes ready or rejected
 
 

@@ -82,7 +82,8 @@ class Model(Table):
     sha256: Mapped[str | None] = mapped_column(ForeignKey("artifacts.sha256"))  # of the file
     weights_sha256: Mapped[str | None]  # of what is in it, as in reports; null for what was checked before it was kept
     parent_model_id: Mapped[str | None] = mapped_column(ForeignKey("models.id"), index=True)
-    parent_job_id: Mapped[str | None]  # no foreign key: jobs already refer to models
+    parent_job_id: Mapped[str | None] = mapped_column(index=True)  # no foreign key: jobs already refer to models
+    candidate: Mapped[int | None]  # its place in the report of that job, where it is not the one that was kept
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
 
 
@@ -142,6 +143,8 @@ class Job(Table):
     seconds_left: Mapped[float | None]  # of an audit, at most; null where nobody can tell
     error: Mapped[Problem | None] = mapped_column(JSON(none_as_null=True))
     result_model_id: Mapped[str | None] = mapped_column(ForeignKey("models.id"))
+    finding: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # a fine-tuning's outcome and falls
+    trained_sha256: Mapped[str | None] = mapped_column(ForeignKey("artifacts.sha256"))  # a fine-tuning's best epoch
     checkpoint: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))  # file → digest in its storage
     idempotency_key: Mapped[str | None]
     payload_sha256: Mapped[str]

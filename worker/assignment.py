@@ -30,6 +30,8 @@ class Outcome:
 
     report: str | None = None
     result_model: StoredClassifier | None = None
+    trained: Stored | None = None
+    finding: Mapping[str, Any] | None = None
     summary: Mapping[str, Any] | None = None
 
 

@@ -1,5 +1,7 @@
 """The fine-tuning job: a stored model and a data set → the report and a new model."""
 
+from dataclasses import replace
+
 from faal_core import weights
 from faal_core.finetune import finetune, training_checkpoint
 from faal_core.specs import FinetuneSpec
@@ -28,14 +30,20 @@ def run(assignment: Assignment) -> Outcome:
             progress=assignment.progress,
             ranks=ranks,
         )
-    report = finetuned.report
+    report, trained = finetuned.report, None
+    if report.candidates:
+        best = assignment.folder / "trained.safetensors"
+        weights.write_classifier(best, finetuned.trained)
+        trained = assignment.keep(best, WEIGHTS_TYPE)
+    finding = {"outcome": report.outcome, "falls": len(report.falls)}
+    outcome = Outcome(report=report.model_dump_json(), trained=trained, finding=finding)
     if report.outcome == "kept-original":
-        return Outcome(report=report.model_dump_json())
+        return outcome
     file = assignment.folder / "result.safetensors"
     weights.write_classifier(file, finetuned.classifier)
     after, stored = report.after.classifier, assignment.keep(file, WEIGHTS_TYPE)
     result = StoredClassifier(stored, finetuned.classifier.spec, weights_sha256=after.sha256, name=after.name)
-    return Outcome(report=report.model_dump_json(), result_model=result)
+    return replace(outcome, result_model=result)
 
 
 def take_part(assignment: Assignment, ranks: Ranks) -> None:

@@ -24,7 +24,7 @@ from jobs.settings import Settings
 from jobs.states import JobKind
 from jobs.storage import disk_is_full, open_storage
 from jobs.tables import Problem
-from worker import audit_job, check_job, finetune_job, memory
+from worker import audit_job, candidate_job, check_job, finetune_job, memory
 from worker.assignment import Assignment, Outcome
 from worker.checkpoint import Checkpoint
 from worker.process_group import end_with
@@ -39,6 +39,7 @@ RUNNERS: Mapping[JobKind, Callable[[Assignment], Outcome]] = MappingProxyType(
         JobKind.FINETUNE: finetune_job.run,
         JobKind.AUDIT: audit_job.run,
         JobKind.CHECK_MODEL: check_job.check_model,
+        JobKind.MAKE_CANDIDATE: candidate_job.run,
         JobKind.CHECK_DATASET: check_job.check_dataset,
     }
 )
@@ -141,9 +142,13 @@ def _settle(assignment: Assignment, attempt: int, result: Outcome | Problem) -> 
                 report=result.report,
                 result_model=result.result_model,
                 summary=result.summary,
+                trained=result.trained,
+                finding=result.finding,
             )
             if result.result_model is not None:
                 artifacts.require_there(assignment.storage, result.result_model.file)
+            if result.trained is not None:
+                artifacts.require_there(assignment.storage, result.trained)
         else:
             lifecycle.fail(session, job_id, attempt, **result)
     if assignment.job.kind in (JobKind.CHECK_MODEL, JobKind.CHECK_DATASET):

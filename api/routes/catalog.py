@@ -5,12 +5,13 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from api.access import READING
+from api.access import ReaderDep
 from api.schemas import Method, methods
 from faal_core import catalog
 from faal_core.specs import AuditSettings, TrainingSpec
+from jobs.named_datasets import available
 
-router = APIRouter(tags=["catalog"], dependencies=[READING])
+router = APIRouter(tags=["catalog"])
 
 
 class Bounds(BaseModel):
@@ -38,6 +39,7 @@ class NamedDataset(BaseModel):
     source: str
     num_classes: int | None = Field(description="absent where only loading tells")
     shape: tuple[int, int, int] | None = Field(description="channels, height, width; absent where only loading tells")
+    available: bool = Field(description="whether jobs can use it: its files are here, as far as their names tell")
 
 
 class Preset(BaseModel):
@@ -60,7 +62,7 @@ class Catalog(BaseModel):
 
 
 @router.get("/catalog", summary="What is offered by name, and the defaults")
-def get_catalog() -> Catalog:
+def get_catalog(service: ReaderDep) -> Catalog:
     """Architectures, data sets, attack presets and methods; JSON schemas of all fields stand in /openapi.json."""
     return Catalog(
         architectures=[
@@ -82,6 +84,7 @@ def get_catalog() -> Catalog:
                 source=entry.source,
                 num_classes=entry.num_classes or None,
                 shape=entry.shape if entry.num_classes else None,
+                available=available(service.settings, entry.name),
             )
             for entry in catalog.datasets().values()
         ],

@@ -15,6 +15,7 @@ from faal_core import catalog, cost
 from faal_core.errors import InvalidSpec
 from faal_core.reports.documents import AuditReport, read_report
 from jobs import dataset_registry, model_registry, queries
+from jobs.named_datasets import require_available
 from jobs.outcomes import UPLOADED_DATASET, require_ready
 
 router = APIRouter(tags=["jobs"])
@@ -70,6 +71,7 @@ def estimate_job(
         model = model_registry.model(session, body.model)
         classifier = ModelResource.of(model).spec
         require_fit(classifier, body.dataset, summary, training=training)
+        require_available(service.settings, body.dataset)
         stored = queries.last_report(session, model)
     earlier = None if stored is None else _last_audit(stored.document)
     pace = None if earlier is None else cost.seconds_a_pass(earlier)

@@ -14,6 +14,7 @@ from api.requests import METADATA_KEY, AuditRequest, FinetuneRequest
 from api.schemas import JobResource, Line, ModelResource, Page
 from faal_core.specs import AuditSpec, FinetuneSpec
 from jobs import control, dataset_registry, model_registry, queries, removal
+from jobs.named_datasets import require_available
 from jobs.states import JobKind, JobState
 
 router = APIRouter(tags=["jobs"])
@@ -48,7 +49,8 @@ def submit(
 ) -> JobResource:
     """The queued job, committed and rung.
 
-    Raises: what `control.submit` does, and what `require_fit` does; InvalidRequest for a pool that the site has not.
+    Raises: what `control.submit` does, and what `require_fit` does; DatasetMissing; InvalidRequest for a pool that the site
+    has not.
     """
     require_pool(service, body.pool)
     with service.sessions.begin() as session:
@@ -67,6 +69,7 @@ def submit(
         summary = dataset_registry.dataset(session, body.dataset).summary if uploaded else None
         classifier = ModelResource.of(model_registry.model(session, body.model)).spec
         require_fit(classifier, body.dataset, summary, training=kind is JobKind.FINETUNE)
+        require_available(service.settings, body.dataset)
         job = JobResource.of(row)
     service.queue.ring(job.id, job.pool)
     return job
@@ -162,6 +165,8 @@ def retry_job(
             )
         )
         require_pool(service, job.pool)
+        if job.dataset is not None:
+            require_available(service.settings, job.dataset)
     service.queue.ring(job.id, job.pool)
     response.headers["Location"] = f"/jobs/{job.id}"
     return job

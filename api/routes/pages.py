@@ -12,6 +12,7 @@ from api import problems
 from api.access import ReaderDep, SubmitterDep
 from api.dependencies import After, Id, Service
 from api.errors import ApiError, KeyRequired
+from api.routes.candidates import Number, candidate_model
 from api.routes.datasets import delete_dataset, list_datasets, receive_dataset
 from api.routes.jobs import cancel_job, delete_job, list_jobs, pause_job, resume_job, retry_job, submit
 from api.routes.login import to_login
@@ -19,7 +20,7 @@ from api.routes.models import delete_model, list_model_lineage, list_models, rec
 from api.schemas import JobResource
 from api.start_form import StartForm
 from api.templating import templates
-from api.views import LISTED, choices, course, job_views
+from api.views import LISTED, choices, course, job_views, named_datasets
 from faal_core import catalog
 from faal_core.errors import FaalError
 from jobs import queries
@@ -143,6 +144,12 @@ def retry_from_page(job_id: Id, service: SubmitterDep) -> Response:
     return _see(f"/ui/jobs/{retry_job(job_id, service, Response()).id}")
 
 
+@router.post("/ui/jobs/{id}/candidates/{number}")
+def make_candidate_from_page(job_id: Id, number: Number, service: SubmitterDep) -> Response:
+    """The page of the candidate's model."""
+    return _see(f"/ui/models/{candidate_model(service, job_id, number).id}")
+
+
 @router.post("/ui/jobs/{id}/delete")
 def delete_job_from_page(job_id: Id, service: SubmitterDep) -> Response:
     """The jobs, without that one."""
@@ -223,7 +230,7 @@ def show_uploaded_datasets(request: Request, service: ReaderDep) -> Response:
 def _datasets(service: Service) -> dict[str, Any]:
     uploaded = list_datasets(service, limit=LISTED).data
     checking = any(dataset.status is UploadState.VALIDATING for dataset in uploaded)
-    return {"uploaded": uploaded, "checking": checking, "named": list(catalog.datasets().values()), "problem": None}
+    return {"uploaded": uploaded, "checking": checking, "named": named_datasets(service), "problem": None}
 
 
 @router.post("/ui/datasets")

@@ -73,8 +73,8 @@ def gradient_of(value: PerImage, x: Images) -> Images:
     least, greatest = gradient.aminmax()
     if not bool((least + greatest).isfinite()):
         raise ClassifierUnsuitable(
-            "The network's gradient is NaN or infinite at an image with pixels in [0, 1]; only attacks without gradients "
-            "(square) can judge it."
+            "The network's gradient is NaN or infinite at an image with pixels in [0, 1]: attacks that follow gradients cannot "
+            'judge it. Audit it with attacks that need none: [{"type": "square"}].'
         )
     return gradient
 

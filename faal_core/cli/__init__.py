@@ -7,13 +7,17 @@ the original weights; 130 interrupted.
 import sys
 
 from faal_core.cli.commands import app
+from faal_core.cli.results import Success
 from faal_core.errors import FaalError
 
 
 def main() -> None:
     """Run `faal`. Raises: SystemExit with one of the codes above, on errors after a line on standard error."""
+    success = Success()
     try:
-        app(prog_name="faal")
+        app(prog_name="faal", obj=success)
+    except SystemExit as end:
+        sys.exit(end.code or success.status)
     except FaalError as error:
         sys.stderr.write(f"faal: {error.message} ({error.code})\n")
         sys.exit(1)

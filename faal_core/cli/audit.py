@@ -7,11 +7,14 @@ from pathlib import Path
 import typer
 
 from faal_core.cli import options
-from faal_core.cli.options import build_spec, classifier_spec, torch_device
-from faal_core.cli.results import require_worst_class, write_report
+from faal_core.cli.options import require_data_root, torch_device
+from faal_core.cli.results import output_folder, require_worst_class, write_report
+from faal_core.cli.specs import attacks as attack_specs
+from faal_core.cli.specs import build_spec, classifier_spec
 
 
 def audit(
+    context: typer.Context,
     weights: options.Weights,
     dataset: options.Dataset,
     out: options.Out,
@@ -27,7 +30,7 @@ def audit(
     num_classes: options.NumClasses = None,
     mean: options.Mean = None,
     std: options.Std = None,
-    argument: options.Argument = None,
+    arguments: options.Argument = None,
     name: options.Name = None,
     data_root: options.DataRoot = None,
     download: options.Download = False,
@@ -45,10 +48,11 @@ def audit(
     if partial and not (ledger and ledger.exists()):
         raise typer.BadParameter("goes with the --ledger of an audit that was begun", param_hint="--partial")
     judged = {"images": images, "confidence": confidence, "batch_size": batch_size, "seed": seed}
-    given = {"threat": {"norm": norm, "epsilon": epsilon}, "attacks": options.attacks(attacks), **judged}
-    asked = build_spec(AuditSpec, spec, given)
-    network = classifier_spec(architecture, num_classes, mean, std, argument)
-    out.mkdir(parents=True, exist_ok=True)
+    given = {"threat": {"norm": norm, "epsilon": epsilon}, "attacks": attack_specs(attacks), **judged}
+    asked = build_spec(context, AuditSpec, spec, given)
+    network = classifier_spec(context, architecture, num_classes, mean, std, arguments)
+    require_data_root(dataset, data_root)
+    context.with_resource(output_folder(out))
 
     from faal_core import datasets
     from faal_core.audit import audit as run

@@ -1,21 +1,28 @@
 """faal catalog: what can be named."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from faal_core import dataset_files
+from faal_core.cli import options
+
 if TYPE_CHECKING:
-    from faal_core.catalog import ArchitectureEntry
+    from faal_core.catalog import ArchitectureEntry, DatasetEntry
 
 
-def catalog(as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False) -> None:
-    """List the architectures, data sets and attack presets."""
+def catalog(
+    data_root: options.DataRoot = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """List the architectures, data sets and attack presets; with --data-root, which data sets are in that folder."""
     from faal_core import catalog as offered
 
     titles = {
         "architectures": {entry.name: _network(entry) for entry in offered.architectures().values()},
-        "datasets": {entry.name: entry.title for entry in offered.datasets().values()},
+        "datasets": {entry.name: _images(entry, data_root) for entry in offered.datasets().values()},
         "presets": {entry.name: entry.title for entry in offered.PRESETS.values()},
     }
     if as_json:
@@ -24,6 +31,16 @@ def catalog(as_json: Annotated[bool, typer.Option("--json", help="Print it as JS
     width = max(len(name) for section in titles.values() for name in section)
     for what, section in titles.items():
         typer.echo("\n".join([f"{what}:", *(f"  {name:{width}}  {title}" for name, title in section.items())]))
+
+
+def _images(entry: "DatasetEntry", root: Path | None) -> str:
+    """The data set's title with the files that the folder lacks; without a folder, that it needs one."""
+    absent = dataset_files.missing(entry.name, root)
+    if not absent:
+        return entry.title
+    return (
+        f"{entry.title} (needs --data-root)" if root is None else f"{entry.title} (not in {root}: {', '.join(absent)})"
+    )
 
 
 def _network(entry: "ArchitectureEntry") -> str:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import typer
 
 from faal_core.cli import options
-from faal_core.cli.options import build_spec, classifier_spec, torch_device
-from faal_core.cli.results import require_worst_class, write_report
+from faal_core.cli.options import require_data_root, torch_device
+from faal_core.cli.results import KEPT_ORIGINAL, Success, output_folder, require_worst_class, write_report
+from faal_core.cli.specs import attacks as attack_specs
+from faal_core.cli.specs import build_spec, classifier_spec, numbers
 
-KEPT_ORIGINAL = 4
 TRAINED = "trained.safetensors"
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 
 def finetune(
+    context: typer.Context,
     weights: options.Weights,
     dataset: options.Dataset,
     out: options.Out,
@@ -48,7 +50,7 @@ def finetune(
     num_classes: options.NumClasses = None,
     mean: options.Mean = None,
     std: options.Std = None,
-    argument: options.Argument = None,
+    arguments: options.Argument = None,
     name: options.Name = None,
     data_root: options.DataRoot = None,
     download: options.Download = False,
@@ -69,7 +71,7 @@ def finetune(
     """
     from faal_core.specs import FinetuneSpec
 
-    rates = options.numbers(learning_rates)
+    rates = numbers(learning_rates)
     bounds = {"max_robust_drop": max_robust_drop, "max_clean_drop": max_clean_drop, "max_class_drop": max_class_drop}
     trained = {"learning_rates": rates, "batch_size": batch_size, "augment": augment, "seed": seed, **bounds}
     given = {
@@ -77,15 +79,16 @@ def finetune(
         "threat": {"norm": norm, "epsilon": epsilon},
         "method": {"type": method, "loss": loss, "dro_radius": dro_radius},
         "training": {**trained, "attack": {"steps": steps}},
-        "audit": {"attacks": options.attacks(attacks), "images": images, "confidence": confidence, "seed": seed},
+        "audit": {"attacks": attack_specs(attacks), "images": images, "confidence": confidence, "seed": seed},
     }
-    asked = build_spec(FinetuneSpec, spec, given)
-    network = classifier_spec(architecture, num_classes, mean, std, argument)
+    asked = build_spec(context, FinetuneSpec, spec, given)
+    network = classifier_spec(context, architecture, num_classes, mean, std, arguments)
     if download and "LOCAL_RANK" in os.environ:
         raise typer.BadParameter(
             "several processes would write into one folder: let one download first", param_hint="--download"
         )
-    out.mkdir(parents=True, exist_ok=True)
+    require_data_root(dataset, data_root)
+    context.with_resource(output_folder(out, out / "checkpoint"))
 
     from faal_core import datasets
     from faal_core.weights import read_classifier
@@ -98,8 +101,8 @@ def finetune(
     write_report(report, out, as_json=as_json)
     _remove(out / "checkpoint")
     require_worst_class(report.after, require_worst)
-    if report.outcome == "kept-original":
-        raise typer.Exit(KEPT_ORIGINAL)
+    if report.outcome == "kept-original" and isinstance(context.obj, Success):
+        context.obj.status = KEPT_ORIGINAL
 
 
 def _finetune(

@@ -7,6 +7,7 @@ import typer
 
 from faal_core.cli import options
 from faal_core.cli.finetune import TRAINED
+from faal_core.cli.specs import refuse
 
 
 def keep(
@@ -29,10 +30,15 @@ def keep(
     from faal_core.training.candidates import candidate_classifier
     from faal_core.weights import read_classifier, write_classifier
 
+    for file in ("report.json", TRAINED):
+        if not (results / file).is_file():
+            raise typer.BadParameter(
+                f"{results} has no {file}; name the folder that `faal finetune` wrote with --out", param_hint="RESULTS"
+            )
     try:
         report = read_report((results / "report.json").read_bytes())
     except ValidationError as error:
-        raise options.rejected(error) from None
+        raise refuse(error) from None
     if not isinstance(report, FinetuneReport):
         raise typer.BadParameter("report.json is the report of an audit, not of a fine-tuning", param_hint="RESULTS")
     trained = read_classifier(results / TRAINED)

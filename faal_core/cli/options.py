@@ -1,23 +1,16 @@
-"""The options of `faal`, and how they become specs. An option left out leaves the spec's own default in place."""
+"""The options of `faal`."""
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from faal_core.catalog import PRESETS
+from faal_core.dataset_files import FILES
+from faal_core.errors import DatasetMissing
 
 if TYPE_CHECKING:
     import torch
-    from pydantic import BaseModel, ValidationError
-
-    from faal_core.specs import ClassifierSpec
-
-    Checked = TypeVar("Checked", bound=BaseModel)
-
-MAX_ERRORS = 20
 
 Weights = Annotated[
     Path,
@@ -36,7 +29,9 @@ Out = Annotated[Path, typer.Option(file_okay=False, help="The folder for the res
 Architecture = Annotated[
     str | None, typer.Option(help="A name from `faal catalog`, for weights that do not say what network they are for.")
 ]
-NumClasses = Annotated[int | None, typer.Option(help="With --architecture.")]
+NumClasses = Annotated[
+    int | None, typer.Option(help="With --architecture: how many classes the network has, such as 10.")
+]
 Mean = Annotated[
     str | None,
     typer.Option(
@@ -46,15 +41,22 @@ Mean = Annotated[
 Std = Annotated[
     str | None, typer.Option(help="With --architecture: per channel, as many values as --mean.", show_default="1.0")
 ]
-Argument = Annotated[list[str] | None, typer.Option(help="With --architecture: one of its own, such as width=16.")]
+Argument = Annotated[
+    list[str] | None, typer.Option("--argument", help="With --architecture: one of its own, such as width=16.")
+]
 Name = Annotated[str | None, typer.Option(help="What the report calls the classifier.", show_default="the file's name")]
-DataRoot = Annotated[Path | None, typer.Option(help="Where the files of a named data set are.")]
+DataRoot = Annotated[
+    Path | None, typer.Option(help="The folder of a named data set's files, laid out as torchvision's root.")
+]
 Download = Annotated[bool, typer.Option("--download", help="Fetch a named data set whose files are missing.")]
 Epsilon = Annotated[str | None, typer.Option(help="The radius, pixels in [0, 1]: 8/255 or 0.1.")]
-Norm = Annotated[str | None, typer.Option(help="linf or l2.", show_default="linf")]
+Norm = Annotated[str | None, typer.Option(help="linf or l2, also written Linf, L∞, inf or L2.", show_default="linf")]
 Attacks = Annotated[
     str | None,
-    typer.Option(help=f"A preset ({', '.join(PRESETS)}), or a JSON list of attacks.", show_default="pgd-20"),
+    typer.Option(
+        help=f"A preset ({', '.join(PRESETS)}), or a JSON list of attacks; standard is AutoAttack's protocol.",
+        show_default="pgd-20",
+    ),
 ]
 Images = Annotated[
     int | None, typer.Option(help="Test images, drawn from each class in proportion.", show_default="all")
@@ -133,93 +135,13 @@ RequireWorst = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON and nothing else.")]
 
 
-def numbers(text: str | None) -> list[str] | None:
-    """The parts of a list with commas, for a spec to read as numbers."""
-    return None if text is None else text.split(",")
-
-
-def attacks(text: str | None) -> object:
-    """What `--attacks` stands for: a preset's name, or the attacks of a JSON list. Raises: typer.BadParameter."""
-    return _json(text, "--attacks") if text is not None and text.lstrip().startswith("[") else text
-
-
-def _json(text: str | bytes, where: str) -> object:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise typer.BadParameter(f"not JSON: {error}", param_hint=where) from None
-
-
-def build_spec(spec: "type[Checked]", file: Path | None, given: Mapping[str, object]) -> "Checked":
-    """The spec in `file`, if any, with the given options over it.
-
-    Raises: typer.BadParameter for a file that is no JSON object; typer.Exit(2) after the errors were printed.
-    """
-    written = _json(file.read_bytes(), "--spec") if file else {}
-    if not isinstance(written, dict):
-        raise typer.BadParameter("the file holds no JSON object", param_hint="--spec")
-    return check(spec, _merged(written, given))
-
-
-def classifier_spec(
-    architecture: str | None, num_classes: int | None, mean: str | None, std: str | None, arguments: list[str] | None
-) -> "ClassifierSpec | None":
-    """The network that the options describe; None when the weights must say it.
-
-    Raises: typer.BadParameter, and typer.Exit(2) as `build_spec`.
-    """
-    from faal_core.specs import ClassifierSpec
-
-    if architecture is None:
-        if any(option is not None for option in (num_classes, mean, std)) or arguments:
-            raise typer.BadParameter("--num-classes, --mean, --std and --argument go with --architecture")
-        return None
-    pairs = [text.partition("=") for text in arguments or []]
-    if any(not sign for _, sign, _ in pairs):
-        raise typer.BadParameter("an argument is written name=value", param_hint="--argument")
-    given = {
-        "architecture": architecture,
-        "num_classes": num_classes,
-        "mean": numbers(mean),
-        "std": numbers(std),
-        "arguments": {name: value for name, _, value in pairs},
-    }
-    return check(ClassifierSpec, _merged({}, given))
-
-
-def _merged(under: dict[str, Any], over: Mapping[str, object]) -> dict[str, Any]:
-    """Both together; where both speak, `over`. None in `over` is silence."""
-    merged = dict(under)
-    for name, value in over.items():
-        if isinstance(value, Mapping):
-            inner = merged.get(name)
-            merged[name] = _merged(inner if isinstance(inner, dict) else {}, value)
-        elif value is not None:
-            merged[name] = value
-    return merged
-
-
-def check(model: "type[Checked]", fields: Mapping[str, object]) -> "Checked":
-    """The fields as that model. Raises: typer.Exit(2) after the errors were printed as "field.path: message"."""
-    from pydantic import ValidationError
-
-    try:
-        return model.model_validate(fields)
-    except ValidationError as error:
-        raise rejected(error) from None
-
-
-def rejected(error: "ValidationError") -> typer.Exit:
-    """The exit with code 2, after the errors were printed, one a line."""
-    from faal_core.reports.text import shown
-
-    errors = error.errors(include_url=False, include_input=False, include_context=False)
-    for found in errors[:MAX_ERRORS]:
-        path = ".".join(str(step) for step in found["loc"]) or "document"
-        typer.echo(shown(f"{path}: {found['msg'].removeprefix('Value error, ')}"), err=True)
-    if len(errors) > MAX_ERRORS:
-        typer.echo(f"… and {len(errors) - MAX_ERRORS} more", err=True)
-    return typer.Exit(2)
+def require_data_root(dataset: str, data_root: Path | None) -> None:
+    """Check that a data set of the catalog has a folder to be read from. Raises: DatasetMissing."""
+    if data_root is None and dataset in FILES:
+        raise DatasetMissing(
+            f"Data set {dataset!r} is read from a folder of torchvision's files ({', '.join(FILES[dataset])}). "
+            "Pass --data-root DIR, and --download too if the files are not there yet."
+        )
 
 
 def torch_device(name: str) -> "torch.device":

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from faal_core.cli import options
+from faal_core.cli.specs import refuse
 
 
 def render(
@@ -23,5 +23,5 @@ def render(
     try:
         document = read_report(report.read_bytes())
     except ValidationError as error:
-        raise options.rejected(error) from None
+        raise refuse(error) from None
     output.write_text(html.render(document), "utf-8")

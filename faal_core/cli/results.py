@@ -1,6 +1,10 @@
 """What a command leaves behind: the report's files, its summary, and the exit status of a gate."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 import typer
@@ -9,6 +13,34 @@ if TYPE_CHECKING:
     from faal_core.reports.documents import AuditReport, FinetuneReport
 
 GATE_CLOSED = 3
+KEPT_ORIGINAL = 4
+
+
+@dataclass(slots=True)
+class Success:
+    """The status that `faal` exits with when its command succeeded: not always 0. A command reaches it as its context's `obj`."""
+
+    status: int = 0
+
+
+@contextmanager
+def output_folder(out: Path, *within: Path) -> Iterator[None]:
+    """Provide the folder for results; one that is made here and empty at the end is removed again.
+
+    Args:
+        within: folders in it that are removed too when they are empty.
+    Raises: OSError at once, before anything was computed, where no file can be written into it.
+    """
+    missing = [folder for folder in (out, *out.parents) if not folder.exists()]
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with TemporaryFile(dir=out):
+            pass
+        yield
+    finally:
+        for folder in (*within, *missing):
+            with suppress(OSError):  # not empty, or not there
+                folder.rmdir()
 
 
 def write_report(report: "AuditReport | FinetuneReport", out: Path, *, as_json: bool) -> None:

@@ -3,7 +3,7 @@
 import math
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from faal_core import catalog
 from faal_core.errors import UnknownName
@@ -28,38 +28,53 @@ class ClassifierSpec(Spec):
         (1.0,),
         min_length=1,
         max_length=MAX_CHANNELS,
+        validate_default=True,
         description="what pixels are divided by after that, per channel, positive; as many values as mean has",
     )
     arguments: dict[str, int] = Field(default_factory=dict, description="the architecture's own; bounds in the catalog")
     class_names: tuple[str, ...] | None = Field(None, description="one per class, in label order")
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if len(self.mean) != len(self.std):
-            raise ValueError(f"mean has {len(self.mean)} channels and std has {len(self.std)}")
-        if any(not math.isfinite(s) or s <= 0 for s in self.std):
-            raise ValueError("every std is positive")
-        if self.class_names is not None and len(self.class_names) != self.num_classes:
-            raise ValueError(f"{len(self.class_names)} class names for {self.num_classes} classes")
-        if self.class_names is not None and len(set(self.class_names)) < len(self.class_names):
-            raise ValueError("two classes have the same name")
-        return self
-
-    @model_validator(mode="after")
-    def _offered(self) -> Self:
+    @field_validator("architecture")
+    @classmethod
+    def _offered(cls, architecture: str) -> str:
         try:
-            entry = catalog.architecture(self.architecture)
+            catalog.architecture(architecture)
         except UnknownName as error:
             raise ValueError(error.message) from None
-        for name, value in self.arguments.items():
+        return architecture
+
+    @field_validator("std")
+    @classmethod
+    def _one_per_channel(cls, std: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        if any(not math.isfinite(one) or one <= 0 for one in std):
+            raise ValueError("every std is positive")
+        if "mean" in info.data and len(std) != len(info.data["mean"]):
+            raise ValueError(f"mean has {len(info.data['mean'])} channels and std has {len(std)}")
+        return std
+
+    @field_validator("arguments")
+    @classmethod
+    def _within_bounds(cls, arguments: dict[str, int], info: ValidationInfo) -> dict[str, int]:
+        if "architecture" not in info.data:
+            return arguments
+        entry = catalog.architecture(info.data["architecture"])
+        for name, value in arguments.items():
             if name not in entry.arguments:
-                raise ValueError(f"{self.architecture} takes no argument {name!r}; it takes {sorted(entry.arguments)}")
+                takes = f"it takes {', '.join(entry.arguments)}" if entry.arguments else "it takes none"
+                raise ValueError(f"{entry.name} takes no argument {name[:100]!r}; {takes}")
             bounds = entry.arguments[name]
             if not bounds.low <= value <= bounds.high:
-                raise ValueError(
-                    f"{name} of {self.architecture} lies between {bounds.low} and {bounds.high}, not {value}"
-                )
-        return self
+                raise ValueError(f"{name} of {entry.name} lies between {bounds.low} and {bounds.high}, not {value}")
+        return arguments
+
+    @field_validator("class_names")
+    @classmethod
+    def _one_per_class(cls, names: tuple[str, ...] | None, info: ValidationInfo) -> tuple[str, ...] | None:
+        if names is not None and len(names) != info.data.get("num_classes", len(names)):
+            raise ValueError(f"{len(names)} class names for {info.data['num_classes']} classes")
+        if names is not None and len(set(names)) < len(names):
+            raise ValueError("two classes have the same name")
+        return names
 
     @property
     def channels(self) -> int:

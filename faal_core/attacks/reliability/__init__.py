@@ -32,8 +32,7 @@ def examine(classifier: Classifier, x: Images, y: Labels, threat: ThreatModel) -
         outputs.levels_in_spec(classifier.spec) or outputs.other_range(classifier, x, y, correct),
     ]
     if bool(correct.any()):
-        found += gradients.flat_losses(classifier, x[correct], y[correct], threat)
-        found += gradients.hampered_attacks(classifier, x[correct], y[correct], threat)
+        found += gradients.gradient_checks(classifier, x[correct], y[correct], threat)
     return tuple(warning for warning in found if warning)
 
 

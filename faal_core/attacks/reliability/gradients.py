@@ -9,6 +9,7 @@ from faal_core.attacks.losses import Loss, cross_entropy, gradient_of, margin
 from faal_core.attacks.pgd import pgd
 from faal_core.attacks.randomness import ImageRandom
 from faal_core.classifier import Classifier, Images, Labels
+from faal_core.errors import ClassifierUnsuitable
 from faal_core.intervals import mcnemar
 from faal_core.reports.documents import ReliabilityWarning
 from faal_core.specs import PgdSpec
@@ -27,6 +28,30 @@ _STEPS = PgdSpec(steps=10, loss="margin", random_start=False)
 _BY_ENTROPY = PgdSpec(steps=10, random_start=False)
 _ONE_STEP = PgdSpec(steps=1, relative_step=1.0, loss="margin", random_start=False)
 _UNBOUNDED = ThreatModel(norm=Norm.LINF, epsilon=1.0)  # any image may become any other
+
+
+def gradient_checks(classifier: Classifier, x: Images, y: Labels, threat: ThreatModel) -> list[ReliabilityWarning]:
+    """Return what `flat_losses` and `hampered_attacks` find, or `nan-gradient` alone where a gradient is NaN or infinite.
+
+    A warning only: an attack that meets such a gradient itself refuses the classifier, and Square needs none.
+    """
+    try:
+        return [*flat_losses(classifier, x, y, threat), *hampered_attacks(classifier, x, y, threat)]
+    except ClassifierUnsuitable:
+        pass
+    at_start = x.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(margin(classifier(at_start), y).sum(), at_start)
+    unusable = int((~gradient.isfinite()).flatten(1).any(1).sum())
+    where = f"at {unusable} of {len(x)} correctly classified images" if unusable else f"on the way from {len(x)} images"
+    return [
+        ReliabilityWarning(
+            code="nan-gradient",
+            message="The network's gradient is NaN or infinite, so attacks that follow gradients cannot judge it.",
+            evidence=f"a pixel's gradient is NaN or infinite {where}",
+            advice="Look for roots, logarithms and divisions that meet 0; until then read the rates of attacks without gradients "
+            "(square) as upper bounds.",
+        )
+    ]
 
 
 def flat_losses(classifier: Classifier, x: Images, y: Labels, threat: ThreatModel) -> list[ReliabilityWarning]:

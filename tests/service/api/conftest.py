@@ -108,7 +108,7 @@ def _database(request: pytest.FixtureRequest) -> dict[str, object]:
 @pytest.fixture
 def own_web(tmp_path: Path) -> Iterator[Web]:
     """A service on SQLite for a test that breaks something."""
-    yield from _served(tmp_path, {})
+    yield from _served(tmp_path, {"dataset_root": tmp_path / "datasets"})
 
 
 def _served(folder: Path, settings: dict[str, object]) -> Iterator[Web]:

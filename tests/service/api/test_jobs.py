@@ -82,6 +82,32 @@ def test_model_and_data_must_fit(web, problem) -> None:
     assert kinds == ["check-model"]
 
 
+def test_a_data_set_without_files_is_refused_and_shown_as_such(own_web, problem) -> None:
+    """What the catalog does not call available is refused at submission, and by an estimate, until its files are there."""
+    model = own_web.model()
+
+    def listed() -> bool:
+        datasets = own_web.client.get("/catalog").json()["datasets"]
+        return next(entry["available"] for entry in datasets if entry["name"] == "mnist")
+
+    asked = AUDIT | {"model": model, "dataset": "mnist"}
+    for path, body in (("/jobs/audit", asked), ("/jobs/estimate", asked | {"kind": "audit"})):
+        answer = problem(own_web.client.post(path, json=body))
+        assert (answer["status"], answer["code"]) == (409, "dataset-missing")
+        assert "FAAL_DATASET_ROOT" in answer["detail"]
+    assert [job["kind"] for job in own_web.client.get("/jobs").json()["data"]] == ["check-model"]
+    form = own_web.client.get("/").text
+    assert '<option value="mnist" disabled>MNIST (no files here)</option>' in form
+    assert not listed()
+    raw = own_web.site.settings.dataset_root / "MNIST/raw"
+    raw.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        (raw / f"{part}-images-idx3-ubyte").touch()
+    assert listed()
+    assert own_web.client.post("/jobs/audit", json=asked).status_code == 202
+    assert '<option value="mnist">MNIST</option>' in own_web.client.get("/").text
+
+
 def test_an_idempotency_key_makes_one_job(web, problem) -> None:
     """Requests of one key, eight at once and one later, are answered with one job; another payload is refused with 422."""
     body, headers = AUDIT | {"model": web.model()}, {"Idempotency-Key": f"key of {web.site.settings.database_url}"}

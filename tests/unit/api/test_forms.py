@@ -89,7 +89,7 @@ def test_our_own_files_tell_what_they_are() -> None:
         ({"architecture": "small_resnet"}, "/num_classes"),
         ({"architecture": "small_resnet", "num_classes": "3", "arguments": "width"}, "/arguments"),
         ({"architecture": "small_resnet", "num_classes": "3", "mean": "0,x"}, "/mean/1"),
-        ({"architecture": "resnet_2000", "num_classes": "3"}, ""),
+        ({"architecture": "resnet_2000", "num_classes": "3"}, "/architecture"),
         ({"spec": SPEC.model_dump_json(), "num_classes": "3"}, "/num_classes"),
         ({"colour": "red"}, "/colour"),
         ({"spec": SPEC.model_dump_json(), "name": "a\x00b"}, "/name"),

@@ -30,6 +30,15 @@ def test_the_learning_rate_falls_in_the_second_half(epochs: str, rates: tuple[fl
     assert asked.training.learning_rates == pytest.approx(rates)
 
 
+def test_bounds_are_percentage_points_and_changes_of_images_are_chosen() -> None:
+    """Points become rates, an emptied bound is none, and an augmentation takes the place of the data set's own."""
+    asked = StartForm(model="model_1", max_robust_drop="2.5", max_clean_drop=" ", augment="crop", steps="7").request()
+    assert isinstance(asked, FinetuneRequest)
+    training = asked.training
+    assert (training.max_robust_drop, training.max_clean_drop) == (pytest.approx(0.025), None)
+    assert (training.augment, training.attack.steps) == ("crop", 7)
+
+
 @pytest.mark.parametrize(
     ("field", "value", "pointer"),
     [
@@ -44,6 +53,11 @@ def test_the_learning_rate_falls_in_the_second_half(epochs: str, rates: tuple[fl
         ("epochs", "100000000000", "/epochs"),
         ("learning_rate", "nan", "/training/learning_rates/0"),
         ("batch_size", "", "/training/batch_size"),
+        ("steps", "0", "/training/attack/steps"),
+        ("augment", "turn", "/training/augment"),
+        ("max_robust_drop", "a little", "/training/max_robust_drop"),
+        ("max_clean_drop", "101", "/training/max_clean_drop"),
+        ("max_clean_drop", "nan", "/training/max_clean_drop"),
     ],
 )
 def test_faults_are_pointed_to(field: str, value: str, pointer: str) -> None:

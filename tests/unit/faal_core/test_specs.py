@@ -1,8 +1,12 @@
 """What can be asked for, and what is refused with a reason."""
 
+from collections.abc import Callable
+
 import pytest
 from pydantic import ValidationError
 
+from faal_core import catalog
+from faal_core.errors import UnknownName
 from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec, TrainingSpec, UniformMethod
 from faal_core.threat_model import Norm, ThreatModel, format_radius
 
@@ -108,3 +112,56 @@ def test_the_paper_preset_lies_beneath_what_is_given() -> None:
         assert FinetuneSpec.model_validate_json(spec.model_dump_json()) == spec
     with pytest.raises(ValidationError, match="preset"):
         FinetuneSpec.model_validate({"threat": threat, "preset": "papers"})
+
+
+@pytest.mark.parametrize(
+    "written", ["linf", "Linf", "LINF", "Linf ", "l_inf", "L-inf", "L∞", "ℓ∞", "inf", "L_infinity", "∞"]
+)
+def test_the_largest_change_is_meant_however_the_norm_is_written(written: str) -> None:
+    """People write the norm L∞ in many ways, and all mean the same threat."""
+    assert ThreatModel.model_validate({"norm": written, "epsilon": "8/255"}) == ThreatModel(epsilon=8 / 255)
+
+
+@pytest.mark.parametrize("written", ["l2", "L2", " L2 ", "ℓ2", "ℓ₂", "L_2", "l2-norm", "Euclidean"])
+def test_the_euclidean_length_is_meant_however_the_norm_is_written(written: str) -> None:
+    """Likewise for L2."""
+    assert ThreatModel.model_validate({"norm": written, "epsilon": 0.5}) == ThreatModel(norm=Norm.L2, epsilon=0.5)
+
+
+@pytest.mark.parametrize("written", ["l1", "", "l22", "linfo", "l", "norm"])
+def test_another_norm_is_refused_with_those_that_are_offered(written: str) -> None:
+    """A text that names no norm is an error that names both."""
+    with pytest.raises(ValidationError, match="write linf or l2"):
+        ThreatModel.model_validate({"norm": written, "epsilon": 0.5})
+
+
+@pytest.mark.parametrize("written", ["autoattack", "AutoAttack", "auto-attack", "aa", "AA", "Standard"])
+def test_autoattack_is_the_standard_protocol(written: str) -> None:
+    """Whoever asks for AutoAttack by its name gets its protocol."""
+    spec = {"threat": {"epsilon": 0.1}}
+    assert AuditSpec.model_validate(spec | {"attacks": written}) == AuditSpec.model_validate(
+        spec | {"attacks": "standard"}
+    )
+
+
+@pytest.mark.parametrize(("written", "preset"), [("pgd20", "pgd-20"), ("PGD-100", "pgd-100"), ("Fast", "fast")])
+def test_presets_are_found_without_their_dashes(written: str, preset: str) -> None:
+    """Capitals and dashes do not change which preset is meant."""
+    assert catalog.preset(written).name == preset
+
+
+@pytest.mark.parametrize(
+    ("what", "written", "near"),
+    [
+        (catalog.architecture, "ResNet18", "torchvision/resnet18"),
+        (catalog.architecture, "WRN-34-10", "wrn_34_10"),
+        (catalog.architecture, "preactresnet", "preact_resnet18"),
+        (catalog.dataset, "CIFAR-10", "cifar10"),
+        (catalog.dataset, "fashion_mnist", "fashion-mnist"),
+    ],
+)
+def test_a_misspelt_name_leads_to_the_near_ones(what: Callable[[str], object], written: str, near: str) -> None:
+    """Near names are found whatever the capitals and signs, and where all are listed is said."""
+    with pytest.raises(UnknownName, match="GET /catalog list all") as raised:
+        what(written)
+    assert near in raised.value.message

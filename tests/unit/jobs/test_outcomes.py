@@ -147,7 +147,7 @@ def test_finetuning_makes_a_model(sessions, model_id):
 def test_a_fine_tuning_may_end_without_a_model(sessions, model_id):
     """A fine-tuning that keeps the original weights ends with its report alone; an audit with a model is refused."""
     ends = {}
-    for kind, made in ((JobKind.FINETUNE, None), (JobKind.AUDIT, StoredClassifier(WEIGHTS, SPEC))):
+    for kind, made in ((JobKind.FINETUNE, None), (JobKind.AUDIT, StoredClassifier(WEIGHTS, SPEC, WEIGHTS_SHA256))):
         with sessions.begin() as session:
             job = control.submit(session, kind=kind, model_id=model_id, dataset="mnist", spec={}, owner="ann")
             lifecycle.claim(session, job.id, worker="w", lease_seconds=60)

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from faal_core import catalog
+from jobs.named_datasets import available
 from jobs.settings import Settings
 
 
@@ -70,3 +72,14 @@ def test_settings_do_not_change(tmp_path: Path):
     """What was read at the start holds until the end."""
     with pytest.raises(ValidationError, match="frozen"):
         Settings(data_dir=tmp_path).port = 1
+
+
+def test_the_site_says_which_data_sets_it_has_where_the_web_service_cannot_see_them(tmp_path: Path) -> None:
+    """A list of names counts in place of the folder; bundled data sets are there in any case."""
+    (tmp_path / "train_32x32.mat").touch()
+    (tmp_path / "test_32x32.mat").touch()
+    seen = Settings(data_dir=tmp_path, dataset_root=tmp_path)
+    told = Settings(data_dir=tmp_path, dataset_root=tmp_path, named_datasets="cifar10,gtsrb")
+    for settings, offered in ((seen, {"svhn"}), (told, {"cifar10", "gtsrb"}), (Settings(data_dir=tmp_path), set())):
+        found = {name for name in catalog.datasets() if available(settings, name)}
+        assert found == offered | {"fashion-mnist-subset"}

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from faal_core.attacks.losses import gradient_of, margin
 from faal_core.attacks.reliability import examine, examine_attacks
 from faal_core.classifier import Classifier
+from faal_core.errors import ClassifierUnsuitable
 from faal_core.reports.documents import AttackRow
 from faal_core.specs import AttackSpec, PgdSpec, SquareSpec
 from faal_core.threat_model import Norm, ThreatModel
@@ -94,6 +96,37 @@ def test_a_good_classifier_raises_none(num_classes: int, threat: ThreatModel) ->
     assert examine(good, x, y, threat) == ()
     assert examine(good, x[:2], y[:2], threat) == ()
     assert examine(good, x, (y + 1) % num_classes, threat) == ()
+
+
+class Root(nn.Module):
+    """A network that takes the root of the pixels, whose gradient is infinite where they are black."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The network's logits."""
+        return self.network(x.sqrt())
+
+
+@pytest.mark.parametrize(("darkest", "where"), [(0.0, "at 40 of 40"), (0.3, "on the way from 40")])
+def test_a_gradient_that_is_not_finite_is_a_warning_and_stops_attacks_that_need_it(darkest: float, where: str) -> None:
+    """Square alone can judge such a network, so nothing but an attack with gradients refuses it.
+
+    The second images have no black pixel, which only an attack on its way meets.
+    """
+    torch.manual_seed(0)
+    good = linear_classifier(3, SHAPE)
+    bad = Classifier(Root(good.backbone), good.spec).eval()
+    x = images()
+    x[:, :, 0, 0] = darkest
+    y = bad(x).argmax(1)
+    (warning,) = examine(bad, x, y, THREAT)
+    assert (warning.code, where in warning.evidence) == ("nan-gradient", True)
+    x[:, :, 0, 0] = 0
+    with pytest.raises(ClassifierUnsuitable, match="square"):
+        gradient_of(margin(bad(x.requires_grad_()), y), x)
 
 
 class Range(nn.Module):

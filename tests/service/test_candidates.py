@@ -1,0 +1,69 @@
+"""Models of a fine-tuning's candidates, through a real web service, a real worker and real files."""
+
+from pathlib import Path
+
+import httpx
+import torch
+from safetensors.torch import load_file
+
+from api.client import Client
+from faal_core.reports.documents import FinetuneReport, read_report
+from faal_core.specs import FinetuneSpec
+from jobs.states import JobKind
+from tests.service.processes import JOB_SECONDS, until
+from tests.service.small_jobs import FINETUNING, store
+
+BOUNDS = {"max_robust_drop": 1.0, "max_clean_drop": 1.0, "learning_rates": [0.1]}
+
+
+def ready_weights(client: httpx.Client, model_id: str, file: Path) -> dict[str, torch.Tensor]:
+    """The weights of the model, once it is ready."""
+    until(lambda: client.get(f"/models/{model_id}").json()["status"] != "validating", JOB_SECONDS)
+    model = client.get(f"/models/{model_id}").json()
+    assert model["status"] == "ready", model
+    file.write_bytes(client.get(f"/models/{model_id}/weights").content)
+    return load_file(file)
+
+
+def test_every_candidate_can_be_had(open_site, weights_file, tmp_path) -> None:
+    """A candidate lies as far between the given and the trained weights as the report says; asked again, it is there."""
+    site = open_site()
+    _, client = site.api()
+    site.worker()
+    given, dataset = store(site, weights_file)
+    spec = FinetuneSpec.model_validate(FINETUNING | {"training": FINETUNING["training"] | BOUNDS})
+    job_id = site.submit(spec.model_dump(mode="json"), kind=JobKind.FINETUNE, model=given, dataset=dataset)
+    site.queue.ring(job_id)
+    site.ended(job_id)
+    report = read_report(site.report(job_id))
+    assert isinstance(report, FinetuneReport)
+    assert [one.share for one in report.candidates] == [0, 0.25, 0.5, 0.75, 1]
+    job = client.get(f"/jobs/{job_id}").json()
+    assert (job["outcome"], job["falls"]) == (report.outcome, len(report.falls))
+    page = client.get(f"/ui/jobs/{job_id}").text
+    others = [number for number in range(1, 5) if number != report.selected_candidate]
+    assert [f'action="/ui/jobs/{job_id}/candidates/{number}"' in page for number in others] == [True] * len(others)
+
+    path = f"/jobs/{job_id}/candidates"
+    answer = client.post(f"{path}/0")
+    assert (answer.status_code, answer.json()["id"]) == (200, given)
+    weights = {0: ready_weights(client, given, tmp_path / "0.safetensors")}
+    for number in range(1, 5):
+        answer = client.post(f"{path}/{number}")
+        assert answer.status_code == (200 if number == report.selected_candidate else 202), answer.text
+        model = answer.json()
+        assert answer.headers["Location"] == f"/models/{model['id']}"
+        weights[number] = ready_weights(client, model["id"], tmp_path / f"{number}.safetensors")
+        again = client.post(f"{path}/{number}")
+        assert (again.status_code, again.json()["id"]) == (200, model["id"])
+    start, end = weights[0], weights[4]
+    assert any(not torch.equal(start[name], end[name]) for name in start)
+    for number in (1, 2, 3):
+        for name, value in weights[number].items():
+            if value.is_floating_point():
+                expected = start[name] + report.candidates[number].share * (end[name] - start[name])
+                torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-5)
+    with Client(str(client.base_url)) as customer:
+        assert customer.make_candidate(job_id, others[0]).candidate == others[0]
+    assert "Make a model" not in client.get(f"/ui/jobs/{job_id}").text
+    assert client.post(f"{path}/5").json()["code"] == "candidate-not-found"

@@ -1,0 +1,261 @@
+"""What `faal` says where it was asked wrongly or fails, in the terms of its options."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+import typer
+from pydantic import BaseModel
+
+from tests.command_line import AUDIT, FINETUNE, faal
+
+NETWORK = ("--epsilon", "0.1", "--architecture", "small_resnet", "--num-classes", "3")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epsilon", "8/0"], "--epsilon: '8/0' is not a radius"),
+        (
+            ["--epsilon", "8"],
+            "--epsilon: an L∞ radius of 8 exceeds the pixel range [0, 1]; for levels of 0 to 255 write 8/255",
+        ),
+        (["--epsilon", "300"], "--epsilon: an L∞ radius of 300 exceeds the pixel range [0, 1]\n"),
+        ([], "--epsilon is missing. The radius, pixels in [0, 1]: 8/255 or 0.1."),
+        (["--epsilon", "0.1", "--norm", "l1"], "--norm: 'l1' is no norm that is offered here: write linf or l2"),
+        (["--epsilon", "0.1", "--images", "0"], "--images: 0 should be greater than or equal to 1"),
+        (["--epsilon", "0.1", "--batch-size", "0"], "--batch-size: 0 should be greater than or equal to 1"),
+        (["--epsilon", "0.1", "--attacks", '[{"type": "pgd", "steps": 0}]'], "--attacks: [0].steps: 0 should be"),
+        (["--epsilon", "0.1", "--attacks", '[{"steps": 3}]'], "--attacks: [0]: the field 'type' is missing"),
+        (
+            ["--epsilon", "0.1", "--attacks", '[{"type": "pdg"}]'],
+            "'pdg' is none of pgd, apgd, fab, square; did you mean pgd?",
+        ),
+        (
+            ["--epsilon", "0.1", "--attacks", '[{"type": "pgd", "stepz": 3}]'],
+            "--attacks: [0].stepz: there is no such field",
+        ),
+        (
+            ["--epsilon", "0.1", "--attacks", '[{"type": "apgd", "targets": 3}]'],
+            "--attacks: [0]: targets go with the loss dlr, not cross-entropy",
+        ),
+        (["--epsilon", "0.1", "--partial"], "goes with the --ledger"),
+        (["--epsilon", "0.1", "--partial", "--ledger", "absent.ledger"], "goes with the --ledger"),
+        (["--epsilon", "0.1", "--attacks", "[{"], "Invalid value for --attacks: not JSON"),
+        (
+            ["--epsilon", "0.1", "--attacks", "pgd-2"],
+            "--attacks: There is no attack preset named 'pgd-2'; did you mean pgd-20",
+        ),
+        (["--epsilon", "0.1", "--mean", "0.5"], "go with --architecture"),
+        (
+            ["--epsilon", "0.1", "--architecture", "small_resnet"],
+            "--num-classes is missing. With --architecture: how many",
+        ),
+        ([*NETWORK, "--mean", "0.5,0.5"], "--std: mean has 2 channels and std has 1"),
+        ([*NETWORK, "--mean", "half"], "--mean: [0]: 'half' should be a valid number\n"),
+        ([*NETWORK, "--argument", "width"], "written name=value"),
+        (
+            [*NETWORK, "--argument", "wide=8"],
+            "--argument: small_resnet takes no argument 'wide'; it takes width, blocks",
+        ),
+        ([*NETWORK, "--argument", "width=0"], "--argument: width of small_resnet lies between 8 and 64, not 0"),
+        (
+            ["--epsilon", "0.1", "--architecture", "ResNet-18", "--num-classes", "3"],
+            "did you mean torchvision/resnet18, ",
+        ),
+        (["--epsilon", "0.1", "--device", "gpu7"], "'gpu7' is no device"),
+        (["--epsilon", "0.1", "--device", "cuda:99"], "'cuda:99' is no device here"),
+        (["--epsilon", "0.1", "--spec", "net.safetensors"], "Invalid value for --spec: not JSON"),
+        (["--epsilon", "0.1", "--weights", "absent.pt"], "'absent.pt' does not exist"),
+    ],
+)
+def test_what_is_asked_wrongly_exits_with_2_and_names_the_option(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    """The exit code is 2, the message is on standard error with the option's name, and nothing is left behind."""
+    assert faal(monkeypatch, folder, *AUDIT, *arguments) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.out == ""
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--method", "fall"],
+            "--method: 'fall' is none of faal, uniform, frl, cfa, wat, dafa, cfol; did you mean faal?",
+        ),
+        (["--method", "uniform", "--dro-radius", "0.3"], "--dro-radius does not go with uniform; leave it out"),
+        (["--loss", "kl"], "--loss: 'kl' is none of at, trades, mart"),
+        (["--method", "cfa", "--loss", "mart"], "--loss: 'mart' is none of at, trades"),
+        (["--preset", "papr"], "--preset: 'papr' is none of paper; did you mean paper?"),
+        (["--learning-rates", "0.1,fast"], "--learning-rates: [1]: 'fast' should be a valid number\n"),
+        (["--learning-rates", "100"], "--learning-rates: [0]: '100' should be less than or equal to 10\n"),
+        (["--max-clean-drop", "5"], "--max-clean-drop: 5.0 should be less than or equal to 1"),
+        (["--max-robust-drop", "-1"], "--max-robust-drop: -1.0 should be greater than or equal to 0"),
+        (["--max-class-drop", "2"], "--max-class-drop: 2.0 should be less than or equal to 1"),
+        (["--augment", "mirror"], "--augment: 'mirror' is none of none, crop, flip, crop-flip"),
+        (["--steps", "0"], "--steps: 0 should be greater than or equal to 1"),
+        (["--seed", "-1"], "--seed: -1 should be greater than or equal to 0"),
+        (["--confidence", "95"], "--confidence: 95.0 should be less than 1"),
+    ],
+)
+def test_every_option_of_a_repair_is_named_by_its_error(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    """Whichever part of the spec an option goes into, its error begins with the option."""
+    assert faal(monkeypatch, folder, *FINETUNE, *arguments) == 2
+    assert message in capsys.readouterr().err
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ({"threat": {"epsilon": 0.1, "norm": "l7"}}, "spec.json: threat.norm: 'l7' is no norm"),
+        ({"threat": {"epsilon": 0.1}, "seeds": 1}, "spec.json: seeds: there is no such field"),
+        ({"attacks": "quick"}, "--epsilon is missing; spec.json has no threat.epsilon either. The radius"),
+        ({"threat": {"epsilon": 8}}, "spec.json: threat.epsilon: an L∞ radius of 8 exceeds"),
+    ],
+)
+def test_what_is_wrong_in_the_spec_file_is_named_by_its_path(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    written: dict[str, object],
+    message: str,
+) -> None:
+    """An error in the file names file and path, and an option only where the option would help."""
+    (folder / "spec.json").write_text(json.dumps(written))
+    assert faal(monkeypatch, folder, *AUDIT, "--spec", "spec.json") == 2
+    assert message in capsys.readouterr().err
+
+
+def test_every_option_that_goes_into_a_spec_is_called_as_its_field(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No command hands a spec a field for which errors would name no option."""
+    from faal_core.cli import audit, finetune, specs
+
+    unnamed: list[tuple[str, ...]] = []
+
+    def walk(context: typer.Context, given: Mapping[str, object], path: tuple[str, ...] = ()) -> None:
+        for name, value in given.items():
+            if isinstance(value, Mapping):
+                walk(context, value, (*path, name))
+            elif specs._option(context, (*path, name)) is None:
+                unnamed.append((*path, name))
+
+    def build_spec(
+        context: typer.Context, spec: type[BaseModel], file: Path | None, given: Mapping[str, object]
+    ) -> NoReturn:
+        walk(context, given)
+        raise typer.Exit(4)
+
+    for command, arguments in ((audit, AUDIT), (finetune, FINETUNE)):
+        monkeypatch.setattr(command, "build_spec", build_spec)
+        assert faal(monkeypatch, folder, *arguments) == 4
+    assert unnamed == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--dataset", "cifar11"], "unknown-name"),
+        (["--dataset", "absent.npz"], "dataset-missing"),
+        (["--weights", "rows.npz"], "weights-unreadable"),
+        (["--images", "2"], "dataset-invalid"),
+    ],
+)
+def test_what_fails_exits_with_1_and_a_code(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], code: str
+) -> None:
+    """An error of the library is one line with its code, without a traceback."""
+    assert faal(monkeypatch, folder, *AUDIT, "--epsilon", "0.1", *arguments) == 1
+    line = capsys.readouterr().err.strip()
+    assert line.startswith("faal: ")
+    assert line.endswith(f"({code})")
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("download", [[], ["--download"]])
+def test_a_named_data_set_without_a_folder_names_the_options(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], download: list[str]
+) -> None:
+    """Whoever names a data set that is not bundled is told of --data-root and --download, and which files are looked for."""
+    assert faal(monkeypatch, folder, *AUDIT, "--epsilon", "0.1", "--dataset", "cifar10", *download) == 1
+    said = capsys.readouterr().err
+    assert all(
+        word in said for word in ("'cifar10'", "--data-root DIR", "--download", "cifar-10-batches-py/test_batch")
+    )
+
+
+def test_the_catalog_tells_which_data_sets_are_in_a_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With --data-root each data set whose files are not there names them; the bundled one needs none."""
+    for name in ("train_32x32.mat", "test_32x32.mat"):
+        (folder / name).touch()
+    (folder / "stl10_binary").mkdir()
+    (folder / "stl10_binary/train_X.bin").touch()
+    assert faal(monkeypatch, folder, "catalog", "--json", "--data-root", ".") == 0
+    listed = json.loads(capsys.readouterr().out)["datasets"]
+    absent = {name for name, title in listed.items() if "not in" in title}
+    assert absent == {"cifar10", "cifar100", "mnist", "fashion-mnist", "gtsrb", "stl10"}
+    assert "stl10_binary/test_X.bin" in listed["stl10"]
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        (AUDIT, ["--epsilon", "0.1", "--dataset", "absent.npz"]),
+        (AUDIT, ["--epsilon", "0.1", "--images", "2"]),
+        (AUDIT, ["--epsilon", "0.1", "--weights", "rows.npz"]),
+        (FINETUNE, ["--device", "cuda:99"]),
+    ],
+)
+def test_a_run_that_fails_leaves_no_folder_behind(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], arguments: list[str]
+) -> None:
+    """A folder that was made for results, with those above it, is gone when there is nothing to put into it."""
+    assert faal(monkeypatch, folder, *command, *arguments, "--out", "new/deep") in (1, 2)
+    assert sorted(path.name for path in folder.iterdir()) == ["net.safetensors", "rows.npz", "unbounded.json"]
+    (folder / "mine").mkdir()
+    assert faal(monkeypatch, folder, *command, *arguments, "--out", "mine") in (1, 2)
+    assert (folder / "mine").is_dir()
+
+
+def test_a_folder_that_cannot_be_written_fails_before_the_audit(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What stands in the way of the results is told before anything was computed."""
+    (folder / "file").touch()
+    assert faal(monkeypatch, folder, *AUDIT, "--epsilon", "0.1", "--out", "file/out") == 1
+    printed = capsys.readouterr().err
+    assert "file/out" in printed
+    assert "PGD" not in printed
+
+
+def test_keep_needs_the_folder_of_a_fine_tuning(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder without a report or without the trained weights is named with what it lacks."""
+    (folder / "mine").mkdir()
+    for file in ("report.json", "trained.safetensors"):
+        assert faal(monkeypatch, folder, "keep", "mine", "1", "--weights", "net.safetensors") == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert f"mine has no {file}" in said
+        assert "--out" in said
+        (folder / "mine" / file).touch()

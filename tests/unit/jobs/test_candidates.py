@@ -1,0 +1,133 @@
+"""Models of a fine-tuning's candidates: made once, of weights that stay as long as they are needed."""
+
+import pytest
+
+from jobs import candidates, control, lifecycle, model_registry, removal
+from jobs.errors import CandidateNotFound, InUse, JobStateConflict, ModelNotReady, QuotaExceeded
+from jobs.outcomes import StoredClassifier
+from jobs.settings import NO_QUOTA, Quota
+from jobs.states import JobKind, JobState, UploadState
+from jobs.storage import Stored
+from jobs.tables import Artifact
+from tests.registered import SPEC, WEIGHTS_SHA256, WORKER, job_of
+from tests.sample_reports import sample_finetune
+
+REPORT = sample_finetune().model_copy(update={"selected_candidate": 3}).model_dump_json()
+RESULT = Stored("c" * 64, 6, "application/vnd.safetensors")
+TRAINED = Stored("d" * 64, 7, "application/vnd.safetensors")
+MADE = Stored("e" * 64, 8, "application/vnd.safetensors")
+
+
+def finetuned(sessions, model_id, *, trained=TRAINED, report=REPORT) -> str:
+    """Id of a fine-tuning of that model that has succeeded; it kept its fourth candidate."""
+    with sessions.begin() as session:
+        job = control.submit(
+            session, kind=JobKind.FINETUNE, model_id=model_id, dataset="fashion-mnist-subset", spec={}, owner="ann"
+        )
+        lifecycle.claim(session, job.id, **WORKER)
+        result = StoredClassifier(RESULT, SPEC, WEIGHTS_SHA256, name="digits + faal")
+        lifecycle.succeed(session, job.id, 1, report=report, result_model=result, trained=trained)
+        return job.id
+
+
+def asked(sessions, job_id, number, quota=NO_QUOTA):
+    """Ids of the candidate's model and of the job that makes it."""
+    with sessions.begin() as session:
+        model, job = candidates.make_model(session, job_id, number, quota=quota)
+        return model.id, None if job is None else job.id
+
+
+def made(sessions, job_id, number) -> str:
+    """Id of the candidate's model, which a worker has made."""
+    model, making = asked(sessions, job_id, number)
+    with sessions.begin() as session:
+        lifecycle.claim(session, making, **WORKER)
+        lifecycle.succeed(session, making, 1, result_model=StoredClassifier(MADE, SPEC, WEIGHTS_SHA256))
+    return model
+
+
+def test_a_candidate_waits_for_its_job_and_is_ready_after_it(sessions, model_id):
+    """The model says of which job and candidate it is, and holds the trained weights until its own are there."""
+    finetuning = finetuned(sessions, model_id)
+    model, making = asked(sessions, finetuning, 1)
+    job = job_of(sessions, making)
+    assert (job.kind, job.state, job.model_id) == (JobKind.MAKE_CANDIDATE, JobState.QUEUED, model)
+    assert job.spec == {"job": finetuning, "candidate": 1}
+    with sessions() as session:
+        row = model_registry.model(session, model)
+    assert (row.state, row.parent_model_id, row.parent_job_id) == (UploadState.VALIDATING, model_id, finetuning)
+    assert (row.candidate, row.upload_sha256, row.name) == (1, TRAINED.sha256, "digits + faal, candidate 1")
+    with sessions.begin() as session:
+        lifecycle.claim(session, making, **WORKER)
+        lifecycle.succeed(session, making, 1, result_model=StoredClassifier(MADE, SPEC, WEIGHTS_SHA256))
+    with sessions() as session:
+        row = model_registry.model(session, model)
+        assert [one.id for one in model_registry.lineage(session, model)] == [model, model_id]
+    assert (row.state, row.sha256, row.upload_sha256) == (UploadState.READY, MADE.sha256, None)
+
+
+def test_a_candidate_is_made_once(sessions, model_id):
+    """Asked for again, the same model is there, while it is made and after; one that was rejected or deleted is made anew."""
+    finetuning = finetuned(sessions, model_id)
+    model, making = asked(sessions, finetuning, 1)
+    assert asked(sessions, finetuning, 1) == (model, None)
+    assert asked(sessions, finetuning, 2)[0] != model
+    with sessions.begin() as session:
+        control.cancel(session, making)
+    again = made(sessions, finetuning, 1)
+    assert again != model
+    assert asked(sessions, finetuning, 1) == (again, None)
+    with sessions.begin() as session:
+        removal.remove_model(session, again)
+    assert asked(sessions, finetuning, 1)[0] not in (model, again)
+
+
+def test_the_given_weights_and_those_that_were_kept_are_there_already(sessions, model_id):
+    """Candidate 0 is the model that was given, the one that was kept is the job's result."""
+    finetuning = finetuned(sessions, model_id)
+    assert asked(sessions, finetuning, 0) == (model_id, None)
+    assert asked(sessions, finetuning, 3) == (job_of(sessions, finetuning).result_model_id, None)
+
+
+def test_what_has_no_candidates_is_refused(sessions, model_id, job_id):
+    """A job that is no finished fine-tuning, numbers beyond the report's, and weights that were not kept."""
+    finetuning = finetuned(sessions, model_id)
+    with pytest.raises(JobStateConflict, match="only these have candidates"):
+        asked(sessions, job_id, 0)
+    with pytest.raises(CandidateNotFound, match="candidates 0 to 4"):
+        asked(sessions, finetuning, 5)
+    with pytest.raises(JobStateConflict, match="were not stored"):
+        asked(sessions, finetuned(sessions, model_id, trained=None), 1)
+    unbounded = sample_finetune(held_out=False).model_dump_json()
+    with pytest.raises(JobStateConflict, match="sets no bounds"):
+        asked(sessions, finetuned(sessions, model_id, report=unbounded), 0)
+    with pytest.raises(QuotaExceeded):
+        asked(sessions, finetuning, 1, quota=Quota(bytes=1))
+    with sessions.begin() as session:
+        control.cancel(session, job_id)
+        removal.remove_model(session, model_id)
+    with pytest.raises(ModelNotReady, match="was deleted"):
+        asked(sessions, finetuning, 1)
+
+
+def test_what_a_candidate_is_made_from_cannot_be_deleted_meanwhile(sessions, storage, model_id, job_id):
+    """The given model and the fine-tuning stay until the candidate is there; the trained weights as long as their job."""
+    finetuning = finetuned(sessions, model_id)
+    with sessions.begin() as session:
+        control.cancel(session, job_id)
+    _, making = asked(sessions, finetuning, 1)
+    for remove, needed in ((removal.remove_model, model_id), (removal.remove_job, finetuning)):
+        with sessions.begin() as session, pytest.raises(InUse):
+            remove(session, needed)
+    assert removal.remove_old_jobs(sessions, days=0) == 2  # the check of the given model and the cancelled audit
+    with sessions.begin() as session:
+        lifecycle.claim(session, making, **WORKER)
+        lifecycle.succeed(session, making, 1, result_model=StoredClassifier(MADE, SPEC, WEIGHTS_SHA256))
+    removal.collect(sessions, storage)
+    with sessions() as session:
+        assert session.get(Artifact, TRAINED.sha256) is not None
+    assert removal.remove_old_jobs(sessions, days=0) == 2
+    removal.collect(sessions, storage)
+    with sessions() as session:
+        assert session.get(Artifact, TRAINED.sha256) is None
+        assert session.get(Artifact, MADE.sha256) is not None
