@@ -11,6 +11,8 @@ import torch
 from faal_core import __version__, weights
 from faal_core.attacks import reliability
 from faal_core.classifier import Classifier
+from faal_core.datasets import aligned
+from faal_core.datasets.data_warnings import examine_data
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.device_memory import room_for
 from faal_core.evaluation import Evaluator, evaluate
@@ -56,6 +58,7 @@ def audit(
         ClassifierUnsuitable, OutOfMemory; Cancelled; OSError.
     """
     begun = time.monotonic()
+    data = aligned(data, classifier.spec.class_names, classifier.num_classes)
     summary = summarise(classifier, name)
     subject = identity(summary, data, spec)
     if spec.images is not None:
@@ -81,7 +84,11 @@ def audit(
         classifier=summary,
         dataset=data.summary(),
         spec=spec,
-        warnings=(*warnings, *reliability.examine_attacks(spec.attacks, attack_rows, len(data))),
+        warnings=(
+            *examine_data(data, classifier.spec.class_names),
+            *warnings,
+            *reliability.examine_attacks(spec.attacks, attack_rows, len(data)),
+        ),
         classes=table.rows(),
         clean=table.spread(table.clean),
         robust=table.spread(table.robust),

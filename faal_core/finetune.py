@@ -11,6 +11,8 @@ import torch
 from faal_core import cost
 from faal_core.audit import PRODUCT, Audited, audit, identity, summarise
 from faal_core.classifier import Classifier
+from faal_core.datasets import aligned
+from faal_core.datasets.class_order import listed
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import InvalidSpec, OutOfTime
 from faal_core.evaluation import check_fit
@@ -64,6 +66,9 @@ def finetune(
     """
     begun = time.monotonic()
     progress = progress or NoProgress()
+    training_data, test_data = (
+        aligned(data, classifier.spec.class_names, classifier.num_classes) for data in (training_data, test_data)
+    )
     _check_fit(classifier, training_data, test_data)
     if checkpoint:
         checkpoint.mkdir(parents=True, exist_ok=True)
@@ -93,6 +98,7 @@ def finetune(
         reserve=last,
         ranks=ranks,
     )
+    _name_classes(trained.classifier, training_data)
     after = judge(trained.classifier, f"{name} + {spec.method.type}", "after")
     clean, robust = (
         compare(before.evaluation.labels, was, became, test_data.class_names, spec.audit.confidence)
@@ -120,14 +126,25 @@ def finetune(
 
 
 def _check_fit(classifier: Classifier, training_data: LabelledImages, test_data: LabelledImages) -> None:
-    """Raises: InvalidSpec where the data are not the classifier's, or the two parts are not alike."""
+    """Raises: InvalidSpec where the data are not the classifier's, a class cannot be trained, or the two parts are not alike."""
     check_fit(classifier, training_data)
+    if missing := training_data.classes_without_images:
+        raise InvalidSpec(
+            f"{training_data.name} has no training images of {listed(missing)}, which the classifier tells apart: training would "
+            "unlearn them. Add images of them, or train a classifier of the other classes."
+        )
     for what, one, other in (
         ("other classes", training_data.class_names, test_data.class_names),
         ("images of another size", training_data.images.shape[1:], test_data.images.shape[1:]),
     ):
         if one != other:
             raise InvalidSpec(f"{training_data.name} has {what} for training than {test_data.name} for testing.")
+
+
+def _name_classes(classifier: Classifier, training_data: LabelledImages) -> None:
+    """Give a classifier without class names those of the data that it was trained on, in their order."""
+    if classifier.spec.class_names is None:
+        classifier.spec = classifier.spec.model_copy(update={"class_names": training_data.class_names})
 
 
 def _before_and_after_steps(audited: AuditReport, spec: FinetuneSpec, images: int) -> tuple[float, float]:

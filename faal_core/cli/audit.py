@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from faal_core.cli import options
+from faal_core.cli.image_options import DATA_ROOT, image_reading, name_classes
 from faal_core.cli.options import build_spec, classifier_spec, torch_device
 from faal_core.cli.results import require_worst_class, write_report
 
@@ -28,7 +29,12 @@ def audit(
     std: options.Std = None,
     argument: options.Argument = None,
     name: options.Name = None,
-    data_root: options.DataRoot = None,
+    class_names: options.ClassNames = None,
+    class_order: options.ClassOrder = None,
+    resize: options.Resize = None,
+    crop: options.Crop = None,
+    part: options.ImagePart = "test",
+    data_root: options.DataRoot = DATA_ROOT,
     download: options.Download = False,
     spec: options.SpecFile = None,
     device: options.Device = "auto",
@@ -47,6 +53,7 @@ def audit(
     given = {"threat": {"norm": norm, "epsilon": epsilon}, "attacks": options.attacks(attacks), **judged}
     asked = build_spec(AuditSpec, spec, given)
     network = classifier_spec(architecture, num_classes, mean, std, argument)
+    read = image_reading(class_order, resize, crop)
     out.mkdir(parents=True, exist_ok=True)
 
     from faal_core import datasets
@@ -55,7 +62,8 @@ def audit(
     from faal_core.weights import read_classifier
 
     classifier = read_classifier(weights, network)
-    data = datasets.load(dataset, "test", root=data_root, download=download)
+    name_classes(classifier, class_names)
+    data = datasets.load(dataset, part, root=data_root, download=download, reading=read)
     with _how_to_go_on(ledger), ProgressBar(minutes) as progress:
         audited = run(
             classifier,

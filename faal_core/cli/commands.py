@@ -5,6 +5,7 @@ import typer
 from faal_core.cli.audit import audit
 from faal_core.cli.catalog import catalog
 from faal_core.cli.finetune import finetune
+from faal_core.cli.remedies import in_terms_of_options
 from faal_core.cli.render import render
 
 app = typer.Typer(
@@ -16,4 +17,4 @@ app = typer.Typer(
 )
 
 for command in (audit, finetune, render, catalog):
-    app.command()(command)
+    app.command()(in_terms_of_options(command))

@@ -1,12 +1,14 @@
 """faal finetune: a fairer classifier, and the report that compares it with the given one."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from faal_core.cli import options
+from faal_core.cli.image_options import DATA_ROOT, image_reading, name_classes
 from faal_core.cli.options import build_spec, classifier_spec, torch_device
 from faal_core.cli.results import require_worst_class, write_report
 
@@ -43,7 +45,11 @@ def finetune(
     std: options.Std = None,
     argument: options.Argument = None,
     name: options.Name = None,
-    data_root: options.DataRoot = None,
+    class_names: options.ClassNames = None,
+    class_order: options.ClassOrder = None,
+    resize: options.Resize = None,
+    crop: options.Crop = None,
+    data_root: options.DataRoot = DATA_ROOT,
     download: options.Download = False,
     spec: options.SpecFile = None,
     device: options.Device = "auto",
@@ -73,13 +79,16 @@ def finetune(
         raise typer.BadParameter(
             "several processes would write into one folder: let one download first", param_hint="--download"
         )
+    read = image_reading(class_order, resize, crop)
     out.mkdir(parents=True, exist_ok=True)
 
     from faal_core import datasets
     from faal_core.weights import read_classifier
 
     classifier = read_classifier(weights, network)
-    train, test = (datasets.load(dataset, part, root=data_root, download=download) for part in ("train", "test"))
+    name_classes(classifier, class_names)
+    load = partial(datasets.load, dataset, root=data_root, download=download, reading=read)
+    train, test = load("train"), load("test")
     report = _repair(classifier, train, test, asked, name or weights.stem, torch_device(device), minutes, out)
     if report is None:
         return

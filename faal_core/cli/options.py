@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -37,8 +37,29 @@ Mean = Annotated[
 Std = Annotated[str | None, typer.Option(help="With --architecture: per channel.", show_default="1.0")]
 Argument = Annotated[list[str] | None, typer.Option(help="With --architecture: one of its own, such as width=16.")]
 Name = Annotated[str | None, typer.Option(help="What the report calls the classifier.", show_default="the file's name")]
-DataRoot = Annotated[Path | None, typer.Option(help="Where the files of a named data set are.")]
+DataRoot = Annotated[Path, typer.Option(help="The folder with torchvision's files of named data sets.")]
 Download = Annotated[bool, typer.Option("--download", help="Fetch a named data set whose files are missing.")]
+ImagePart = Annotated[Literal["test", "validation", "train"], typer.Option("--part", help="The images to audit.")]
+ClassNames = Annotated[
+    str | None,
+    typer.Option(
+        help="The network's classes in the order of its outputs: names with commas between, a JSON list, or a file with one "
+        "name a line.",
+        show_default="those in the weights' file, if any",
+    ),
+]
+ClassOrder = Annotated[
+    Literal["natural", "string"] | None,
+    typer.Option(
+        help="The order of class folders for a network without class names: natural (0, 1, 2, 10) or string (0, 1, 10, 2).",
+        show_default="natural if all names are numbers, else string",
+    ),
+]
+Resize = Annotated[
+    str | None,
+    typer.Option(help="Resize image files as torchvision does: 256 is the shorter side, 32,32 is height and width."),
+]
+Crop = Annotated[int | None, typer.Option(min=1, max=2048, help="Then crop image files to the central N × N pixels.")]
 Epsilon = Annotated[str | None, typer.Option(help="The radius, pixels in [0, 1]: 8/255 or 0.1.")]
 Norm = Annotated[str | None, typer.Option(help="linf or l2.", show_default="linf")]
 Attacks = Annotated[

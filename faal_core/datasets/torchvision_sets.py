@@ -113,13 +113,17 @@ def stl10(part: Part, root: Path | None, download: bool) -> LabelledImages:
 def _opened(name: str, dataset: Callable[..., Any], root: Path | None, **options: object) -> Any:  # noqa: ANN401 - untyped
     """The set of torchvision. Raises: DatasetMissing where its files are not there, damaged or cannot be downloaded."""
     if root is None:
-        raise DatasetMissing(f"{name} is read from torchvision's files: say in which folder they lie.")
+        raise DatasetMissing(
+            f"Data set {name!r} is read from torchvision's files, and no folder was given for them.", remedy="data-root"
+        )
     try:
         return dataset(root=root, **options)
     except (RuntimeError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        if options["download"]:
+            raise DatasetMissing(f"Data set {name!r} could not be fetched into {root}: {reason}") from None
         raise DatasetMissing(
-            f"{name} is not in {root}, or damaged there ({str(error)[:200]}). Put torchvision's files into that "
-            "folder, or let --download fetch them."
+            f"Data set {name!r} was not found in {root}, or its files there are damaged.", remedy="data-root"
         ) from None
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from faal_core import weights
 from faal_core.attacks.randomness import seed_from
 from faal_core.classifier import Classifier, Images, Labels
+from faal_core.datasets import aligned
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.device_memory import Pieces, room_for
 from faal_core.evaluation import check_fit
@@ -68,6 +69,7 @@ def train(
     Source: Zhang et al., CVPR 2024 (FAAL); every other method names its own in `faal_core.training.methods`.
     Differs: the epoch is chosen on images held out from the training data (docs/method.md lists the rest).
     """
+    data = aligned(data, classifier.spec.class_names, classifier.num_classes)
     check_fit(classifier, data)
     progress = progress if progress and ranks.leads else NoProgress()
     identity, training = _identity(classifier, data, spec), spec.training

@@ -1,0 +1,61 @@
+"""The options about images and classes, and what they become: a reading of image files, and a classifier's class names."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import typer
+
+from faal_core.cli import options
+
+if TYPE_CHECKING:
+    from faal_core.classifier import Classifier
+    from faal_core.datasets import Reading
+
+DATA_ROOT = Path("data")
+_LARGEST_SIDE = 2048
+
+
+def image_reading(class_order: Literal["natural", "string"] | None, resize: str | None, crop: int | None) -> "Reading":
+    """Return how image files are read. Raises: typer.BadParameter."""
+    from faal_core.datasets import Reading, Resizing
+
+    sides = tuple(int(side) if side.strip().isdecimal() else 0 for side in options.numbers(resize) or ())
+    if len(sides) > 2 or any(not 1 <= side <= _LARGEST_SIDE for side in sides):
+        raise typer.BadParameter(
+            f"{resize!r} is no size: write one number for the shorter side or height,width, up to {_LARGEST_SIDE}",
+            param_hint="--resize",
+        )
+    return Reading(Resizing(sides, () if crop is None else (crop, crop)), class_order)
+
+
+def name_classes(classifier: "Classifier", text: str | None) -> None:
+    """Give the classifier the class names of `--class-names`, if any, in place of those in its file.
+
+    Raises: typer.BadParameter for a text that is no list; typer.Exit(2) for names that the classifier cannot have.
+    """
+    from faal_core.specs import ClassifierSpec
+
+    if text is None:
+        return
+    fields = classifier.spec.model_dump() | {"class_names": _names(text)}
+    classifier.spec = options.check(ClassifierSpec, fields)
+
+
+def _names(text: str) -> list[str]:
+    """The names in that list or file."""
+    if text.lstrip().startswith("["):
+        try:
+            return [str(name) for name in json.loads(text)]
+        except ValueError as error:
+            raise typer.BadParameter(f"not JSON: {error}", param_hint="--class-names") from None
+    if "," not in text or Path(text).is_file():
+        try:
+            lines = Path(text).read_text("utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise typer.BadParameter(
+                f"{text!r} is neither a list with commas nor a file that can be read: {error}",
+                param_hint="--class-names",
+            ) from None
+        return [line.strip() for line in lines if line.strip()]
+    return [name.strip() for name in text.split(",")]
