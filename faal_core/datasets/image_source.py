@@ -86,7 +86,7 @@ def _files(root: Path) -> Iterator[str]:
 
 def _require_within(link: Path, inside: Path, around: Sequence[Path]) -> None:
     """Check that a link leads to something below `inside`, and not to a folder `around` it. Raises: DatasetInvalid."""
-    target = link.resolve()
+    target = Path(os.path.realpath(link))  # unlike `resolve`, no error for a link to itself
     if not target.exists():
         raise DatasetInvalid(f"{link} is a link to {target}, where there is nothing.")
     if not target.is_relative_to(inside):
