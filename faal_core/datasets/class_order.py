@@ -5,7 +5,6 @@ the data set have them; otherwise the order of the data set's names is assumed, 
 """
 
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -16,19 +15,10 @@ import torch
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import InvalidSpec
 from faal_core.reports.documents import ClassOrder
+from faal_core.specs.class_names import comparable
 
 NameOrder = Literal["natural", "string"]
-_SEPARATORS = re.compile(r"[\s_\-‐-―/\\:*?\"<>|]+")  # blanks, dashes, and signs that a folder's name cannot have
 _LISTED = 5  # names, at most, in a message
-
-
-def comparable(name: str) -> str:
-    """Return the form in which names are compared: NFC, case folded, trimmed, each run of separators one blank.
-
-    A whole number is compared by its value: `007` is `7`.
-    """
-    folded = _SEPARATORS.sub(" ", unicodedata.normalize("NFC", name).casefold()).strip()
-    return str(int(folded)) if folded.isdecimal() else folded or name
 
 
 def ordered(names: Iterable[str], order: NameOrder | None) -> tuple[tuple[str, ...], ClassOrder]:
@@ -72,20 +62,19 @@ def aligned(data: LabelledImages, names: Sequence[str] | None, num_classes: int)
     if names is None:
         return _numbered(data, None, num_classes)
     names = tuple(names)
-    theirs, ours = _comparable(names), _comparable(data.class_names)
-    if len(set(theirs)) < len(theirs) or len(set(ours)) < len(ours):  # such as "a b" and "a_b": to the letter, then
-        theirs, ours = list(names), list(data.class_names)
-    if set(ours) <= set(theirs):
-        if names == data.class_names:
-            return data
-        return _relabelled(data, [theirs.index(name) for name in ours], names, "matched")
-    shared = set(ours) & set(theirs)
+    theirs, ours = _places(names), _places(data.class_names)
+    if len(theirs) < len(names) or len(ours) < len(data.class_names):  # such as "a b" and "a_b": to the letter, then
+        theirs, ours = ({name: c for c, name in enumerate(given)} for given in (names, data.class_names))
+    shared = ours.keys() & theirs.keys()
+    if len(shared) == len(ours):
+        same = names == data.class_names
+        return data if same else _relabelled(data, [theirs[name] for name in ours], names, "matched")
     if not shared:
         return _numbered(data, names, num_classes)
-    if len(ours) == len(theirs) and all(ours.index(name) == theirs.index(name) for name in shared):
+    if len(ours) == len(theirs) and all(ours[name] == theirs[name] for name in shared):
         return data
-    unknown = [name for name, folded in zip(data.class_names, ours, strict=True) if folded not in shared]
-    unmatched = [name for name, folded in zip(names, theirs, strict=True) if folded not in shared]
+    unknown = [data.class_names[c] for name, c in ours.items() if name not in shared]
+    unmatched = [names[c] for name, c in theirs.items() if name not in shared]
     raise InvalidSpec(
         f"{data.name} and the classifier share {len(shared)} class names, in another order, and the rest differ: "
         f"{data.name} has {listed(unknown)}, the classifier {listed(unmatched) if unmatched else 'no other'}. Labels would be "
@@ -100,8 +89,9 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(repr(name) for name in names[:_LISTED]) + more
 
 
-def _comparable(names: Sequence[str]) -> list[str]:
-    return [comparable(name) for name in names]
+def _places(names: Sequence[str]) -> dict[str, int]:
+    """The place of each name by its comparable form; fewer than names where two have the same."""
+    return {comparable(name): c for c, name in enumerate(names)}
 
 
 def _numbered(data: LabelledImages, names: tuple[str, ...] | None, num_classes: int) -> LabelledImages:

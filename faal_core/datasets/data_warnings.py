@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from faal_core.datasets.class_order import comparable, is_ambiguous, listed
+from faal_core.datasets.class_order import is_ambiguous, listed
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.reports.documents import ReliabilityWarning
+from faal_core.specs.class_names import comparable
 
 
 def examine_data(data: LabelledImages, names: Sequence[str] | None) -> tuple[ReliabilityWarning, ...]:

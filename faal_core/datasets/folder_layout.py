@@ -103,7 +103,9 @@ def _require_images(paths: Sequence[PurePosixPath], *, labelled: bool) -> None:
     """Check that there are images and nothing else. Raises: DatasetInvalid."""
     for path in paths:
         if path.suffix.lower() in _ARCHIVES:
-            raise DatasetInvalid(f"{path} is an archive; pass the archive itself as the data set, or unpack it.")
+            raise DatasetInvalid(
+                f"{path} is no image but an archive; pass the archive itself as the data set, or unpack it."
+            )
         if path.suffix.lower() not in SUFFIXES:
             raise DatasetInvalid(f"{path} is no image that is read here ({', '.join(sorted(SUFFIXES))}).")
     if not paths or len(paths) > MAX_IMAGES:

@@ -18,6 +18,7 @@ from faal_core.datasets.folder_layout import Layout, layout
 from faal_core.datasets.image_file import Decoder, Resizing
 from faal_core.datasets.image_tables import read_groups, read_labels
 from faal_core.datasets.labelled_images import LabelledImages, Part
+from faal_core.datasets.names import require_names
 from faal_core.datasets.pixel_range import require_levels
 from faal_core.errors import DatasetInvalid
 from faal_core.specs import MAX_CLASSES
@@ -56,6 +57,7 @@ def load(path: Path, part: Part, reading: Reading) -> LabelledImages:
                 remedy="part" if part == "test" else None,
             )
         classes = _classes(found, source.read)
+        require_names(f"{source.title}: a class", set(classes.values()))
         names, order = ordered(set(classes.values()), reading.class_order)
         if len(names) > MAX_CLASSES:
             raise DatasetInvalid(f"{source.title} has {len(names):,} classes; 2 to {MAX_CLASSES:,} are read.")

@@ -38,26 +38,32 @@ def read_labels(layout: Layout, read: Read) -> dict[str, str] | None:
     if not layout.tables[LABELS]:
         return None
     labels: dict[str, str] = {}
-    named: set[str] = set()
+    tables: dict[str, _Table] = {}
     for part, images in layout.images.items():
         path = _table_of(layout, LABELS, part)
         if path is None:
             raise DatasetInvalid(f"There is no {LABELS} for the {part} part, and there is one for another part.")
-        table = _read_table(path, read, IMAGE)
-        (column,) = table.columns if len(table.columns) == 1 else ("",)
-        if column.casefold() not in LABEL:
-            raise DatasetInvalid(
-                f"{path} has the columns {', '.join(table.columns) or 'image alone'} beside the image; it needs one, `label`. "
-                f"Put other columns into {GROUPS}."
-            )
+        if path not in tables:
+            tables[path] = _label_table(path, read)
+        table = tables[path]
         for image in images:
-            labels[image] = _row(table, image)[column]
-            named.add(same_path(image))
-        if lost := [name for name in table.rows if name not in named and _within(name, layout.folders[part])]:
-            others = {same_path(image) for paths in layout.images.values() for image in paths}
-            if missing := [name for name in lost if name not in others]:
-                raise DatasetInvalid(f"{path} names {missing[0]}, and there is no such image.")
+            labels[image] = _row(table, image)[table.columns[0]]
+    known = {same_path(image) for image in labels}
+    for path, table in tables.items():
+        if missing := [name for name in table.rows if name not in known]:
+            raise DatasetInvalid(f"{path} names {missing[0]}, and there is no such image.")
     return labels
+
+
+def _label_table(path: str, read: Read) -> _Table:
+    """The table of labels at `path`, which has one column beside the images' paths. Raises: DatasetInvalid."""
+    table = _read_table(path, read, IMAGE)
+    if len(table.columns) != 1 or table.columns[0].casefold() not in LABEL:
+        raise DatasetInvalid(
+            f"{path} has the columns {', '.join(table.columns) or 'image alone'} beside the image; it needs one, `label`. "
+            f"Put other columns into {GROUPS}."
+        )
+    return table
 
 
 def read_groups(layout: Layout, part: Part, read: Read) -> tuple[Grouping, ...]:
@@ -93,10 +99,6 @@ def _folder(path: str) -> str:
     """The folder of that path; empty for the data set's own."""
     parent = str(PurePosixPath(path).parent)
     return "" if parent == "." else parent
-
-
-def _within(name: str, folder: str) -> bool:
-    return not folder or name.startswith(f"{folder}/")
 
 
 def _row(table: _Table, image: str) -> Mapping[str, str]:
@@ -136,9 +138,12 @@ def _read_table(path: str, read: Read, image_names: Sequence[str]) -> _Table:
 
 
 def _split(text: str, image_names: Sequence[str]) -> list[list[str]]:
-    """The table's rows of cells, by the first delimiter with which the first row names the column of images; no blank lines."""
-    for delimiter in _DELIMITERS:
-        lines = [line for line in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True) if line]
-        if not lines or any(cell.strip().casefold() in image_names for cell in lines[0]):
-            return lines
-    return [line for line in csv.reader(io.StringIO(text, newline=""), strict=True) if line]
+    """The table's rows of cells, no blank ones, by the first delimiter with which its first line names the column of images."""
+    first = text.partition("\n")[0]
+    delimiter = next((sign for sign in _DELIMITERS if _names_images(first.split(sign), image_names)), ",")
+    return [line for line in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True) if line]
+
+
+def _names_images(cells: Sequence[str], image_names: Sequence[str]) -> bool:
+    """Whether one of the cells is the name of the column of images."""
+    return any(cell.strip().strip('"').casefold() in image_names for cell in cells)

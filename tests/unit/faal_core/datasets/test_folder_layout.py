@@ -62,8 +62,8 @@ def test_classes_may_be_called_after_parts(place: Place, around: str, classes: s
     ("members", "reason"),
     [
         ({"1.png": image(), "2.png": image()}, "lie directly in the folder.*labels.csv"),
-        ({**UNDIVIDED, "set.zip": b"PK"}, "set.zip is an archive; pass the archive itself"),
-        ({**UNDIVIDED, "arrays.npz": b"PK"}, "arrays.npz is an archive"),
+        ({**UNDIVIDED, "set.zip": b"PK"}, "set.zip is no image but an archive; pass the archive itself"),
+        ({**UNDIVIDED, "arrays.npz": b"PK"}, "arrays.npz is no image but an archive"),
         ({**parted("train", "test"), "ape/0.png": image()}, "lies at another depth"),
     ],
 )
