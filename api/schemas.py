@@ -73,7 +73,9 @@ class JobResource(Resource):
     cancel_requested: bool
     pause_requested: bool
     retry_of: str | None = Field(description="the job that this one tries again")
-    result_model: str | None = Field(description="the repaired model, once a fine-tuning succeeded")
+    result_model: str | None = Field(
+        description="the new model of a fine-tuning that succeeded; null where it kept the original weights"
+    )
     error: ErrorBody | None
     created_at: datetime
     started_at: datetime | None

@@ -10,9 +10,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from faal_core.errors import UnknownName
+
+Augmentation = Literal["none", "crop", "flip", "crop-flip"]
+"""Random changes of training images: crops after padding, mirroring left to right, both, or none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,11 @@ class ArchitectureEntry:
 
 @dataclass(frozen=True, slots=True)
 class DatasetEntry:
-    """A data set that can be loaded: `builder` is "module:function" taking part, root and whether to download."""
+    """A data set that can be loaded: `builder` is "module:function" taking part, root and whether to download.
+
+    `augmentation` is what preserves its labels and looks like its images: a mirrored digit or traffic sign is another one, or
+    none, and the shoes of Fashion-MNIST are centred and face the same way. None leaves it to the builder's `LabelledImages`.
+    """
 
     name: str
     title: str
@@ -50,6 +57,7 @@ class DatasetEntry:
     num_classes: int
     shape: tuple[int, int, int]
     images: tuple[int, int] = (0, 0)  # to train and to test on; 0: not known
+    augmentation: Augmentation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,36 +125,49 @@ _OWN_ARCHITECTURES = [
     ),
 ]
 
-_TORCHVISION_SETS = "faal_core.datasets.torchvision_sets"
+
+def _torchvision_dataset(
+    name: str,
+    title: str,
+    source: str,
+    num_classes: int,
+    shape: tuple[int, int, int],
+    images: tuple[int, int],
+    augmentation: Augmentation,
+) -> DatasetEntry:
+    builder = f"faal_core.datasets.torchvision_sets:{name.replace('-', '_')}"
+    return DatasetEntry(name, title, source, builder, num_classes, shape, images, augmentation)
+
+
+_FASHION_SOURCE = "Xiao, Rasul and Vollgraf 2017, MIT"
 _DATASETS = [
     DatasetEntry(
         "fashion-mnist-subset",
         "Fashion-MNIST, 6,000 training and 3,000 test images, bundled",
-        "Xiao, Rasul and Vollgraf 2017, MIT",
+        _FASHION_SOURCE,
         "faal_core.datasets.bundled:load",
         10,
         (1, 28, 28),
         (6_000, 3_000),
+        "none",
     ),
-    *(
-        DatasetEntry(name, title, source, f"{_TORCHVISION_SETS}:{name.replace('-', '_')}", classes, shape, images)
-        for name, title, source, classes, shape, images in [
-            ("cifar10", "CIFAR-10", "Krizhevsky 2009", 10, (3, 32, 32), (50_000, 10_000)),
-            ("cifar100", "CIFAR-100", "Krizhevsky 2009", 100, (3, 32, 32), (50_000, 10_000)),
-            ("mnist", "MNIST", "LeCun et al. 1998", 10, (1, 28, 28), (60_000, 10_000)),
-            ("fashion-mnist", "Fashion-MNIST", "Xiao, Rasul and Vollgraf 2017, MIT", 10, (1, 28, 28), (60_000, 10_000)),
-            ("svhn", "Street View House Numbers, cropped", "Netzer et al. 2011", 10, (3, 32, 32), (73_257, 26_032)),
-            (
-                "gtsrb",
-                "German Traffic Signs, scaled to 32 × 32",
-                "Stallkamp et al. 2012",
-                43,
-                (3, 32, 32),
-                (26_640, 12_630),
-            ),
-            ("stl10", "STL-10", "Coates, Ng and Lee 2011", 10, (3, 96, 96), (5_000, 8_000)),
-        ]
+    _torchvision_dataset("cifar10", "CIFAR-10", "Krizhevsky 2009", 10, (3, 32, 32), (50_000, 10_000), "crop-flip"),
+    _torchvision_dataset("cifar100", "CIFAR-100", "Krizhevsky 2009", 100, (3, 32, 32), (50_000, 10_000), "crop-flip"),
+    _torchvision_dataset("mnist", "MNIST", "LeCun et al. 1998", 10, (1, 28, 28), (60_000, 10_000), "crop"),
+    _torchvision_dataset("fashion-mnist", "Fashion-MNIST", _FASHION_SOURCE, 10, (1, 28, 28), (60_000, 10_000), "none"),
+    _torchvision_dataset(
+        "svhn", "Street View House Numbers, cropped", "Netzer et al. 2011", 10, (3, 32, 32), (73_257, 26_032), "crop"
     ),
+    _torchvision_dataset(
+        "gtsrb",
+        "German Traffic Signs, scaled to 32 × 32",
+        "Stallkamp et al. 2012",
+        43,
+        (3, 32, 32),
+        (26_640, 12_630),
+        "crop",
+    ),
+    _torchvision_dataset("stl10", "STL-10", "Coates, Ng and Lee 2011", 10, (3, 96, 96), (5_000, 8_000), "crop-flip"),
 ]
 
 _CROSS_ENTROPY, _MARGIN = {"type": "pgd", "loss": "cross-entropy"}, {"type": "pgd", "loss": "margin"}

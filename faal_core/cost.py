@@ -43,7 +43,7 @@ def around_steps(spec: FinetuneSpec, images: int) -> tuple[int, int]:
     if spec.begins_with_offsets:
         margins = 2 * round(spec.training.held_out_share * images) * _TARGETS * (2 * spec.training.attack.steps + 2)
         beginning = margins + _BEGINNINGS * look
-    if spec.training.mean_may_fall is not None:
+    if spec.training.bounded:
         candidates = _CANDIDATES + (
             not spec.begins_with_offsets
         )  # the given weights, where they were not judged before

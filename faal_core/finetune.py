@@ -1,5 +1,6 @@
-"""The repair: audit, train, audit again on the same images, compare."""
+"""Fairness fine-tuning: audit, train, audit again on the same images, compare."""
 
+import copy
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from faal_core.errors import InvalidSpec, OutOfTime
 from faal_core.evaluation import check_fit
 from faal_core.per_class import compare
 from faal_core.progress import NoProgress, Part, Progress
-from faal_core.reports.documents import AuditReport, FinetuneReport
+from faal_core.reports.documents import AuditReport, FinetuneReport, ReliabilityWarning
 from faal_core.specs import FinetuneSpec
 from faal_core.training.ranks import ALONE, Ranks
 from faal_core.training.recipe import train
@@ -31,12 +32,18 @@ _NO_TIME = (
 )
 
 
+_ROBUST_RATE = (
+    0.05  # below this a classifier was hardly trained to withstand attacks: guessing among 20 classes is as good
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Finetuned:
-    """The report and the repaired classifier."""
+    """The report and the classifier that was kept; `trained` is the best epoch's, which the report's candidates lead to."""
 
     report: FinetuneReport
     classifier: Classifier
+    trained: Classifier
 
 
 def finetune(
@@ -51,9 +58,10 @@ def finetune(
     progress: Progress | None = None,
     ranks: Ranks = ALONE,
 ) -> Finetuned:
-    """A repaired copy of `classifier` (called `name` in the report) and the comparison with what it was.
+    """Fine-tune a copy of `classifier` (called `name` in the report) and compare it with what it was.
 
-    The test images serve the two audits and nothing else: the epoch is chosen on images held out from the training data.
+    The test images serve the two audits and nothing else: weights are chosen on images held out from the training data. Where no
+    weights within the spec's bounds make the worst class better there, the given ones are kept, and there is no second audit.
     Where `progress` gives it a time, training ends early enough for the second audit, which is finished in any case.
     With `checkpoint`, a folder, a killed run goes on from its last checkpoint, or the last batch of an audit, with the same
     result (on a CPU).
@@ -85,6 +93,9 @@ def finetune(
         progress.stage("rehearsal of a step", len(training_data))
         rehearse(classifier, training_data, spec, device)
     before = judge(classifier, name, "before")
+    warnings = _unsuitable(before.report)
+    for warning in warnings:
+        progress.record(warning)
     first, last = _before_and_after_steps(before.report, spec, len(training_data))
     if begins and (not before.report.complete or progress.time_left() <= first + last):
         raise OutOfTime(_NO_TIME.format(minutes=(before.report.seconds + first + last) / 60))
@@ -98,12 +109,16 @@ def finetune(
         reserve=last,
         ranks=ranks,
     )
-    _name_classes(trained.classifier, training_data)
-    after = judge(trained.classifier, f"{name} + {spec.method.type}", "after")
+    best = copy.deepcopy(trained.classifier)
+    best.load_state_dict(trained.end)
+    for made in (trained.classifier, best):
+        made.spec = made.spec.model_copy(update={"class_names": made.spec.class_names or test_data.class_names})
+    after = before if trained.kept_original else judge(trained.classifier, f"{name} + {spec.method.type}", "after")
     clean, robust = (
         compare(before.evaluation.labels, was, became, test_data.class_names, spec.audit.confidence)
         for was, became in zip(_correct(before), _correct(after), strict=True)
     )
+    offsets = trained.offsets
     report = FinetuneReport(
         product=PRODUCT,
         created_at=datetime.now(UTC),
@@ -111,18 +126,40 @@ def finetune(
         spec=spec,
         training_dataset=training_data.summary(),
         held_out_images=trained.held_out_images,
+        warnings=warnings,
         epochs=trained.epochs,
         selected_epoch=trained.selected_epoch,
         candidates=trained.candidates,
+        selected_candidate=trained.selected,
         selected_share=trained.selected_share,
         selected_offsets=trained.selected_offsets,
         class_offsets=trained.class_offsets,
+        whole_class_offsets=None if offsets is None else tuple(offsets.tolist()),
         before=before.report,
         after=after.report,
         clean=clean,
         robust=robust,
     )
-    return Finetuned(report, trained.classifier)
+    return Finetuned(report, classifier if trained.kept_original else trained.classifier, best)
+
+
+def _unsuitable(report: AuditReport) -> tuple[ReliabilityWarning, ...]:
+    """Warn of a classifier that two epochs cannot make robust: one whose robust accuracy is near zero."""
+    rate = report.robust.mean
+    if rate.rate >= _ROBUST_RATE:
+        return ()
+    return (
+        ReliabilityWarning(
+            code="base-not-robust",
+            message="The classifier was hardly trained to withstand these attacks, and a fine-tuning of a few epochs cannot make "
+            "up for that.",
+            evidence=f"{rate.count:,} of {rate.images:,} images stay right under attack, {rate.rate:.1%}; less than "
+            f"{_ROBUST_RATE:.0%} counts as none",
+            advice="Start from an adversarially trained classifier, or train this one adversarially first: method uniform, some "
+            "30 epochs or more (one learning rate each), max_clean_drop and max_robust_drop null. Or attack within a smaller "
+            "radius.",
+        ),
+    )
 
 
 def _check_fit(classifier: Classifier, training_data: LabelledImages, test_data: LabelledImages) -> None:
@@ -139,12 +176,6 @@ def _check_fit(classifier: Classifier, training_data: LabelledImages, test_data:
     ):
         if one != other:
             raise InvalidSpec(f"{training_data.name} has {what} for training than {test_data.name} for testing.")
-
-
-def _name_classes(classifier: Classifier, training_data: LabelledImages) -> None:
-    """Give a classifier without class names those of the data that it was trained on, in their order."""
-    if classifier.spec.class_names is None:
-        classifier.spec = classifier.spec.model_copy(update={"class_names": training_data.class_names})
 
 
 def _before_and_after_steps(audited: AuditReport, spec: FinetuneSpec, images: int) -> tuple[float, float]:

@@ -29,7 +29,8 @@ SPEC = FinetuneSpec(
         attack=TrainingAttack(steps=4, relative_step=0.35),
         augment="none",
         held_out_share=0.02,
-        mean_may_fall=None,
+        max_robust_drop=None,
+        max_clean_drop=None,
         seed=0,
     ),
 )

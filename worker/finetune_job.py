@@ -11,7 +11,7 @@ from worker.fellows import fellows
 
 
 def run(assignment: Assignment) -> Outcome:
-    """The report and the repaired model; a later attempt goes on after the last epoch of the one before.
+    """Return the report, and the new model unless the original weights are kept; a later attempt resumes the one before.
 
     Raises: what `faal_core.finetune` raises, StorageFull and Cancelled.
     """
@@ -28,12 +28,15 @@ def run(assignment: Assignment) -> Outcome:
             progress=assignment.progress,
             ranks=ranks,
         )
+    report = finetuned.report
+    if report.outcome == "kept-original":
+        return Outcome(report=report.model_dump_json())
     file = assignment.folder / "result.safetensors"
     weights.write_classifier(file, finetuned.classifier)
     result = StoredClassifier(
-        assignment.keep(file, WEIGHTS_TYPE), finetuned.classifier.spec, name=finetuned.report.after.classifier.name
+        assignment.keep(file, WEIGHTS_TYPE), finetuned.classifier.spec, name=report.after.classifier.name
     )
-    return Outcome(report=finetuned.report.model_dump_json(), result_model=result)
+    return Outcome(report=report.model_dump_json(), result_model=result)
 
 
 def take_part(assignment: Assignment, ranks: Ranks) -> None:

@@ -1,7 +1,7 @@
 """The command `faal`: arguments → specs → files. Torch and the specs are imported by the commands that need them.
 
-Exit codes: 0 done; 1 it failed, with a message and its code; 2 it was asked wrongly; 3 `--require-worst` is not met;
-130 interrupted.
+Exit codes: 0 done; 1 failed, with a message and its code; 2 wrong arguments; 3 `--require-worst` is not met; 4 a fine-tuning kept
+the original weights; 130 interrupted.
 """
 
 import sys

@@ -12,6 +12,9 @@ from faal_core.cli.image_options import DATA_ROOT, image_reading, name_classes
 from faal_core.cli.options import build_spec, classifier_spec, torch_device
 from faal_core.cli.results import require_worst_class, write_report
 
+KEPT_ORIGINAL = 4
+TRAINED = "trained.safetensors"
+
 if TYPE_CHECKING:
     import torch
 
@@ -31,7 +34,10 @@ def finetune(
     loss: options.Loss = None,
     dro_radius: options.DroRadius = None,
     preset: options.Preset = None,
-    mean_may_fall: options.MeanMayFall = None,
+    max_robust_drop: options.MaxRobustDrop = None,
+    max_clean_drop: options.MaxCleanDrop = None,
+    max_class_drop: options.MaxClassDrop = None,
+    augment: options.Augment = None,
     learning_rates: options.LearningRates = None,
     steps: options.Steps = None,
     batch_size: options.TrainingBatch = None,
@@ -57,15 +63,20 @@ def finetune(
     require_worst: options.RequireWorst = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Repair a classifier's weakest classes: writes weights.safetensors, report.json and report.html.
+    """Fine-tune an adversarially trained classifier so that its weakest classes become more robust.
 
-    A run that was stopped goes on from where it was when the same command is given again. With several GPUs:
-    torchrun --nproc-per-node 4 -m faal_core.cli finetune … (which ends with 1 where this command ends with 2, 3 or 130).
+    Writes weights.safetensors, report.json, report.html, and trained.safetensors: the weights at the end of training, from which
+    `faal keep` makes the report's other candidates. Exits with 4, without weights.safetensors, where no weights within
+    the bounds make the worst class better and the original ones are kept.
+
+    The same command resumes a run that was stopped. With several GPUs: torchrun --nproc-per-node 4 -m faal_core.cli
+    finetune … (which exits with 1 where this command exits with 2, 3, 4 or 130).
     """
     from faal_core.specs import FinetuneSpec
 
     rates = options.numbers(learning_rates)
-    trained = {"learning_rates": rates, "batch_size": batch_size, "mean_may_fall": mean_may_fall, "seed": seed}
+    bounds = {"max_robust_drop": max_robust_drop, "max_clean_drop": max_clean_drop, "max_class_drop": max_class_drop}
+    trained = {"learning_rates": rates, "batch_size": batch_size, "augment": augment, "seed": seed, **bounds}
     given = {
         "preset": preset,
         "threat": {"norm": norm, "epsilon": epsilon},
@@ -89,15 +100,17 @@ def finetune(
     name_classes(classifier, class_names)
     load = partial(datasets.load, dataset, root=data_root, download=download, reading=read)
     train, test = load("train"), load("test")
-    report = _repair(classifier, train, test, asked, name or weights.stem, torch_device(device), minutes, out)
+    report = _finetune(classifier, train, test, asked, name or weights.stem, torch_device(device), minutes, out)
     if report is None:
         return
     write_report(report, out, as_json=as_json)
     _remove(out / "checkpoint")
     require_worst_class(report.after, require_worst)
+    if report.outcome == "kept-original":
+        raise typer.Exit(KEPT_ORIGINAL)
 
 
-def _repair(
+def _finetune(
     classifier: "Classifier",
     train: "LabelledImages",
     test: "LabelledImages",
@@ -107,9 +120,9 @@ def _repair(
     minutes: float | None,
     out: Path,
 ) -> "FinetuneReport | None":
-    """The fine-tuning's report; the weights are in `out` afterwards, and in its folder `checkpoint` what it needs to go on.
+    """Fine-tune, write the weights into `out`, and return the report; None in a process that took part in another's training.
 
-    None in a process that took part in the training of another.
+    What a run needs to resume is in the folder `checkpoint` of `out`.
     """
     from faal_core.cli.progress_bar import ProgressBar
     from faal_core.finetune import finetune as run
@@ -136,12 +149,17 @@ def _repair(
                 progress=progress,
                 ranks=ranks,
             )
-    write_classifier(out / "weights.safetensors", done.classifier)
+    weights = out / "weights.safetensors"
+    if done.report.outcome == "kept-original":
+        weights.unlink(missing_ok=True)  # those of an earlier run with another spec
+    else:
+        write_classifier(weights, done.classifier)
+    write_classifier(out / TRAINED, done.trained)
     return done.report
 
 
 def _remove(checkpoint: Path) -> None:
-    """Nothing. Afterwards the folder is free of what a fine-tuning left there, and gone if nothing else is in it."""
+    """Remove what a fine-tuning left in the folder, and the folder itself if nothing else is in it."""
     for pattern in ("training.*", "*.ledger"):
         for file in checkpoint.glob(pattern):
             file.unlink()

@@ -93,11 +93,27 @@ DroRadius = Annotated[
     float | None,
     typer.Option(help="Of faal: how far class weights may go, in nats; 0 keeps them equal.", show_default="0.2"),
 ]
-MeanMayFall = Annotated[
+MaxRobustDrop = Annotated[
     float | None,
     typer.Option(
-        help="How much of the mean robust accuracy, on held-out images, the weakest class may cost; 1 allows all.",
-        show_default="0.01",
+        help="Bound on the fall of the mean robust accuracy, on held-out images; 1 allows any.", show_default="0.01"
+    ),
+]
+MaxCleanDrop = Annotated[
+    float | None,
+    typer.Option(
+        help="Bound on the fall of the mean clean accuracy, on held-out images; 1 allows any.", show_default="0.01"
+    ),
+]
+MaxClassDrop = Annotated[
+    float | None,
+    typer.Option(help="Bound on the fall of any single class, clean and robust.", show_default="no bound"),
+]
+Augment = Annotated[
+    str | None,
+    typer.Option(
+        help="Random changes of the training images: none, crop, flip (left to right) or crop-flip.",
+        show_default="what the data set states; none for your own images",
     ),
 ]
 Preset = Annotated[str | None, typer.Option(help="paper: FAAL as it was published, unless told otherwise.")]

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from faal_core.reports.documents import AttackRow, EpochRow
+from faal_core.reports.documents import AttackRow, EpochRow, ReliabilityWarning
 from faal_core.reports.text import row_line, time_left
 
 
@@ -51,9 +51,14 @@ class ProgressBar:
         self._bars.update(self._task, rest=f"audit: {time_left(seconds)}")
 
     def record(self, row: BaseModel) -> None:
-        """A line for what is finished."""
+        """Print a line for a finished attack or epoch, and for a warning."""
         if isinstance(row, AttackRow | EpochRow):
-            self._bars.console.print(row_line(self._stage, row), highlight=False, markup=False, soft_wrap=True)
+            self._print(row_line(self._stage, row))
+        elif isinstance(row, ReliabilityWarning):
+            self._print(f"Warning: {row.message} {row.advice}")
+
+    def _print(self, line: str) -> None:
+        self._bars.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def recall(self, row: BaseModel) -> None:
         """Nothing: whoever takes a training up again has read of its epochs."""

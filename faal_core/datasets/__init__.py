@@ -3,6 +3,7 @@
 Archives are hostile until shown otherwise: they are told apart by their content, read in memory and never extracted.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -33,8 +34,9 @@ def load(
     known = catalog.datasets()
     if ref in known:
         _require_no_reading(ref, reading)
-        named: LabelledImages = resolve_name(known[ref].builder)(part, root=root, download=download)
-        return named
+        entry = known[ref]
+        named: LabelledImages = resolve_name(entry.builder)(part, root=root, download=download)
+        return replace(named, augmentation=entry.augmentation) if entry.augmentation else named
     path = _path(ref)
     if _is_archive_of_arrays(path):
         _require_no_reading(path.name, reading)

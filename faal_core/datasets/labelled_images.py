@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from faal_core.catalog import Augmentation
 from faal_core.classifier import Images, Labels
 from faal_core.datasets.grouping import Grouping
 from faal_core.datasets.names import require_names
@@ -28,6 +29,7 @@ class LabelledImages:
         labels: `n`, int64, each in 0..k-1 for k class names; a class may have no image.
         class_names: distinct, of 1 to `names.MAX_NAME_LENGTH` characters, without control characters.
         groups: columns with a group for each image, which audits are told by too; training does not look at them.
+        augmentation: the random changes of training images that preserve their labels.
         class_order: how the order of the classes was decided.
         preparation: what was done to the stored images, one sentence each.
     Raises: DatasetInvalid where one of these does not hold; the message names the first offender.
@@ -39,6 +41,7 @@ class LabelledImages:
     name: str
     part: Part
     groups: tuple[Grouping, ...] = ()
+    augmentation: Augmentation = "none"
     class_order: ClassOrder = "stored"
     preparation: tuple[str, ...] = ()
 
@@ -128,6 +131,7 @@ class LabelledImages:
             class_order=self.class_order,
             preparation=self.preparation,
             sha256=self.sha256,
+            augmentation=self.augmentation,
         )
 
 

@@ -78,7 +78,7 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    words = (text.shown, text.percent, text.points, text.bounds, text.change_bounds, text.p_value)
+    words = (text.shown, text.percent, text.points, text.bounds, text.change_bounds, text.p_value, text.candidate_label)
     environment.filters.update({word.__name__: word for word in (*words, text.group_verdict, text.worst_first)})
     return environment
 
@@ -103,7 +103,8 @@ def _finetune_page(report: FinetuneReport) -> str:
     order = text.worst_first(report.after.classes)
     return page.render(
         report=report,
-        outcome=text.weakest_before(report).verdict,
+        tone=text.tone(report),
+        bounds=text.training_bounds(report),
         cut=text.training_cut(report),
         verdict=text.verdict(report),
         warnings=text.warnings(report),

@@ -10,7 +10,7 @@ import altair as alt
 import vl_convert
 
 from faal_core.reports.documents import AuditReport, Candidate, EpochRow, FinetuneReport, Rate
-from faal_core.reports.text import percent, shown, worst_first
+from faal_core.reports.text import candidate_label, percent, shown, worst_first
 
 CHART_CLASSES = 30  # a chart shows at most that many classes, the worst ones
 HEATMAP_CLASSES = 20  # with more the confusions are told as a list only
@@ -190,7 +190,7 @@ def training(report: FinetuneReport) -> str:
 def candidates(report: FinetuneReport) -> str:
     """Mean against worst class of the weights between the given ones and the best epoch's; filled: the ones that were kept."""
     rows: list[Row] = [
-        {"mean": one.mean, "worst": one.worst, "label": _way(one), "order": order}
+        {"mean": one.mean, "worst": one.worst, "label": candidate_label(one), "order": order}
         for order, one in enumerate(report.candidates)
     ]
     kept = [rows[order] for order, one in enumerate(report.candidates) if _is_kept(one, report)]
@@ -208,12 +208,6 @@ def candidates(report: FinetuneReport) -> str:
 def _is_kept(one: Candidate, report: FinetuneReport) -> bool:
     """Whether those are the weights that were kept."""
     return one.share == report.selected_share and one.offsets == report.selected_offsets
-
-
-def _way(one: Candidate) -> str:
-    """How far from the given weights, as a label."""
-    first = {0.0: "as given", 1.0: "class offsets"}.get(one.offsets, f"{one.offsets:.0%} of the offsets")
-    return {0.0: first, 1.0: "best epoch"}.get(one.share, f"{one.share:.0%} of the way")
 
 
 def _curves(rows: list[Row], colours: dict[str, str], selected: int, title: str, scale: alt.Scale) -> alt.LayerChart:

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from faal_core.reports.documents import (
     AttackRow,
     AuditReport,
+    Candidate,
     ClassRow,
     EpochRow,
+    Fall,
     FinetuneReport,
     GroupTable,
     Interval,
@@ -23,6 +25,7 @@ from faal_core.reports.documents import (
 )
 
 NAME_WIDTH = 28
+LISTED_FALLS = 3  # in the first sentence of a fine-tuning's conclusions
 
 
 def shown(name: str) -> str:
@@ -106,23 +109,75 @@ def _audit_verdict(report: AuditReport) -> list[str]:
 
 
 def _finetune_verdict(report: FinetuneReport) -> list[str]:
-    before, after, change = report.before.robust, report.after.robust, weakest_before(report)
-    found = {"better": "is more robust", "worse": "is less robust", "unclear": "shows no clear change"}[change.verdict]
-    images = f"{change.gained} images gained, {change.lost} lost, p (Holm) {p_value(change.p_adjusted)}"
+    before, after = report.before.robust, report.after.robust
+    if report.outcome == "kept-original":
+        return [_kept_original(report), *_audit_verdict(report.before)]
     was, became = (f"{with_bounds(spread.worst)}, {shown(spread.worst_class)}" for spread in (before, after))
     tally = Counter(row.verdict for row in report.robust.classes)
     clean = _way(report.before.clean, report.after.clean)
     gaps = f"from {100 * before.gap.value:.1f} to {100 * after.gap.value:.1f} points"
     return [
-        f"{shown(change.name)}, the worst class before, {found}: {points(change.after - change.before)} points ({images}).",
+        _conclusion(report),
         f"The worst class went from {was}, to {became}.",
         f"Average robust accuracy went {_way(before, after)}, {change_with_bounds(report.robust.mean_change)}.",
         f"Average clean accuracy went {clean}, {change_with_bounds(report.clean.mean_change)}.",
-        f"Better: {tally['better']} of {tally.total()} classes; worse: {tally['worse']}; unclear: {tally['unclear']}.",
+        f"Classes by robust accuracy: {tally['better']} better, {tally['worse']} worse, {tally['unclear']} unclear.",
         f"Kept are {kept(report)}.",
         f"The lead of the classes' mean over the worst class went {gaps}; {_by_chance(after)}.",
         _confidence(report.after),
     ]
+
+
+def _conclusion(report: FinetuneReport) -> str:
+    """Say what became of the class that was worst, and what fell significantly: first what is most important."""
+    change = weakest_before(report)
+    verbs = {"better": "is more robust", "worse": "is less robust", "unclear": "shows no clear change"}
+    images = f"{change.gained} images gained, {change.lost} lost, p (Holm) {p_value(change.p_adjusted)}"
+    moved = f"{points(change.after - change.before)} points ({images})"
+    worst = f"{shown(change.name)}, the worst class before, {verbs[change.verdict]}: {moved}"
+    fallen = _fallen(report.falls)
+    if not fallen:
+        return f"{worst}; no accuracy fell significantly."
+    if report.outcome == "worse":
+        return f"Significantly lower than before: {fallen}. {worst}."
+    return f"{worst}; significantly lower than before: {fallen}."
+
+
+def _fallen(falls: Sequence[Fall]) -> str:
+    """List the largest falls, "mean clean accuracy (−3.1 points)", and count the others."""
+    listed = [
+        f"{fall.accuracy} accuracy of {shown(fall.name)} ({points(fall.change)} points)"
+        if fall.name is not None
+        else f"mean {fall.accuracy} accuracy ({points(fall.change)} points)"
+        for fall in falls[:LISTED_FALLS]
+    ]
+    more = len(falls) - LISTED_FALLS
+    return ", ".join([*listed, *([f"{more} more"] if more > 0 else [])])
+
+
+def _kept_original(report: FinetuneReport) -> str:
+    """Say that no new weights were made, and within which bounds they were looked for."""
+    return (
+        f"The original weights are kept: of {len(report.candidates)} candidates, none within the bounds "
+        f"({training_bounds(report)}) makes the worst class more robust on held-out images."
+    )
+
+
+def training_bounds(report: FinetuneReport) -> str:
+    """List the spec's bounds on what accuracies may lose; empty where there are none."""
+    training = report.spec.training
+    drops = {
+        "mean robust accuracy": training.max_robust_drop,
+        "mean clean accuracy": training.max_clean_drop,
+        "accuracy of every class": training.max_class_drop,
+    }
+    return ", ".join(f"{name} −{100 * drop:g} points" for name, drop in drops.items() if drop is not None)
+
+
+def tone(report: FinetuneReport) -> str:
+    """Name the colour of a fine-tuning's outcome: good, mixed, bad or neutral. Good only where nothing fell significantly."""
+    tones = {"better": "good", "mixed": "mixed", "worse": "bad", "unclear": "neutral", "kept-original": "neutral"}
+    return "mixed" if report.outcome == "better" and report.falls else tones[report.outcome]
 
 
 def kept(report: FinetuneReport) -> str:
@@ -131,11 +186,17 @@ def kept(report: FinetuneReport) -> str:
     offsets = f"{percent(report.selected_offsets)} of the class offsets"
     given = f"the given weights with {offsets}" if report.selected_offsets else "the weights as they were given"
     if report.selected_share == 0:
-        return f"{given}, since {epoch} did no better within the bound"
+        return f"{given}, since {epoch} did no better within the bounds"
     if report.selected_share == 1:
         return f"the weights of {epoch}" + (f", which began with {offsets}" if report.selected_offsets else "")
     beginning = f"the given ones with {offsets}" if report.selected_offsets else "the given ones"
     return f"the weights {percent(report.selected_share)} of the way from {beginning} to those of {epoch}"
+
+
+def candidate_label(one: Candidate) -> str:
+    """Describe a candidate's weights: "as given", "50% of the way", "best epoch"."""
+    first = {0.0: "as given", 1.0: "class offsets"}.get(one.offsets, f"{one.offsets:.0%} of the offsets")
+    return {0.0: first, 1.0: "best epoch"}.get(one.share, f"{one.share:.0%} of the way")
 
 
 def _way(before: Spread, after: Spread) -> str:
@@ -160,9 +221,14 @@ def _by_chance(spread: Spread, kind: str = "classes") -> str:
 
 
 def warnings(report: AuditReport | FinetuneReport) -> list[tuple[str, ReliabilityWarning]]:
-    """The signs that the numbers are not to be trusted, each with the audit it is from: "", "before" or "after"."""
-    audits = {"": report} if isinstance(report, AuditReport) else {"before": report.before, "after": report.after}
-    return [(when, warning) for when, audit in audits.items() for warning in [*_stopped(audit), *audit.warnings]]
+    """List the report's warnings, each with the audit it is from: "before", "after", or "" for the report as a whole."""
+    if isinstance(report, AuditReport):
+        return [("", warning) for warning in [*_stopped(report), *report.warnings]]
+    audits = {"before": report.before, "after": report.after}
+    if report.outcome == "kept-original":
+        del audits["after"]  # the same audit
+    of_audits = [(when, one) for when, audit in audits.items() for one in [*_stopped(audit), *audit.warnings]]
+    return [*(("", warning) for warning in report.warnings), *of_audits]
 
 
 def _stopped(report: AuditReport) -> list[ReliabilityWarning]:

@@ -18,7 +18,7 @@ ClassOffsets = Annotated[
     bool,
     Field(
         description="begin with the constant a class, added to its logit, that makes the worst class most robust at little cost "
-        "of the mean, where images are held out and mean_may_fall is set"
+        "of the mean, where images are held out and a bound is set"
     ),
 ]
 Divergence = Literal["kl-u-p", "kl-p-u", "chi-squared"]

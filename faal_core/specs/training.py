@@ -2,8 +2,9 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AliasChoices, Field, model_validator
 
+from faal_core.catalog import Augmentation
 from faal_core.specs.audit import AuditSettings, AuditSpec
 from faal_core.specs.methods import AnyMethod, FaalMethod, MethodSpec
 from faal_core.specs.spec import Spec
@@ -66,8 +67,11 @@ class TrainingSpec(Spec):
     attack: TrainingAttack = TrainingAttack()
     weight_perturbation: WeightPerturbation | None = None
     averaging: Averaging | None = None
-    augment: Literal["none", "crop-flip"] = Field(
-        "crop-flip", description="random crop after padding by 1/8, and mirror"
+    augment: Augmentation | None = Field(
+        None,
+        description="how each training image is changed at random before the attack: cropped after padding by 1/8 of its side "
+        "(crop), mirrored left to right (flip), both, or not at all; null applies what the data set states to preserve its "
+        "labels: nothing for uploads",
     )
     clean_forward: bool = Field(
         True, description="forward the clean batch in train mode too, for batch-norm's statistics"
@@ -78,13 +82,26 @@ class TrainingSpec(Spec):
         "are float32 in both",
     )
     held_out_share: float = Field(0.1, ge=0, lt=1, description="of the training images, kept for choosing the epoch")
-    mean_may_fall: float | None = Field(
+    max_robust_drop: float | None = Field(
         0.01,
         ge=0,
         le=1,
-        description="by how much the mean robust accuracy on held-out images may fall: weights between the given ones and the "
-        "best epoch's are kept, those that make the worst class most robust within this; null, or nothing held out, keeps the "
-        "best epoch's",
+        validation_alias=AliasChoices("max_robust_drop", "mean_may_fall"),
+        description="bound on the fall of the mean robust accuracy below the given weights', on held-out images; null sets no "
+        "bound",
+    )
+    max_clean_drop: float | None = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="bound on the fall of the mean clean accuracy, on the same images; null sets no bound",
+    )
+    max_class_drop: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="bound on the fall of the clean and of the robust accuracy of every single class, on the same images; "
+        "null sets no bound",
     )
     seed: int = Field(0, ge=0, lt=2**31)
 
@@ -93,10 +110,22 @@ class TrainingSpec(Spec):
         """One per learning rate."""
         return len(self.learning_rates)
 
+    @property
+    def bounded(self) -> bool:
+        """Whether weights are chosen within bounds; otherwise the best epoch's are kept, whatever they cost."""
+        bounds = (self.max_robust_drop, self.max_clean_drop, self.max_class_drop)
+        return bool(self.held_out_share) and any(bound is not None for bound in bounds)
+
 
 _PAPER: dict[str, dict[str, object]] = {
     "method": {"type": "faal", "loss": "at", "dro_radius": 0.5, "class_offsets": False},
-    "training": {"learning_rates": (0.01, 0.001), "mean_may_fall": None},
+    "training": {
+        "learning_rates": (0.01, 0.001),
+        "augment": "crop-flip",
+        "max_robust_drop": None,
+        "max_clean_drop": None,
+        "max_class_drop": None,
+    },
 }
 
 
@@ -141,10 +170,8 @@ class FinetuneSpec(Spec):
 
     @property
     def begins_with_offsets(self) -> bool:
-        """Whether class offsets are looked for before the training: where held-out images can judge them."""
-        return (
-            self.method.class_offsets and bool(self.training.held_out_share) and self.training.mean_may_fall is not None
-        )
+        """Whether class offsets are looked for before the training: where bounds on held-out images can judge them."""
+        return self.method.class_offsets and self.training.bounded
 
     @property
     def attack_loss(self) -> Literal["cross-entropy", "margin", "kl"]:

@@ -34,5 +34,5 @@ class WeightAverage(AveragedModel):
     def after_epoch(self, classifier: Classifier, judge: Callable[[Classifier], HeldOutAccuracy]) -> None:
         """Takes the weights in, if every epoch counts and the worst class is as robust as asked, by what `judge` says of them."""
         least = self._spec.least_worst
-        if self._spec.every == "epoch" and (not least or judge(classifier).worst >= least):
+        if self._spec.every == "epoch" and (not least or judge(classifier).robust_worst >= least):
             self.update_parameters(classifier)

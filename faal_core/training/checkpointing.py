@@ -1,7 +1,7 @@
 """Everything a run of training needs to go on after a crash, exactly: one file, replaced whole each time."""
 
 import os
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,9 @@ class TrainingState:
 
     Args:
         best: weights of the best epoch; before the first those that training begins with.
-        offsets: of the classes; None where there are none. Training began with `share` of them, the best of `beginnings`.
-        epochs: rows of the finished epochs.
+        offsets: of the classes; None where there are none.
+        beginnings: what training could begin with, the given weights first; none where the spec sets no bounds.
+        epochs, accuracies: rows of the finished epochs, and their accuracy where images are held out.
         step: how many steps of the epoch that runs are done.
     """
 
@@ -59,8 +60,8 @@ class TrainingState:
     tally: Tally
     offsets: Tensor | None = None
     beginnings: tuple[Beginning, ...] = ()
-    share: float = 0.0
     epochs: list[EpochRow] = field(default_factory=list)
+    accuracies: list[HeldOutAccuracy] = field(default_factory=list)
     step: int = 0
 
     @property
@@ -72,6 +73,11 @@ class TrainingState:
     def between_epochs(self) -> bool:
         """Whether an epoch has ended and no step of another was made."""
         return bool(self.epochs) and self.step == 0
+
+    @property
+    def given(self) -> HeldOutAccuracy | None:
+        """The given weights' accuracy, which bounds refer to; None where there are none."""
+        return self.beginnings[0].accuracy if self.beginnings else None
 
     @property
     def judged(self) -> Classifier:
@@ -94,12 +100,14 @@ class TrainingState:
             learning_rate=rate,
             loss=tally.loss / tally.images,
             class_weights=tuple((tally.weight / tally.batches.clamp_min(1)).tolist()),
-            held_out_clean=accuracy.clean if accuracy else None,
-            held_out_mean=accuracy.mean if accuracy else None,
-            held_out_worst=accuracy.worst if accuracy else None,
+            held_out_clean=accuracy.clean_mean if accuracy else None,
+            held_out_mean=accuracy.robust_mean if accuracy else None,
+            held_out_worst=accuracy.robust_worst if accuracy else None,
             seconds=seconds,
         )
         self.epochs.append(row)
+        if accuracy:
+            self.accuracies.append(accuracy)
         self.step, self.tally = 0, Tally.empty(self.classifier.num_classes)
         return row
 
@@ -112,9 +120,10 @@ class TrainingState:
             "average": self.average.state_dict() if self.average else None,
             "best": self.best,
             "offsets": self.offsets,
-            "beginnings": [(one.offsets, *astuple(one.accuracy)) for one in self.beginnings],
+            "beginnings": [(one.offsets, *one.accuracy) for one in self.beginnings],
             "tally": (self.tally.loss, self.tally.images, self.tally.weight, self.tally.batches),
             "epochs": [row.model_dump_json() for row in self.epochs],
+            "accuracies": [tuple(one) for one in self.accuracies],
             "step": self.step,
         }
 
@@ -129,6 +138,7 @@ class TrainingState:
         loss, images, weight, batches = content["tally"]
         self.best, self.tally = content["best"], Tally(loss, images, weight.cpu(), batches.cpu())
         self.epochs, self.step = epochs, content["step"]
+        self.accuracies = [HeldOutAccuracy(*one) for one in content["accuracies"]]
 
 
 def save(path: Path, state: TrainingState, identity: str) -> None:

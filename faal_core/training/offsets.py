@@ -62,7 +62,7 @@ def find_offsets(
     """Offsets that make the worst class of those images most robust and cost little of their mean, `k`, float32, on the CPU.
 
     None where nothing is gained, or where the network has no bias that an offset could go into. The mean may fall by half of
-    `mean_may_fall`: what is found on some images costs others a little more.
+    `max_robust_drop`: what is found on some images costs others a little more.
 
     Args:
         rows: which images; not those that weights are chosen on.
@@ -73,7 +73,8 @@ def find_offsets(
     if not ranks.told(ranks.leads and _moves_the_logits(classifier, data, rows)):
         return None
     found = targeted_margins(classifier, data, rows, spec, progress, ranks)
-    may_fall = (spec.training.mean_may_fall or 0.0) / 2
+    bound = spec.training.max_robust_drop
+    may_fall = 1.0 if bound is None else bound / 2
     offsets = even_offsets(found, data.labels[rows], classifier.num_classes, may_fall) if ranks.leads else None
     told = torch.zeros(classifier.num_classes + 1, device=classifier.device)  # the last says whether there are any
     if offsets is not None:

@@ -21,9 +21,10 @@ from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.device_memory import Pieces, room_for
 from faal_core.evaluation import check_fit
 from faal_core.progress import NoProgress, Progress
+from faal_core.reports.documents import Candidate
 from faal_core.specs import FinetuneSpec, TrainingSpec
 from faal_core.training import checkpointing, methods
-from faal_core.training.augmentation import crop_and_flip
+from faal_core.training.augmentation import augment
 from faal_core.training.averaging import WeightAverage
 from faal_core.training.checkpointing import Tally, TrainingState
 from faal_core.training.offsets import find_offsets, with_offsets
@@ -34,11 +35,12 @@ from faal_core.training.selection import (
     Trained,
     Weights,
     best_beginning,
+    best_candidate,
     best_epoch,
     between,
     drawn,
+    find_candidates,
     hold_out,
-    settle,
 )
 from faal_core.training.step import precision, training_step
 from faal_core.training.survey import Survey, Surveyed, survey
@@ -120,7 +122,7 @@ def train(
                 state.average.after_epoch(state.classifier, judge)
             accuracy = judge(state.judged) if len(held_out) else None
         row = state.after_epoch(state.step / steps, training.learning_rates[epoch], accuracy, time.monotonic() - begun)
-        if best_epoch(state.epochs) == row.epoch:
+        if _best_epoch(state, training) == row.epoch:
             state.best = _snapshot(state.judged)
         if checkpoint and ranks.leads:
             checkpointing.save(checkpoint, state, identity)
@@ -179,17 +181,24 @@ def _begun(
         beginnings = tuple(Beginning(share, HeldOutAccuracy(*rates)) for share, *rates in saved["beginnings"])
     else:
         offsets = search() if spec.begins_with_offsets else None
-        if offsets is not None:
-            beginnings = tuple(Beginning(share, judge(moved(share))) for share in OFFSETS)
-    share = best_beginning(beginnings, spec.training.mean_may_fall or 0.0)
-    state = _beginning(moved(share), spec)
-    state.offsets, state.beginnings, state.share = offsets, beginnings, share
+        if spec.training.bounded:
+            shares = (0.0,) if offsets is None else OFFSETS
+            beginnings = tuple(Beginning(share, judge(moved(share))) for share in shares)
+    state = _beginning(moved(best_beginning(beginnings, spec.training)), spec)
+    state.offsets, state.beginnings = offsets, beginnings
     start = state.best
     if saved:
         state.restore(saved)
-    elif offsets is not None and checkpoint and ranks.leads:
+    elif beginnings and checkpoint and ranks.leads:
         checkpointing.save(checkpoint, state, identity)
     return state, start
+
+
+def _best_epoch(state: TrainingState, training: TrainingSpec) -> int:
+    """Return the number, from 1, of the best finished epoch; the last where nothing is held out."""
+    if not state.accuracies:
+        return len(state.epochs)
+    return best_epoch(state.accuracies, state.given, training) + 1
 
 
 def _beginning(classifier: Classifier, spec: FinetuneSpec) -> TrainingState:
@@ -231,13 +240,17 @@ def _settled(
         state.classifier.load_state_dict(some)
         return judge(state.classifier)
 
-    best = state.epochs[best_epoch(state.epochs) - 1]
-    found, kept = settle(state.beginnings, state.share, start, state.best, best, training.mean_may_fall, judge_weights)
-    if kept and kept.share == 0:
-        with_offsets(chosen, state.offsets, kept.offsets)
+    best, selected = _best_epoch(state, training), None
+    candidates: tuple[Candidate, ...] = ()
+    if state.beginnings:
+        reached = state.accuracies[best - 1]
+        candidates = find_candidates(state.beginnings, start, state.best, reached, training, judge_weights)
+        selected = best_candidate(candidates)
+    if selected is not None and candidates[selected].share == 0:
+        with_offsets(chosen, state.offsets, candidates[selected].offsets)
     else:
-        chosen.load_state_dict(between(start, state.best, kept.share if kept else 1.0))
-    return Trained(chosen.eval(), tuple(state.epochs), best.epoch, held_out, found, kept, state.offsets)
+        chosen.load_state_dict(between(start, state.best, 1.0 if selected is None else candidates[selected].share))
+    return Trained(chosen.eval(), tuple(state.epochs), best, held_out, candidates, selected, state.offsets, state.best)
 
 
 def _generator(device: torch.device, *purpose: int | str) -> torch.Generator:
@@ -276,8 +289,7 @@ def _batch(
 ) -> tuple[Images, Labels]:
     """Those images, augmented and laid out for the classifier, and their labels."""
     x = data.pixels(rows, generator.device)
-    if spec.augment == "crop-flip":
-        x = crop_and_flip(x, generator)
+    x = augment(x, spec.augment or data.augmentation, generator)
     return classifier.lay_out(x), data.labels[rows].to(generator.device)
 
 
@@ -287,5 +299,5 @@ def _snapshot(classifier: Classifier) -> dict[str, Tensor]:
 
 def _identity(classifier: Classifier, data: LabelledImages, spec: FinetuneSpec) -> str:
     """What a checkpoint must have been made from to be taken up again."""
-    parts = [weights.digest(classifier), data.sha256, spec.model_dump_json(exclude={"audit"})]
+    parts = [weights.digest(classifier), data.sha256, data.augmentation, spec.model_dump_json(exclude={"audit"})]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

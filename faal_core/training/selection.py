@@ -11,6 +11,7 @@ from faal_core.classifier import Classifier, Labels
 from faal_core.datasets.labelled_images import LabelledImages, stratified
 from faal_core.errors import InvalidSpec
 from faal_core.reports.documents import Candidate, EpochRow
+from faal_core.specs import TrainingSpec
 from faal_core.training.validation import HeldOutAccuracy
 
 Weights = Mapping[str, Tensor]
@@ -29,25 +30,38 @@ class Beginning(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """The classifier that was chosen and the way there."""
+    """The classifier that was chosen and the way there.
+
+    Args:
+        candidates: weights that could be kept, the given ones first; none where the spec sets no bounds.
+        selected: number of the one that was kept; None where there are none.
+        offsets: all of the class offsets, `k`; None where there are none.
+        end: the best epoch's weights, which candidates lie on the way to.
+    """
 
     classifier: Classifier
     epochs: tuple[EpochRow, ...]
     selected_epoch: int
     held_out_images: int
     candidates: tuple[Candidate, ...]
-    kept: Candidate | None
+    selected: int | None
     offsets: Tensor | None
+    end: Weights
+
+    @property
+    def kept_original(self) -> bool:
+        """Whether the given weights are kept, since no others within the bounds make the worst class better."""
+        return self.selected == 0
 
     @property
     def selected_share(self) -> float:
         """How far on the way to the epoch's weights those lie that were kept."""
-        return self.kept.share if self.kept else 1.0
+        return 1.0 if self.selected is None else self.candidates[self.selected].share
 
     @property
     def selected_offsets(self) -> float:
         """Which share of the class offsets they have."""
-        return self.kept.offsets if self.kept else 0.0
+        return 0.0 if self.selected is None else self.candidates[self.selected].offsets
 
     @property
     def class_offsets(self) -> tuple[float, ...] | None:
@@ -81,15 +95,32 @@ def drawn(rows: Tensor, labels: Labels, count: int, seed: int) -> Tensor:
     return rows[stratified(labels, counts, min(max(count, len(counts)), len(rows)), seed)]
 
 
-def best_epoch(epochs: Sequence[EpochRow]) -> int:
-    """The number of the epoch with the highest held-out mean plus worst-class robust accuracy.
+def best_epoch(accuracies: Sequence[HeldOutAccuracy], given: HeldOutAccuracy | None, training: TrainingSpec) -> int:
+    """Return the number, from 0, of the epoch with the highest mean plus worst-class robust accuracy on held-out images.
 
-    Of equals the later one; the last where nothing was held out. Differs from the published code, which chose on test images.
+    Epochs within the bounds go before all others; of equals the later one is taken.
+
+    Args:
+        accuracies: one an epoch.
+        given: the given weights'; None where the spec sets no bounds.
+    Differs: the published code chose on test images.
     """
-    last = epochs[-1]
-    if last.held_out_mean is None:
-        return last.epoch
-    return max(epochs, key=lambda row: ((row.held_out_mean or 0) + (row.held_out_worst or 0), row.epoch)).epoch
+
+    def rank(epoch: int) -> tuple[bool, float, int]:
+        one = accuracies[epoch]
+        return given is None or within_bounds(one, given, training), one.robust_mean + one.robust_worst, epoch
+
+    return max(range(len(accuracies)), key=rank)
+
+
+def within_bounds(one: HeldOutAccuracy, given: HeldOutAccuracy, training: TrainingSpec) -> bool:
+    """Tell whether no bounded accuracy falls below the given weights' by more than the spec allows."""
+    drops = (
+        (given.robust_mean - one.robust_mean, training.max_robust_drop),
+        (given.clean_mean - one.clean_mean, training.max_clean_drop),
+        (one.class_drop(given), training.max_class_drop),
+    )
+    return all(bound is None or drop <= bound + _ROUNDING for drop, bound in drops)
 
 
 def between(start: Weights, end: Weights, share: float) -> dict[str, Tensor]:
@@ -103,83 +134,64 @@ def between(start: Weights, end: Weights, share: float) -> dict[str, Tensor]:
     }
 
 
-def settle(
+def best_beginning(beginnings: Sequence[Beginning], training: TrainingSpec) -> float:
+    """Return the share of the class offsets that training begins with; 0 where there is nothing to choose from."""
+    if not beginnings:
+        return 0.0
+    candidates = described([(0.0, *one) for one in beginnings], training)
+    return candidates[best_candidate(candidates)].offsets
+
+
+def find_candidates(
     beginnings: Sequence[Beginning],
-    offsets: float,
     start: Weights,
     end: Weights,
-    row: EpochRow,
-    mean_may_fall: float | None,
-    judge: Callable[[Weights], HeldOutAccuracy],
-) -> tuple[tuple[Candidate, ...], Candidate | None]:
-    """The weights that could be kept and those that are.
-
-    Without a bound, or where nothing was held out, none is looked at; the end is kept then.
-
-    Args:
-        beginnings: what training could begin with, the given weights first; none where there are no class offsets.
-        offsets: the share of the class offsets that it began with.
-        start, end: the weights that it began with and those of the epoch of that row.
-    """
-    if mean_may_fall is None or row.held_out_mean is None:
-        return (), None
-    found = candidates(beginnings or [Beginning(0.0, judge(start))], offsets, start, end, row, judge)
-    return found, best_candidate(found, mean_may_fall)
-
-
-def best_beginning(beginnings: Sequence[Beginning], mean_may_fall: float) -> float:
-    """The share of the class offsets that training begins with, by the rule that weights are kept by; 0 where there are none."""
-    return best_candidate(_marked([(0.0, *one) for one in beginnings]), mean_may_fall).offsets if beginnings else 0.0
-
-
-def candidates(
-    beginnings: Sequence[Beginning],
-    offsets: float,
-    start: Weights,
-    end: Weights,
-    row: EpochRow,
+    reached: HeldOutAccuracy,
+    training: TrainingSpec,
     judge: Callable[[Weights], HeldOutAccuracy],
 ) -> tuple[Candidate, ...]:
-    """What training could begin with and weights on the way from `start` to `end`, with what `judge` says of each.
+    """Judge weights on the way from `start` to `end`, and list them behind those that training could begin with.
 
     Args:
-        offsets: the share of the class offsets that `start` has.
-        row: of the epoch whose weights `end` is; it knows what would be said of them.
+        beginnings: the given weights first; not empty. Training began with the best of them, whose weights `start` is.
+        end, reached: the best epoch's weights and their accuracy.
     """
-    known = HeldOutAccuracy(row.held_out_clean or 0.0, row.held_out_mean or 0.0, row.held_out_worst or 0.0)
+    offsets = best_beginning(beginnings, training)
     on_the_way = [(share, offsets, judge(between(start, end, share))) for share in _SHARES]
-    return _marked([*((0.0, *one) for one in beginnings), *on_the_way, (1.0, offsets, known)])
+    return described([*((0.0, *one) for one in beginnings), *on_the_way, (1.0, offsets, reached)], training)
 
 
-def _marked(seen: Sequence[tuple[float, float, HeldOutAccuracy]]) -> tuple[Candidate, ...]:
-    """Shares of the way and of the offsets, with what was said of each; those on the front are marked."""
-    accuracies = [one for *_, one in seen]
+def described(judged: Sequence[tuple[float, float, HeldOutAccuracy]], training: TrainingSpec) -> tuple[Candidate, ...]:
+    """Describe weights by their share of the way, their share of the offsets and their accuracy; the given ones come first."""
+    accuracies = [accuracy for *_, accuracy in judged]
+    given = accuracies[0]
     return tuple(
         Candidate(
             share=share,
             offsets=offsets,
-            clean=one.clean,
-            mean=one.mean,
-            worst=one.worst,
+            clean=one.clean_mean,
+            mean=one.robust_mean,
+            worst=one.robust_worst,
+            class_drop=one.class_drop(given),
+            within_bounds=within_bounds(one, given, training),
             on_front=_on_front(one, accuracies),
         )
-        for share, offsets, one in seen
+        for share, offsets, one in judged
     )
 
 
-def _on_front(one: HeldOutAccuracy, seen: list[HeldOutAccuracy]) -> bool:
-    """Whether no other is as good in mean and worst class, and better in one of them."""
-    pairs = [(other.mean, other.worst) for other in seen]
-    return not any(
-        mean >= one.mean and worst >= one.worst and (mean, worst) != (one.mean, one.worst) for mean, worst in pairs
-    )
+def _on_front(one: HeldOutAccuracy, others: Sequence[HeldOutAccuracy]) -> bool:
+    """Tell whether no other is as good in mean and worst class, and better in one of them."""
+    own = (one.robust_mean, one.robust_worst)
+    pairs = [(other.robust_mean, other.robust_worst) for other in others]
+    return not any(mean >= own[0] and worst >= own[1] and (mean, worst) != own for mean, worst in pairs)
 
 
-def best_candidate(found: Sequence[Candidate], mean_may_fall: float) -> Candidate:
-    """The one whose worst class is most robust, of those whose mean is at most that much below the given weights'.
+def best_candidate(candidates: Sequence[Candidate]) -> int:
+    """Return the number of the one within the bounds whose worst class is most robust; 0, the given weights, if none is better.
 
     Of equals the one with the greater mean, then the greater share.
     """
-    floor = found[0].mean - mean_may_fall - _ROUNDING
-    allowed = [one for one in found if one.mean >= floor]
-    return max(allowed, key=lambda one: (one.worst, one.mean, one.share))
+    given = candidates[0]
+    better = [n for n, one in enumerate(candidates) if one.within_bounds and one.worst > given.worst + _ROUNDING]
+    return max(better, key=lambda n: (candidates[n].worst, candidates[n].mean, candidates[n].share), default=0)

@@ -1,6 +1,6 @@
 """How well a classifier does on held-out images, while it is trained."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,13 +16,31 @@ from faal_core.training.ranks import Ranks
 from faal_core.training.step import diverged
 
 
-@dataclass(frozen=True, slots=True)
-class HeldOutAccuracy:
-    """Rates on held-out images: clean and robust mean of the classes, and the least robust class's."""
+class HeldOutAccuracy(NamedTuple):
+    """Clean and robust accuracy of each class on held-out images, `k` each, in [0, 1]."""
 
-    clean: float
-    mean: float
-    worst: float
+    clean: tuple[float, ...]
+    robust: tuple[float, ...]
+
+    @property
+    def clean_mean(self) -> float:
+        """Clean accuracy, mean of the classes."""
+        return sum(self.clean) / len(self.clean)
+
+    @property
+    def robust_mean(self) -> float:
+        """Robust accuracy, mean of the classes."""
+        return sum(self.robust) / len(self.robust)
+
+    @property
+    def robust_worst(self) -> float:
+        """Robust accuracy of the least robust class."""
+        return min(self.robust)
+
+    def class_drop(self, given: "HeldOutAccuracy") -> float:
+        """Return the largest fall of a single class's clean or robust accuracy below that of the given weights."""
+        pairs = zip((*given.clean, *given.robust), (*self.clean, *self.robust), strict=True)
+        return max(before - after for before, after in pairs)
 
 
 def require_finite(classifier: Classifier) -> None:
@@ -60,5 +78,5 @@ def validate(
     counts = torch.zeros(2, classifier.num_classes, device=device)
     correct = torch.from_numpy(np.stack([evaluation.correct, evaluation.robust])).to(counts)
     ranks.sum(counts.index_add_(1, images.labels.to(device), correct))
-    clean, robust = counts.cpu().numpy() / images.counts
-    return HeldOutAccuracy(float(clean.mean()), float(robust.mean()), float(robust.min()))
+    clean, robust = counts.double().cpu().numpy() / images.counts
+    return HeldOutAccuracy(tuple(clean.tolist()), tuple(robust.tolist()))

@@ -43,6 +43,8 @@ def folder(tmp_path: Path) -> Path:
     np.savez(tmp_path / "rows.npz", **arrays, class_names=np.array(["top", "middle", "<b>foot</b>"]))
     torch.manual_seed(0)
     weights.write_classifier(tmp_path / "net.safetensors", architectures.build(SPEC))
+    unbounded = {"training": {"max_robust_drop": None, "max_clean_drop": None}}
+    (tmp_path / "unbounded.json").write_text(json.dumps(unbounded))
     return tmp_path
 
 
@@ -57,6 +59,7 @@ def faal(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> int:
 
 AUDIT = ("audit", "--weights", "net.safetensors", "--dataset", "rows.npz", "--attacks", "quick", "--out", "out")
 FINETUNE = ("finetune", *AUDIT[1:], "--epsilon", "8/255", "--steps", "2", "--batch-size", "20")
+UNBOUNDED = ("--spec", "unbounded.json")  # keeps the trained weights, however little they are worth
 
 
 def test_audit_writes_both_files_and_prints_the_classes(
@@ -213,7 +216,7 @@ def test_the_gate_closes_on_the_lower_bound(folder: Path, monkeypatch: pytest.Mo
 def test_finetune_writes_the_weights_that_the_report_is_about(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stored weights have the digest of the audit afterwards, and nothing is left of the checkpoint."""
     arguments = ("--dro-radius", "0.3", "--learning-rates", "0.05,0.01", "--seed", "3", "--images", "15")
-    assert faal(monkeypatch, folder, *FINETUNE, *arguments) == 0
+    assert faal(monkeypatch, folder, *FINETUNE, *UNBOUNDED, *arguments) == 0
     report = read_report((folder / "out/report.json").read_text())
     assert isinstance(report, FinetuneReport)
     assert weights.digest(weights.read_classifier(folder / "out/weights.safetensors")) == report.after.classifier.sha256
@@ -224,6 +227,7 @@ def test_finetune_writes_the_weights_that_the_report_is_about(folder: Path, monk
     assert sorted(path.name for path in (folder / "out").iterdir()) == [
         "report.html",
         "report.json",
+        "trained.safetensors",
         "weights.safetensors",
     ]
 
@@ -232,7 +236,7 @@ def test_a_stopped_finetune_goes_on(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Ctrl-C exits with 130; the same command again skips the finished epochs and ends as an undisturbed run does."""
-    command = [*FINETUNE, "--learning-rates", ",".join(["0.01"] * 12)]
+    command = [*FINETUNE, *UNBOUNDED, "--learning-rates", ",".join(["0.01"] * 12)]
     exit_status, said = interrupted(folder, tuple(command), (folder / "out/checkpoint/training.pt").exists)
     assert (exit_status, "Traceback" in said) == (130, False)
     assert faal(monkeypatch, folder, *command) == 0
@@ -244,6 +248,34 @@ def test_a_stopped_finetune_goes_on(
     assert weights.digest(resumed) == weights.digest(whole)
 
 
+def test_a_finetune_that_keeps_the_original_exits_with_4(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where no worst class is better there are no weights, also none of an earlier run, but a report that says so first."""
+    (folder / "out").mkdir()
+    (folder / "out/weights.safetensors").write_bytes(b"of an earlier run")
+    bounds = ("--max-robust-drop", "0.02", "--max-clean-drop", "0.03", "--max-class-drop", "0.5", "--augment", "flip")
+    assert faal(monkeypatch, folder, *FINETUNE, *bounds) == 4
+    assert "The original weights are kept: " in capsys.readouterr().out
+    assert not (folder / "out/weights.safetensors").exists()
+    report = read_report((folder / "out/report.json").read_text())
+    assert isinstance(report, FinetuneReport)
+    assert report.outcome == "kept-original"
+    training = report.spec.training
+    assert (training.max_robust_drop, training.max_clean_drop, training.max_class_drop) == (0.02, 0.03, 0.5)
+    assert training.augment == "flip"
+
+
+def test_any_candidate_can_be_kept_afterwards(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`faal keep` writes the last candidate, which is the trained end, and refuses a number that the report does not have."""
+    assert faal(monkeypatch, folder, *FINETUNE) == 4
+    command = ("keep", "out", "4", "--weights", "net.safetensors", "-o", "kept.safetensors")
+    assert faal(monkeypatch, folder, *command) == 0
+    kept, trained = (weights.read_classifier(folder / name) for name in ("kept.safetensors", "out/trained.safetensors"))
+    assert weights.digest(kept) == weights.digest(trained)
+    assert faal(monkeypatch, folder, "keep", "out", "5", *command[3:]) == 1
+
+
 def test_a_report_that_cannot_be_written_costs_no_training(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -251,10 +283,10 @@ def test_a_report_that_cannot_be_written_costs_no_training(
     (folder / "out/report.json").mkdir(parents=True)
     (folder / "out/checkpoint").mkdir()
     (folder / "out/checkpoint/other.pt").touch()
-    assert faal(monkeypatch, folder, *FINETUNE) == 1
+    assert faal(monkeypatch, folder, *FINETUNE, *UNBOUNDED) == 1
     assert "epoch 2: " in capsys.readouterr().err
     (folder / "out/report.json").rmdir()
-    assert faal(monkeypatch, folder, *FINETUNE) == 0
+    assert faal(monkeypatch, folder, *FINETUNE, *UNBOUNDED) == 0
     assert "epoch 2: " not in capsys.readouterr().err
     assert [path.name for path in (folder / "out/checkpoint").iterdir()] == ["other.pt"]
 

@@ -147,7 +147,11 @@ def test_finetuned_weights_carry_the_class_names(
     """A network without class names gets those of its training data, by which any later data set is matched."""
     for part in ("train", "test"):
         pictures(tmp_path / "set" / part, WORDS)
-    order = ("--class-names", ",".join(WORDS.values()))
+    spec = tmp_path / "spec.json"
+    spec.write_text(
+        json.dumps({"training": {"held_out_share": 0}})
+    )  # nothing is judged, so that the trained weights are kept
+    order = ("--spec", spec, "--class-names", ",".join(WORDS.values()))
     fixed = ("--weights", network, "--epsilon", "1/255", "--attacks", "quick", "--out", tmp_path / "tuned")
     training = ("--steps", "1", "--learning-rates", "1e-6", "--batch-size", "12")
     assert faal(monkeypatch, "finetune", "--dataset", tmp_path / "set", *fixed, *training, *order) == 0

@@ -4,35 +4,68 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import BaseModel
 from torch import Tensor, nn
 
+from faal_core import weights
 from faal_core.architectures import build
+from faal_core.classifier import Classifier
 from faal_core.datasets import LabelledImages, load
-from faal_core.errors import ClassifierUnsuitable, InvalidSpec, OutOfTime
-from faal_core.finetune import finetune
+from faal_core.errors import ClassifierUnsuitable, InvalidSpec, OutOfTime, WeightsMismatch
+from faal_core.finetune import Finetuned, finetune
 from faal_core.progress import Cancelled, NoProgress
-from faal_core.reports.documents import FinetuneReport, read_report
+from faal_core.reports import text
+from faal_core.reports.documents import FinetuneReport, ReliabilityWarning, read_report
 from faal_core.specs import AuditSettings, ClassifierSpec, FinetuneSpec, PgdSpec, TrainingAttack, TrainingSpec
 from faal_core.threat_model import ThreatModel
+from faal_core.training.candidates import candidate_classifier
+from faal_core.training.ranks import ALONE
 from faal_core.training.rehearsal import rehearse
+from faal_core.training.selection import hold_out
+from faal_core.training.validation import validate
 
 CPU = torch.device("cpu")
 SPEC = FinetuneSpec(
     threat=ThreatModel(epsilon=0.1),
-    training=TrainingSpec(learning_rates=(0.1, 0.05), attack=TrainingAttack(steps=2), batch_size=32),
+    training=TrainingSpec(
+        learning_rates=(0.1, 0.05),
+        attack=TrainingAttack(steps=2),
+        batch_size=32,
+        max_robust_drop=None,
+        max_clean_drop=None,
+    ),
     audit=AuditSettings(attacks=(PgdSpec(steps=3),), images=100),
 )
+BOUNDED = SPEC.model_copy(update={"training": SPEC.training.model_copy(update={"max_robust_drop": 1.0})})
 
 
-def run(checkpoint: Path | None = None, progress: NoProgress | None = None) -> FinetuneReport:
-    """The same short repair of the same random network, each time."""
+def random_classifier() -> Classifier:
+    """The smallest network, always with the same weights."""
     torch.manual_seed(0)
-    classifier = build(ClassifierSpec(architecture="small_resnet", num_classes=10, arguments={"width": 8}))
+    return build(ClassifierSpec(architecture="small_resnet", num_classes=10, arguments={"width": 8}))
+
+
+def finetuned(
+    checkpoint: Path | None = None, progress: NoProgress | None = None, spec: FinetuneSpec = SPEC
+) -> Finetuned:
+    """The same short fine-tuning of the same random network, each time."""
     training_data, test_data = load("fashion-mnist-subset", "train"), load("fashion-mnist-subset", "test")
     training_data = training_data.take(training_data.stratified(300, 0))
     return finetune(
-        classifier, training_data, test_data, SPEC, name="tiny", device=CPU, checkpoint=checkpoint, progress=progress
-    ).report
+        random_classifier(),
+        training_data,
+        test_data,
+        spec,
+        name="tiny",
+        device=CPU,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+
+
+def run(checkpoint: Path | None = None, progress: NoProgress | None = None) -> FinetuneReport:
+    """Its report."""
+    return finetuned(checkpoint, progress).report
 
 
 def without_times(document: object) -> object:
@@ -198,3 +231,63 @@ def test_a_repair_that_was_cut_stays_so(tmp_path: Path) -> None:
         run(tmp_path, EndsLater("epoch 1"))
     resumed = run(tmp_path)
     assert [row.share < 1 for row in resumed.epochs] == [True]
+
+
+def test_where_no_worst_class_is_better_the_original_is_kept() -> None:
+    """A worst class of 0 that no candidate moves leaves the given weights, without a second audit, and the report says so."""
+    done = finetuned(spec=BOUNDED)
+    report = done.report
+    assert max(one.worst for one in report.candidates) == 0
+    assert (report.outcome, report.selected_candidate) == ("kept-original", 0)
+    assert report.after == report.before
+    assert weights.digest(done.classifier) == report.before.classifier.sha256
+    assert report.falls == []
+    first, *_ = text.verdict(report)
+    assert first.startswith("The original weights are kept: of 5 candidates, none within the bounds")
+    assert text.tone(report) == "neutral"
+
+
+def test_every_candidate_can_be_made_from_both_ends() -> None:
+    """A candidate's weights have the held-out accuracies that the report lists for it; the last one is the trained end."""
+    done = finetuned(spec=BOUNDED)
+    data = load("fashion-mnist-subset", "train")
+    data = data.take(data.stratified(300, 0))
+    _, held_out = hold_out(data, BOUNDED.training.held_out_share, BOUNDED.training.seed)
+    for number, one in enumerate(done.report.candidates):
+        made = candidate_classifier(random_classifier(), done.trained, done.report, number)
+        accuracy = validate(made, data, held_out, BOUNDED, NoProgress(), ALONE)
+        assert (accuracy.clean_mean, accuracy.robust_mean) == pytest.approx((one.clean, one.mean), abs=1e-9)
+        assert made.spec.class_names == data.class_names
+    assert weights.digest(made) == weights.digest(done.trained)
+
+
+def test_only_candidates_of_the_report_can_be_made() -> None:
+    """A number that no candidate has, and weights that were not fine-tuned, are refused."""
+    done = finetuned(spec=BOUNDED)
+    for number in (-1, 5):
+        with pytest.raises(InvalidSpec, match="5 candidates, numbered from 0"):
+            candidate_classifier(random_classifier(), done.trained, done.report, number)
+    with pytest.raises(WeightsMismatch, match="not the weights that were fine-tuned"):
+        candidate_classifier(done.trained, done.trained, done.report, 1)
+
+
+def test_a_classifier_that_withstands_nothing_is_warned_of_before_the_training() -> None:
+    """Robust accuracy near zero is recorded as a warning ahead of the first epoch, and the report has it."""
+    rows: list[str] = []
+
+    class Notes(NoProgress):
+        def record(self, row: BaseModel) -> None:
+            rows.append(row.code if isinstance(row, ReliabilityWarning) else type(row).__name__)
+
+    done = finetuned(progress=Notes())
+    assert done.report.before.robust.mean.rate < 0.05
+    assert rows.index("base-not-robust") < rows.index("EpochRow")
+    assert [warning.code for warning in done.report.warnings] == ["base-not-robust"]
+    assert ("", done.report.warnings[0]) in text.warnings(done.report)
+
+
+def test_fine_tuned_weights_carry_the_class_names() -> None:
+    """A classifier that came without class names goes out with those of the images it was trained on."""
+    done = finetuned()
+    assert done.report.before.classifier.spec.class_names is None
+    assert done.classifier.spec.class_names == done.trained.spec.class_names == done.report.after.dataset.class_names

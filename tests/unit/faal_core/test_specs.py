@@ -95,12 +95,12 @@ def test_the_paper_preset_lies_beneath_what_is_given() -> None:
     """It is FAAL as published; a field given beside it counts, and so does another method; a stored spec reads back the same."""
     threat = {"epsilon": "8/255"}
     paper = FinetuneSpec.model_validate({"threat": threat, "preset": "paper"})
-    assert (paper.method.dro_radius, paper.training.mean_may_fall) == (0.5, None)
+    assert (paper.method.dro_radius, paper.training.max_robust_drop) == (0.5, None)
     assert paper.training.learning_rates == (0.01, 0.001)
     changed = {"threat": threat, "preset": "paper", "method": {"dro_radius": 0.3}, "training": {"batch_size": 64}}
     own = FinetuneSpec.model_validate(changed)
-    assert (own.method.dro_radius, own.training.batch_size, own.training.mean_may_fall) == (0.3, 64, None)
-    assert FinetuneSpec(threat=threat, preset="paper", training=TrainingSpec(seed=3)).training.mean_may_fall is None
+    assert (own.method.dro_radius, own.training.batch_size, own.training.max_robust_drop) == (0.3, 64, None)
+    assert FinetuneSpec(threat=threat, preset="paper", training=TrainingSpec(seed=3)).training.max_robust_drop is None
     for method in ({"type": "uniform"}, UniformMethod()):
         uniform = FinetuneSpec.model_validate({"threat": threat, "preset": "paper", "method": method})
         assert uniform.method == UniformMethod()

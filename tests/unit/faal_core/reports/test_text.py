@@ -1,9 +1,11 @@
 """How numbers and names are written, what the verdict says, and the table for the terminal."""
 
+import numpy as np
 import pytest
 
+from faal_core.per_class import compare
 from faal_core.reports import text
-from faal_core.reports.documents import AttackRow, Interval, Rate
+from faal_core.reports.documents import AttackRow, Comparison, FinetuneReport, Interval, Rate
 from tests.sample_reports import FASHION, WARNING, sample_audit, sample_finetune
 
 HOSTILE = "\x1b[2Jevil\u202e\nname"
@@ -66,8 +68,56 @@ def test_the_worst_class_changed_only_where_its_paired_test_says_so(verdict: str
     )
     robust = report.robust.model_copy(update={"classes": rows})
     first = text.verdict(report.model_copy(update={"robust": robust}))[0]
-    assert first.startswith(f"{worst}, the worst class before, {found}: ")
-    assert first.endswith("points (35 images gained, 4 lost, p (Holm) 0.020).")
+    assert f"{worst}, the worst class before, {found}: " in first
+    assert "points (35 images gained, 4 lost, p (Holm) 0.020)" in first
+
+
+def compared(names: tuple[str, ...], before: list[float], after: list[float], images: int = 500) -> Comparison:
+    """Accuracies of those classes before and after, on as many images of each; lost images are the first ones."""
+    labels = np.repeat(np.arange(len(names)), images)
+    luck = np.tile(np.arange(images) / images, len(names))
+    return compare(labels, luck < np.asarray(before)[labels], luck < np.asarray(after)[labels], names, 0.95)
+
+
+A, B = [0.8, 0.8], [0.3, 0.6]  # clean and robust accuracies of two classes, "a" the worst
+
+
+@pytest.mark.parametrize(
+    ("clean", "robust", "bounded", "outcome", "tone", "said"),
+    [
+        (A, [0.45, 0.6], None, "better", "good", "no accuracy fell significantly"),
+        (A, [0.45, 0.55], None, "better", "mixed", "robust accuracy of b (−5.0 points)"),
+        (A, [0.45, 0.55], 0.01, "mixed", "mixed", "robust accuracy of b (−5.0 points)"),
+        ([0.8, 0.5], [0.45, 0.6], None, "mixed", "mixed", "mean clean accuracy (−15.0 points), clean accuracy of b"),
+        (A, [0.3, 0.6], None, "unclear", "neutral", "shows no clear change"),
+        ([0.8, 0.5], B, None, "worse", "bad", "Significantly lower than before: mean clean accuracy (−15.0 points)"),
+        (A, [0.45, 0.3], None, "worse", "bad", "Significantly lower than before: "),
+    ],
+    ids=["better", "class falls", "bounded class falls", "clean mean falls", "nothing", "ruined", "another is worst"],
+)
+def test_the_outcome_counts_every_significant_fall(
+    clean: list[float], robust: list[float], bounded: float | None, outcome: str, tone: str, said: str
+) -> None:
+    """Better needs a better worst class and no bounded fall; any significant fall is in the first sentence and its colour."""
+    given = sample_finetune().model_dump(exclude={"outcome", "clean", "robust", "candidates", "selected_candidate"})
+    given["spec"]["training"]["max_class_drop"] = bounded
+    names = ("a", "b")
+    report = FinetuneReport(**given, clean=compared(names, A, clean), robust=compared(names, B, robust))
+    assert (report.outcome, text.tone(report)) == (outcome, tone)
+    assert said in text.verdict(report)[0]
+
+
+def test_a_long_list_of_falls_is_cut_to_the_largest() -> None:
+    """Means come first, then the classes that lost most; the others are counted."""
+    names = tuple("abcdef")
+    clean = compared(names, [0.9] * 6, [0.8, 0.7, 0.6, 0.5, 0.4, 0.9])
+    given = sample_finetune().model_dump(exclude={"outcome", "clean", "robust", "candidates", "selected_candidate"})
+    report = FinetuneReport(**given, clean=clean, robust=compared(names, [0.5] * 6, [0.5] * 6))
+    first = text.verdict(report)[0]
+    assert (
+        "mean clean accuracy (−25.0 points), clean accuracy of e (−50.0 points), clean accuracy of d (−40.0 points), 3 more"
+        in first
+    )
 
 
 def test_the_finetune_verdict_counts_the_classes() -> None:
@@ -76,13 +126,14 @@ def test_the_finetune_verdict_counts_the_classes() -> None:
     better = sum(row.verdict == "better" for row in report.robust.classes)
     worse = sum(row.verdict == "worse" for row in report.robust.classes)
     assert better
-    assert f"Better: {better} of 10 classes; worse: {worse}; unclear: {10 - better - worse}." in text.verdict(report)
+    said = f"Classes by robust accuracy: {better} better, {worse} worse, {10 - better - worse} unclear."
+    assert said in text.verdict(report)
 
 
 @pytest.mark.parametrize(
     ("share", "said"),
     [
-        (0.0, "the weights as they were given, since epoch 3 of 3 did no better within the bound"),
+        (0.0, "the weights as they were given, since epoch 3 of 3 did no better within the bounds"),
         (0.75, "the weights 75.0 % of the way from the given ones to those of epoch 3 of 3"),
         (1.0, "the weights of epoch 3 of 3"),
     ],

@@ -33,7 +33,7 @@ from faal_core.specs import (
     WeightPerturbation,
 )
 from faal_core.threat_model import ThreatModel
-from faal_core.training import selection
+from faal_core.training import recipe
 from faal_core.training.recipe import learning_rate, train
 from faal_core.training.selection import Trained
 from faal_core.weights import read_classifier
@@ -352,11 +352,12 @@ def test_what_is_returned_lies_that_far_from_the_given_weights(
     data: LabelledImages, monkeypatch: pytest.MonkeyPatch, share: float
 ) -> None:
     """Of a run whose held-out images speak for that share, the weights are so far on the way to those without a bound."""
-    end = run(data, mean_may_fall=None)
-    assert (end.candidates, end.selected_share) == ((), 1.0)
-    monkeypatch.setattr(selection, "best_candidate", lambda found, _: next(one for one in found if one.share == share))
+    end = run(data, max_robust_drop=None, max_clean_drop=None)
+    assert (end.candidates, end.selected, end.selected_share) == ((), None, 1.0)
+    shares = [0, 0.25, 0.5, 0.75, 1]
+    monkeypatch.setattr(recipe, "best_candidate", lambda _: shares.index(share))
     kept = run(data)
-    assert [one.share for one in kept.candidates] == [0, 0.25, 0.5, 0.75, 1]
+    assert [one.share for one in kept.candidates] == shares
     assert kept.selected_share == share
     given = fresh_classifier().state_dict()
     for name, value in kept.classifier.state_dict().items():

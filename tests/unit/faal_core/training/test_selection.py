@@ -5,7 +5,8 @@ import torch
 
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import InvalidSpec
-from faal_core.reports.documents import Candidate, EpochRow
+from faal_core.reports.documents import Candidate
+from faal_core.specs import TrainingSpec
 from faal_core.training.selection import (
     Beginning,
     Weights,
@@ -13,7 +14,8 @@ from faal_core.training.selection import (
     best_candidate,
     best_epoch,
     between,
-    candidates,
+    described,
+    find_candidates,
     hold_out,
 )
 from faal_core.training.validation import HeldOutAccuracy
@@ -41,30 +43,33 @@ def test_a_class_of_one_image_cannot_be_split() -> None:
 
 
 def test_share_zero_holds_nothing_out() -> None:
-    """Without held-out images all are trained on and the last epoch is kept."""
+    """Without held-out images all are trained on."""
     fitted, held_out = hold_out(images([3, 1]), 0.0, seed=0)
     assert (len(fitted), len(held_out)) == (4, 0)
-    assert best_epoch([row(1, None, None), row(2, None, None)]) == 2
 
 
-def row(epoch: int, mean: float | None, worst: float | None) -> EpochRow:
-    """An epoch with those held-out accuracies."""
-    return EpochRow(
-        epoch=epoch,
-        learning_rate=0.1,
-        loss=1,
-        class_weights=(1, 1),
-        held_out_clean=mean,
-        held_out_mean=mean,
-        held_out_worst=worst,
-        seconds=0,
-    )
+def accuracy(mean: float, worst: float, clean: float = 0.9) -> HeldOutAccuracy:
+    """Accuracies of two classes with that robust mean and worst class; both classes have the same clean accuracy."""
+    return HeldOutAccuracy((clean, clean), (worst, 2 * mean - worst))
 
 
-def test_mean_and_worst_count_alike() -> None:
-    """The epoch with the greatest sum is kept; of equals the later."""
-    assert best_epoch([row(1, 0.6, 0.2), row(2, 0.55, 0.3), row(3, 0.62, 0.1)]) == 2
-    assert best_epoch([row(1, 0.5, 0.25), row(2, 0.25, 0.5)]) == 2
+GIVEN = accuracy(0.6, 0.1)
+UNBOUNDED = TrainingSpec(max_robust_drop=None, max_clean_drop=None)
+
+
+def test_mean_and_worst_count_alike_for_an_epoch() -> None:
+    """Without bounds the epoch with the greatest sum of mean and worst class is kept; of equals the later."""
+    assert best_epoch([accuracy(0.6, 0.2), accuracy(0.55, 0.3), accuracy(0.62, 0.1)], None, UNBOUNDED) == 1
+    assert best_epoch([accuracy(0.5, 0.25), accuracy(0.375, 0.375)], None, UNBOUNDED) == 1
+
+
+@pytest.mark.parametrize(
+    "costly", [accuracy(0.55, 0.5), accuracy(0.6, 0.5, clean=0.85)], ids=["robust mean", "clean mean"]
+)
+def test_an_epoch_within_the_bounds_goes_before_one_that_is_not(costly: HeldOutAccuracy) -> None:
+    """An epoch that costs more robust or clean accuracy than allowed is passed over, however good its worst class."""
+    assert best_epoch([accuracy(0.6, 0.2), costly], GIVEN, TrainingSpec()) == 0
+    assert best_epoch([costly, costly], GIVEN, TrainingSpec()) == 1
 
 
 def test_weights_lie_between() -> None:
@@ -77,69 +82,97 @@ def test_weights_lie_between() -> None:
         assert torch.equal(between(start, end, share)["weight"], same["weight"])
 
 
-GIVEN = HeldOutAccuracy(clean=0.9, mean=0.6, worst=0.1)
-
-
 def test_candidates_are_judged_and_the_front_is_marked() -> None:
     """Five weights ascending from the given ones; on the front are those that no other beats in one without losing the other."""
     by_share = {0.25: (0.6, 0.2), 0.5: (0.58, 0.2), 0.75: (0.57, 0.3)}
 
     def judge(some: Weights) -> HeldOutAccuracy:
-        mean, worst = by_share[float(some["weight"])]
-        return HeldOutAccuracy(clean=0.9, mean=mean, worst=worst)
+        return accuracy(*by_share[float(some["weight"])])
 
     start, end = ({"weight": torch.tensor(value)} for value in (0.0, 1.0))
-    found = candidates([Beginning(0.0, GIVEN)], 0.0, start, end, row(2, 0.5, 0.35), judge)
+    found = find_candidates([Beginning(0.0, GIVEN)], start, end, accuracy(0.5, 0.35), UNBOUNDED, judge)
     assert {one.offsets for one in found} == {0.0}
     assert [one.share for one in found] == [0, 0.25, 0.5, 0.75, 1]
     assert [one.share for one in found if one.on_front] == [0.25, 0.75, 1]
     assert (found[-1].mean, found[-1].worst) == (0.5, 0.35)
 
 
-@pytest.mark.parametrize(("mean", "offsets"), [(0.591, 1.0), (0.589, 0.5)])
-def test_training_begins_with_as_much_of_the_offsets_as_the_mean_allows(mean: float, offsets: float) -> None:
-    """Of the given weights, half and all of the offsets that is begun with whose worst class is best within the bound."""
-    half, whole = HeldOutAccuracy(0.9, 0.595, 0.2), HeldOutAccuracy(0.9, mean, 0.3)
-    assert best_beginning([Beginning(0.0, GIVEN), Beginning(0.5, half), Beginning(1.0, whole)], 0.01) == offsets
-    assert best_beginning([], 0.01) == 0
+@pytest.mark.parametrize(
+    ("whole", "offsets"),
+    [(accuracy(0.591, 0.3), 1.0), (accuracy(0.589, 0.3), 0.5), (accuracy(0.6, 0.3, clean=0.889), 0.5)],
+    ids=["within", "robust mean", "clean mean"],
+)
+def test_training_begins_with_as_much_of_the_offsets_as_the_bounds_allow(
+    whole: HeldOutAccuracy, offsets: float
+) -> None:
+    """Of the given weights, half and all of the offsets that is begun with whose worst class is best within the bounds."""
+    beginnings = [Beginning(0.0, GIVEN), Beginning(0.5, accuracy(0.595, 0.2)), Beginning(1.0, whole)]
+    assert best_beginning(beginnings, TrainingSpec()) == offsets
+    assert best_beginning([], TrainingSpec()) == 0
 
 
 def test_what_training_could_begin_with_can_be_kept() -> None:
-    """With class offsets the given weights, those with half of the offsets and those with all are candidates too."""
-    beginnings = [Beginning(share, GIVEN) for share in (0.0, 0.5, 1.0)]
+    """With class offsets the given weights and those with shares of the offsets are candidates too, before those on the way."""
+    beginnings = [Beginning(0.0, GIVEN), Beginning(0.5, accuracy(0.6, 0.2)), Beginning(1.0, accuracy(0.5, 0.3))]
 
     def judge(some: Weights) -> HeldOutAccuracy:
-        return HeldOutAccuracy(clean=float(some["weight"]), mean=0.5, worst=0.5)
+        return accuracy(0.5, 0.5, clean=float(some["weight"]))
 
     start, end = ({"weight": torch.tensor(value)} for value in (4.0, 8.0))
-    found = candidates(beginnings, 0.5, start, end, row(1, 0.5, 0.5), judge)
+    found = find_candidates(beginnings, start, end, accuracy(0.5, 0.5), TrainingSpec(), judge)
     seen = [(0, 0, 0.9), (0, 0.5, 0.9), (0, 1, 0.9), (0.25, 0.5, 5), (0.5, 0.5, 6), (0.75, 0.5, 7)]
     assert [(one.share, one.offsets, one.clean) for one in found[:-1]] == seen
 
 
-def candidate(share: float, mean: float, worst: float) -> Candidate:
-    """Weights with those held-out accuracies."""
-    return Candidate(share=share, clean=1, mean=mean, worst=worst, on_front=False)
+def candidates(training: TrainingSpec, *accuracies: HeldOutAccuracy) -> tuple[Candidate, ...]:
+    """Candidates with those accuracies, at ascending shares of the way; the first are the given weights."""
+    return described([(place / 10, 0.0, one) for place, one in enumerate(accuracies)], training)
 
 
-@pytest.mark.parametrize(("fall", "share"), [(0.0, 0.25), (0.02, 0.5), (0.03, 1.0), (1.0, 1.0)])
-def test_the_worst_class_is_as_robust_as_the_mean_allows(fall: float, share: float) -> None:
-    """The mean may fall by so much from the given weights'; within that the worst class decides, then the mean."""
-    found = [
-        candidate(0.0, 0.6, 0.1),
-        candidate(0.25, 0.61, 0.2),
-        candidate(0.5, 0.58, 0.3),
-        candidate(0.75, 0.575, 0.3),
-        candidate(1.0, 0.57, 0.4),
-    ]
-    assert best_candidate(found, fall).share == share
+@pytest.mark.parametrize(("drop", "kept"), [(0.0, 1), (0.02, 2), (0.03, 4), (1.0, 4), (None, 4)])
+def test_the_worst_class_is_as_robust_as_the_mean_allows(drop: float | None, kept: int) -> None:
+    """The robust mean may fall by so much below the given weights'; within that the worst class decides, then the mean."""
+    found = candidates(
+        TrainingSpec(max_robust_drop=drop),
+        GIVEN,
+        accuracy(0.61, 0.2),
+        accuracy(0.58, 0.3),
+        accuracy(0.575, 0.3),
+        accuracy(0.57, 0.4),
+    )
+    assert best_candidate(found) == kept
+
+
+@pytest.mark.parametrize(("drop", "kept"), [(0.0, 1), (0.02, 2), (None, 2)])
+def test_the_clean_accuracy_is_bounded_too(drop: float | None, kept: int) -> None:
+    """Weights that cost more clean accuracy than allowed are not kept, however robust their worst class is."""
+    found = candidates(
+        TrainingSpec(max_clean_drop=drop), GIVEN, accuracy(0.6, 0.2, clean=0.9), accuracy(0.6, 0.4, clean=0.88)
+    )
+    assert best_candidate(found) == kept
+
+
+@pytest.mark.parametrize(("drop", "kept"), [(0.05, 0), (0.2, 1), (None, 1)])
+@pytest.mark.parametrize(
+    "other",
+    [HeldOutAccuracy((0.9, 0.9), (0.3, 0.9)), HeldOutAccuracy((1.0, 0.8), (0.3, 1.1))],
+    ids=["robust class", "clean class"],
+)
+def test_a_single_class_can_be_bounded(other: HeldOutAccuracy, drop: float | None, kept: int) -> None:
+    """Where single classes are bounded, no class may lose more, clean or robust, though both means hold."""
+    given = HeldOutAccuracy((0.9, 0.9), (0.1, 1.05))
+    found = candidates(TrainingSpec(max_class_drop=drop), given, other)
+    assert found[1].class_drop == pytest.approx(0.15 if other.clean == given.clean else 0.1)
+    assert best_candidate(found) == kept
 
 
 def test_a_mean_exactly_at_the_bound_is_allowed() -> None:
     """From 4 of 50 to 1 of 50 is a fall of 3 of 50, whatever the rounding."""
-    assert best_candidate([candidate(0.0, 4 / 50, 0.0), candidate(1.0, 1 / 50, 0.1)], 3 / 50).share == 1
+    found = candidates(TrainingSpec(max_robust_drop=3 / 50), accuracy(4 / 50, 0.0), accuracy(1 / 50, 0.01))
+    assert best_candidate(found) == 1
 
 
-def test_where_nothing_is_better_the_given_weights_stay() -> None:
-    """Weights that lose more than they may are not kept, whatever they gain."""
-    assert best_candidate([candidate(0.0, 0.6, 0.3), candidate(1.0, 0.5, 0.4)], 0.05).share == 0
+@pytest.mark.parametrize("other", [accuracy(0.5, 0.4), accuracy(0.9, 0.1), accuracy(0.9, 0.05)])
+def test_where_no_worst_class_is_better_the_given_weights_stay(other: HeldOutAccuracy) -> None:
+    """Weights beyond the bounds, or whose worst class is no better, are not kept, whatever else they gain."""
+    assert best_candidate(candidates(TrainingSpec(max_robust_drop=0.05), GIVEN, other)) == 0

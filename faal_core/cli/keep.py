@@ -1,0 +1,40 @@
+"""faal keep: another candidate of a finished fine-tuning than the one it kept."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from faal_core.cli import options
+from faal_core.cli.finetune import TRAINED
+
+
+def keep(
+    results: Annotated[
+        Path, typer.Argument(exists=True, file_okay=False, help="The folder that `faal finetune` wrote with --out.")
+    ],
+    candidate: Annotated[
+        int, typer.Argument(min=0, help="Its number in the report's table of candidates; 0 is the original.")
+    ],
+    weights: options.Weights,
+    output: Annotated[Path, typer.Option("--output", "-o", dir_okay=False, help="The file to write.")] = Path(
+        "candidate.safetensors"
+    ),
+) -> None:
+    """Write the weights of any candidate in a fine-tuning's report. --weights names the file that was fine-tuned."""
+    from pydantic import ValidationError
+
+    from faal_core.reports.documents import FinetuneReport, read_report
+    from faal_core.training.candidates import candidate_classifier
+    from faal_core.weights import read_classifier, write_classifier
+
+    try:
+        report = read_report((results / "report.json").read_bytes())
+    except ValidationError as error:
+        raise options.rejected(error) from None
+    if not isinstance(report, FinetuneReport):
+        raise typer.BadParameter("report.json is the report of an audit, not of a fine-tuning", param_hint="RESULTS")
+    trained = read_classifier(results / TRAINED)
+    given = read_classifier(weights, report.before.classifier.spec)
+    write_classifier(output, candidate_classifier(given, trained, report, candidate))
+    typer.echo(f"Written to {output}")
