@@ -12,11 +12,10 @@ import torch
 from faal_core import cost
 from faal_core.audit import PRODUCT, Audited, audit, identity, summarise
 from faal_core.classifier import Classifier
-from faal_core.datasets import aligned
 from faal_core.datasets.class_order import listed
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import InvalidSpec, OutOfTime
-from faal_core.evaluation import check_fit
+from faal_core.evaluation import match_classes
 from faal_core.per_class import compare
 from faal_core.progress import NoProgress, Part, Progress
 from faal_core.reports.documents import AuditReport, FinetuneReport, ReliabilityWarning
@@ -74,10 +73,8 @@ def finetune(
     """
     begun = time.monotonic()
     progress = progress or NoProgress()
-    training_data, test_data = (
-        aligned(data, classifier.spec.class_names, classifier.num_classes) for data in (training_data, test_data)
-    )
-    _check_fit(classifier, training_data, test_data)
+    training_data, test_data = (match_classes(classifier, data) for data in (training_data, test_data))
+    _check_fit(training_data, test_data)
     if checkpoint:
         checkpoint.mkdir(parents=True, exist_ok=True)
     saved = training_checkpoint(checkpoint)
@@ -162,9 +159,8 @@ def _unsuitable(report: AuditReport) -> tuple[ReliabilityWarning, ...]:
     )
 
 
-def _check_fit(classifier: Classifier, training_data: LabelledImages, test_data: LabelledImages) -> None:
-    """Raises: InvalidSpec where the data are not the classifier's, a class cannot be trained, or the two parts are not alike."""
-    check_fit(classifier, training_data)
+def _check_fit(training_data: LabelledImages, test_data: LabelledImages) -> None:
+    """Check that all classes can be trained, and that both parts are alike. Raises: InvalidSpec."""
     if missing := training_data.classes_without_images:
         raise InvalidSpec(
             f"{training_data.name} has no training images of {listed(missing)}, which the classifier tells apart: training would "

@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from faal_core.cli import options
-from faal_core.cli.image_options import DATA_ROOT, image_reading, name_classes
+from faal_core.cli.image_options import DATA_ROOT, image_loader, name_classes
 from faal_core.cli.options import build_spec, classifier_spec, torch_device
 from faal_core.cli.results import require_worst_class, write_report
 
@@ -53,17 +53,16 @@ def audit(
     given = {"threat": {"norm": norm, "epsilon": epsilon}, "attacks": options.attacks(attacks), **judged}
     asked = build_spec(AuditSpec, spec, given)
     network = classifier_spec(architecture, num_classes, mean, std, argument)
-    read = image_reading(class_order, resize, crop)
+    load = image_loader(dataset, data_root, download=download, class_order=class_order, resize=resize, crop=crop)
     out.mkdir(parents=True, exist_ok=True)
 
-    from faal_core import datasets
     from faal_core.audit import audit as run
     from faal_core.cli.progress_bar import ProgressBar
     from faal_core.weights import read_classifier
 
     classifier = read_classifier(weights, network)
     name_classes(classifier, class_names)
-    data = datasets.load(dataset, part, root=data_root, download=download, reading=read)
+    data = load(part)
     with _how_to_go_on(ledger), ProgressBar(minutes) as progress:
         audited = run(
             classifier,

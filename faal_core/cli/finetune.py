@@ -1,14 +1,13 @@
 """faal finetune: a fairer classifier, and the report that compares it with the given one."""
 
 import os
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from faal_core.cli import options
-from faal_core.cli.image_options import DATA_ROOT, image_reading, name_classes
+from faal_core.cli.image_options import DATA_ROOT, image_loader, name_classes
 from faal_core.cli.options import build_spec, classifier_spec, torch_device
 from faal_core.cli.results import require_worst_class, write_report
 
@@ -86,19 +85,13 @@ def finetune(
     }
     asked = build_spec(FinetuneSpec, spec, given)
     network = classifier_spec(architecture, num_classes, mean, std, argument)
-    if download and "LOCAL_RANK" in os.environ:
-        raise typer.BadParameter(
-            "several processes would write into one folder: let one download first", param_hint="--download"
-        )
-    read = image_reading(class_order, resize, crop)
+    load = image_loader(dataset, data_root, download=download, class_order=class_order, resize=resize, crop=crop)
     out.mkdir(parents=True, exist_ok=True)
 
-    from faal_core import datasets
     from faal_core.weights import read_classifier
 
     classifier = read_classifier(weights, network)
     name_classes(classifier, class_names)
-    load = partial(datasets.load, dataset, root=data_root, download=download, reading=read)
     train, test = load("train"), load("test")
     report = _finetune(classifier, train, test, asked, name or weights.stem, torch_device(device), minutes, out)
     if report is None:

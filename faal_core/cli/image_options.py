@@ -1,6 +1,9 @@
-"""The options about images and classes, and what they become: a reading of image files, and a classifier's class names."""
+"""The options about images and classes, and what they become: a loader of images, and a classifier's class names."""
 
 import json
+import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -10,15 +13,23 @@ from faal_core.cli import options
 
 if TYPE_CHECKING:
     from faal_core.classifier import Classifier
-    from faal_core.datasets import Reading
+    from faal_core.datasets import LabelledImages, Part
 
 DATA_ROOT = Path("data")
 _LARGEST_SIDE = 2048
 
 
-def image_reading(class_order: Literal["natural", "string"] | None, resize: str | None, crop: int | None) -> "Reading":
-    """Return how image files are read. Raises: typer.BadParameter."""
-    from faal_core.datasets import Reading, Resizing
+def image_loader(
+    dataset: str,
+    root: Path,
+    *,
+    download: bool,
+    class_order: Literal["natural", "string"] | None,
+    resize: str | None,
+    crop: int | None,
+) -> "Callable[[Part], LabelledImages]":
+    """Return the function that loads a part of the data set. Raises: typer.BadParameter for options that make no sense."""
+    from faal_core.datasets import Reading, Resizing, load
 
     sides = tuple(int(side) if side.strip().isdecimal() else 0 for side in options.numbers(resize) or ())
     if len(sides) > 2 or any(not 1 <= side <= _LARGEST_SIDE for side in sides):
@@ -26,7 +37,12 @@ def image_reading(class_order: Literal["natural", "string"] | None, resize: str 
             f"{resize!r} is no size: write one number for the shorter side or height,width, up to {_LARGEST_SIDE}",
             param_hint="--resize",
         )
-    return Reading(Resizing(sides, () if crop is None else (crop, crop)), class_order)
+    if download and "LOCAL_RANK" in os.environ:
+        raise typer.BadParameter(
+            "several processes would write into one folder: let one download first", param_hint="--download"
+        )
+    reading = Reading(Resizing(sides, () if crop is None else (crop, crop)), class_order)
+    return partial(load, dataset, root=root, download=download, reading=reading)
 
 
 def name_classes(classifier: "Classifier", text: str | None) -> None:
