@@ -35,18 +35,23 @@ class Layout:
     Args:
         images: the paths of each part's images, in order.
         folders: the folder of each part; one that is undivided has the folder around its classes.
+        classes: the names of all class folders, those without images included; empty where labels.csv names the classes.
         tables: the paths of groups.csv and labels.csv, by that name.
         top: the folder around it all; empty where there is none.
     """
 
     images: Mapping[Part, list[str]]
     folders: Mapping[Part, str]
+    classes: frozenset[str]
     tables: Mapping[str, list[str]]
     top: str
 
 
-def layout(names: Iterable[str]) -> Layout:
-    """Return the layout of the files of those names. Raises: DatasetInvalid naming a file that has no place in it."""
+def layout(names: Iterable[str], empty: Iterable[str] = ()) -> Layout:
+    """Return the layout of the files of those names, and of folders that may be empty.
+
+    Raises: DatasetInvalid naming a file that has no place in it.
+    """
     paths = [PurePosixPath(name) for name in names]
     paths = [path for path in paths if not any(_is_left_behind(step) for step in path.parts)]
     tables: dict[str, list[str]] = {GROUPS: [], LABELS: []}
@@ -56,18 +61,26 @@ def layout(names: Iterable[str]) -> Layout:
     _require_images(images, labelled=bool(tables[LABELS]))
     around = int(_is_wrapped(images, tables[LABELS]))
     divided = _is_divided(images, around, labelled=bool(tables[LABELS]))
+    depth = around + (3 if divided else 2)
     by_part: dict[Part, list[str]] = {}
     folders: dict[Part, str] = {}
     top = images[0].parts[0] if around else ""
     for path in sorted(images):
-        if not tables[LABELS] and len(path.parts) != around + (3 if divided else 2):
-            raise DatasetInvalid(_misplaced(path, around))
+        if not tables[LABELS] and len(path.parts) != depth:
+            raise DatasetInvalid(_misplaced(path, images, around))
         part = PART_FOLDERS[path.parts[around].casefold()] if divided else "test"
         folder = str(PurePosixPath(*path.parts[: around + divided])) if around + divided else ""
         if folders.setdefault(part, folder) != folder:
             raise DatasetInvalid(f"{folders[part]} and {folder} are both folders of the {part} part; join them.")
         by_part.setdefault(part, []).append(str(path))
-    return Layout(by_part, folders, tables, top)
+    classes = {path.parent.name for path in images} | _class_folders(map(PurePosixPath, empty), set(folders.values()))
+    return Layout(by_part, folders, frozenset() if tables[LABELS] else frozenset(classes), tables, top)
+
+
+def _class_folders(paths: Iterable[PurePosixPath], around: set[str]) -> set[str]:
+    """The names of those folders that lie directly in one of the folders around classes."""
+    visible = (path for path in paths if not any(_is_left_behind(step) for step in path.parts))
+    return {path.name for path in visible if str(path.parent) in {folder or "." for folder in around}}
 
 
 def _is_left_behind(step: str) -> bool:
@@ -117,8 +130,12 @@ def _require_images(paths: Sequence[PurePosixPath], *, labelled: bool) -> None:
         )
 
 
-def _misplaced(path: PurePosixPath, around: int) -> str:
-    """What is wrong with the place of that image."""
+def _misplaced(path: PurePosixPath, images: Sequence[PurePosixPath], around: int) -> str:
+    """What is wrong with the place of that image, or of another that lies in a part without a class."""
+    if all(image.parts[around].casefold() in PART_FOLDERS for image in images):
+        for image in images:
+            if len(image.parts) == around + 2:
+                return f"{image} lies in a part without a class folder. Put it into one, or add a file {LABELS}."
     expected = "<class>/<image> or train|val|test/<class>/<image>"
     return f"{path} lies at another depth than {'/'.join([*path.parts[:around], expected])}."
 

@@ -49,7 +49,7 @@ def load(path: Path, part: Part, reading: Reading) -> LabelledImages:
     Raises: DatasetInvalid where it, or an image in it, breaks a rule.
     """
     with image_source.opened(path) as source:
-        found = layout(source.names)
+        found = layout(source.names, source.folders)
         if part not in found.images:
             raise DatasetInvalid(
                 f"{source.title} has no {part} part. Put its class folders below a folder named {part}; class folders alone are "
@@ -57,8 +57,9 @@ def load(path: Path, part: Part, reading: Reading) -> LabelledImages:
                 remedy="part" if part == "test" else None,
             )
         classes = _classes(found, source.read)
-        require_names(f"{source.title}: a class", set(classes.values()))
-        names, order = ordered(set(classes.values()), reading.class_order)
+        called = found.classes or frozenset(classes.values())
+        require_names(f"{source.title}: a class", called)
+        names, order = ordered(called, reading.class_order)
         if len(names) > MAX_CLASSES:
             raise DatasetInvalid(f"{source.title} has {len(names):,} classes; 2 to {MAX_CLASSES:,} are read.")
         if len(names) < 2:

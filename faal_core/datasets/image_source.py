@@ -23,11 +23,13 @@ class ImageSource:
     Args:
         title: its name.
         names: of its files: paths below it, with `/`.
+        folders: the paths of its folders, as far as it lists any.
         content: gives the content of the file of that name.
     """
 
     title: str
     names: Sequence[str]
+    folders: Sequence[str]
     content: Callable[[str], bytes]
 
     def read(self, name: str) -> bytes:
@@ -47,23 +49,24 @@ def opened(path: Path) -> Iterator[ImageSource]:
     """
     try:
         if path.is_dir():
-            yield ImageSource(path.resolve().name, list(_files(path)), lambda name: (path / name).read_bytes())
+            yield ImageSource(path.resolve().name, *_walk(path), lambda name: (path / name).read_bytes())
             return
         with open_archive(path) as archive:
             members = safe_members(archive, most=2 * MAX_IMAGES)
             for member in members:
                 if member.file_size > MAX_FILE_BYTES:
                     raise UnsafeArchive(f"{member.filename!r} unpacks to {member.file_size:,} bytes")
-            yield ImageSource(path.stem, [member.filename for member in members], archive.read)
+            folders = [member.filename.rstrip("/") for member in archive.infolist() if member.is_dir()]
+            yield ImageSource(path.stem, [member.filename for member in members], folders, archive.read)
     except UnsafeArchive as error:
         raise DatasetInvalid(f"{path.name} is refused: {error}.") from None
     except OSError as error:
         raise DatasetInvalid(f"{error.filename or path} cannot be read: {error.strerror or error}.") from None
 
 
-def _files(root: Path) -> Iterator[str]:
-    """The names of all files below `root`, through links that stay below it. Raises: DatasetInvalid, OSError."""
-    inside, found = root.resolve(), 0
+def _walk(root: Path) -> tuple[list[str], list[str]]:
+    """All files and all folders below `root`, through links that stay below it. Raises: DatasetInvalid, OSError."""
+    inside, files, folders = root.resolve(), list[str](), list[str]()
     waiting: list[tuple[Path, tuple[Path, ...]]] = [(root, (inside,))]
     while waiting:
         folder, around = waiting.pop()
@@ -73,15 +76,16 @@ def _files(root: Path) -> Iterator[str]:
                 _require_within(path, inside, around)
             if entry.is_dir():
                 waiting.append((path, (*around, path.resolve())))
+                folders.append(path.relative_to(root).as_posix())
             elif not entry.is_file():
                 raise DatasetInvalid(f"{path} is neither a file nor a folder; remove it.")
             elif entry.stat().st_size > MAX_FILE_BYTES:
                 raise DatasetInvalid(f"{path} has {entry.stat().st_size:,} bytes; at most {MAX_FILE_BYTES:,} are read.")
             else:
-                yield path.relative_to(root).as_posix()
-            found += 1
-            if found > 2 * MAX_IMAGES:
+                files.append(path.relative_to(root).as_posix())
+            if len(files) + len(folders) > 2 * MAX_IMAGES:
                 raise DatasetInvalid(f"{root} has more than {2 * MAX_IMAGES:,} files and folders.")
+    return files, folders
 
 
 def _require_within(link: Path, inside: Path, around: Sequence[Path]) -> None:

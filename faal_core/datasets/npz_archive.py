@@ -139,7 +139,10 @@ def _labels(labels: np.ndarray, name: str) -> np.ndarray:
     if labels.ndim == 2 and labels.shape[1] > 1 and _one_hot(labels):
         raise DatasetInvalid(f"{name} are one-hot, of shape {labels.shape}; store {name}.argmax(1).")
     if labels.dtype.kind not in "iu" or labels.ndim != 1 or not len(labels):
-        raise DatasetInvalid(f"{name} are whole numbers, one per image, not {labels.dtype} of shape {labels.shape}.")
+        advice = f"; store {name}.astype(int)" if labels.dtype.kind in "bf" and labels.ndim == 1 else ""
+        raise DatasetInvalid(
+            f"{name} are whole numbers, one per image, not {labels.dtype} of shape {labels.shape}{advice}."
+        )
     if labels.min() < 0 or labels.max() >= MAX_CLASSES:
         raise DatasetInvalid(f"{name} span {labels.min()} to {labels.max()}; they lie in 0…{MAX_CLASSES - 1}.")
     return labels.astype(np.int64)

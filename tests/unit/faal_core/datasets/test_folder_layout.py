@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -64,6 +65,7 @@ def test_classes_may_be_called_after_parts(place: Place, around: str, classes: s
         ({"1.png": image(), "2.png": image()}, "lie directly in the folder.*labels.csv"),
         ({**UNDIVIDED, "set.zip": b"PK"}, "set.zip is no image but an archive; pass the archive itself"),
         ({**UNDIVIDED, "arrays.npz": b"PK"}, "arrays.npz is no image but an archive"),
+        ({**parted("train"), "test/0.png": image()}, "test/0.png lies in a part without a class folder"),
         ({**parted("train", "test"), "ape/0.png": image()}, "lies at another depth"),
     ],
 )
@@ -71,6 +73,24 @@ def test_what_has_no_place_is_refused(place: Place, members: Mapping[str, bytes]
     """Images without a class, archives within and classes beside parts are refused with what to do."""
     with pytest.raises(DatasetInvalid, match=reason):
         datasets.load(place(tmp_path, members), "test")
+
+
+@pytest.mark.parametrize("around", ["", "my set/"])
+@pytest.mark.parametrize("divided", [False, True])
+def test_an_empty_class_folder_is_a_class(around: str, divided: bool, tmp_path: Path) -> None:
+    """A class folder without images keeps the class's place, in a folder and in an archive that lists it; hidden ones do not."""
+    members = parted("train", "test") if divided else UNDIVIDED
+    part = "test/" if divided else ""
+    folder = Path(in_folder(tmp_path, {around + name: content for name, content in members.items()}))
+    archive = in_zip(tmp_path, {around + name: content for name, content in members.items()})
+    for name in (f"{part}b2", f"{part}.cache"):
+        (folder / around / name).mkdir()
+        with ZipFile(archive, "a") as target:
+            target.writestr(f"{around}{name}/", b"")
+    for path in (str(folder), archive):
+        data = datasets.load(path, "test")
+        assert data.class_names == (("a", "b", "b2") if divided else ("ape", "b2", "cat"))
+        assert data.classes_without_images == ("b2",)
 
 
 @both

@@ -107,7 +107,7 @@ def test_classes_are_counted_over_both_parts(archive: Callable[..., str]) -> Non
         ({"images": np.zeros((4, 3, 9, 3), np.uint8)}, "not of shape"),
         ({"images": GREY[:3]}, "3 images and 4 labels"),
         ({"images": np.zeros((4, 0, 5), np.uint8)}, "images are n × c × h × w"),
-        ({"labels": LABELS.astype(float)}, "whole numbers"),
+        ({"labels": LABELS.astype(float)}, r"whole numbers.*; store labels.astype\(int\)"),
         ({"labels": LABELS[None]}, "whole numbers"),
         ({"labels": np.eye(3)[LABELS]}, r"one-hot, of shape \(4, 3\); store labels.argmax\(1\)"),
         ({"labels": np.stack([LABELS, LABELS], 1)}, "whole numbers"),
