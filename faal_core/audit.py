@@ -11,9 +11,10 @@ import torch
 from faal_core import __version__, weights
 from faal_core.attacks import reliability
 from faal_core.classifier import Classifier
+from faal_core.datasets.data_warnings import examine_data
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.device_memory import room_for
-from faal_core.evaluation import Evaluator, evaluate
+from faal_core.evaluation import Evaluator, evaluate, match_classes
 from faal_core.gallery import gallery
 from faal_core.ledger import Ledger
 from faal_core.per_class import ClassTable, Evaluation, group_table
@@ -56,6 +57,7 @@ def audit(
         ClassifierUnsuitable, OutOfMemory; Cancelled; OSError.
     """
     begun = time.monotonic()
+    data = match_classes(classifier, data)
     summary = summarise(classifier, name)
     subject = identity(summary, data, spec)
     if spec.images is not None:
@@ -81,7 +83,11 @@ def audit(
         classifier=summary,
         dataset=data.summary(),
         spec=spec,
-        warnings=(*warnings, *reliability.examine_attacks(spec.attacks, attack_rows, len(data))),
+        warnings=(
+            *examine_data(data, classifier.spec.class_names),
+            *warnings,
+            *reliability.examine_attacks(spec.attacks, attack_rows, len(data)),
+        ),
         classes=table.rows(),
         clean=table.spread(table.clean),
         robust=table.spread(table.robust),

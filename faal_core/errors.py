@@ -19,9 +19,17 @@ from typing import ClassVar
 
 
 class FaalError(Exception):
-    """An error a user can act on; `code` is stable, the message says what was wrong and what to do."""
+    """An error a user can act on; `code` is stable, the message says what was wrong and what to do.
+
+    Args:
+        remedy: the name of an option that helps, for whoever knows how its readers write it (`faal_core.cli.remedies`).
+    """
 
     code: ClassVar[str]
+
+    def __init__(self, *message: str, remedy: str | None = None) -> None:
+        super().__init__(*message)
+        self.remedy = remedy
 
     @property
     def message(self) -> str:

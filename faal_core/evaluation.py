@@ -15,6 +15,7 @@ from faal_core.attacks.ball import Ball, norms
 from faal_core.attacks.losses import margin, probability_margin
 from faal_core.attacks.randomness import ImageRandom, seed_from
 from faal_core.classifier import Classifier
+from faal_core.datasets.class_order import aligned, listed
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.device_memory import Pieces, is_out_of_memory
 from faal_core.errors import ClassifierUnsuitable, InvalidSpec
@@ -69,11 +70,19 @@ def frozen(classifier: Classifier) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
+def match_classes(classifier: Classifier, data: LabelledImages) -> LabelledImages:
+    """Return the data with labels in the classifier's order of classes. Raises: InvalidSpec where the two do not fit."""
+    data = aligned(data, classifier.spec.class_names, classifier.num_classes)
+    check_fit(classifier, data)
+    return data
+
+
 def check_fit(classifier: Classifier, data: LabelledImages) -> None:
     """Raises: InvalidSpec when the data's channels or classes (number; order, where both name them) are not the classifier's."""
     if classifier.num_classes != len(data.class_names):
         raise InvalidSpec(
-            f"The classifier has {classifier.num_classes} classes and {data.name} has {len(data.class_names)}."
+            f"The classifier has {classifier.num_classes} classes and {data.name} has {len(data.class_names)}: "
+            f"{listed(data.class_names)}."
         )
     if classifier.spec.channels != data.images.shape[1]:
         raise InvalidSpec(

@@ -12,9 +12,10 @@ import torch
 from faal_core import cost
 from faal_core.audit import PRODUCT, Audited, audit, identity, summarise
 from faal_core.classifier import Classifier
+from faal_core.datasets.class_order import listed
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import InvalidSpec, OutOfTime
-from faal_core.evaluation import check_fit
+from faal_core.evaluation import match_classes
 from faal_core.per_class import compare
 from faal_core.progress import NoProgress, Part, Progress
 from faal_core.reports.documents import AuditReport, FinetuneReport, ReliabilityWarning
@@ -72,7 +73,8 @@ def finetune(
     """
     begun = time.monotonic()
     progress = progress or NoProgress()
-    _check_fit(classifier, training_data, test_data)
+    training_data, test_data = (match_classes(classifier, data) for data in (training_data, test_data))
+    _check_fit(training_data, test_data)
     if checkpoint:
         checkpoint.mkdir(parents=True, exist_ok=True)
     saved = training_checkpoint(checkpoint)
@@ -163,9 +165,13 @@ def _named(classifier: Classifier, data: LabelledImages) -> Classifier:
     return classifier
 
 
-def _check_fit(classifier: Classifier, training_data: LabelledImages, test_data: LabelledImages) -> None:
-    """Raises: InvalidSpec where the data are not the classifier's, or the two parts are not alike."""
-    check_fit(classifier, training_data)
+def _check_fit(training_data: LabelledImages, test_data: LabelledImages) -> None:
+    """Check that all classes can be trained, and that both parts are alike. Raises: InvalidSpec."""
+    if missing := training_data.classes_without_images:
+        raise InvalidSpec(
+            f"{training_data.name} has no training images of {listed(missing)}, which the classifier tells apart: training would "
+            "unlearn them. Add images of them, or train a classifier of the other classes."
+        )
     for what, one, other in (
         ("other classes", training_data.class_names, test_data.class_names),
         ("images of another size", training_data.images.shape[1:], test_data.images.shape[1:]),

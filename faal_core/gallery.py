@@ -23,10 +23,11 @@ def gallery(data: LabelledImages, evaluation: Evaluation, attacks: tuple[AttackR
     fragile. Hardest are images that no attack broke: the larger the least margin seen, the harder. Where images were left
     untried there are no hardest ones, since those would be first that no attack was made on. Ties stay in the images' order.
     """
-    rates = np.bincount(evaluation.labels[evaluation.robust], minlength=len(data.class_names)) / data.counts
+    present = np.flatnonzero(data.counts)
+    robust = np.bincount(evaluation.labels[evaluation.robust], minlength=len(data.class_names))
     tried = not any(attack.untried for attack in attacks)
     images = []
-    for label in np.argsort(rates, kind="stable")[:CLASSES]:
+    for label in present[np.argsort(robust[present] / data.counts[present], kind="stable")][:CLASSES]:
         images += [_fragile(row, data, evaluation, attacks) for row in _most_fragile(evaluation, label)]
         images += [_hard(row, data, evaluation) for row in _hardest(evaluation, label) if tried]
     return tuple(images)

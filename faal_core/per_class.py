@@ -67,7 +67,7 @@ class ClassTable:
 
     Args:
         evaluation: its rows.
-        class_names: one per class, every class with at least one image.
+        class_names: one per class; those without images are in no row, and no statistic counts them.
         attacks: how many attacks were run.
         confidence: of the intervals of one column together.
         members: which class or group each image is counted in; its label's when absent.
@@ -81,15 +81,17 @@ class ClassTable:
         confidence: float,
         members: Rows | None = None,
     ) -> None:
-        self._evaluation, self._names, self._confidence = evaluation, class_names, confidence
+        self._evaluation, self._all_names, self._confidence = evaluation, class_names, confidence
         self._members = evaluation.labels if members is None else members
+        self._present = np.flatnonzero(np.bincount(self._members, minlength=len(class_names)))
+        self._names = tuple(class_names[c] for c in self._present)
         self.images = self._count(np.ones(len(evaluation.labels), dtype=bool))
         self.clean = self._count(evaluation.correct)
         self.after_attack = [self._count(evaluation.correct_after(k)) for k in range(attacks)]
         self.robust = self._count(evaluation.robust)
 
     def _count(self, flags: Flags) -> intervals.Counts:
-        return np.bincount(self._members[flags], minlength=len(self._names))
+        return np.bincount(self._members[flags], minlength=len(self._all_names))[self._present]
 
     def _rates(self, correct: intervals.Counts) -> list[Rate]:
         low, high = intervals.simultaneous(correct, self.images, self._confidence)
@@ -99,7 +101,7 @@ class ClassTable:
         ]
 
     def rows(self) -> tuple[ClassRow, ...]:
-        """One row a class, in label order; the intervals of a column hold for all classes together."""
+        """One row a class that has images, in label order; the intervals of a column hold for all classes together."""
         clean, robust = self._rates(self.clean), self._rates(self.robust)
         after = [self._rates(count) for count in self.after_attack]
         return tuple(
@@ -145,7 +147,7 @@ class ClassTable:
         wrong = ~rows.robust
         pairs, counts = np.unique(np.stack([rows.labels[wrong], rows.attacked[wrong]]), axis=1, return_counts=True)
         return tuple(
-            Confusion(true=self._names[pairs[0, i]], predicted=self._names[pairs[1, i]], count=int(counts[i]))
+            Confusion(true=self._all_names[pairs[0, i]], predicted=self._all_names[pairs[1, i]], count=int(counts[i]))
             for i in np.argsort(-counts, kind="stable")
         )
 
@@ -161,13 +163,15 @@ def compare(labels: Rows, before: Flags, after: Flags, class_names: tuple[str, .
     """What changed on the same images, class by class and on average.
 
     Args:
-        labels: true class of each image.
+        labels: true class of each image; classes without images are left out.
         before, after: whether each image is right; the same images in the same order.
         confidence: of the bounds; 1 − confidence is also the level of the verdicts, over all classes together.
     """
+    present = np.flatnonzero(np.bincount(labels, minlength=len(class_names)))
+    class_names = tuple(class_names[c] for c in present)
 
     def count(flags: Flags) -> intervals.Counts:
-        return np.bincount(labels[flags], minlength=len(class_names))
+        return np.bincount(labels[flags], minlength=int(present[-1]) + 1)[present]
 
     images, was, became = count(np.ones(len(labels), dtype=bool)), count(before), count(after)
     gained, lost = count(~before & after), count(before & ~after)

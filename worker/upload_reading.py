@@ -1,9 +1,7 @@
 """What runs in confinement: the functions that touch an upload's bytes. The upload's own name is unknown here."""
 
-import re
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
 
 from faal_core import datasets, weights
 from faal_core.datasets.labelled_images import LabelledImages
@@ -28,19 +26,14 @@ def summarise_dataset(folder: Path, source: Path) -> dict[str, Any]:
     """
     upload = folder / "upload"  # messages name the file, and a digest says nothing to its owner
     upload.symlink_to(source)
-    test = datasets.load(str(upload), "test")
-    parts: dict[str, LabelledImages] = {"test": test}
-    if _has_training_part(upload):
-        parts["train"] = datasets.load(str(upload), "train")
+    parts: dict[str, LabelledImages] = {"test": datasets.load(str(upload), "test")}
+    for part in datasets.parts(str(upload)):
+        if part not in parts:
+            parts[part] = datasets.load(str(upload), part)
+    test = parts["test"]
     return {
         "shape": test.summary().shape,
         "class_names": test.class_names,
         "images": {name: len(part) for name, part in parts.items()},
         "groups": {grouping.column: grouping.names for grouping in test.groups},
     }
-
-
-def _has_training_part(upload: Path) -> bool:
-    """Whether a member's name speaks of one: the array `train_images`, or a folder `train`."""
-    with ZipFile(upload) as archive:
-        return any("train" in re.split(r"[/_]", name) for name in archive.namelist())

@@ -18,7 +18,8 @@ _FORM = {
             "type": "string",
             "format": "binary",
             "description": "an .npz file with train_images, train_labels, test_images, test_labels, class_names, "
-            "or a zip archive with train/<class>/*.png and test/<class>/*.png. Digest fields as for models.",
+            "or a zip archive with train/<class>/*.png, test/<class>/*.png and perhaps val/<class>/*.png; a file labels.csv may "
+            "name the classes instead of folders. Digest fields as for models.",
         },
         "upload": {
             "type": "string",

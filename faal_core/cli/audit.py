@@ -7,7 +7,8 @@ from pathlib import Path
 import typer
 
 from faal_core.cli import options
-from faal_core.cli.options import require_data_root, torch_device
+from faal_core.cli.image_options import image_loader, name_classes
+from faal_core.cli.options import torch_device
 from faal_core.cli.results import output_folder, require_worst_class, write_report
 from faal_core.cli.specs import attacks as attack_specs
 from faal_core.cli.specs import build_spec, classifier_spec
@@ -32,7 +33,12 @@ def audit(
     std: options.Std = None,
     arguments: options.Argument = None,
     name: options.Name = None,
-    data_root: options.DataRoot = None,
+    class_names: options.ClassNames = None,
+    class_order: options.ClassOrder = None,
+    resize: options.Resize = None,
+    crop: options.Crop = None,
+    part: options.ImagePart = "test",
+    data_root: options.DataRoot = options.DATA_ROOT,
     download: options.Download = False,
     spec: options.SpecFile = None,
     device: options.Device = "auto",
@@ -51,16 +57,16 @@ def audit(
     given = {"threat": {"norm": norm, "epsilon": epsilon}, "attacks": attack_specs(attacks), **judged}
     asked = build_spec(context, AuditSpec, spec, given)
     network = classifier_spec(context, architecture, num_classes, mean, std, arguments)
-    require_data_root(dataset, data_root)
+    load = image_loader(dataset, data_root, download=download, class_order=class_order, resize=resize, crop=crop)
     context.with_resource(output_folder(out))
 
-    from faal_core import datasets
     from faal_core.audit import audit as run
     from faal_core.cli.progress_bar import ProgressBar
     from faal_core.weights import read_classifier
 
     classifier = read_classifier(weights, network, weights_key)
-    data = datasets.load(dataset, "test", root=data_root, download=download)
+    name_classes(context, classifier, class_names)
+    data = load(part)
     with _how_to_go_on(ledger), ProgressBar(minutes) as progress:
         audited = run(
             classifier,

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def catalog(
-    data_root: options.DataRoot = None,
+    data_root: options.DataRoot = options.DATA_ROOT,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
-    """List the architectures, data sets and attack presets; with --data-root, which data sets are in that folder."""
+    """List the architectures, data sets and attack presets, and which files of data sets are missing."""
     from faal_core import catalog as offered
 
     titles = {
@@ -33,14 +33,10 @@ def catalog(
         typer.echo("\n".join([f"{what}:", *(f"  {name:{width}}  {title}" for name, title in section.items())]))
 
 
-def _images(entry: "DatasetEntry", root: Path | None) -> str:
-    """The data set's title with the files that the folder lacks; without a folder, that it needs one."""
+def _images(entry: "DatasetEntry", root: Path) -> str:
+    """Return the data set's title with the files that the folder lacks."""
     absent = dataset_files.missing(entry.name, root)
-    if not absent:
-        return entry.title
-    return (
-        f"{entry.title} (needs --data-root)" if root is None else f"{entry.title} (not in {root}: {', '.join(absent)})"
-    )
+    return f"{entry.title} (not in {root}: {', '.join(absent)})" if absent else entry.title
 
 
 def _network(entry: "ArchitectureEntry") -> str:

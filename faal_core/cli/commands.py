@@ -6,6 +6,7 @@ from faal_core.cli.audit import audit
 from faal_core.cli.catalog import catalog
 from faal_core.cli.finetune import finetune
 from faal_core.cli.keep import keep
+from faal_core.cli.remedies import in_terms_of_options
 from faal_core.cli.render import render
 
 app = typer.Typer(
@@ -17,4 +18,4 @@ app = typer.Typer(
 )
 
 for command in (audit, finetune, keep, render, catalog):
-    app.command()(command)
+    app.command()(in_terms_of_options(command))

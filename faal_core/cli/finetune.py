@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from faal_core.cli import options
-from faal_core.cli.options import require_data_root, torch_device
+from faal_core.cli.image_options import image_loader, name_classes
+from faal_core.cli.options import torch_device
 from faal_core.cli.results import KEPT_ORIGINAL, Success, output_folder, require_worst_class, write_report
 from faal_core.cli.specs import attacks as attack_specs
 from faal_core.cli.specs import build_spec, classifier_spec, numbers
@@ -52,7 +53,11 @@ def finetune(
     std: options.Std = None,
     arguments: options.Argument = None,
     name: options.Name = None,
-    data_root: options.DataRoot = None,
+    class_names: options.ClassNames = None,
+    class_order: options.ClassOrder = None,
+    resize: options.Resize = None,
+    crop: options.Crop = None,
+    data_root: options.DataRoot = options.DATA_ROOT,
     download: options.Download = False,
     spec: options.SpecFile = None,
     device: options.Device = "auto",
@@ -83,18 +88,14 @@ def finetune(
     }
     asked = build_spec(context, FinetuneSpec, spec, given)
     network = classifier_spec(context, architecture, num_classes, mean, std, arguments)
-    if download and "LOCAL_RANK" in os.environ:
-        raise typer.BadParameter(
-            "several processes would write into one folder: let one download first", param_hint="--download"
-        )
-    require_data_root(dataset, data_root)
+    load = image_loader(dataset, data_root, download=download, class_order=class_order, resize=resize, crop=crop)
     context.with_resource(output_folder(out, out / "checkpoint"))
 
-    from faal_core import datasets
     from faal_core.weights import read_classifier
 
     classifier = read_classifier(weights, network, weights_key)
-    train, test = (datasets.load(dataset, part, root=data_root, download=download) for part in ("train", "test"))
+    name_classes(context, classifier, class_names)
+    train, test = load("train"), load("test")
     report = _finetune(classifier, train, test, asked, name or weights.stem, torch_device(device), minutes, out)
     if report is None:
         return

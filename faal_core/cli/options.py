@@ -1,16 +1,16 @@
 """The options of `faal`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from faal_core.catalog import PRESETS
-from faal_core.dataset_files import FILES
-from faal_core.errors import DatasetMissing
 
 if TYPE_CHECKING:
     import torch
+
+DATA_ROOT = Path("data")
 
 Weights = Annotated[
     Path,
@@ -45,10 +45,29 @@ Argument = Annotated[
     list[str] | None, typer.Option("--argument", help="With --architecture: one of its own, such as width=16.")
 ]
 Name = Annotated[str | None, typer.Option(help="What the report calls the classifier.", show_default="the file's name")]
-DataRoot = Annotated[
-    Path | None, typer.Option(help="The folder of a named data set's files, laid out as torchvision's root.")
-]
+DataRoot = Annotated[Path, typer.Option(help="The folder of a named data set's files, laid out as torchvision's root.")]
 Download = Annotated[bool, typer.Option("--download", help="Fetch a named data set whose files are missing.")]
+ImagePart = Annotated[Literal["test", "validation", "train"], typer.Option("--part", help="The images to audit.")]
+ClassNames = Annotated[
+    str | None,
+    typer.Option(
+        help="The network's classes in the order of its outputs: names with commas between, a JSON list, or a file with one "
+        "name a line.",
+        show_default="those in the weights' file, if any",
+    ),
+]
+ClassOrder = Annotated[
+    Literal["natural", "string"] | None,
+    typer.Option(
+        help="The order of class folders for a network without class names: natural (0, 1, 2, 10) or string (0, 1, 10, 2).",
+        show_default="natural if all names are numbers, else string",
+    ),
+]
+Resize = Annotated[
+    str | None,
+    typer.Option(help="Resize image files as torchvision does: 256 is the shorter side, 32,32 is height and width."),
+]
+Crop = Annotated[int | None, typer.Option(min=1, max=2048, help="Then crop image files to the central N × N pixels.")]
 Epsilon = Annotated[str | None, typer.Option(help="The radius, pixels in [0, 1]: 8/255 or 0.1.")]
 Norm = Annotated[str | None, typer.Option(help="linf or l2, also written Linf, L∞, inf or L2.", show_default="linf")]
 Attacks = Annotated[
@@ -133,15 +152,6 @@ RequireWorst = Annotated[
     typer.Option(min=0, max=1, help="Exit with 3 when the worst class's robust accuracy may lie below this rate."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON and nothing else.")]
-
-
-def require_data_root(dataset: str, data_root: Path | None) -> None:
-    """Check that a data set of the catalog has a folder to be read from. Raises: DatasetMissing."""
-    if data_root is None and dataset in FILES:
-        raise DatasetMissing(
-            f"Data set {dataset!r} is read from a folder of torchvision's files ({', '.join(FILES[dataset])}). "
-            "Pass --data-root DIR, and --download too if the files are not there yet."
-        )
 
 
 def torch_device(name: str) -> "torch.device":

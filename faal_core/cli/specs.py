@@ -49,7 +49,7 @@ def build_spec(context: typer.Context, spec: "type[Checked]", file: Path | None,
     written = _json(file.read_bytes(), "--spec") if file else {}
     if not isinstance(written, dict):
         raise typer.BadParameter("the file holds no JSON object", param_hint="--spec")
-    return _checked(context, spec, _merged(written, given), given, file)
+    return checked(context, spec, _merged(written, given), given, file)
 
 
 def classifier_spec(
@@ -80,7 +80,7 @@ def classifier_spec(
         "std": numbers(std),
         "arguments": {name: value for name, _, value in pairs},
     }
-    return _checked(context, ClassifierSpec, _merged({}, given), given, None)
+    return checked(context, ClassifierSpec, _merged({}, given), given, None)
 
 
 def refuse(error: "ValidationError") -> typer.Exit:
@@ -107,7 +107,7 @@ def _merged(under: dict[str, Any], over: Fields) -> dict[str, Any]:
     return merged
 
 
-def _checked(
+def checked(
     context: typer.Context, model: "type[Checked]", fields: Fields, given: Fields, file: Path | None
 ) -> "Checked":
     """Return the fields as that model. Raises: typer.Exit(2) after the errors were printed, a line each."""

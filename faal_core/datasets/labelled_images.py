@@ -13,10 +13,11 @@ from faal_core.catalog import Augmentation
 from faal_core.classifier import Images, Labels
 from faal_core.datasets.grouping import Grouping
 from faal_core.datasets.names import require_names
+from faal_core.datasets.pixel_range import in_unit_range
 from faal_core.errors import DatasetInvalid
-from faal_core.reports.documents import DatasetSummary
+from faal_core.reports.documents import ClassOrder, DatasetSummary
 
-Part = Literal["train", "test"]
+Part = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,13 @@ class LabelledImages:
     """Images with their labels.
 
     Args:
-        images: `n c h w`, uint8 (levels 0–255) or float32 (pixels in [0, 1]).
-        labels: `n`, int64, each in 0..k-1 for k class names; every class has at least one image.
+        images: `n c h w`, uint8 (levels 0–255) or float32 (pixels in [0, 1]; an excess within rounding is clipped).
+        labels: `n`, int64, each in 0..k-1 for k class names; a class may have no image.
         class_names: distinct, of 1 to `names.MAX_NAME_LENGTH` characters, without control characters.
         groups: columns with a group for each image, which audits are told by too; training does not look at them.
         augmentation: the random changes of training images that preserve their labels.
+        class_order: how the order of the classes was decided.
+        preparation: what was done to the stored images, one sentence each.
     Raises: DatasetInvalid where one of these does not hold; the message names the first offender.
     """
 
@@ -39,6 +42,8 @@ class LabelledImages:
     part: Part
     groups: tuple[Grouping, ...] = ()
     augmentation: Augmentation = "none"
+    class_order: ClassOrder = "stored"
+    preparation: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         where = f"{self.name} ({self.part})"
@@ -50,9 +55,10 @@ class LabelledImages:
             raise DatasetInvalid(f"{where}: {len(self.images)} images and {len(self.labels)} labels")
         if self.images.dtype not in (torch.uint8, torch.float32):
             raise DatasetInvalid(f"{where}: images are uint8 or float32, not {self.images.dtype}")
-        if self.images.dtype == torch.float32 and not bool(((self.images >= 0) & (self.images <= 1)).all()):
-            low, high = self.images.min().item(), self.images.max().item()
-            raise DatasetInvalid(f"{where}: pixels lie in [0, 1], these span {low:.4g} to {high:.4g}; divide by 255?")
+        if self.images.dtype == torch.float32:
+            images, notes = in_unit_range(self.images, where)
+            object.__setattr__(self, "images", images)
+            object.__setattr__(self, "preparation", (*self.preparation, *notes))
         if len(set(self.class_names)) < len(self.class_names):
             raise DatasetInvalid(f"{where}: two classes have the same name among {sorted(self.class_names)[:10]}")
         require_names(f"{where}: a class", self.class_names)
@@ -65,9 +71,6 @@ class LabelledImages:
         if low_label < 0 or high_label >= len(self.class_names):
             offender = low_label if low_label < 0 else high_label
             raise DatasetInvalid(f"{where}: label {offender} is not in 0…{len(self.class_names) - 1}")
-        empty = (self.counts == 0).nonzero()[0]
-        if len(empty):
-            raise DatasetInvalid(f"{where}: class {self.class_names[empty[0]]!r} has no images")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -76,6 +79,11 @@ class LabelledImages:
     def counts(self) -> np.ndarray:
         """Images per class, int64 of length k."""
         return np.bincount(self.labels.numpy(), minlength=len(self.class_names))
+
+    @property
+    def classes_without_images(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(self.class_names[c] for c in np.flatnonzero(self.counts == 0))
 
     @cached_property
     def sha256(self) -> str:
@@ -100,11 +108,11 @@ class LabelledImages:
         return replace(self, images=self.images[rows], labels=self.labels[rows], groups=groups)
 
     def stratified(self, count: int, seed: int) -> Tensor:
-        """`count` row numbers, spread over the classes in proportion (at least one each), ascending.
+        """`count` row numbers, spread over the classes in proportion (at least one of each that has images), ascending.
 
         Raises: DatasetInvalid when `count` exceeds the images or falls short of one a class.
         """
-        classes = len(self.class_names)
+        classes = int((self.counts > 0).sum())
         if not classes <= count <= len(self):
             raise DatasetInvalid(
                 f"{self.name} ({self.part}): {count} images asked for; {classes} to {len(self)} can be drawn"
@@ -120,19 +128,21 @@ class LabelledImages:
             images=len(self),
             shape=(channels, height, width),
             class_names=self.class_names,
+            class_order=self.class_order,
+            preparation=self.preparation,
             sha256=self.sha256,
             augmentation=self.augmentation,
         )
 
 
 def stratified(labels: Labels, counts: np.ndarray, count: int, seed: int) -> Tensor:
-    """`count` places of `labels`, spread over the classes in proportion (at least one each), ascending.
+    """`count` places of `labels`, spread over the classes in proportion (at least one of each that has any), ascending.
 
     Args:
-        counts: how many labels of each class there are, `k`, none of them 0; `count` lies between k and their sum.
+        counts: how many labels of each class there are, `k`; `count` lies between how many are not 0 and their sum.
     """
     total = int(counts.sum())
-    shares = np.maximum(1, np.floor(counts * (count / total))).astype(int)
+    shares = np.maximum(np.minimum(counts, 1), np.floor(counts * (count / total))).astype(int)
     remainders = counts * (count / total) - shares
     for c in np.argsort(-remainders, kind="stable")[: max(0, count - shares.sum())]:
         shares[c] += 1

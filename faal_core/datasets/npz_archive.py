@@ -1,11 +1,13 @@
 """NumPy .npz archives of images and labels.
 
-Arrays of a divided archive: `train_images`, `train_labels`, `test_images`, `test_labels`; of an undivided one, which is
-a test part only: `images`, `labels`. Images are n × h × w, n × h × w × c or n × c × h × w, uint8 levels or floats in
-[0, 1]; labels are whole numbers from 0. `class_names` may name the classes. `test_group_<column>`, or `group_<column>`, may
-say which group of that column each image belongs to, as strings or whole numbers. Other arrays are ignored.
+Arrays of a divided archive: `train_images`, `train_labels`, `test_images`, `test_labels`, and `validation_images` and
+`validation_labels` (or `val_…`); of an undivided one, which is a test part only: `images`, `labels`. Images are n × h × w,
+n × h × w × c or n × c × h × w, uint8 levels or floats in [0, 1]; labels are whole numbers from 0, of shape (n,) or (n, 1).
+`class_names` may name the classes. `test_group_<column>`, or `group_<column>`, may say which group of that column each image
+belongs to, as strings or whole numbers. Other arrays are ignored.
 """
 
+import math
 from pathlib import Path
 from typing import IO
 from zipfile import ZipFile
@@ -14,33 +16,46 @@ import numpy as np
 import torch
 from numpy.lib import format as npy
 
-from faal_core.archives import UnsafeArchive, open_archive, safe_members
+from faal_core.archives import MAX_BYTES, UnsafeArchive, open_archive, safe_members
 from faal_core.datasets.grouping import Grouping, require_few
 from faal_core.datasets.labelled_images import LabelledImages, Part
+from faal_core.datasets.pixel_range import require_levels
 from faal_core.errors import DatasetInvalid
 from faal_core.specs import MAX_CLASSES
 
 MAX_ARRAYS = 100
 MAX_CHANNELS = 4
+MAX_DIMENSIONS = 4
+_PREFIXES: dict[Part, tuple[str, ...]] = {
+    "train": ("train_",),
+    "validation": ("validation_", "val_", "valid_"),
+    "test": ("test_", ""),
+}
+_LABELS = {f"{prefix}labels" for prefixes in _PREFIXES.values() for prefix in prefixes}
 
 
 def load(path: Path, part: Part) -> LabelledImages:
-    """One part of the archive. Raises: DatasetInvalid for a missing part, an unsafe archive, or arrays out of order."""
+    """Return one part of the archive. Raises: DatasetInvalid for a missing part, an unsafe archive, or arrays out of order."""
     try:
         with open_archive(path) as archive:
-            arrays = {member.filename.removesuffix(".npy") for member in safe_members(archive, most=MAX_ARRAYS)}
+            arrays = _arrays(archive)
             prefix = _prefix(arrays, part)
-            labels = {name: _labels(_read(archive, name), name) for name in sorted(arrays) if name in _LABELS}
+            labels = {name: _labels(_read(archive, name), name) for name in sorted(arrays & _LABELS)}
             names = _class_names(archive, arrays, list(labels.values()))
-            images = _images(_read(archive, f"{prefix}images"))
+            images, ours = _images(_read(archive, f"{prefix}images")), labels[f"{prefix}labels"]
+            if len(images) != len(ours):
+                raise DatasetInvalid(f"{path.name} ({part}): {len(images)} images and {len(ours)} labels")
             columns = sorted(name for name in arrays if name.startswith(f"{prefix}group_"))
             require_few(columns)
-            groups = [_grouping(_read(archive, name), name.removeprefix(f"{prefix}group_")) for name in columns]
+            groups = [
+                _grouping(_read(archive, name), name.removeprefix(f"{prefix}group_"), len(images)) for name in columns
+            ]
     except UnsafeArchive as error:
         raise DatasetInvalid(f"{path.name} is refused: {error}.") from None
+    require_levels(images, f"{path.stem} ({part})")
     return LabelledImages(
         images=torch.from_numpy(images),
-        labels=torch.from_numpy(labels[f"{prefix}labels"]),
+        labels=torch.from_numpy(ours),
         class_names=names,
         name=path.stem,
         part=part,
@@ -48,19 +63,36 @@ def load(path: Path, part: Part) -> LabelledImages:
     )
 
 
-_LABELS = {"labels", "train_labels", "test_labels"}
+def parts(path: Path) -> tuple[Part, ...]:
+    """Return which parts the archive has. Raises: DatasetInvalid."""
+    try:
+        with open_archive(path) as archive:
+            arrays = _arrays(archive)
+    except UnsafeArchive as error:
+        raise DatasetInvalid(f"{path.name} is refused: {error}.") from None
+    return tuple(part for part in _PREFIXES if _prefixes(arrays, part))
+
+
+def _arrays(archive: ZipFile) -> set[str]:
+    """The arrays' names. Raises: UnsafeArchive."""
+    return {member.filename.removesuffix(".npy") for member in safe_members(archive, most=MAX_ARRAYS)}
+
+
+def _prefixes(arrays: set[str], part: Part) -> list[str]:
+    """What stands before `images` and `labels` of that part, where both are there."""
+    return [prefix for prefix in _PREFIXES[part] if {f"{prefix}images", f"{prefix}labels"} <= arrays]
 
 
 def _prefix(arrays: set[str], part: Part) -> str:
     """What stands before `images` and `labels` for that part: "" in an undivided archive, which is the test part."""
-    prefixes = [f"{part}_", ""] if part == "test" else [f"{part}_"]
-    for prefix in prefixes:
-        if {f"{prefix}images", f"{prefix}labels"} <= arrays:
-            return prefix
-    raise DatasetInvalid(
-        f"The archive has no {part} part: it holds {', '.join(sorted(arrays)[:8]) or 'nothing'}. Name its arrays "
-        f"{part}_images and {part}_labels; images and labels alone are a test part."
-    )
+    prefixes = _prefixes(arrays, part)
+    if not prefixes:
+        raise DatasetInvalid(
+            f"The archive has no {part} part: it holds {', '.join(sorted(arrays)[:8]) or 'nothing'}. Name its arrays "
+            f"{part}_images and {part}_labels; images and labels alone are a test part.",
+            remedy="part" if part == "test" else None,
+        )
+    return prefixes[0]
 
 
 def _read(archive: ZipFile, name: str) -> np.ndarray:
@@ -68,9 +100,8 @@ def _read(archive: ZipFile, name: str) -> np.ndarray:
     try:
         with archive.open(f"{name}.npy") as file:
             shape, fortran, dtype = _header(file)
+            _require_plain(shape, dtype)
             content = file.read()
-        if dtype.hasobject:
-            raise ValueError("it holds Python objects")
         array = np.ndarray(shape, dtype, content, order="F" if fortran else "C")
     except Exception as error:  # noqa: BLE001 - a damaged header or stream can raise anything
         raise DatasetInvalid(f"{name} is no array that can be read: {str(error)[:200]}") from None
@@ -87,21 +118,49 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     return shape, fortran, dtype
 
 
+def _require_plain(shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Check that an array is of numbers or text and takes no more than is read. Raises: ValueError."""
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
+    if dtype.fields is not None or dtype.subdtype is not None:
+        raise ValueError("its elements have fields or are arrays themselves; store one array for each")
+    if dtype.itemsize == 0:
+        raise ValueError(f"its elements have no bytes ({dtype})")
+    if len(shape) > MAX_DIMENSIONS or any(not isinstance(side, int) or side < 0 for side in shape):
+        raise ValueError(f"its shape is {shape}")
+    if max(shape, default=0) > MAX_BYTES or math.prod(shape) * dtype.itemsize > MAX_BYTES:
+        raise ValueError(f"it states shape {shape} of {dtype}; at most {MAX_BYTES:,} bytes are read")
+
+
 def _labels(labels: np.ndarray, name: str) -> np.ndarray:
     """The labels as int64. Raises: DatasetInvalid where they are no list of whole numbers in 0 … MAX_CLASSES - 1."""
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim == 2 and labels.shape[1] > 1 and _one_hot(labels):
+        raise DatasetInvalid(f"{name} are one-hot, of shape {labels.shape}; store {name}.argmax(1).")
     if labels.dtype.kind not in "iu" or labels.ndim != 1 or not len(labels):
-        raise DatasetInvalid(f"{name} are whole numbers, one per image, not {labels.dtype} of shape {labels.shape}.")
+        advice = f"; store {name}.astype(int)" if labels.dtype.kind in "bf" and labels.ndim == 1 else ""
+        raise DatasetInvalid(
+            f"{name} are whole numbers, one per image, not {labels.dtype} of shape {labels.shape}{advice}."
+        )
     if labels.min() < 0 or labels.max() >= MAX_CLASSES:
         raise DatasetInvalid(f"{name} span {labels.min()} to {labels.max()}; they lie in 0…{MAX_CLASSES - 1}.")
     return labels.astype(np.int64)
 
 
-def _grouping(values: np.ndarray, column: str) -> Grouping:
-    """The column. Raises: DatasetInvalid where it is no list of strings or whole numbers."""
+def _one_hot(labels: np.ndarray) -> bool:
+    """Whether each row is a single 1 among zeros."""
+    return labels.dtype.kind in "biuf" and bool(((labels == 0) | (labels == 1)).all() and (labels.sum(1) == 1).all())
+
+
+def _grouping(values: np.ndarray, column: str, count: int) -> Grouping:
+    """The column. Raises: DatasetInvalid where it is no list of strings or whole numbers, one for each of `count` images."""
     if values.dtype.kind not in "iuU" or values.ndim != 1:
         raise DatasetInvalid(
             f"Groups of {column!r} are strings or whole numbers, one per image, not {values.dtype} of shape {values.shape}."
         )
+    if len(values) != count:
+        raise DatasetInvalid(f"The column {column!r} has groups for {len(values)} of {count} images.")
     return Grouping.of(column, _strings(values, f"The column {column!r}"))
 
 
@@ -123,12 +182,22 @@ def _class_names(archive: ZipFile, arrays: set[str], labels: list[np.ndarray]) -
     return _strings(names, "class_names")
 
 
+def _conversion(images: np.ndarray) -> str:
+    """How images of whole numbers are stored so that they are read, by the highest level they have."""
+    if images.dtype.kind not in "biu" or not images.size:
+        return "convert them"
+    highest = int(images.max())
+    if images.dtype.kind == "b" or highest <= 1:
+        return "store them as float32"
+    return "store images.astype('uint8')" if highest <= 255 else "store images / the highest level, as float32"
+
+
 def _images(images: np.ndarray) -> np.ndarray:
     """The images as n × c × h × w, uint8 or float32, in memory of their own."""
     if images.dtype.kind == "f":
         images = images.astype(np.float32)
     if images.dtype not in (np.uint8, np.float32):
-        raise DatasetInvalid(f"images are uint8 levels or floats in [0, 1], not {images.dtype}.")
+        raise DatasetInvalid(f"images are uint8 levels or floats in [0, 1], not {images.dtype}; {_conversion(images)}.")
     if images.ndim == 3:
         return images[:, np.newaxis].copy()
     channels_last = images.ndim == 4 and images.shape[3] <= MAX_CHANNELS < images.shape[1]

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from faal_core import dataset_files
 from faal_core.datasets.labelled_images import LabelledImages, Part
 from faal_core.errors import DatasetMissing
 from faal_core.torchvision_import import torchvision
@@ -113,14 +114,18 @@ def stl10(part: Part, root: Path | None, download: bool) -> LabelledImages:
 def _opened(name: str, dataset: Callable[..., Any], root: Path | None, **options: object) -> Any:  # noqa: ANN401 - untyped
     """The set of torchvision. Raises: DatasetMissing where its files are not there, damaged or cannot be downloaded."""
     if root is None:
-        raise DatasetMissing(f"{name} is read from torchvision's files: say in which folder they lie.")
+        raise DatasetMissing(
+            f"Data set {name!r} is read from torchvision's files, and no folder was given for them.", remedy="data-root"
+        )
     try:
         return dataset(root=root, **options)
     except (RuntimeError, OSError) as error:
-        raise DatasetMissing(
-            f"{name} is not in {root}, or damaged there ({str(error)[:200]}). Put torchvision's files into that "
-            "folder, or let --download fetch them."
-        ) from None
+        reason = " ".join(str(error).split())[:200]
+        if options["download"]:
+            raise DatasetMissing(f"Data set {name!r} could not be fetched into {root}: {reason}") from None
+        absent = dataset_files.missing(name, root)
+        fault = f"was not found in {root}: {', '.join(absent)} missing" if absent else f"is damaged in {root}: {reason}"
+        raise DatasetMissing(f"Data set {name!r} {fault}.", remedy="data-root") from None
 
 
 def _channels_first(images: np.ndarray) -> Tensor:

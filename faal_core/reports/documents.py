@@ -132,14 +132,23 @@ class ClassifierSummary(Document):
     )
 
 
+ClassOrder = Literal["stored", "natural", "string", "assumed-natural", "assumed-string", "matched"]
+
+
 class DatasetSummary(Document):
     """What it was judged on."""
 
     name: str
-    part: Literal["train", "test"]
+    part: Literal["train", "validation", "test"]
     images: int
     shape: tuple[int, int, int]
     class_names: tuple[str, ...]
+    class_order: ClassOrder = Field(
+        "stored",
+        description="how the order of the classes was decided: stored: the data set's own labels; natural, string: the names in "
+        "that order, as asked for or assumed; matched: by name, with the classes that the classifier names",
+    )
+    preparation: tuple[str, ...] = Field((), description="what was done to the stored images, one sentence each")
     sha256: str = Field(description="of the images and labels used; groups are not in it")
     augmentation: Augmentation | None = Field(
         None,

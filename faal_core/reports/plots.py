@@ -123,7 +123,7 @@ def confusion(audits: dict[str, AuditReport]) -> str:
     shades = alt.Scale(domain=[0, max(shares, default=1.0)], range=[0.06, 0.85])
     size = 370 if len(audits) == 1 else 330
     panels = [
-        _heat_map(cells[title], _distinct([row.name for row in audit.classes]), shades).properties(
+        _heat_map(cells[title], _distinct(list(audit.dataset.class_names)), shades).properties(
             width=size, height=size, title=title
         )
         for title, audit in audits.items()
@@ -133,8 +133,8 @@ def confusion(audits: dict[str, AuditReport]) -> str:
 
 def _confused(audit: AuditReport) -> list[Row]:
     """One row for each pair of true and predicted class: the count, and its share of the true class's images."""
-    names = _distinct([row.name for row in audit.classes])
-    shown_as = {row.name: name for row, name in zip(audit.classes, names, strict=True)}
+    names = audit.dataset.class_names
+    shown_as = dict(zip(names, _distinct(list(names)), strict=True))
     images = {row.name: row.images for row in audit.classes}
     return [
         {
@@ -228,7 +228,9 @@ def class_weights(report: FinetuneReport) -> str:
     order = worst_first(report.after.classes)[:CHART_CLASSES]
     names = _distinct([row.name for row in report.after.classes])
     epochs = _thinned(report)
-    rows = [_weight(names[c], row.epoch, row.class_weights[c]) for row in epochs for c in order]
+    place = {name: c for c, name in enumerate(report.after.dataset.class_names)}
+    label = [place[row.name] for row in report.after.classes]  # classes without images have weights and no row
+    rows = [_weight(names[c], row.epoch, row.class_weights[label[c]]) for row in epochs for c in order]
     sides = alt.Scale(domain=["above 1", "below 1"], range=[WARM, BLUE])
     base = alt.Chart(_data(rows)).encode(
         x=alt.X("epoch:O", title="epoch", axis=alt.Axis(labelAngle=0, labelOverlap=True, ticks=False, domain=False)),

@@ -18,7 +18,7 @@ from faal_core.attacks.randomness import seed_from
 from faal_core.classifier import Classifier, Images, Labels
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.device_memory import Pieces, room_for
-from faal_core.evaluation import check_fit
+from faal_core.evaluation import match_classes
 from faal_core.progress import NoProgress, Progress
 from faal_core.reports.documents import Candidate
 from faal_core.specs import FinetuneSpec, TrainingSpec
@@ -70,7 +70,7 @@ def train(
     Source: Zhang et al., CVPR 2024 (FAAL); every other method names its own in `faal_core.training.methods`.
     Differs: the epoch is chosen on images held out from the training data (docs/method.md lists the rest).
     """
-    check_fit(classifier, data)
+    data = match_classes(classifier, data)
     progress = progress if progress and ranks.leads else NoProgress()
     identity, training = _identity(classifier, data, spec), spec.training
     fitted, held_out = hold_out(data, training.held_out_share, training.seed)

@@ -64,10 +64,15 @@ _ARRAYS = [
     ),
     _dataset("labels-out-of-range", lambda _: npz(labels=LABELS * 10**4), "labels span 0 to 20000"),
     _dataset("groups-of-objects", lambda c: npz(group_camera=np.array([Command(c)] * 6)), "group_camera is no array"),
+    _dataset(
+        "trillion-empty-strings",
+        lambda _: npz_members({"group_camera.npy": npy("(1000000000000,)", b"", "<U0")}),
+        "group_camera is no array .* no bytes",
+    ),
     _dataset("groups-that-move-the-cursor", lambda _: npz(group_camera=np.array(["\x1b[2J"] * 6)), "control character"),
     _dataset("labels-negative", lambda _: npz(labels=LABELS - 1), "labels span -1 to 1"),
     _dataset("labels-fractions", lambda _: npz(labels=LABELS / 2), "whole numbers"),
-    _dataset("images-not-a-number", lambda _: npz(images=np.full((6, 8, 8), np.nan)), "span nan to nan"),
+    _dataset("images-not-a-number", lambda _: npz(images=np.full((6, 8, 8), np.nan)), "pixel values are NaN"),
     _dataset(
         "array-leads-out", lambda c: npz_members({f"{_up_to(c)}.npy": npy("(1,)", b"x")}), "leads out of the archive"
     ),

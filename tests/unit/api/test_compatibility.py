@@ -24,6 +24,15 @@ def test_what_fits_is_let_through() -> None:
     require_fit(spec(2, 3), "dataset_1", SUMMARY | {"images": {"test": 10, "train": 10}}, training=True)
 
 
+def test_a_data_set_may_lack_classes() -> None:
+    """A data set of some of the classifier's classes fits where names, or numbers as names, say which they are."""
+    named = spec(3, 3).model_copy(update={"class_names": ("A", "B", "c")})
+    require_fit(named, "dataset_1", SUMMARY, training=False)
+    require_fit(spec(3, 3), "dataset_1", SUMMARY | {"class_names": ["0", "2"]}, training=False)
+    with pytest.raises(InvalidSpec, match=r"2 classes .* has 3"):
+        require_fit(spec(2, 3), "dataset_1", SUMMARY | {"class_names": ["0", "1", "2"]}, training=False)
+
+
 @pytest.mark.parametrize(
     ("classes", "channels", "dataset", "training", "message"),
     [

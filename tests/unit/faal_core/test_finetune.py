@@ -126,6 +126,15 @@ def test_training_and_test_part_must_have_the_same_classes() -> None:
         finetune(classifier, renamed, data, SPEC, name="x", device=CPU)
 
 
+def test_a_class_without_training_images_is_refused() -> None:
+    """Training on the other classes would unlearn it: the class is named before any work."""
+    data = load("fashion-mnist-subset", "test")
+    without_bags = data.take((data.labels != data.class_names.index("Bag")).nonzero().squeeze(1))
+    classifier = build(ClassifierSpec(architecture="small_resnet", num_classes=10))
+    with pytest.raises(InvalidSpec, match="no training images of 'Bag'"):
+        finetune(classifier, without_bags, data, SPEC, name="x", device=CPU)
+
+
 def test_training_and_test_images_must_have_one_size() -> None:
     """Training images of another size are refused before any work, since no network need take both."""
     data = load("fashion-mnist-subset", "test")

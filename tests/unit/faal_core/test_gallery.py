@@ -129,3 +129,15 @@ def test_the_pictures_of_ten_colour_classes_fit_into_a_quarter_megabyte() -> Non
     """Noise of 32 × 32 colour pixels, the worst for any compression, keeps within what docs/report.md says."""
     noise = torch.randint(256, (1, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     assert 60 * len(picture(LabelledImages(noise, torch.tensor([0]), ("a",), "synthetic", "test"), 0)) < 262_144
+
+
+def test_a_class_without_images_has_no_place() -> None:
+    """The gallery of classes that have images is the same beside a class that has none."""
+    labels, broken_by, margins = [0, 0, 2, 2], [UNBROKEN, 0, UNBROKEN, UNBROKEN], [0.1, 0.2, 0.3, 0.4]
+    shown = gallery(images_of(labels, 3), evaluation_of(labels, broken_by, margins, margins), ATTACKS)
+    assert [(image.true, image.kind, image.row) for image in shown] == [
+        ("class 0", "fragile", 1),
+        ("class 0", "hardest", 0),
+        ("class 2", "hardest", 3),
+        ("class 2", "hardest", 2),
+    ]

@@ -1,5 +1,7 @@
 """From rows to classes, on an evaluation small enough to count by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -112,3 +114,37 @@ def test_one_group_alone_is_not_unequal(evaluation: Evaluation) -> None:
     """A column whose images are all of one group has no gap."""
     table = group_table("camera", ClassTable(evaluation, ("old",), 2, 0.95, np.zeros(8, np.int64)))
     assert (table.robust.gap.value, table.robust.verdict) == (0, "no-evidence")
+
+
+def with_an_empty_class(evaluation: Evaluation) -> tuple[Evaluation, tuple[str, ...]]:
+    """The same images where a class without any stands between the two."""
+    moved = {name: 2 * getattr(evaluation, name) for name in ("labels", "clean", "attacked")}
+    return replace(evaluation, **moved), ("cat", "cow", "dog")
+
+
+def test_a_class_without_images_changes_no_number(evaluation: Evaluation) -> None:
+    """Rows, spreads and confusions of the classes that have images are those of a data set that has no other class."""
+    empty, names = with_an_empty_class(evaluation)
+    tables = [ClassTable(evaluation, NAMES, 2, 0.95), ClassTable(empty, names, 2, 0.95)]
+    without, among = ([table.rows(), table.spread(table.robust), table.spread(table.clean)] for table in tables)
+    assert without == among
+    assert tables[0].confusion() == tables[1].confusion()
+    assert [row.name for row in tables[1].rows()] == ["cat", "dog"]
+
+
+def test_what_is_taken_for_a_class_without_images_is_counted(evaluation: Evaluation) -> None:
+    """An image may be mistaken for a class that has no image itself."""
+    empty, names = with_an_empty_class(evaluation)
+    empty = replace(empty, attacked=np.where(empty.robust, empty.attacked, 1))
+    (only,) = ClassTable(empty, names, 2, 0.95).confusion()
+    assert (only.true, only.predicted, only.count) == ("cat", "cow", 3)
+
+
+def test_compare_leaves_out_classes_without_images() -> None:
+    """Changes, Holm's correction and bounds are those of the classes that have images, whatever place the others have."""
+    labels, before = np.repeat([0, 1], 40), np.arange(80) % 40 < 20
+    after = np.arange(80) % 40 < 36
+    for places, names in (([0, 3], ("cat", "x", "y", "dog")), ([1, 2], ("x", "cat", "dog", "y"))):
+        assert compare(np.asarray(places)[labels], before, after, names, 0.95) == compare(
+            labels, before, after, NAMES, 0.95
+        )

@@ -1,9 +1,12 @@
 """What is told of an uploaded data set, and which are refused."""
 
+import io
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from faal_core.errors import DatasetInvalid
 from worker.upload_reading import summarise_dataset
@@ -45,6 +48,37 @@ def test_both_parts_are_told(tmp_path):
 def test_test_part_suffices(tmp_path):
     """An archive for audits alone needs no training part."""
     assert summary(tmp_path, images=IMAGES, labels=LABELS)["images"] == {"test": 6}
+
+
+@pytest.mark.parametrize(
+    "names", [["bus/0.png", "train/0.png"], ["bullet_train/1.png", "bus/1.png"], ["a/train_1.png", "b/test_2.png"]]
+)
+def test_words_in_names_are_no_parts(names, tmp_path):
+    """Which parts there are the reader of the images says, whatever words are in the names of classes and files."""
+    content = io.BytesIO()
+    Image.new("L", (9, 8), 7).save(content, "PNG")
+    with ZipFile(tmp_path / "0123abcd", "w") as target:
+        for name in names:
+            target.writestr(name, content.getvalue())
+    told = summarise_dataset(tmp_path, tmp_path / "0123abcd")
+    assert told["images"] == {"test": 2}
+    assert told["class_names"] == tuple(sorted(name.split("/")[0] for name in names))
+
+
+def test_other_arrays_with_a_parts_name_are_no_part(tmp_path):
+    """An array that is called after training is no training part without its labels."""
+    told = summary(tmp_path, images=IMAGES, labels=LABELS, train_mean=np.zeros(3), train_images=IMAGES)
+    assert told["images"] == {"test": 6}
+
+
+def test_validation_images_are_told(tmp_path):
+    """A validation part is counted as what it is."""
+    parts = {
+        f"{part}_{what}": array
+        for part in ("train", "val", "test")
+        for what, array in (("images", IMAGES), ("labels", LABELS))
+    }
+    assert summary(tmp_path, **parts)["images"] == {"test": 6, "train": 6, "validation": 6}
 
 
 def test_broken_training_part_is_refused(tmp_path):

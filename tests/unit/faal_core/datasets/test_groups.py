@@ -103,12 +103,13 @@ def test_without_a_table_there_are_no_groups(place: Place, tmp_path: Path) -> No
     ("content", "reason"),
     [
         (table({"cat/0.png": "a"}), "ape/0.png is not in it"),
-        (table(dict.fromkeys(UNDIVIDED, "a"), "file,camera"), "ape/0.png is not in it"),
+        (table(dict.fromkeys(UNDIVIDED, "a"), "file,camera"), "no column `image`.*'file, camera'"),
         (table(dict.fromkeys(UNDIVIDED, "a,b")), "longer or shorter"),
         (table(dict.fromkeys(UNDIVIDED, "a"), "image,camera,room"), "longer or shorter"),
         (table(dict.fromkeys(UNDIVIDED, "a")) + b"\r\ncat/0.png,b", "twice"),
         (table(dict.fromkeys(UNDIVIDED, "")), "1 to 100 characters"),
-        (b"", "is not in it"),
+        (table(dict.fromkeys(UNDIVIDED, "a,b"), "image,camera,camera"), "two columns called 'camera'"),
+        (b"", "no column `image`"),
         (b"image,camera\n\xff\xfe", "cannot be read as a table"),
         (b'image,camera\n"cat', "cannot be read as a table"),
         (b"image,camera\n" + b"a" * 200_000, "cannot be read as a table"),
@@ -120,8 +121,59 @@ def test_tables_out_of_order_are_refused(content: bytes, reason: str, tmp_path: 
         datasets.load(in_zip(tmp_path, {**UNDIVIDED, "groups.csv": content}), "test")
 
 
-def test_two_tables_are_refused(tmp_path: Path) -> None:
-    """There is one table, and no guess which."""
-    content = table(dict.fromkeys(UNDIVIDED, "a"))
-    with pytest.raises(DatasetInvalid, match="two tables"):
-        datasets.load(in_zip(tmp_path, {**UNDIVIDED, "groups.csv": content, "cat/groups.csv": content}), "test")
+@pytest.mark.parametrize(
+    ("second", "reason"),
+    [("test/groups.csv", "two tables for the test part"), ("test/cat/groups.csv", "lies in a folder of images")],
+)
+def test_two_tables_are_refused(second: str, reason: str, tmp_path: Path) -> None:
+    """There is one table for a part, beside its folders, and no guess which."""
+    content = table(dict.fromkeys(DIVIDED, "a"))
+    with pytest.raises(DatasetInvalid, match=reason):
+        datasets.load(in_zip(tmp_path, {**DIVIDED, "groups.csv": content, second: content}), "test")
+
+
+@both
+@pytest.mark.parametrize("named", ["train", "test"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_table_may_name_one_part_alone(place: Place, named: str, inside: bool, tmp_path: Path) -> None:
+    """groups.csv of one part's images, beside the parts or in that part's folder, gives that part groups and the other none."""
+    base = f"{named}/" if inside else ""
+    rows = {name.removeprefix(base): "ab"[n % 2] for n, name in enumerate(DIVIDED) if name.startswith(named)}
+    path = place(tmp_path, {**DIVIDED, f"{base}groups.csv": table(rows)})
+    other = "train" if named == "test" else "test"
+    assert [grouping.column for grouping in datasets.load(path, named).groups] == ["camera"]  # type: ignore[arg-type]
+    assert datasets.load(path, other).groups == ()  # type: ignore[arg-type]
+
+
+def test_each_part_may_have_a_table(tmp_path: Path) -> None:
+    """A groups.csv in each part's folder speaks of that part, with columns of its own."""
+    tables = {
+        f"{part}/groups.csv": table(
+            {f"{c}/{i}.png": part for c in ("ape", "cat") for i in range(3)}, f"image,{part} place"
+        )
+        for part in ("train", "test")
+    }
+    path = in_zip(tmp_path, {**DIVIDED, **tables})
+    assert [datasets.load(path, part).groups[0].column for part in ("train", "test")] == ["train place", "test place"]  # type: ignore[arg-type]
+
+
+def test_a_table_that_leaves_out_some_images_of_a_part_is_refused(tmp_path: Path) -> None:
+    """A part is named whole or not at all, also where another part is named too."""
+    rows = dict.fromkeys([name for name in DIVIDED if name != "test/cat/1.png"], "a")
+    path = in_zip(tmp_path, {**DIVIDED, "groups.csv": table(rows)})
+    assert len(datasets.load(path, "train").groups) == 1
+    with pytest.raises(DatasetInvalid, match=r"test/cat/1\.png is not in it"):
+        datasets.load(path, "test")
+
+
+@pytest.mark.parametrize(
+    ("separator", "ending", "prefix"),
+    [(";", "\r\n", ""), ("\t", "\n", ""), (", ", "\n", "./"), (",", "\r\n\r\n", ".\\")],
+)
+def test_tables_as_other_programs_write_them(separator: str, ending: str, prefix: str, tmp_path: Path) -> None:
+    """Semicolons, tabs, blanks after commas, blank lines and the path signs of other systems change nothing."""
+    name = (lambda path: path.replace("/", "\\")) if prefix == ".\\" else (lambda path: path)
+    rows = [f"image{separator}camera", *(f"{prefix}{name(image)}{separator}{image[0]}" for image in UNDIVIDED)]
+    path = in_zip(tmp_path, {**UNDIVIDED, "groups.csv": ending.join(rows).encode()})
+    (camera,) = datasets.load(path, "test").groups
+    assert (camera.column, camera.names, camera.members.tolist()) == ("camera", ("a", "c"), [0, 0, 0, 1, 1, 1])

@@ -24,16 +24,30 @@ def made(labels: list[int], images: torch.Tensor | None = None, classes: int = 3
         (torch.zeros(4, 1, 2, 2), [0, 1, 2], "4 images and 3 labels"),
         (torch.zeros(3, 1, 2, 2, dtype=torch.int64), [0, 1, 2], "uint8 or float32, not torch.int64"),
         (torch.full((3, 1, 2, 2), 255.0), [0, 1, 2], "span 255 to 255; divide by 255"),
-        (torch.full((3, 1, 2, 2), float("nan")), [0, 1, 2], "span nan"),
+        (torch.full((3, 1, 2, 2), float("nan")), [0, 1, 2], "12 of 12 pixel values are NaN, the first in image 0"),
         (torch.zeros(3, 1, 2, 2), [0, 1, 3], "label 3 is not in 0…2"),
         (torch.zeros(3, 1, 2, 2), [0, -1, 2], "label -1 is not in 0…2"),
-        (torch.zeros(3, 1, 2, 2), [0, 1, 1], "class 'c' has no images"),
+        (torch.full((3, 1, 2, 2), float("inf")), [0, 1, 2], "12 of 12 pixel values are infinite"),
+        (torch.linspace(-1, 1, 12).view(3, 1, 2, 2), [0, 1, 2], r"span -1 to 1; .*\(images \+ 1\) / 2"),
+        (torch.linspace(-2.4, 2.6, 12).view(3, 1, 2, 2), [0, 1, 2], "span -2.4 to 2.6; undo the normalisation"),
+        (torch.linspace(0, 65535, 12).view(3, 1, 2, 2), [0, 1, 2], "divide by 65535"),
+        (torch.linspace(0, 1.01, 12).view(3, 1, 2, 2), [0, 1, 2], "span 0 to 1.01"),
     ],
 )
 def test_broken_rules_are_named(images: torch.Tensor, labels: list[int], reason: str) -> None:
     """Each rule that images and labels keep is an error of its own, with the offending value."""
     with pytest.raises(DatasetInvalid, match=rf"made \(test\): .*{reason}"):
         made(labels, images)
+
+
+def test_rounding_above_one_is_clipped_and_said() -> None:
+    """Pixels outside [0, 1] by rounding alone are clipped, which the summary says once; others keep their values."""
+    images = torch.tensor([0, 0.25, 1.0000002, -1e-7] * 3).view(3, 1, 2, 2)
+    data = made([0, 1, 2], images)
+    assert data.images.flatten().tolist() == [0, 0.25, 1, 0] * 3
+    (note,) = data.take(torch.tensor([0, 1])).summary().preparation
+    assert note.startswith("6 pixel values outside [0, 1]")
+    assert made([0, 1, 2], torch.rand(3, 1, 2, 2)).preparation == ()
 
 
 def test_class_names_tell_classes_apart() -> None:
@@ -83,6 +97,15 @@ def test_stratified_rows_are_in_proportion() -> None:
         drawn = np.bincount(data.labels[rows].numpy(), minlength=3)
         assert (np.abs(drawn - data.counts * count / 100) <= 1).all()
         assert (drawn >= 1).all()
+
+
+def test_a_class_without_images_is_never_drawn() -> None:
+    """Rows are drawn from the classes that have images, at least one each; the empty class keeps its name and its place."""
+    data = made([0] * 6 + [2] * 3)
+    assert data.classes_without_images == ("b",)
+    assert np.bincount(data.labels[data.stratified(3, 0)], minlength=3).tolist() == [2, 0, 1]
+    assert np.bincount(data.labels[data.stratified(2, 0)], minlength=3).tolist() == [1, 0, 1]
+    assert data.take(torch.arange(6)).classes_without_images == ("b", "c")
 
 
 def test_stratified_rows_follow_the_seed() -> None:

@@ -253,3 +253,22 @@ def test_groups_have_their_tables(kind: str) -> None:
     assert all(row[-1].startswith(text.percent(robust[row[0]])) for row in rows)
     assert "<script" not in drawn
     assert "Group by group" not in html.render(sample_audit())
+
+
+@pytest.mark.parametrize(
+    ("order", "said"),
+    [
+        ("matched", "by name"),
+        ("assumed-natural", "numerical order of their names,\n  which was assumed"),
+        ("string", "alphabetical order of their names,\n  as was asked for"),
+        ("stored", None),
+    ],
+)
+def test_the_page_says_how_images_and_labels_came(order: str, said: str | None) -> None:
+    """What was done to the images is on the page, and by what the order of the classes was decided."""
+    report = sample_audit()
+    changed = {"class_order": order, "preparation": ("3 palette images as RGB.", "Cropped <here>.")}
+    page = html.render(report.model_copy(update={"dataset": report.dataset.model_copy(update=changed)}))
+    assert "3 palette images as RGB. Cropped &lt;here&gt;." in page
+    sentences = ["by name", "order of their names"]
+    assert (said in page) if said else not any(sentence in page for sentence in sentences)

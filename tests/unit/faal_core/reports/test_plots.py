@@ -118,3 +118,16 @@ def test_every_candidate_is_drawn_and_one_is_filled() -> None:
     svg = plots.candidates(sample_finetune())
     assert {"as given", "25% of the way", "50% of the way", "75% of the way", "best epoch"} <= set(texts(svg))
     assert svg.count('fill="var(--warm, #d9692b)"') == 1
+
+
+def test_a_class_without_images_keeps_the_others_places() -> None:
+    """Weights are those of the classes shown, and what was taken for a class without images is in the heat map."""
+    report = sample_finetune()
+    empty, *others = report.after.classes
+    confusion = tuple(pair for pair in report.after.confusion if pair.true != empty.name)
+    after = report.after.model_copy(update={"classes": tuple(others), "confusion": confusion})
+    shown = texts(plots.class_weights(report.model_copy(update={"after": after})))
+    expected = sorted(f"{weight:.2f}" for row in report.epochs for weight in row.class_weights[1:])
+    assert sorted(text for text in shown if "." in text) == expected
+    assert any(pair.predicted == empty.name for pair in confusion)
+    assert texts(plots.confusion({"": after})).count(empty.name) == 2  # on both axes

@@ -1,0 +1,76 @@
+"""The options about images and classes, and what they become: a loader of images, and a classifier's class names."""
+
+import json
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import typer
+
+from faal_core.cli.specs import checked, numbers
+
+if TYPE_CHECKING:
+    from faal_core.classifier import Classifier
+    from faal_core.datasets import LabelledImages, Part
+
+_LARGEST_SIDE = 2048
+
+
+def image_loader(
+    dataset: str,
+    root: Path,
+    *,
+    download: bool,
+    class_order: Literal["natural", "string"] | None,
+    resize: str | None,
+    crop: int | None,
+) -> "Callable[[Part], LabelledImages]":
+    """Return the function that loads a part of the data set. Raises: typer.BadParameter for options that make no sense."""
+    from faal_core.datasets import Reading, Resizing, load
+
+    sides = tuple(int(side) if side.strip().isdecimal() else 0 for side in numbers(resize) or ())
+    if len(sides) > 2 or any(not 1 <= side <= _LARGEST_SIDE for side in sides):
+        raise typer.BadParameter(
+            f"{resize!r} is no size: write one number for the shorter side or height,width, up to {_LARGEST_SIDE}",
+            param_hint="--resize",
+        )
+    if download and "LOCAL_RANK" in os.environ:
+        raise typer.BadParameter(
+            "several processes would write into one folder: let one download first", param_hint="--download"
+        )
+    reading = Reading(Resizing(sides, () if crop is None else (crop, crop)), class_order)
+    return partial(load, dataset, root=root, download=download, reading=reading)
+
+
+def name_classes(context: typer.Context, classifier: "Classifier", text: str | None) -> None:
+    """Give the classifier the class names of `--class-names`, if any, in place of those in its file.
+
+    Raises: typer.BadParameter for a text that is no list; typer.Exit(2) for names that the classifier cannot have.
+    """
+    from faal_core.specs import ClassifierSpec
+
+    if text is None:
+        return
+    given = {"class_names": _names(text)}
+    classifier.spec = checked(context, ClassifierSpec, classifier.spec.model_dump() | given, given, None)
+
+
+def _names(text: str) -> list[str]:
+    """The names in that list or file."""
+    if text.lstrip().startswith("["):
+        try:
+            return [str(name) for name in json.loads(text)]
+        except ValueError as error:
+            raise typer.BadParameter(f"not JSON: {error}", param_hint="--class-names") from None
+    if "," not in text or Path(text).is_file():
+        try:
+            lines = Path(text).read_text("utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise typer.BadParameter(
+                f"{text!r} is neither a list with commas nor a file that can be read: {error}",
+                param_hint="--class-names",
+            ) from None
+        return [line.strip() for line in lines if line.strip()]
+    return [name.strip() for name in text.split(",")]

@@ -1,0 +1,160 @@
+"""One image file: decoded without losing levels, turned upright, converted where that is lossless, resized where asked for.
+
+Pillow decodes some files to fewer levels, frames or channels than they have. Those are refused by name. What is
+converted is counted, so that a report can say it.
+"""
+
+import io
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from faal_core.errors import DatasetInvalid
+from faal_core.torchvision_import import torchvision
+
+MAX_PIXELS = 2**22
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM")
+_TRANSPARENT = ("RGBA", "LA", "PA")
+
+
+@dataclass(frozen=True, slots=True)
+class Resizing:
+    """How images are brought to one size, by torchvision's functions on Pillow images: first resized, then cropped.
+
+    Args:
+        resize: as `torchvision.transforms.Resize`: one number is the shorter side, two are height and width; bilinear with
+            antialiasing.
+        crop: as `torchvision.transforms.CenterCrop`: one number is height and width; smaller images get black borders.
+    """
+
+    resize: tuple[int, ...] = ()
+    crop: tuple[int, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is done to every image, one sentence each."""
+        done = []
+        if self.resize:
+            side = "shorter side" if len(self.resize) == 1 else "height and width"
+            done.append(
+                f"Resized to {_sides(self.resize)} pixels ({side}; torchvision's resize, bilinear, antialiased)."
+            )
+        if self.crop:
+            done.append(f"Cropped to the central {_sides(self.crop)} pixels (torchvision's center_crop).")
+        return tuple(done)
+
+    def apply(self, image: Image.Image) -> Image.Image:
+        """Return the image at its new size."""
+        functional = torchvision.transforms.functional
+        if self.resize:
+            image = functional.resize(image, list(self.resize))
+        if self.crop:
+            image = functional.center_crop(image, list(self.crop))
+        return image
+
+
+def _sides(sides: tuple[int, ...]) -> str:
+    return " × ".join(str(side) for side in sides)
+
+
+@dataclass(slots=True)
+class Decoder:
+    """Reads image files and counts what was converted.
+
+    Args:
+        resizing: what is done to each image.
+    """
+
+    resizing: Resizing = field(default_factory=Resizing)
+    conversions: Counter[str] = field(default_factory=Counter)
+
+    def decode(self, name: str, read: Callable[[str], bytes]) -> np.ndarray:
+        """Return the levels of one image, c × h × w, uint8, grey or RGB. Its size is checked before it is unpacked.
+
+        Raises: DatasetInvalid where it cannot be decoded, or only with a loss.
+        """
+        content = read(name)
+        try:
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                self._require_lossless(name, image, content)
+                levels = np.asarray(self.resizing.apply(self._grey_or_rgb(name, self._upright(image))))
+        except DatasetInvalid:
+            raise
+        except UnidentifiedImageError:
+            known = ", ".join(FORMATS)
+            raise DatasetInvalid(f"{name} cannot be decoded: by its content it is none of {known}.") from None
+        except Exception as error:  # noqa: BLE001 - a damaged image can raise anything in a decoder
+            raise DatasetInvalid(f"{name} cannot be decoded: {str(error)[:200]}") from None
+        return levels[np.newaxis] if levels.ndim == 2 else levels.transpose(2, 0, 1)
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what was done to the images, one sentence each."""
+        counted = [f"{count:,} {what}." for what, count in sorted(self.conversions.items())]
+        return (*counted, *self.resizing.notes)
+
+    def _require_lossless(self, name: str, image: Image.Image, content: bytes) -> None:
+        if image.width * image.height > MAX_PIXELS:
+            raise DatasetInvalid(f"{name} has {image.width} × {image.height} pixels; at most {MAX_PIXELS:,} are read.")
+        if _is_deep(image, content):
+            raise DatasetInvalid(
+                f"{name} has more than 8 bits a channel, and would be cut to 8. Convert it to 8 bits, or pass the images as "
+                "floats in an .npz file."
+            )
+        frames = getattr(image, "n_frames", 1)
+        if image.format == "MPO":  # a camera's JPEG: previews and depth follow its one picture
+            self.conversions["JPEG files with several pictures: the first was used"] += 1
+        elif frames > 1:
+            raise DatasetInvalid(f"{name} is animated and has {frames} frames; store the frame that is meant.")
+
+    def _upright(self, image: Image.Image) -> Image.Image:
+        """The image as its EXIF orientation asks for it."""
+        if image.getexif().get(ExifTags.Base.Orientation) not in range(2, 9):
+            return image
+        upright: Image.Image = ImageOps.exif_transpose(image)
+        self.conversions["images turned upright by their EXIF orientation"] += 1
+        return upright
+
+    def _grey_or_rgb(self, name: str, image: Image.Image) -> Image.Image:
+        """The image in mode L or RGB. Raises: DatasetInvalid where that would lose something."""
+        if image.mode in _TRANSPARENT or "transparency" in image.info:
+            opaque = image.convert("RGBA")
+            if opaque.getchannel("A").getextrema()[0] != 255:
+                raise DatasetInvalid(
+                    f"{name} has mode {image.mode}; convert it to grey (L) or RGB: some of its pixels are transparent, and the "
+                    "background is not known."
+                )
+            self.conversions["images without their alpha channel, which was opaque everywhere"] += 1
+            return opaque.convert("L" if image.mode in ("L", "LA") else "RGB")
+        if image.mode in ("L", "RGB"):
+            return image
+        if image.mode == "1":
+            self.conversions["black-and-white images as grey levels 0 and 255"] += 1
+            return image.convert("L")
+        if image.mode == "P":
+            self.conversions["palette images as RGB"] += 1
+            return image.convert("RGB")
+        if image.mode == "CMYK":
+            self.conversions["CMYK images converted to RGB by Pillow, without a colour profile"] += 1
+            return image.convert("RGB")
+        raise DatasetInvalid(f"{name} has mode {image.mode}; convert it to grey (L) or RGB with 8 bits a channel.")
+
+
+def _is_deep(image: Image.Image, content: bytes) -> bool:
+    """Whether the file has more than 8 bits a channel, whatever the mode that Pillow decodes it to."""
+    if image.format == "PNG":
+        return content[24] > 8  # the bit depth; IHDR is the first chunk (PNG specification, 11.2.2)
+    if image.format == "PPM":
+        return _highest_level(content) > 255
+    return image.mode.startswith(("I", "F"))
+
+
+def _highest_level(content: bytes) -> int:
+    """The maxval of a PGM or PPM file: the third number of its header; 1 for others of the family. Source: netpbm's ppm(5)."""
+    if content[:2] not in (b"P2", b"P3", b"P5", b"P6"):
+        return 1
+    lines = (line.partition(b"#")[0] for line in content[2:4096].splitlines())
+    numbers = [int(word) for word in b" ".join(lines).split()[:3] if word.isdigit()]
+    return numbers[2] if len(numbers) == 3 else 1

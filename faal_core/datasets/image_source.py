@@ -1,0 +1,101 @@
+"""Where the files of an image data set come from: a folder or a .zip, as names and a way to read each.
+
+Nothing is lost unseen: what cannot be listed or read is an error, and a link must stay within its folder.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from faal_core.archives import UnsafeArchive, open_archive, safe_members
+from faal_core.errors import DatasetInvalid
+
+MAX_IMAGES = 500_000
+MAX_FILE_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """The files of one data set.
+
+    Args:
+        title: its name.
+        names: of its files: paths below it, with `/`.
+        folders: the paths of its folders, as far as it lists any.
+        content: gives the content of the file of that name.
+    """
+
+    title: str
+    names: Sequence[str]
+    folders: Sequence[str]
+    content: Callable[[str], bytes]
+
+    def read(self, name: str) -> bytes:
+        """Return the content of the file of that name. Raises: DatasetInvalid."""
+        try:
+            return self.content(name)
+        except Exception as error:  # noqa: BLE001 - a damaged member can raise anything in a decompressor
+            reason = (isinstance(error, OSError) and error.strerror) or str(error)[:200]
+            raise DatasetInvalid(f"{name} cannot be read: {reason}.") from None
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[ImageSource]:
+    """Within, the files of the folder or archive at `path` can be read.
+
+    Raises: DatasetInvalid where it, or a file in it, breaks a rule or cannot be read.
+    """
+    try:
+        if path.is_dir():
+            yield ImageSource(path.resolve().name, *_walk(path), lambda name: (path / name).read_bytes())
+            return
+        with open_archive(path) as archive:
+            members = safe_members(archive, most=2 * MAX_IMAGES)
+            for member in members:
+                if member.file_size > MAX_FILE_BYTES:
+                    raise UnsafeArchive(f"{member.filename!r} unpacks to {member.file_size:,} bytes")
+            folders = [member.filename.rstrip("/") for member in archive.infolist() if member.is_dir()]
+            yield ImageSource(path.stem, [member.filename for member in members], folders, archive.read)
+    except UnsafeArchive as error:
+        raise DatasetInvalid(f"{path.name} is refused: {error}.") from None
+    except OSError as error:
+        raise DatasetInvalid(f"{error.filename or path} cannot be read: {error.strerror or error}.") from None
+
+
+def _walk(root: Path) -> tuple[list[str], list[str]]:
+    """All files and all folders below `root`, through links that stay below it. Raises: DatasetInvalid, OSError."""
+    inside, files, folders = root.resolve(), list[str](), list[str]()
+    waiting: list[tuple[Path, tuple[Path, ...]]] = [(root, (inside,))]
+    while waiting:
+        folder, around = waiting.pop()
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+            path = Path(entry.path)
+            if entry.is_symlink():
+                _require_within(path, inside, around)
+            if entry.is_dir():
+                waiting.append((path, (*around, path.resolve())))
+                folders.append(path.relative_to(root).as_posix())
+            elif not entry.is_file():
+                raise DatasetInvalid(f"{path} is neither a file nor a folder; remove it.")
+            elif entry.stat().st_size > MAX_FILE_BYTES:
+                raise DatasetInvalid(f"{path} has {entry.stat().st_size:,} bytes; at most {MAX_FILE_BYTES:,} are read.")
+            else:
+                files.append(path.relative_to(root).as_posix())
+            if len(files) + len(folders) > 2 * MAX_IMAGES:
+                raise DatasetInvalid(f"{root} has more than {2 * MAX_IMAGES:,} files and folders.")
+    return files, folders
+
+
+def _require_within(link: Path, inside: Path, around: Sequence[Path]) -> None:
+    """Check that a link leads to something below `inside`, and not to a folder `around` it. Raises: DatasetInvalid."""
+    target = Path(os.path.realpath(link))  # unlike `resolve`, no error for a link to itself
+    if not target.exists():
+        raise DatasetInvalid(f"{link} is a link to {target}, where there is nothing.")
+    if not target.is_relative_to(inside):
+        raise DatasetInvalid(
+            f"{link} is a link to {target}, outside {inside}; copy what it points to, or pass the folder it points to."
+        )
+    if target in around:
+        raise DatasetInvalid(f"{link} is a link to a folder that it lies in itself; remove it.")
