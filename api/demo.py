@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from api.client import Client, ServiceProblem, UploadRejected
 from api.schemas import EventResource
-from faal_core.reports import text
+from faal_core.reports import terminal, text
 from faal_core.reports.documents import AttackRow, AuditReport, EpochRow, FinetuneReport
 from faal_core.specs import AuditSettings, FaalMethod, FinetuneSpec, TrainingAttack, TrainingSpec
 from faal_core.threat_model import ThreatModel
@@ -67,7 +67,7 @@ def main() -> int:
     except (ServiceFailed, ServiceProblem, UploadRejected, httpx.TransportError) as error:
         console.print(str(error))
         return 1
-    console.print(f"\n{text.summary(report)}\n")
+    console.print(f"\n{terminal.summary(report)}\n")
     console.print(f"The page is {out / 'report.html'}; beside it lie report.json and the repaired weights.safetensors.")
     return 0
 
