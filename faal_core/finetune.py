@@ -80,7 +80,7 @@ def finetune(
         progress.stage("rehearsal of a step", len(training_data))
         rehearse(classifier, training_data, spec, device)
     before = judge(classifier, name, "before")
-    first, last = _before_and_after_steps(before.report, spec, len(training_data))
+    first, last = _before_and_after_steps(before.report, spec, len(training_data), classifier.num_classes)
     if begins and (not before.report.complete or progress.time_left() <= first + last):
         raise OutOfTime(_NO_TIME.format(minutes=(before.report.seconds + first + last) / 60))
     trained = train(
@@ -130,10 +130,12 @@ def _check_fit(classifier: Classifier, training_data: LabelledImages, test_data:
             raise InvalidSpec(f"{training_data.name} has {what} for training than {test_data.name} for testing.")
 
 
-def _before_and_after_steps(audited: AuditReport, spec: FinetuneSpec, images: int) -> tuple[float, float]:
+def _before_and_after_steps(
+    audited: AuditReport, spec: FinetuneSpec, images: int, num_classes: int
+) -> tuple[float, float]:
     """Seconds before the first step of a training and after its last, second audit included, by the pace of the first."""
     pace = cost.seconds_a_pass(audited) or 0.0
-    beginning, ending = (passes * pace for passes in cost.around_steps(spec, images))
+    beginning, ending = (passes * pace for passes in cost.around_steps(spec, images, num_classes))
     return beginning, _SLACK * (sum(attack.seconds for attack in audited.attacks) + ending)
 
 

@@ -76,7 +76,7 @@ def estimate_job(
     images = _images(body.dataset, summary)
     if isinstance(body, FinetuneEstimate):
         audit = cost.of_audit(body.audit, images["test"], classifier.num_classes, earlier)
-        parts = [audit, audit, cost.of_training(body.spec, images["train"])]
+        parts = [audit, audit, cost.of_training(body.spec, images["train"], classifier.num_classes)]
     else:
         parts = [cost.of_audit(body.spec, images["test"], classifier.num_classes, earlier)]
     most, likely = (sum(part) for part in zip(*parts, strict=True))

@@ -9,6 +9,15 @@ from faal_core.specs.methods import AnyMethod, FaalMethod, MethodSpec
 from faal_core.specs.spec import Spec
 from faal_core.threat_model import ThreatModel
 
+INTERPOLATIONS = (0.25, 0.5, 0.75)
+"""Interpolations that are judged between the weights that training begins with and the best epoch's, both ends apart."""
+
+OFFSET_SCALES = (0.0, *INTERPOLATIONS, 1.0)
+"""Scales of the class offsets that are judged before training begins, where there are any."""
+
+OFFSET_TARGETS = 4
+"""Other classes, the likeliest of each image, whose margins the class offsets are computed from."""
+
 
 class TrainingAttack(Spec):
     """The inner maximum: PGD from one random start, every step on every image."""

@@ -21,6 +21,7 @@ from faal_core.device_memory import Pieces, room_for
 from faal_core.evaluation import check_fit
 from faal_core.progress import NoProgress, Progress
 from faal_core.specs import FinetuneSpec, TrainingSpec
+from faal_core.specs.training import OFFSET_SCALES
 from faal_core.training import checkpointing, methods
 from faal_core.training.augmentation import crop_and_flip
 from faal_core.training.averaging import WeightAverage
@@ -28,7 +29,6 @@ from faal_core.training.checkpointing import Tally, TrainingState
 from faal_core.training.offsets import find_offsets, with_offsets
 from faal_core.training.ranks import ALONE, Ranks
 from faal_core.training.selection import (
-    OFFSETS,
     Beginning,
     Trained,
     Weights,
@@ -178,7 +178,7 @@ def _begun(
     else:
         offsets = search() if spec.begins_with_offsets else None
         if offsets is not None:
-            beginnings = tuple(Beginning(share, judge(moved(share))) for share in OFFSETS)
+            beginnings = tuple(Beginning(share, judge(moved(share))) for share in OFFSET_SCALES)
     share = best_beginning(beginnings, spec.training.mean_may_fall or 0.0)
     state = _beginning(moved(share), spec)
     state.offsets, state.beginnings, state.share = offsets, beginnings, share

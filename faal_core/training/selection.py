@@ -11,13 +11,11 @@ from faal_core.classifier import Classifier, Labels
 from faal_core.datasets.labelled_images import LabelledImages, stratified
 from faal_core.errors import InvalidSpec
 from faal_core.reports.documents import Candidate, EpochRow
+from faal_core.specs.training import INTERPOLATIONS
 from faal_core.training.validation import HeldOutAccuracy
 
 Weights = Mapping[str, Tensor]
 _ROUNDING = 1e-12  # of a difference of rates
-_SHARES = (0.25, 0.5, 0.75)  # of a way, between its ends
-OFFSETS = (0.0, *_SHARES, 1.0)
-"""Shares of the class offsets that training may begin with, where there are any."""
 
 
 class Beginning(NamedTuple):
@@ -147,7 +145,7 @@ def candidates(
         row: of the epoch whose weights `end` is; it knows what would be said of them.
     """
     known = HeldOutAccuracy(row.held_out_clean or 0.0, row.held_out_mean or 0.0, row.held_out_worst or 0.0)
-    on_the_way = [(share, offsets, judge(between(start, end, share))) for share in _SHARES]
+    on_the_way = [(share, offsets, judge(between(start, end, share))) for share in INTERPOLATIONS]
     return _marked([*((0.0, *one) for one in beginnings), *on_the_way, (1.0, offsets, known)])
 
 
