@@ -66,11 +66,11 @@ def _audit_of(
     evaluation: Evaluation,
     names: tuple[str, ...],
     warnings: tuple[ReliabilityWarning, ...],
-    preset: str = "pgd-20",
+    attacks: str | list[dict] = "pgd-20",
     groups: tuple[str, ...] = (),
 ) -> AuditReport:
     """The audit report of those predictions; images are of the groups in turn."""
-    spec = AuditSpec(threat=THREAT, attacks=preset)
+    spec = AuditSpec(threat=THREAT, attacks=attacks)
     table = ClassTable(evaluation, names, attacks=len(spec.attacks), confidence=spec.confidence)
     broken = [int((evaluation.broken_by == k).sum()) for k in range(len(spec.attacks))]
     tried = [int(evaluation.correct.sum()) - sum(broken[:k]) for k in range(len(spec.attacks))]
@@ -127,11 +127,11 @@ def sample_audit(
     robust: Sequence[float] = ROBUST_BEFORE,
     images: int = 300,
     warnings: tuple[ReliabilityWarning, ...] = (),
-    preset: str = "pgd-20",
+    attacks: str | list[dict] = "pgd-20",
     groups: tuple[str, ...] = (),
 ) -> AuditReport:
     """An audit report: of Fashion-MNIST's classes unless other names and rates are given."""
-    return _audit_of(draw(robust, images, seed=1), names, warnings, preset, groups)
+    return _audit_of(draw(robust, images, seed=1), names, warnings, attacks, groups)
 
 
 def sample_finetune(

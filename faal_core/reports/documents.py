@@ -62,7 +62,10 @@ class Spread(Document):
     tail_10: float = Field(description="mean of the lowest 10 % of the class rates, rounded up to whole classes")
     tail_20: float = Field(description="the same for 20 %")
     deviation: float = Field(description="standard deviation of the class rates")
-    verdict: Literal["unequal", "no-evidence"] = Field(description="unequal: the gap exceeds what chance shows")
+    verdict: Literal["unequal", "no-evidence", "at-chance"] = Field(
+        description="unequal: the gap exceeds what chance shows; at-chance: it does not, and the mean is no better than that of "
+        "a classifier that gives every image the same class, or zero; no-evidence: neither"
+    )
 
 
 class GroupTable(Document):
@@ -150,6 +153,10 @@ class AuditReport(Document):
     classifier: ClassifierSummary
     dataset: DatasetSummary
     spec: AuditSpec
+    first_look: bool = Field(
+        default_factory=lambda fields: fields["spec"].is_first_look(len(fields["dataset"].class_names)),
+        description="whether the attacks are weaker than the preset fast: robust rates are upper bounds from a first look",
+    )
     warnings: tuple[ReliabilityWarning, ...]
     classes: tuple[ClassRow, ...]
     clean: Spread

@@ -79,6 +79,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     words = (text.shown, text.percent, text.points, text.bounds, text.change_bounds, text.p_value)
+    environment.globals["first_look"] = text.FIRST_LOOK
     environment.filters.update({word.__name__: word for word in (*words, text.group_verdict, text.worst_first)})
     return environment
 

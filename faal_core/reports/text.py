@@ -21,6 +21,9 @@ from faal_core.reports.documents import (
     Spread,
 )
 
+FIRST_LOOK = "upper bound, first look"  # beside the accuracy under attacks that are weaker than the preset `fast`
+LISTED_ATTACKS = 3  # a sentence with more names is not read
+
 
 def shown(name: str) -> str:
     """The name with white space as blanks and every other unprintable character as U+FFFD."""
@@ -93,13 +96,38 @@ def verdict(report: AuditReport | FinetuneReport) -> list[str]:
 
 
 def _audit_verdict(report: AuditReport) -> list[str]:
-    robust = report.robust
+    robust, attacks = report.robust, attacks_named(report)
     average, worst = with_bounds(robust.mean), with_bounds(robust.worst)
-    return [
-        f"Robust accuracy is {average} on average and {worst} in the worst class, {shown(robust.worst_class)}.",
-        f"The classes' mean lies {100 * robust.gap.value:.1f} points above the worst class; {_by_chance(robust)}.",
-        _confidence(report),
+    if robust.mean.count == 0:
+        return [
+            f"Accuracy under {attacks} is {average}: no image of any class is robust.",
+            "Classes without a robust image cannot be compared.",
+            _confidence(report),
+        ]
+    caveat = f" ({FIRST_LOOK})" if report.first_look else ""
+    sentences = [
+        f"Accuracy under {attacks} is {average} on average and {worst} in the worst class, {shown(robust.worst_class)}{caveat}."
     ]
+    if report.first_look:
+        sentences.append(
+            "Stronger attacks may lower it by several points: audit with the preset fast before you rely on it."
+        )
+    sentences.append(
+        f"The mean of the classes is {100 * robust.gap.value:.1f} points above the worst class; {_by_chance(robust)}."
+    )
+    return [*sentences, _confidence(report)]
+
+
+def attacks_named(report: AuditReport) -> str:
+    """Return the attacks in a few words: the attack's name, the preset's, up to three names, or their number."""
+    names = [attack.name for attack in report.attacks]
+    if len(names) == 1:
+        return shown(names[0])
+    if report.spec.preset:
+        return f"the preset {report.spec.preset}"
+    if len(names) > LISTED_ATTACKS:
+        return f"{len(names)} attacks"
+    return f"{', '.join(map(shown, names[:-1]))} and {shown(names[-1])}"
 
 
 def _finetune_verdict(report: FinetuneReport) -> list[str]:
@@ -151,8 +179,14 @@ def group_verdict(table: GroupTable) -> str:
 
 
 def _by_chance(spread: Spread, kind: str = "classes") -> str:
-    """What equal classes would show, and so whether these are unequal."""
-    found = "unequal" if spread.verdict == "unequal" else "no evidence that they are unequal"
+    """Return what equal classes would show, and so whether these are unequal."""
+    if spread.mean.count == 0:
+        return f"{kind} without a robust image cannot be compared"
+    found = {
+        "unequal": "unequal",
+        "no-evidence": "no evidence that they are unequal",
+        "at-chance": "no evidence that they are unequal, but a classifier that gives every image the same class is as robust",
+    }[spread.verdict]
     return f"equal {kind} would show up to {100 * spread.gap_by_chance:.1f} by chance: {found}"
 
 

@@ -130,7 +130,7 @@ def test_every_class_has_its_numbers_worst_first() -> None:
 
 def test_each_attack_has_its_own_row_of_cost() -> None:
     """With four attacks each has what it tried, broke, passed forward and backward and took, and a column of rates."""
-    report = sample_audit(preset="standard")
+    report = sample_audit(attacks="standard")
     rows = Page(html.render(report)).rows
     for attack in report.attacks:
         counts = [f"{count:,}" for count in (attack.tried, attack.broken, attack.forward, attack.backward)]
@@ -198,6 +198,24 @@ def test_both_comparisons_are_shown_in_full() -> None:
         assert row[3].startswith(text.percent(change.after))
         tested = [str(change.gained), str(change.lost), text.p_value(change.p_adjusted), change.verdict]
         assert row[5:] == tested
+
+
+@pytest.mark.parametrize(("robust", "outcome"), [(-9.0, "at-chance"), (0.02, "at-chance"), (1.0, "no-evidence")])
+def test_hardly_any_robust_image_is_marked_as_a_failure(robust: float, outcome: str) -> None:
+    """Equal classes are marked in the colour of a failure where they are equally bad, and a rate of zero is too."""
+    page = html.render(sample_audit(robust=[robust] * 10, images=200))
+    assert f'<div class="verdict {outcome}">' in page
+    style = page[: page.index("</style>")]
+    (rule,) = re.findall(r"^(.*) \{ border-color: var\(--bad\); \}$", style, re.MULTILINE)
+    assert (f".verdict.{outcome}" in rule.split(", ")) == (outcome == "at-chance")
+    assert (page.count("large zero") > 0) == (robust < 0)
+
+
+def test_a_first_look_is_marked_beside_its_attacks() -> None:
+    """The page says beside attacks weaker than `fast` that they give an upper bound, and nothing beside stronger ones."""
+    marked = "weaker than the preset fast: upper bound, first look"
+    assert marked in html.render(sample_audit(attacks="pgd-100"))
+    assert marked not in html.render(sample_audit(attacks="fast"))
 
 
 def test_warnings_stand_before_the_verdict() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from faal_core.reports import text
-from faal_core.reports.documents import AttackRow, Interval, Rate
+from faal_core.reports.documents import AttackRow, AuditReport, Interval, Rate
 from tests.sample_reports import sample_audit, sample_finetune
 
 HOSTILE = "\x1b[2Jevil\u202e\nname"
@@ -36,10 +36,12 @@ def test_the_audit_verdict_names_worst_class_gap_and_chance() -> None:
     report = sample_audit()
     counts = {row.name: row.robust.count for row in report.classes}
     worst = min(counts, key=lambda name: counts[name])
-    first, second, confidence = text.verdict(report)
+    first, caveat, second, confidence = text.verdict(report)
     assert f"{sum(counts.values()) / 30:.1f} % (" in first
     assert f"{counts[worst] / 3:.1f} % (" in first
-    assert first.endswith(f"in the worst class, {worst}.")
+    assert first.startswith("Accuracy under the preset pgd-20 is ")
+    assert first.endswith(f"in the worst class, {worst} (upper bound, first look).")
+    assert "the preset fast" in caveat
     assert f"{sum(counts.values()) / 30 - counts[worst] / 3:.1f} points" in second
     assert second.endswith("by chance: unequal.")
     assert confidence == "Intervals have 95 % confidence."
@@ -47,7 +49,60 @@ def test_the_audit_verdict_names_worst_class_gap_and_chance() -> None:
 
 def test_equal_classes_are_not_called_unequal() -> None:
     """Where the gap is no larger than chance shows, here none at all, there is no evidence."""
-    assert text.verdict(sample_audit(robust=[1.0] * 10))[1].endswith("no evidence that they are unequal.")
+    assert text.verdict(sample_audit(robust=[1.0] * 10))[-2].endswith("no evidence that they are unequal.")
+
+
+TARGETED = {"type": "apgd", "loss": "dlr", "targets": 9, "iterations": 100}
+
+
+@pytest.mark.parametrize(
+    ("attacks", "named", "first_look"),
+    [
+        ("quick", "PGD-10 (cross-entropy)", True),
+        ("pgd-100", "the preset pgd-100", True),
+        ("fast", "the preset fast", False),
+        ("standard", "the preset standard", False),
+        (
+            [{"type": "pgd", "steps": 50}, {"type": "square", "queries": 10}],
+            "PGD-50 (cross-entropy) and Square-10",
+            True,
+        ),
+        ([TARGETED], "APGD-100 (dlr, 9 targets)", False),
+        ([{"type": "pgd", "steps": 7}, {**TARGETED, "margin_left": 0.5}] * 2, "4 attacks", True),
+    ],
+)
+def test_the_first_sentence_names_the_attack_and_how_far_to_trust_it(
+    attacks: str | list[dict], named: str, first_look: bool
+) -> None:
+    """It says under which attacks the accuracy was measured, and that those weaker than `fast` are a first look."""
+    report = sample_audit(attacks=attacks)
+    first = text.verdict(report)[0]
+    assert first.startswith(f"Accuracy under {named} is ")
+    assert report.first_look == first_look == ("upper bound, first look" in first)
+
+
+def test_older_documents_know_whether_they_are_a_first_look() -> None:
+    """A document without the field gets it from its attacks."""
+    for attacks, first_look in (("quick", True), ("standard", False)):
+        fields = sample_audit(attacks=attacks).model_dump(mode="json", exclude={"first_look"})
+        assert AuditReport.model_validate(fields).first_look == first_look
+
+
+def test_nothing_robust_is_a_failure_and_no_comparison() -> None:
+    """Where no image is robust the first sentence says so, and nothing is said of equal classes or of a stronger attack."""
+    report = sample_audit(robust=[-9.0] * 10)
+    sentences = text.verdict(report)
+    assert sentences[0] == "Accuracy under the preset pgd-20 is 0.0 % (0.0–0.1): no image of any class is robust."
+    assert not any("equal" in sentence or "stronger" in sentence for sentence in sentences)
+    assert report.robust.verdict == "at-chance"
+
+
+def test_equal_classes_no_better_than_a_constant_answer_are_said_to_be_so() -> None:
+    """At two per cent of ten classes there is no difference to see, and the sentence adds what that level means."""
+    report = sample_audit(robust=[0.02] * 10)
+    assert 0 < report.robust.mean.count < 300
+    assert report.robust.verdict == "at-chance"
+    assert "a classifier that gives every image the same class is as robust" in text.verdict(report)[-2]
 
 
 @pytest.mark.parametrize(
