@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections.abc import Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from faal_core.attacks import reliability
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.device_memory import room_for
-from faal_core.evaluation import Evaluator, evaluate
+from faal_core.evaluation import Evaluator, check_radius, evaluate
 from faal_core.gallery import gallery
 from faal_core.ledger import Ledger
 from faal_core.per_class import ClassTable, Evaluation, group_table
@@ -43,6 +44,7 @@ def audit(
     ledger: Path | None = None,
     compute: bool = True,
     progress: Progress | None = None,
+    trained_on: Set[bytes] = frozenset(),
 ) -> Audited:
     """The audit of `classifier` (called `name` in the report) on `data`, or on the part of it that the spec asks for.
 
@@ -52,20 +54,23 @@ def audit(
     Args:
         ledger: a file that takes up every verdict as it comes; an audit that was killed goes on from it, with the same report.
         compute: otherwise the report is of what the ledger knows, and no verdict is added.
-    Raises: InvalidSpec where classifier and data do not fit; LedgerMismatch where the file is another audit's;
-        ClassifierUnsuitable, OutOfMemory; Cancelled; OSError.
+        trained_on: `reliability.pixel_digests` of the training images, where they are known; the report warns of images that
+            are among them.
+    Raises: InvalidSpec where classifier and data do not fit, or the radius exceeds the diameter of all images;
+        LedgerMismatch where the file is another audit's; ClassifierUnsuitable, OutOfMemory; Cancelled; OSError.
     """
     begun = time.monotonic()
     summary = summarise(classifier, name)
     subject = identity(summary, data, spec)
     if spec.images is not None:
         data = data.take(data.stratified(spec.images, spec.seed))
+    check_radius(spec.threat, data)
     evaluator = Evaluator(classifier, data, device=device, batch_size=spec.batch_size, seed=spec.seed)
     with room_for(spec.batch_size):
-        rows = torch.randperm(len(data), generator=torch.Generator().manual_seed(spec.seed))[
+        sample = torch.randperm(len(data), generator=torch.Generator().manual_seed(spec.seed))[
             : min(_SAMPLE, max(2, spec.batch_size))
         ]
-        x, y = evaluator.pixels(rows), data.labels[rows].to(device)
+        x, y = evaluator.pixels(sample), data.labels[sample].to(device)
         evaluator.predict(x, y)
         warnings = reliability.examine(classifier, x, y, spec.threat)
     with Ledger(ledger, subject, keep=compute) as verdicts:
@@ -74,6 +79,14 @@ def audit(
         )
     column = (len(spec.attacks), spec.confidence)
     table = ClassTable(evaluation, data.class_names, *column)
+    rows = table.rows()
+    warnings = (
+        *reliability.examine_predictions(evaluation, data.class_names),
+        *warnings,
+        *reliability.examine_attacks(spec.attacks, attack_rows, len(data)),
+        *reliability.examine_images(data, spec.threat, trained_on),
+        *reliability.few_images(rows),
+    )
     report = AuditReport(
         product=PRODUCT,
         created_at=datetime.now(UTC),
@@ -81,8 +94,8 @@ def audit(
         classifier=summary,
         dataset=data.summary(),
         spec=spec,
-        warnings=(*warnings, *reliability.examine_attacks(spec.attacks, attack_rows, len(data))),
-        classes=table.rows(),
+        warnings=warnings,
+        classes=rows,
         clean=table.spread(table.clean),
         robust=table.spread(table.robust),
         groups=tuple(

@@ -154,7 +154,11 @@ _CROSS_ENTROPY, _MARGIN = {"type": "pgd", "loss": "cross-entropy"}, {"type": "pg
 PRESETS = {
     entry.name: entry
     for entry in [
-        PresetEntry("quick", "PGD-10 with the cross-entropy: a first look, in the shortest time", ({**_CROSS_ENTROPY, "steps": 10},)),
+        PresetEntry(
+            "quick",
+            "PGD-10 with the cross-entropy: the shortest first look",
+            ({**_CROSS_ENTROPY, "steps": 10},),
+        ),
         PresetEntry(
             "pgd-20",
             "PGD-20 with the cross-entropy (the published column), then with the margin loss: a first look, the default",

@@ -87,6 +87,20 @@ def check_fit(classifier: Classifier, data: LabelledImages) -> None:
         )
 
 
+def check_radius(threat: ThreatModel, data: LabelledImages) -> None:
+    """Check that the radius is at most the diameter of all images with pixels in [0, 1].
+
+    Raises: InvalidSpec where any image could become any other, so that nothing is left to be robust against.
+    """
+    diameter = threat.diameter(data.images.shape[1:])
+    if threat.epsilon > diameter:
+        size = " × ".join(map(str, data.images.shape[1:]))
+        raise InvalidSpec(
+            f"The radius {threat} exceeds {diameter:.4g}, the largest distance between two images of {size} with pixels in "
+            "[0, 1]. State the radius in pixels of [0, 1]: divide a radius in grey levels by 255."
+        )
+
+
 class Evaluator:
     """One classifier on one set of images, in eval mode, batch by batch.
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from faal_core import cost
+from faal_core.attacks.reliability import pixel_digests
 from faal_core.audit import PRODUCT, Audited, audit, identity, summarise
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
@@ -69,12 +70,22 @@ def finetune(
         checkpoint.mkdir(parents=True, exist_ok=True)
     saved = training_checkpoint(checkpoint)
     begins = not (saved and saved.exists())
+    seen = frozenset(pixel_digests(training_data))
 
     def judge(judged: Classifier, called: str, when: str) -> Audited:
         subject = identity(summarise(judged, called), test_data, spec.audit_spec)
         ledger = checkpoint / f"{subject[:16]}.ledger" if checkpoint else None
         part = Part(progress, when, limited=begins and when == "before")
-        return audit(judged, test_data, spec.audit_spec, name=called, device=device, ledger=ledger, progress=part)
+        return audit(
+            judged,
+            test_data,
+            spec.audit_spec,
+            name=called,
+            device=device,
+            ledger=ledger,
+            progress=part,
+            trained_on=seen,
+        )
 
     if begins:
         progress.stage("rehearsal of a step", len(training_data))
