@@ -30,6 +30,13 @@ def shown(name: str) -> str:
     return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in name)
 
 
+def distinct(names: Sequence[str]) -> list[str]:
+    """Return the names as they are shown, a repeated one with its label, so that no two classes look like one."""
+    clean = [shown(name) for name in names]
+    repeated = {name for name, count in Counter(clean).items() if count > 1}
+    return [f"{name} [{c}]" if name in repeated else name for c, name in enumerate(clean)]
+
+
 def percent(rate: float) -> str:
     """A rate as people write it: "77.4 %"."""
     return f"{100 * rate:.1f} %"

@@ -39,7 +39,7 @@ DOCUMENTED = Path(__file__).parents[3] / "docs" / "claims.md"
 def codes(classifier: Classifier, data: LabelledImages, threat: ThreatModel = LINF) -> set[str]:
     """The codes of the warnings of a small audit."""
     attacks = (PgdSpec(steps=10, loss="margin"), SquareSpec(queries=30))
-    spec = AuditSpec(threat=threat, attacks=attacks, images=50)
+    spec = AuditSpec(threat=threat, attacks=attacks, images=100)
     report = audit(classifier, data, spec, name="a classifier", device=CPU).report
     assert terminal.summary(report).startswith("Warning: ") == bool(report.warnings)
     return {warning.code for warning in report.warnings}
