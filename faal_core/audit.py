@@ -19,6 +19,7 @@ from faal_core.gallery import gallery
 from faal_core.ledger import Ledger
 from faal_core.per_class import ClassTable, Evaluation, group_table
 from faal_core.progress import NoProgress, Progress
+from faal_core.provenance import provenance
 from faal_core.reports.documents import AuditReport, ClassifierSummary
 from faal_core.specs import AuditSpec
 
@@ -105,6 +106,7 @@ def audit(
         attacks=attack_rows,
         confusion=table.confusion(),
         adversarial_sha256=hashlib.sha256("\n".join(evaluation.sha256).encode()).hexdigest(),
+        provenance=provenance(device),
         gallery=gallery(data, evaluation, attack_rows),
     )
     return Audited(report, evaluation)

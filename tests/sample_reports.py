@@ -16,6 +16,7 @@ from faal_core.reports.documents import (
     FinetuneReport,
     GalleryImage,
     GroupTable,
+    Provenance,
     ReliabilityWarning,
 )
 from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec, TrainingSpec
@@ -25,6 +26,17 @@ FASHION = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt",
 ROBUST_BEFORE = (0.75, 0.94, 0.62, 0.82, 0.55, 0.88, 0.32, 0.90, 0.93, 0.91)
 ROBUST_AFTER = (0.72, 0.93, 0.61, 0.80, 0.58, 0.87, 0.47, 0.89, 0.91, 0.90)
 THREAT = ThreatModel(epsilon=0.1)
+
+PROVENANCE = Provenance(
+    faal="0.1.0",
+    torch="2.13.0",
+    cuda=None,
+    device="cpu",
+    instruction_set="AVX2",
+    threads=8,
+    job_id="job_7",
+    model_id="model_3",
+)
 
 GREY_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mNoAAAAggCB2kUIOwAAAABJRU5ErkJggg=="  # a PNG
 
@@ -103,6 +115,7 @@ def _audit_of(
             for a, t, b in zip(spec.attacks, tried, broken, strict=True)
         ),
         confusion=table.confusion(),
+        provenance=PROVENANCE,
         gallery=_gallery(names),
     )
 

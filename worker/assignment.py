@@ -10,6 +10,7 @@ import torch
 from faal_core import datasets, weights
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages, Part
+from faal_core.reports.documents import AuditReport
 from faal_core.specs import ClassifierSpec
 from jobs import dataset_registry, model_registry
 from jobs.database import Sessions
@@ -87,6 +88,14 @@ class Assignment:
     def keep(self, file: Path, media_type: str) -> Stored:
         """The file, put into storage. Raises: StorageFull, StoreUnavailable."""
         return self.storage.put_file(file, media_type=media_type)
+
+
+def with_ids(report: AuditReport, *, job_id: str, model_id: str | None) -> AuditReport:
+    """Return the report with the service's ids in its provenance."""
+    if report.provenance is None:
+        return report
+    identified = report.provenance.model_copy(update={"job_id": job_id, "model_id": model_id})
+    return report.model_copy(update={"provenance": identified})
 
 
 def _given(reference: str | None) -> str:

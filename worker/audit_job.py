@@ -2,7 +2,7 @@
 
 from faal_core.audit import audit
 from faal_core.specs import AuditSpec
-from worker.assignment import Assignment, Outcome
+from worker.assignment import Assignment, Outcome, with_ids
 
 
 def run(assignment: Assignment) -> Outcome:
@@ -30,4 +30,4 @@ def _report(assignment: Assignment, *, compute: bool) -> str:
         compute=compute,
         progress=assignment.progress if compute else None,
     )
-    return audited.report.model_dump_json()
+    return with_ids(audited.report, job_id=assignment.job.id, model_id=model.id).model_dump_json()

@@ -6,7 +6,7 @@ from faal_core.specs import FinetuneSpec
 from faal_core.training.ranks import Ranks
 from faal_core.training.recipe import train
 from jobs.outcomes import StoredClassifier
-from worker.assignment import WEIGHTS_TYPE, Assignment, Outcome
+from worker.assignment import WEIGHTS_TYPE, Assignment, Outcome, with_ids
 from worker.fellows import fellows
 
 
@@ -33,7 +33,12 @@ def run(assignment: Assignment) -> Outcome:
     result = StoredClassifier(
         assignment.keep(file, WEIGHTS_TYPE), finetuned.classifier.spec, name=finetuned.report.after.classifier.name
     )
-    return Outcome(report=finetuned.report.model_dump_json(), result_model=result)
+    before, after = finetuned.report.before, finetuned.report.after
+    audits = {
+        "before": with_ids(before, job_id=assignment.job.id, model_id=model.id),
+        "after": with_ids(after, job_id=assignment.job.id, model_id=None),
+    }
+    return Outcome(report=finetuned.report.model_copy(update=audits).model_dump_json(), result_model=result)
 
 
 def take_part(assignment: Assignment, ranks: Ranks) -> None:

@@ -1,7 +1,7 @@
 """The report documents: what an audit and a fine-tuning answer, as JSON. Fields are explained in docs/report.md.
 
-Rates lie in [0, 1] and are computed from the counts beside them. `seconds` and `created_at` are the only fields in which
-two runs of the same job differ on a CPU.
+Rates lie in [0, 1] and are computed from the counts beside them. Two runs of the same job on the same machine with the same
+number of CPU threads differ in `seconds`, `created_at` and the ids of `provenance` only.
 """
 
 from datetime import datetime
@@ -142,6 +142,19 @@ class DatasetSummary(Document):
     sha256: str = Field(description="of the images and labels used; groups are not in it")
 
 
+class Provenance(Document):
+    """The job, the stored model, the software and the device that a report comes from."""
+
+    job_id: str | None = Field(None, description="the service's job; null outside of a service")
+    model_id: str | None = Field(None, description="the service's model that was audited; null where it has no id")
+    faal: str = Field(description="version of FAAL")
+    torch: str = Field(description="version of PyTorch")
+    cuda: str | None = Field(description="version of CUDA that PyTorch was built for; null on a CPU")
+    device: str = Field(description="cpu, or the name of the GPU")
+    instruction_set: str = Field(description="widest vector instructions that PyTorch uses on the CPU, such as AVX2")
+    threads: int = Field(description="CPU threads that PyTorch uses within one operation")
+
+
 class AuditReport(Document):
     """Per-class accuracy of one classifier, clean and attacked."""
 
@@ -167,6 +180,7 @@ class AuditReport(Document):
     adversarial_sha256: str = Field(
         "", description="of the adversarial images that were counted: their digests in the images' order, a line each"
     )
+    provenance: Provenance | None = Field(None, description="where the report comes from; null in older documents")
     gallery: tuple[GalleryImage, ...] = Field(
         (),
         description="up to three fragile and three hardest images of each of the ten least robust classes, worst first",

@@ -104,6 +104,7 @@ def _audit_page(report: AuditReport) -> str:
         plots=[class_plots.audit_plot(report)],
         spoken=_spoken(report),
         figures=_audit_figures(report),
+        origin=_origin(report),
         pairs=_top_pairs([report]),
         pictures=_pictures(report),
         fields=list(_fields(report.spec.model_dump(mode="json"))),
@@ -126,6 +127,7 @@ def _finetune_page(report: FinetuneReport) -> str:
         plots=class_plots.finetune_plots(report),
         spoken=_spoken(report.after),
         figures=_finetune_figures(report),
+        origin=_origin(report.before),
         pairs=_top_pairs([report.before, report.after]),
         pictures=_pictures(report.after),
         fields=list(_fields(report.spec.model_dump(mode="json"))),
@@ -168,6 +170,24 @@ def _fields(value: JsonValue, path: str = "") -> Iterator[tuple[str, str]]:
     else:
         plain = value if isinstance(value, list) else [value]
         yield path, ", ".join(inner if isinstance(inner, str) else json.dumps(inner) for inner in plain) or "none"
+
+
+def _origin(report: AuditReport) -> list[tuple[str, str]]:
+    """Return the names and values of what the report was computed by; none in older documents."""
+    origin = report.provenance
+    if origin is None:
+        return []
+    named = {
+        "job": origin.job_id,
+        "model": origin.model_id,
+        "FAAL": origin.faal,
+        "PyTorch": origin.torch,
+        "CUDA": origin.cuda,
+        "device": origin.device,
+        "CPU instruction set": origin.instruction_set,
+        "CPU threads": str(origin.threads),
+    }
+    return [(name, value) for name, value in named.items() if value is not None]
 
 
 def _spoken(report: AuditReport) -> str:

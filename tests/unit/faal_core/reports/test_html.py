@@ -218,6 +218,24 @@ def test_a_first_look_is_marked_beside_its_attacks() -> None:
     assert marked not in html.render(sample_audit(attacks="fast"))
 
 
+def test_the_page_says_where_the_numbers_come_from() -> None:
+    """Job, model, versions, device and threads are on the page, CUDA only where there was one; older documents have none."""
+    for report in (sample_audit(), sample_finetune()):
+        page = html.render(report)
+        expected = {
+            "job": "job_7",
+            "model": "model_3",
+            "FAAL": "0.1.0",
+            "PyTorch": "2.13.0",
+            "device": "cpu",
+            "CPU threads": "8",
+        }
+        assert all(f"<dt>{name}</dt><dd>{value}</dd>" in page for name, value in expected.items())
+        assert "<dt>CUDA</dt>" not in page
+    older = sample_audit().model_dump(mode="json", exclude={"provenance"})
+    assert "Computed by" not in html.render(AuditReport.model_validate(older))
+
+
 def test_warnings_stand_before_the_verdict() -> None:
     """Signs of unreliable numbers are read before the numbers; without any there is no such section."""
     page = html.render(sample_audit(warnings=(WARNING,)))
