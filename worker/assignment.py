@@ -73,13 +73,19 @@ class Assignment:
         """The network of a model that is ready."""
         return weights.read_classifier(self.file(model.sha256), ClassifierSpec.model_validate(model.spec))
 
-    def images(self, part: Part) -> LabelledImages:
-        """A part of the job's data set, named as its owner named it."""
+    @property
+    def dataset_reference(self) -> str:
+        """The job's data set as `datasets.load` takes it: its name in the catalog, or the path of the stored file."""
         reference = _given(self.job.dataset)
         if not reference.startswith(UPLOADED_DATASET):
-            return datasets.load(reference, part, root=self.settings.dataset_root)
-        uploaded = self.uploaded_dataset()
-        return replace(datasets.load(str(self.file(uploaded.sha256)), part), name=uploaded.name)
+            return reference
+        return str(self.file(self.uploaded_dataset().sha256))
+
+    def images(self, part: Part) -> LabelledImages:
+        """A part of the job's data set, named as its owner named it."""
+        images = datasets.load(self.dataset_reference, part, root=self.settings.dataset_root)
+        uploaded = _given(self.job.dataset).startswith(UPLOADED_DATASET)
+        return replace(images, name=self.uploaded_dataset().name) if uploaded else images
 
     def file(self, sha256: str | None) -> Path:
         """The stored file of that digest, where it can be read. Raises: FileLost, StoreUnavailable."""

@@ -1,5 +1,6 @@
 """The audit job: a stored model and a data set's test images → the report."""
 
+from faal_core.attacks.reliability import training_digests
 from faal_core.audit import audit
 from faal_core.specs import AuditSpec
 from worker.assignment import Assignment, Outcome, with_ids
@@ -29,5 +30,6 @@ def _report(assignment: Assignment, *, compute: bool) -> str:
         ledger=assignment.folder / "audit.ledger",
         compute=compute,
         progress=assignment.progress if compute else None,
+        trained_on=training_digests(assignment.dataset_reference, root=assignment.settings.dataset_root),
     )
     return with_ids(audited.report, job_id=assignment.job.id, model_id=model.id).model_dump_json()

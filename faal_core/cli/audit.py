@@ -50,6 +50,7 @@ def audit(
     out.mkdir(parents=True, exist_ok=True)
 
     from faal_core import datasets
+    from faal_core.attacks.reliability import training_digests
     from faal_core.audit import audit as run
     from faal_core.cli.progress_bar import ProgressBar
     from faal_core.weights import read_classifier
@@ -66,6 +67,7 @@ def audit(
             ledger=ledger,
             compute=not partial,
             progress=progress,
+            trained_on=training_digests(dataset, root=data_root),
         )
     write_report(audited.report, out, as_json=as_json)
     require_worst_class(audited.report, require_worst)

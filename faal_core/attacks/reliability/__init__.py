@@ -7,7 +7,7 @@ Athalye, Carlini and Wagner 2018 (Obfuscated Gradients). A classifier that raise
 import torch
 
 from faal_core.attacks.reliability import gradients, outputs
-from faal_core.attacks.reliability.images import examine_images, pixel_digests
+from faal_core.attacks.reliability.images import examine_images, pixel_digests, training_digests
 from faal_core.attacks.reliability.predictions import examine_predictions, few_images
 from faal_core.classifier import Classifier, Images, Labels
 from faal_core.reports.documents import AttackRow, ReliabilityWarning
@@ -21,6 +21,7 @@ __all__ = [
     "examine_predictions",
     "few_images",
     "pixel_digests",
+    "training_digests",
 ]
 
 _SQUARE_GAIN = 0.002  # of all images; what AutoAttack's own check allows

@@ -1,12 +1,14 @@
 """Copies, training images among those audited, and radii without a sense are noticed."""
 
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from faal_core import datasets
-from faal_core.attacks.reliability import examine_images, pixel_digests
+from faal_core.attacks.reliability import examine_images, pixel_digests, training_digests
 from faal_core.audit import audit
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import InvalidSpec
@@ -91,6 +93,25 @@ def test_an_audit_that_knows_the_training_images_warns_of_them() -> None:
         classifier = linear_classifier(10, (1, 28, 28))
         report = audit(classifier, test, spec, name="linear", device=CPU, trained_on=known).report
         assert ("training-images" in {warning.code for warning in report.warnings}) == expected
+
+
+def test_the_training_part_of_named_sets_and_arrays_is_known(tmp_path: Path) -> None:
+    """A named set and an archive of arrays have digests of their training images; without such a part there are none."""
+    bundled = datasets.load("fashion-mnist-subset", "train")
+    assert training_digests("fashion-mnist-subset") == frozenset(pixel_digests(bundled))
+    levels = np.random.default_rng(0).integers(0, 256, (6, 5, 5, 1), dtype=np.uint8)
+    labels = np.array([0, 1] * 3)
+    both, test_only = tmp_path / "both.npz", tmp_path / "test.npz"
+    tests = {"test_images": levels[:4], "test_labels": labels[:4]}
+    np.savez(test_only, **tests)
+    np.savez(both, train_images=levels[2:], train_labels=labels[2:], **tests)
+    known = frozenset(pixel_digests(datasets.load(str(both), "train")))
+    assert training_digests(str(both)) == known
+    assert len(known) == 4
+    assert set(codes(datasets.load(str(both), "test"), trained_on=datasets.load(str(both), "train"))) == {
+        "training-images"
+    }
+    assert training_digests(str(test_only)) == training_digests(str(tmp_path)) == frozenset()
 
 
 def test_digests_of_60_000_images_take_a_second() -> None:
