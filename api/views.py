@@ -10,7 +10,7 @@ from api.schemas import DatasetResource, EventResource, JobResource, Method, Mod
 from faal_core import catalog
 from faal_core.catalog import DatasetEntry, PresetEntry
 from faal_core.reports import text
-from faal_core.reports.documents import AuditReport, FinetuneReport, read_report
+from faal_core.reports.documents import AuditReport, FinetuneReport, ReliabilityWarning, read_report
 from jobs import dataset_registry, model_registry, queries
 from jobs.errors import JobCancelled, JobFailed
 from jobs.outcomes import UPLOADED_DATASET
@@ -50,6 +50,8 @@ class Course:
     curves: Sequence[Curve]
     attacks: Sequence[EventResource]
     verdict: str = ""
+    at_chance: bool = False
+    warnings: Sequence[ReliabilityWarning] = ()
     tiles: Sequence[Tile] = field(default=())
 
 
@@ -96,8 +98,15 @@ def course(service: Service, job_id: str) -> Course:
         curves=curves(ordered),
         attacks=[event for event in events if event.kind == "attack"],
         verdict="" if found is None else text.verdict(found)[0],
+        at_chance=found is not None and _judged(found).robust.verdict == "at-chance",
+        warnings=() if found is None else list({warning.code: warning for _, warning in text.warnings(found)}.values()),
         tiles=() if found is None else _tiles(found),
     )
+
+
+def _judged(report: AuditReport | FinetuneReport) -> AuditReport:
+    """Return the audit itself, or the one after a fine-tuning."""
+    return report if isinstance(report, AuditReport) else report.after
 
 
 def _tiles(report: AuditReport | FinetuneReport) -> list[Tile]:

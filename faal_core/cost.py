@@ -1,4 +1,4 @@
-"""What a job costs, told before it is begun: passes of an image through the network, and from an earlier report their time."""
+"""Estimate what a job costs before it runs: passes of an image through the network, and their time from an earlier report."""
 
 from typing import NamedTuple
 

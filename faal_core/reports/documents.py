@@ -188,7 +188,7 @@ class AuditReport(Document):
 
     @property
     def complete(self) -> bool:
-        """Whether every attack was made on every image it was due on; otherwise robust rates are upper bounds the more."""
+        """Whether every attack was made on every image it was due on; otherwise the true robust accuracy may be lower still."""
         return not any(attack.untried for attack in self.attacks)
 
 

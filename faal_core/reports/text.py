@@ -213,10 +213,10 @@ def _stopped(report: AuditReport) -> list[ReliabilityWarning]:
     return [
         ReliabilityWarning(
             code="audit-stopped",
-            message="The audit was stopped before every attack was made on every image it was due on: robust rates are "
-            "upper bounds the more.",
+            message="The audit was stopped before every attack was made on every image it was due on, so the true "
+            "robust accuracy may be lower still.",
             evidence=f"not finished: {'; '.join(unfinished)}",
-            advice="Let it go on from its ledger, or read them as bounds only.",
+            advice="Resume it, or read its robust rates as upper bounds only.",
         )
     ]
 

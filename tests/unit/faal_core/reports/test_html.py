@@ -148,15 +148,15 @@ def stopped(report: AuditReport) -> AuditReport:
 
 
 def test_an_audit_that_was_stopped_says_so_first() -> None:
-    """Before any rate it says that robust accuracy is an upper bound the more; the costs tell where attacks are missing."""
+    """Before any rate it says that robust accuracy may be lower still; the costs tell where attacks are missing."""
     page = html.render(stopped(sample_audit()))
-    assert page.index("are upper bounds the more") < page.index(" % (")
+    assert page.index("robust accuracy may be lower still") < page.index(" % (")
     rows = Page(page).rows
     assert next(row for row in rows if row[0] == "Attack")[2] == "Not finished"
     assert [row[2] for row in rows if row[0].startswith("PGD-20")] == ["0", "70"]
     assert "Hardest to break" not in page
     complete = html.render(sample_audit())
-    assert "upper bounds the more" not in complete
+    assert "may be lower still" not in complete
     assert "Not finished" not in complete
 
 
