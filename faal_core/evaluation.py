@@ -92,12 +92,11 @@ def check_radius(threat: ThreatModel, data: LabelledImages) -> None:
 
     Raises: InvalidSpec where any image could become any other, so that nothing is left to be robust against.
     """
-    diameter = threat.diameter(data.images.shape[1:])
-    if threat.epsilon > diameter:
+    if threat.epsilon > (diameter := threat.diameter(data.images.shape[1:])):
         size = " × ".join(map(str, data.images.shape[1:]))
         raise InvalidSpec(
-            f"The radius {threat} exceeds {diameter:.4g}, the largest distance between two images of {size} with pixels in "
-            "[0, 1]. State the radius in pixels of [0, 1]: divide a radius in grey levels by 255."
+            f"The radius {threat} exceeds {diameter:.4g}, the largest distance between two images of {size}. State the radius in "
+            "pixels of [0, 1]: divide a radius in grey levels by 255."
         )
 
 

@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -70,22 +71,13 @@ def finetune(
         checkpoint.mkdir(parents=True, exist_ok=True)
     saved = training_checkpoint(checkpoint)
     begins = not (saved and saved.exists())
-    seen = frozenset(pixel_digests(training_data))
+    judging = partial(audit, device=device, trained_on=frozenset(pixel_digests(training_data)))
 
     def judge(judged: Classifier, called: str, when: str) -> Audited:
         subject = identity(summarise(judged, called), test_data, spec.audit_spec)
         ledger = checkpoint / f"{subject[:16]}.ledger" if checkpoint else None
         part = Part(progress, when, limited=begins and when == "before")
-        return audit(
-            judged,
-            test_data,
-            spec.audit_spec,
-            name=called,
-            device=device,
-            ledger=ledger,
-            progress=part,
-            trained_on=seen,
-        )
+        return judging(judged, test_data, spec.audit_spec, name=called, ledger=ledger, progress=part)
 
     if begins:
         progress.stage("rehearsal of a step", len(training_data))
@@ -95,14 +87,7 @@ def finetune(
     if begins and (not before.report.complete or progress.time_left() <= first + last):
         raise OutOfTime(_NO_TIME.format(minutes=(before.report.seconds + first + last) / 60))
     trained = train(
-        classifier,
-        training_data,
-        spec,
-        device=device,
-        checkpoint=saved,
-        progress=progress,
-        reserve=last,
-        ranks=ranks,
+        classifier, training_data, spec, device=device, checkpoint=saved, progress=progress, reserve=last, ranks=ranks
     )
     after = judge(trained.classifier, f"{name} + {spec.method.type}", "after")
     clean, robust = (
