@@ -22,7 +22,9 @@ from api.digests import digest_field
 from api.problems import Problem
 from api.requests import Terms
 from api.schemas import DatasetResource, EventResource, JobResource, ModelResource, Pending
-from faal_core.reports.documents import AuditReport, FinetuneReport, read_report
+from faal_core.reports.documents import AuditReport
+from faal_core.reports.finetune_documents import FinetuneReport
+from faal_core.reports.reading import read_report
 from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec
 from jobs.states import FINAL, UploadState
 
@@ -121,13 +123,7 @@ class Client:
         return self._submit("/jobs/finetune", model, dataset, spec, idempotency_key, terms)
 
     def submit_audit(
-        self,
-        model: str,
-        dataset: str,
-        spec: AuditSpec,
-        *,
-        idempotency_key: str | None = None,
-        **terms: Unpack[Terms],
+        self, model: str, dataset: str, spec: AuditSpec, *, idempotency_key: str | None = None, **terms: Unpack[Terms]
     ) -> JobResource:
         """The queued job that judges the model of that id, likewise."""
         return self._submit("/jobs/audit", model, dataset, spec, idempotency_key, terms)

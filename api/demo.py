@@ -23,8 +23,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from api.client import Client, ServiceProblem, UploadRejected
 from api.schemas import EventResource
-from faal_core.reports import text
-from faal_core.reports.documents import AttackRow, AuditReport, EpochRow, FinetuneReport
+from faal_core.reports import terminal
+from faal_core.reports.documents import AttackRow, AuditReport
+from faal_core.reports.finetune_documents import EpochRow, FinetuneReport
 from faal_core.specs import AuditSettings, FinetuneSpec
 from faal_core.threat_model import ThreatModel
 
@@ -63,7 +64,7 @@ def main() -> int:
     except (ServiceFailed, ServiceProblem, UploadRejected, httpx.TransportError) as error:
         console.print(str(error))
         return 1
-    console.print(f"\n{text.summary(report)}\n")
+    console.print(f"\n{terminal.summary(report)}\n")
     console.print(f"The page is {out / 'report.html'}; the other results are beside it.")
     return 0
 
@@ -125,7 +126,7 @@ def event_line(event: EventResource) -> str | None:
     if event.kind not in ROWS:
         return None
     fields = {name: value for name, value in event.body.items() if name != "stage"}
-    return text.row_line(event.body["stage"], ROWS[event.kind].model_validate(fields))
+    return terminal.row_line(event.body["stage"], ROWS[event.kind].model_validate(fields))
 
 
 @contextmanager

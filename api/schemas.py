@@ -6,7 +6,7 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from faal_core.reports.documents import Outcome
+from faal_core.reports.finetune_documents import Outcome
 from faal_core.specs import METHODS
 from jobs import paging
 from jobs.states import JobKind, JobState, UploadState

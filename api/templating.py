@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 import faal_core
 from faal_core.reports import text
-from faal_core.reports.documents import Outcome
+from faal_core.reports.finetune_documents import Outcome
 from faal_core.threat_model import ThreatModel
 from jobs.states import JobKind
 

@@ -11,7 +11,9 @@ from api.schemas import DatasetResource, EventResource, JobResource, Method, Mod
 from faal_core import catalog
 from faal_core.catalog import DatasetEntry, PresetEntry
 from faal_core.reports import text
-from faal_core.reports.documents import AuditReport, Candidate, FinetuneReport, ReliabilityWarning, read_report
+from faal_core.reports.documents import AuditReport, ReliabilityWarning
+from faal_core.reports.finetune_documents import Candidate, FinetuneReport
+from faal_core.reports.reading import read_report
 from jobs import candidates, dataset_registry, model_registry, queries
 from jobs.errors import JobCancelled, JobFailed
 from jobs.named_datasets import available
@@ -63,6 +65,7 @@ class Course:
     warnings: Sequence[ReliabilityWarning] = ()
     candidates: Sequence["CandidateView"] = ()
     verdict: str = ""
+    at_chance: bool = False
     tiles: Sequence[Tile] = field(default=())
 
 
@@ -115,15 +118,26 @@ def course(service: Service, job_id: str) -> Course:
         epochs=ordered,
         curves=curves(ordered),
         attacks=[event for event in events if event.kind == "attack"],
-        warnings=[
-            ReliabilityWarning.model_validate({name: event.body[name] for name in ReliabilityWarning.model_fields})
-            for event in events
-            if event.kind == "reliability-warning"
-        ],
+        warnings=_warned(events) if found is None else _warnings(found),
         candidates=_candidates(service, job_id, found) if isinstance(found, FinetuneReport) else (),
         verdict="" if found is None else text.verdict(found)[0],
+        at_chance=found is not None and _judged(found).robust.verdict == "at-chance",
         tiles=() if found is None else _tiles(found),
     )
+
+
+def _warned(events: Sequence[EventResource]) -> list[ReliabilityWarning]:
+    """The warnings that a job has recorded before its report."""
+    return [
+        ReliabilityWarning.model_validate({name: event.body[name] for name in ReliabilityWarning.model_fields})
+        for event in events
+        if event.kind == "reliability-warning"
+    ]
+
+
+def _warnings(report: AuditReport | FinetuneReport) -> list[ReliabilityWarning]:
+    """The report's warnings, one of each kind."""
+    return list({warning.code: warning for _, warning in text.warnings(report)}.values())
 
 
 def _candidates(service: Service, job_id: str, report: FinetuneReport) -> list[CandidateView]:
@@ -134,6 +148,11 @@ def _candidates(service: Service, job_id: str, report: FinetuneReport) -> list[C
         CandidateView(number, one, number == report.selected_candidate, models[number].id if number in models else None)
         for number, one in enumerate(report.candidates)
     ]
+
+
+def _judged(report: AuditReport | FinetuneReport) -> AuditReport:
+    """Return the audit itself, or the one after a fine-tuning."""
+    return report if isinstance(report, AuditReport) else report.after
 
 
 def _tiles(report: AuditReport | FinetuneReport) -> list[Tile]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections.abc import Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,12 +14,14 @@ from faal_core.attacks import reliability
 from faal_core.classifier import Classifier
 from faal_core.datasets.data_warnings import examine_data
 from faal_core.datasets.labelled_images import LabelledImages
+from faal_core.datasets.matching import check_radius, match_classes
 from faal_core.device_memory import room_for
-from faal_core.evaluation import Evaluator, evaluate, match_classes
+from faal_core.evaluation import Evaluator, evaluate
 from faal_core.gallery import gallery
 from faal_core.ledger import Ledger
 from faal_core.per_class import ClassTable, Evaluation, group_table
 from faal_core.progress import NoProgress, Progress
+from faal_core.provenance import provenance
 from faal_core.reports.documents import AuditReport, ClassifierSummary
 from faal_core.specs import AuditSpec
 
@@ -44,6 +47,7 @@ def audit(
     ledger: Path | None = None,
     compute: bool = True,
     progress: Progress | None = None,
+    trained_on: Set[bytes] = frozenset(),
 ) -> Audited:
     """The audit of `classifier` (called `name` in the report) on `data`, or on the part of it that the spec asks for.
 
@@ -53,8 +57,10 @@ def audit(
     Args:
         ledger: a file that takes up every verdict as it comes; an audit that was killed goes on from it.
         compute: otherwise the report is of what the ledger knows, and no verdict is added.
-    Raises: InvalidSpec where classifier and data do not fit; LedgerMismatch where the file is another audit's;
-        ClassifierUnsuitable, OutOfMemory; Cancelled; OSError.
+        trained_on: `reliability.pixel_digests` of the training images, where they are known; the report warns of images that
+            are among them.
+    Raises: InvalidSpec where classifier and data do not fit, or the radius exceeds the diameter of all images;
+        LedgerMismatch where the file is another audit's; ClassifierUnsuitable, OutOfMemory; Cancelled; OSError.
     """
     begun = time.monotonic()
     data = match_classes(classifier, data)
@@ -62,12 +68,13 @@ def audit(
     subject = identity(summary, data, spec)
     if spec.images is not None:
         data = data.take(data.stratified(spec.images, spec.seed))
+    check_radius(spec.threat, data)
     evaluator = Evaluator(classifier, data, device=device, batch_size=spec.batch_size, seed=spec.seed)
     with room_for(spec.batch_size):
-        rows = torch.randperm(len(data), generator=torch.Generator().manual_seed(spec.seed))[
+        sample = torch.randperm(len(data), generator=torch.Generator().manual_seed(spec.seed))[
             : min(_SAMPLE, max(2, spec.batch_size))
         ]
-        x, y = evaluator.pixels(rows), data.labels[rows].to(device)
+        x, y = evaluator.pixels(sample), data.labels[sample].to(device)
         evaluator.predict(x, y)
         warnings = reliability.examine(classifier, x, y, spec.threat)
     with Ledger(ledger, subject, keep=compute) as verdicts:
@@ -76,6 +83,15 @@ def audit(
         )
     column = (len(spec.attacks), spec.confidence)
     table = ClassTable(evaluation, data.class_names, *column)
+    rows = table.rows()
+    warnings = (
+        *examine_data(data, classifier.spec.class_names),
+        *reliability.examine_predictions(evaluation, data.class_names),
+        *warnings,
+        *reliability.examine_attacks(spec.attacks, attack_rows, len(data)),
+        *reliability.examine_images(data, spec.threat, trained_on),
+        *reliability.few_images(rows),
+    )
     report = AuditReport(
         product=PRODUCT,
         created_at=datetime.now(UTC),
@@ -83,12 +99,8 @@ def audit(
         classifier=summary,
         dataset=data.summary(),
         spec=spec,
-        warnings=(
-            *examine_data(data, classifier.spec.class_names),
-            *warnings,
-            *reliability.examine_attacks(spec.attacks, attack_rows, len(data)),
-        ),
-        classes=table.rows(),
+        warnings=warnings,
+        classes=rows,
         clean=table.spread(table.clean),
         robust=table.spread(table.robust),
         groups=tuple(
@@ -98,6 +110,7 @@ def audit(
         attacks=attack_rows,
         confusion=table.confusion(),
         adversarial_sha256=hashlib.sha256("\n".join(evaluation.sha256).encode()).hexdigest(),
+        provenance=provenance(device),
         gallery=gallery(data, evaluation, attack_rows),
     )
     return Audited(report, evaluation)

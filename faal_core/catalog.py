@@ -175,15 +175,19 @@ _CROSS_ENTROPY, _MARGIN = {"type": "pgd", "loss": "cross-entropy"}, {"type": "pg
 PRESETS = {
     entry.name: entry
     for entry in [
-        PresetEntry("quick", "PGD-10 with the cross-entropy: a first look", ({**_CROSS_ENTROPY, "steps": 10},)),
+        PresetEntry(
+            "quick",
+            "PGD-10 with the cross-entropy: the shortest first look",
+            ({**_CROSS_ENTROPY, "steps": 10},),
+        ),
         PresetEntry(
             "pgd-20",
-            "PGD-20 with the cross-entropy (the published column), then with the margin loss",
+            "PGD-20 with the cross-entropy (the published column), then with the margin loss: a first look, the default",
             ({**_CROSS_ENTROPY, "steps": 20}, {**_MARGIN, "steps": 20}),
         ),
         PresetEntry(
             "pgd-100",
-            "PGD-100 with both losses and two restarts each: the strongest here",
+            "PGD-100 with both losses and two restarts each: a longer first look; fast is stronger",
             ({**_CROSS_ENTROPY, "steps": 100, "restarts": 2}, {**_MARGIN, "steps": 100, "restarts": 2}),
         ),
         PresetEntry(

@@ -1,13 +1,10 @@
-"""What a job costs, told before it is begun: passes of an image through the network, and from an earlier report their time."""
+"""Estimate what a job costs before it runs: passes of an image through the network, and their time from an earlier report."""
 
 from typing import NamedTuple
 
 from faal_core.reports.documents import AuditReport
-from faal_core.specs import AuditSettings, FinetuneSpec
-
-_TARGETS = 4  # of the margins that class offsets are found from
-_CANDIDATES = 3  # weights on the way to the best epoch's
-_BEGINNINGS = 3  # shares of the class offsets
+from faal_core.specs import ApgdSpec, AuditSettings, FinetuneSpec
+from faal_core.specs.training import INTERPOLATIONS, OFFSET_SCALES, OFFSET_TARGETS
 
 
 class Cost(NamedTuple):
@@ -27,32 +24,43 @@ def of_audit(spec: AuditSettings, images: int, num_classes: int, earlier: AuditR
     return Cost(most, most * min(passes_of(earlier) / possible, 1.0))
 
 
-def of_training(spec: FinetuneSpec, images: int) -> Cost:
-    """Of the training alone, on so many images, those that are held out included; weight perturbation and surveys apart."""
+def of_training(spec: FinetuneSpec, images: int, num_classes: int) -> Cost:
+    """Return the cost of the training alone, without weight perturbation and what some methods survey before an epoch.
+
+    Args:
+        images: the training images, those that are held out included.
+    """
     training = spec.training
-    held_out = round(training.held_out_share * images)
+    fitted = images - _held_out(spec, images, num_classes)
     step = 2 * training.attack.steps + 2 + training.clean_forward  # forward and backward of the loss come last
-    epochs = training.epochs * (images - held_out) * step + (training.epochs - 1) * _look(spec, images)
-    passes = epochs + sum(around_steps(spec, images))
+    epochs = training.epochs * fitted * step + (training.epochs - 1) * _look(spec, images, num_classes)
+    passes = epochs + sum(around_steps(spec, images, num_classes))
     return Cost(passes, passes)
 
 
-def around_steps(spec: FinetuneSpec, images: int) -> tuple[int, int]:
-    """Passes before the first step, for class offsets, and after the last, to judge what could be kept."""
-    look, beginning, candidates = _look(spec, images), 0, 0
+def around_steps(spec: FinetuneSpec, images: int, num_classes: int) -> tuple[int, int]:
+    """Return the passes before the first step, for class offsets, and after the last, to judge the candidates."""
+    look, beginning, candidates = _look(spec, images, num_classes), 0, 0
     if spec.begins_with_offsets:
-        margins = 2 * round(spec.training.held_out_share * images) * _TARGETS * (2 * spec.training.attack.steps + 2)
-        beginning = margins + _BEGINNINGS * look
+        held_out, targets = _held_out(spec, images, num_classes), min(OFFSET_TARGETS, num_classes - 1)
+        searched = min(2 * held_out, images - held_out)
+        beginning = searched * (1 + targets * 2 * (spec.training.attack.steps + 1)) + len(OFFSET_SCALES) * look
     if spec.training.bounded:
-        candidates = _CANDIDATES + (
-            not spec.begins_with_offsets
-        )  # the given weights, where they were not judged before
+        given = not spec.begins_with_offsets  # the given weights, where they were not judged before
+        candidates = len(INTERPOLATIONS) + given
     return beginning, (1 + candidates) * look
 
 
-def _look(spec: FinetuneSpec, images: int) -> int:
-    """Passes of judging weights once on the held-out images: clean, and under APGD with twice the steps of the training."""
-    return round(spec.training.held_out_share * images) * (4 * spec.training.attack.steps + 3)
+def _look(spec: FinetuneSpec, images: int, num_classes: int) -> int:
+    """Return the passes that judge weights once on the held-out images: clean, and under the attack that judges them."""
+    attack = ApgdSpec(loss="margin", iterations=2 * spec.training.attack.steps)
+    return _held_out(spec, images, num_classes) * (1 + attack.passes(num_classes))
+
+
+def _held_out(spec: FinetuneSpec, images: int, num_classes: int) -> int:
+    """Return how many of the training images are held out."""
+    share = spec.training.held_out_share
+    return max(num_classes, round(share * images)) if share else 0
 
 
 def passes_of(report: AuditReport) -> int:

@@ -15,8 +15,8 @@ from faal_core.attacks.ball import Ball, norms
 from faal_core.attacks.losses import margin, probability_margin
 from faal_core.attacks.randomness import ImageRandom, seed_from
 from faal_core.classifier import Classifier
-from faal_core.datasets.class_order import aligned, listed
 from faal_core.datasets.labelled_images import LabelledImages
+from faal_core.datasets.matching import check_fit
 from faal_core.device_memory import Pieces, is_out_of_memory
 from faal_core.errors import ClassifierUnsuitable, InvalidSpec
 from faal_core.ledger import CLEAN, Ledger, Unit
@@ -68,32 +68,6 @@ def frozen(classifier: Classifier) -> Iterator[None]:
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)
-
-
-def match_classes(classifier: Classifier, data: LabelledImages) -> LabelledImages:
-    """Return the data with labels in the classifier's order of classes. Raises: InvalidSpec where the two do not fit."""
-    data = aligned(data, classifier.spec.class_names, classifier.num_classes)
-    check_fit(classifier, data)
-    return data
-
-
-def check_fit(classifier: Classifier, data: LabelledImages) -> None:
-    """Raises: InvalidSpec when the data's channels or classes (number; order, where both name them) are not the classifier's."""
-    if classifier.num_classes != len(data.class_names):
-        raise InvalidSpec(
-            f"The classifier has {classifier.num_classes} classes and {data.name} has {len(data.class_names)}: "
-            f"{listed(data.class_names)}."
-        )
-    if classifier.spec.channels != data.images.shape[1]:
-        raise InvalidSpec(
-            f"The classifier takes {classifier.spec.channels} channels (one mean each) and {data.name} has "
-            f"{data.images.shape[1]}."
-        )
-    named = classifier.spec.class_names
-    if named is not None and named != data.class_names and set(named) == set(data.class_names):
-        raise InvalidSpec(
-            f"The classifier and {data.name} have the same classes in another order: labels would be mixed up."
-        )
 
 
 class Evaluator:

@@ -4,25 +4,29 @@ import copy
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from faal_core import cost
+from faal_core.attacks.reliability import pixel_digests
 from faal_core.audit import PRODUCT, Audited, audit, identity, summarise
 from faal_core.classifier import Classifier
 from faal_core.datasets.class_order import listed
 from faal_core.datasets.labelled_images import LabelledImages
+from faal_core.datasets.matching import match_classes
 from faal_core.errors import InvalidSpec, OutOfTime
-from faal_core.evaluation import match_classes
 from faal_core.per_class import compare
 from faal_core.progress import NoProgress, Part, Progress
-from faal_core.reports.documents import AuditReport, FinetuneReport, ReliabilityWarning
+from faal_core.reports.documents import AuditReport, ReliabilityWarning
+from faal_core.reports.finetune_documents import FinetuneReport
 from faal_core.specs import FinetuneSpec
 from faal_core.training.ranks import ALONE, Ranks
 from faal_core.training.recipe import train
 from faal_core.training.rehearsal import rehearse
+from faal_core.training.selection import Trained
 
 _SLACK = 1.1  # of what is taken for what comes after the last step
 _NO_TIME = (
@@ -79,12 +83,13 @@ def finetune(
         checkpoint.mkdir(parents=True, exist_ok=True)
     saved = training_checkpoint(checkpoint)
     begins = not (saved and saved.exists())
+    judging = partial(audit, device=device, trained_on=frozenset(pixel_digests(training_data)))
 
     def judge(judged: Classifier, called: str, when: str) -> Audited:
         subject = identity(summarise(judged, called), test_data, spec.audit_spec)
         ledger = checkpoint / f"{subject[:16]}.ledger" if checkpoint else None
         part = Part(progress, when, limited=begins and when == "before")
-        return audit(judged, test_data, spec.audit_spec, name=called, device=device, ledger=ledger, progress=part)
+        return judging(judged, test_data, spec.audit_spec, name=called, ledger=ledger, progress=part)
 
     if begins:
         progress.stage("rehearsal of a step", len(training_data))
@@ -93,22 +98,13 @@ def finetune(
     warnings = _unsuitable(before.report)
     for warning in warnings:
         progress.record(warning)
-    first, last = _before_and_after_steps(before.report, spec, len(training_data))
+    first, last = _before_and_after_steps(before.report, spec, len(training_data), classifier.num_classes)
     if begins and (not before.report.complete or progress.time_left() <= first + last):
         raise OutOfTime(_NO_TIME.format(minutes=(before.report.seconds + first + last) / 60))
     trained = train(
-        classifier,
-        training_data,
-        spec,
-        device=device,
-        checkpoint=saved,
-        progress=progress,
-        reserve=last,
-        ranks=ranks,
+        classifier, training_data, spec, device=device, checkpoint=saved, progress=progress, reserve=last, ranks=ranks
     )
-    best = copy.deepcopy(trained.classifier)
-    best.load_state_dict(trained.end)
-    made, best = _named(trained.classifier, training_data), _named(best, training_data)
+    made, best = (_with_names(weights, training_data) for weights in (trained.classifier, _trained_end(trained)))
     after = before if trained.kept_original else judge(made, f"{name} + {spec.method.type}", "after")
     clean, robust = (
         compare(before.evaluation.labels, was, became, test_data.class_names, spec.audit.confidence)
@@ -158,7 +154,14 @@ def _unsuitable(report: AuditReport) -> tuple[ReliabilityWarning, ...]:
     )
 
 
-def _named(classifier: Classifier, data: LabelledImages) -> Classifier:
+def _trained_end(trained: Trained) -> Classifier:
+    """Return the best epoch's weights as a classifier."""
+    end = copy.deepcopy(trained.classifier)
+    end.load_state_dict(trained.end)
+    return end
+
+
+def _with_names(classifier: Classifier, data: LabelledImages) -> Classifier:
     """Give the classifier the class names of the data, where the weights it began with had none; return it."""
     if classifier.spec.class_names is None:
         classifier.spec = classifier.spec.model_copy(update={"class_names": data.class_names})
@@ -180,10 +183,12 @@ def _check_fit(training_data: LabelledImages, test_data: LabelledImages) -> None
             raise InvalidSpec(f"{training_data.name} has {what} for training than {test_data.name} for testing.")
 
 
-def _before_and_after_steps(audited: AuditReport, spec: FinetuneSpec, images: int) -> tuple[float, float]:
+def _before_and_after_steps(
+    audited: AuditReport, spec: FinetuneSpec, images: int, num_classes: int
+) -> tuple[float, float]:
     """Seconds before the first step of a training and after its last, second audit included, by the pace of the first."""
     pace = cost.seconds_a_pass(audited) or 0.0
-    beginning, ending = (passes * pace for passes in cost.around_steps(spec, images))
+    beginning, ending = (passes * pace for passes in cost.around_steps(spec, images, num_classes))
     return beginning, _SLACK * (sum(attack.seconds for attack in audited.attacks) + ending)
 
 

@@ -1,21 +1,14 @@
 """From rows of images to rows of classes or groups: counts first, rates and intervals from them, before and after compared."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from faal_core import intervals
-from faal_core.reports.documents import (
-    ClassRow,
-    Comparison,
-    Confusion,
-    GroupTable,
-    Interval,
-    PairedChange,
-    Rate,
-    Spread,
-)
+from faal_core.reports.documents import ClassRow, Confusion, GroupTable, Interval, Rate, Spread
+from faal_core.reports.finetune_documents import Comparison, PairedChange
 
 Rows = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -133,8 +126,17 @@ class ClassTable:
             tail_10=float(ascending[: -(-len(rates) // 10)].mean()),
             tail_20=float(ascending[: -(-len(rates) // 5)].mean()),
             deviation=float(rates.std()),
-            verdict="unequal" if gap > by_chance + _ROUNDING else "no-evidence",
+            verdict="unequal" if gap > by_chance + _ROUNDING else self._without_gap(correct),
         )
+
+    def _without_gap(self, correct: intervals.Counts) -> Literal["no-evidence", "at-chance"]:
+        """Return the verdict where no gap shows: whether the mean is surely above that of a constant answer.
+
+        A classifier that gives every image the same class has a mean class rate of 1 / classes, under any attack.
+        """
+        classes = len(np.unique(self._evaluation.labels))
+        at_chance = correct.sum() == 0 or self._mean(correct).high <= 1 / classes
+        return "at-chance" if at_chance else "no-evidence"
 
     def _mean(self, correct: intervals.Counts) -> Rate:
         total, images = correct.sum(), self.images.sum()

@@ -3,6 +3,7 @@
 import math
 import re
 import unicodedata
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -56,9 +57,9 @@ def parse_radius(value: Any) -> float:  # noqa: ANN401 - whatever JSON or a comm
 
 
 def format_radius(radius: float) -> str:
-    """The radius as people write it: "8/255" where it is a whole number of 255ths, a decimal otherwise."""
+    """Return the radius as people write it: "8/255" where it is a whole number of 255ths below 1, a decimal otherwise."""
     levels = radius * 255
-    if round(levels) >= 1 and abs(levels - round(levels)) < 1e-6:
+    if radius < 1 and round(levels) >= 1 and abs(levels - round(levels)) < 1e-6:
         return f"{round(levels)}/255"
     return f"{radius:.6g}"
 
@@ -81,6 +82,10 @@ class ThreatModel(BaseModel):
             meant = f"; for levels of 0 to 255 write {epsilon:g}/255" if epsilon <= 255 else ""
             raise ValueError(f"an L∞ radius of {epsilon:g} exceeds the pixel range [0, 1]{meant}")
         return epsilon
+
+    def diameter(self, shape: Sequence[int]) -> float:
+        """Return the largest distance between two images of that shape with pixels in [0, 1], in this norm."""
+        return 1.0 if self.norm is Norm.LINF else math.sqrt(math.prod(shape))
 
     def __str__(self) -> str:
         return f"{'L∞' if self.norm is Norm.LINF else 'L2'} ε = {format_radius(self.epsilon)}"

@@ -9,15 +9,14 @@ from faal_core.per_class import UNBROKEN, ClassTable, Evaluation, compare, group
 from faal_core.reports.documents import (
     AttackRow,
     AuditReport,
-    Candidate,
     ClassifierSummary,
     DatasetSummary,
-    EpochRow,
-    FinetuneReport,
     GalleryImage,
     GroupTable,
+    Provenance,
     ReliabilityWarning,
 )
+from faal_core.reports.finetune_documents import Candidate, EpochRow, FinetuneReport
 from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec, TrainingSpec
 from faal_core.threat_model import ThreatModel
 
@@ -25,6 +24,17 @@ FASHION = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt",
 ROBUST_BEFORE = (0.75, 0.94, 0.62, 0.82, 0.55, 0.88, 0.32, 0.90, 0.93, 0.91)
 ROBUST_AFTER = (0.72, 0.93, 0.61, 0.80, 0.58, 0.87, 0.47, 0.89, 0.91, 0.90)
 THREAT = ThreatModel(epsilon=0.1)
+
+PROVENANCE = Provenance(
+    faal="0.1.0",
+    torch="2.13.0",
+    cuda=None,
+    device="cpu",
+    instruction_set="AVX2",
+    threads=8,
+    job_id="job_7",
+    model_id="model_3",
+)
 
 GREY_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mNoAAAAggCB2kUIOwAAAABJRU5ErkJggg=="  # a PNG
 
@@ -66,11 +76,11 @@ def _audit_of(
     evaluation: Evaluation,
     names: tuple[str, ...],
     warnings: tuple[ReliabilityWarning, ...],
-    preset: str = "pgd-20",
+    attacks: str | list[dict] = "pgd-20",
     groups: tuple[str, ...] = (),
 ) -> AuditReport:
     """The audit report of those predictions; images are of the groups in turn."""
-    spec = AuditSpec(threat=THREAT, attacks=preset)
+    spec = AuditSpec(threat=THREAT, attacks=attacks)
     table = ClassTable(evaluation, names, attacks=len(spec.attacks), confidence=spec.confidence)
     broken = [int((evaluation.broken_by == k).sum()) for k in range(len(spec.attacks))]
     tried = [int(evaluation.correct.sum()) - sum(broken[:k]) for k in range(len(spec.attacks))]
@@ -103,6 +113,7 @@ def _audit_of(
             for a, t, b in zip(spec.attacks, tried, broken, strict=True)
         ),
         confusion=table.confusion(),
+        provenance=PROVENANCE,
         gallery=_gallery(names),
     )
 
@@ -127,11 +138,11 @@ def sample_audit(
     robust: Sequence[float] = ROBUST_BEFORE,
     images: int = 300,
     warnings: tuple[ReliabilityWarning, ...] = (),
-    preset: str = "pgd-20",
+    attacks: str | list[dict] = "pgd-20",
     groups: tuple[str, ...] = (),
 ) -> AuditReport:
     """An audit report: of Fashion-MNIST's classes unless other names and rates are given."""
-    return _audit_of(draw(robust, images, seed=1), names, warnings, preset, groups)
+    return _audit_of(draw(robust, images, seed=1), names, warnings, attacks, groups)
 
 
 def sample_finetune(

@@ -10,6 +10,7 @@ import torch
 from faal_core import datasets, weights
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages, Part
+from faal_core.reports.documents import AuditReport
 from faal_core.specs import ClassifierSpec
 from jobs import dataset_registry, model_registry
 from jobs.database import Sessions
@@ -74,13 +75,19 @@ class Assignment:
         """The network of a model that is ready."""
         return weights.read_classifier(self.file(model.sha256), ClassifierSpec.model_validate(model.spec))
 
-    def images(self, part: Part) -> LabelledImages:
-        """A part of the job's data set, named as its owner named it."""
+    @property
+    def dataset_reference(self) -> str:
+        """The job's data set as `datasets.load` takes it: its name in the catalog, or the path of the stored file."""
         reference = _given(self.job.dataset)
         if not reference.startswith(UPLOADED_DATASET):
-            return datasets.load(reference, part, root=self.settings.dataset_root)
-        uploaded = self.uploaded_dataset()
-        return replace(datasets.load(str(self.file(uploaded.sha256)), part), name=uploaded.name)
+            return reference
+        return str(self.file(self.uploaded_dataset().sha256))
+
+    def images(self, part: Part) -> LabelledImages:
+        """A part of the job's data set, named as its owner named it."""
+        images = datasets.load(self.dataset_reference, part, root=self.settings.dataset_root)
+        uploaded = _given(self.job.dataset).startswith(UPLOADED_DATASET)
+        return replace(images, name=self.uploaded_dataset().name) if uploaded else images
 
     def file(self, sha256: str | None) -> Path:
         """The stored file of that digest, where it can be read. Raises: FileLost, StoreUnavailable."""
@@ -89,6 +96,14 @@ class Assignment:
     def keep(self, file: Path, media_type: str) -> Stored:
         """The file, put into storage. Raises: StorageFull, StoreUnavailable."""
         return self.storage.put_file(file, media_type=media_type)
+
+
+def with_ids(report: AuditReport, *, job_id: str, model_id: str | None) -> AuditReport:
+    """Return the report with the service's ids in its provenance."""
+    if report.provenance is None:
+        return report
+    identified = report.provenance.model_copy(update={"job_id": job_id, "model_id": model_id})
+    return report.model_copy(update={"provenance": identified})
 
 
 def _given(reference: str | None) -> str:

@@ -1,8 +1,9 @@
 """The audit job: a stored model and a data set's test images → the report."""
 
+from faal_core.attacks.reliability import training_digests
 from faal_core.audit import audit
 from faal_core.specs import AuditSpec
-from worker.assignment import Assignment, Outcome
+from worker.assignment import Assignment, Outcome, with_ids
 
 
 def run(assignment: Assignment) -> Outcome:
@@ -29,5 +30,6 @@ def _report(assignment: Assignment, *, compute: bool) -> str:
         ledger=assignment.folder / "audit.ledger",
         compute=compute,
         progress=assignment.progress if compute else None,
+        trained_on=training_digests(assignment.dataset_reference, root=assignment.settings.dataset_root),
     )
-    return audited.report.model_dump_json()
+    return with_ids(audited.report, job_id=assignment.job.id, model_id=model.id).model_dump_json()

@@ -8,7 +8,7 @@ from faal_core.specs import FinetuneSpec
 from faal_core.training.ranks import Ranks
 from faal_core.training.recipe import train
 from jobs.outcomes import StoredClassifier
-from worker.assignment import WEIGHTS_TYPE, Assignment, Outcome
+from worker.assignment import WEIGHTS_TYPE, Assignment, Outcome, with_ids
 from worker.fellows import fellows
 
 
@@ -36,8 +36,13 @@ def run(assignment: Assignment) -> Outcome:
         weights.write_classifier(best, finetuned.trained)
         trained = assignment.keep(best, WEIGHTS_TYPE)
     finding = {"outcome": report.outcome, "falls": len(report.falls)}
-    outcome = Outcome(report=report.model_dump_json(), trained=trained, finding=finding)
-    if report.outcome == "kept-original":
+    kept_original = report.outcome == "kept-original"
+    audits = {
+        "before": with_ids(report.before, job_id=assignment.job.id, model_id=model.id),
+        "after": with_ids(report.after, job_id=assignment.job.id, model_id=model.id if kept_original else None),
+    }
+    outcome = Outcome(report=report.model_copy(update=audits).model_dump_json(), trained=trained, finding=finding)
+    if kept_original:
         return outcome
     file = assignment.folder / "result.safetensors"
     weights.write_classifier(file, finetuned.classifier)

@@ -13,7 +13,8 @@ from api.routes.jobs import require_pool
 from api.schemas import ModelResource, Resource
 from faal_core import catalog, cost
 from faal_core.errors import InvalidSpec
-from faal_core.reports.documents import AuditReport, read_report
+from faal_core.reports.documents import AuditReport
+from faal_core.reports.reading import read_report
 from jobs import dataset_registry, model_registry, queries
 from jobs.named_datasets import require_available
 from jobs.outcomes import UPLOADED_DATASET, require_ready
@@ -78,7 +79,7 @@ def estimate_job(
     images = _images(body.dataset, summary)
     if isinstance(body, FinetuneEstimate):
         audit = cost.of_audit(body.audit, images["test"], classifier.num_classes, earlier)
-        parts = [audit, audit, cost.of_training(body.spec, images["train"])]
+        parts = [audit, audit, cost.of_training(body.spec, images["train"], classifier.num_classes)]
     else:
         parts = [cost.of_audit(body.spec, images["test"], classifier.num_classes, earlier)]
     most, likely = (sum(part) for part in zip(*parts, strict=True))

@@ -11,7 +11,7 @@ from api.dependencies import Id
 from api.negotiation import preferred, unchanged
 from api.schemas import Amount, Pending
 from faal_core.reports import html
-from faal_core.reports.documents import Report, read_report
+from faal_core.reports.reading import Report, read_report
 from jobs import queries
 from jobs.errors import JobStateConflict
 from jobs.states import JobKind
@@ -46,8 +46,8 @@ def get_job_report(
 ) -> Response:
     """202 with the job's progress until the report is there; then the report, by Accept as JSON (as stored) or HTML.
 
-    That of an audit that was cancelled is of what it had found: where `untried` of an attack is above 0, robust rates are
-    upper bounds the more.
+    That of an audit that was cancelled is of what it had found: where `untried` of an attack is above 0, the true robust
+    accuracy may be lower still.
     """
     with service.sessions() as session:
         job = queries.job(session, job_id)

@@ -1,4 +1,4 @@
-"""Projected gradient descent: the attack of first looks, and of training."""
+"""Projected gradient descent, the attack of first looks; `training.inner_maximum` has the one of training."""
 
 from dataclasses import dataclass
 

@@ -60,6 +60,7 @@ def audit(
     load = image_loader(dataset, data_root, download=download, class_order=class_order, resize=resize, crop=crop)
     context.with_resource(output_folder(out))
 
+    from faal_core.attacks.reliability import training_digests
     from faal_core.audit import audit as run
     from faal_core.cli.progress_bar import ProgressBar
     from faal_core.weights import read_classifier
@@ -77,6 +78,7 @@ def audit(
             ledger=ledger,
             compute=not partial,
             progress=progress,
+            trained_on=training_digests(dataset, root=data_root),
         )
     write_report(audited.report, out, as_json=as_json)
     require_worst_class(audited.report, require_worst)

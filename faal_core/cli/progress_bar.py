@@ -9,8 +9,10 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from faal_core.reports.documents import AttackRow, EpochRow, ReliabilityWarning
-from faal_core.reports.text import row_line, time_left
+from faal_core.reports.documents import AttackRow, ReliabilityWarning
+from faal_core.reports.finetune_documents import EpochRow
+from faal_core.reports.terminal import row_line
+from faal_core.reports.text import time_left
 
 
 class ProgressBar:

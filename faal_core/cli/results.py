@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from faal_core.reports.documents import AuditReport, FinetuneReport
+    from faal_core.reports.documents import AuditReport
+    from faal_core.reports.finetune_documents import FinetuneReport
 
 GATE_CLOSED = 3
 KEPT_ORIGINAL = 4
@@ -45,12 +46,12 @@ def output_folder(out: Path, *within: Path) -> Iterator[None]:
 
 def write_report(report: "AuditReport | FinetuneReport", out: Path, *, as_json: bool) -> None:
     """Write report.json and report.html; print the report as JSON, or its warnings, summary and classes."""
-    from faal_core.reports import html, text
+    from faal_core.reports import html, terminal
 
     document = report.model_dump_json(indent=2)
     (out / "report.json").write_text(document, "utf-8")
     (out / "report.html").write_text(html.render(report), "utf-8")
-    typer.echo(document if as_json else f"{text.summary(report)}\n\nWritten to {out}")
+    typer.echo(document if as_json else f"{terminal.summary(report)}\n\nWritten to {out}")
 
 
 def require_worst_class(report: "AuditReport", required: float | None) -> None:

@@ -14,10 +14,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import JsonValue
 
-from faal_core.reports import text
-from faal_core.reports.documents import AuditReport, ClassRow, FinetuneReport, GalleryImage, PairedChange
+from faal_core.reports import class_plots, text
+from faal_core.reports.documents import AuditReport, ClassRow, GalleryImage
+from faal_core.reports.finetune_documents import FinetuneReport, PairedChange
 
 TOP_PAIRS = 10
+LISTED_CLASSES = 50  # in the tables among the text, where there are more than twice as many; an appendix has them all
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,17 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     words = (text.shown, text.percent, text.points, text.bounds, text.change_bounds, text.p_value, text.candidate_label)
+    environment.filters["place"] = _place
+    environment.globals.update(
+        first_look=text.FIRST_LOOK, listed=LISTED_CLASSES, profile_height=class_plots.PROFILE_HEIGHT
+    )
     environment.filters.update({word.__name__: word for word in (*words, text.group_verdict, text.worst_first)})
     return environment
+
+
+def _place(rate: float) -> str:
+    """Return where a rate is on a track, as SVG writes it."""
+    return f"{100 * rate:.2f}%"
 
 
 def _audit_page(report: AuditReport) -> str:
@@ -91,7 +102,10 @@ def _audit_page(report: AuditReport) -> str:
         warnings=text.warnings(report),
         rows=[report.classes[c] for c in text.worst_first(report.classes)],
         after_attacks=text.after_attacks(report),
+        plots=[class_plots.audit_plot(report)],
+        spoken=_spoken(report),
         figures=_audit_figures(report),
+        origin=_origin(report),
         pairs=_top_pairs([report]),
         pictures=_pictures(report),
         fields=list(_fields(report.spec.model_dump(mode="json"))),
@@ -112,7 +126,10 @@ def _finetune_page(report: FinetuneReport) -> str:
             Change(report.before.classes[c], report.after.classes[c], report.robust.classes[c], report.clean.classes[c])
             for c in order
         ],
+        plots=class_plots.finetune_plots(report),
+        spoken=_spoken(report.after),
         figures=_finetune_figures(report),
+        origin=_origin(report.before),
         pairs=_top_pairs([report.before, report.after]),
         pictures=_pictures(report.after),
         fields=list(_fields(report.spec.model_dump(mode="json"))),
@@ -157,6 +174,24 @@ def _fields(value: JsonValue, path: str = "") -> Iterator[tuple[str, str]]:
         yield path, ", ".join(inner if isinstance(inner, str) else json.dumps(inner) for inner in plain) or "none"
 
 
+def _origin(report: AuditReport) -> list[tuple[str, str]]:
+    """Return the names and values of what the report was computed by; none in older documents."""
+    origin = report.provenance
+    if origin is None:
+        return []
+    named = {
+        "job": origin.job_id,
+        "model": origin.model_id,
+        "FAAL": origin.faal,
+        "PyTorch": origin.torch,
+        "CUDA": origin.cuda,
+        "device": origin.device,
+        "CPU instruction set": origin.instruction_set,
+        "CPU threads": str(origin.threads),
+    }
+    return [(name, value) for name, value in named.items() if value is not None]
+
+
 def _spoken(report: AuditReport) -> str:
     """The robust accuracy of the five worst classes, to be read aloud."""
     rows = [report.classes[c] for c in text.worst_first(report.classes)[:5]]
@@ -184,17 +219,9 @@ _CONFUSION = (
 def _audit_figures(report: AuditReport) -> dict[str, Figure]:
     from faal_core.reports import plots  # altair and its engine take half a second: only who draws waits for them
 
-    cut = _cut(report, plots.CHART_CLASSES)
-    figures = {
-        "classes": Figure(
-            plots.audit_classes(report),
-            f"Accuracy by class with its intervals; the dashed line is the robust mean.{cut}",
-            f"Bars of clean and robust accuracy by class. Lowest robust accuracy: {_spoken(report)}.{cut}",
-        )
-    }
-    if len(report.classes) <= plots.HEATMAP_CLASSES and report.confusion:
-        figures["confusion"] = Figure(plots.confusion({"": report}), *_CONFUSION)
-    return figures
+    if len(report.classes) > plots.HEATMAP_CLASSES or not report.confusion:
+        return {}
+    return {"confusion": Figure(plots.confusion({"": report}), *_CONFUSION)}
 
 
 def _finetune_figures(report: FinetuneReport) -> dict[str, Figure]:
@@ -203,11 +230,6 @@ def _finetune_figures(report: FinetuneReport) -> dict[str, Figure]:
     before, after, epochs = report.before, report.after, len(report.epochs)
     cut = _cut(after, plots.CHART_CLASSES)
     figures = {
-        "classes": Figure(
-            plots.finetune_classes(report),
-            f"Accuracy by class before and after with its intervals, lowest robust accuracy afterwards first.{cut}",
-            f"Bars of accuracy by class, before and after. Lowest robust accuracy afterwards: {_spoken(after)}.{cut}",
-        ),
         "training": Figure(
             plots.training(report),
             f"{_curves(report)} by epoch; dashed: the best epoch.",

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import altair as alt
 import vl_convert
 
-from faal_core.reports.documents import AuditReport, Candidate, EpochRow, FinetuneReport, Rate
-from faal_core.reports.text import candidate_label, percent, shown, worst_first
+from faal_core.reports.documents import AuditReport
+from faal_core.reports.finetune_documents import Candidate, EpochRow, FinetuneReport
+from faal_core.reports.text import candidate_label, distinct, worst_first
 
 CHART_CLASSES = 30  # a chart shows at most that many classes, the worst ones
 HEATMAP_CLASSES = 20  # with more the confusions are told as a list only
@@ -47,73 +48,8 @@ def _svg(panel: Panel) -> str:
     return drawing
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
-    """The names as they are shown, a repeated one with its label, so that no two classes share a place on an axis."""
-    clean = [shown(name) for name in names]
-    return [f"{name} [{c}]" if clean.count(name) > 1 else name for c, name in enumerate(clean)]
-
-
 def _data(rows: Sequence[Row]) -> alt.InlineData:
     return alt.InlineData(values=list(rows))
-
-
-def _rate_axis(field: str) -> alt.X:
-    return alt.X(
-        field, title=None, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%", tickCount=5, labelFlush=False)
-    )
-
-
-def _bars(rates: dict[str, list[Rate]], names: Sequence[str], *, labelled: bool = True) -> alt.LayerChart:
-    """Bars with intervals: for every name one bar of each of the two kinds, in the given order."""
-    rows: list[Row] = [
-        {"class": name, "of": kind, "rate": rate.rate, "low": rate.low, "high": rate.high, "label": percent(rate.rate)}
-        for kind, column in rates.items()
-        for name, rate in zip(names, column, strict=True)
-    ]
-    kinds = list(rates)
-    lane = alt.YOffset("of:N", sort=kinds, scale=alt.Scale(paddingInner=0.12))
-    axis = alt.Axis(ticks=False, domain=False, labelPadding=8) if labelled else None
-    y = alt.Y("class:N", sort=list(names), title=None, axis=axis)
-    base = alt.Chart(_data(rows)).encode(y=y, yOffset=lane)
-    bars = base.mark_bar().encode(
-        x=_rate_axis("rate:Q"), color=alt.Color("of:N", sort=kinds, scale=alt.Scale(domain=kinds, range=[PALE, BLUE]))
-    )
-    intervals = base.mark_rule(color=INK, strokeWidth=1.25).encode(x="low:Q", x2="high:Q")
-    written = base.encode(x="high:Q", text="label:N")
-    halos = written.mark_text(align="left", dx=5, fontSize=11, color=PAPER, stroke=PAPER, strokeWidth=4)
-    labels = written.mark_text(align="left", dx=5, fontSize=11, color=INK)
-    layered: alt.LayerChart = (bars + intervals + halos + labels).properties(height=alt.Step(13))
-    return layered
-
-
-def _mean_line(rate: float) -> alt.Chart:
-    """A dashed line down the chart at that rate."""
-    base = alt.Chart(_data([{"rate": rate}])).encode(x="rate:Q")
-    line: alt.Chart = base.mark_rule(color=BLUE, strokeDash=[4, 3], strokeWidth=1.25)
-    return line
-
-
-def audit_classes(report: AuditReport) -> str:
-    """Clean and robust accuracy of the worst classes with their intervals; a dashed line at the robust mean."""
-    order = worst_first(report.classes)[:CHART_CLASSES]
-    names = _distinct([row.name for row in report.classes])
-    rows = [report.classes[c] for c in order]
-    rates = {"clean": [row.clean for row in rows], "robust": [row.robust for row in rows]}
-    chart = _bars(rates, [names[c] for c in order])
-    return _svg(alt.layer(_mean_line(report.robust.mean.rate), chart, width=790))
-
-
-def finetune_classes(report: FinetuneReport) -> str:
-    """Robust and, beside it, clean accuracy of the classes that are worst afterwards, before and after."""
-    order = worst_first(report.after.classes)[:CHART_CLASSES]
-    names = _distinct([row.name for row in report.after.classes])
-    before, after = ([audit.classes[c] for c in order] for audit in (report.before, report.after))
-    panels: list[alt.LayerChart] = []
-    for title in ("robust", "clean"):
-        rates = {"before": [getattr(row, title) for row in before], "after": [getattr(row, title) for row in after]}
-        bars = _bars(rates, [names[c] for c in order], labelled=not panels)
-        panels.append(bars.properties(width=370, title=title))
-    return _svg(alt.hconcat(*panels, spacing=28))
 
 
 def confusion(audits: dict[str, AuditReport]) -> str:
@@ -123,7 +59,7 @@ def confusion(audits: dict[str, AuditReport]) -> str:
     shades = alt.Scale(domain=[0, max(shares, default=1.0)], range=[0.06, 0.85])
     size = 370 if len(audits) == 1 else 330
     panels = [
-        _heat_map(cells[title], _distinct(list(audit.dataset.class_names)), shades).properties(
+        _heat_map(cells[title], distinct(list(audit.dataset.class_names)), shades).properties(
             width=size, height=size, title=title
         )
         for title, audit in audits.items()
@@ -134,7 +70,7 @@ def confusion(audits: dict[str, AuditReport]) -> str:
 def _confused(audit: AuditReport) -> list[Row]:
     """One row for each pair of true and predicted class: the count, and its share of the true class's images."""
     names = audit.dataset.class_names
-    shown_as = dict(zip(names, _distinct(list(names)), strict=True))
+    shown_as = dict(zip(names, distinct(list(names)), strict=True))
     images = {row.name: row.images for row in audit.classes}
     return [
         {
@@ -226,7 +162,7 @@ def _curves(rows: list[Row], colours: dict[str, str], selected: int, title: str,
 def class_weights(report: FinetuneReport) -> str:
     """Mean weight of the worst classes by epoch: warm above 1, cool below, pale near it."""
     order = worst_first(report.after.classes)[:CHART_CLASSES]
-    names = _distinct([row.name for row in report.after.classes])
+    names = distinct([row.name for row in report.after.classes])
     epochs = _thinned(report)
     place = {name: c for c, name in enumerate(report.after.dataset.class_names)}
     label = [place[row.name] for row in report.after.classes]  # classes without images have weights and no row

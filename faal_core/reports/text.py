@@ -1,36 +1,38 @@
-"""A report in plain words: how rates are written, its verdict in sentences, its classes as a table for the terminal.
+"""A report in plain words: how rates are written, its verdict in sentences.
 
 Class names come from strangers: `shown` takes out what could move the cursor or turn the direction of the line.
 """
 
 import math
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
 from faal_core.reports.documents import (
-    AttackRow,
     AuditReport,
-    Candidate,
     ClassRow,
-    EpochRow,
-    Fall,
-    FinetuneReport,
     GroupTable,
     Interval,
-    PairedChange,
     Rate,
     ReliabilityWarning,
     Spread,
 )
+from faal_core.reports.finetune_documents import Candidate, Fall, FinetuneReport, PairedChange
 
-NAME_WIDTH = 28
 LISTED_FALLS = 3  # in the first sentence of a fine-tuning's conclusions
+FIRST_LOOK = "upper bound, first look"  # beside the accuracy under attacks that are weaker than the preset `fast`
+LISTED_ATTACKS = 3  # a sentence with more names is not read
 
 
 def shown(name: str) -> str:
     """The name with white space as blanks and every other unprintable character as U+FFFD."""
     return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in name)
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """Return the names as they are shown, a repeated one with its label, so that no two classes look like one."""
+    clean = [shown(name) for name in names]
+    repeated = {name for name, count in Counter(clean).items() if count > 1}
+    return [f"{name} [{c}]" if name in repeated else name for c, name in enumerate(clean)]
 
 
 def percent(rate: float) -> str:
@@ -99,13 +101,38 @@ def verdict(report: AuditReport | FinetuneReport) -> list[str]:
 
 
 def _audit_verdict(report: AuditReport) -> list[str]:
-    robust = report.robust
+    robust, attacks = report.robust, attacks_named(report)
     average, worst = with_bounds(robust.mean), with_bounds(robust.worst)
-    return [
-        f"Robust accuracy is {average} on average and {worst} in the worst class, {shown(robust.worst_class)}.",
-        f"The classes' mean lies {100 * robust.gap.value:.1f} points above the worst class; {_by_chance(robust)}.",
-        _confidence(report),
+    if robust.mean.count == 0:
+        return [
+            f"Accuracy under {attacks} is {average}: no image of any class is robust.",
+            "Classes without a robust image cannot be compared.",
+            _confidence(report),
+        ]
+    caveat = f" ({FIRST_LOOK})" if report.first_look else ""
+    sentences = [
+        f"Accuracy under {attacks} is {average} on average and {worst} in the worst class, {shown(robust.worst_class)}{caveat}."
     ]
+    if report.first_look:
+        sentences.append(
+            "Stronger attacks may lower it by several points: audit with the preset fast before you rely on it."
+        )
+    sentences.append(
+        f"The mean of the classes is {100 * robust.gap.value:.1f} points above the worst class; {_by_chance(robust)}."
+    )
+    return [*sentences, _confidence(report)]
+
+
+def attacks_named(report: AuditReport) -> str:
+    """Return the attacks in a few words: the attack's name, the preset's, up to three names, or their number."""
+    names = [attack.name for attack in report.attacks]
+    if len(names) == 1:
+        return shown(names[0])
+    if report.spec.preset:
+        return f"the preset {report.spec.preset}"
+    if len(names) > LISTED_ATTACKS:
+        return f"{len(names)} attacks"
+    return f"{', '.join(map(shown, names[:-1]))} and {shown(names[-1])}"
 
 
 def _finetune_verdict(report: FinetuneReport) -> list[str]:
@@ -215,8 +242,14 @@ def group_verdict(table: GroupTable) -> str:
 
 
 def _by_chance(spread: Spread, kind: str = "classes") -> str:
-    """What equal classes would show, and so whether these are unequal."""
-    found = "unequal" if spread.verdict == "unequal" else "no evidence that they are unequal"
+    """Return what equal classes would show, and so whether these are unequal."""
+    if spread.mean.count == 0:
+        return f"{kind} without a robust image cannot be compared"
+    found = {
+        "unequal": "unequal",
+        "no-evidence": "no evidence that they are unequal",
+        "at-chance": "no evidence that they are unequal, but a classifier that gives every image the same class is as robust",
+    }[spread.verdict]
     return f"equal {kind} would show up to {100 * spread.gap_by_chance:.1f} by chance: {found}"
 
 
@@ -241,121 +274,15 @@ def _stopped(report: AuditReport) -> list[ReliabilityWarning]:
     return [
         ReliabilityWarning(
             code="audit-stopped",
-            message="The audit was stopped before every attack was made on every image it was due on: robust rates are "
-            "upper bounds the more.",
+            message="The audit was stopped before every attack was made on every image it was due on, so the true "
+            "robust accuracy may be lower still.",
             evidence=f"not finished: {'; '.join(unfinished)}",
-            advice="Let it go on from its ledger, or read them as bounds only.",
+            advice="Resume it, or read its robust rates as upper bounds only.",
         )
     ]
-
-
-def summary(report: AuditReport | FinetuneReport) -> str:
-    """Warnings first, then the verdict, then the classes, for a terminal."""
-    alarms = [
-        f"Warning{f' ({when})' if when else ''}: {warning.message} {warning.advice}"
-        for when, warning in warnings(report)
-    ]
-    cut = [training_cut(report)] if isinstance(report, FinetuneReport) and training_cut(report) else []
-    return "\n\n".join([*alarms, *cut, "\n".join(verdict(report)), class_table(report), *group_tables(report)])
-
-
-def row_line(stage: str, row: AttackRow | EpochRow) -> str:
-    """The attack or epoch that was finished in that stage, in one line, while a computation runs."""
-    if isinstance(row, AttackRow):
-        return f"{stage}: {row.broken:,} of {row.tried:,} broken in {row.seconds:.1f} s"
-    held_out = (
-        f", held-out images {percent(row.held_out_mean)} robust, {percent(row.held_out_worst)} in the worst class"
-        if row.held_out_mean is not None and row.held_out_worst is not None
-        else ""
-    )
-    cut = "" if row.share == 1 else f", {percent(row.share)} of it"
-    return f"epoch {row.epoch}{cut}: loss {row.loss:.3f}{held_out}, {row.seconds:.1f} s"
 
 
 def training_cut(report: FinetuneReport) -> str:
     """What of its training was not made because the time was over; empty where all was."""
     asked, made = report.spec.training.epochs, sum(epoch.share for epoch in report.epochs)
     return "" if made == asked else f"Training ended after {made:.2f} of {asked} epochs: its time was over."
-
-
-def class_table(report: AuditReport | FinetuneReport, limit: int = 30) -> str:
-    """The classes, lowest robust accuracy first, one a line; past `limit` a last line says how many are left out."""
-    table = _audit_rows(report) if isinstance(report, AuditReport) else _finetune_rows(report)
-    hidden = len(table) - 2 - limit
-    shortened = [*table[: 1 + limit], table[-1]] if hidden > 0 else table
-    lines = _aligned(shortened)
-    if hidden > 0:
-        lines.insert(-1, f"… {hidden} more classes, all more robust than these, are in the report")
-    return "\n".join(lines)
-
-
-def group_tables(report: AuditReport | FinetuneReport) -> list[str]:
-    """The groups of each column, lowest robust accuracy first, one a line; of a fine-tuning, before and after."""
-    audits = {"": report} if isinstance(report, AuditReport) else {" before": report.before, " after": report.after}
-    heads = [f"{rate}{when}" for when in audits for rate in ("clean", "robust")]
-    tables = []
-    for at, last in enumerate([*audits.values()][-1].groups):
-        found = [[last.column, *heads]]
-        for row in worst_first(last.groups):
-            cells = (with_bounds(rate) for audit in audits.values() for rate in audit.groups[at].groups[row].rates)
-            found.append([last.groups[row].name, *cells])
-        tables.append("\n".join([group_verdict(last), *_aligned(found)]))
-    return tables
-
-
-def _audit_rows(report: AuditReport) -> list[list[str]]:
-    table = [["class", "clean", *(attack.name for attack in report.attacks), "robust"]]
-    for c in worst_first(report.classes):
-        row = report.classes[c]
-        attacked = (percent(rate.rate) for rate in row.after_attack)
-        table.append([row.name, with_bounds(row.clean), *attacked, with_bounds(row.robust)])
-    after = (percent(rate) for rate in after_attacks(report))
-    table.append(["mean", with_bounds(report.clean.mean), *after, with_bounds(report.robust.mean)])
-    return table
-
-
-def _finetune_rows(report: FinetuneReport) -> list[list[str]]:
-    table = [["class", "robust before", "robust after", "points", "gained", "lost", "p (Holm)", "verdict"]]
-    for c in worst_first(report.after.classes):
-        before, after, change = report.before.classes[c], report.after.classes[c], report.robust.classes[c]
-        table.append(
-            [
-                after.name,
-                with_bounds(before.robust),
-                with_bounds(after.robust),
-                points(change.after - change.before),
-                str(change.gained),
-                str(change.lost),
-                p_value(change.p_adjusted),
-                change.verdict,
-            ]
-        )
-    means = [with_bounds(audit.robust.mean) for audit in (report.before, report.after)]
-    table.append(["mean", *means, points(report.robust.mean_change.value), "", "", "", ""])
-    return table
-
-
-def _cells(text: str) -> int:
-    """How many columns of a terminal the text fills."""
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
-
-
-def _shortened(name: str) -> str:
-    """The name cut to NAME_WIDTH columns, with an ellipsis where something was cut."""
-    clean = shown(name)
-    if _cells(clean) <= NAME_WIDTH:
-        return clean
-    while _cells(clean) >= NAME_WIDTH:
-        clean = clean[:-1]
-    return clean + "…"
-
-
-def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
-    """The rows as lines: first column to the left, the others to the right."""
-    named = [[_shortened(row[0]), *row[1:]] for row in table]
-    widths = [max(_cells(cell) for cell in column) for column in zip(*named, strict=True)]
-    lines = []
-    for first, *rest in named:
-        padded = (" " * (width - _cells(cell)) + cell for cell, width in zip(rest, widths[1:], strict=True))
-        lines.append("  ".join([first + " " * (widths[0] - _cells(first)), *padded]).rstrip())
-    return lines

@@ -107,6 +107,17 @@ def _times(restarts: int) -> str:
     return f"×{restarts}" if restarts > 1 else ""
 
 
+# What the preset `fast` does to every image that is still robust. Untargeted attacks leave images robust that it breaks.
+_THOROUGH_TARGETS, _THOROUGH_ITERATIONS = 3, 30
+
+
+def _is_thorough(attack: PgdSpec | ApgdSpec | FabSpec | SquareSpec, num_classes: int) -> bool:
+    """Return whether this is a targeted attack on every robust image, with as many targets and steps as `fast` has."""
+    if isinstance(attack, PgdSpec | SquareSpec) or attack.margin_left is not None:
+        return False
+    return attack.targets >= min(_THOROUGH_TARGETS, num_classes - 1) and attack.iterations >= _THOROUGH_ITERATIONS
+
+
 AttackSpec = Annotated[PgdSpec | ApgdSpec | FabSpec | SquareSpec, Field(discriminator="type")]
 
 
@@ -141,6 +152,19 @@ class AuditSettings(Spec):
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of all intervals of a kind together")
     batch_size: int = Field(250, ge=1, le=100_000)
     seed: int = Field(0, ge=0, lt=2**31)
+
+    @property
+    def preset(self) -> str | None:
+        """Return the name of the preset that has these attacks, if there is one."""
+        known = {name: type(self).model_validate({**dict(self), "attacks": name}).attacks for name in catalog.PRESETS}
+        return next((name for name, attacks in known.items() if attacks == self.attacks), None)
+
+    def is_first_look(self, num_classes: int) -> bool:
+        """Return whether the attacks are weaker than the preset `fast`: none of them is a targeted attack as thorough as its own.
+
+        Robust accuracy is an upper bound under any attack; after a first look it may be several points too high.
+        """
+        return not any(_is_thorough(attack, num_classes) for attack in self.attacks)
 
 
 class AuditSpec(AuditSettings):

@@ -10,6 +10,15 @@ from faal_core.specs.methods import AnyMethod, FaalMethod, MethodSpec
 from faal_core.specs.spec import Spec
 from faal_core.threat_model import ThreatModel
 
+INTERPOLATIONS = (0.25, 0.5, 0.75)
+"""Interpolations that are judged between the weights that training begins with and the best epoch's, both ends apart."""
+
+OFFSET_SCALES = (0.0, *INTERPOLATIONS, 1.0)
+"""Scales of the class offsets that are judged before training begins, where there are any."""
+
+OFFSET_TARGETS = 4
+"""Other classes, the likeliest of each image, whose margins the class offsets are computed from."""
+
 
 class TrainingAttack(Spec):
     """The inner maximum: PGD from one random start, every step on every image."""
@@ -109,6 +118,14 @@ class TrainingSpec(Spec):
     def epochs(self) -> int:
         """One per learning rate."""
         return len(self.learning_rates)
+
+    def learning_rate(self, epoch: int, fraction: float) -> float:
+        """Return the rate at that fraction of an epoch, counted from 0."""
+        rates = self.learning_rates
+        if self.schedule == "constant":
+            return rates[epoch]
+        before = rates[epoch - 1] if epoch else 0.0
+        return before + fraction * (rates[epoch] - before)
 
     @property
     def bounded(self) -> bool:

@@ -17,10 +17,10 @@ from faal_core.device_memory import Pieces
 from faal_core.evaluation import frozen
 from faal_core.progress import Progress
 from faal_core.specs import FinetuneSpec
+from faal_core.specs.training import OFFSET_TARGETS
 from faal_core.training.ranks import ALONE, Ranks
 from faal_core.training.step import diverged
 
-_TARGETS = 4  # of an image: its likeliest other classes
 _STRENGTHS = [0.02 * 1.2**i for i in range(26)]  # λ: how much the worst classes count beside the mean
 _STEPS = 100  # of Adam for each of them
 _SOFTNESS = (1.0, 0.03)  # of the count of robust images at the first and the last step, in typical margins
@@ -100,7 +100,7 @@ def targeted_margins(
     """
     progress.stage("class offsets", len(rows[ranks.share(len(rows))]))
     classifier.eval()
-    targets = min(_TARGETS, classifier.num_classes - 1)
+    targets = min(OFFSET_TARGETS, classifier.num_classes - 1)
     values = torch.zeros(2, len(rows), targets, dtype=torch.float64, device=classifier.device)
 
     def look(part: Tensor) -> list[Tensor]:

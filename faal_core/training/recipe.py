@@ -17,11 +17,12 @@ from faal_core import weights
 from faal_core.attacks.randomness import seed_from
 from faal_core.classifier import Classifier, Images, Labels
 from faal_core.datasets.labelled_images import LabelledImages
+from faal_core.datasets.matching import match_classes
 from faal_core.device_memory import Pieces, room_for
-from faal_core.evaluation import match_classes
 from faal_core.progress import NoProgress, Progress
-from faal_core.reports.documents import Candidate
+from faal_core.reports.finetune_documents import Candidate
 from faal_core.specs import FinetuneSpec, TrainingSpec
+from faal_core.specs.training import OFFSET_SCALES
 from faal_core.training import checkpointing, methods
 from faal_core.training.augmentation import augment
 from faal_core.training.averaging import WeightAverage
@@ -29,7 +30,6 @@ from faal_core.training.checkpointing import Tally, TrainingState
 from faal_core.training.offsets import find_offsets, with_offsets
 from faal_core.training.ranks import ALONE, Ranks
 from faal_core.training.selection import (
-    OFFSETS,
     Beginning,
     Trained,
     Weights,
@@ -105,7 +105,7 @@ def train(
                 rows = state.method.choose(step, order, data.labels, steps, generator)
                 x, y = _batch(state.classifier, data, rows, training, generator)
                 for group in state.optimizer.param_groups:
-                    group["lr"] = learning_rate(training, epoch, (step + 1) / steps)
+                    group["lr"] = training.learning_rate(epoch, (step + 1) / steps)
                 loss, weight = training_step(
                     state.classifier, state.optimizer, state.method, x, y, spec, generator, pieces, ranks
                 )
@@ -146,15 +146,6 @@ def _shuffled(rows: Tensor, seed: int, epoch: int) -> Tensor:
     return rows[torch.randperm(len(rows), generator=_generator(torch.device("cpu"), seed, "epoch", epoch))]
 
 
-def learning_rate(training: TrainingSpec, epoch: int, share: float) -> float:
-    """The rate at `share` of the way through an epoch, counted from 0."""
-    rates = training.learning_rates
-    if training.schedule == "constant":
-        return rates[epoch]
-    before = rates[epoch - 1] if epoch else 0.0
-    return before + share * (rates[epoch] - before)
-
-
 def _begun(
     classifier: Classifier,
     spec: FinetuneSpec,
@@ -181,7 +172,7 @@ def _begun(
     else:
         offsets = search() if spec.begins_with_offsets else None
         if spec.training.bounded:
-            shares = (0.0,) if offsets is None else OFFSETS
+            shares = (0.0,) if offsets is None else OFFSET_SCALES
             beginnings = tuple(Beginning(share, judge(moved(share))) for share in shares)
     state = _beginning(moved(best_beginning(beginnings, spec.training)), spec)
     state.offsets, state.beginnings = offsets, beginnings

@@ -10,15 +10,13 @@ from torch import Tensor
 from faal_core.classifier import Classifier, Labels
 from faal_core.datasets.labelled_images import LabelledImages, stratified
 from faal_core.errors import InvalidSpec
-from faal_core.reports.documents import Candidate, EpochRow
+from faal_core.reports.finetune_documents import Candidate, EpochRow
 from faal_core.specs import TrainingSpec
+from faal_core.specs.training import INTERPOLATIONS
 from faal_core.training.validation import HeldOutAccuracy
 
 Weights = Mapping[str, Tensor]
 _ROUNDING = 1e-12  # of a difference of rates
-_SHARES = (0.25, 0.5, 0.75)  # of a way, between its ends
-OFFSETS = (0.0, *_SHARES, 1.0)
-"""Shares of the class offsets that training may begin with, where there are any."""
 
 
 class Beginning(NamedTuple):
@@ -157,7 +155,7 @@ def find_candidates(
         end, reached: the best epoch's weights and their accuracy.
     """
     offsets = best_beginning(beginnings, training)
-    on_the_way = [(share, offsets, judge(between(start, end, share))) for share in _SHARES]
+    on_the_way = [(share, offsets, judge(between(start, end, share))) for share in INTERPOLATIONS]
     return described([*((0.0, *one) for one in beginnings), *on_the_way, (1.0, offsets, reached)], training)
 
 

@@ -97,13 +97,16 @@ def store(site: Site, weights_file: Path) -> tuple[str, str]:
     return model.id, dataset.id
 
 
+NOT_COMPARED = ("seconds", "created_at", "job_id", "model_id")
+
+
 def timeless(document: str | None) -> Any:
-    """The report without the fields in which two runs differ: how long it took and when it was made."""
+    """The report without the fields in which two runs differ: how long it took, when it was made and the service's ids."""
     assert document is not None
 
     def left(value: Any) -> Any:
         if isinstance(value, dict):
-            return {name: left(inner) for name, inner in value.items() if name not in ("seconds", "created_at")}
+            return {name: left(inner) for name, inner in value.items() if name not in NOT_COMPARED}
         return [left(inner) for inner in value] if isinstance(value, list) else value
 
     return left(json.loads(document))

@@ -11,7 +11,8 @@ import pytest
 from api import demo
 from faal_core import weights
 from faal_core.reports import html
-from faal_core.reports.documents import FinetuneReport, read_report
+from faal_core.reports.finetune_documents import FinetuneReport
+from faal_core.reports.reading import read_report
 from faal_core.specs import FinetuneSpec
 from tests.service.small_jobs import UNBOUNDED
 

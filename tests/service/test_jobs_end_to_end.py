@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from faal_core import weights
-from faal_core.reports.documents import read_report
+from faal_core.reports.reading import read_report
 from jobs import control, model_registry
 from jobs.states import JobState, UploadState
 from tests.service.processes import JOB_SECONDS, gone, until
@@ -69,6 +69,9 @@ def test_upload_to_report(site, tmp_path):
     assert answer.status_code == 200, answer.text
     report = read_report(answer.text)
     assert (report.before.dataset.images, len(report.before.classes), len(report.epochs)) == (100, 10, 1)
+    before, after = report.before.provenance, report.after.provenance
+    assert (before.job_id, before.model_id, after.job_id, after.model_id) == (job["id"], model["id"], job["id"], None)
+    assert before.torch == torch.__version__
 
     job = client.get(f"/jobs/{job['id']}").json()
     assert job["status"] == "succeeded"
@@ -206,6 +209,7 @@ def test_cancelled_audit_reports_what_it_had_found(open_site, weights_file):
     report = read_report(client.get(f"/jobs/{job_id}/report", headers={"Accept": "application/json"}).text)
     assert not report.complete
     assert report.attacks[0].tried >= report.attacks[0].untried > 0
+    assert (report.provenance.job_id, report.provenance.model_id) == (job_id, job.model_id)
 
 
 def test_an_audit_ends_with_its_budget(open_site, weights_file):

@@ -8,7 +8,8 @@ import torch
 
 from api.client import Client
 from faal_core import architectures
-from faal_core.reports.documents import AuditReport, FinetuneReport
+from faal_core.reports.documents import AuditReport
+from faal_core.reports.finetune_documents import FinetuneReport
 from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)

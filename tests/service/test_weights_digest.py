@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from faal_core import architectures, weights
-from faal_core.reports.documents import read_report
+from faal_core.reports.reading import read_report
 from tests.service.processes import JOB_SECONDS, until
 from tests.service.small_jobs import AUDIT, SPEC, noise
 

@@ -7,10 +7,22 @@ Athalye, Carlini and Wagner 2018 (Obfuscated Gradients). A classifier that raise
 import torch
 
 from faal_core.attacks.reliability import gradients, outputs
+from faal_core.attacks.reliability.images import examine_images, pixel_digests, training_digests
+from faal_core.attacks.reliability.predictions import examine_predictions, few_images
 from faal_core.classifier import Classifier, Images, Labels
 from faal_core.reports.documents import AttackRow, ReliabilityWarning
 from faal_core.specs import AttackSpec, SquareSpec
 from faal_core.threat_model import ThreatModel
+
+__all__ = [
+    "examine",
+    "examine_attacks",
+    "examine_images",
+    "examine_predictions",
+    "few_images",
+    "pixel_digests",
+    "training_digests",
+]
 
 _SQUARE_GAIN = 0.002  # of all images; what AutoAttack's own check allows
 

@@ -18,8 +18,10 @@ from rich.console import Console
 from faal_core import catalog, weights
 from faal_core.cli.commands import app
 from faal_core.cli.progress_bar import ProgressBar
-from faal_core.reports import text
-from faal_core.reports.documents import AuditReport, FinetuneReport, read_report
+from faal_core.reports import terminal
+from faal_core.reports.documents import AuditReport
+from faal_core.reports.finetune_documents import FinetuneReport
+from faal_core.reports.reading import read_report
 from faal_core.specs import AuditSpec, ClassifierSpec, FaalMethod, PgdSpec, TrainingSpec
 from tests.command_line import AUDIT, FINETUNE, UNBOUNDED, faal
 from tests.sample_reports import sample_audit
@@ -37,7 +39,7 @@ def test_audit_writes_both_files_and_prints_the_classes(
     )
     assert (report.classifier.name, report.dataset.images) == ("my net", 30)
     assert "my net" in (folder / "out/report.html").read_text()
-    assert text.class_table(report) in capsys.readouterr().out
+    assert terminal.class_table(report) in capsys.readouterr().out
 
 
 def test_json_is_all_that_is_printed(

@@ -13,7 +13,9 @@ from faal_core import weights
 from faal_core.architectures import build
 from faal_core.classifier import Classifier
 from faal_core.cli import main
-from faal_core.reports.documents import AuditReport, FinetuneReport, read_report
+from faal_core.reports.documents import AuditReport
+from faal_core.reports.finetune_documents import FinetuneReport
+from faal_core.reports.reading import read_report
 from faal_core.specs import ClassifierSpec
 
 CLASSES = 12

@@ -11,9 +11,10 @@ from faal_core import attacks
 from faal_core.audit import identity, summarise
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
+from faal_core.datasets.matching import check_fit
 from faal_core.device_memory import room_for
 from faal_core.errors import ClassifierUnsuitable, InvalidSpec, OutOfMemory
-from faal_core.evaluation import Evaluator, check_fit, evaluate
+from faal_core.evaluation import Evaluator, evaluate
 from faal_core.ledger import CLEAN, Unit
 from faal_core.progress import NoProgress
 from faal_core.specs import ApgdSpec, AttackSpec, AuditSpec, ClassifierSpec, FabSpec, PgdSpec, SquareSpec

@@ -15,7 +15,9 @@ from faal_core.errors import ClassifierUnsuitable, InvalidSpec, OutOfTime, Weigh
 from faal_core.finetune import Finetuned, finetune
 from faal_core.progress import Cancelled, NoProgress
 from faal_core.reports import text
-from faal_core.reports.documents import FinetuneReport, ReliabilityWarning, read_report
+from faal_core.reports.documents import ReliabilityWarning
+from faal_core.reports.finetune_documents import FinetuneReport
+from faal_core.reports.reading import read_report
 from faal_core.specs import AuditSettings, ClassifierSpec, FinetuneSpec, PgdSpec, TrainingAttack, TrainingSpec
 from faal_core.threat_model import ThreatModel
 from faal_core.training.candidates import candidate_classifier

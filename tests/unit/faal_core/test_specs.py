@@ -37,9 +37,11 @@ def test_l2_radius_may_exceed_one() -> None:
     assert ThreatModel(norm=Norm.L2, epsilon=2).epsilon == 2
 
 
-@pytest.mark.parametrize(("radius", "text"), [(8 / 255, "8/255"), (0.1, "0.1"), (0.3, "0.3"), (1.0, "255/255")])
+@pytest.mark.parametrize(
+    ("radius", "text"), [(8 / 255, "8/255"), (0.1, "0.1"), (0.3, "0.3"), (1.0, "1"), (128.0, "128")]
+)
 def test_radius_is_written_as_people_do(radius: float, text: str) -> None:
-    """Whole 255ths are written as fractions."""
+    """Whole 255ths below 1 are written as fractions."""
     assert format_radius(radius) == text
 
 

@@ -16,7 +16,7 @@ from faal_core.attacks import reliability
 from faal_core.audit import audit
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
-from faal_core.reports import text
+from faal_core.reports import terminal
 from faal_core.specs import AuditSpec, ClassifierSpec, PgdSpec, SquareSpec
 from faal_core.threat_model import Norm, ThreatModel
 from faal_core.weights import read_classifier
@@ -39,9 +39,9 @@ DOCUMENTED = Path(__file__).parents[3] / "docs" / "claims.md"
 def codes(classifier: Classifier, data: LabelledImages, threat: ThreatModel = LINF) -> set[str]:
     """The codes of the warnings of a small audit."""
     attacks = (PgdSpec(steps=10, loss="margin"), SquareSpec(queries=30))
-    spec = AuditSpec(threat=threat, attacks=attacks, images=50)
+    spec = AuditSpec(threat=threat, attacks=attacks, images=100)
     report = audit(classifier, data, spec, name="a classifier", device=CPU).report
-    assert text.summary(report).startswith("Warning: ") == bool(report.warnings)
+    assert terminal.summary(report).startswith("Warning: ") == bool(report.warnings)
     return {warning.code for warning in report.warnings}
 
 

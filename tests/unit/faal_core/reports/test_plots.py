@@ -9,7 +9,6 @@ from faal_core.reports import plots
 from tests.sample_reports import FASHION, sample_audit, sample_finetune
 
 HOSTILE = ("<script>alert(1)</script>", "\"'><img src=x onerror=alert(1)>", "a.b[0]", "${x}\x1b\x00", *FASHION[4:])
-MANY = tuple(f"class {i}" for i in range(100))
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -19,8 +18,6 @@ def drawings(names: tuple[str, ...]) -> dict[str, str]:
     audit = sample_audit(names, rates, images=40)
     finetuned = sample_finetune(names, rates, rates)
     return {
-        "audit_classes": plots.audit_classes(audit),
-        "finetune_classes": plots.finetune_classes(finetuned),
         "confusion": plots.confusion({"": audit}),
         "training": plots.training(finetuned),
         "class_weights": plots.class_weights(finetuned),
@@ -45,19 +42,8 @@ def test_drawings_are_inert_shapes(names: tuple[str, ...]) -> None:
 
 def test_hostile_names_are_written_as_they_are() -> None:
     """Markup, dots and brackets in a name are texts of the drawing; control characters are replaced."""
-    written = texts(plots.audit_classes(sample_audit(HOSTILE)))
+    written = texts(plots.confusion({"": sample_audit(HOSTILE)}))
     assert set(written) >= {*HOSTILE[:3], "${x}\ufffd\ufffd"}
-
-
-def test_intervals_are_drawn_to_scale() -> None:
-    """Each interval starts at its lower bound and ends at its upper bound on the axis from 0 to 1."""
-    report = sample_audit()
-    svg = plots.audit_classes(report)
-    found = re.findall(r'<line transform="translate\(([\d.]+),[\d.]+\)" x2="([\d.]+)" y2="0" stroke="var\(--ink', svg)
-    width = 790
-    drawn = sorted((round(float(x) / width, 4), round((float(x) + float(long)) / width, 4)) for x, long in found)
-    rates = [rate for row in report.classes for rate in (row.clean, row.robust)]
-    assert drawn == sorted((round(rate.low, 4), round(rate.high, 4)) for rate in rates)
 
 
 def test_colours_follow_the_page_and_stand_alone() -> None:
@@ -66,21 +52,6 @@ def test_colours_follow_the_page_and_stand_alone() -> None:
         colours = set(re.findall(r'(?:fill|stroke)="([^"]+)"', svg)) - {"none", "transparent"}
         assert colours, kind
         assert all(re.fullmatch(r"var\(--[a-z]+, #[0-9a-f]{3,6}\)", colour) for colour in colours), (kind, colours)
-
-
-def test_many_classes_are_cut_to_the_worst() -> None:
-    """Of a hundred classes the thirty with the lowest robust accuracy are drawn."""
-    worst = sorted(
-        sample_audit(MANY, [0.3 + 0.006 * i for i in range(100)], 40).classes, key=lambda row: row.robust.rate
-    )
-    written = texts(drawings(MANY)["audit_classes"])
-    assert [text for text in written if text in MANY] == [row.name for row in worst[:30]]
-
-
-def test_classes_of_one_name_keep_their_own_bars() -> None:
-    """Two classes with the same name stand apart, told by their labels."""
-    names = ("cat", "cat", *FASHION[2:])
-    assert {"cat [0]", "cat [1]"} <= set(texts(plots.audit_classes(sample_audit(names))))
 
 
 def test_the_confusion_shows_every_count() -> None:

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from faal_core.per_class import compare
-from faal_core.reports import text
-from faal_core.reports.documents import AttackRow, Comparison, FinetuneReport, Interval, Rate
-from tests.sample_reports import FASHION, WARNING, sample_audit, sample_finetune
+from faal_core.reports import terminal, text
+from faal_core.reports.documents import AttackRow, AuditReport, Interval, Rate
+from faal_core.reports.finetune_documents import Comparison, FinetuneReport
+from tests.sample_reports import sample_audit, sample_finetune
 
 HOSTILE = "\x1b[2Jevil\u202e\nname"
 
@@ -38,10 +39,12 @@ def test_the_audit_verdict_names_worst_class_gap_and_chance() -> None:
     report = sample_audit()
     counts = {row.name: row.robust.count for row in report.classes}
     worst = min(counts, key=lambda name: counts[name])
-    first, second, confidence = text.verdict(report)
+    first, caveat, second, confidence = text.verdict(report)
     assert f"{sum(counts.values()) / 30:.1f} % (" in first
     assert f"{counts[worst] / 3:.1f} % (" in first
-    assert first.endswith(f"in the worst class, {worst}.")
+    assert first.startswith("Accuracy under the preset pgd-20 is ")
+    assert first.endswith(f"in the worst class, {worst} (upper bound, first look).")
+    assert "the preset fast" in caveat
     assert f"{sum(counts.values()) / 30 - counts[worst] / 3:.1f} points" in second
     assert second.endswith("by chance: unequal.")
     assert confidence == "Intervals have 95 % confidence."
@@ -49,7 +52,60 @@ def test_the_audit_verdict_names_worst_class_gap_and_chance() -> None:
 
 def test_equal_classes_are_not_called_unequal() -> None:
     """Where the gap is no larger than chance shows, here none at all, there is no evidence."""
-    assert text.verdict(sample_audit(robust=[1.0] * 10))[1].endswith("no evidence that they are unequal.")
+    assert text.verdict(sample_audit(robust=[1.0] * 10))[-2].endswith("no evidence that they are unequal.")
+
+
+TARGETED = {"type": "apgd", "loss": "dlr", "targets": 9, "iterations": 100}
+
+
+@pytest.mark.parametrize(
+    ("attacks", "named", "first_look"),
+    [
+        ("quick", "PGD-10 (cross-entropy)", True),
+        ("pgd-100", "the preset pgd-100", True),
+        ("fast", "the preset fast", False),
+        ("standard", "the preset standard", False),
+        (
+            [{"type": "pgd", "steps": 50}, {"type": "square", "queries": 10}],
+            "PGD-50 (cross-entropy) and Square-10",
+            True,
+        ),
+        ([TARGETED], "APGD-100 (dlr, 9 targets)", False),
+        ([{"type": "pgd", "steps": 7}, {**TARGETED, "margin_left": 0.5}] * 2, "4 attacks", True),
+    ],
+)
+def test_the_first_sentence_names_the_attack_and_how_far_to_trust_it(
+    attacks: str | list[dict], named: str, first_look: bool
+) -> None:
+    """It says under which attacks the accuracy was measured, and that those weaker than `fast` are a first look."""
+    report = sample_audit(attacks=attacks)
+    first = text.verdict(report)[0]
+    assert first.startswith(f"Accuracy under {named} is ")
+    assert report.first_look == first_look == ("upper bound, first look" in first)
+
+
+def test_older_documents_know_whether_they_are_a_first_look() -> None:
+    """A document without the field gets it from its attacks."""
+    for attacks, first_look in (("quick", True), ("standard", False)):
+        fields = sample_audit(attacks=attacks).model_dump(mode="json", exclude={"first_look"})
+        assert AuditReport.model_validate(fields).first_look == first_look
+
+
+def test_nothing_robust_is_a_failure_and_no_comparison() -> None:
+    """Where no image is robust the first sentence says so, and nothing is said of equal classes or of a stronger attack."""
+    report = sample_audit(robust=[-9.0] * 10)
+    sentences = text.verdict(report)
+    assert sentences[0] == "Accuracy under the preset pgd-20 is 0.0 % (0.0–0.1): no image of any class is robust."
+    assert not any("equal" in sentence or "stronger" in sentence for sentence in sentences)
+    assert report.robust.verdict == "at-chance"
+
+
+def test_equal_classes_no_better_than_a_constant_answer_are_said_to_be_so() -> None:
+    """At two per cent of ten classes there is no difference to see, and the sentence adds what that level means."""
+    report = sample_audit(robust=[0.02] * 10)
+    assert 0 < report.robust.mean.count < 300
+    assert report.robust.verdict == "at-chance"
+    assert "a classifier that gives every image the same class is as robust" in text.verdict(report)[-2]
 
 
 @pytest.mark.parametrize(
@@ -144,74 +200,9 @@ def test_the_finetune_verdict_says_which_weights_were_kept(share: float, said: s
     assert f"Kept are {said}." in text.verdict(report)
 
 
-def test_the_table_runs_from_the_worst_class_to_the_mean() -> None:
-    """One line a class by rising robust accuracy, between a head and the mean."""
-    report = sample_audit()
-    head, *lines, mean = text.class_table(report).splitlines()
-    by_rate = sorted(report.classes, key=lambda row: row.robust.rate)
-    assert head.split()[0] == "class"
-    assert [line.split("  ")[0] for line in lines] == [row.name for row in by_rate]
-    assert all(text.with_bounds(row.robust) in line for row, line in zip(by_rate, lines, strict=True))
-    assert text.with_bounds(report.robust.mean) in mean
-
-
-def test_the_table_of_a_finetuning_has_before_after_and_the_test() -> None:
-    """Each line carries both rates with their intervals, images gained and lost, and the verdict."""
-    report = sample_finetune()
-    line = next(line for line in text.class_table(report).splitlines() if line.startswith("shirt"))
-    place = FASHION.index("shirt")
-    change = report.robust.classes[place]
-    assert text.with_bounds(report.before.classes[place].robust) in line
-    assert text.with_bounds(report.after.classes[place].robust) in line
-    assert line.split()[-5:-3] == [str(change.gained), str(change.lost)]
-    assert line.endswith(change.verdict)
-
-
-def test_columns_stand_under_each_other_whatever_the_names() -> None:
-    """Wide letters, long names and control characters do not shift a column."""
-    names = ("大きさ", "n" * 200, HOSTILE, "e\u0301", *FASHION[4:])
-    lines = text.class_table(sample_audit(names=names)).splitlines()
-    wide = {"大": 2, "き": 2, "さ": 2, "\u0301": 0}
-    assert len({sum(wide.get(c, 1) for c in line) for line in lines}) == 1
-    assert any("n" * 20 + "…" in line or "n" * 27 + "…" in line for line in lines)
-
-
-def test_a_hundred_classes_are_cut_to_the_worst() -> None:
-    """Only the worst thirty are listed, the number left out is said, and the mean is still there."""
-    names = tuple(f"class {i}" for i in range(100))
-    report = sample_audit(names=names, robust=[0.3 + i / 200 for i in range(100)], images=40)
-    lines = text.class_table(report).splitlines()
-    assert len(lines) == 1 + 30 + 1 + 1
-    assert "70 more classes" in lines[-2]
-    assert lines[-1].startswith("mean")
-
-
-def test_a_summary_begins_with_the_warnings() -> None:
-    """What throws doubt on the numbers comes before them, and says which of the two audits it is of."""
-    assert text.summary(sample_audit(warnings=(WARNING,))).startswith(f"Warning: {WARNING.message} {WARNING.advice}")
-    assert text.summary(sample_finetune(warnings=(WARNING,))).startswith(f"Warning (before): {WARNING.message}")
-
-
 def test_finished_attacks_and_epochs_are_one_line_each() -> None:
     """A line for an attack has what it broke; one for an epoch the loss, and held-out rates where there are any."""
     attack = AttackRow(name="PGD-20", tried=2802, broken=442, forward=0, backward=0, seconds=12.54)
-    assert text.row_line("before: PGD-20", attack) == "before: PGD-20: 442 of 2,802 broken in 12.5 s"
-    assert "loss 1.900, held-out images 71.0 % robust, 35.0 %" in text.row_line("", sample_finetune().epochs[0])
-    assert text.row_line("", sample_finetune(held_out=False).epochs[0]) == "epoch 1: loss 1.900, 9.1 s"
-
-
-def test_groups_follow_the_classes() -> None:
-    """Each column of groups has its verdict and its table, least robust first; of a fine-tuning, before and after."""
-    audit, finetune = sample_audit(groups=("old", "new\u202e")), sample_finetune(groups=("old", "new"))
-    (table,) = text.group_tables(audit)
-    verdict, head, *rows = table.splitlines()
-    robust = audit.groups[0].robust
-    least = {"old": "old", "new\u202e": "new\ufffd"}[robust.worst_class]
-    assert verdict.startswith(f"Least robust is {least}, {text.with_bounds(robust.worst)}, ")
-    assert verdict.endswith("no evidence that they are unequal.")
-    assert (head.split(), rows[0].split()[0]) == (["camera", "clean", "robust"], least)
-    assert text.summary(audit).endswith(table)
-    head, *rows = text.group_tables(finetune)[0].splitlines()[1:]
-    assert head.split() == ["camera", "clean", "before", "robust", "before", "clean", "after", "robust", "after"]
-    for row in finetune.before.groups[0].groups:
-        assert any(line.startswith(row.name) and text.with_bounds(row.robust) in line for line in rows)
+    assert terminal.row_line("before: PGD-20", attack) == "before: PGD-20: 442 of 2,802 broken in 12.5 s"
+    assert "loss 1.900, held-out images 71.0 % robust, 35.0 %" in terminal.row_line("", sample_finetune().epochs[0])
+    assert terminal.row_line("", sample_finetune(held_out=False).epochs[0]) == "epoch 1: loss 1.900, 9.1 s"

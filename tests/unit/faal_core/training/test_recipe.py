@@ -15,7 +15,7 @@ from faal_core.datasets import load
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import TrainingDiverged
 from faal_core.progress import Cancelled, NoProgress, Progress
-from faal_core.reports.documents import EpochRow
+from faal_core.reports.finetune_documents import EpochRow
 from faal_core.specs import (
     Averaging,
     CfaMethod,
@@ -34,7 +34,7 @@ from faal_core.specs import (
 )
 from faal_core.threat_model import ThreatModel
 from faal_core.training import recipe
-from faal_core.training.recipe import learning_rate, train
+from faal_core.training.recipe import train
 from faal_core.training.selection import Trained
 from faal_core.weights import read_classifier
 
@@ -245,9 +245,9 @@ def test_the_rate_may_go_straight_from_epoch_to_epoch() -> None:
     """With the linear schedule the first epoch rises from 0 and each ends at its own rate; else every step has it."""
     rates = (0.2, 0.1)
     linear, constant = (TrainingSpec(learning_rates=rates, schedule=name) for name in ("linear", "constant"))
-    told = [learning_rate(linear, epoch, share) for epoch, share in ((0, 0.25), (0, 1.0), (1, 0.5), (1, 1.0))]
+    told = [linear.learning_rate(epoch, share) for epoch, share in ((0, 0.25), (0, 1.0), (1, 0.5), (1, 1.0))]
     assert told == pytest.approx([0.05, 0.2, 0.15, 0.1])
-    assert learning_rate(constant, 1, 0.5) == 0.1
+    assert constant.learning_rate(1, 0.5) == 0.1
 
 
 def test_the_average_is_what_is_kept(data: LabelledImages) -> None:

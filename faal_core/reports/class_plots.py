@@ -1,0 +1,103 @@
+"""Every class as a dot with its interval, drawn by the page itself, so that it fits a phone, a screen and paper.
+
+Positions are percentages of a track's width: no text is placed by coordinates, so none can cover another.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from faal_core.reports.documents import AuditReport, ClassRow, Rate
+from faal_core.reports.finetune_documents import FinetuneReport
+from faal_core.reports.text import distinct, worst_first
+
+PLOTTED_CLASSES = 60  # with a row each; with more, those of the lowest robust accuracy have one
+PROFILE_HEIGHT = 200  # pixels
+
+
+@dataclass(frozen=True, slots=True)
+class PlotRow:
+    """One class: its name, and a rate for each kind."""
+
+    name: str
+    rates: tuple[Rate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """All classes in a space of fixed size, worst first from left to right; the points of an SVG of 1000 × 100 units.
+
+    Args:
+        band: outline of the intervals.
+        line: the rates.
+    """
+
+    classes: int
+    band: str
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClassPlot:
+    """A plot of one kind of accuracy or two, with the line below it and what is told to those who cannot see it."""
+
+    title: str
+    kinds: tuple[str, ...]
+    rows: tuple[PlotRow, ...]
+    mean: float | None
+    profile: Profile | None
+
+
+def audit_plot(report: AuditReport) -> ClassPlot:
+    """Return the clean and robust accuracy of the worst classes, and the robust accuracy of all where these are more."""
+    order = worst_first(report.classes)
+    return ClassPlot(
+        title="",
+        kinds=("clean", "robust"),
+        rows=_rows([report], order, lambda row: row.rates),
+        mean=report.robust.mean.rate,
+        profile=_profile([report.classes[c].robust for c in order]),
+    )
+
+
+def finetune_plots(report: FinetuneReport) -> list[ClassPlot]:
+    """Return one plot of robust and one of clean accuracy, before and after, of the classes that are worst afterwards."""
+    order = worst_first(report.after.classes)
+    return [
+        ClassPlot(
+            title=title,
+            kinds=("before", "after"),
+            rows=_rows([report.before, report.after], order, partial(_rate, title)),
+            mean=None,
+            profile=_profile([report.after.classes[c].robust for c in order]) if title == "robust" else None,
+        )
+        for title in ("robust", "clean")
+    ]
+
+
+def _rate(kind: str, row: ClassRow) -> tuple[Rate, ...]:
+    return (row.robust if kind == "robust" else row.clean,)
+
+
+def _rows(
+    audits: Sequence[AuditReport], order: Sequence[int], rates: Callable[[ClassRow], tuple[Rate, ...]]
+) -> tuple[PlotRow, ...]:
+    names = distinct([row.name for row in audits[0].classes])
+    return tuple(
+        PlotRow(names[c], tuple(rate for audit in audits for rate in rates(audit.classes[c])))
+        for c in order[:PLOTTED_CLASSES]
+    )
+
+
+def _profile(rates: Sequence[Rate]) -> Profile | None:
+    """Return the profile of those rates, in ascending order; None where every class has a row of its own."""
+    if len(rates) <= PLOTTED_CLASSES:
+        return None
+    places = [1000 * i / (len(rates) - 1) for i in range(len(rates))]
+
+    def points(values: Sequence[float], at: Sequence[float]) -> str:
+        return " ".join(f"{x:.1f},{100 - 100 * value:.1f}" for x, value in zip(at, values, strict=True))
+
+    low, high = ([rate.low for rate in rates], [rate.high for rate in rates])
+    band = f"{points(high, places)} {points(low[::-1], places[::-1])}"
+    return Profile(len(rates), band, points([rate.rate for rate in rates], places))
