@@ -21,7 +21,7 @@ _FINETUNE_EXAMPLE: JsonDict = {
     "dataset": "fashion-mnist-subset",
     "threat": {"norm": "linf", "epsilon": "8/255"},
     "method": {"type": "faal", "dro_radius": 0.2},
-    "training": {"learning_rates": [0.01, 0.001]},
+    "training": {"learning_rates": [0.002, 0.0002]},
     "audit": {"attacks": "pgd-20"},
     "metadata": {"ticket": "ML-1204"},
 }

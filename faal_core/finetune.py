@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -110,23 +111,14 @@ def finetune(
         compare(before.evaluation.labels, was, became, test_data.class_names, spec.audit.confidence)
         for was, became in zip(_correct(before), _correct(after), strict=True)
     )
-    offsets = trained.offsets
     report = FinetuneReport(
         product=PRODUCT,
         created_at=datetime.now(UTC),
         seconds=time.monotonic() - begun,
         spec=spec,
         training_dataset=training_data.summary(),
-        held_out_images=trained.held_out_images,
         warnings=warnings,
-        epochs=trained.epochs,
-        selected_epoch=trained.selected_epoch,
-        candidates=trained.candidates,
-        selected_candidate=trained.selected,
-        selected_share=trained.selected_share,
-        selected_offsets=trained.selected_offsets,
-        class_offsets=trained.class_offsets,
-        whole_class_offsets=None if offsets is None else tuple(offsets.tolist()),
+        **_course(trained),
         before=before.report,
         after=after.report,
         clean=clean,
@@ -152,6 +144,21 @@ def _unsuitable(report: AuditReport) -> tuple[ReliabilityWarning, ...]:
             "radius.",
         ),
     )
+
+
+def _course(trained: Trained) -> dict[str, Any]:
+    """Return the report's fields about the training."""
+    return {
+        "held_out_images": trained.held_out_images,
+        "epochs": trained.epochs,
+        "selected_epoch": trained.selected_epoch,
+        "candidates": trained.candidates,
+        "selected_candidate": trained.selected,
+        "selected_share": trained.selected_share,
+        "selected_offsets": trained.selected_offsets,
+        "class_offsets": trained.class_offsets,
+        "whole_class_offsets": None if trained.offsets is None else tuple(trained.offsets.tolist()),
+    }
 
 
 def _trained_end(trained: Trained) -> Classifier:

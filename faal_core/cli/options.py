@@ -129,7 +129,7 @@ Augment = Annotated[
 ]
 Preset = Annotated[str | None, typer.Option(help="paper: FAAL as it was published, unless told otherwise.")]
 LearningRates = Annotated[
-    str | None, typer.Option(help="One per epoch, such as 0.01,0.001.", show_default="0.01,0.001")
+    str | None, typer.Option(help="One per epoch, such as 0.002,0.0002.", show_default="0.002,0.0002")
 ]
 Steps = Annotated[int | None, typer.Option(help="Of the attack in training.", show_default="10")]
 Ledger = Annotated[

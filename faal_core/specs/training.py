@@ -65,7 +65,7 @@ class TrainingSpec(Spec):
     """How weights are fitted: SGD over adversarial batches."""
 
     learning_rates: tuple[Annotated[float, Field(gt=0, le=10)], ...] = Field(
-        (0.01, 0.001), min_length=1, max_length=1000, description="one per epoch"
+        (0.002, 0.0002), min_length=1, max_length=1000, description="one per epoch"
     )
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0, le=1)

@@ -119,7 +119,7 @@ def test_the_catalog_has_all_that_can_be_named(web) -> None:
     methods = {entry["type"]: entry["defaults"] for entry in catalog["methods"]}
     assert set(methods) == {"faal", "uniform", "frl", "cfa", "wat", "dafa", "cfol"}
     assert methods["faal"]["dro_radius"] == 0.2
-    assert catalog["training_defaults"]["learning_rates"] == [0.01, 0.001]
+    assert catalog["training_defaults"]["learning_rates"] == [0.002, 0.0002]
 
 
 def test_a_sound_service_is_ready(web) -> None:
