@@ -143,9 +143,10 @@ def _finetune_verdict(report: FinetuneReport) -> list[str]:
     tally = Counter(row.verdict for row in report.robust.classes)
     clean = _way(report.before.clean, report.after.clean)
     gaps = f"from {100 * before.gap.value:.1f} to {100 * after.gap.value:.1f} points"
+    caveat = f" ({FIRST_LOOK})" if report.after.first_look else ""
     return [
         _conclusion(report),
-        f"The worst class went from {was}, to {became}.",
+        f"Under {attacks_named(report.after)} the accuracy of the worst class went from {was}, to {became}{caveat}.",
         f"Average robust accuracy went {_way(before, after)}, {change_with_bounds(report.robust.mean_change)}.",
         f"Average clean accuracy went {clean}, {change_with_bounds(report.clean.mean_change)}.",
         f"Classes by robust accuracy: {tally['better']} better, {tally['worse']} worse, {tally['unclear']} unclear.",
