@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from faal_core import cost
+from faal_core import cost, weights
 from faal_core.attacks.reliability import pixel_digests
 from faal_core.audit import PRODUCT, Audited, audit, identity, summarise
 from faal_core.classifier import Classifier
@@ -98,14 +98,14 @@ def finetune(
     before = judge(classifier, name, "before")
     warnings = _unsuitable(before.report)
     for warning in warnings:
-        progress.record(warning)
+        (progress.record if begins else progress.recall)(warning)
     first, last = _before_and_after_steps(before.report, spec, len(training_data), classifier.num_classes)
     if begins and (not before.report.complete or progress.time_left() <= first + last):
         raise OutOfTime(_NO_TIME.format(minutes=(before.report.seconds + first + last) / 60))
     trained = train(
         classifier, training_data, spec, device=device, checkpoint=saved, progress=progress, reserve=last, ranks=ranks
     )
-    made, best = (_with_names(weights, training_data) for weights in (trained.classifier, _trained_end(trained)))
+    made, best = (_with_names(one, training_data) for one in (trained.classifier, _trained_end(trained)))
     after = before if trained.kept_original else judge(made, f"{name} + {spec.method.type}", "after")
     clean, robust = (
         compare(before.evaluation.labels, was, became, test_data.class_names, spec.audit.confidence)
@@ -119,6 +119,7 @@ def finetune(
         training_dataset=training_data.summary(),
         warnings=warnings,
         **_course(trained),
+        trained_sha256=weights.digest(best),
         before=before.report,
         after=after.report,
         clean=clean,
@@ -140,8 +141,7 @@ def _unsuitable(report: AuditReport) -> tuple[ReliabilityWarning, ...]:
             evidence=f"{rate.count:,} of {rate.images:,} images stay right under attack, {rate.rate:.1%}; less than "
             f"{_ROBUST_RATE:.0%} counts as none",
             advice="Start from an adversarially trained classifier, or train this one adversarially first: method uniform, some "
-            "30 epochs or more (one learning rate each), max_clean_drop and max_robust_drop null. Or attack within a smaller "
-            "radius.",
+            "30 epochs or more (one learning rate each), and bounds on falls of 1. Or attack within a smaller radius.",
         ),
     )
 

@@ -132,10 +132,12 @@ class ClassTable:
     def _without_gap(self, correct: intervals.Counts) -> Literal["no-evidence", "at-chance"]:
         """Return the verdict where no gap shows: whether the mean is surely above that of a constant answer.
 
-        A classifier that gives every image the same class has a mean class rate of 1 / classes, under any attack.
+        A classifier that gives every image the same class has a mean class rate of 1 / classes, under any attack. Classes are
+        those that occur as a label or as an answer.
         """
-        classes = len(np.unique(self._evaluation.labels))
-        at_chance = correct.sum() == 0 or self._mean(correct).high <= 1 / classes
+        rows = self._evaluation
+        classes = len(np.unique(np.concatenate([rows.labels, rows.clean, rows.attacked])))
+        at_chance = correct.sum() == 0 or self._mean(correct).low <= 1 / classes
         return "at-chance" if at_chance else "no-evidence"
 
     def _mean(self, correct: intervals.Counts) -> Rate:

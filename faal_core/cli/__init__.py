@@ -1,7 +1,7 @@
 """The command `faal`: arguments → specs → files. Torch and the specs are imported by the commands that need them.
 
 Exit codes: 0 done; 1 failed, with a message and its code; 2 wrong arguments; 3 `--require-worst` is not met; 4 a fine-tuning kept
-the original weights; 130 interrupted.
+the original weights; 5 it made some accuracy significantly worse and the worst class no better; 130 interrupted.
 """
 
 import sys

@@ -9,7 +9,7 @@ import typer
 from faal_core.cli import options
 from faal_core.cli.image_options import image_loader, name_classes
 from faal_core.cli.options import torch_device
-from faal_core.cli.results import KEPT_ORIGINAL, Success, output_folder, require_worst_class, write_report
+from faal_core.cli.results import KEPT_ORIGINAL, MADE_WORSE, Success, output_folder, require_worst_class, write_report
 from faal_core.cli.specs import attacks as attack_specs
 from faal_core.cli.specs import build_spec, classifier_spec, numbers
 
@@ -69,10 +69,11 @@ def finetune(
 
     Writes weights.safetensors, report.json, report.html, and trained.safetensors: the weights at the end of training, from which
     `faal keep` makes the report's other candidates. Exits with 4, without weights.safetensors, where no weights within
-    the bounds make the worst class better and the original ones are kept.
+    the bounds make the worst class better and the original ones are kept. Exits with 5 where the test images show that some
+    accuracy fell significantly and the worst class is not better.
 
     The same command resumes a run that was stopped. With several GPUs: torchrun --nproc-per-node 4 -m faal_core.cli
-    finetune … (which exits with 1 where this command exits with 2, 3, 4 or 130).
+    finetune … (which exits with 1 where this command exits with 2 to 5 or 130).
     """
     from faal_core.specs import FinetuneSpec
 
@@ -102,8 +103,8 @@ def finetune(
     write_report(report, out, as_json=as_json)
     _remove(out / "checkpoint")
     require_worst_class(report.after, require_worst)
-    if report.outcome == "kept-original" and isinstance(context.obj, Success):
-        context.obj.status = KEPT_ORIGINAL
+    if isinstance(context.obj, Success):
+        context.obj.status = {"kept-original": KEPT_ORIGINAL, "worse": MADE_WORSE}.get(report.outcome, 0)
 
 
 def _finetune(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 GATE_CLOSED = 3
 KEPT_ORIGINAL = 4
+MADE_WORSE = 5
 
 
 @dataclass(slots=True)

@@ -38,7 +38,11 @@ class Candidate(Document):
         description="largest fall of the clean or robust accuracy of a single class below the given weights'; null in reports "
         "written before it was recorded",
     )
-    within_bounds: bool = Field(True, description="mean and class accuracies fall by no more than the spec allows")
+    within_bounds: bool | None = Field(
+        None,
+        description="whether mean and class accuracies fall by no more than the spec allows; null in reports written before it "
+        "was recorded",
+    )
     on_front: bool = Field(description="no other is as good in mean and worst class and better in one of them")
 
 
@@ -142,6 +146,11 @@ class FinetuneReport(Document):
     class_offsets: tuple[float, ...] | None = Field(None, description="that share of them: added to each class's logit")
     whole_class_offsets: tuple[float, ...] | None = Field(
         None, description="all of the class offsets, of which candidates have shares; null where none were found"
+    )
+    trained_sha256: str | None = Field(
+        None,
+        description="of the best epoch's weights, from which other candidates are made; null in reports written before it was "
+        "recorded",
     )
     before: AuditReport
     after: AuditReport = Field(description="the same as `before` where the original weights were kept")

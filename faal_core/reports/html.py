@@ -80,7 +80,16 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    words = (text.shown, text.percent, text.points, text.bounds, text.change_bounds, text.p_value, text.candidate_label)
+    words = (
+        text.shown,
+        text.percent,
+        text.points,
+        text.bounds,
+        text.change_bounds,
+        text.p_value,
+        text.candidate_label,
+        text.is_kept,
+    )
     environment.filters["place"] = _place
     environment.globals.update(
         first_look=text.FIRST_LOOK, listed=LISTED_CLASSES, profile_height=class_plots.PROFILE_HEIGHT

@@ -10,8 +10,8 @@ import altair as alt
 import vl_convert
 
 from faal_core.reports.documents import AuditReport
-from faal_core.reports.finetune_documents import Candidate, EpochRow, FinetuneReport
-from faal_core.reports.text import candidate_label, distinct, worst_first
+from faal_core.reports.finetune_documents import EpochRow, FinetuneReport
+from faal_core.reports.text import candidate_label, distinct, is_kept, worst_first
 
 CHART_CLASSES = 30  # a chart shows at most that many classes, the worst ones
 HEATMAP_CLASSES = 20  # with more the confusions are told as a list only
@@ -129,7 +129,7 @@ def candidates(report: FinetuneReport) -> str:
         {"mean": one.mean, "worst": one.worst, "label": candidate_label(one), "order": order}
         for order, one in enumerate(report.candidates)
     ]
-    kept = [rows[order] for order, one in enumerate(report.candidates) if _is_kept(one, report)]
+    kept = [rows[order] for order, one in enumerate(report.candidates) if is_kept(one, report)]
     axis = alt.Axis(format=".1%", tickCount=5)
     x = alt.X("mean:Q", title="robust on average, held-out images", scale=alt.Scale(zero=False, padding=24), axis=axis)
     y = alt.Y("worst:Q", title="in the worst class", scale=alt.Scale(zero=False, padding=16), axis=axis)
@@ -139,11 +139,6 @@ def candidates(report: FinetuneReport) -> str:
     names = points.mark_text(color=INK, fontSize=11, align="left", dx=8, dy=-8).encode(text="label:N")
     chosen = alt.Chart(_data(kept)).mark_point(color=WARM, size=110, filled=True, opacity=1).encode(x=x, y=y)
     return _svg((line + every + chosen + names).properties(width=375, height=220))
-
-
-def _is_kept(one: Candidate, report: FinetuneReport) -> bool:
-    """Whether those are the weights that were kept."""
-    return one.share == report.selected_share and one.offsets == report.selected_offsets
 
 
 def _curves(rows: list[Row], colours: dict[str, str], selected: int, title: str, scale: alt.Scale) -> alt.LayerChart:

@@ -221,6 +221,11 @@ def kept(report: FinetuneReport) -> str:
     return f"the weights {percent(report.selected_share)} of the way from {beginning} to those of {epoch}"
 
 
+def is_kept(one: Candidate, report: FinetuneReport) -> bool:
+    """Tell whether those weights are the ones that the fine-tuning kept."""
+    return (one.share, one.offsets) == (report.selected_share, report.selected_offsets)
+
+
 def candidate_label(one: Candidate) -> str:
     """Describe a candidate's weights: "as given", "50% of the way", "best epoch"."""
     first = {0.0: "as given", 1.0: "class offsets"}.get(one.offsets, f"{one.offsets:.0%} of the offsets")
@@ -249,7 +254,7 @@ def _by_chance(spread: Spread, kind: str = "classes") -> str:
     found = {
         "unequal": "unequal",
         "no-evidence": "no evidence that they are unequal",
-        "at-chance": "no evidence that they are unequal, but a classifier that gives every image the same class is as robust",
+        "at-chance": "no evidence that they are unequal, but a classifier that gives every image the same class may be as robust",
     }[spread.verdict]
     return f"equal {kind} would show up to {100 * spread.gap_by_chance:.1f} by chance: {found}"
 

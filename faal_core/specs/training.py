@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import Field, model_validator
 
 from faal_core.catalog import Augmentation
 from faal_core.specs.audit import AuditSettings, AuditSpec
@@ -95,9 +95,8 @@ class TrainingSpec(Spec):
         0.01,
         ge=0,
         le=1,
-        validation_alias=AliasChoices("max_robust_drop", "mean_may_fall"),
-        description="bound on the fall of the mean robust accuracy below the given weights', on held-out images; null sets no "
-        "bound",
+        description="bound on the fall of the mean robust accuracy, over all images and over the classes, below the given "
+        "weights', on held-out images; null sets no bound",
     )
     max_clean_drop: float | None = Field(
         0.01,
@@ -113,6 +112,15 @@ class TrainingSpec(Spec):
         "null sets no bound",
     )
     seed: int = Field(0, ge=0, lt=2**31)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_versions(cls, given: object) -> object:
+        """Read specs in which `mean_may_fall` was the only bound."""
+        if not isinstance(given, dict) or "mean_may_fall" not in given:
+            return given
+        fields = {name: value for name, value in given.items() if name != "mean_may_fall"}
+        return {"max_robust_drop": given["mean_may_fall"], "max_clean_drop": None, **fields}
 
     @property
     def epochs(self) -> int:

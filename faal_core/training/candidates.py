@@ -18,7 +18,7 @@ def candidate_classifier(given: Classifier, trained: Classifier, report: Finetun
     Args:
         given: the classifier that was fine-tuned.
         trained: the best epoch's weights, `Finetuned.trained`.
-    Raises: InvalidSpec where the report has no such candidate; WeightsMismatch where `given` is another classifier.
+    Raises: InvalidSpec where the report has no such candidate; WeightsMismatch where one of the two is not the report's.
     """
     if not 0 <= number < len(report.candidates):
         raise InvalidSpec(
@@ -26,6 +26,10 @@ def candidate_classifier(given: Classifier, trained: Classifier, report: Finetun
         )
     if weights.digest(given) != report.before.classifier.sha256:
         raise WeightsMismatch("These are not the weights that were fine-tuned: their digest is not the report's.")
+    if weights.digest(trained) != report.trained_sha256:
+        raise WeightsMismatch(
+            "The weights at the end of training are not this report's: another run has replaced them."
+        )
     one, offsets = report.candidates[number], report.whole_class_offsets
     made = with_offsets(copy.deepcopy(given), None if offsets is None else torch.tensor(offsets), one.offsets)
     if one.share:

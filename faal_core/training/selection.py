@@ -114,8 +114,8 @@ def best_epoch(accuracies: Sequence[HeldOutAccuracy], given: HeldOutAccuracy | N
 def within_bounds(one: HeldOutAccuracy, given: HeldOutAccuracy, training: TrainingSpec) -> bool:
     """Tell whether no bounded accuracy falls below the given weights' by more than the spec allows."""
     drops = (
-        (given.robust_mean - one.robust_mean, training.max_robust_drop),
-        (given.clean_mean - one.clean_mean, training.max_clean_drop),
+        (one.robust_drop(given), training.max_robust_drop),
+        (one.clean_drop(given), training.max_clean_drop),
         (one.class_drop(given), training.max_class_drop),
     )
     return all(bound is None or drop <= bound + _ROUNDING for drop, bound in drops)

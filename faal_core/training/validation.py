@@ -17,10 +17,11 @@ from faal_core.training.step import diverged
 
 
 class HeldOutAccuracy(NamedTuple):
-    """Clean and robust accuracy of each class on held-out images, `k` each, in [0, 1]."""
+    """Clean and robust accuracy of each class on held-out images, in [0, 1], and how many images it has; `k` each."""
 
     clean: tuple[float, ...]
     robust: tuple[float, ...]
+    images: tuple[int, ...]
 
     @property
     def clean_mean(self) -> float:
@@ -36,6 +37,20 @@ class HeldOutAccuracy(NamedTuple):
     def robust_worst(self) -> float:
         """Robust accuracy of the least robust class."""
         return min(self.robust)
+
+    def clean_drop(self, given: "HeldOutAccuracy") -> float:
+        """Return by how much the mean clean accuracy falls below that of the given weights: the greater fall of both means."""
+        return self._mean_drop(given.clean, self.clean)
+
+    def robust_drop(self, given: "HeldOutAccuracy") -> float:
+        """Return the same for the mean robust accuracy."""
+        return self._mean_drop(given.robust, self.robust)
+
+    def _mean_drop(self, before: tuple[float, ...], after: tuple[float, ...]) -> float:
+        """Return the greater fall of two means: of the classes, and of all images, which differ where classes are uneven."""
+        drops = [was - became for was, became in zip(before, after, strict=True)]
+        weighted = sum(drop * count for drop, count in zip(drops, self.images, strict=True))
+        return max(sum(drops) / len(drops), weighted / sum(self.images))
 
     def class_drop(self, given: "HeldOutAccuracy") -> float:
         """Return the largest fall of a single class's clean or robust accuracy below that of the given weights."""
@@ -79,4 +94,4 @@ def validate(
     correct = torch.from_numpy(np.stack([evaluation.correct, evaluation.robust])).to(counts)
     ranks.sum(counts.index_add_(1, images.labels.to(device), correct))
     clean, robust = counts.double().cpu().numpy() / images.counts
-    return HeldOutAccuracy(tuple(clean.tolist()), tuple(robust.tolist()))
+    return HeldOutAccuracy(tuple(clean.tolist()), tuple(robust.tolist()), tuple(images.counts.tolist()))

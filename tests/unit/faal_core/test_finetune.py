@@ -276,6 +276,8 @@ def test_only_candidates_of_the_report_can_be_made() -> None:
             candidate_classifier(random_classifier(), done.trained, done.report, number)
     with pytest.raises(WeightsMismatch, match="not the weights that were fine-tuned"):
         candidate_classifier(done.trained, done.trained, done.report, 1)
+    with pytest.raises(WeightsMismatch, match="another run has replaced them"):
+        candidate_classifier(random_classifier(), random_classifier(), done.report, 1)
 
 
 def test_a_classifier_that_withstands_nothing_is_warned_of_before_the_training() -> None:

@@ -167,3 +167,12 @@ def test_a_misspelt_name_leads_to_the_near_ones(what: Callable[[str], object], w
     with pytest.raises(UnknownName, match="GET /catalog list all") as raised:
         what(written)
     assert near in raised.value.message
+
+
+@pytest.mark.parametrize("bound", [0.02, None])
+def test_a_spec_of_an_earlier_version_keeps_its_meaning(bound: float | None) -> None:
+    """Where `mean_may_fall` was the only bound it stays the only one; a bound by its new name counts more."""
+    earlier = TrainingSpec.model_validate({"mean_may_fall": bound})
+    assert (earlier.max_robust_drop, earlier.max_clean_drop, earlier.bounded) == (bound, None, bound is not None)
+    both = TrainingSpec.model_validate({"mean_may_fall": bound, "max_robust_drop": 0.3, "max_clean_drop": 0.2})
+    assert (both.max_robust_drop, both.max_clean_drop) == (0.3, 0.2)

@@ -105,7 +105,7 @@ def test_equal_classes_no_better_than_a_constant_answer_are_said_to_be_so() -> N
     report = sample_audit(robust=[0.02] * 10)
     assert 0 < report.robust.mean.count < 300
     assert report.robust.verdict == "at-chance"
-    assert "a classifier that gives every image the same class is as robust" in text.verdict(report)[-2]
+    assert "a classifier that gives every image the same class may be as robust" in text.verdict(report)[-2]
 
 
 @pytest.mark.parametrize(

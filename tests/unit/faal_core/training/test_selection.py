@@ -50,7 +50,7 @@ def test_share_zero_holds_nothing_out() -> None:
 
 def accuracy(mean: float, worst: float, clean: float = 0.9) -> HeldOutAccuracy:
     """Accuracies of two classes with that robust mean and worst class; both classes have the same clean accuracy."""
-    return HeldOutAccuracy((clean, clean), (worst, 2 * mean - worst))
+    return HeldOutAccuracy((clean, clean), (worst, 2 * mean - worst), (50, 50))
 
 
 GIVEN = accuracy(0.6, 0.1)
@@ -155,12 +155,15 @@ def test_the_clean_accuracy_is_bounded_too(drop: float | None, kept: int) -> Non
 @pytest.mark.parametrize(("drop", "kept"), [(0.05, 0), (0.2, 1), (None, 1)])
 @pytest.mark.parametrize(
     "other",
-    [HeldOutAccuracy((0.9, 0.9), (0.3, 0.9)), HeldOutAccuracy((1.0, 0.8), (0.3, 1.1))],
+    [
+        HeldOutAccuracy((0.9, 0.9), (0.3, 0.9), (50, 50)),
+        HeldOutAccuracy((1.0, 0.8), (0.3, 1.1), (50, 50)),
+    ],
     ids=["robust class", "clean class"],
 )
 def test_a_single_class_can_be_bounded(other: HeldOutAccuracy, drop: float | None, kept: int) -> None:
     """Where single classes are bounded, no class may lose more, clean or robust, though both means hold."""
-    given = HeldOutAccuracy((0.9, 0.9), (0.1, 1.05))
+    given = HeldOutAccuracy((0.9, 0.9), (0.1, 1.05), (50, 50))
     found = candidates(TrainingSpec(max_class_drop=drop), given, other)
     assert found[1].class_drop == pytest.approx(0.15 if other.clean == given.clean else 0.1)
     assert best_candidate(found) == kept
@@ -176,3 +179,13 @@ def test_a_mean_exactly_at_the_bound_is_allowed() -> None:
 def test_where_no_worst_class_is_better_the_given_weights_stay(other: HeldOutAccuracy) -> None:
     """Weights beyond the bounds, or whose worst class is no better, are not kept, whatever else they gain."""
     assert best_candidate(candidates(TrainingSpec(max_robust_drop=0.05), GIVEN, other)) == 0
+
+
+@pytest.mark.parametrize("kind", ["robust", "clean"])
+def test_the_mean_over_images_is_bounded_as_the_mean_of_the_classes_is(kind: str) -> None:
+    """Where one class has 95 of 100 images, what it loses cannot be made up for by a rare class, clean or robust."""
+    given = HeldOutAccuracy((0.95, 0.6), (0.8, 0.4), (95, 5))
+    clean, robust = [(0.87, 0.7), (0.8, 0.5)] if kind == "clean" else [(0.95, 0.6), (0.72, 0.5)]
+    other = HeldOutAccuracy(clean, robust, (95, 5))
+    assert best_candidate(candidates(TrainingSpec(max_robust_drop=0.01), given, other)) == 0
+    assert best_candidate(candidates(TrainingSpec(max_robust_drop=0.08, max_clean_drop=0.08), given, other)) == 1

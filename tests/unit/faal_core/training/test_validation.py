@@ -31,4 +31,4 @@ def test_held_out_accuracy_is_not_fooled_by_confidence(epsilon: float, robust: f
     classifier = one_boundary_classifier(2, SHAPE, confidence * normal)
     spec = FinetuneSpec(threat=ThreatModel(epsilon=epsilon))
     accuracy = validate(classifier, data, torch.arange(len(data)), spec, NoProgress(), ALONE)
-    assert accuracy == HeldOutAccuracy(clean=(1.0, 1.0), robust=(robust, robust))
+    assert accuracy == HeldOutAccuracy(clean=(1.0, 1.0), robust=(robust, robust), images=(10, 10))
