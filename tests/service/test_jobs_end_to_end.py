@@ -90,9 +90,10 @@ def test_a_fine_tuning_that_keeps_the_original_makes_no_model(open_site, tmp_pat
     site = open_site()
     _, client = site.api()
     site.worker()
-    model, _ = store(
-        site, untrained_weights(tmp_path / "mine.safetensors", SPEC.model_copy(update={"num_classes": 10}))
-    )
+    upload = untrained_weights(tmp_path / "mine.safetensors", SPEC.model_copy(update={"num_classes": 10}))
+    with upload.open("rb") as file:
+        answer = client.post("/models", files={"file": ("mine.safetensors", file)})
+    model = checked(client, answer.headers["Location"])["id"]
     bounded = QUICK | {"training": QUICK["training"] | {"max_clean_drop": 0.01}}
     job = client.post("/jobs/finetune", json={"model": model, "dataset": "fashion-mnist-subset", **bounded}).json()
     report = read_report(answered(client, f"/jobs/{job['id']}/report").text)

@@ -13,6 +13,7 @@ from faal_core import weights
 from faal_core.architectures import build
 from faal_core.classifier import Classifier
 from faal_core.cli import main
+from faal_core.cli.results import MADE_WORSE
 from faal_core.reports.documents import AuditReport
 from faal_core.reports.finetune_documents import FinetuneReport
 from faal_core.reports.reading import read_report
@@ -156,7 +157,8 @@ def test_finetuned_weights_carry_the_class_names(
     order = ("--spec", spec, "--class-names", ",".join(WORDS.values()))
     fixed = ("--weights", network, "--epsilon", "1/255", "--attacks", "quick", "--out", tmp_path / "tuned")
     training = ("--steps", "1", "--learning-rates", "1e-6", "--batch-size", "12")
-    assert faal(monkeypatch, "finetune", "--dataset", tmp_path / "set", *fixed, *training, *order) == 0
+    status = faal(monkeypatch, "finetune", "--dataset", tmp_path / "set", *fixed, *training, *order)
+    assert status in (0, MADE_WORSE)  # it is not about what they are worth
     report = read_report((tmp_path / "tuned/report.json").read_text())
     assert isinstance(report, FinetuneReport)
     assert report.training_dataset.class_order == "matched"
@@ -203,7 +205,7 @@ def test_options_asked_wrongly(
         (
             "cifar10",
             [],
-            "Data set 'cifar10' was not found in data, or its files there are damaged. Pass --data-root DIR, or --download",
+            "cifar-10-batches-py/test_batch missing. Pass --data-root DIR, or --download",
         ),
         ("cifar10", ["--data-root", "pool"], "Data set 'cifar10' was not found in pool"),
         ("sizes", [], "all must have one size. Pass --resize N"),

@@ -22,7 +22,7 @@ def classifier_of(value: float) -> Classifier:
 
 def judged_as(worst: float) -> Callable[[Classifier], HeldOutAccuracy]:
     """A judge who always says so of the worst class."""
-    return lambda _: HeldOutAccuracy(clean=1.0, mean=1.0, worst=worst)
+    return lambda _: HeldOutAccuracy(clean=(1.0, 1.0), robust=(worst, 1.0), images=(1, 1))
 
 
 def values(average: WeightAverage) -> set[float]:
