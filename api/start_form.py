@@ -78,7 +78,7 @@ class StartForm(BaseModel):
 
 
 def _rate(pointer: str, points: str) -> float | None:
-    """The rate of so many percentage points; None, no bound, where the field was emptied. Raises: InvalidRequest."""
+    """Return percentage points as a rate, or None for no bound where the field is empty. Raises: InvalidRequest."""
     try:
         return float(points) / 100 if points.strip() else None
     except ValueError:

@@ -64,6 +64,7 @@ def main() -> None:
                 "learning_rates": learning_rates(asked.epochs),
                 "schedule": "linear",
                 "attack": {"steps": 3, "relative_step": 0.5},
+                "augment": "crop-flip",
                 "precision": "bfloat16",
                 "held_out_share": 0,
             },

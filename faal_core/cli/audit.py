@@ -86,14 +86,14 @@ def audit(
 
 @contextmanager
 def _how_to_go_on(ledger: Path | None) -> Iterator[None]:
-    """Within, Ctrl-C tells what can be done with the ledger, if there is one. Raises: KeyboardInterrupt, as it came."""
+    """Say on Ctrl-C how to resume from the ledger, if there is one. Raises: KeyboardInterrupt, as it came."""
     try:
         yield
     except KeyboardInterrupt:
         if ledger:
             typer.echo(
-                f"Stopped; {ledger} keeps what was found. The same command goes on from there, "
-                "and with --partial it reports as far as that goes.",
+                f"Stopped. {ledger} keeps the results so far. Run the same command again to resume, or add --partial to report "
+                "them.",
                 err=True,
             )
         raise

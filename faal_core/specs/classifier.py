@@ -82,7 +82,7 @@ class ClassifierSpec(Spec):
         return len(self.mean)
 
     def for_channels(self, channels: int) -> Self:
-        """Return the spec with its one mean and std given to so many channels; itself where it has several."""
+        """Return the spec with its single mean and std repeated for that many channels; itself where it has several."""
         if self.channels > 1:
             return self
         return self.model_copy(update={"mean": self.mean * channels, "std": self.std * channels})

@@ -1,4 +1,4 @@
-"""Everything a run of training needs to go on after a crash: one file, replaced whole each time."""
+"""Everything a training needs to resume after a crash: one file, replaced whole each time."""
 
 import os
 from dataclasses import dataclass, field

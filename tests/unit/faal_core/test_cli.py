@@ -76,7 +76,7 @@ def test_a_stopped_audit_goes_on_and_can_be_reported_in_part(
     ledger = folder / "audit.ledger"
     exit_status, said = interrupted(folder, LONG_AUDIT, lambda: ledger.exists() and ledger.read_text().count("\n") > 15)
     assert (exit_status, "Traceback" in said) == (130, False)
-    assert "audit.ledger keeps what was found" in said
+    assert "audit.ledger keeps the results so far" in said
     known = ledger.read_text()
     assert faal(monkeypatch, folder, *LONG_AUDIT, "--partial", "--require-worst", "0") == 3
     printed = capsys.readouterr()

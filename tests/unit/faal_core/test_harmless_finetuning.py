@@ -61,7 +61,7 @@ def adversarially_trained(data: LabelledImages, epsilon: float, epochs: int) -> 
 
 
 def trained_without_attacks(data: LabelledImages, steps: int) -> Classifier:
-    """A network after so many steps of Adam on batches of 48."""
+    """A network after that many steps of Adam on batches of 48."""
     classifier, generator = small_resnet(data, width=16).train(), torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(classifier.parameters(), 2e-3)
     for _ in range(steps):
