@@ -31,7 +31,7 @@ from faal_core.training.selection import Trained
 
 _SLACK = 1.1  # of what is taken for what comes after the last step
 _NO_TIME = (
-    "The audits before and after the training and what judges it take {minutes:.0f} minutes or more, which leaves no time to "
+    "The audits before and after the training and what judges it take {seconds:.0f} seconds or more, which leaves no time to "
     "train. Give it more time, or fewer images or weaker attacks to its audits."
 )
 
@@ -97,11 +97,11 @@ def finetune(
         rehearse(classifier, training_data, spec, device)
     before = judge(classifier, name, "before")
     warnings = _unsuitable(before.report)
-    for warning in warnings:
+    for warning in (*before.report.warnings, *warnings):
         (progress.record if begins else progress.recall)(warning)
     first, last = _before_and_after_steps(before.report, spec, len(training_data), classifier.num_classes)
     if begins and (not before.report.complete or progress.time_left() <= first + last):
-        raise OutOfTime(_NO_TIME.format(minutes=(before.report.seconds + first + last) / 60))
+        raise OutOfTime(_NO_TIME.format(seconds=before.report.seconds + first + last))
     trained = train(
         classifier, training_data, spec, device=device, checkpoint=saved, progress=progress, reserve=last, ranks=ranks
     )
@@ -129,17 +129,18 @@ def finetune(
 
 
 def _unsuitable(report: AuditReport) -> tuple[ReliabilityWarning, ...]:
-    """Warn of a classifier that two epochs cannot make robust: one whose robust accuracy is near zero."""
-    rate = report.robust.mean
-    if rate.rate >= _ROBUST_RATE:
+    """Warn of a classifier that two epochs cannot make robust: one whose robust accuracy is near zero, or that guesses."""
+    rate, codes = report.robust.mean, {warning.code for warning in report.warnings}
+    guesses = report.robust.verdict == "at-chance" or not codes.isdisjoint({"one-answer", "clean-at-chance"})
+    if rate.rate >= _ROBUST_RATE and not guesses:
         return ()
     return (
         ReliabilityWarning(
             code="base-not-robust",
             message="The classifier was hardly trained to withstand these attacks, and a fine-tuning of a few epochs cannot make "
             "up for that.",
-            evidence=f"{rate.count:,} of {rate.images:,} images stay right under attack, {rate.rate:.1%}; less than "
-            f"{_ROBUST_RATE:.0%} counts as none",
+            evidence=f"{rate.count:,} of {rate.images:,} images stay right under attack, {rate.rate:.1%}"
+            + (", no more than by guessing" if guesses else f"; less than {_ROBUST_RATE:.0%} counts as none"),
             advice="Start from an adversarially trained classifier, or train this one adversarially first: method uniform, some "
             "30 epochs or more (one learning rate each), and bounds on falls of 1. Or attack within a smaller radius.",
         ),

@@ -57,6 +57,7 @@ def finetune(
     class_order: options.ClassOrder = None,
     resize: options.Resize = None,
     crop: options.Crop = None,
+    part: options.TestPart = "test",
     data_root: options.DataRoot = options.DATA_ROOT,
     download: options.Download = False,
     spec: options.SpecFile = None,
@@ -96,7 +97,7 @@ def finetune(
 
     classifier = read_classifier(weights, network, weights_key)
     name_classes(context, classifier, class_names)
-    train, test = load("train"), load("test")
+    train, test = load("train"), load(part)
     report = _finetune(classifier, train, test, asked, name or weights.stem, torch_device(device), minutes, out)
     if report is None:
         return

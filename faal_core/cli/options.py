@@ -48,6 +48,9 @@ Name = Annotated[str | None, typer.Option(help="What the report calls the classi
 DataRoot = Annotated[Path, typer.Option(help="The folder of a named data set's files, laid out as torchvision's root.")]
 Download = Annotated[bool, typer.Option("--download", help="Fetch a named data set whose files are missing.")]
 ImagePart = Annotated[Literal["test", "validation", "train"], typer.Option("--part", help="The images to audit.")]
+TestPart = Annotated[
+    Literal["test", "validation"], typer.Option("--part", help="The images to audit before and after the training.")
+]
 ClassNames = Annotated[
     str | None,
     typer.Option(

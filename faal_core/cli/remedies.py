@@ -7,9 +7,10 @@ from typing import ParamSpec
 from faal_core.errors import FaalError
 
 REMEDIES = {
+    "architecture": "Pass --architecture NAME --num-classes N --mean … --std …; `faal catalog` lists the names.",
     "class-names": "Or state the network's order with --class-names.",
     "data-root": "Pass --data-root DIR, or --download to fetch it.",
-    "part": "faal audit takes another part with --part.",
+    "part": "Choose another part with --part.",
     "resize": "Pass --resize N, and --crop N where their shapes differ too.",
 }
 

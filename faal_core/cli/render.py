@@ -23,5 +23,7 @@ def render(
     try:
         document = read_report(report.read_bytes())
     except ValidationError as error:
+        typer.echo(f"{report} is not a report that faal has written. Name a report.json.", err=True)
         raise refuse(error) from None
     output.write_text(html.render(document), "utf-8")
+    typer.echo(f"Written to {output}")

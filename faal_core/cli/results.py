@@ -14,6 +14,22 @@ if TYPE_CHECKING:
     from faal_core.reports.finetune_documents import FinetuneReport
 
 GATE_CLOSED = 3
+OVERSTATED = frozenset(
+    {
+        "random-output",
+        "batch-dependent",
+        "softmax-output",
+        "zero-gradient",
+        "nan-gradient",
+        "saturated-logits",
+        "unbounded-attack-fails",
+        "larger-radius-breaks-fewer",
+        "more-steps-break-fewer",
+        "square-beats-gradients",
+        "training-images",
+    }
+)
+"""Codes of warnings that the accuracies under attack may be far too high: a gate does not open on such numbers."""
 KEPT_ORIGINAL = 4
 MADE_WORSE = 5
 
@@ -58,7 +74,8 @@ def write_report(report: "AuditReport | FinetuneReport", out: Path, *, as_json: 
 def require_worst_class(report: "AuditReport", required: float | None) -> None:
     """Check the worst class against a required rate.
 
-    Raises: typer.Exit(3) where its lower bound is below `required`, or the audit is incomplete.
+    Raises: typer.Exit(3) where its lower bound is below `required`, the audit is incomplete, or a warning of the report says that
+        the rate may be far too high.
     """
     from faal_core.reports.text import percent
 
@@ -66,6 +83,10 @@ def require_worst_class(report: "AuditReport", required: float | None) -> None:
         return
     if not report.complete:
         typer.echo(f"The audit is incomplete; {percent(required)} are required of a complete one.", err=True)
+        raise typer.Exit(GATE_CLOSED)
+    if doubts := [warning for warning in report.warnings if warning.code in OVERSTATED]:
+        listed = "; ".join(f"{warning.code}: {warning.message}" for warning in doubts)
+        typer.echo(f"The rates may be far too high, so that they cannot pass --require-worst. {listed}", err=True)
         raise typer.Exit(GATE_CLOSED)
     if report.robust.worst.low < required:
         low = percent(report.robust.worst.low)

@@ -17,9 +17,11 @@ def match_classes(classifier: Classifier, data: LabelledImages) -> LabelledImage
 def check_fit(classifier: Classifier, data: LabelledImages) -> None:
     """Raises: InvalidSpec when the data's channels or classes (number; order, where both name them) are not the classifier's."""
     if classifier.num_classes != len(data.class_names):
+        from_one = len(data.class_names) == classifier.num_classes + 1 and not data.counts[0]
+        hint = " No image has label 0: where labels begin at 1, store labels − 1." if from_one else ""
         raise InvalidSpec(
             f"The classifier has {classifier.num_classes} classes and {data.name} has {len(data.class_names)}: "
-            f"{listed(data.class_names)}."
+            f"{listed(data.class_names)}.{hint}"
         )
     if classifier.spec.channels != data.images.shape[1]:
         raise InvalidSpec(

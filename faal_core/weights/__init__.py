@@ -38,7 +38,10 @@ def read_classifier(path: Path, spec: ClassifierSpec | None = None, key: str | N
     """
     tree, stored = _read(path)
     if spec is None and stored is None:
-        raise WeightsUnreadable("The file does not say what network it is for; name the architecture and its classes.")
+        raise WeightsUnreadable(
+            "The file does not say what network it is for; name the architecture and its classes.",
+            remedy="architecture",
+        )
     if spec is not None and stored is not None:
         spec = spec.for_channels(stored.channels).model_copy(
             update={"class_names": spec.class_names or stored.class_names}

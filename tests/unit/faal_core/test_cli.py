@@ -15,16 +15,18 @@ import typer
 from pydantic import BaseModel
 from rich.console import Console
 
+import faal_core
 from faal_core import catalog, weights
 from faal_core.cli.commands import app
 from faal_core.cli.progress_bar import ProgressBar
+from faal_core.cli.results import OVERSTATED, require_worst_class
 from faal_core.reports import terminal
 from faal_core.reports.documents import AuditReport
 from faal_core.reports.finetune_documents import FinetuneReport
 from faal_core.reports.reading import read_report
 from faal_core.specs import AuditSpec, ClassifierSpec, FaalMethod, PgdSpec, TrainingSpec
 from tests.command_line import AUDIT, FINETUNE, UNBOUNDED, faal
-from tests.sample_reports import sample_audit
+from tests.sample_reports import WARNING, sample_audit
 
 
 def test_audit_writes_both_files_and_prints_the_classes(
@@ -120,6 +122,21 @@ def test_the_gate_closes_on_the_lower_bound(folder: Path, monkeypatch: pytest.Mo
     assert isinstance(report, AuditReport)
     worst = max(report.robust.worst.value, 0.01)
     assert faal(monkeypatch, folder, *AUDIT, "--epsilon", "0.001", "--require-worst", str(worst)) == 3
+
+
+@pytest.mark.parametrize("code", sorted(OVERSTATED))
+def test_the_gate_does_not_open_on_numbers_that_may_be_far_too_high(
+    code: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever rate is required, a warning that attacks were misled closes the gate and is named; attacks raise each code."""
+    warning = WARNING.model_copy(update={"code": code})
+    require_worst_class(sample_audit(), 0.0)
+    with pytest.raises(typer.Exit) as closed:
+        require_worst_class(sample_audit(warnings=(warning,)), 0.0)
+    assert closed.value.exit_code == 3
+    assert f"{code}: {warning.message}" in capsys.readouterr().err
+    raised = "".join(path.read_text() for path in (Path(faal_core.__file__).parent / "attacks").rglob("*.py"))
+    assert f'code="{code}"' in raised
 
 
 def test_finetune_writes_the_weights_that_the_report_is_about(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -209,7 +209,7 @@ def test_options_asked_wrongly(
         ),
         ("cifar10", ["--data-root", "pool"], "Data set 'cifar10' was not found in pool"),
         ("sizes", [], "all must have one size. Pass --resize N"),
-        ("parts", [], "faal audit takes another part with --part"),
+        ("parts", [], "Choose another part with --part"),
     ],
 )
 def test_errors_name_the_option_that_helps(

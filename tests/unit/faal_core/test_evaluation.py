@@ -137,6 +137,16 @@ def test_the_same_classes_in_another_order_are_refused() -> None:
                 check_fit(classifier, two_class_images())
 
 
+@pytest.mark.parametrize(("first", "hinted"), [(1, True), (0, False)])
+def test_labels_that_begin_at_1_are_recognised(first: int, hinted: bool) -> None:
+    """One class too many of which the first has no image is what labels from 1 look like; with images of it they are not."""
+    labels = torch.arange(first, 5)
+    data = LabelledImages(torch.zeros(len(labels), 1, 4, 4), labels, tuple("01234"), "from one", "test")
+    with pytest.raises(InvalidSpec, match="has 4 classes and from one has 5") as refused:
+        check_fit(linear_classifier(4, (1, 4, 4)), data)
+    assert ("store labels − 1" in refused.value.message) == hinted
+
+
 def test_the_machines_own_memory_can_run_out_too() -> None:
     """A batch that does not fit into a CPU's memory is an error with its advice, and other errors pass unchanged."""
     with pytest.raises(OutOfMemory, match="smaller batch"), room_for(250):

@@ -295,6 +295,20 @@ def test_a_classifier_that_withstands_nothing_is_warned_of_before_the_training()
     assert ("", done.report.warnings[0]) in text.warnings(done.report)
 
 
+def test_a_classifier_that_guesses_is_warned_of_too() -> None:
+    """One whose answer never changes is as robust as guessing, 10 %, and cannot be fine-tuned to anything either."""
+    data = load("fashion-mnist-subset", "train")
+    data = data.take(data.stratified(300, 0))
+    constant = random_classifier()
+    with torch.no_grad():
+        constant.backbone.linear.weight.zero_()
+        constant.backbone.linear.bias.copy_(torch.arange(10.0))
+    test_data = load("fashion-mnist-subset", "test")
+    done = finetune(constant, data, test_data, SPEC, name="constant", device=CPU)
+    assert done.report.before.robust.mean.rate == pytest.approx(0.1)
+    assert [warning.code for warning in done.report.warnings] == ["base-not-robust"]
+
+
 def test_fine_tuned_weights_carry_the_class_names() -> None:
     """A classifier that came without class names goes out with those of the images it was trained on."""
     done = finetuned()
