@@ -203,16 +203,69 @@ def test_an_averaged_model_of_torch_is_read(classifier: Classifier, tmp_path: Pa
 @pytest.mark.parametrize("prefix", ["", "model.", "module.net."])
 @pytest.mark.parametrize(
     "name",
-    ["loss.weight", "criterion.weight", "loss_fn.weight", "ce_loss.weight", "train_acc.total", "optimizer.exp_avg",
-     "val_metrics.confmat", "n_averaged", "stage1.total_ops", "lr_scheduler.last_lr"],
+    ["loss.weight", "criterion.weight", "loss_fn.weight", "ce_loss.weight", "optimizer.exp_avg", "val_metrics.confmat",
+     "lr_scheduler.last_lr"],
 )  # fmt: skip
-def test_bookkeeping_beside_the_network_is_left_out(
+def test_modules_of_the_training_beside_the_network_are_left_out(
     name: str, prefix: str, state: dict[str, Tensor], classifier: Classifier, tmp_path: Path
 ) -> None:
-    """What no answer of the network depends on is left out, wherever the training put it."""
-    value = torch.ones(()) if name.endswith(("n_averaged", "total_ops")) else torch.ones(3)
-    for before in {"", prefix, prefix.partition("net.")[0]}:
-        assert read(tmp_path, behind(prefix, state) | {before + name: value}) == digest(classifier)
+    """A loss or an optimiser is left out where it lies beside the network; behind the network's prefix it is refused."""
+    for before in {"", prefix.partition("net.")[0]} - {"model."}:
+        assert read(tmp_path, behind(prefix, state) | {before + name: torch.ones(3)}) == digest(classifier)
+    if prefix:
+        with pytest.raises(WeightsMismatch, match=f"1 keys are unexpected: {name}"):
+            read(tmp_path, behind(prefix, state | {name: torch.ones(3)}))
+
+
+@pytest.mark.parametrize("prefix", ["", "model.", "module.net."])
+@pytest.mark.parametrize("name", ["n_averaged", "stage1.total_ops", "num_updates", "epoch", "decay", "ema.step"])
+def test_counters_of_the_training_are_left_out(
+    name: str, prefix: str, state: dict[str, Tensor], classifier: Classifier, tmp_path: Path
+) -> None:
+    """Counters are left out wherever the training put them, but for names that a network's parameter may have within it."""
+    within = name.endswith(("decay", "step"))
+    for before in {"", prefix, prefix.partition("net.")[0]} - ({prefix} if within else set()):
+        assert read(tmp_path, behind(prefix, state) | {before + name: torch.ones(())}) == digest(classifier)
+    if within:
+        with pytest.raises(WeightsMismatch, match=f"1 keys are unexpected: {name}"):
+            read(tmp_path, behind(prefix, state | {name: torch.ones(())}))
+
+
+@pytest.mark.parametrize("prefix", ["", "model."])
+@pytest.mark.parametrize("module", ["scaler", "loss", "criterion.vgg", "normalize"])
+def test_no_other_normalisation_is_passed_over(
+    module: str, prefix: str, state: dict[str, Tensor], classifier: Classifier, tmp_path: Path
+) -> None:
+    """A mean or std that is not the spec's is refused, whatever the module around it is called; the spec's own is left out."""
+    for before in {"", prefix}:
+        content = behind(prefix, state) | {f"{before}{module}.std": torch.tensor([1.0])}
+        assert read(tmp_path, content | {f"{before}{module}.mean": torch.tensor([0.0])}) == digest(classifier)
+        with pytest.raises(WeightsMismatch, match=r"normalises with mean \(0\.1\)"):
+            read(tmp_path, content | {f"{before}{module}.mean": torch.tensor([0.1])})
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "scaler",
+        "input_scaler",
+        "scaler_x",
+        "acc_head",
+        "accuracy",
+        "metric_fc",
+        "metric",
+        "objective",
+        "loss_head",
+        "optim_in",
+    ],
+)
+@pytest.mark.parametrize(("prefix", "before"), [("model.", "model."), ("model.", ""), ("", "")])
+def test_what_a_layer_may_be_called_is_not_left_out(
+    module: str, prefix: str, before: str, state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    """Modules whose names a layer may have are refused by name, within the network and beside it."""
+    with pytest.raises(WeightsMismatch, match=rf"{module}\.weight"):
+        read(tmp_path, behind(prefix, state) | {f"{before}{module}.weight": torch.ones(10, 10)})
 
 
 @pytest.mark.parametrize("name", ["preprocess.weight", "0.weight", "head.bias", "stage4.weight"])
