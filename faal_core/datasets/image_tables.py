@@ -84,12 +84,13 @@ def read_groups(layout: Layout, part: Part, read: Read) -> tuple[Grouping, ...]:
 
 
 def _table_of(layout: Layout, name: str, part: Part) -> str | None:
-    """The path of the one table of that name that speaks of the part: in its folder, or beside all parts."""
-    places = {layout.top, *layout.folders.values()}
+    """The path of the one table of that name that speaks of the part: in its folder, or beside or above all parts."""
+    beside = {"", layout.top}
+    places = {*beside, *layout.folders.values()}
     for path in layout.tables[name]:
         if _folder(path) not in places:
             raise DatasetInvalid(f"{path} lies in a folder of images; put it beside the class folders or the parts.")
-    found = [path for path in layout.tables[name] if _folder(path) in {layout.top, layout.folders[part]}]
+    found = [path for path in layout.tables[name] if _folder(path) in {*beside, layout.folders[part]}]
     if len(found) > 1:
         raise DatasetInvalid(f"There are two tables for the {part} part, {found[0]} and {found[1]}; join them.")
     return found[0] if found else None
