@@ -5,6 +5,7 @@ converted is counted, so that a report can say it.
 """
 
 import io
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -146,15 +147,16 @@ def _is_deep(image: Image.Image, content: bytes) -> bool:
     """Whether the file has more than 8 bits a channel, whatever the mode that Pillow decodes it to."""
     if image.format == "PNG":
         return content[24] > 8  # the bit depth; IHDR is the first chunk (PNG specification, 11.2.2)
-    if image.format == "PPM":
-        return _highest_level(content) > 255
-    return image.mode.startswith(("I", "F"))
+    if image.mode.startswith(("I", "F")):
+        return True
+    return image.format == "PPM" and _highest_level(image) > 255
 
 
-def _highest_level(content: bytes) -> int:
-    """The maxval of a PGM or PPM file: the third number of its header; 1 for others of the family. Source: netpbm's ppm(5)."""
-    if content[:2] not in (b"P2", b"P3", b"P5", b"P6"):
-        return 1
-    lines = (line.partition(b"#")[0] for line in content[2:4096].splitlines())
-    numbers = [int(word) for word in b" ".join(lines).split()[:3] if word.isdigit()]
-    return numbers[2] if len(numbers) == 3 else 1
+def _highest_level(image: Image.Image) -> float:
+    """The maxval of a PGM or PPM file, as Pillow has read it for its decoder; infinite where it cannot be told."""
+    match getattr(image, "tile", None):
+        case [(_, _, _, str())]:  # the decoder of bits or bytes as they are
+            return 255
+        case [(_, _, _, (str(), int(highest)))]:
+            return highest
+    return math.inf

@@ -59,8 +59,14 @@ RGB_PNG, GREY_PNG = ("x.png", encoded(Image.fromarray(LEVELS))), ("x.png", encod
         ("x.ppm", b"P6 # by hand\n8 6 # columns, rows\n4095\n" + (LEVELS.astype(">u2") * 16).tobytes()),
         ("x.pgm", b"P5 8 6 65535 " + (GREY.astype(">u2") * 16).tobytes()),
         ("x.pgm", ("P2\n8 6\n1023\n" + " ".join(str(4 * level) for level in GREY.ravel().tolist())).encode()),
+        ("x.ppm", b"P6\n#" + b"x" * 5000 + b"\n8 6\n1000\n" + (LEVELS.astype(">u2") * 3).tobytes()),
+        ("x.ppm", b"P6 8 6 10#\n00 " + (LEVELS.astype(">u2") * 3).tobytes()),
+        ("x.ppm", ("P3\n8 6\n1023\n" + " ".join(str(4 * level) for level in LEVELS.ravel().tolist())).encode()),
+        ("x.ppm", b"PyCMYK 8 6 1000 " + np.full((6, 8, 4), 300, ">u2").tobytes()),
+        ("x.ppm", b"Pf 8 6 -1.0 " + GREY.astype("<f4").tobytes()),
     ],
-    ids=["rgb", "grey", "rgba", "grey-alpha", "ppm", "ppm with comments", "pgm", "plain pgm"],
+    ids=["rgb", "grey", "rgba", "grey-alpha", "ppm", "ppm with comments", "pgm", "plain pgm", "ppm with a long comment",
+         "ppm with a comment in its maxval", "plain ppm", "cmyk", "floats"],
 )
 def test_more_than_eight_bits_are_refused(name: str, content: bytes, tmp_path: Path) -> None:
     """Files of more than 8 bits a channel, which Pillow would cut to 8, are refused by name."""
