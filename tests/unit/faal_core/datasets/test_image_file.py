@@ -68,8 +68,10 @@ RGB_PNG, GREY_PNG = ("x.png", encoded(Image.fromarray(LEVELS))), ("x.png", encod
         ("x.ppm", b"PyCMYK 8 6 1000 " + np.full((6, 8, 4), 300, ">u2").tobytes()),
         ("x.ppm", b"Pf 8 6 -1.0 " + GREY.astype("<f4").tobytes()),
     ],
-    ids=["rgb", "grey", "rgba", "grey-alpha", "header not first", "ppm", "ppm with comments", "pgm", "plain pgm", "ppm with a long comment",
-         "ppm with a comment in its maxval", "plain ppm", "cmyk", "floats"],
+    ids=[
+        *("rgb", "grey", "rgba", "grey-alpha", "header not first", "ppm", "ppm with comments", "pgm", "plain pgm"),
+        *("ppm with a long comment", "ppm with a comment in its maxval", "plain ppm", "cmyk", "floats"),
+    ],
 )
 def test_more_than_eight_bits_are_refused(name: str, content: bytes, tmp_path: Path) -> None:
     """Files of more than 8 bits a channel, which Pillow would cut to 8, are refused by name."""
