@@ -1,9 +1,13 @@
 """The audit job: a stored model and a data set's test images → the report."""
 
+from typing import Final
+
 from faal_core.attacks.reliability import training_digests
 from faal_core.audit import audit
 from faal_core.specs import AuditSpec
 from worker.assignment import Assignment, Outcome, with_ids
+
+PART: Final = "test"
 
 
 def run(assignment: Assignment) -> Outcome:
@@ -23,13 +27,13 @@ def _report(assignment: Assignment, *, compute: bool) -> str:
     model = assignment.model()
     audited = audit(
         assignment.classifier(model),
-        assignment.images("test"),
+        assignment.images(PART),
         AuditSpec.model_validate(assignment.job.spec),
         name=model.name,
         device=assignment.device,
         ledger=assignment.folder / "audit.ledger",
         compute=compute,
         progress=assignment.progress if compute else None,
-        trained_on=training_digests(assignment.dataset_reference, root=assignment.settings.dataset_root),
+        trained_on=training_digests(assignment.dataset_reference, PART, root=assignment.settings.dataset_root),
     )
     return with_ids(audited.report, job_id=assignment.job.id, model_id=model.id).model_dump_json()

@@ -78,7 +78,7 @@ def audit(
             ledger=ledger,
             compute=not partial,
             progress=progress,
-            trained_on=training_digests(dataset, root=data_root),
+            trained_on=training_digests(dataset, part, root=data_root),
         )
     write_report(audited.report, out, as_json=as_json)
     require_worst_class(audited.report, require_worst)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from faal_core.datasets import LabelledImages, Part
 
 _LARGEST_SIDE = 2048
+_SHOWN = 200  # characters, at most, of a value in a message
 
 
 def image_loader(
@@ -58,19 +59,38 @@ def name_classes(context: typer.Context, classifier: "Classifier", text: str | N
 
 
 def _names(text: str) -> list[str]:
-    """The names in that list or file."""
+    """The names in that list or file; a text with commas that is also a file's path is the file's."""
     if text.lstrip().startswith("["):
-        try:
-            return [str(name) for name in json.loads(text)]
-        except ValueError as error:
-            raise typer.BadParameter(f"not JSON: {error}", param_hint="--class-names") from None
-    if "," not in text or Path(text).is_file():
-        try:
-            lines = Path(text).read_text("utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise typer.BadParameter(
-                f"{text!r} is neither a list with commas nor a file that can be read: {error}",
-                param_hint="--class-names",
-            ) from None
-        return [line.strip() for line in lines if line.strip()]
-    return [name.strip() for name in text.split(",")]
+        return _names_in_json(text)
+    if "," in text and not _is_file(text):
+        return [name.strip() for name in text.split(",")]
+    try:
+        lines = Path(text).read_text("utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(
+            f"{text[:_SHOWN]!r} is neither a list with commas nor a file that can be read: {str(error)[:_SHOWN]}",
+            param_hint="--class-names",
+        ) from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _names_in_json(text: str) -> list[str]:
+    """The names in a JSON list of strings or numbers."""
+    try:
+        names = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise typer.BadParameter(f"not JSON: {error}", param_hint="--class-names") from None
+    if odd := [name for name in names if not isinstance(name, str | int) or isinstance(name, bool)]:
+        raise typer.BadParameter(
+            f"the list holds {str(odd[0])[:_SHOWN]!r}; each name is a string or a whole number",
+            param_hint="--class-names",
+        )
+    return [str(name) for name in names]
+
+
+def _is_file(text: str) -> bool:
+    """Whether the text is a file's path; a list of names can be too long for one."""
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):
+        return False

@@ -16,7 +16,17 @@ from faal_core.datasets.image_folder import Reading
 from faal_core.datasets.labelled_images import LabelledImages, Part
 from faal_core.errors import DatasetInvalid, DatasetMissing, InvalidSpec, UnknownName
 
-__all__ = ["LabelledImages", "NameOrder", "Part", "Reading", "Resizing", "aligned", "load", "parts"]
+__all__ = [
+    "LabelledImages",
+    "NameOrder",
+    "Part",
+    "Reading",
+    "Resizing",
+    "aligned",
+    "is_archive_of_arrays",
+    "load",
+    "parts",
+]
 
 
 def load(
@@ -38,7 +48,7 @@ def load(
         named: LabelledImages = resolve_name(entry.builder)(part, root=root, download=download)
         return replace(named, augmentation=entry.augmentation) if entry.augmentation else named
     path = _path(ref)
-    if _is_archive_of_arrays(path):
+    if is_archive_of_arrays(path):
         _require_no_reading(path.name, reading)
         return npz_archive.load(path, part)
     return image_folder.load(path, part, reading or Reading())
@@ -52,7 +62,7 @@ def parts(ref: str) -> tuple[Part, ...]:
     if ref in catalog.datasets():
         return ("train", "test")
     path = _path(ref)
-    return npz_archive.parts(path) if _is_archive_of_arrays(path) else image_folder.parts(path)
+    return npz_archive.parts(path) if is_archive_of_arrays(path) else image_folder.parts(path)
 
 
 def _path(ref: str) -> Path:
@@ -73,13 +83,10 @@ def _require_no_reading(name: str, reading: Reading | None) -> None:
         )
 
 
-def _is_archive_of_arrays(path: Path) -> bool:
-    """Whether the path is an archive of NumPy's rather than images. Raises: DatasetInvalid where it is neither."""
-    return not path.is_dir() and _holds_arrays(path)
-
-
-def _holds_arrays(path: Path) -> bool:
-    """Whether the archive is NumPy's, by its members. Raises: DatasetInvalid where it is no archive at all."""
+def is_archive_of_arrays(path: Path) -> bool:
+    """Return whether the path is an archive of NumPy's rather than images. Raises: DatasetInvalid where it is neither."""
+    if path.is_dir():
+        return False
     try:
         with open_archive(path) as archive:
             return any(name.endswith(".npy") for name in archive.namelist())

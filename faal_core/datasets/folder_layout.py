@@ -1,7 +1,7 @@
 """The layout of an image data set: which file belongs to which part and class, by the folders it lies in.
 
 Parts are the folders train, val and test (or training, valid, validation, testing, in any case of letters) around class folders;
-class folders without them are a test part. One folder around all of it is allowed.
+class folders without them are a test part. One folder around all of it, or around all images beside the tables, is allowed.
 """
 
 import unicodedata
@@ -58,23 +58,26 @@ def layout(names: Iterable[str], empty: Iterable[str] = ()) -> Layout:
     images = []
     for path in paths:
         tables[path.name].append(str(path)) if path.name in tables else images.append(path)
-    _require_images(images, labelled=bool(tables[LABELS]))
-    around = int(_is_wrapped(images, tables[LABELS]))
-    divided = _is_divided(images, around, labelled=bool(tables[LABELS]))
+    labelled = bool(tables[LABELS])
+    _require_images(images, labelled=labelled)
+    around = int(_is_wrapped(images, labelled=labelled))
+    divided = _is_divided(images, around, labelled=labelled)
     depth = around + (3 if divided else 2)
     by_part: dict[Part, list[str]] = {}
     folders: dict[Part, str] = {}
     top = images[0].parts[0] if around else ""
     for path in sorted(images):
-        if not tables[LABELS] and len(path.parts) != depth:
+        if not labelled and len(path.parts) != depth:
             raise DatasetInvalid(_misplaced(path, images, around))
         part = PART_FOLDERS[path.parts[around].casefold()] if divided else "test"
+        if labelled:
+            _require_part(path, path.parts[around:-1], part, divided=divided)
         folder = str(PurePosixPath(*path.parts[: around + divided])) if around + divided else ""
         if folders.setdefault(part, folder) != folder:
             raise DatasetInvalid(f"{folders[part]} and {folder} are both folders of the {part} part; join them.")
         by_part.setdefault(part, []).append(str(path))
     classes = {path.parent.name for path in images} | _class_folders(map(PurePosixPath, empty), set(folders.values()))
-    return Layout(by_part, folders, frozenset() if tables[LABELS] else frozenset(classes), tables, top)
+    return Layout(by_part, folders, frozenset() if labelled else frozenset(classes), tables, top)
 
 
 def _class_folders(paths: Iterable[PurePosixPath], around: set[str]) -> set[str]:
@@ -93,15 +96,15 @@ def _parts(names: Iterable[str]) -> bool:
     return any(name.casefold() in PART_FOLDERS for name in names)
 
 
-def _is_wrapped(images: Sequence[PurePosixPath], labels: Sequence[str]) -> bool:
-    """Whether there is one folder around everything, which is not a part's own."""
-    paths = [*images, *map(PurePosixPath, labels)]
-    tops, depth = {path.parts[0] for path in paths}, min(len(path.parts) for path in paths)
+def _is_wrapped(images: Sequence[PurePosixPath], *, labelled: bool) -> bool:
+    """Whether there is one folder around all images, which is not a part's own."""
+    tops, depth = {path.parts[0] for path in images}, min(len(path.parts) for path in images)
     if len(tops) > 1:
         return False
+    within = 2 if labelled else 3  # parts of a path from the folder of a part
     if _parts(tops):  # one named "test" around train/ and test/
-        return depth > 3 and all(path.parts[1].casefold() in PART_FOLDERS for path in paths)
-    return depth > (1 if labels else 2)
+        return depth > within and all(path.parts[1].casefold() in PART_FOLDERS for path in images)
+    return depth > within - 1
 
 
 def _is_divided(images: Sequence[PurePosixPath], around: int, *, labelled: bool) -> bool:
@@ -110,6 +113,17 @@ def _is_divided(images: Sequence[PurePosixPath], around: int, *, labelled: bool)
     if any(len(path.parts) < depth for path in images):
         return False
     return all(path.parts[around].casefold() in PART_FOLDERS for path in images)
+
+
+def _require_part(path: PurePosixPath, folders: Sequence[str], part: Part, *, divided: bool) -> None:
+    """Check that none of the folders around an image of labels.csv is called after another part. Raises: DatasetInvalid."""
+    for folder in folders:
+        if PART_FOLDERS.get(folder.casefold(), part) != part:
+            where = f"the {part} part" if divided else "a data set without parts"
+            raise DatasetInvalid(
+                f"{path} lies in a folder {folder} of {where}. Put the folders of the parts beside one another, with at most one "
+                f"folder around them. If {folder} is no part, rename it; the classes are those of {LABELS}."
+            )
 
 
 def _require_images(paths: Sequence[PurePosixPath], *, labelled: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Self
 
 import numpy as np
 
-from faal_core.datasets.names import require_names
+from faal_core.datasets.names import MAX_NAME_LENGTH, require_names
 from faal_core.errors import DatasetInvalid
 from faal_core.per_class import Rows
 
@@ -31,14 +31,15 @@ class Grouping:
     @classmethod
     def of(cls, column: str, values: Sequence[str] | np.ndarray) -> Self:
         """The column in which each image has the value of its place; groups in alphabetical order. Raises: DatasetInvalid."""
-        names, members = np.unique(np.asarray(values, dtype=str), return_inverse=True)
+        names = sorted({str(value) for value in values})  # judged before NumPy gives each value the room of the longest
         if len(names) > MAX_GROUPS:
             raise DatasetInvalid(
-                f"The column {column!r} has {len(names):,} groups; at most {MAX_GROUPS} are told apart."
+                f"The column {column[:MAX_NAME_LENGTH]!r} has {len(names):,} groups; at most {MAX_GROUPS} are told apart."
             )
         require_names("a column of groups", [column])
-        require_names(f"a group of {column!r}", names.tolist())
-        return cls(column, tuple(names.tolist()), members.astype(np.int64))
+        require_names(f"a group of {column!r}", names)
+        places = {name: place for place, name in enumerate(names)}
+        return cls(column, tuple(names), np.array([places[str(value)] for value in values], np.int64))
 
     def take(self, rows: Rows) -> Self:
         """The column for those images alone, with the groups that they are of."""

@@ -79,7 +79,7 @@ class Decoder:
         content = read(name)
         try:
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                self._require_lossless(name, image, content)
+                self._require_lossless(name, image)
                 levels = np.asarray(self.resizing.apply(self._grey_or_rgb(name, self._upright(image))))
         except DatasetInvalid:
             raise
@@ -95,10 +95,10 @@ class Decoder:
         counted = [f"{count:,} {what}." for what, count in sorted(self.conversions.items())]
         return (*counted, *self.resizing.notes)
 
-    def _require_lossless(self, name: str, image: Image.Image, content: bytes) -> None:
+    def _require_lossless(self, name: str, image: Image.Image) -> None:
         if image.width * image.height > MAX_PIXELS:
             raise DatasetInvalid(f"{name} has {image.width} × {image.height} pixels; at most {MAX_PIXELS:,} are read.")
-        if _is_deep(image, content):
+        if _is_deep(image):
             raise DatasetInvalid(
                 f"{name} has more than 8 bits a channel, and would be cut to 8. Convert it to 8 bits, or pass the images as "
                 "floats in an .npz file."
@@ -142,19 +142,17 @@ class Decoder:
         raise DatasetInvalid(f"{name} has mode {image.mode}; convert it to grey (L) or RGB with 8 bits a channel.")
 
 
-def _is_deep(image: Image.Image, content: bytes) -> bool:
-    """Whether the file has more than 8 bits a channel, whatever the mode that Pillow decodes it to."""
-    if image.format == "PNG":
-        return content[24] > 8  # the bit depth; IHDR is the first chunk (PNG specification, 11.2.2)
-    if image.format == "PPM":
-        return _highest_level(content) > 255
-    return image.mode.startswith(("I", "F"))
+def _is_deep(image: Image.Image) -> bool:
+    """Whether the file has more than 8 bits a channel, whatever the mode that Pillow decodes it to.
 
-
-def _highest_level(content: bytes) -> int:
-    """The maxval of a PGM or PPM file: the third number of its header; 1 for others of the family. Source: netpbm's ppm(5)."""
-    if content[:2] not in (b"P2", b"P3", b"P5", b"P6"):
-        return 1
-    lines = (line.partition(b"#")[0] for line in content[2:4096].splitlines())
-    numbers = [int(word) for word in b" ".join(lines).split()[:3] if word.isdigit()]
-    return numbers[2] if len(numbers) == 3 else 1
+    Its decoder's arguments tell: a raw mode such as "RGB;16B", or the maxval of a PGM or PPM file. Others of these formats
+    count as deep, because nothing tells that they are not.
+    """
+    if image.format not in ("PNG", "PPM"):
+        return image.mode.startswith(("I", "F"))
+    match getattr(image, "tile", None):
+        case [(_, _, _, str(raw_mode))]:
+            return image.mode.startswith("I") or "16" in raw_mode
+        case [(_, _, _, (str(), int(highest_level)))]:
+            return highest_level > 255
+    return True

@@ -8,6 +8,7 @@ belongs to, as strings or whole numbers. Other arrays are ignored.
 """
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 from zipfile import ZipFile
@@ -26,6 +27,7 @@ from faal_core.specs import MAX_CLASSES
 MAX_ARRAYS = 100
 MAX_CHANNELS = 4
 MAX_DIMENSIONS = 4
+PIECE_BYTES = 2**24
 _PREFIXES: dict[Part, tuple[str, ...]] = {
     "train": ("train_",),
     "validation": ("validation_", "val_", "valid_"),
@@ -61,6 +63,24 @@ def load(path: Path, part: Part) -> LabelledImages:
         part=part,
         groups=tuple(groups),
     )
+
+
+def pieces(path: Path, part: Part) -> Iterator[np.ndarray]:
+    """Yield the part's images as `load` reads them, a few at a time: n × c × h × w, uint8 or float32.
+
+    Raises: DatasetInvalid, UnsafeArchive; what NumPy or zipfile raise for a damaged array.
+    """
+    with open_archive(path) as archive:
+        name = f"{_prefix(_arrays(archive), part)}images"
+        with archive.open(f"{name}.npy") as file:
+            shape, fortran, dtype = _header(file)
+            _require_plain(shape, dtype)
+            if fortran:  # then an image's pixels are all over the array
+                yield _images(_read(archive, name))
+                return
+            size = math.prod(shape[1:]) * dtype.itemsize
+            while content := file.read(size * max(1, PIECE_BYTES // max(1, size))):
+                yield _images(np.frombuffer(content, dtype).reshape(-1, *shape[1:]))
 
 
 def parts(path: Path) -> tuple[Part, ...]:

@@ -15,10 +15,11 @@ from faal_core.classifier import Classifier
 from faal_core.errors import WeightsMismatch, WeightsUnreadable
 from faal_core.specs import ClassifierSpec
 from faal_core.specs.classifier import MAX_CHANNELS
-from faal_core.weights.checkpoint_file import TensorTree, check_tensors, read_checkpoint
+from faal_core.weights.checkpoint_file import check_tensors, read_checkpoint
 from faal_core.weights.key_names import arrange, channels_of, fill, own_names
 from faal_core.weights.library_names import names_as_published
 from faal_core.weights.safetensors_file import read_safetensors, write_safetensors
+from faal_core.weights.tensor_tree import TensorTree
 from faal_core.weights.weight_sets import select, unwrapped
 
 METADATA_KEY = "faal"

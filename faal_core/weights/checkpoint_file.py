@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeGuard
 from zipfile import BadZipFile, ZipInfo
 
 import torch
@@ -12,20 +11,11 @@ from torch import Tensor
 from faal_core.archives import UnsafeArchive, open_archive, safe_members
 from faal_core.errors import WeightsUnreadable
 from faal_core.weights.pickle_effort import TooMuchEffort, check_effort
-from faal_core.weights.safetensors_file import MAX_DIMENSIONS, MAX_NAME
+from faal_core.weights.safetensors_file import MAX_DIMENSIONS
+from faal_core.weights.tensor_tree import ADVICE, TensorTree, tensor_tree
 
 MAX_MEMBERS = 20_000
 MAX_PICKLE_BYTES = 16 * 2**20
-ADVICE = "save the state dict alone: torch.save(model.state_dict(), path)."
-MAX_DEPTH = 5  # of mappings in mappings
-MAX_MAPPINGS = 20_000  # an optimiser has one for each parameter
-MAX_ENTRIES = 200_000
-
-TensorTree = dict[str, dict[str, Tensor]]
-"""The tensors of a file: the path of each mapping, with dots between its keys and "" for the whole → its tensors by name.
-
-A list of tensors is a mapping of their numbers.
-"""
 
 # What torch.save has written beside a root folder's name, from torch 1.6 on.
 _MEMBER = re.compile(
@@ -41,7 +31,7 @@ def read_checkpoint(path: Path) -> TensorTree:
     Raises: WeightsUnreadable.
     """
     _check_archive(path)
-    return _tensor_tree(_unpickle(path))
+    return tensor_tree(_unpickle(path))
 
 
 def check_tensors(tensors: Mapping[str, Tensor]) -> None:
@@ -106,44 +96,3 @@ def _unpickle(path: Path) -> object:
         f"The checkpoint is refused: reading it would call {', '.join(calls[:3])}. Only tensors in plain containers "
         f"are read; {ADVICE}"
     )
-
-
-def _tensor_tree(loaded: object) -> TensorTree:
-    """The tensors of `loaded` and of the mappings in it. Raises: WeightsUnreadable where there are none, or too many."""
-    if not isinstance(loaded, Mapping):
-        raise WeightsUnreadable(f"The checkpoint holds a {type(loaded).__name__}, not a state dict; {ADVICE}")
-    tree: dict[str, dict[str, Tensor]] = {}
-    waiting: list[tuple[str, int, Mapping[object, object]]] = [("", 0, loaded)]
-    entries = 0
-    for path, depth, mapping in waiting:  # grows while it is gone through
-        entries += len(mapping) + sum(len(value) for value in mapping.values() if _starts_with_tensor(value))
-        if len(waiting) > MAX_MAPPINGS or entries > MAX_ENTRIES:
-            raise WeightsUnreadable(
-                f"The checkpoint holds more than {MAX_MAPPINGS:,} mappings or {MAX_ENTRIES:,} entries; {ADVICE}"
-            )
-        for key, value in mapping.items():
-            if isinstance(value, Mapping) and depth < MAX_DEPTH:
-                waiting.append((f"{path}.{_name(key)}".lstrip("."), depth + 1, value))
-            elif _starts_with_tensor(value) and all(isinstance(tensor, Tensor) for tensor in value):
-                place = f"{path}.{_name(key)}".lstrip(".")
-                tree.setdefault(place, {}).update((str(i), tensor.detach()) for i, tensor in enumerate(value))
-            elif isinstance(value, Tensor) and isinstance(key, str):
-                if key in tree.setdefault(path, {}):
-                    raise WeightsUnreadable(f"The checkpoint holds {path}.{key} twice; {ADVICE}")
-                tree[path][_name(key)] = value.detach()
-    if not tree:
-        raise WeightsUnreadable(f"The checkpoint holds no tensors by name, so it is not a state dict; {ADVICE}")
-    return tree
-
-
-def _starts_with_tensor(value: object) -> TypeGuard[list[Tensor] | tuple[Tensor, ...]]:
-    """Whether the value is a list, or tuple, that begins with a tensor."""
-    return isinstance(value, list | tuple) and bool(value) and isinstance(value[0], Tensor)
-
-
-def _name(key: object) -> str:
-    """The key as text. Raises: WeightsUnreadable where it is too long."""
-    name = str(key)
-    if len(name) > MAX_NAME:
-        raise WeightsUnreadable(f"The key {name[:50]!r}… has {len(name):,} characters; at most {MAX_NAME:,} are read.")
-    return name

@@ -17,16 +17,18 @@ NORMALISATION = {"mean": "mean", "mu": "mean", "std": "std", "sigma": "std"}
 NORMALISATION_TOLERANCE = 1e-4
 LISTED = 5
 
-# What training code keeps beside a network's weights and no logit depends on: modules by their names, counters by theirs.
+# Modules that training code keeps beside a network. Words that a layer may be called (scaler, accuracy, metric) are not here.
 _BOOKKEEPING = re.compile(
-    r"(\w+_)?(loss|losses|criterion|criteria|objective|metrics?|acc|accuracy|optim|optimi[sz]er|(lr_)?scheduler|scaler)"
-    r"(_\w+|fn|\d+)?",
+    r"(\w+_)?(loss|losses|criterion|criteria|optim|optimi[sz]er|(lr_)?scheduler)(_?(fn|\d+))?"
+    r"|(train|training|val|valid|validation|test)_metrics?",
     re.IGNORECASE,
 )
+# Single values that no logit depends on: anywhere, and where they are not in the network, whose parameters these may be called.
 _COUNTERS = {
-    *("num_batches_tracked", "n_averaged", "num_updates", "decay", "epoch", "step", "global_step", "iteration"),
+    *("num_batches_tracked", "n_averaged", "num_updates", "epoch", "global_step", "iteration"),
     *("total_ops", "total_params"),
 }
+_COUNTERS_BESIDE = {"decay", "step"}
 
 
 def own_names(weights: WeightSet, network: nn.Module) -> dict[str, Tensor]:
@@ -39,9 +41,9 @@ def own_names(weights: WeightSet, network: nn.Module) -> dict[str, Tensor]:
 def arrange(weights: WeightSet, network: nn.Module, spec: ClassifierSpec) -> dict[str, Tensor]:
     """The set's tensors by the network's own names; batch counters that the file lacks are left out.
 
-    The prefix of the set is dropped, the network's own library renames what it renames, keys in its `unused_keys` and
-    bookkeeping of the training (`n_averaged`, `loss.…`, `criterion.…`) are left out; with a set that was chosen by its
-    key everything beside it is.
+    The prefix of the set is dropped, the network's own library renames what it renames, keys in its `unused_keys`, counters
+    (`n_averaged`) and modules of the training beside the network (`loss.…`, `criterion.…`) are left out; with a set that was
+    chosen by its key everything beside it is. A mean or std is compared with the spec's, whatever it is part of.
 
     Args:
         network: for its names and shapes; may be on the meta device.
@@ -50,15 +52,17 @@ def arrange(weights: WeightSet, network: nn.Module, spec: ClassifierSpec) -> dic
     """
     own, named = network.state_dict(), own_names(weights, network)
     beside = {name: t for name, t in weights.tensors.items() if not name.startswith(weights.prefix)}
-    extra = {name: t for name, t in named.items() if name not in own and not _is_bookkeeping(name, t, own)}
-    beside = {name: t for name, t in beside.items() if not _is_bookkeeping(_after_common(name, weights.prefix), t, {})}
+    extra = {name: t for name, t in named.items() if name not in own}
     for name, tensor in sorted({**extra, **beside}.items()):
         if name.rpartition(".")[2] in NORMALISATION:
             _check_normalisation(name, tensor, spec)
             extra.pop(name, None)
             beside.pop(name, None)
     unused: tuple[str, ...] = getattr(network, "unused_keys", ())
-    extra = {name: t for name, t in extra.items() if not name.startswith(unused)}
+    extra = {name: t for name, t in extra.items() if not name.startswith(unused) and not _counts(name, t, _COUNTERS)}
+    if not weights.prefix:  # then the training's modules are among the network's own
+        extra = {name: t for name, t in extra.items() if not _of_training(name) or _shares_module(name, own)}
+    beside = {name: t for name, t in beside.items() if not _is_bookkeeping(_after_common(name, weights.prefix), t)}
     fitting = {name: t for name, t in named.items() if name in own} | extra
     if beside and not weights.chosen:
         _check_names_and_shapes(fitting, own, spec, beside)
@@ -106,12 +110,24 @@ def _after_common(name: str, prefix: str) -> str:
     return ".".join(parts[common:])
 
 
-def _is_bookkeeping(name: str, tensor: Tensor, own: Mapping[str, Tensor]) -> bool:
-    """Whether the training's bookkeeping has such names: a part of it, or a counter anywhere."""
-    first, last = name.partition(".")[0], name.rpartition(".")[2]
-    if last in _COUNTERS and tensor.numel() == 1:
-        return True
-    return _BOOKKEEPING.fullmatch(first) is not None and not any(key.startswith(f"{first}.") for key in own)
+def _is_bookkeeping(name: str, tensor: Tensor) -> bool:
+    """Whether a tensor beside the network is a counter, or belongs to a module of the training."""
+    return _counts(name, tensor, _COUNTERS | _COUNTERS_BESIDE) or _of_training(name)
+
+
+def _counts(name: str, tensor: Tensor, counters: set[str]) -> bool:
+    """Whether the tensor is a single value of one of those names, in any module."""
+    return name.rpartition(".")[2] in counters and tensor.numel() == 1
+
+
+def _of_training(name: str) -> bool:
+    """Whether the name's first part is a module of the training."""
+    return _BOOKKEEPING.fullmatch(name.partition(".")[0]) is not None
+
+
+def _shares_module(name: str, own: Iterable[str]) -> bool:
+    """Whether one of the network's own names has the same first part."""
+    return any(key.startswith(f"{name.partition('.')[0]}.") for key in own)
 
 
 def _beside(weights: WeightSet, names: list[str]) -> WeightsMismatch:

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 
+import torch
 from torch import Tensor, nn
 
 from faal_core.errors import WeightsAmbiguous
-from faal_core.weights.checkpoint_file import TensorTree
+from faal_core.weights.tensor_tree import TensorTree
 
 ROOT = "."
 """The key of a set that is neither in a mapping of its own nor behind a prefix."""
@@ -52,8 +53,8 @@ def select(tree: TensorTree, network: nn.Module, key: str | None = None) -> Weig
 
     Raises: WeightsAmbiguous where there are several and none was named, or none of that key.
     """
-    own, parameters = network.state_dict(), dict(network.named_parameters())
-    tree = {path: _numbered(tensors, parameters) for path, tensors in tree.items()}
+    own, orders = network.state_dict(), _orders(network)
+    tree = {path: _by_place(tensors, own, orders) for path, tensors in tree.items()}
     sets = _sets(tree, own)
     if key is not None:
         return _of_key(tree, own, sets, key)
@@ -65,15 +66,31 @@ def select(tree: TensorTree, network: nn.Module, key: str | None = None) -> Weig
     return sets[0]
 
 
-def _numbered(tensors: dict[str, Tensor], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a list by the names of the parameters, where these have the same shapes in the same order.
+def _orders(network: nn.Module) -> list[dict[str, torch.Size]]:
+    """The names and shapes of the network's tensors in the orders in which code keeps them without names."""
+    state, parameters = network.state_dict(), dict(network.named_parameters())
+    buffers = {name: tensor for name, tensor in state.items() if name not in parameters}
+    orders = [parameters, state, parameters | buffers]
+    orders += [{name: t for name, t in order.items() if t.is_floating_point()} for order in orders]
+    return [{name: tensor.shape for name, tensor in order.items()} for order in orders]
 
-    So averages are kept by code that goes by `parameters()`, in `shadow_params` or the like.
+
+def _by_place(
+    tensors: dict[str, Tensor], own: Mapping[str, Tensor], orders: list[dict[str, torch.Size]]
+) -> dict[str, Tensor]:
+    """The tensors by the network's names, where none has such a name and all have the shapes of one of the orders.
+
+    So averages are kept by code that goes by `parameters()` or `state_dict().values()`, in lists, under numbers or under
+    names of its own.
     """
     shapes = [tensor.shape for tensor in tensors.values()]
-    if "0" not in tensors or shapes != [parameter.shape for parameter in parameters.values()]:
+    order = next((order for order in orders if [*order.values()] == shapes), None)
+    if order is None or (len(shapes) == 1 and "0" not in tensors):  # an optimiser's mapping of one parameter
         return tensors
-    return dict(zip(parameters, tensors.values(), strict=True))
+    depth = _depth(own)
+    if any(True for name in tensors for _ in _prefixes(name, own, depth)):
+        return tensors
+    return dict(zip(order, tensors.values(), strict=True))
 
 
 def _of_key(tree: TensorTree, network: Mapping[str, Tensor], sets: list[WeightSet], key: str) -> WeightSet:
@@ -108,7 +125,7 @@ def _sets(tree: TensorTree, network: Mapping[str, Tensor]) -> list[WeightSet]:
     One beside the best counts where it has half as many tensors of the network's names and shapes, so that an average
     without batch-norm's statistics is seen too.
     """
-    depth = max((name.count(".") for name in network), default=0) + 1
+    depth = _depth(network)
     candidates: list[tuple[int, int, int, WeightSet, set[str]]] = []
     for path, tensors in tree.items():
         names, fitting = Counter[str](), defaultdict[str, set[str]](set)
@@ -132,6 +149,11 @@ def _sets(tree: TensorTree, network: Mapping[str, Tensor]) -> list[WeightSet]:
             sets.append(candidate)
             used[candidate.path] = used.get(candidate.path, set()) | rest
     return sets
+
+
+def _depth(names: Iterable[str]) -> int:
+    """How many parts the longest name has."""
+    return max((name.count(".") for name in names), default=0) + 1
 
 
 def _common_prefix(names: Iterable[str]) -> str:

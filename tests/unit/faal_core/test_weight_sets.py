@@ -176,6 +176,61 @@ def test_an_average_without_names_is_told(
     assert read(tmp_path, {"model": state, "grads": kind([torch.ones(3)] * 9)}) == digest(classifier)
 
 
+@pytest.mark.parametrize(
+    "kept",
+    [
+        pytest.param(lambda state: list(state.values()), id="list"),
+        pytest.param(lambda state: tuple(state.items()), id="pairs"),
+        pytest.param(lambda state: dict(enumerate(state.values())), id="whole numbers"),
+        pytest.param(lambda state: {f"p{i}": tensor for i, tensor in enumerate(state.values())}, id="numbered names"),
+        pytest.param(lambda state: {name.replace(".", ""): t for name, t in state.items()}, id="names without dots"),
+        pytest.param(lambda state: [t for t in state.values() if t.is_floating_point()], id="floats"),
+        pytest.param(lambda state: [0.999, state], id="in a list"),
+        pytest.param(lambda state: {"a": {"b": {"c": {"d": {"e": {"f": state}}}}}}, id="deep"),
+    ],
+)
+def test_an_average_kept_in_any_way_is_no_less_a_choice(
+    kept: Callable[[dict[str, Tensor]], object], state: dict[str, Tensor], classifier: Classifier, tmp_path: Path
+) -> None:
+    """An average of the whole state, by its names or in its order, is listed beside the plain weights, and read by its key."""
+    content = {"model": zeros(state), "ema": kept(state)}
+    with pytest.raises(WeightsAmbiguous, match=r"holds 2 sets .*: model, ema"):
+        read(tmp_path, content)
+    assert read(tmp_path, content, "ema") == digest(classifier)
+
+
+@pytest.mark.parametrize("order", ["parameters first", "state"])
+def test_buffers_are_found_in_either_order(
+    order: str, state: dict[str, Tensor], classifier: Classifier, tmp_path: Path
+) -> None:
+    """A list of the parameters and then the buffers is told from one in the order of the state dict, by its shapes."""
+    backbone = classifier.backbone
+    kept = [*backbone.parameters(), *backbone.buffers()] if order == "parameters first" else list(state.values())
+    content = {"model": zeros(state), "ema": {"shadow": [tensor.detach() for tensor in kept]}}
+    assert read(tmp_path, content, "ema") == digest(classifier)
+
+
+def test_tensors_too_deep_to_be_read_are_refused(state: dict[str, Tensor], tmp_path: Path) -> None:
+    """Tensors below eight mappings are refused, because they may be an average; deep entries without tensors are not."""
+    average: object = dict(state)
+    settings: object = {"lr": 0.1}
+    for _ in range(9):
+        average, settings = {"a": average}, [settings]
+    assert read(tmp_path, {"model": state, "settings": settings}) == read(tmp_path, state)
+    with pytest.raises(WeightsUnreadable, match=r"holds tensors in a\.a\..* more than 8 mappings or lists deep"):
+        read(tmp_path, {"model": state, "a": average})
+
+
+def test_an_optimisers_state_is_no_set(state: dict[str, Tensor], classifier: Classifier, tmp_path: Path) -> None:
+    """The state of an optimiser, in a mapping and in a list of such, is passed over."""
+    optimiser = torch.optim.SGD(copy.deepcopy(classifier.backbone).parameters(), 0.1, momentum=0.9)
+    for parameter in optimiser.param_groups[0]["params"]:
+        parameter.grad = torch.ones_like(parameter)
+    optimiser.step()
+    content = {"model": state, "optimizer": optimiser.state_dict(), "optimizer_states": [optimiser.state_dict()]}
+    assert read(tmp_path, content) == digest(classifier)
+
+
 def test_a_key_that_is_not_there_lists_those_that_are(state: dict[str, Tensor], tmp_path: Path) -> None:
     """A wrong key is refused with the keys of the file."""
     with pytest.raises(WeightsAmbiguous, match=r"no sets .* at the key 'ema'; it holds: state_dict\."):
@@ -203,16 +258,69 @@ def test_an_averaged_model_of_torch_is_read(classifier: Classifier, tmp_path: Pa
 @pytest.mark.parametrize("prefix", ["", "model.", "module.net."])
 @pytest.mark.parametrize(
     "name",
-    ["loss.weight", "criterion.weight", "loss_fn.weight", "ce_loss.weight", "train_acc.total", "optimizer.exp_avg",
-     "val_metrics.confmat", "n_averaged", "stage1.total_ops", "lr_scheduler.last_lr"],
+    ["loss.weight", "criterion.weight", "loss_fn.weight", "ce_loss.weight", "optimizer.exp_avg", "val_metrics.confmat",
+     "lr_scheduler.last_lr"],
 )  # fmt: skip
-def test_bookkeeping_beside_the_network_is_left_out(
+def test_modules_of_the_training_beside_the_network_are_left_out(
     name: str, prefix: str, state: dict[str, Tensor], classifier: Classifier, tmp_path: Path
 ) -> None:
-    """What no answer of the network depends on is left out, wherever the training put it."""
-    value = torch.ones(()) if name.endswith(("n_averaged", "total_ops")) else torch.ones(3)
-    for before in {"", prefix, prefix.partition("net.")[0]}:
-        assert read(tmp_path, behind(prefix, state) | {before + name: value}) == digest(classifier)
+    """A loss or an optimiser is left out where it lies beside the network; behind the network's prefix it is refused."""
+    for before in {"", prefix.partition("net.")[0]} - {"model."}:
+        assert read(tmp_path, behind(prefix, state) | {before + name: torch.ones(3)}) == digest(classifier)
+    if prefix:
+        with pytest.raises(WeightsMismatch, match=f"1 keys are unexpected: {name}"):
+            read(tmp_path, behind(prefix, state | {name: torch.ones(3)}))
+
+
+@pytest.mark.parametrize("prefix", ["", "model.", "module.net."])
+@pytest.mark.parametrize("name", ["n_averaged", "stage1.total_ops", "num_updates", "epoch", "decay", "ema.step"])
+def test_counters_of_the_training_are_left_out(
+    name: str, prefix: str, state: dict[str, Tensor], classifier: Classifier, tmp_path: Path
+) -> None:
+    """Counters are left out wherever the training put them, but for names that a network's parameter may have within it."""
+    within = name.endswith(("decay", "step"))
+    for before in {"", prefix, prefix.partition("net.")[0]} - ({prefix} if within else set()):
+        assert read(tmp_path, behind(prefix, state) | {before + name: torch.ones(())}) == digest(classifier)
+    if within:
+        with pytest.raises(WeightsMismatch, match=f"1 keys are unexpected: {name}"):
+            read(tmp_path, behind(prefix, state | {name: torch.ones(())}))
+
+
+@pytest.mark.parametrize("prefix", ["", "model."])
+@pytest.mark.parametrize("module", ["scaler", "loss", "criterion.vgg", "normalize"])
+def test_no_other_normalisation_is_passed_over(
+    module: str, prefix: str, state: dict[str, Tensor], classifier: Classifier, tmp_path: Path
+) -> None:
+    """A mean or std that is not the spec's is refused, whatever the module around it is called; the spec's own is left out."""
+    for before in {"", prefix}:
+        content = behind(prefix, state) | {f"{before}{module}.std": torch.tensor([1.0])}
+        assert read(tmp_path, content | {f"{before}{module}.mean": torch.tensor([0.0])}) == digest(classifier)
+        with pytest.raises(WeightsMismatch, match=r"normalises with mean \(0\.1\)"):
+            read(tmp_path, content | {f"{before}{module}.mean": torch.tensor([0.1])})
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "scaler",
+        "input_scaler",
+        "scaler_x",
+        "acc_head",
+        "accuracy",
+        "metric_fc",
+        "metric",
+        "objective",
+        "loss_head",
+        "optim_in",
+    ],
+)
+@pytest.mark.parametrize(("prefix", "before"), [("model.", "model."), ("model.", ""), ("", "")])
+def test_what_a_layer_may_be_called_is_not_left_out(
+    module: str, prefix: str, before: str, state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    """Modules whose names a layer may have are refused by name, within the network and beside it."""
+    with pytest.raises(WeightsMismatch, match=rf"{module}\.weight"):
+        read(tmp_path, behind(prefix, state) | {f"{before}{module}.weight": torch.ones(10, 10)})
 
 
 @pytest.mark.parametrize("name", ["preprocess.weight", "0.weight", "head.bias", "stage4.weight"])

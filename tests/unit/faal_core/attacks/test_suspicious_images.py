@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from faal_core import datasets
 from faal_core.attacks.reliability import examine_images, pixel_digests, training_digests
 from faal_core.audit import audit
+from faal_core.datasets import npz_archive
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import InvalidSpec
 from faal_core.specs import AuditSpec, PgdSpec
@@ -98,7 +100,7 @@ def test_an_audit_that_knows_the_training_images_warns_of_them() -> None:
 def test_the_training_part_of_named_sets_and_arrays_is_known(tmp_path: Path) -> None:
     """A named set and an archive of arrays have digests of their training images; without such a part there are none."""
     bundled = datasets.load("fashion-mnist-subset", "train")
-    assert training_digests("fashion-mnist-subset") == frozenset(pixel_digests(bundled))
+    assert training_digests("fashion-mnist-subset", "test") == frozenset(pixel_digests(bundled))
     levels = np.random.default_rng(0).integers(0, 256, (6, 5, 5, 1), dtype=np.uint8)
     labels = np.array([0, 1] * 3)
     both, test_only = tmp_path / "both.npz", tmp_path / "test.npz"
@@ -106,12 +108,57 @@ def test_the_training_part_of_named_sets_and_arrays_is_known(tmp_path: Path) -> 
     np.savez(test_only, **tests)
     np.savez(both, train_images=levels[2:], train_labels=labels[2:], **tests)
     known = frozenset(pixel_digests(datasets.load(str(both), "train")))
-    assert training_digests(str(both)) == known
+    assert training_digests(str(both), "test") == training_digests(str(both), "validation") == known
     assert len(known) == 4
     assert set(codes(datasets.load(str(both), "test"), trained_on=datasets.load(str(both), "train"))) == {
         "training-images"
     }
-    assert training_digests(str(test_only)) == training_digests(str(tmp_path)) == frozenset()
+    assert training_digests(str(test_only), "test") == training_digests(str(tmp_path), "test") == frozenset()
+
+
+def test_training_images_are_no_surprise_in_the_training_part() -> None:
+    """Where the training part itself is audited, no image is called a training image."""
+    assert training_digests("fashion-mnist-subset", "train") == frozenset()
+
+
+@pytest.mark.parametrize("shape", [(300, 9, 7), (300, 9, 7, 3), (300, 3, 9, 7)])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("kind", ["uint8", "float64"])
+def test_digests_of_an_archive_read_in_pieces(
+    shape: tuple[int, ...], order: Literal["C", "F"], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read in pieces, the images of an archive have the digests that they have as a whole."""
+    monkeypatch.setattr(npz_archive, "PIECE_BYTES", 5000)
+    levels = np.random.default_rng(0).integers(0, 256, shape)
+    images = np.asarray(levels if kind == "uint8" else levels / 255, kind, order=order)
+    np.savez_compressed(tmp_path / "set.npz", train_images=images, train_labels=np.arange(300) % 2)
+    whole = pixel_digests(datasets.load(str(tmp_path / "set.npz"), "train"))
+    assert training_digests(str(tmp_path / "set.npz"), "test") == frozenset(whole)
+    assert len(set(whole)) == 300
+
+
+def test_a_training_part_that_cannot_be_read_is_none_known(tmp_path: Path) -> None:
+    """An archive whose training images are damaged, pickled or cut off has no digests, and the audit goes on."""
+    images, labels = np.zeros((4, 5, 5), np.uint8), np.array([0, 1] * 2)
+    np.savez(tmp_path / "objects.npz", train_images=images.astype(object), train_labels=labels)
+    np.savez(tmp_path / "cut.npz", train_images=images, train_labels=labels)
+    content = (tmp_path / "cut.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(content.replace(b"(4, 5, 5)", b"(4, 5, 9)"))
+    for name in ("objects.npz", "cut.npz", "absent.npz"):
+        assert training_digests(str(tmp_path / name), "test") == frozenset()
+
+
+def test_a_sites_own_set_without_a_training_part_is_audited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A site's builder that raises an error of its own for the training part has no digests, and the audit goes on."""
+    info = tmp_path / "tests_only-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tests-only\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[faal.datasets]\ntests-only = tests_only:load\n")
+    (tmp_path / "tests_only.py").write_text("def load(part, *, root, download):\n    return {'test': 1}[part]\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(KeyError):
+        datasets.load("tests-only", "train")
+    assert training_digests("tests-only", "test") == frozenset()
 
 
 def test_digests_of_60_000_images_take_a_second() -> None:

@@ -133,6 +133,55 @@ def test_labels_of_each_part(place: Place, inside: bool, tmp_path: Path) -> None
         assert (data.class_names, data.labels.tolist()) == (("ape", "owl"), [1, 0])
 
 
+@both
+@pytest.mark.parametrize("around", ["", "my set/"])
+@pytest.mark.parametrize("images", ["images", "test"])
+def test_parts_below_the_folder_of_images_stay_apart(place: Place, around: str, images: str, tmp_path: Path) -> None:
+    """With the tables beside one folder around the parts, training images are no test images; nor is anything deeper."""
+    names = [f"{around}{images}/{part}/{i}.png" for part in ("train", "test") for i in (2, 3)]
+    rows = [f"{name.removeprefix(around)},{'owl' if '2.' in name else 'ape'}" for name in names]
+    tables = {
+        f"{around}{table}.csv": "\n".join([f"image,{column}", *rows]).encode()
+        for table, column in (("labels", "label"), ("groups", "bird"))
+    }
+    members = {name: image(7 + i) for i, name in enumerate(names)} | tables
+    if around:
+        with pytest.raises(DatasetInvalid, match="lies in a folder train of"):
+            datasets.parts(place(tmp_path, members))
+        return
+    path = place(tmp_path, members)
+    assert set(datasets.parts(path)) == {"train", "test"}
+    for part, levels in (("train", [7, 8]), ("test", [9, 10])):
+        data = datasets.load(path, part)  # type: ignore[arg-type]
+        assert data.images[:, 0, 0, 0].tolist() == levels
+        assert [data.groups[0].names[group] for group in data.groups[0].members] == ["owl", "ape"]
+
+
+@pytest.mark.parametrize(
+    ("folders", "part"),
+    [
+        (("train", "other"), "a data set without parts"),
+        (("a/train", "b/test"), "a data set without parts"),
+        (("test/train", "test/new"), "the test part"),
+        (("set/a/val", "set/a/x"), "a data set without parts"),
+    ],
+)
+def test_images_of_another_part_are_refused(folders: tuple[str, str], part: str, tmp_path: Path) -> None:
+    """Beside labels.csv, an image in a folder called after a part that it is not read as is refused, not taken for another's."""
+    members = {f"{folder}/{i}.png": image(i) for folder in folders for i in (2, 3)}
+    rows = "".join(f"{name},{'owl' if '2.' in name else 'ape'}\n" for name in members)
+    with pytest.raises(DatasetInvalid, match=f"lies in a folder (train|val) of {part}"):
+        datasets.load(in_zip(tmp_path, {**members, "labels.csv": f"image,label\n{rows}".encode()}), "test")
+
+
+def test_groups_beside_the_folder_around_the_parts(tmp_path: Path) -> None:
+    """groups.csv may lie beside the one folder around class folders, and then names images by their paths from there."""
+    members = {f"set/{name}": content for name, content in parted("train", "test").items()}
+    table = "\n".join(["image,camera", *(f"{name},{name[-5]}" for name in members)])
+    data = datasets.load(in_zip(tmp_path, {**members, "groups.csv": table.encode()}), "test")
+    assert data.groups[0].names == ("0", "1")
+
+
 def test_labels_of_images_in_class_folders(tmp_path: Path) -> None:
     """Beside class folders labels.csv is what counts."""
     rows = "".join(f"{name},{'odd' if '1.png' in name else 'even'}\n" for name in UNDIVIDED)

@@ -1,5 +1,7 @@
 """Columns of groups: read from archives and tables, kept with their images, and what is refused."""
 
+import time
+import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 import torch
 
 from faal_core import datasets
-from faal_core.datasets.grouping import MAX_COLUMNS, MAX_GROUPS
+from faal_core.datasets.grouping import MAX_COLUMNS, MAX_GROUPS, Grouping
 from faal_core.errors import DatasetInvalid
 from tests.unit.faal_core.datasets.test_image_folder import DIVIDED, UNDIVIDED, Place, both, in_zip
 from tests.unit.faal_core.datasets.test_npz_archive import GREY, LABELS
@@ -77,6 +79,29 @@ def test_there_is_an_end_to_groups(tmp_path: Path) -> None:
         datasets.load(str(path), "test")
     with pytest.raises(DatasetInvalid, match="11 columns"):
         datasets.load(written(tmp_path, **{f"group_{n}": LABELS for n in range(MAX_COLUMNS + 1)}), "test")
+
+
+@pytest.mark.parametrize("table_name", ["groups.csv", "labels.csv"])
+@pytest.mark.parametrize("header", [b"image" + b"," * 10**6, b",".join(b"c%d" % i for i in range(10**5))])
+def test_tables_of_many_columns_are_refused_at_once(table_name: str, header: bytes, tmp_path: Path) -> None:
+    """A first line of a hundred thousand cells takes no longer than to be split."""
+    path = in_zip(tmp_path, {**UNDIVIDED, table_name: header})
+    started = time.process_time()
+    with pytest.raises(DatasetInvalid, match=r"has (1,000,001|100,000) columns; at most 10"):
+        datasets.load(path, "test")
+    assert time.process_time() - started < 5
+
+
+def test_a_long_cell_takes_no_more_room_than_it_has() -> None:
+    """One group's name of a hundred thousand characters among thousands of images is refused without that room for each."""
+    values = ["a"] * 5000 + ["b" * 100_000]
+    tracemalloc.start()
+    try:
+        with pytest.raises(DatasetInvalid, match="names have 1 to 100 characters"):
+            Grouping.of("camera", values)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
 
 
 @both

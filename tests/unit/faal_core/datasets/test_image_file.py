@@ -28,12 +28,14 @@ def encoded(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes
     return content.getvalue()
 
 
-def png(colour: int, depth: int, rows: np.ndarray, *chunks: tuple[bytes, bytes]) -> bytes:
+def png(
+    colour: int, depth: int, rows: np.ndarray, *chunks: tuple[bytes, bytes], first: tuple[tuple[bytes, bytes], ...] = ()
+) -> bytes:
     """A PNG of that colour type and bit depth, with those chunks before its pixels; `rows` are the bytes of each row."""
     header = struct.pack(">IIBBBBB", 8, 6, depth, colour, 0, 0, 0)
     pixels = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
     content = b"\x89PNG\r\n\x1a\n"
-    for kind, data in ((b"IHDR", header), *chunks, (b"IDAT", pixels), (b"IEND", b"")):
+    for kind, data in (*first, (b"IHDR", header), *chunks, (b"IDAT", pixels), (b"IEND", b"")):
         content += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
     return content
 
@@ -55,12 +57,21 @@ RGB_PNG, GREY_PNG = ("x.png", encoded(Image.fromarray(LEVELS))), ("x.png", encod
         ("x.png", png(0, 16, GREY.astype(">u2") * 16)),
         ("x.png", png(6, 16, np.full((6, 8, 4), 4095, ">u2"))),
         ("x.png", png(4, 16, np.full((6, 8, 2), 4095, ">u2"))),
+        ("x.png", png(2, 16, LEVELS.astype(">u2") * 16, first=((b"tEXt", b"Title\0eight bits"),))),
         ("x.ppm", b"P6\n8 6\n65535\n" + (LEVELS.astype(">u2") * 16).tobytes()),
         ("x.ppm", b"P6 # by hand\n8 6 # columns, rows\n4095\n" + (LEVELS.astype(">u2") * 16).tobytes()),
         ("x.pgm", b"P5 8 6 65535 " + (GREY.astype(">u2") * 16).tobytes()),
         ("x.pgm", ("P2\n8 6\n1023\n" + " ".join(str(4 * level) for level in GREY.ravel().tolist())).encode()),
+        ("x.ppm", b"P6\n#" + b"x" * 5000 + b"\n8 6\n1000\n" + (LEVELS.astype(">u2") * 3).tobytes()),
+        ("x.ppm", b"P6 8 6 10#\n00 " + (LEVELS.astype(">u2") * 3).tobytes()),
+        ("x.ppm", ("P3\n8 6\n1023\n" + " ".join(str(4 * level) for level in LEVELS.ravel().tolist())).encode()),
+        ("x.ppm", b"PyCMYK 8 6 1000 " + np.full((6, 8, 4), 300, ">u2").tobytes()),
+        ("x.ppm", b"Pf 8 6 -1.0 " + GREY.astype("<f4").tobytes()),
     ],
-    ids=["rgb", "grey", "rgba", "grey-alpha", "ppm", "ppm with comments", "pgm", "plain pgm"],
+    ids=[
+        *("rgb", "grey", "rgba", "grey-alpha", "header not first", "ppm", "ppm with comments", "pgm", "plain pgm"),
+        *("ppm with a long comment", "ppm with a comment in its maxval", "plain ppm", "cmyk", "floats"),
+    ],
 )
 def test_more_than_eight_bits_are_refused(name: str, content: bytes, tmp_path: Path) -> None:
     """Files of more than 8 bits a channel, which Pillow would cut to 8, are refused by name."""
