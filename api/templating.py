@@ -26,9 +26,9 @@ KINDS = {
 
 OUTCOMES: Mapping[Outcome, str] = {
     "better": "better",
-    "mixed": "better, with falls",
+    "mixed": "worst class better, mean or classes lower",
     "worse": "worse",
-    "unclear": "no clear change",
+    "unclear": "worst class not clearly better",
     "kept-original": "kept the original",
 }
 

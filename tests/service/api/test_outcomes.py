@@ -42,9 +42,9 @@ def finetuned(web, outcome: str, falls: int, report: FinetuneReport, trained: bo
     [
         ("better", 0, "better", "better"),
         ("better", 2, "mixed", "better, with falls"),
-        ("mixed", 1, "mixed", "better, with falls"),
+        ("mixed", 1, "mixed", "worst class better, mean or classes lower"),
         ("worse", 3, "worse", "worse"),
-        ("unclear", 0, "unclear", "no clear change"),
+        ("unclear", 0, "unclear", "worst class not clearly better"),
         ("kept-original", 0, "kept-original", "kept the original"),
     ],
 )
