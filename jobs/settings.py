@@ -104,8 +104,8 @@ class Settings(BaseSettings):
         Annotated[str, AfterValidator(_names_datasets)] | None, BeforeValidator(lambda given: given or None)
     ] = Field(
         None,
-        description="the data sets of the catalog that jobs can use, such as `cifar10,gtsrb`, with commas between, where the web service does not see "
-        "the workers' `FAAL_DATASET_ROOT`; default: those whose files it finds there",
+        description="the data sets of the catalog that jobs can use, such as `cifar10,gtsrb`, with commas between, where the web "
+        "service does not see the workers' `FAAL_DATASET_ROOT`; default: those whose files it finds there",
     )
     checkpoints_dir: Annotated[Path, AfterValidator(Path.absolute)] = Field(
         default_factory=_default_checkpoints,
