@@ -17,7 +17,7 @@ from jobs.states import JobKind
 _FOLDER = Path(__file__).with_name("templates")
 
 KINDS = {
-    JobKind.FINETUNE: "Repair",
+    JobKind.FINETUNE: "Fine-tuning",
     JobKind.AUDIT: "Audit",
     JobKind.CHECK_MODEL: "Check of a model",
     JobKind.MAKE_CANDIDATE: "Model of a candidate",

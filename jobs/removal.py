@@ -1,6 +1,6 @@
 """What is removed, and when its file goes: when nothing refers to it any more.
 
-A model or data set that is removed keeps its row, without a file, since jobs and repaired models name it. A file is unlinked
+A model or data set that is removed keeps its row, without a file, since jobs and fine-tuned models name it. A file is unlinked
 while its row is locked, and the row goes with it; who registers the same content at that moment waits for the lock, and then
 sees that the file is gone (`artifacts.require_there`).
 """
