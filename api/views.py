@@ -66,7 +66,7 @@ class Course:
     warnings: Sequence[ReliabilityWarning] = ()
     candidates: Sequence["CandidateView"] = ()
     verdict: str = ""
-    at_chance: bool = False
+    tone: str = "neutral"
     tiles: Sequence[Tile] = field(default=())
 
 
@@ -122,7 +122,7 @@ def course(service: Service, job_id: str) -> Course:
         warnings=_warned(events) if found is None else _warnings(found),
         candidates=_candidates(service, job_id, found) if isinstance(found, FinetuneReport) else (),
         verdict="" if found is None else text.verdict(found)[0],
-        at_chance=found is not None and _judged(found).robust.verdict == "at-chance",
+        tone="neutral" if found is None else _tone(found),
         tiles=() if found is None else _tiles(found),
     )
 
@@ -164,6 +164,13 @@ def _judged(report: AuditReport | FinetuneReport) -> AuditReport:
     return report if isinstance(report, AuditReport) else report.after
 
 
+def _tone(report: AuditReport | FinetuneReport) -> str:
+    """Name the colour of the verdict: that of the report's page for a fine-tuning, bad where no image's robustness counts."""
+    if _judged(report).robust.verdict == "at-chance":
+        return "bad"
+    return "neutral" if isinstance(report, AuditReport) else text.tone(report)
+
+
 def _tiles(report: AuditReport | FinetuneReport) -> list[Tile]:
     """The four figures a report begins with; below each the one before, or what it is about."""
     if isinstance(report, AuditReport):
@@ -172,6 +179,8 @@ def _tiles(report: AuditReport | FinetuneReport) -> list[Tile]:
         return [
             Tile(label, text.percent(rate), note) for (label, rate), note in zip(_figures(report), notes, strict=True)
         ]
+    if report.outcome == "kept-original":
+        return [Tile(label, text.percent(rate), "the original weights") for label, rate in _figures(report.before)]
     pairs = zip(_figures(report.before), _figures(report.after), strict=True)
     return [Tile(label, text.percent(after), f"before {text.percent(before)}") for (_, before), (label, after) in pairs]
 

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from faal_core.reports import text
 from faal_core.reports.finetune_documents import FinetuneReport
 from jobs import control, lifecycle
 from jobs.outcomes import StoredClassifier
@@ -61,6 +62,8 @@ def test_the_outcome_stands_beside_the_state(web, outcome: str, falls: int, colo
             r"\s+", " ", shown
         )
     assert 'class="status succeeded"' not in page
+    assert f'<p class="verdict {text.tone(report)}">' in page
+    assert ("the original weights</dd>" in page) == (outcome == "kept-original")
     assert ("Download the new weights" in page) == (outcome != "kept-original")
     assert ("The original model, which was kept" in page) == (outcome == "kept-original")
 
