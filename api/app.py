@@ -48,7 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
     """The service for those settings; it opens its connections when it runs."""
     app = FastAPI(
         title="FAAL",
-        summary="Per-class adversarial-robustness audits, and fair repair of classifiers",
+        summary="Per-class adversarial-robustness audits, and fair fine-tuning of classifiers",
         version=faal_core.__version__,
         lifespan=_lifespan,
         docs_url=None,  # these would load scripts from elsewhere; `pages` has one of our own

@@ -115,7 +115,7 @@ class Client:
         idempotency_key: str | None = None,
         **terms: Unpack[Terms],
     ) -> JobResource:
-        """The queued job that repairs the model of that id. `dataset` is a catalog name or a data set's id.
+        """The queued job that fine-tunes the model of that id. `dataset` is a catalog name or a data set's id.
 
         Args:
             terms: how it is run, as in `api.requests`.

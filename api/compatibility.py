@@ -23,7 +23,7 @@ def require_fit(classifier: ClassifierBody, dataset: str, summary: Mapping[str, 
     if summary is not None:
         classes, channels = len(summary["class_names"]), summary["shape"][0]
         if training and "train" not in summary["images"]:
-            raise InvalidSpec(f"The data set {dataset} has no training part; a repair trains on one.")
+            raise InvalidSpec(f"The data set {dataset} has no training part; a fine-tuning needs one.")
     else:
         entry = catalog.dataset(dataset)
         classes, channels = entry.num_classes, entry.shape[0]

@@ -92,7 +92,7 @@ class JobRequest(Spec):
 
 
 class FinetuneRequest(JobRequest, FinetuneSpec):
-    """A model to repair, the data to do it with, and how."""
+    """A model to fine-tune, the data to do it with, and how."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_FINETUNE_EXAMPLE]})
 

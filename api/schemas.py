@@ -131,7 +131,7 @@ class ClassifierBody(Resource):
 
 
 class ModelResource(Resource):
-    """A stored classifier: uploaded, or repaired by a job (then it has parents)."""
+    """A stored classifier: uploaded, or fine-tuned by a job (then it has parents)."""
 
     id: str = Field(examples=["model_0199c2f2a3d87b1e9f5a6c7d8e9f0a1b"])
     object: Literal["model"] = "model"
@@ -147,8 +147,8 @@ class ModelResource(Resource):
         description="SHA-256 of the safetensors file that `GET /models/{id}/weights` returns, once the upload was checked. The "
         "file also holds the spec, so this differs from `sha256`."
     )
-    parent_model: str | None = Field(description="the model it was repaired from")
-    parent_job: str | None = Field(description="the job that repaired it")
+    parent_model: str | None = Field(description="the model it was fine-tuned from")
+    parent_job: str | None = Field(description="the job that fine-tuned it")
     candidate: int | None = Field(
         description="its place in the `candidates` of that job's report, where it was made of one"
     )
@@ -253,7 +253,7 @@ class Pending(Resource):
 
 
 class Method(BaseModel):
-    """A way to repair a model."""
+    """A method to fine-tune a model by."""
 
     type: str
     title: str

@@ -62,8 +62,8 @@ class StartForm(BaseModel):
         method: Fields = {"type": self.method}
         if self.method == FaalMethod().type:
             method["dro_radius"] = self.dro_radius
-        repair: Fields = {"method": method, "training": training, "audit": audit}
-        return _validated(FinetuneRequest, {**about, **repair})
+        finetuning: Fields = {"method": method, "training": training, "audit": audit}
+        return _validated(FinetuneRequest, {**about, **finetuning})
 
     def _learning_rates(self) -> list[JsonValue]:
         """One per epoch: the first half at the rate given, the second at a tenth of it, as the defaults do."""

@@ -17,7 +17,7 @@ from jobs.states import JobKind
 _FOLDER = Path(__file__).with_name("templates")
 
 KINDS = {
-    JobKind.FINETUNE: "Repair",
+    JobKind.FINETUNE: "Fine-tuning",
     JobKind.AUDIT: "Audit",
     JobKind.CHECK_MODEL: "Check of a model",
     JobKind.MAKE_CANDIDATE: "Model of a candidate",
@@ -26,9 +26,9 @@ KINDS = {
 
 OUTCOMES: Mapping[Outcome, str] = {
     "better": "better",
-    "mixed": "better, with falls",
+    "mixed": "worst class better, mean or classes lower",
     "worse": "worse",
-    "unclear": "no clear change",
+    "unclear": "worst class not clearly better",
     "kept-original": "kept the original",
 }
 

@@ -1,6 +1,6 @@
 """What the pages are filled with."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -47,12 +47,13 @@ class Tile:
 
 
 class CandidateView(NamedTuple):
-    """Weights that a fine-tuning could have kept, and the model of them, if there is one."""
+    """Weights that a fine-tuning could have kept, and the model of them, if there is one or one can be made."""
 
     number: int
     candidate: Candidate
     kept: bool
     model: str | None
+    can_make: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Course:
     warnings: Sequence[ReliabilityWarning] = ()
     candidates: Sequence["CandidateView"] = ()
     verdict: str = ""
-    at_chance: bool = False
+    tone: str = "neutral"
     tiles: Sequence[Tile] = field(default=())
 
 
@@ -121,31 +122,39 @@ def course(service: Service, job_id: str) -> Course:
         warnings=_warned(events) if found is None else _warnings(found),
         candidates=_candidates(service, job_id, found) if isinstance(found, FinetuneReport) else (),
         verdict="" if found is None else text.verdict(found)[0],
-        at_chance=found is not None and _judged(found).robust.verdict == "at-chance",
+        tone="neutral" if found is None else _tone(found),
         tiles=() if found is None else _tiles(found),
     )
 
 
 def _warned(events: Sequence[EventResource]) -> list[ReliabilityWarning]:
-    """The warnings that a job has recorded before its report."""
-    return [
+    """Return the warnings that a job has recorded before its report, each once: every attempt records them again."""
+    recorded = [
         ReliabilityWarning.model_validate({name: event.body[name] for name in ReliabilityWarning.model_fields})
         for event in events
         if event.kind == "reliability-warning"
     ]
+    return _by_code(recorded)
 
 
 def _warnings(report: AuditReport | FinetuneReport) -> list[ReliabilityWarning]:
     """The report's warnings, one of each kind."""
-    return list({warning.code: warning for _, warning in text.warnings(report)}.values())
+    return _by_code(warning for _, warning in text.warnings(report))
+
+
+def _by_code(warnings: Iterable[ReliabilityWarning]) -> list[ReliabilityWarning]:
+    """Return the last warning of each code, in the order in which the codes came first."""
+    return list({warning.code: warning for warning in warnings}.values())
 
 
 def _candidates(service: Service, job_id: str, report: FinetuneReport) -> list[CandidateView]:
     """The candidates of a report in their order."""
     with service.sessions() as session:
-        models = candidates.models(session, queries.job(session, job_id), report)
+        job = queries.job(session, job_id)
+        models, can_make = candidates.models(session, job, report), candidates.can_make(session, job)
+    kept = candidates.kept_number(report)
     return [
-        CandidateView(number, one, number == report.selected_candidate, models[number].id if number in models else None)
+        CandidateView(number, one, number == kept, models[number].id if number in models else None, can_make)
         for number, one in enumerate(report.candidates)
     ]
 
@@ -153,6 +162,13 @@ def _candidates(service: Service, job_id: str, report: FinetuneReport) -> list[C
 def _judged(report: AuditReport | FinetuneReport) -> AuditReport:
     """Return the audit itself, or the one after a fine-tuning."""
     return report if isinstance(report, AuditReport) else report.after
+
+
+def _tone(report: AuditReport | FinetuneReport) -> str:
+    """Name the colour of the verdict: that of the report's page for a fine-tuning, bad where no image's robustness counts."""
+    if _judged(report).robust.verdict == "at-chance":
+        return "bad"
+    return "neutral" if isinstance(report, AuditReport) else text.tone(report)
 
 
 def _tiles(report: AuditReport | FinetuneReport) -> list[Tile]:
@@ -163,6 +179,8 @@ def _tiles(report: AuditReport | FinetuneReport) -> list[Tile]:
         return [
             Tile(label, text.percent(rate), note) for (label, rate), note in zip(_figures(report), notes, strict=True)
         ]
+    if report.outcome == "kept-original":
+        return [Tile(label, text.percent(rate), "the original weights") for label, rate in _figures(report.before)]
     pairs = zip(_figures(report.before), _figures(report.after), strict=True)
     return [Tile(label, text.percent(after), f"before {text.percent(before)}") for (_, before), (label, after) in pairs]
 

@@ -1,4 +1,4 @@
-"""Trains the base classifier that `fairness.py` repairs: a small residual network, adversarially, all classes alike.
+"""Trains the base classifier that `fairness.py` fine-tunes: a small residual network, adversarially, all classes alike.
 
     python benchmarks/train_base.py DATASET OUT.safetensors [--root ROOT] [--epsilon E] [--epochs N] [--threads N] [--quick]
 

@@ -66,11 +66,25 @@ def models(session: Session, job: Job, report: FinetuneReport) -> dict[int, Mode
     """Return the models that there are of a fine-tuning's candidates, by their numbers."""
     made = select(Model).where(Model.parent_job_id == job.id, Model.candidate.is_not(None), Model.state.in_(_USABLE))
     found = {model.candidate: model for model in session.scalars(made) if model.candidate is not None}
-    for number, own in {report.selected_candidate: job.result_model_id, 0: job.model_id}.items():
+    for number, own in {kept_number(report): job.result_model_id, 0: job.model_id}.items():
         model = None if own is None else session.get(Model, own)
         if number is not None and model is not None and model.state in _USABLE:
             found[number] = model
     return found
+
+
+def kept_number(report: FinetuneReport) -> int | None:
+    """Return the number of the candidate that was kept, also in reports written before it was recorded; None without one."""
+    if report.selected_candidate is not None:
+        return report.selected_candidate
+    kept = (report.selected_share, report.selected_offsets)
+    return next((number for number, one in enumerate(report.candidates) if (one.share, one.offsets) == kept), None)
+
+
+def can_make(session: Session, job: Job) -> bool:
+    """Return whether models of this fine-tuning's candidates can be made: its trained weights and its given model are there."""
+    given = None if job.model_id is None else session.get(Model, job.model_id)
+    return job.trained_sha256 is not None and given is not None and given.state is UploadState.READY
 
 
 def _report(session: Session, job: Job) -> FinetuneReport:

@@ -10,8 +10,8 @@ from jobs.settings import Settings
 
 def available(settings: Settings, dataset: str) -> bool:
     """Return whether jobs can use that data set: uploaded, bundled and installed ones always, others where their files are."""
-    if dataset in dataset_files.FILES and settings.named_datasets is not None:
-        return dataset in settings.named_datasets.split(",")
+    if dataset in dataset_files.FILES and settings.listed_datasets is not None:
+        return dataset in settings.listed_datasets
     return not dataset_files.missing(dataset, settings.dataset_root)
 
 

@@ -58,7 +58,7 @@ def require_ready(session: Session, model_id: str, dataset: str) -> None:
     if not dataset.startswith(UPLOADED_DATASET):
         catalog.dataset(dataset)
         return
-    uploaded = session.get(Dataset, dataset, with_for_update={"read": True})
+    uploaded = session.get(Dataset, dataset, with_for_update={"read": True}, populate_existing=True)
     if uploaded is None:
         raise DatasetNotFound(f"There is no data set {dataset!r}; `GET /datasets` lists them.")
     if uploaded.state is not UploadState.READY:
@@ -67,7 +67,7 @@ def require_ready(session: Session, model_id: str, dataset: str) -> None:
 
 def require_model_ready(session: Session, model_id: str) -> Model:
     """Return a model that can be used; nobody deletes it until the transaction ends. Raises: ModelNotFound, ModelNotReady."""
-    model = session.get(Model, model_id, with_for_update={"read": True})
+    model = session.get(Model, model_id, with_for_update={"read": True}, populate_existing=True)
     if model is None:
         raise ModelNotFound(f"There is no model {model_id!r}; `GET /models` lists them.")
     if model.state is not UploadState.READY:
@@ -120,8 +120,13 @@ def reject(session: Session, job: Job, problem: Problem) -> None:
 
 
 def reject_cancelled(session: Session, job: Job) -> None:
-    """The upload that this cancelled job was checking, if any, is rejected."""
-    reject(session, job, {"code": "job-cancelled", "message": "Its check was cancelled; upload it again."})
+    """Reject the upload that this cancelled job was checking, or the candidate's model that it was making, if any."""
+    message = (
+        "The job that made it was cancelled; ask for the candidate again."
+        if job.kind is JobKind.MAKE_CANDIDATE
+        else "Its check was cancelled; upload it again."
+    )
+    reject(session, job, {"code": "job-cancelled", "message": message})
 
 
 def _keep_classifier(session: Session, job: Job, made: StoredClassifier) -> None:

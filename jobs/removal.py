@@ -1,11 +1,12 @@
 """What is removed, and when its file goes: when nothing refers to it any more.
 
-A model or data set that is removed keeps its row, without a file, since jobs and repaired models name it. A file is unlinked
+A model or data set that is removed keeps its row, without a file, since jobs and fine-tuned models name it. A file is unlinked
 while its row is locked, and the row goes with it; who registers the same content at that moment waits for the lock, and then
 sees that the file is gone (`artifacts.require_there`).
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TypeVar
 
 from sqlalchemy import ColumnElement, Select, delete, exists, or_, select
@@ -74,10 +75,13 @@ def remove_old_jobs(sessions: Sessions, days: float) -> int:
         with sessions.begin() as session:
             job_ids = session.scalars(old.with_for_update(skip_locked=True)).all()
             for job_id in job_ids:
-                remove_job(session, job_id)
+                with suppress(
+                    InUse
+                ):  # a candidate was asked for between the search and its lock; the next search sees it
+                    remove_job(session, job_id)
+                    removed += 1
         if not job_ids:
             return removed
-        removed += len(job_ids)
 
 
 def collect(sessions: Sessions, storage: Storage) -> int:

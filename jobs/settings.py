@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from faal_core import catalog
+
 MAX_ATTEMPTS = 3
 FOLDER_BROKER = "filesystem://"
 POOL = r"^[a-z0-9][a-z0-9-]{0,31}$"
@@ -17,13 +19,25 @@ POOLS = rf"^{POOL[1:-1]}(,{POOL[1:-1]})*$"
 Network = IPv4Network | IPv6Network
 
 
+def _listed(names: str) -> list[str]:
+    """Return the names between the commas, without spaces around them."""
+    return [name.strip() for name in names.split(",")]
+
+
 def _networks(names: str) -> list[Network]:
     """The networks of those names, with commas between. Raises: ValueError."""
-    return [ip_network(name) for name in names.split(",")]
+    return [ip_network(name) for name in _listed(names)]
 
 
 def _names_networks(names: str) -> str:
     _networks(names)
+    return names
+
+
+def _names_datasets(names: str) -> str:
+    known = catalog.datasets()
+    if unknown := [name for name in _listed(names) if name not in known]:
+        raise ValueError(f"the catalog has no data set {', '.join(map(repr, unknown))}; it has {', '.join(known)}")
     return names
 
 
@@ -86,10 +100,12 @@ class Settings(BaseSettings):
         description="folder of torchvision's data sets, on workers and for the web service; without it only bundled and uploaded "
         "ones can be used",
     )
-    named_datasets: Annotated[str | None, BeforeValidator(lambda given: given or None)] = Field(
+    named_datasets: Annotated[
+        Annotated[str, AfterValidator(_names_datasets)] | None, BeforeValidator(lambda given: given or None)
+    ] = Field(
         None,
-        description="the data sets of the catalog that jobs can use, such as `cifar10,gtsrb`, where the web service does not see "
-        "the workers' `FAAL_DATASET_ROOT`; default: those whose files it finds there",
+        description="the data sets of the catalog that jobs can use, such as `cifar10,gtsrb`, with commas between, where the web "
+        "service does not see the workers' `FAAL_DATASET_ROOT`; default: those whose files it finds there",
     )
     checkpoints_dir: Annotated[Path, AfterValidator(Path.absolute)] = Field(
         default_factory=_default_checkpoints,
@@ -163,6 +179,11 @@ class Settings(BaseSettings):
     def offered_pools(self) -> list[str]:
         """The pools that jobs can ask for."""
         return self.pools.split(",") if self.pools else []
+
+    @property
+    def listed_datasets(self) -> list[str] | None:
+        """Return the data sets of `named_datasets`; None where their files are looked for."""
+        return None if self.named_datasets is None else _listed(self.named_datasets)
 
     @property
     def allowed_networks(self) -> list[Network]:

@@ -64,4 +64,4 @@ class UploadState(StrEnum):
     VALIDATING = "validating"  # its check job has not ended
     READY = "ready"  # can be used in jobs
     REJECTED = "rejected"  # its error says why
-    DELETED = "deleted"  # its file is gone; jobs and repaired models still name it
+    DELETED = "deleted"  # its file is gone; jobs and fine-tuned models still name it

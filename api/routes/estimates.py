@@ -37,7 +37,7 @@ class AuditEstimate(AuditRequest):
 
 
 class FinetuneEstimate(FinetuneRequest):
-    """A repair that might be asked for."""
+    """A fine-tuning that might be asked for."""
 
     kind: Literal["finetune"]
 

@@ -20,7 +20,7 @@ from jobs.states import JobKind, JobState
 router = APIRouter(tags=["jobs"])
 
 
-@router.post("/jobs/finetune", status_code=202, summary="Repair a model: audit, fine-tune, audit again")
+@router.post("/jobs/finetune", status_code=202, summary="Fine-tune a model: audit, train, audit again")
 def submit_finetune(
     body: FinetuneRequest, service: SubmitterDep, response: Response, idempotency_key: IdempotencyKey = None
 ) -> JobResource:

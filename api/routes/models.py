@@ -112,7 +112,7 @@ def receive_model(request: Request, service: Service, idempotency_key: str | Non
 
 @router.get("/models", summary="List models, newest first")
 def list_models(service: ReaderDep, after: After = None, limit: Limit = 20) -> Page[ModelResource]:
-    """Uploaded and repaired models."""
+    """Uploaded and fine-tuned models."""
     with service.sessions() as session:
         page = model_registry.models(session, after=after, limit=limit)
     return Page[ModelResource].of(page, ModelResource.of)
@@ -120,21 +120,21 @@ def list_models(service: ReaderDep, after: After = None, limit: Limit = 20) -> P
 
 @router.get("/models/{id}", summary="One model")
 def get_model(model_id: Id, service: ReaderDep) -> ModelResource:
-    """What it is, where it stands, and what it was repaired from."""
+    """What it is, where it stands, and what it was fine-tuned from."""
     with service.sessions() as session:
         return ModelResource.of(model_registry.model(session, model_id))
 
 
 @router.delete("/models/{id}", summary="Delete a model")
 def delete_model(model_id: Id, service: SubmitterDep) -> ModelResource:
-    """The model, `deleted`: its weights are gone soon; what it was stays, for the jobs and repaired models that name it."""
+    """The model, `deleted`: its weights are gone soon; what it was stays, for the jobs and fine-tuned models that name it."""
     with service.sessions.begin() as session:
         return ModelResource.of(removal.remove_model(session, model_id))
 
 
 @router.get("/models/{id}/lineage", summary="Where a model comes from")
 def list_model_lineage(model_id: Id, service: ReaderDep) -> Page[ModelResource]:
-    """The model, the one it was repaired from, and so on to the one that was uploaded."""
+    """The model, the one it was fine-tuned from, and so on to the one that was uploaded."""
     with service.sessions() as session:
         data = [ModelResource.of(row) for row in model_registry.lineage(session, model_id)]
     return Page[ModelResource](data=data, has_more=False, last_id=data[-1].id)

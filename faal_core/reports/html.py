@@ -113,7 +113,7 @@ def _audit_page(report: AuditReport) -> str:
         after_attacks=text.after_attacks(report),
         plots=[class_plots.audit_plot(report)],
         spoken=_spoken(report),
-        figures=_audit_figures(report),
+        figures=_confusion_figure({"": report}),
         origin=_origin(report),
         pairs=_top_pairs([report]),
         pictures=_pictures(report),
@@ -225,18 +225,21 @@ _CONFUSION = (
 )
 
 
-def _audit_figures(report: AuditReport) -> dict[str, Figure]:
+def _confusion_figure(audits: dict[str, AuditReport]) -> dict[str, Figure]:
+    """Return the heat map of the confusions, one panel an audit; none without confusions or with too many classes in it."""
     from faal_core.reports import plots  # altair and its engine take half a second: only who draws waits for them
 
-    if len(report.classes) > plots.HEATMAP_CLASSES or not report.confusion:
+    of_all = list(audits.values())
+    few = len(plots.confusion_classes(of_all)) <= plots.HEATMAP_CLASSES
+    if not few or not any(audit.confusion for audit in of_all):
         return {}
-    return {"confusion": Figure(plots.confusion({"": report}), *_CONFUSION)}
+    return {"confusion": Figure(plots.confusion(audits), *_CONFUSION)}
 
 
 def _finetune_figures(report: FinetuneReport) -> dict[str, Figure]:
     from faal_core.reports import plots  # as above
 
-    before, after, epochs = report.before, report.after, len(report.epochs)
+    after, epochs = report.after, len(report.epochs)
     cut = _cut(after, plots.CHART_CLASSES)
     figures = {
         "training": Figure(
@@ -257,6 +260,4 @@ def _finetune_figures(report: FinetuneReport) -> dict[str, Figure]:
             "images: robust on average against the worst class. Filled: the weights that were kept.",
             f"Points of mean and worst-class robust accuracy; kept are {text.kept(report)}.",
         )
-    if len(after.classes) <= plots.HEATMAP_CLASSES and (before.confusion or after.confusion):
-        figures["confusion"] = Figure(plots.confusion({"before": before, "after": after}), *_CONFUSION)
-    return figures
+    return figures | _confusion_figure({"before": report.before, "after": after})

@@ -14,7 +14,7 @@ from faal_core.reports.finetune_documents import EpochRow, FinetuneReport
 from faal_core.reports.text import candidate_label, distinct, is_kept, worst_first
 
 CHART_CLASSES = 30  # a chart shows at most that many classes, the worst ones
-HEATMAP_CLASSES = 20  # with more the confusions are told as a list only
+HEATMAP_CLASSES = 20  # that occur in it; with more, only a list shows the confusions
 CHART_EPOCHS = 40  # of a longer training, evenly spaced ones
 
 INK, MUTED, LINE, PAPER = "var(--ink, #1b2430)", "var(--muted, #5d6979)", "var(--line, #dde2ea)", "var(--paper, #fff)"
@@ -52,25 +52,30 @@ def _data(rows: Sequence[Row]) -> alt.InlineData:
     return alt.InlineData(values=list(rows))
 
 
+def confusion_classes(audits: Sequence[AuditReport]) -> list[str]:
+    """Return the classes of a heat map's axes, in their order: those that have images or that images were taken for."""
+    occurring = {row.name for audit in audits for row in audit.classes}
+    occurring |= {pair.predicted for audit in audits for pair in audit.confusion}
+    return [name for name in audits[0].dataset.class_names if name in occurring]
+
+
 def confusion(audits: dict[str, AuditReport]) -> str:
     """What the images that are not robust were taken for, as shares of each true class; one titled panel an audit."""
-    cells = {title: _confused(audit) for title, audit in audits.items()}
+    names = confusion_classes(list(audits.values()))
+    shown_as = dict(zip(names, distinct(names), strict=True))
+    cells = {title: _confused(audit, shown_as) for title, audit in audits.items()}
     shares = [float(cell["share"]) for panel in cells.values() for cell in panel]
     shades = alt.Scale(domain=[0, max(shares, default=1.0)], range=[0.06, 0.85])
     size = 370 if len(audits) == 1 else 330
     panels = [
-        _heat_map(cells[title], distinct(list(audit.dataset.class_names)), shades).properties(
-            width=size, height=size, title=title
-        )
-        for title, audit in audits.items()
+        _heat_map(cells[title], list(shown_as.values()), shades).properties(width=size, height=size, title=title)
+        for title in audits
     ]
     return _svg(alt.hconcat(*panels, spacing=28))
 
 
-def _confused(audit: AuditReport) -> list[Row]:
+def _confused(audit: AuditReport, shown_as: dict[str, str]) -> list[Row]:
     """One row for each pair of true and predicted class: the count, and its share of the true class's images."""
-    names = audit.dataset.class_names
-    shown_as = dict(zip(names, distinct(list(names)), strict=True))
     images = {row.name: row.images for row in audit.classes}
     return [
         {

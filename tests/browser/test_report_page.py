@@ -1,50 +1,21 @@
 """A report's page as a browser lays it out: on a phone nothing leaves the screen, and no two labels meet."""
 
 import itertools
-import json
-import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from faal_core.reports import html
+from tests.browser.layout import CHROMIUM, measured
 from tests.sample_reports import sample_audit, sample_finetune
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
 
-MEASURED = """<script>
+MEASURE = """
 const box = element => { const r = element.getBoundingClientRect(); return [r.left, r.top, r.right, r.bottom] };
 const lanes = [...document.querySelectorAll(".lane:not(.scale)")].map(lane => [...lane.children].map(box));
 document.title = JSON.stringify({width: document.documentElement.scrollWidth, seen: innerWidth, lanes});
-</script>"""
-
-
-def measured(page: str, folder: Path, width: int) -> dict:
-    """The width of the laid-out page, that of the window, and for each class the boxes of its name, track and values."""
-    without_policy = re.sub(r"<meta http-equiv[^>]*>", "", page)  # which lets no script run
-    file = folder / "report.html"
-    file.write_text(without_policy.replace("</main>", f"</main>{MEASURED}"))
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--hide-scrollbars"]
-    frame = f'<iframe src="{file.name}" width="{width}" height="900"></iframe>'
-    (folder / "frame.html").write_text(f"<!doctype html><body style='margin:0'>{frame}")
-    command = [
-        CHROMIUM,
-        *options,
-        "--allow-file-access-from-files",
-        "--dump-dom",
-        f"--user-data-dir={folder / 'profile'}",
-    ]
-    script = "<script>onload = () => { document.title = frames[0].document.title }</script>"
-    (folder / "frame.html").write_text(f"<!doctype html><title></title><body style='margin:0'>{frame}{script}")
-    ended = subprocess.run(
-        [*command, (folder / "frame.html").as_uri()], capture_output=True, text=True, check=True, timeout=120
-    )
-    (title,) = re.findall(r"<title>(.*?)</title>", ended.stdout, re.DOTALL)
-    return json.loads(title)
+"""
 
 
 @pytest.mark.parametrize("kind", ["audit", "finetune"])
@@ -54,7 +25,7 @@ def test_a_phone_shows_the_whole_width_and_labels_do_not_meet(kind: str, classes
     names = tuple(f"A speed limit of thirty kilometres an hour {i}" for i in range(classes))
     rates = [0.02 + 0.9 * i / classes for i in range(classes)]
     report = sample_audit(names, rates, 30, attacks="fast") if kind == "audit" else sample_finetune(names, rates, rates)
-    seen = measured(html.render(report), tmp_path, 390)
+    seen = measured(html.render(report), tmp_path, 390, MEASURE)
     assert seen["seen"] == 390
     assert seen["width"] <= 390
     assert len(seen["lanes"]) == min(classes, 60) * (1 if kind == "audit" else 2)

@@ -45,13 +45,18 @@ def at_chance(evaluation: Evaluation, classes: int) -> ReliabilityWarning | None
     low, high = clopper_pearson(np.array(right), np.array(images), _CHANCE_CONFIDENCE)
     if low > chance or right > _NEAR_CHANCE * chance * images:
         return None
+    above = right > chance * images
     return ReliabilityWarning(
         code="clean-at-chance",
-        message="Without any attack the network is right no more often than by guessing.",
+        message="There are too few images to tell the network from guessing."
+        if above
+        else "Without any attack the network is right no more often than by guessing.",
         evidence=f"{right:,} of {images:,} images are right, {right / images:.1%} (90 % interval {low:.1%} to {high:.1%}); "
         f"guessing among {classes} classes gives {chance:.1%}",
-        advice="Check the order of the classes, the normalisation (mean and std), and that these are the trained weights of this "
-        "architecture. Robust rates of a network that guesses mean nothing.",
+        advice=("Audit more images. If the warning stays, check" if above else "Check")
+        + " the order of the classes, the "
+        "normalisation (mean and std), and that these are the trained weights of this architecture. Robust rates of a network "
+        "that guesses mean nothing.",
     )
 
 

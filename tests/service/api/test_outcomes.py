@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from faal_core.reports import text
 from faal_core.reports.finetune_documents import FinetuneReport
 from jobs import control, lifecycle
 from jobs.outcomes import StoredClassifier
@@ -12,8 +13,12 @@ from tests.sample_reports import sample_finetune
 from tests.service.api.conftest import SPEC
 
 
-def finetuned(web, outcome: str, falls: int, report: FinetuneReport) -> str:
-    """Id of a fine-tuning that has succeeded with that outcome; it made a model unless it kept the original."""
+def finetuned(web, outcome: str, falls: int, report: FinetuneReport, trained: bool = False) -> str:
+    """Id of a fine-tuning that has succeeded with that outcome; it made a model unless it kept the original.
+
+    Args:
+        trained: whether the weights it trained are stored, which models of candidates are made from.
+    """
     model = web.model()
     with web.site.sessions.begin() as session:
         job = control.submit(
@@ -28,7 +33,8 @@ def finetuned(web, outcome: str, falls: int, report: FinetuneReport) -> str:
         file = web.site.storage.put([b"new weights"], media_type="application/vnd.safetensors")
         made = None if outcome == "kept-original" else StoredClassifier(file, SPEC, "d" * 64, name="new")
         finding = {"outcome": outcome, "falls": falls}
-        lifecycle.succeed(session, job.id, 1, report=report.model_dump_json(), result_model=made, finding=finding)
+        found = {"report": report.model_dump_json(), "result_model": made, "finding": finding}
+        lifecycle.succeed(session, job.id, 1, **found, trained=file if trained else None)
         return job.id
 
 
@@ -37,9 +43,9 @@ def finetuned(web, outcome: str, falls: int, report: FinetuneReport) -> str:
     [
         ("better", 0, "better", "better"),
         ("better", 2, "mixed", "better, with falls"),
-        ("mixed", 1, "mixed", "better, with falls"),
+        ("mixed", 1, "mixed", "worst class better, mean or classes lower"),
         ("worse", 3, "worse", "worse"),
-        ("unclear", 0, "unclear", "no clear change"),
+        ("unclear", 0, "unclear", "worst class not clearly better"),
         ("kept-original", 0, "kept-original", "kept the original"),
     ],
 )
@@ -56,12 +62,33 @@ def test_the_outcome_stands_beside_the_state(web, outcome: str, falls: int, colo
             r"\s+", " ", shown
         )
     assert 'class="status succeeded"' not in page
+    assert f'<p class="verdict {text.tone(report)}">' in page
+    assert ("the original weights</dd>" in page) == (outcome == "kept-original")
     assert ("Download the new weights" in page) == (outcome != "kept-original")
     assert ("The original model, which was kept" in page) == (outcome == "kept-original")
 
 
+@pytest.mark.parametrize(("trained", "offered"), [(True, [1, 2, 4]), (False, [])])
+def test_a_model_is_offered_only_where_it_can_be_made(web, trained: bool, offered: list[int]) -> None:
+    """Earlier fine-tunings stored no trained weights; the kept candidate and the given model are there already."""
+    job_id = finetuned(web, "better", 0, sample_finetune(), trained)
+    page = web.client.get(f"/ui/jobs/{job_id}").text
+    assert [int(number) for number in re.findall(r'/candidates/(\d+)"><button>', page)] == offered
+    assert page.count(">The given model</a>") == 1
+    assert '<th scope="row">3 <span class="muted">kept</span></th>' in page
+
+
+def test_nothing_is_offered_once_the_given_model_was_deleted(web) -> None:
+    """A candidate has the given model's spec, so there is no button that would be refused; the result keeps its link."""
+    job_id = finetuned(web, "better", 0, sample_finetune(), trained=True)
+    given = web.client.get(f"/jobs/{job_id}").json()["model"]
+    assert web.client.delete(f"/models/{given}").status_code in (200, 204)
+    page = web.client.get(f"/ui/jobs/{job_id}").text
+    assert ("Make a model" in page, "The given model" in page, ">Its model</a>" in page) == (False, False, True)
+
+
 def test_a_warning_before_the_training_is_shown(web) -> None:
-    """A classifier that cannot be fine-tuned to a useful one is spoken of while the job runs."""
+    """A classifier that cannot be fine-tuned to a useful one is spoken of while the job runs, once for all attempts."""
     job_id = web.client.post(
         "/jobs/finetune",
         json={"model": web.model(), "dataset": "fashion-mnist-subset", "threat": {"epsilon": "8/255"}},
@@ -75,5 +102,8 @@ def test_a_warning_before_the_training_is_shown(web) -> None:
     with web.site.sessions.begin() as session:
         lifecycle.claim(session, job_id, worker="test", lease_seconds=600)
         lifecycle.record(session, job_id, 1, event=("reliability-warning", {"stage": "before", **warning}))
+        lifecycle.release(session, job_id, 1, reason="worker-stopped")
+        lifecycle.claim(session, job_id, worker="test", lease_seconds=600)
+        lifecycle.record(session, job_id, 2, event=("reliability-warning", {"stage": "before", **warning}))
     page = web.client.get(f"/ui/jobs/{job_id}").text
-    assert "<h3>Hardly trained &lt;so far&gt;.</h3><p>0 of 9. Train it.</p>" in page
+    assert page.count("<h3>Hardly trained &lt;so far&gt;.</h3><p>0 of 9. Train it.</p>") == 1

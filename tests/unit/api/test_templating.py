@@ -1,11 +1,16 @@
 """How times are written on pages."""
 
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
+import api.templating
 from api.templating import KINDS, ago, duration
 from jobs.states import JobKind
+
+TEMPLATES = Path(api.templating.__file__).with_name("templates")
 
 
 @pytest.mark.parametrize(
@@ -31,6 +36,15 @@ def test_the_past_is_told_roughly(seconds: int, words: str) -> None:
 def test_spans_have_two_units(seconds: float, words: str) -> None:
     """A span of time is told in its two largest units."""
     assert duration(timedelta(seconds=seconds)) == words
+
+
+def test_pages_call_a_fine_tuning_by_one_name() -> None:
+    """The job, the method and the model are called fine-tuned everywhere, and nothing is called a repair, but in the style."""
+    pages = {file.name: file.read_text("utf-8") for file in TEMPLATES.glob("*.html")}
+    assert pages
+    for name, page in pages.items():
+        assert "repair" not in re.sub(r'class="[^"]*"', "", page).lower(), name
+    assert KINDS[JobKind.FINETUNE] == "Fine-tuning"
 
 
 def test_every_kind_of_job_has_a_name() -> None:

@@ -1,14 +1,18 @@
 """Models of a fine-tuning's candidates: made once, of weights that stay as long as they are needed."""
 
-import pytest
+from typing import Any
 
-from jobs import candidates, control, lifecycle, model_registry, removal
+import pytest
+from sqlalchemy import Result, event, update
+from sqlalchemy.orm import ORMExecuteState
+
+from jobs import candidates, control, lifecycle, model_registry, queries, removal
 from jobs.errors import CandidateNotFound, InUse, JobStateConflict, ModelNotReady, QuotaExceeded
-from jobs.outcomes import StoredClassifier
+from jobs.outcomes import StoredClassifier, require_model_ready
 from jobs.settings import NO_QUOTA, Quota
 from jobs.states import JobKind, JobState, UploadState
 from jobs.storage import Stored
-from jobs.tables import Artifact
+from jobs.tables import Artifact, Model
 from tests.registered import SPEC, WEIGHTS_SHA256, WORKER, job_of
 from tests.sample_reports import sample_finetune
 
@@ -87,6 +91,75 @@ def test_the_given_weights_and_those_that_were_kept_are_there_already(sessions, 
     finetuning = finetuned(sessions, model_id)
     assert asked(sessions, finetuning, 0) == (model_id, None)
     assert asked(sessions, finetuning, 3) == (job_of(sessions, finetuning).result_model_id, None)
+
+
+def test_the_candidate_that_older_reports_kept_is_the_jobs_result(sessions, model_id):
+    """A report that does not number the kept candidate has it where its share of the way and of the offsets is the kept one."""
+    older = sample_finetune()
+    assert (older.selected_candidate, older.selected_share) == (None, 0.75)
+    assert candidates.kept_number(older) == 3
+    assert candidates.kept_number(older.model_copy(update={"selected_offsets": 0.5})) is None
+    finetuning = finetuned(sessions, model_id, report=older.model_dump_json())
+    assert asked(sessions, finetuning, 3) == (job_of(sessions, finetuning).result_model_id, None)
+
+
+def test_models_can_be_made_while_what_they_are_made_of_is_there(sessions, model_id, job_id):
+    """No candidate can be made without the trained weights, nor once the given model was deleted."""
+    whole, earlier = finetuned(sessions, model_id), finetuned(sessions, model_id, trained=None)
+
+    def makeable() -> list[bool]:
+        with sessions() as session:
+            return [candidates.can_make(session, queries.job(session, one)) for one in (whole, earlier)]
+
+    assert makeable() == [True, False]
+    with sessions.begin() as session:
+        control.cancel(session, job_id)
+        removal.remove_model(session, model_id)
+    assert makeable() == [False, False]
+
+
+def test_a_given_model_that_is_deleted_meanwhile_is_refused(sessions, model_id):
+    """What a session has read of the model before it is locked does not count: its state is read under the lock."""
+    with sessions.begin() as session:
+        read = session.get_one(Model, model_id)
+        session.connection().execute(update(Model.__table__).values(state="deleted"))  # as another transaction's commit
+        with pytest.raises(ModelNotReady, match="was deleted"):
+            require_model_ready(session, read.id)
+
+
+def test_a_cancelled_candidate_can_be_asked_for_again(sessions, model_id):
+    """The model of a cancelled job says what its reader can do: there is no upload that could be sent again."""
+    model, making = asked(sessions, finetuned(sessions, model_id), 1)
+    with sessions.begin() as session:
+        control.cancel(session, making)
+    with sessions() as session:
+        row = model_registry.model(session, model)
+    assert row.state is UploadState.REJECTED
+    assert row.error == {
+        "code": "job-cancelled",
+        "message": "The job that made it was cancelled; ask for the candidate again.",
+    }
+
+
+def test_a_candidate_that_is_asked_for_during_a_sweep_keeps_its_job_alone(sessions, model_id, job_id):
+    """Old jobs are removed though one of the same batch is needed by a candidate that came after they were looked for."""
+    finetuning = finetuned(sessions, model_id)
+    with sessions.begin() as session:
+        control.cancel(session, job_id)
+
+    def ask_after(search: ORMExecuteState) -> Result[Any] | None:
+        if not waiting:
+            return None
+        waiting.clear()
+        found = search.invoke_statement().freeze()
+        candidates.make_model(search.session, finetuning, 1, quota=NO_QUOTA)
+        return found()
+
+    waiting = [finetuning]
+    event.listen(sessions, "do_orm_execute", ask_after)
+    assert removal.remove_old_jobs(sessions, days=0) == 2  # the check of the given model and the cancelled audit
+    assert waiting == []
+    assert job_of(sessions, finetuning).state is JobState.SUCCEEDED
 
 
 def test_what_has_no_candidates_is_refused(sessions, model_id, job_id):

@@ -62,6 +62,28 @@ def test_values_that_make_no_sense(monkeypatch, name, value):
         Settings()
 
 
+@pytest.mark.parametrize("names", ["cifar10, gtsrb", " cifar10 ,gtsrb "])
+def test_spaces_beside_the_commas_of_a_list_do_not_count(monkeypatch, tmp_path: Path, names: str) -> None:
+    """A list is read as people write it: of data sets, and of networks."""
+    monkeypatch.setenv("FAAL_NAMED_DATASETS", names)
+    monkeypatch.setenv("FAAL_WEBHOOK_NETWORKS", "10.1.0.0/16, 10.2.0.0/16")
+    settings = Settings(data_dir=tmp_path)
+    assert [name for name in ("cifar10", "gtsrb", "mnist") if available(settings, name)] == ["cifar10", "gtsrb"]
+    assert [str(network) for network in settings.allowed_networks] == ["10.1.0.0/16", "10.2.0.0/16"]
+
+
+@pytest.mark.parametrize(
+    ("names", "unknown"), [("cifar-10", "'cifar-10'"), ("cifar10,mnits", "'mnits'"), ("cifar10,", "''"), (" ", "''")]
+)
+def test_a_data_set_that_the_catalog_does_not_have_is_refused(monkeypatch, names: str, unknown: str) -> None:
+    """A mistyped name ends the start with an error that quotes it and lists those that there are."""
+    monkeypatch.setenv("FAAL_NAMED_DATASETS", names)
+    with pytest.raises(
+        ValidationError, match=rf"named_datasets(.|\n)*no data set {unknown}; it has .*cifar10, cifar100"
+    ):
+        Settings()
+
+
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1"])
 def test_devices(device):
     """A device is chosen automatically, or named as torch names it."""

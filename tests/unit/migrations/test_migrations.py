@@ -10,12 +10,14 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import inspect
+from sqlalchemy import inspect, select
 
 from jobs import queries
 from jobs.database import migration_engine, open_database, up_to_date, upgrade
-from jobs.tables import Table
-from tests.registered import queued_audit, ready_model
+from jobs.moves import add
+from jobs.states import JobKind, UploadState
+from jobs.tables import Job, Model, Table
+from tests.registered import WEIGHTS, queued_audit, ready_model
 from tests.servers import python
 
 ROOT = Path(__file__).parents[3]
@@ -79,6 +81,47 @@ def test_jobs_outlast_every_revision(database_url):
     with sessions() as session:
         job = queries.job(session, job_id)
     assert (job.spec, job.checkpoint, job.seconds_left) == ({"seed": 0}, None, None)
+    sessions.close()
+
+
+def test_foreign_keys_follow_the_naming_convention(database_url):
+    """Migrations name foreign keys as the tables do, so that a later revision can drop them by that name."""
+    upgrade(database_url)
+    inspector = inspect(migration_engine(database_url))
+    found = {key["name"] for table in _tables(database_url) for key in inspector.get_foreign_keys(table)}
+    named = {str(key.name) for table in Table.metadata.tables.values() for key in table.foreign_key_constraints}
+    assert found == named
+
+
+def test_a_downgrade_rejects_the_candidates_that_nothing_will_make(database_url):
+    """The jobs that make candidates are unknown to revision 0013 and go; their models do not wait for ever, others stay ready."""
+    upgrade(database_url)
+    sessions = open_database(database_url)
+    given = ready_model(sessions)
+    with sessions.begin() as session:
+        model = Model(
+            name="c",
+            owner="ann",
+            state=UploadState.VALIDATING,
+            spec={},
+            upload_sha256=WEIGHTS.sha256,
+            parent_model_id=given,
+            candidate=1,
+        )
+        session.add(model)
+        session.flush()
+        add(session, Job(kind=JobKind.MAKE_CANDIDATE, owner="ann", model_id=model.id, spec={}, payload_sha256=""))
+    configuration = Config(toml_file=ROOT / "pyproject.toml")
+    with migration_engine(database_url).connect() as connection:
+        configuration.attributes["connection"] = connection
+        command.downgrade(configuration, "0013")
+    upgrade(database_url)
+    with sessions() as session:
+        candidate, ready = session.get_one(Model, model.id), session.get_one(Model, given)
+        assert session.scalars(select(Job).where(Job.kind == JobKind.MAKE_CANDIDATE)).all() == []
+    assert (candidate.state, candidate.upload_sha256) == (UploadState.REJECTED, None)
+    assert candidate.error == {"code": "job-cancelled", "message": "The job that made it was removed by a downgrade."}
+    assert (ready.state, ready.sha256) == (UploadState.READY, WEIGHTS.sha256)
     sessions.close()
 
 

@@ -83,6 +83,23 @@ def test_chance_is_judged_by_how_many_images_there_are(right: int, images: int, 
     assert ("clean-at-chance" in examined(labels, clean)) == noticed
 
 
+@pytest.mark.parametrize(
+    ("right", "images", "message"),
+    [
+        (14, 20, "There are too few images to tell the network from guessing."),
+        (5, 8, "There are too few images to tell the network from guessing."),
+        (10, 20, "Without any attack the network is right no more often than by guessing."),
+        (8, 20, "Without any attack the network is right no more often than by guessing."),
+    ],
+)
+def test_a_rate_above_chance_is_not_said_to_be_at_chance(right: int, images: int, message: str) -> None:
+    """Of two classes 14 of 20 right is more than guessing gives, so the warning speaks of too few images; 10 of 20 is not."""
+    labels = np.arange(images) % 2
+    clean = np.where(np.arange(images) < right, labels, 1 - labels)
+    (warning,) = examine_predictions(evaluated(labels, clean), ("a", "b"))
+    assert (warning.code, warning.message) == ("clean-at-chance", message)
+
+
 @pytest.mark.parametrize("classes", [2, 10, 1000])
 def test_one_answer_for_all_is_noticed(classes: int) -> None:
     """A network that says the same class of every image is named with that class; where nearly all are of it, it is not."""

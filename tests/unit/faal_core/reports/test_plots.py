@@ -5,7 +5,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from faal_core.reports import plots
+from faal_core.reports import html, plots
+from faal_core.reports.documents import AuditReport
 from tests.sample_reports import FASHION, sample_audit, sample_finetune
 
 HOSTILE = ("<script>alert(1)</script>", "\"'><img src=x onerror=alert(1)>", "a.b[0]", "${x}\x1b\x00", *FASHION[4:])
@@ -102,3 +103,35 @@ def test_a_class_without_images_keeps_the_others_places() -> None:
     assert sorted(text for text in shown if "." in text) == expected
     assert any(pair.predicted == empty.name for pair in confusion)
     assert texts(plots.confusion({"": after})).count(empty.name) == 2  # on both axes
+
+
+def of_many(names: tuple[str, ...], answered: int) -> AuditReport:
+    """The audit of Fashion-MNIST's images with a thousand classes, some more of which images were taken for."""
+    audit = sample_audit()
+    taken = [audit.confusion[0].model_copy(update={"predicted": name, "count": 1}) for name in names[:answered]]
+    dataset = audit.dataset.model_copy(update={"class_names": (*FASHION, *names)})
+    return audit.model_copy(update={"dataset": dataset, "confusion": (*audit.confusion, *taken)})
+
+
+def test_classes_that_do_not_occur_have_no_place_on_the_axes() -> None:
+    """Of 1,000 classes the ten with images and the two that images were taken for are on both axes, in their order."""
+    audit = of_many(tuple(f"absent {i}" for i in range(990)), answered=2)
+    expected = [*FASHION, "absent 0", "absent 1"]
+    assert plots.confusion_classes([audit]) == expected
+    written = [text for text in texts(plots.confusion({"": audit})) if not text.isdigit()]
+    assert sorted(written) == sorted([*expected, *expected, "taken for", "true class"])
+
+
+def test_panels_of_one_picture_have_the_same_axes() -> None:
+    """What images were taken for in one audit alone is on the axes of both."""
+    before, after = of_many(("other",), answered=1), of_many(("other",), answered=0)
+    assert texts(plots.confusion({"before": before, "after": after})).count("other") == 4
+
+
+@pytest.mark.parametrize(("answered", "drawn"), [(10, True), (11, False)])
+def test_the_heat_map_is_left_out_where_too_many_classes_occur(answered: int, drawn: bool) -> None:
+    """Twenty classes are drawn, classes without images counted where images were taken for them; more are listed only."""
+    audit = of_many(tuple(f"absent {i}" for i in range(30)), answered)
+    finetuned = sample_finetune().model_copy(update={"before": audit, "after": audit})
+    for page in (html.render(audit), html.render(finetuned)):
+        assert ("Heat map of the true class" in page) == drawn
