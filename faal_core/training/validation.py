@@ -17,11 +17,16 @@ from faal_core.training.step import diverged
 
 
 class HeldOutAccuracy(NamedTuple):
-    """Clean and robust accuracy of each class on held-out images, in [0, 1], and how many images it has; `k` each."""
+    """Clean and robust accuracy of each class on held-out images, in [0, 1], and how many images it has; `k` each.
+
+    `right` says which images are right, clean in the first row and robust in the second, `2 n`, bool, on the CPU; where it is
+    None, falls are taken for exact.
+    """
 
     clean: tuple[float, ...]
     robust: tuple[float, ...]
     images: tuple[int, ...]
+    right: Tensor | None = None
 
     @property
     def clean_mean(self) -> float:
@@ -39,15 +44,24 @@ class HeldOutAccuracy(NamedTuple):
         return min(self.robust)
 
     def clean_drop(self, given: "HeldOutAccuracy") -> float:
-        """Return by how much the mean clean accuracy falls below that of the given weights: the greater fall of both means."""
-        return self._mean_drop(given.clean, self.clean)
+        """Return by how much the mean clean accuracy falls below that of the given weights, plus one standard error.
+
+        It is the greater fall of two means: of the classes, and of all images, which differ where classes are uneven.
+        """
+        return self._mean_drop(given.clean, self.clean) + self._standard_error(given, 0)
 
     def robust_drop(self, given: "HeldOutAccuracy") -> float:
         """Return the same for the mean robust accuracy."""
-        return self._mean_drop(given.robust, self.robust)
+        return self._mean_drop(given.robust, self.robust) + self._standard_error(given, 1)
+
+    def _standard_error(self, given: "HeldOutAccuracy", row: int) -> float:
+        """Return the standard error of the paired difference of the means over images."""
+        if self.right is None or given.right is None:
+            return 0.0
+        differences = given.right[row].double() - self.right[row].double()
+        return float(differences.std(correction=0)) / len(differences) ** 0.5
 
     def _mean_drop(self, before: tuple[float, ...], after: tuple[float, ...]) -> float:
-        """Return the greater fall of two means: of the classes, and of all images, which differ where classes are uneven."""
         drops = [was - became for was, became in zip(before, after, strict=True)]
         weighted = sum(drop * count for drop, count in zip(drops, self.images, strict=True))
         return max(sum(drops) / len(drops), weighted / sum(self.images))
@@ -90,8 +104,11 @@ def validate(
             evaluation, _ = evaluate(evaluator, spec.threat, (attack,), told, rows=rows)
         except ClassifierUnsuitable as error:
             raise diverged("network's logits became NaN or infinite") from error
-    counts = torch.zeros(2, classifier.num_classes, device=device)
-    correct = torch.from_numpy(np.stack([evaluation.correct, evaluation.robust])).to(counts)
-    ranks.sum(counts.index_add_(1, images.labels.to(device), correct))
-    clean, robust = counts.double().cpu().numpy() / images.counts
-    return HeldOutAccuracy(tuple(clean.tolist()), tuple(robust.tolist()), tuple(images.counts.tolist()))
+    right = torch.from_numpy(np.stack([evaluation.correct, evaluation.robust])).to(device).float()
+    ranks.sum(right)
+    counts = torch.zeros(2, classifier.num_classes, dtype=torch.float64).index_add_(
+        1, images.labels, right.cpu().double()
+    )
+    clean, robust = counts.numpy() / images.counts
+    sizes = tuple(images.counts.tolist())
+    return HeldOutAccuracy(tuple(clean.tolist()), tuple(robust.tolist()), sizes, right.cpu() > 0)
