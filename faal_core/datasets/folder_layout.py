@@ -4,6 +4,7 @@ Parts are the folders train, val and test (or training, valid, validation, testi
 class folders without them are a test part. One folder around all of it, or around all images beside the tables, is allowed.
 """
 
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -62,6 +63,8 @@ def layout(names: Iterable[str], empty: Iterable[str] = ()) -> Layout:
     _require_images(images, labelled=labelled)
     around = int(_is_wrapped(images, labelled=labelled))
     divided = _is_divided(images, around, labelled=labelled)
+    if labelled and not divided:
+        _require_no_parts_in_words([path.parts[around] for path in images if len(path.parts) > around + 1])
     depth = around + (3 if divided else 2)
     by_part: dict[Part, list[str]] = {}
     folders: dict[Part, str] = {}
@@ -124,6 +127,20 @@ def _require_part(path: PurePosixPath, folders: Sequence[str], part: Part, *, di
                 f"{path} lies in a folder {folder} of {where}. Put the folders of the parts beside one another, with at most one "
                 f"folder around them. If {folder} is no part, rename it; the classes are those of {LABELS}."
             )
+
+
+def _require_no_parts_in_words(folders: Iterable[str]) -> None:
+    """Check that folders of labelled images are not called train_images and test_images. Raises: DatasetInvalid."""
+    by_part: dict[Part, str] = {}
+    for folder in dict.fromkeys(folders):
+        words = re.split(r"[\W\d_]+", folder.casefold())
+        by_part |= {PART_FOLDERS[word]: folder for word in words if word in PART_FOLDERS}
+    if len(set(by_part.values())) > 1:
+        one, other = sorted(set(by_part.values()))[:2]
+        raise DatasetInvalid(
+            f"The folders {one} and {other} look like parts, and would be read as one test part. Call the folders of parts "
+            "train, val and test; rename folders that are none."
+        )
 
 
 def _require_images(paths: Sequence[PurePosixPath], *, labelled: bool) -> None:

@@ -6,9 +6,10 @@ from typing import Self
 
 import numpy as np
 
-from faal_core.datasets.names import MAX_NAME_LENGTH, require_names
+from faal_core.datasets.names import require_names
 from faal_core.errors import DatasetInvalid
 from faal_core.per_class import Rows
+from faal_core.specs.class_names import MAX_NAME_LENGTH
 
 MAX_COLUMNS = 10
 MAX_GROUPS = 100

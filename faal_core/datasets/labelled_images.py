@@ -27,7 +27,7 @@ class LabelledImages:
     Args:
         images: `n c h w`, uint8 (levels 0–255) or float32 (pixels in [0, 1]; an excess within rounding is clipped).
         labels: `n`, int64, each in 0..k-1 for k class names; a class may have no image.
-        class_names: distinct, of 1 to `names.MAX_NAME_LENGTH` characters, without control characters.
+        class_names: distinct, of 1 to `MAX_NAME_LENGTH` characters, without control characters.
         groups: columns with a group for each image, which audits are told by too; training does not look at them.
         augmentation: the random changes of training images that preserve their labels.
         class_order: how the order of the classes was decided.

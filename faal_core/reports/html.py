@@ -260,4 +260,5 @@ def _finetune_figures(report: FinetuneReport) -> dict[str, Figure]:
             "images: robust on average against the worst class. Filled: the weights that were kept.",
             f"Points of mean and worst-class robust accuracy; kept are {text.kept(report)}.",
         )
-    return figures | _confusion_figure({"before": report.before, "after": after})
+    one_audit = report.outcome == "kept-original"
+    return figures | _confusion_figure({"": after} if one_audit else {"before": report.before, "after": after})

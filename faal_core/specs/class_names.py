@@ -1,9 +1,16 @@
-"""When two names of classes mean the same class."""
+"""What classes may be called, and when two names mean the same class."""
 
 import re
 import unicodedata
 
+MAX_NAME_LENGTH = 100
+_UNNAMED = {"Cc", "Cs"}  # Unicode's control characters and halves of characters
 _SEPARATORS = re.compile(r"[\s_\-‐-―/\\:*?\"<>|]+")  # blanks, dashes, and signs that a folder's name cannot have
+
+
+def is_name(text: str) -> bool:
+    """Return whether a class or group may be called that: 1 to `MAX_NAME_LENGTH` characters, none a control character."""
+    return 0 < len(text) <= MAX_NAME_LENGTH and not any(unicodedata.category(sign) in _UNNAMED for sign in text)
 
 
 def comparable(name: str) -> str:
@@ -12,4 +19,6 @@ def comparable(name: str) -> str:
     A whole number is compared by its value: `007` is `7`.
     """
     folded = _SEPARATORS.sub(" ", unicodedata.normalize("NFC", name).casefold()).strip()
-    return str(int(folded)) if folded.isdecimal() else folded or name
+    if folded.isdecimal():  # of any script and length; int() takes 4,300 digits at most
+        return "".join(str(unicodedata.decimal(digit)) for digit in folded).lstrip("0") or "0"
+    return folded or name

@@ -7,6 +7,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from faal_core import catalog
 from faal_core.errors import UnknownName
+from faal_core.specs.class_names import MAX_NAME_LENGTH, is_name
 from faal_core.specs.spec import MAX_CLASSES, Spec
 
 MAX_CHANNELS = 4
@@ -72,6 +73,12 @@ class ClassifierSpec(Spec):
     def _one_per_class(cls, names: tuple[str, ...] | None, info: ValidationInfo) -> tuple[str, ...] | None:
         if names is not None and len(names) != info.data.get("num_classes", len(names)):
             raise ValueError(f"{len(names)} class names for {info.data['num_classes']} classes")
+        odd = next((name for name in names or () if not is_name(name)), None)
+        if odd is not None:
+            raise ValueError(
+                f"a class is called {odd[:MAX_NAME_LENGTH]!r}; names have 1 to {MAX_NAME_LENGTH} characters, none of them a "
+                "control character"
+            )
         if names is not None and len(set(names)) < len(names):
             raise ValueError("two classes have the same name")
         return names

@@ -33,6 +33,12 @@ def test_a_data_set_may_lack_classes() -> None:
         require_fit(spec(2, 3), "dataset_1", SUMMARY | {"class_names": ["0", "1", "2"]}, training=False)
 
 
+def test_long_numbers_as_names_are_compared() -> None:
+    """A stored classifier whose class is called by a number of 5,000 digits is compared like any other."""
+    named = spec(3, 3).model_copy(update={"class_names": ("1" * 5000, "a", "b")})
+    require_fit(named, "dataset_1", SUMMARY, training=False)
+
+
 @pytest.mark.parametrize(
     ("classes", "channels", "dataset", "training", "message"),
     [

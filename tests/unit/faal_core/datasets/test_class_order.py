@@ -34,6 +34,9 @@ def codes(data: LabelledImages, names: tuple[str, ...] | None) -> list[str]:
         ("Speed limit (20 km/h)", "Speed limit (20 km_h)"),
         ("a: b?", "a_ b_"),
         ("00007", "7"),
+        ("000", "0"),
+        ("\u0663\u0660", "30"),
+        ("0" + "1" * 5000, "1" * 5000),
     ],
 )
 def test_names_that_are_the_same(one: str, other: str) -> None:
@@ -42,7 +45,8 @@ def test_names_that_are_the_same(one: str, other: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("cat", "car"), ("1", "10"), ("ab", "a b"), ("Speed 20", "Speed 30"), ("/", "\\x")]
+    ("one", "other"),
+    [("cat", "car"), ("1", "10"), ("1" * 5000, "1" * 5001), ("ab", "a b"), ("Speed 20", "Speed 30"), ("/", "\\x")],
 )
 def test_names_that_differ(one: str, other: str) -> None:
     """Letters, digits and whether there is a separator at all tell names apart."""

@@ -174,6 +174,21 @@ def test_images_of_another_part_are_refused(folders: tuple[str, str], part: str,
         datasets.load(in_zip(tmp_path, {**members, "labels.csv": f"image,label\n{rows}".encode()}), "test")
 
 
+@pytest.mark.parametrize("around", ["", "my set/"])
+@pytest.mark.parametrize("folders", [("train_images", "test_images"), ("Train2017", "val2017"), ("a-train", "test b")])
+def test_folders_that_look_like_parts_are_not_joined(folders: tuple[str, str], around: str, tmp_path: Path) -> None:
+    """Beside labels.csv, folders whose names hold those of two parts are refused; two of one part or of none are read."""
+
+    def path(*names: str) -> str:
+        members = [f"{name}/{i}.png" for name in names for i in (2, 3)]
+        table = "\n".join(["image,label", *(f"{name},{name[-5]}" for name in members)]).encode()
+        return in_zip(tmp_path, {f"{around}{name}": image(9) for name in members} | {f"{around}labels.csv": table})
+
+    with pytest.raises(DatasetInvalid, match="look like parts"):
+        datasets.parts(path(*folders))
+    assert datasets.parts(path(folders[1], f"{folders[1]} more", "contest")) == ("test",)
+
+
 def test_groups_beside_the_folder_around_the_parts(tmp_path: Path) -> None:
     """groups.csv may lie beside the one folder around class folders, and then names images by their paths from there."""
     members = {f"set/{name}": content for name, content in parted("train", "test").items()}
