@@ -23,7 +23,7 @@ INK, MUTED, LINE, PAPER = "var(--ink, #1b2430)", "var(--muted, #5d6979)", "var(-
 PALE, BLUE, WARM = "var(--pale, #cbd4e0)", "var(--blue, #5a96dc)", "var(--warm, #d9692b)"
 
 Row = dict[str, str | float]
-Panel = alt.Chart | alt.LayerChart | alt.FacetChart | alt.HConcatChart
+Panel = alt.Chart | alt.LayerChart
 
 
 def _svg(panel: Panel) -> str:
@@ -55,18 +55,18 @@ def _data(rows: Sequence[Row]) -> alt.InlineData:
 
 
 def confusion(audits: dict[str, AuditReport]) -> str:
-    """What the images that are not robust were taken for, as shares of each true class; one titled panel an audit."""
+    """What the images that are not robust were taken for, as shares of each true class; one titled drawing an audit."""
     cells = {title: _confused(audit) for title, audit in audits.items()}
     shares = [float(cell["share"]) for panel in cells.values() for cell in panel]
     shades = alt.Scale(domain=[0, max(shares, default=1.0)], range=[0.06, 0.85])
     size = 370 if len(audits) == 1 else 330
-    panels = [
+    panels: list[Panel] = [
         _heat_map(cells[title], distinct(list(audit.dataset.class_names)), shades).properties(
             width=size, height=size, title=title
         )
         for title, audit in audits.items()
     ]
-    return _svg(alt.hconcat(*panels, spacing=28))
+    return "".join(map(_svg, panels))
 
 
 def _confused(audit: AuditReport) -> list[Row]:
@@ -107,7 +107,7 @@ def _thinned(report: FinetuneReport) -> list[EpochRow]:
 
 
 def training(report: FinetuneReport) -> str:
-    """Held-out accuracy and the loss by epoch; a dashed line at the epoch that did best."""
+    """Held-out accuracy and the loss by epoch, a drawing each; a dashed line at the epoch that did best."""
     epochs = _thinned(report)
     columns = {"clean": "held_out_clean", "robust, mean": "held_out_mean", "robust, worst class": "held_out_worst"}
     rates: list[Row] = [
@@ -122,7 +122,7 @@ def training(report: FinetuneReport) -> str:
         colours = dict(zip(columns, (MUTED, BLUE, WARM), strict=True))
         scale = alt.Scale(domain=[0, 1])
         panels.insert(0, _curves(rates, colours, report.selected_epoch, "accuracy on held-out images", scale))
-    return _svg(alt.hconcat(*panels, spacing=36).resolve_scale(color="independent"))
+    return "".join(map(_svg, panels))
 
 
 def candidates(report: FinetuneReport) -> str:
