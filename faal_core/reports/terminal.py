@@ -24,7 +24,7 @@ def summary(report: AuditReport | FinetuneReport) -> str:
     classes = class_table(report)
     if len(audits(report)) == 1:
         (audit,) = audits(report).values()
-        classes += f"\n{attack_key(audit)}"
+        classes += "".join(f"\nafter {line}" for line in attack_key(audit))
     return "\n\n".join([*alarms, *cut, "\n".join(verdict(report)), classes, *group_tables(report)])
 
 

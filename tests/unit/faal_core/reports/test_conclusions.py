@@ -198,5 +198,5 @@ def test_the_table_for_a_terminal_is_no_wider_than_a_window() -> None:
     lines = terminal.class_table(report).splitlines()
     assert max(map(len, lines)) <= 120
     assert re.split(r"  +", lines[0])[:4] == ["class", "clean", "robust", "after 1"]
-    key = terminal.summary(report).splitlines()[-1]
-    assert all(f"{k} {attack.name}" in key for k, attack in enumerate(report.attacks, start=1))
+    key = terminal.summary(report).splitlines()[-len(report.attacks) :]
+    assert key == [f"after {k}: {attack.name}" for k, attack in enumerate(report.attacks, start=1)]

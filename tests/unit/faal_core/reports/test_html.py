@@ -140,8 +140,8 @@ def test_each_attack_has_its_own_row_of_cost() -> None:
         assert [attack.name, *counts, f"{attack.seconds:.1f}"] in rows
     head, mean = (next(row for row in rows if len(row) == 8 and row[0] == name) for name in ("Class", "All images"))
     assert head[3:7] == ["After 1", "After 2", "After 3", "After 4"]
-    key = "; ".join(f"{k} {attack.name}" for k, attack in enumerate(report.attacks, start=1))
-    assert f"Attacks: {key}." in html.render(report)
+    key = "; ".join(f"{k}: {attack.name}" for k, attack in enumerate(report.attacks, start=1))
+    assert f"still correct after that attack and all before it. {key}." in html.render(report)
     right = [sum(row.after_attack[k].count for row in report.classes) for k in range(4)]
     assert mean[3:7] == [text.percent(count / 3000) for count in right]
 
