@@ -26,14 +26,25 @@ def verdict(report: AuditReport | FinetuneReport) -> list[str]:
 
 
 def warnings(report: AuditReport | FinetuneReport) -> list[tuple[str, ReliabilityWarning]]:
-    """List the report's warnings once, each with its audit: "before", "after", both, or "" for the report as a whole."""
-    times: dict[ReliabilityWarning, list[str]] = {}
-    if isinstance(report, FinetuneReport):
-        times.update((warning, [""]) for warning in report.warnings)
+    """List the report's warnings once, each with its audit: "before", "after", both, or "" for the report as a whole.
+
+    One of both audits has the evidence of each where it differs.
+    """
+    whole = report.warnings if isinstance(report, FinetuneReport) else ()
+    of_audits: dict[tuple[str, str, str], list[tuple[str, ReliabilityWarning]]] = {}
     for when, audit in audits(report).items():
-        for warning in [*_stopped(audit), *audit.warnings]:
-            times.setdefault(warning, []).append(when)
-    return [(" and ".join(filter(None, when)), warning) for warning, when in times.items()]
+        for one in [*_stopped(audit), *audit.warnings]:
+            of_audits.setdefault((one.code, one.message, one.advice), []).append((when, one))
+    return [*(("", warning) for warning in whole), *map(_merged, of_audits.values())]
+
+
+def _merged(alike: list[tuple[str, ReliabilityWarning]]) -> tuple[str, ReliabilityWarning]:
+    """Return one warning for those that differ in their audit and their evidence alone."""
+    when, warning = " and ".join(dict.fromkeys(time for time, _ in alike)), alike[0][1]
+    if len({one.evidence for _, one in alike}) == 1:
+        return when, warning
+    evidence = "; ".join(f"{time}: {one.evidence}" if time else one.evidence for time, one in alike)
+    return when, warning.model_copy(update={"evidence": evidence})
 
 
 def _stopped(report: AuditReport) -> list[ReliabilityWarning]:

@@ -178,6 +178,13 @@ def test_a_candidate_is_called_by_both_its_numbers(share: float, offsets: float,
     assert candidate_label(Candidate(share=share, offsets=offsets, clean=1, mean=1, worst=1, on_front=True)) == label
 
 
+def test_the_table_of_candidates_decodes_the_numbers_of_the_chart() -> None:
+    """Each candidate has a row with its number, as in the chart, and its label."""
+    rows = {row[0]: row[1] for row in Page(html.render(sample_finetune())).rows if len(row) == 7}
+    assert rows["0"] == "as given"
+    assert rows["3 (kept)"] == "75 % of the way to the best epoch"
+
+
 def test_tied_worst_classes_are_counted_and_numbers_are_quoted() -> None:
     """Classes of one lowest rate are counted instead of naming the first; a name without a letter is quoted."""
     digits = tuple(map(str, range(10)))
