@@ -4,6 +4,8 @@ The number of correct images of a class is taken as binomial: images drawn indep
 and Pearson 1934; Bonferroni and Holm 1979 for several classes at once; McNemar 1947, in its exact form.
 """
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
@@ -68,6 +70,14 @@ def holm(p_values: Vector) -> Vector:
     adjusted = np.empty(len(p_values))
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(scaled))
     return adjusted
+
+
+def least_provable_loss(classes: int, confidence: float) -> int:
+    """Return how many images a class must lose, gaining none, to be significantly worse whatever the other classes do.
+
+    The smallest k with C · 2 · 0.5^k ≤ α: McNemar's p-value of k images lost, times Holm's largest factor.
+    """
+    return math.ceil(1 + math.log2(classes / (1 - confidence)))
 
 
 def mean_change_bounds(gained: Counts, lost: Counts, images: Counts, confidence: float) -> tuple[float, float]:

@@ -68,10 +68,9 @@ def finetune(
 ) -> None:
     """Fine-tune an adversarially trained classifier so that its weakest classes become more robust.
 
-    Writes weights.safetensors, report.json, report.html, and trained.safetensors: the weights at the end of training, from which
-    `faal keep` makes the report's other candidates. Exits with 4, without weights.safetensors, where no weights within
-    the bounds make the worst class better and the original ones are kept. Exits with 5 where the test images show that some
-    accuracy fell significantly and the worst class is not better.
+    Writes weights.safetensors, report.json, report.html, and trained.safetensors, from which `faal keep` makes the report's other
+    candidates. Exits with 4, without weights.safetensors, where it keeps the original weights; with 5 where the test images
+    show that some accuracy fell significantly and the worst class is not better.
 
     The same command resumes a run that was stopped. With several GPUs: torchrun --nproc-per-node 4 -m faal_core.cli
     finetune … (which exits with 1 where this command exits with 2 to 5 or 130).
@@ -97,8 +96,9 @@ def finetune(
 
     classifier = read_classifier(weights, network, weights_key)
     name_classes(context, classifier, class_names)
-    train, test = load("train"), load(part)
-    report = _finetune(classifier, train, test, asked, name or weights.stem, torch_device(device), minutes, out)
+    report = _finetune(
+        classifier, load("train"), load(part), asked, name or weights.stem, torch_device(device), minutes, out
+    )
     if report is None:
         return
     write_report(report, out, as_json=as_json)

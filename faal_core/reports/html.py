@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import JsonValue
 
-from faal_core.reports import class_plots, text
+from faal_core.reports import audit_text, class_plots, finetune_text, text, wording
 from faal_core.reports.documents import AuditReport, ClassRow, GalleryImage
 from faal_core.reports.finetune_documents import FinetuneReport, PairedChange
 
@@ -24,7 +24,7 @@ LISTED_CLASSES = 50  # in the tables among the text, where there are more than t
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A drawing with the line below it, and what is told to those who cannot see it."""
+    """Drawings with the line below them, and what is told to those who cannot see it."""
 
     svg: str
     caption: str
@@ -81,20 +81,26 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     words = (
-        text.shown,
-        text.percent,
-        text.points,
-        text.bounds,
-        text.change_bounds,
-        text.p_value,
-        text.candidate_label,
-        text.is_kept,
+        wording.shown,
+        wording.percent,
+        wording.points,
+        wording.bounds,
+        wording.change_bounds,
+        wording.p_value,
+        finetune_text.candidate_label,
+        finetune_text.is_kept,
+        audit_text.attack_key,
+        audit_text.attacked_cells,
+        audit_text.caveat,
+        audit_text.worst_place,
     )
     environment.filters["place"] = _place
     environment.globals.update(
-        first_look=text.FIRST_LOOK, listed=LISTED_CLASSES, profile_height=class_plots.PROFILE_HEIGHT
+        first_look=audit_text.FIRST_LOOK, listed=LISTED_CLASSES, profile_height=class_plots.PROFILE_HEIGHT
     )
-    environment.filters.update({word.__name__: word for word in (*words, text.group_verdict, text.worst_first)})
+    environment.filters.update(
+        {word.__name__: word for word in (*words, audit_text.group_verdict, wording.worst_first)}
+    )
     return environment
 
 
@@ -109,8 +115,8 @@ def _audit_page(report: AuditReport) -> str:
         report=report,
         verdict=text.verdict(report),
         warnings=text.warnings(report),
-        rows=[report.classes[c] for c in text.worst_first(report.classes)],
-        after_attacks=text.after_attacks(report),
+        rows=[report.classes[c] for c in wording.worst_first(report.classes)],
+        after_attacks=audit_text.after_attacks(report),
         plots=[class_plots.audit_plot(report)],
         spoken=_spoken(report),
         figures=_confusion_figure({"": report}),
@@ -123,23 +129,30 @@ def _audit_page(report: AuditReport) -> str:
 
 def _finetune_page(report: FinetuneReport) -> str:
     page = _templates().get_template("finetune.html")
-    order = text.worst_first(report.after.classes)
+    audits = finetune_text.audits(report)
+    order = wording.worst_first(report.after.classes)
     return page.render(
         report=report,
-        tone=text.tone(report),
-        bounds=text.training_bounds(report),
-        cut=text.training_cut(report),
+        tone=finetune_text.tone(report),
+        bounds=finetune_text.training_bounds(report),
+        cut=finetune_text.training_cut(report),
         verdict=text.verdict(report),
         warnings=text.warnings(report),
         rows=[
             Change(report.before.classes[c], report.after.classes[c], report.robust.classes[c], report.clean.classes[c])
             for c in order
         ],
-        plots=class_plots.finetune_plots(report),
+        original_kept=report.outcome == "kept-original",
+        audits=list(audits.values()),
+        times=[f" {when}" if when else "" for when in audits],
+        audit_rows=[report.before.classes[c] for c in order],
+        after_attacks=audit_text.after_attacks(report.before),
+        pair_columns=[when.capitalize() or "Images" for when in audits],
+        plots=[class_plots.audit_plot(report.before)] if len(audits) == 1 else class_plots.finetune_plots(report),
         spoken=_spoken(report.after),
         figures=_finetune_figures(report),
         origin=_origin(report.before),
-        pairs=_top_pairs([report.before, report.after]),
+        pairs=_top_pairs(list(audits.values())),
         pictures=_pictures(report.after),
         fields=list(_fields(report.spec.model_dump(mode="json"))),
         digests=[
@@ -203,8 +216,8 @@ def _origin(report: AuditReport) -> list[tuple[str, str]]:
 
 def _spoken(report: AuditReport) -> str:
     """The robust accuracy of the five worst classes, to be read aloud."""
-    rows = [report.classes[c] for c in text.worst_first(report.classes)[:5]]
-    return "; ".join(f"{text.shown(row.name)} {text.percent(row.robust.rate)}" for row in rows)
+    rows = [report.classes[c] for c in wording.worst_first(report.classes)[:5]]
+    return "; ".join(f"{wording.shown(row.name)} {wording.percent(row.robust.rate)}" for row in rows)
 
 
 def _cut(report: AuditReport, kept: int) -> str:
@@ -257,8 +270,7 @@ def _finetune_figures(report: FinetuneReport) -> dict[str, Figure]:
         figures["candidates"] = Figure(
             plots.candidates(report),
             "Weights on the way from the given ones, with class offsets where there are any, to the best epoch's, on held-out "
-            "images: robust on average against the worst class. Filled: the weights that were kept.",
-            f"Points of mean and worst-class robust accuracy; kept are {text.kept(report)}.",
+            "images: robust on average against the worst class. Numbers are those of the table below; filled: the weights kept.",
+            f"Points of mean and worst-class robust accuracy; kept are {finetune_text.kept(report)}.",
         )
-    one_audit = report.outcome == "kept-original"
-    return figures | _confusion_figure({"": after} if one_audit else {"before": report.before, "after": after})
+    return figures | _confusion_figure(finetune_text.audits(report))

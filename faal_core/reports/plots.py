@@ -11,17 +11,19 @@ import vl_convert
 
 from faal_core.reports.documents import AuditReport
 from faal_core.reports.finetune_documents import EpochRow, FinetuneReport
-from faal_core.reports.text import candidate_label, distinct, is_kept, worst_first
+from faal_core.reports.finetune_text import is_kept
+from faal_core.reports.wording import distinct, worst_first
 
 CHART_CLASSES = 30  # a chart shows at most that many classes, the worst ones
 HEATMAP_CLASSES = 20  # that occur in it; with more, only a list shows the confusions
+CANDIDATES_WIDTH, CANDIDATES_HEIGHT = 375, 220  # pixels
 CHART_EPOCHS = 40  # of a longer training, evenly spaced ones
 
 INK, MUTED, LINE, PAPER = "var(--ink, #1b2430)", "var(--muted, #5d6979)", "var(--line, #dde2ea)", "var(--paper, #fff)"
 PALE, BLUE, WARM = "var(--pale, #cbd4e0)", "var(--blue, #5a96dc)", "var(--warm, #d9692b)"
 
 Row = dict[str, str | float]
-Panel = alt.Chart | alt.LayerChart | alt.FacetChart | alt.HConcatChart
+Panel = alt.Chart | alt.LayerChart
 
 
 def _svg(panel: Panel) -> str:
@@ -60,18 +62,18 @@ def confusion_classes(audits: Sequence[AuditReport]) -> list[str]:
 
 
 def confusion(audits: dict[str, AuditReport]) -> str:
-    """What the images that are not robust were taken for, as shares of each true class; one titled panel an audit."""
+    """What the images that are not robust were taken for, as shares of each true class; one titled drawing an audit."""
     names = confusion_classes(list(audits.values()))
     shown_as = dict(zip(names, distinct(names), strict=True))
     cells = {title: _confused(audit, shown_as) for title, audit in audits.items()}
     shares = [float(cell["share"]) for panel in cells.values() for cell in panel]
     shades = alt.Scale(domain=[0, max(shares, default=1.0)], range=[0.06, 0.85])
     size = 370 if len(audits) == 1 else 330
-    panels = [
+    panels: list[Panel] = [
         _heat_map(cells[title], list(shown_as.values()), shades).properties(width=size, height=size, title=title)
         for title in audits
     ]
-    return _svg(alt.hconcat(*panels, spacing=28))
+    return "".join(map(_svg, panels))
 
 
 def _confused(audit: AuditReport, shown_as: dict[str, str]) -> list[Row]:
@@ -110,7 +112,7 @@ def _thinned(report: FinetuneReport) -> list[EpochRow]:
 
 
 def training(report: FinetuneReport) -> str:
-    """Held-out accuracy and the loss by epoch; a dashed line at the epoch that did best."""
+    """Held-out accuracy and the loss by epoch, a drawing each; a dashed line at the epoch that did best."""
     epochs = _thinned(report)
     columns = {"clean": "held_out_clean", "robust, mean": "held_out_mean", "robust, worst class": "held_out_worst"}
     rates: list[Row] = [
@@ -125,15 +127,12 @@ def training(report: FinetuneReport) -> str:
         colours = dict(zip(columns, (MUTED, BLUE, WARM), strict=True))
         scale = alt.Scale(domain=[0, 1])
         panels.insert(0, _curves(rates, colours, report.selected_epoch, "accuracy on held-out images", scale))
-    return _svg(alt.hconcat(*panels, spacing=36).resolve_scale(color="independent"))
+    return "".join(map(_svg, panels))
 
 
 def candidates(report: FinetuneReport) -> str:
-    """Mean against worst class of the weights between the given ones and the best epoch's; filled: the ones that were kept."""
-    rows: list[Row] = [
-        {"mean": one.mean, "worst": one.worst, "label": candidate_label(one), "order": order}
-        for order, one in enumerate(report.candidates)
-    ]
+    """Mean against worst class of the weights that could be kept, by their numbers; filled: the ones that were kept."""
+    rows: list[Row] = [{"mean": one.mean, "worst": one.worst, "order": i} for i, one in enumerate(report.candidates)]
     kept = [rows[order] for order, one in enumerate(report.candidates) if is_kept(one, report)]
     axis = alt.Axis(format=".1%", tickCount=5)
     x = alt.X("mean:Q", title="robust on average, held-out images", scale=alt.Scale(zero=False, padding=24), axis=axis)
@@ -141,9 +140,45 @@ def candidates(report: FinetuneReport) -> str:
     points = alt.Chart(_data(rows)).encode(x=x, y=y)
     line = points.mark_line(color=PALE, strokeWidth=2).encode(order=alt.Order("order:Q"))
     every = points.mark_point(color=BLUE, size=70, filled=False, strokeWidth=2)
-    names = points.mark_text(color=INK, fontSize=11, align="left", dx=8, dy=-8).encode(text="label:N")
+    numbers = alt.Chart(_data(_numbered([(one.mean, one.worst) for one in report.candidates]))).encode(x=x, y=y)
+    names = numbers.mark_text(color=INK, fontSize=12, align="left", dx=8, dy=-8).encode(text="label:N")
     chosen = alt.Chart(_data(kept)).mark_point(color=WARM, size=110, filled=True, opacity=1).encode(x=x, y=y)
-    return _svg((line + every + chosen + names).properties(width=375, height=220))
+    return _svg((line + every + chosen + names).properties(width=CANDIDATES_WIDTH, height=CANDIDATES_HEIGHT))
+
+
+def _numbered(places: Sequence[tuple[float, float]]) -> list[Row]:
+    """Label points by their numbers; points whose labels would overlap share one: "2–4"."""
+    lows = [min(values) for values in zip(*places, strict=True)]
+    spans = [(max(values) - min(values)) or 1.0 for values in zip(*places, strict=True)]
+    inner = CANDIDATES_WIDTH - 48, CANDIDATES_HEIGHT - 32  # without the scales' padding
+    pixels = [
+        tuple(size * (v - low) / span for v, low, span, size in zip(p, lows, spans, inner, strict=True)) for p in places
+    ]
+    groups: list[list[int]] = []
+    for number in range(len(places)):
+        group = [number]
+        while near := [other for other in groups if _overlap(pixels, group, other)]:
+            group = sorted([*group, *(member for other in near for member in other)])
+            groups = [other for other in groups if other not in near]
+        groups.append(group)
+    return [{"mean": places[g[0]][0], "worst": places[g[0]][1], "label": _runs(g)} for g in groups]
+
+
+def _overlap(pixels: Sequence[tuple[float, ...]], one: list[int], other: list[int]) -> bool:
+    """Tell whether two labels, each to the right of its first point, would meet: a digit is 7 pixels wide, a line 15 high."""
+    (left, first), (right, _) = sorted([(pixels[one[0]], one), (pixels[other[0]], other)])
+    return right[0] - left[0] < 7 * len(_runs(first)) + 12 and abs(right[1] - left[1]) < 15
+
+
+def _runs(numbers: Sequence[int]) -> str:
+    """Write ascending numbers with runs of three and more shortened: "0, 2–4"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]}–{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
 
 
 def _curves(rows: list[Row], colours: dict[str, str], selected: int, title: str, scale: alt.Scale) -> alt.LayerChart:

@@ -3,38 +3,35 @@
 import unicodedata
 from collections.abc import Sequence
 
+from faal_core.reports.audit_text import after_attacks, attack_key, attacked_cells, group_verdict
 from faal_core.reports.documents import AttackRow, AuditReport
 from faal_core.reports.finetune_documents import EpochRow, FinetuneReport
-from faal_core.reports.text import (
-    after_attacks,
-    group_verdict,
-    p_value,
-    percent,
-    points,
-    shown,
-    training_cut,
-    verdict,
-    warnings,
-    with_bounds,
-    worst_first,
-)
+from faal_core.reports.finetune_text import audits, training_cut
+from faal_core.reports.text import verdict, warnings
+from faal_core.reports.wording import p_value, percent, points, shown, with_bounds, worst_first
 
 NAME_WIDTH = 28  # columns of a terminal
+CONDITION = " where "  # in the name of an attack that is tried only on images that are close to being broken
 
 
 def summary(report: AuditReport | FinetuneReport) -> str:
     """Warnings first, then the verdict, then the classes, for a terminal."""
     alarms = [
-        f"Warning{f' ({when})' if when else ''}: {warning.message} {warning.advice}"
+        f"Warning{f' ({when})' if when else ''}: {warning.message} {warning.advice} ({warning.code}: {warning.evidence})"
         for when, warning in warnings(report)
     ]
     cut = [training_cut(report)] if isinstance(report, FinetuneReport) and training_cut(report) else []
-    return "\n\n".join([*alarms, *cut, "\n".join(verdict(report)), class_table(report), *group_tables(report)])
+    classes = class_table(report)
+    if len(audits(report)) == 1:
+        (audit,) = audits(report).values()
+        classes += "".join(f"\nafter {line}" for line in attack_key(audit))
+    return "\n\n".join([*alarms, *cut, "\n".join(verdict(report)), classes, *group_tables(report)])
 
 
 def class_table(report: AuditReport | FinetuneReport, limit: int = 30) -> str:
     """The classes, lowest robust accuracy first, one a line; past `limit` a last line says how many are left out."""
-    table = _audit_rows(report) if isinstance(report, AuditReport) else _finetune_rows(report)
+    (first, *others) = audits(report).values()
+    table = _finetune_rows(report) if isinstance(report, FinetuneReport) and others else _audit_rows(first)
     hidden = len(table) - 2 - limit
     shortened = [*table[: 1 + limit], table[-1]] if hidden > 0 else table
     lines = _aligned(shortened)
@@ -45,27 +42,27 @@ def class_table(report: AuditReport | FinetuneReport, limit: int = 30) -> str:
 
 def group_tables(report: AuditReport | FinetuneReport) -> list[str]:
     """The groups of each column, lowest robust accuracy first, one a line; of a fine-tuning, before and after."""
-    audits = {"": report} if isinstance(report, AuditReport) else {" before": report.before, " after": report.after}
-    heads = [f"{rate}{when}" for when in audits for rate in ("clean", "robust")]
+    judged = audits(report)
+    heads = [f"{rate} {when}".rstrip() for when in judged for rate in ("clean", "robust")]
     tables = []
-    for at, last in enumerate([*audits.values()][-1].groups):
+    for at, last in enumerate([*judged.values()][-1].groups):
         found = [[last.column, *heads]]
         for row in worst_first(last.groups):
-            cells = (with_bounds(rate) for audit in audits.values() for rate in audit.groups[at].groups[row].rates)
+            cells = (with_bounds(rate) for audit in judged.values() for rate in audit.groups[at].groups[row].rates)
             found.append([last.groups[row].name, *cells])
         tables.append("\n".join([group_verdict(last), *_aligned(found)]))
     return tables
 
 
 def _audit_rows(report: AuditReport) -> list[list[str]]:
-    table = [["class", "clean", *(attack.name for attack in report.attacks), "robust"]]
+    numbers = (f"after {number}" for number in range(1, len(report.attacks) + 1))
+    table = [["class", "clean", "robust", *numbers]]
     for c in worst_first(report.classes):
         row = report.classes[c]
-        attacked = (percent(rate.rate) for rate in row.after_attack)
-        table.append([row.name, with_bounds(row.clean), *attacked, with_bounds(row.robust)])
-    after = (percent(rate) for rate in after_attacks(report))
-    table.append(["mean", with_bounds(report.clean.mean), *after, with_bounds(report.robust.mean)])
-    return table
+        attacked = attacked_cells(report, row.after_attack)
+        table.append([row.name, with_bounds(row.clean), with_bounds(row.robust), *attacked])
+    mean = (with_bounds(spread.mean) for spread in (report.clean, report.robust))
+    return [*table, ["mean", *mean, *after_attacks(report)]]
 
 
 def _finetune_rows(report: FinetuneReport) -> list[list[str]]:
@@ -115,10 +112,20 @@ def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
     return lines
 
 
+def _attack_outcome(row: AttackRow) -> str:
+    """What the attack broke, or why it broke nothing: it was due on no image, or the time was over."""
+    if row.tried == 0:
+        return "no image was close enough to need it" if CONDITION in row.name else "no image was left to try it on"
+    if row.untried and not row.forward:
+        return f"{row.untried:,} of {row.tried:,} not tried"
+    unfinished = f", {row.untried:,} not finished" if row.untried else ""
+    return f"{row.broken:,} of {row.tried:,} broken{unfinished} in {row.seconds:.1f} s"
+
+
 def row_line(stage: str, row: AttackRow | EpochRow) -> str:
     """The attack or epoch that was finished in that stage, in one line, while a computation runs."""
     if isinstance(row, AttackRow):
-        return f"{stage}: {row.broken:,} of {row.tried:,} broken in {row.seconds:.1f} s"
+        return f"{stage}: {_attack_outcome(row)}"
     held_out = (
         f", held-out images {percent(row.held_out_mean)} robust, {percent(row.held_out_worst)} in the worst class"
         if row.held_out_mean is not None and row.held_out_worst is not None

@@ -65,7 +65,7 @@ class FaalMethod(AnyMethod):
     )
 
     def __str__(self) -> str:
-        return f"FAAL ({self.loss}, radius {self.dro_radius:g})"
+        return f"FAAL ({self.loss}, DRO radius r = {self.dro_radius:g})"
 
 
 class FrlMethod(AnyMethod):

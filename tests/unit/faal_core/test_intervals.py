@@ -84,6 +84,19 @@ def test_holm_worked_example() -> None:
     np.testing.assert_allclose(adjusted, [0.03, 0.06, 0.06, 0.02])
 
 
+@pytest.mark.parametrize(
+    ("classes", "confidence"), [(1, 0.95), (2, 0.95), (10, 0.95), (43, 0.99), (100, 0.9), (1, 0.5)]
+)
+def test_the_least_provable_loss_is_significant_and_one_image_less_is_not(classes: int, confidence: float) -> None:
+    """A class that loses that many images and gains none is significant by McNemar and Holm; with one less it is not."""
+    least = intervals.least_provable_loss(classes, confidence)
+    for lost, significant in ((least, True), (least - 1, False)):
+        losses = np.array([lost] + [0] * (classes - 1))
+        adjusted = intervals.holm(intervals.mcnemar(np.zeros_like(losses), losses))
+        assert (adjusted[0] <= 1 - confidence) == significant
+    assert intervals.least_provable_loss(10, 0.95) == 9  # 10 · 2 / 2⁹ = 0.039 ≤ 0.05 < 0.078 = 10 · 2 / 2⁸
+
+
 def test_mean_change_bounds_match_the_normal_limit() -> None:
     """With many images the bootstrap's bounds are those of the normal approximation of the paired difference."""
     gained, lost, images = np.array([300, 100]), np.array([100, 50]), np.array([2000, 2000])

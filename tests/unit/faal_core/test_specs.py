@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from faal_core import catalog
 from faal_core.errors import UnknownName
-from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec, TrainingSpec, UniformMethod
+from faal_core.specs import AuditSpec, ClassifierSpec, FaalMethod, FinetuneSpec, TrainingSpec, UniformMethod
 from faal_core.threat_model import Norm, ThreatModel, format_radius
 
 
@@ -179,3 +179,8 @@ def test_a_spec_of_an_earlier_version_keeps_its_meaning(bound: float | None) -> 
     assert (earlier.max_robust_drop, earlier.max_clean_drop, earlier.bounded) == (bound, None, bound is not None)
     both = TrainingSpec.model_validate({"mean_may_fall": bound, "max_robust_drop": 0.3, "max_clean_drop": 0.2})
     assert (both.max_robust_drop, both.max_clean_drop) == (0.3, 0.2)
+
+
+def test_the_radius_of_faal_is_named_as_that_of_its_distributions() -> None:
+    """Beside ε, which is a radius too, FAAL's own is called the DRO radius r."""
+    assert str(FaalMethod(dro_radius=0.2)) == "FAAL (at, DRO radius r = 0.2)"

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from faal_core.reports import html, text
+from faal_core.reports import html, text, wording
 from faal_core.reports.documents import AuditReport
 from faal_core.reports.finetune_documents import FinetuneReport
 from faal_core.specs import AuditSpec, FinetuneSpec
@@ -107,18 +107,20 @@ def test_ids_are_unique_and_labels_point_to_them() -> None:
 
 
 def test_figures_and_tables_speak() -> None:
-    """Each drawing is an image with a label; each header cell has a scope and each table a caption."""
-    parsed = Page(html.render(sample_finetune()))
+    """Each drawing is an image with a label; each header cell has a scope and each table a name, that of its caption."""
+    page = html.render(sample_finetune())
+    parsed = Page(page)
     figures = [attributes for tag, attributes in parsed.tags if attributes.get("role") == "img"]
     assert len(figures) == 5
     assert all(attributes["aria-label"] for attributes in figures)
     assert all("scope" in attributes for tag, attributes in parsed.tags if tag == "th")
-    tags = [tag for tag, _ in parsed.tags]
-    assert tags.count("table") == tags.count("caption")
+    tables = [attributes["aria-label"] for tag, attributes in parsed.tags if tag == "table"]
+    assert len(tables) == 7
+    assert all(f"<figcaption>{name}</figcaption>" in page for name in tables)
 
 
 def test_every_class_has_its_numbers_worst_first() -> None:
-    """The table has a row for each class by rising robust accuracy: images, clean, after each attack, robust."""
+    """The table has a row for each class by rising robust accuracy: clean, robust, after each attack, images."""
     report = sample_audit()
     rows = {row[0]: row[1:] for row in Page(html.render(report)).rows if len(row) == 6}
     by_rate = sorted(report.classes, key=lambda row: row.robust.rate)
@@ -126,7 +128,7 @@ def test_every_class_has_its_numbers_worst_first() -> None:
     for row in report.classes:
         rates = [text.percent(rate.rate) for rate in row.after_attack]
         ends = [f"{text.percent(rate.rate)}{text.bounds(rate)}" for rate in (row.clean, row.robust)]
-        assert rows[row.name] == ["300", ends[0], *rates, ends[1]]
+        assert rows[row.name] == [*ends, *rates, "300"]
 
 
 def test_each_attack_has_its_own_row_of_cost() -> None:
@@ -137,7 +139,9 @@ def test_each_attack_has_its_own_row_of_cost() -> None:
         counts = [f"{count:,}" for count in (attack.tried, attack.broken, attack.forward, attack.backward)]
         assert [attack.name, *counts, f"{attack.seconds:.1f}"] in rows
     head, mean = (next(row for row in rows if len(row) == 8 and row[0] == name) for name in ("Class", "All images"))
-    assert head[3:7] == [f"After {attack.name}" for attack in report.attacks]
+    assert head[3:7] == ["After 1", "After 2", "After 3", "After 4"]
+    key = "; ".join(f"{k}: {attack.name}" for k, attack in enumerate(report.attacks, start=1))
+    assert f"still correct after that attack and all before it. {key}." in html.render(report)
     right = [sum(row.after_attack[k].count for row in report.classes) for k in range(4)]
     assert mean[3:7] == [text.percent(count / 3000) for count in right]
 
@@ -151,7 +155,7 @@ def stopped(report: AuditReport) -> AuditReport:
 def test_an_audit_that_was_stopped_says_so_first() -> None:
     """Before any rate it says that robust accuracy may be lower still; the costs tell where attacks are missing."""
     page = html.render(stopped(sample_audit()))
-    assert page.index("robust accuracy may be lower still") < page.index(" % (")
+    assert page.index("robust accuracy may be lower still") < page.index("At most ") < page.index("≤ ")
     rows = Page(page).rows
     assert next(row for row in rows if row[0] == "Attack")[2] == "Not finished"
     assert [row[2] for row in rows if row[0].startswith("PGD-20")] == ["0", "70"]
@@ -195,9 +199,10 @@ def test_both_comparisons_are_shown_in_full() -> None:
     assert len(rows) == 20
     for row, comparison in zip(rows, [report.robust] * 10 + [report.clean] * 10, strict=True):
         change = comparison.classes[FASHION.index(row[0])]
-        assert row[2].startswith(text.percent(change.before))
-        assert row[3].startswith(text.percent(change.after))
-        tested = [str(change.gained), str(change.lost), text.p_value(change.p_adjusted), change.verdict]
+        assert row[1].startswith(text.percent(change.before))
+        assert row[2].startswith(text.percent(change.after))
+        tested = [str(change.gained), str(change.lost), wording.p_value(change.p_adjusted), "300"]
+        assert row[3] == change.verdict
         assert row[5:] == tested
 
 

@@ -26,16 +26,21 @@ def drawings(names: tuple[str, ...]) -> dict[str, str]:
     }
 
 
+def parsed(svg: str) -> ElementTree.Element:
+    """The drawing or drawings of a figure, under one root."""
+    return ElementTree.fromstring(f"<g>{svg}</g>")
+
+
 def texts(svg: str) -> list[str]:
     """What is written in the drawing."""
-    return [element.text or "" for element in ElementTree.fromstring(svg).iter(f"{SVG}text")]
+    return [element.text or "" for element in parsed(svg).iter(f"{SVG}text")]
 
 
 @pytest.mark.parametrize("names", [FASHION, HOSTILE], ids=["plain", "hostile"])
 def test_drawings_are_inert_shapes(names: tuple[str, ...]) -> None:
     """They parse as XML, hold shapes and texts only, share no ids with another drawing and fetch nothing."""
     for kind, svg in drawings(names).items():
-        elements = list(ElementTree.fromstring(svg).iter())
+        elements = list(parsed(svg).iter())
         assert {element.tag.removeprefix(SVG) for element in elements} <= {"svg", "g", "path", "line", "text"}, kind
         attributes = {name.lower() for element in elements for name in element.attrib}
         assert not [name for name in attributes if name.startswith("on") or "href" in name or name == "id"], kind
@@ -86,10 +91,17 @@ def test_class_weights_are_told_in_digits() -> None:
 
 
 def test_every_candidate_is_drawn_and_one_is_filled() -> None:
-    """The weights between the given ones and the best epoch's are points with their share; the kept one is filled."""
+    """The weights that could be kept are points with the numbers that the table decodes; the kept one is filled."""
     svg = plots.candidates(sample_finetune())
-    assert {"as given", "25% of the way", "50% of the way", "75% of the way", "best epoch"} <= set(texts(svg))
+    assert set("01234") <= set(texts(svg))
     assert svg.count('fill="var(--warm, #d9692b)"') == 1
+
+
+def test_candidates_too_near_for_two_labels_share_one() -> None:
+    """Points at one place, or nearly, have one label with all their numbers; one that is far away keeps its own."""
+    labels = plots._numbered([(0.5, 0.1), (0.5, 0.1), (0.5001, 0.1), (0.4, 0.3), (0.5, 0.1), (0.3, 0.9)])
+    assert [row["label"] for row in labels] == ["3", "0–2, 4", "5"]
+    assert [row["label"] for row in plots._numbered([(0.5, 0.1)] * 2)] == ["0, 1"]
 
 
 def test_a_class_without_images_keeps_the_others_places() -> None:

@@ -51,9 +51,17 @@ def test_a_hundred_classes_are_cut_to_the_worst() -> None:
 def test_a_summary_begins_with_the_warnings() -> None:
     """What throws doubt on the numbers comes before them, and says which of the two audits it is of."""
     assert terminal.summary(sample_audit(warnings=(WARNING,))).startswith(
-        f"Warning: {WARNING.message} {WARNING.advice}"
+        f"Warning: {WARNING.message} {WARNING.advice} (gradients-vanish: 1,230 of 3,000 images)"
     )
-    assert terminal.summary(sample_finetune(warnings=(WARNING,))).startswith(f"Warning (before): {WARNING.message}")
+    both = sample_finetune(warnings=(WARNING,))
+    assert terminal.summary(both).startswith(f"Warning (before and after): {WARNING.message}")
+    assert terminal.summary(both).count(WARNING.message) == 1
+    other = WARNING.model_copy(update={"evidence": "7 of 3,000 images"})
+    unlike = both.model_copy(update={"after": both.after.model_copy(update={"warnings": (other,)})})
+    assert terminal.summary(unlike).count(WARNING.message) == 1
+    assert "(gradients-vanish: before: 1,230 of 3,000 images; after: 7 of 3,000 images)" in terminal.summary(unlike)
+    before = both.model_copy(update={"after": both.after.model_copy(update={"warnings": ()})})
+    assert terminal.summary(before).startswith(f"Warning (before): {WARNING.message}")
 
 
 def test_groups_follow_the_classes() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from faal_core.per_class import compare
-from faal_core.reports import terminal, text
+from faal_core.reports import terminal, text, wording
 from faal_core.reports.documents import AttackRow, AuditReport, Interval, Rate
 from faal_core.reports.finetune_documents import Comparison, FinetuneReport
 from tests.sample_reports import sample_audit, sample_finetune
@@ -19,13 +19,13 @@ def test_rates_and_changes_have_one_decimal_and_a_sign_where_they_are_changes() 
     assert text.points(-0.0072) == "−0.7"
     assert text.points(-0.0004) == "+0.0"
     assert text.with_bounds(Rate(count=3, images=8, rate=0.375, low=0.085, high=0.755)) == "37.5 % (8.5–75.5)"
-    assert text.change_with_bounds(Interval(value=0.072, low=-0.021, high=0.123)) == "+7.2 points (−2.1 to +12.3)"
+    assert wording.change_with_bounds(Interval(value=0.072, low=-0.021, high=0.123)) == "+7.2 points (−2.1 to +12.3)"
 
 
 @pytest.mark.parametrize(("p", "written"), [(0.0312, "0.031"), (1.0, "1.000"), (0.00099, "< 0.001"), (0.0, "< 0.001")])
 def test_small_p_values_are_only_bounded(p: float, written: str) -> None:
     """A p-value has three places, and below a thousandth only that is said."""
-    assert text.p_value(p) == written
+    assert wording.p_value(p) == written
 
 
 def test_shown_names_cannot_move_the_cursor_or_turn_the_line() -> None:
@@ -125,7 +125,8 @@ def test_the_worst_class_changed_only_where_its_paired_test_says_so(verdict: str
     robust = report.robust.model_copy(update={"classes": rows})
     first = text.verdict(report.model_copy(update={"robust": robust}))[0]
     assert f"{worst}, the worst class before, {found}: " in first
-    assert "points (35 images gained, 4 lost, p (Holm) 0.020)" in first
+    assert "points (35 images gained, 4 lost)" in first
+    assert "Holm" not in first
 
 
 def compared(names: tuple[str, ...], before: list[float], after: list[float], images: int = 500) -> Comparison:

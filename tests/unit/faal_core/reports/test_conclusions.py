@@ -1,0 +1,209 @@
+"""What reports may not claim: bounds that are no measurements, weights that nobody tested, falls that nobody could show."""
+
+import re
+
+import pytest
+
+from faal_core.reports import html, terminal, text
+from faal_core.reports.documents import AttackRow, AuditReport
+from faal_core.reports.finetune_documents import Candidate, FinetuneReport
+from faal_core.reports.finetune_text import candidate_label
+from tests.sample_reports import FASHION, sample_audit, sample_finetune
+from tests.unit.faal_core.reports.test_html import Page
+
+
+def stopped_before_attacks() -> AuditReport:
+    """An audit whose time was over before the first attack: its robust images are those that are right as they are."""
+    report = sample_audit(robust=[0.85] * 9 + [0.5], attacks="fast")
+    rows = tuple(
+        row.model_copy(update={"robust": row.clean, "after_attack": (row.clean,) * len(report.attacks)})
+        for row in report.classes
+    )
+    none = {"broken": 0, "forward": 0, "backward": 0, "seconds": 0.0}
+    attacks = [attack.model_copy(update={"tried": 256, "untried": 256, **none}) for attack in report.attacks]
+    attacks[-1] = attacks[-1].model_copy(update={"tried": 0, "untried": 0})  # due on none: no margin was brought down
+    return report.model_copy(update={"classes": rows, "robust": report.clean, "attacks": tuple(attacks)})
+
+
+def stopped_early() -> AuditReport:
+    """An audit with attacks on all images but the last attack's."""
+    report = sample_audit()
+    *done, last = report.attacks
+    unfinished = last.model_copy(update={"untried": last.tried, "broken": 0, "forward": 0})
+    return report.model_copy(update={"attacks": (*done, unfinished)})
+
+
+def test_without_an_attack_the_first_sentence_says_that_none_was_run() -> None:
+    """The clean accuracy is a bound and never the accuracy under attack, in the sentence, the table and the tiles."""
+    report = stopped_before_attacks()
+    first, *others = text.verdict(report)
+    clean = text.percent(report.clean.mean.rate)
+    assert first.startswith(f"No attack was run: accuracy under the preset fast is at most {clean} on average and ")
+    assert first.endswith(", as without an attack.")
+    assert not any("unequal" in sentence for sentence in others)
+    *_, mean = terminal.class_table(report).splitlines()
+    assert mean.split()[-len(report.attacks) :] == ["–"] * len(report.attacks)
+    page = html.render(report)
+    row = next(row for row in Page(page).rows if row[0] == "shirt")
+    assert row[3:-1] == ["–"] * len(report.attacks)
+    assert f"≤ {clean}</dd>" in page
+    assert page.count("upper bound, attacks unfinished") == 3
+
+
+def test_of_an_unfinished_audit_the_first_sentence_is_a_bound() -> None:
+    """It begins with "At most" and counts the unfinished attacks; only columns of attacks that were not made are dashes."""
+    report = stopped_early()
+    first, *_ = text.verdict(report)
+    robust = report.robust
+    assert first == (
+        f"At most {text.percent(robust.mean.rate)} of the images are robust under the preset pgd-20, and at most "
+        f"{text.percent(robust.worst.value)} in the worst class, shirt: 1 of 2 attacks is unfinished."
+    )
+    *_, mean = terminal.class_table(report).splitlines()
+    assert mean.split("  ")[-1] == "–"
+    assert mean.count("–") == 3  # the others are those of the intervals
+
+
+@pytest.mark.parametrize(
+    ("name", "counts", "line"),
+    [
+        ("PGD-20", (256, 256, 0, 0), "256 of 256 not tried"),
+        ("PGD-20", (256, 100, 30, 5000), "30 of 256 broken, 100 not finished in 2.0 s"),
+        ("APGD-50 (dlr) where ≤ 35 % of the margin is left", (0, 0, 0, 0), "no image was close enough to need it"),
+        ("PGD-20", (0, 0, 0, 0), "no image was left to try it on"),
+    ],
+)
+def test_an_attack_that_was_not_made_broke_nothing(name: str, counts: tuple[int, ...], line: str) -> None:
+    """The line of an attack says why it broke no image: its time was over, or it was due on none."""
+    tried, untried, broken, forward = counts
+    row = AttackRow(name=name, tried=tried, untried=untried, broken=broken, forward=forward, backward=0, seconds=2.0)
+    assert terminal.row_line(name, row) == f"{name}: {line}"
+
+
+def kept_original() -> FinetuneReport:
+    """A fine-tuning that kept the given weights."""
+    report = sample_finetune()
+    kept = {"selected_candidate": 0, "selected_share": 0.0, "after": report.before, "outcome": "kept-original"}
+    return report.model_copy(update=kept)
+
+
+def test_kept_weights_are_not_shown_as_a_second_measurement() -> None:
+    """Where the original is kept there is one audit: no column before or after, no test, and the sentence says why."""
+    report = kept_original()
+    first, second, *_ = text.verdict(report)
+    assert first == (
+        "The original weights are kept: of 4 other candidates, none within the bounds (mean robust accuracy may fall by at "
+        "most 1 point, mean clean accuracy may fall by at most 1 point) makes the worst class more robust on held-out images."
+    )
+    assert second == "No other weights were tested on the test images."
+    assert terminal.class_table(report) == terminal.class_table(report.before)
+    page = html.render(report)
+    heads = [row for row in Page(page).rows if row[0] == "Class"]
+    assert not any({"Before", "After", "p (Holm)"} & set(head) for head in heads)
+    assert "before " not in page[page.index('<dl class="tiles">') : page.index('id="classes"')]
+    assert next(row[1] for row in Page(page).rows if row[0] == "shirt").startswith(
+        text.percent(report.before.classes[FASHION.index("shirt")].clean.rate)
+    )
+
+
+@pytest.mark.parametrize(
+    ("drop", "said"), [(0, "may not fall"), (0.01, "by at most 1 point,"), (0.005, "by at most 0.5 points,")]
+)
+def test_bounds_are_said_in_words(drop: float, said: str) -> None:
+    """A bound of 0 lets nothing fall; others are in points."""
+    report = kept_original()
+    training = report.spec.training.model_copy(update={"max_robust_drop": drop})
+    spec = report.spec.model_copy(update={"training": training})
+    assert said in text.verdict(report.model_copy(update={"spec": spec}))[0]
+
+
+def test_a_first_look_stands_with_the_conclusion_and_the_tiles() -> None:
+    """A fine-tuning under weak attacks says so in its first sentence and beside both robust accuracies of the page."""
+    report = sample_finetune()
+    assert text.verdict(report)[0].startswith("Upper bound, first look: shirt, the worst class before, ")
+    page = html.render(report)
+    tiles = page[page.index('<dl class="tiles">') : page.index('id="classes"')]
+    assert tiles.count("upper bound, first look") == 2
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (300, "no accuracy fell significantly."),
+        (180, "no accuracy fell significantly."),
+        (179, "; a class of 179 images would have to lose 9 of them to count."),
+        (10, "; a class of 10 images would have to lose 9 of them to count."),
+        (8, "; no fall of a class of 8 images could have been shown."),
+    ],
+)
+def test_no_significant_fall_says_what_could_have_been_shown(images: int, said: str) -> None:
+    """Of ten classes one must lose 9 images: where that is more than 5 points the sentence says so."""
+    report = sample_finetune()
+    rows = [row.model_copy(update={"images": images}) for row in report.after.classes[:1]]
+    after = report.after.model_copy(update={"classes": (*rows, *report.after.classes[1:])})
+    assert text.verdict(report.model_copy(update={"after": after}))[0].endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("share", "explained"),
+    [
+        (0.0, "Class offset: a constant added to a class's output; no other weight changed."),
+        (0.75, "Class offset: a constant added to a class's output."),
+    ],
+)
+def test_kept_class_offsets_are_explained(share: float, explained: str) -> None:
+    """Where offsets are kept a sentence says what they are, and that nothing else changed where that is so."""
+    report = sample_finetune().model_copy(update={"selected_share": share, "selected_offsets": 0.5})
+    sentences = text.verdict(report)
+    assert explained in sentences
+    assert any("class offsets at 50.0 % of their full size" in sentence for sentence in sentences)
+    assert "a constant added to a class&#39;s output" in html.render(report)
+    assert not any("Class offset" in sentence for sentence in text.verdict(sample_finetune()))
+
+
+@pytest.mark.parametrize(
+    ("share", "offsets", "label"),
+    [
+        (0, 0, "as given"),
+        (0, 1, "all class offsets"),
+        (0, 0.5, "50 % of the class offsets"),
+        (0.25, 0.5, "50 % of the class offsets, 25 % of the way to the best epoch"),
+        (0.25, 0, "25 % of the way to the best epoch"),
+        (1, 0, "best epoch"),
+        (1, 1, "all class offsets, best epoch"),
+    ],
+)
+def test_a_candidate_is_called_by_both_its_numbers(share: float, offsets: float, label: str) -> None:
+    """The offsets that the way begins with, and how far on the way it is."""
+    assert candidate_label(Candidate(share=share, offsets=offsets, clean=1, mean=1, worst=1, on_front=True)) == label
+
+
+def test_the_table_of_candidates_decodes_the_numbers_of_the_chart() -> None:
+    """Each candidate has a row with its number, as in the chart, and its label."""
+    rows = {row[0]: row[1] for row in Page(html.render(sample_finetune())).rows if len(row) == 7}
+    assert rows["0"] == "as given"
+    assert rows["3 (kept)"] == "75 % of the way to the best epoch"
+
+
+def test_tied_worst_classes_are_counted_and_numbers_are_quoted() -> None:
+    """Classes of one lowest rate are counted instead of naming the first; a name without a letter is quoted."""
+    digits = tuple(map(str, range(10)))
+    tied = sample_audit(digits, [-9.0] * 3 + [0.9] * 7, images=100)
+    assert " 0.0 % (0.0–5.8) in 3 classes (upper bound" in text.verdict(tied)[0]
+    assert '<dd class="note">in 3 classes</dd>' in html.render(tied)
+    one = sample_audit(digits, [0.2] + [0.9] * 9)
+    assert 'in the worst class, class "0" (upper bound' in text.verdict(one)[0]
+    named = sample_finetune(digits, [0.2] + [0.9] * 9, [0.5] + [0.9] * 9)
+    assert re.match(
+        r'Upper bound, first look: class "0", the worst class before, is more robust: ', text.verdict(named)[0]
+    )
+
+
+def test_the_table_for_a_terminal_is_no_wider_than_a_window() -> None:
+    """With the seven attacks of `fast` a line has at most 120 columns; robust accuracy comes second, the key last."""
+    report = sample_audit(attacks="fast")
+    lines = terminal.class_table(report).splitlines()
+    assert max(map(len, lines)) <= 120
+    assert re.split(r"  +", lines[0])[:4] == ["class", "clean", "robust", "after 1"]
+    key = terminal.summary(report).splitlines()[-len(report.attacks) :]
+    assert key == [f"after {k}: {attack.name}" for k, attack in enumerate(report.attacks, start=1)]
