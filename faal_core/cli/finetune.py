@@ -9,7 +9,7 @@ import typer
 from faal_core.cli import options
 from faal_core.cli.image_options import image_loader, name_classes
 from faal_core.cli.options import torch_device
-from faal_core.cli.results import KEPT_ORIGINAL, MADE_WORSE, Success, output_folder, require_worst_class, write_report
+from faal_core.cli.results import output_folder, require_worst_class, set_status, write_report
 from faal_core.cli.specs import attacks as attack_specs
 from faal_core.cli.specs import build_spec, classifier_spec, numbers
 
@@ -72,8 +72,7 @@ def finetune(
     candidates. Exits with 4, without weights.safetensors, where it keeps the original weights; with 5 where the test images
     show that some accuracy fell significantly and the worst class is not better.
 
-    The same command resumes a run that was stopped. With several GPUs: torchrun --nproc-per-node 4 -m faal_core.cli
-    finetune … (which exits with 1 where this command exits with 2 to 5 or 130).
+    The same command resumes a run that was stopped. With several GPUs: torchrun --nproc-per-node 4 -m faal_core.cli finetune …
     """
     from faal_core.specs import FinetuneSpec
 
@@ -104,8 +103,7 @@ def finetune(
     write_report(report, out, as_json=as_json)
     _remove(out / "checkpoint")
     require_worst_class(report.after, require_worst)
-    if isinstance(context.obj, Success):
-        context.obj.status = {"kept-original": KEPT_ORIGINAL, "worse": MADE_WORSE}.get(report.outcome, 0)
+    set_status(context, report)
 
 
 def _finetune(

@@ -41,6 +41,12 @@ class Success:
     status: int = 0
 
 
+def set_status(context: typer.Context, report: "FinetuneReport") -> None:
+    """Set the status of a fine-tuning that succeeded, by its outcome."""
+    if isinstance(context.obj, Success):
+        context.obj.status = {"kept-original": KEPT_ORIGINAL, "worse": MADE_WORSE}.get(report.outcome, 0)
+
+
 @contextmanager
 def output_folder(out: Path, *within: Path) -> Iterator[None]:
     """Provide the folder for results; one that is made here and empty at the end is removed again.

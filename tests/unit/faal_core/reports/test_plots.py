@@ -150,9 +150,8 @@ def test_the_heat_map_is_left_out_where_too_many_classes_occur(answered: int, dr
 
 
 def test_an_audit_of_the_original_weights_is_not_shown_as_two() -> None:
-    """Where the original weights were kept the figures and the confusions are those of one audit; elsewhere of two."""
+    """Where the original weights were kept the confusions are those of one audit; elsewhere of two."""
     report = sample_finetune()
     kept = report.model_copy(update={"outcome": "kept-original", "selected_candidate": 0, "after": report.before})
     for page, audits in ((html.render(kept), 1), (html.render(report), 2)):
-        assert page.count("the original weights</dd>") == (4 if audits == 1 else 0)
         assert page.count(">taken for</text>") == audits
