@@ -96,7 +96,7 @@ class TrainingSpec(Spec):
         ge=0,
         le=1,
         description="bound on the fall of the mean robust accuracy, over all images and over the classes, below the given "
-        "weights', on held-out images, with one standard error; null sets no bound",
+        "weights', on held-out images, with half a standard error; null sets no bound",
     )
     max_clean_drop: float | None = Field(
         0.01,

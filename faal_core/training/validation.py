@@ -15,6 +15,8 @@ from faal_core.specs import ApgdSpec, FinetuneSpec
 from faal_core.training.ranks import Ranks
 from faal_core.training.step import diverged
 
+_STANDARD_ERRORS = 0.5  # a fall counts with that many; docs/decisions/0018 weighs none, one and two
+
 
 class HeldOutAccuracy(NamedTuple):
     """Clean and robust accuracy of each class on held-out images, in [0, 1], and how many images it has; `k` each.
@@ -44,22 +46,22 @@ class HeldOutAccuracy(NamedTuple):
         return min(self.robust)
 
     def clean_drop(self, given: "HeldOutAccuracy") -> float:
-        """Return by how much the mean clean accuracy falls below that of the given weights, plus one standard error.
+        """Return by how much the mean clean accuracy falls below that of the given weights, plus its uncertainty.
 
         It is the greater fall of two means: of the classes, and of all images, which differ where classes are uneven.
         """
-        return self._mean_drop(given.clean, self.clean) + self._standard_error(given, 0)
+        return self._mean_drop(given.clean, self.clean) + self._uncertainty(given, 0)
 
     def robust_drop(self, given: "HeldOutAccuracy") -> float:
         """Return the same for the mean robust accuracy."""
-        return self._mean_drop(given.robust, self.robust) + self._standard_error(given, 1)
+        return self._mean_drop(given.robust, self.robust) + self._uncertainty(given, 1)
 
-    def _standard_error(self, given: "HeldOutAccuracy", row: int) -> float:
-        """Return the standard error of the paired difference of the means over images."""
+    def _uncertainty(self, given: "HeldOutAccuracy", row: int) -> float:
+        """Return half the standard error of the paired difference of the means over images."""
         if self.right is None or given.right is None:
             return 0.0
         differences = given.right[row].double() - self.right[row].double()
-        return float(differences.std(correction=0)) / len(differences) ** 0.5
+        return _STANDARD_ERRORS * float(differences.std(correction=0)) / len(differences) ** 0.5
 
     def _mean_drop(self, before: tuple[float, ...], after: tuple[float, ...]) -> float:
         drops = [was - became for was, became in zip(before, after, strict=True)]

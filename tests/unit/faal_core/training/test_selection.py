@@ -191,9 +191,9 @@ def test_the_mean_over_images_is_bounded_as_the_mean_of_the_classes_is(kind: str
     assert best_candidate(candidates(TrainingSpec(max_robust_drop=0.08, max_clean_drop=0.08), given, other)) == 1
 
 
-@pytest.mark.parametrize(("images", "kept"), [(200, 0), (20_000, 1)])
-def test_a_bound_holds_by_a_standard_error(images: int, kept: int) -> None:
-    """Where 6 % of the images change, half of them for the worse, 200 images allow a fall of 1.7 points, 20,000 one of 0.2."""
+@pytest.mark.parametrize(("images", "kept"), [(100, 0), (20_000, 1)])
+def test_a_bound_holds_beyond_half_a_standard_error(images: int, kept: int) -> None:
+    """Where 6 % of the images change, half of them for the worse, the standard error is 2.4 points with 100 images, 0.2 with 20,000."""
     place = torch.arange(images) % 100
     before, after = place >= 3, (place < 3) | (place >= 6)
     clean = torch.ones(images, dtype=torch.bool)
