@@ -55,7 +55,7 @@ def audit(
     the time that `progress` gives it reports what was found until then, and says what is missing.
 
     Args:
-        ledger: a file that takes up every verdict as it comes; an audit that was killed goes on from it.
+        ledger: a file in which every finished batch is stored at once; an audit that was killed resumes from it.
         compute: otherwise the report is of what the ledger knows, and no verdict is added.
         trained_on: `reliability.pixel_digests` of the training images, where they are known; the report warns of images that
             are among them.

@@ -67,7 +67,7 @@ def finetune(
     The test images serve the two audits and nothing else: weights are chosen on images held out from the training data. Where no
     weights within the spec's bounds make the worst class better there, the given ones are kept, and there is no second audit.
     Where `progress` gives it a time, training ends early enough for the second audit, which is finished in any case.
-    With `checkpoint`, a folder, a killed run goes on from its last checkpoint, or the last batch of an audit, with the same
+    With `checkpoint`, a folder, a killed run resumes from its last checkpoint, or the last batch of an audit, with the same
     result (on a CPU).
 
     Args:

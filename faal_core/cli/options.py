@@ -139,7 +139,7 @@ Ledger = Annotated[
     Path | None,
     typer.Option(
         dir_okay=False,
-        help="A file that keeps every verdict as it comes; the same command goes on from it after a stop.",
+        help="A file in which every finished batch is stored at once; the same command resumes from it after a stop.",
     ),
 ]
 Partial = Annotated[

@@ -37,7 +37,7 @@ def numbers(text: str | None) -> list[str] | None:
 
 
 def attacks(text: str | None) -> object:
-    """Return what `--attacks` stands for: a preset's name, or the attacks of a JSON list. Raises: typer.BadParameter."""
+    """Return the value of `--attacks` for a spec: a preset's name, or the attacks of a JSON list. Raises: typer.BadParameter."""
     return _json(text, "--attacks") if text is not None and text.lstrip().startswith("[") else text
 
 

@@ -35,7 +35,7 @@ class Grouping:
         names = sorted({str(value) for value in values})  # judged before NumPy gives each value the room of the longest
         if len(names) > MAX_GROUPS:
             raise DatasetInvalid(
-                f"The column {column[:MAX_NAME_LENGTH]!r} has {len(names):,} groups; at most {MAX_GROUPS} are told apart."
+                f"The column {column[:MAX_NAME_LENGTH]!r} has {len(names):,} groups; at most {MAX_GROUPS} are allowed."
             )
         require_names("a column of groups", [column])
         require_names(f"a group of {column!r}", names)

@@ -88,7 +88,7 @@ def attacks_named(report: AuditReport) -> str:
 
 
 def attack_key(report: AuditReport) -> list[str]:
-    """List what the numbered columns of attacks in tables stand for: "1: APGD-20 (cross-entropy)"."""
+    """List the names of the numbered attack columns: "1: APGD-20 (cross-entropy)"."""
     return [f"{number}: {shown(attack.name)}" for number, attack in enumerate(report.attacks, start=1)]
 
 

@@ -39,7 +39,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class ClassPlot:
-    """A plot of one kind of accuracy or two, with the line below it and what is told to those who cannot see it."""
+    """A plot of one or two kinds of accuracy, with its caption and its description for screen readers."""
 
     title: str
     kinds: tuple[str, ...]

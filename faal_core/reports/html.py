@@ -24,7 +24,7 @@ LISTED_CLASSES = 50  # in the tables among the text, where there are more than t
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """Drawings with the line below them, and what is told to those who cannot see it."""
+    """Drawings with their caption and their description for screen readers."""
 
     svg: str
     caption: str

@@ -1,4 +1,4 @@
-"""Fitting a set of weights to a network: what may stand beside it, normalisation that rides along, misfits in words."""
+"""Fit a set of weights to a network: ignore bookkeeping, check the normalisation in the file, explain what does not fit."""
 
 import re
 from collections.abc import Iterable, Mapping

@@ -99,7 +99,7 @@ def _of_key(tree: TensorTree, network: Mapping[str, Tensor], sets: list[WeightSe
     found = [one for one in sets if one.key == key]
     found = found or [one for one in sets if one.key.startswith(f"{key}.")]
     found = found or [one for one in sets if one.key.endswith(f".{key}")]
-    if not found:  # nothing that looks like this network's; whoever names it is told why
+    if not found:  # nothing looks like this network's weights; the strict check later says why
         inside = {path: tensors for path, tensors in tree.items() if f"{path}.".startswith(f"{key}.")}
         found = _sets(inside, network) if inside else []
     if len(found) != 1:

@@ -114,7 +114,7 @@ def _confusions(labels: Rows, predicted: Rows, classes: int) -> Matrix:
 
 
 def _best_order(confusions: Matrix) -> Rows:
-    """Return the answer that stands for each class, each answer once, with the most images right; ties keep their own."""
+    """Return the assignment of answers to classes, each answer used once, that gets most images right; ties stay as given."""
     _, answers = linear_sum_assignment(2 * confusions + np.eye(len(confusions), dtype=int), maximize=True)
     return answers
 

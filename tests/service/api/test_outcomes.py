@@ -1,4 +1,4 @@
-"""What a fine-tuning came to stands beside its state, in its colour, and never as a plain success."""
+"""A fine-tuning's outcome is shown beside its state, in its own colour, and never as a plain success."""
 
 import re
 

@@ -239,7 +239,7 @@ def test_a_run_that_fails_leaves_no_folder_behind(
 def test_a_folder_that_cannot_be_written_fails_before_the_audit(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What stands in the way of the results is told before anything was computed."""
+    """An output folder that cannot be written is an error before anything is computed."""
     (folder / "file").touch()
     assert faal(monkeypatch, folder, *AUDIT, "--epsilon", "0.1", "--out", "file/out") == 1
     printed = capsys.readouterr().err

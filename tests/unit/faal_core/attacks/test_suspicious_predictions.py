@@ -42,7 +42,7 @@ def test_a_shifted_order_of_classes_is_noticed_and_the_right_one_is_stated(class
 
 @pytest.mark.parametrize(("classes", "images"), [(10, 20), (43, 10), (1000, 5)])
 def test_two_exchanged_classes_among_many_are_noticed(classes: int, images: int) -> None:
-    """A network that is right about everything but has two classes exchanged is told which."""
+    """For a network that is always right but for two exchanged classes, the warning names the two."""
     labels = np.repeat(np.arange(classes), images)
     order = np.arange(classes)
     order[[3, 7]] = 7, 3

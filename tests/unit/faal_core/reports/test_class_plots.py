@@ -88,6 +88,6 @@ def test_a_finetuning_shows_both_accuracies_before_and_after() -> None:
 
 
 def test_classes_of_one_name_stay_apart() -> None:
-    """Two classes with the same name are told by their labels."""
+    """Two classes with the same name are distinguished by their labels."""
     names = [row.name for row in class_plots.audit_plot(sample_audit(("cat", "cat", *FASHION[2:]))).rows]
     assert {"cat [0]", "cat [1]"} <= set(names)
