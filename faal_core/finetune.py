@@ -36,9 +36,7 @@ _NO_TIME = (
 )
 
 
-_ROBUST_RATE = (
-    0.05  # below this a classifier was hardly trained to withstand attacks: guessing among 20 classes is as good
-)
+_ROBUST_RATE = 0.05  # with less, a classifier was hardly trained to withstand attacks
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +128,8 @@ def finetune(
 
 def _unsuitable(report: AuditReport) -> tuple[ReliabilityWarning, ...]:
     """Warn of a classifier that two epochs cannot make robust: one whose robust accuracy is near zero, or that guesses."""
-    rate, codes = report.robust.mean, {warning.code for warning in report.warnings}
-    guesses = report.robust.verdict == "at-chance" or not codes.isdisjoint({"one-answer", "clean-at-chance"})
+    rate = report.robust.mean
+    guesses = rate.rate <= 1 / report.classifier.spec.num_classes
     if rate.rate >= _ROBUST_RATE and not guesses:
         return ()
     return (
