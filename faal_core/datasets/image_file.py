@@ -15,7 +15,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from faal_core.errors import DatasetInvalid
 from faal_core.torchvision_import import torchvision
 
-MAX_PIXELS = 2**22
+MAX_PIXELS = 2**25  # photographs of 24 megapixels; 128 MiB unpacked, with an alpha channel
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM")
 _TRANSPARENT = ("RGBA", "LA", "PA")
 

@@ -243,6 +243,13 @@ def test_images_of_different_sizes_meet(tmp_path: Path) -> None:
     assert loaded(tmp_path, RGB_PNG, wide, reading=Reading(Resizing((4,), (4, 4)))).images.shape == (2, 3, 4, 4)
 
 
+def test_photographs_of_a_camera_are_resized(tmp_path: Path) -> None:
+    """A photograph of 24 megapixels is read and resized."""
+    photograph = ("x.png", encoded(Image.new("RGB", (6000, 4000), (9, 8, 7))))
+    data = loaded(tmp_path, photograph, RGB_PNG, reading=Reading(Resizing((4, 6))))
+    assert data.images[0].flatten(1).unique(dim=1).squeeze(1).tolist() == [9, 8, 7]
+
+
 def test_arrays_have_no_files_to_resize(tmp_path: Path) -> None:
     """Asked to resize arrays or a named set, the reader refuses instead of leaving them as they are."""
     np.savez(tmp_path / "set.npz", images=GREY[None].repeat(2, 0), labels=[0, 1])
