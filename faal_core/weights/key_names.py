@@ -72,9 +72,9 @@ def arrange(weights: WeightSet, network: nn.Module, spec: ClassifierSpec) -> dic
 
 
 def fill(classifier: Classifier, tensors: Mapping[str, Tensor]) -> None:
-    """Give the classifier's network those values; floats of any width become float32, whole floats counters.
+    """Give the classifier's network those values; floats of any width become float32, and batch counters are rounded.
 
-    Raises: WeightsUnreadable for NaN, infinity, and a counter that is no whole number.
+    Raises: WeightsUnreadable for NaN and infinity.
     """
     own = classifier.backbone.state_dict()
     for name, tensor in tensors.items():
@@ -82,10 +82,7 @@ def fill(classifier: Classifier, tensors: Mapping[str, Tensor]) -> None:
         value = tensor.reshape(own[name].shape).to(kind)
         if not bool(torch.isfinite(value).all()):
             raise WeightsUnreadable(f"{name} holds NaN or infinite values.")
-        converted = value.to(own[name].dtype)
-        if not converted.is_floating_point() and not bool((converted == value).all()):
-            raise WeightsUnreadable(f"{name} counts batches and holds {value.flatten()[0].item():g}, no whole number.")
-        own[name].copy_(converted)
+        own[name].copy_(value if own[name].is_floating_point() else value.round())
 
 
 def channels_of(tensors: Mapping[str, Tensor], network: nn.Module) -> int | None:
