@@ -40,6 +40,7 @@ class StartForm(BaseModel):
     augment: str = ""
     max_robust_drop: str = _points(_TRAINING.max_robust_drop)
     max_clean_drop: str = _points(_TRAINING.max_clean_drop)
+    max_class_drop: str = _points(_TRAINING.max_class_drop)
     seed: str = str(AuditSettings().seed)
 
     def request(self) -> FinetuneRequest | AuditRequest:
@@ -57,6 +58,7 @@ class StartForm(BaseModel):
             "augment": self.augment or None,
             "max_robust_drop": _rate("/training/max_robust_drop", self.max_robust_drop),
             "max_clean_drop": _rate("/training/max_clean_drop", self.max_clean_drop),
+            "max_class_drop": _rate("/training/max_class_drop", self.max_class_drop),
             "seed": self.seed,
         }
         method: Fields = {"type": self.method}

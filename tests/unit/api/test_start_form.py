@@ -32,10 +32,13 @@ def test_the_learning_rate_falls_in_the_second_half(epochs: str, rates: tuple[fl
 
 def test_bounds_are_percentage_points_and_changes_of_images_are_chosen() -> None:
     """Points become rates, an emptied bound is none, and an augmentation takes the place of the data set's own."""
-    asked = StartForm(model="model_1", max_robust_drop="2.5", max_clean_drop=" ", augment="crop", steps="7").request()
+    asked = StartForm(
+        model="model_1", max_robust_drop="2.5", max_clean_drop=" ", max_class_drop="5", augment="crop", steps="7"
+    ).request()
     assert isinstance(asked, FinetuneRequest)
     training = asked.training
     assert (training.max_robust_drop, training.max_clean_drop) == (pytest.approx(0.025), None)
+    assert training.max_class_drop == pytest.approx(0.05)
     assert (training.augment, training.attack.steps) == ("crop", 7)
 
 
@@ -58,6 +61,7 @@ def test_bounds_are_percentage_points_and_changes_of_images_are_chosen() -> None
         ("max_robust_drop", "a little", "/training/max_robust_drop"),
         ("max_clean_drop", "101", "/training/max_clean_drop"),
         ("max_clean_drop", "nan", "/training/max_clean_drop"),
+        ("max_class_drop", "a lot", "/training/max_class_drop"),
     ],
 )
 def test_faults_are_pointed_to(field: str, value: str, pointer: str) -> None:
