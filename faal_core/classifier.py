@@ -62,14 +62,14 @@ class Classifier(nn.Module):
     def layout(self) -> torch.memory_format:
         """The faster memory layout that is safe: channels-last, or the default where that corrupts memory.
 
-        torch 2.13 on a CPU writes out of bounds in the weight gradient of a strided 1 × 1 convolution of 2 to 7 channels in
-        channels-last layout (seen as aborts and segmentation faults; 8 channels and more are right).
+        torch 2.13 on a CPU writes out of bounds in the weight gradient of a strided 1 × 1 convolution of fewer than 16 channels
+        in channels-last layout (docs/benchmarks.md says when).
         """
         hazardous = any(
             isinstance(module, nn.Conv2d)
             and module.kernel_size == (1, 1)
             and max(module.stride) > 1
-            and module.in_channels // module.groups < 8
+            and module.in_channels // module.groups < 16
             for module in self.backbone.modules()
         )
         return torch.contiguous_format if hazardous else torch.channels_last
