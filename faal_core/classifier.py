@@ -63,7 +63,7 @@ class Classifier(nn.Module):
         """The faster memory layout that is safe: channels-last, or the default where that corrupts memory.
 
         torch 2.13 on a CPU writes out of bounds in the weight gradient of a strided 1 × 1 convolution of fewer than 16 channels
-        in channels-last layout (docs/benchmarks.md says when).
+        in channels-last layout, where threads share a batch unevenly (measured in docs/benchmarks.md).
         """
         hazardous = any(
             isinstance(module, nn.Conv2d)

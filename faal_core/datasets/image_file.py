@@ -15,7 +15,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from faal_core.errors import DatasetInvalid
 from faal_core.torchvision_import import torchvision
 
-MAX_PIXELS = 2**25  # photographs of 24 megapixels; 128 MiB unpacked, with an alpha channel
+MAX_PIXELS = 2**25  # of a file, and once resized: photographs have up to 24 million, and 2**25 take 128 MiB with alpha
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM")
 _TRANSPARENT = ("RGBA", "LA", "PA")
 
@@ -45,6 +45,17 @@ class Resizing:
         if self.crop:
             done.append(f"Cropped to the central {_sides(self.crop)} pixels (torchvision's center_crop).")
         return tuple(done)
+
+    def resized(self, width: int, height: int) -> tuple[int, int]:
+        """Return the sides, the shorter one first, of an image of that size once it is resized, before it is cropped."""
+        shorter, longer = sorted((width, height))
+        match self.resize:
+            case ():
+                return shorter, longer
+            case (side,):
+                return side, side * longer // shorter
+        one, other = sorted(self.resize)
+        return one, other
 
     def apply(self, image: Image.Image) -> Image.Image:
         """Return the image at its new size."""
@@ -79,6 +90,7 @@ class Decoder:
         content = read(name)
         try:
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                self._require_room(name, image)
                 self._require_lossless(name, image)
                 levels = np.asarray(self.resizing.apply(self._grey_or_rgb(name, self._upright(image))))
         except DatasetInvalid:
@@ -95,9 +107,15 @@ class Decoder:
         counted = [f"{count:,} {what}." for what, count in sorted(self.conversions.items())]
         return (*counted, *self.resizing.notes)
 
-    def _require_lossless(self, name: str, image: Image.Image) -> None:
+    def _require_room(self, name: str, image: Image.Image) -> None:
+        told = f"{name} has {image.width} × {image.height} pixels"
         if image.width * image.height > MAX_PIXELS:
-            raise DatasetInvalid(f"{name} has {image.width} × {image.height} pixels; at most {MAX_PIXELS:,} are read.")
+            raise DatasetInvalid(f"{told}; at most {MAX_PIXELS:,} are read.")
+        sides = self.resizing.resized(image.width, image.height)
+        if sides[0] * sides[1] > MAX_PIXELS:
+            raise DatasetInvalid(f"{told}, and {_sides(sides)} once it is resized; at most {MAX_PIXELS:,} are read.")
+
+    def _require_lossless(self, name: str, image: Image.Image) -> None:
         if _is_deep(image):
             raise DatasetInvalid(
                 f"{name} has more than 8 bits a channel, and would be cut to 8. Convert it to 8 bits, or pass the images as "

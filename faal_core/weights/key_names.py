@@ -72,9 +72,14 @@ def arrange(weights: WeightSet, network: nn.Module, spec: ClassifierSpec) -> dic
 
 
 def fill(classifier: Classifier, tensors: Mapping[str, Tensor]) -> None:
-    """Give the classifier's network those values; floats of any width become float32, and batch counters are rounded.
+    """Give the classifier's network those values; floats of any width become float32.
 
-    Raises: WeightsUnreadable for NaN and infinity.
+    Batch counters (`num_batches_tracked`), on which no logit depends, are rounded: an average of state dicts leaves fractions.
+
+    Args:
+        tensors: by the network's names, with its shapes, but for single values.
+
+    Raises: WeightsUnreadable for NaN, infinity, and a fraction where the network has whole numbers.
     """
     own = classifier.backbone.state_dict()
     for name, tensor in tensors.items():
@@ -82,7 +87,14 @@ def fill(classifier: Classifier, tensors: Mapping[str, Tensor]) -> None:
         value = tensor.reshape(own[name].shape).to(kind)
         if not bool(torch.isfinite(value).all()):
             raise WeightsUnreadable(f"{name} holds NaN or infinite values.")
-        own[name].copy_(value if own[name].is_floating_point() else value.round())
+        if name.endswith("num_batches_tracked"):
+            value = value.round()
+        converted = value.to(own[name].dtype)
+        if not converted.is_floating_point() and not bool((converted == value).all()):
+            raise WeightsUnreadable(
+                f"{name} holds {value.flatten()[0].item():g}; the network has a whole number there."
+            )
+        own[name].copy_(converted)
 
 
 def channels_of(tensors: Mapping[str, Tensor], network: nn.Module) -> int | None:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-import faal_core
 from faal_core import datasets
 from faal_core.architectures import build
 from faal_core.attacks import reliability
@@ -34,7 +33,7 @@ from tests.robust_networks import (
 
 CPU = torch.device("cpu")
 LINF, L2 = ThreatModel(epsilon=0.1), ThreatModel(norm=Norm.L2, epsilon=1)
-LIBRARY = Path(faal_core.__file__).parent
+LIBRARY = Path(str(files("faal_core")))
 DOCUMENTED = Path(__file__).parents[3] / "docs" / "claims.md"
 
 

@@ -199,3 +199,14 @@ def test_weights_that_cannot_be_written_are_an_error_of_the_system(tmp_path: Pat
     classifier = build(ClassifierSpec(architecture="small_resnet", num_classes=3))
     with pytest.raises(OSError, match="cannot be written"):
         write_classifier(tmp_path / "absent" / "w.safetensors", classifier)
+
+
+def test_whole_numbers_that_are_no_counters_are_never_rounded() -> None:
+    """A fraction for a whole number that a network computes with is refused by name and value."""
+    backbone = nn.Linear(2, 3)
+    backbone.register_buffer("window", torch.tensor(7))
+    classifier = Classifier(backbone, ClassifierSpec(architecture="small_resnet", num_classes=3))
+    fill(classifier, {"window": torch.tensor(6.0)})
+    assert backbone.window == 6
+    with pytest.raises(WeightsUnreadable, match=r"window holds 6\.5; the network has a whole number there"):
+        fill(classifier, {"window": torch.tensor(6.5)})

@@ -250,6 +250,13 @@ def test_photographs_of_a_camera_are_resized(tmp_path: Path) -> None:
     assert data.images[0].flatten(1).unique(dim=1).squeeze(1).tolist() == [9, 8, 7]
 
 
+def test_a_strip_is_not_blown_up(tmp_path: Path) -> None:
+    """A strip whose shorter side would be resized to a picture of gigabytes is refused before it is."""
+    strip = ("x.png", encoded(Image.new("L", (2**18, 1))))
+    with pytest.raises(DatasetInvalid, match=r"x\.png has 262144 × 1 pixels, and 256 × 67108864 once it is resized"):
+        loaded(tmp_path, strip, strip, reading=Reading(Resizing((256,))))
+
+
 def test_arrays_have_no_files_to_resize(tmp_path: Path) -> None:
     """Asked to resize arrays or a named set, the reader refuses instead of leaving them as they are."""
     np.savez(tmp_path / "set.npz", images=GREY[None].repeat(2, 0), labels=[0, 1])
