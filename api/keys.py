@@ -3,6 +3,7 @@
 import argparse
 import logging
 import sys
+from collections.abc import Sequence
 
 from pydantic import ValidationError
 
@@ -14,9 +15,9 @@ from jobs.keys import Scope, site_secret
 from jobs.settings import Settings
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status: 0, or 1 with a message on stderr."""
-    asked = _parser().parse_args()
+    asked = _parser().parse_args(arguments)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     settings = Settings()
     if settings.database_url.startswith("sqlite"):

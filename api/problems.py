@@ -61,6 +61,7 @@ STATUS: Mapping[type[ApiError] | type[FaalError] | type[JobsError], tuple[HTTPSt
     jobs.DatasetNotReady: (HTTPStatus.CONFLICT, "The data set cannot be used"),
     jobs.JobStateConflict: (HTTPStatus.CONFLICT, "The job's state does not allow this"),
     jobs.InUse: (HTTPStatus.CONFLICT, "It is still needed"),
+    jobs.FileLost: (HTTPStatus.GONE, "A stored file is missing or damaged"),
     jobs.FileVanished: (HTTPStatus.SERVICE_UNAVAILABLE, "The file was removed at this moment"),
     jobs.JobFailed: (HTTPStatus.CONFLICT, "The job failed"),
     jobs.JobCancelled: (HTTPStatus.CONFLICT, "The job was cancelled"),
@@ -83,7 +84,6 @@ JOB_ONLY = frozenset(
         faal.LedgerMismatch,
         faal.OutOfMemory,
         faal.OutOfTime,
-        jobs.FileLost,
         jobs.LeaseLost,
     }
 )

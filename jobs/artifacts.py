@@ -1,9 +1,15 @@
-"""The table of files in storage: what they are, beside the bytes themselves."""
+"""The table of files in storage: what they are, beside the bytes themselves, and which were found lost."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from jobs.errors import FileVanished
+from jobs.clock import now
+from jobs.database import Sessions
+from jobs.errors import FileLost, FileVanished
 from jobs.storage import Storage, Stored
 from jobs.tables import Artifact, Dataset, Job, Model, PartialUpload, UploadPart
 
@@ -17,10 +23,30 @@ REFERENCES = (
 )
 """The tables and their columns that name a file."""
 
+_ROWS_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class LostFile:
+    """A file that is missing in storage or damaged.
+
+    Args:
+        damaged: whether it is there, with another content.
+        named_by: ids of the models, data sets, jobs and uploads that need it.
+    """
+
+    sha256: str
+    damaged: bool
+    named_by: tuple[str, ...]
+
 
 def record_artifact(session: Session, stored: Stored) -> None:
-    """The file has a row, which stays until the transaction ends; one that another adds at the same moment is as good."""
+    """The file, which was just put, has a row, which stays until the transaction ends; it counts as lost no more.
+
+    A row that another adds at the same moment is as good.
+    """
     if _recorded(session, stored.sha256):
+        _found_whole(session, stored.sha256)
         return
     try:
         with session.begin_nested():
@@ -42,3 +68,51 @@ def require_there(storage: Storage, stored: Stored) -> None:
 def _recorded(session: Session, sha256: str) -> bool:
     """Whether the file has a row, which then nobody removes until the transaction ends."""
     return session.get(Artifact, sha256, with_for_update={"read": True, "key_share": True}) is not None
+
+
+def note_lost(sessions: Sessions, lost: FileLost) -> None:
+    """The file counts as lost until it is put again, or found whole."""
+    with sessions.begin() as session:
+        session.execute(update(Artifact).where(Artifact.sha256 == lost.sha256).values(lost_at=now()))
+
+
+def count_lost(session: Session) -> int:
+    """Return how many files count as lost."""
+    return session.scalar(select(func.count()).where(Artifact.lost_at.is_not(None))) or 0
+
+
+def check_all(sessions: Sessions, storage: Storage) -> Iterator[LostFile]:
+    """Read every file in storage, keep in its row whether it is lost, and yield those that are. Raises: StoreUnavailable."""
+    last = ""
+    while True:
+        with sessions() as session:
+            after = select(Artifact.sha256).where(Artifact.sha256 > last).order_by(Artifact.sha256)
+            digests = session.scalars(after.limit(_ROWS_AT_ONCE)).all()
+        if not digests:
+            return
+        last = digests[-1]
+        for sha256 in digests:
+            try:
+                storage.verified(sha256)
+            except FileLost as lost:
+                note_lost(sessions, lost)
+                with sessions() as session:
+                    if session.get(Artifact, sha256) is not None:  # else it was removed meanwhile
+                        yield LostFile(sha256, lost.damaged, _named_by(session, sha256))
+            else:
+                with sessions.begin() as session:
+                    _found_whole(session, sha256)
+
+
+def _found_whole(session: Session, sha256: str) -> None:
+    lost = (Artifact.sha256 == sha256, Artifact.lost_at.is_not(None))
+    session.execute(update(Artifact).where(*lost).values(lost_at=None))
+
+
+def _named_by(session: Session, sha256: str) -> tuple[str, ...]:
+    owners = {Model: Model.id, Dataset: Dataset.id, Job: Job.id, PartialUpload: PartialUpload.id}
+    owners[UploadPart] = UploadPart.upload_id
+    found = {
+        name for table, column in REFERENCES for name in session.scalars(select(owners[table]).where(column == sha256))
+    }
+    return tuple(sorted(found))

@@ -63,13 +63,28 @@ def write(file: BinaryIO, chunks: Iterable[bytes], limit: int | None) -> tuple[s
     return digest.hexdigest(), size
 
 
+def whole_pieces(source: BinaryIO, sha256: str) -> Iterator[bytes]:
+    """Yield the content of the file of that digest. Raises: FileLost after the last piece, where it is another content."""
+    digest = hashlib.sha256()
+    while chunk := source.read(CHUNK_BYTES):
+        digest.update(chunk)
+        yield chunk
+    if digest.hexdigest() != sha256:
+        raise FileLost(sha256, damaged=True)
+
+
+def require_whole(source: BinaryIO, sha256: str) -> None:
+    """Read the file of that digest to its end. Raises: FileLost where it has another content."""
+    for _ in whole_pieces(source, sha256):
+        pass
+
+
 def copy(source: BinaryIO, sha256: str, target: Path) -> None:
     """The file of that digest is at `target`, whole and on disk; nothing is there otherwise. Raises: FileLost."""
     partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
-            if write(file, iter(lambda: source.read(CHUNK_BYTES), b""), None)[0] != sha256:
-                raise FileLost(f"The stored file {sha256} is damaged; upload it, or whatever it was made from, again.")
+            write(file, whole_pieces(source, sha256), None)
             os.fsync(file.fileno())
         partial.replace(target)
     finally:

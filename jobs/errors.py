@@ -174,9 +174,21 @@ class UploadTooLarge(JobsError):
 
 
 class FileLost(JobsError):
-    """A stored file is missing, or not what its name says."""
+    """A stored file is missing, or not what its name says.
+
+    Args:
+        damaged: whether it is there, with another content.
+    """
 
     code = "file-lost"
+
+    def __init__(self, sha256: str, *, damaged: bool) -> None:
+        self.sha256, self.damaged = sha256, damaged
+        state = "damaged" if damaged else "missing"
+        super().__init__(
+            f"The stored file {sha256} is {state}; upload it, or whatever it was made from, again, and tell whoever runs the "
+            "service."
+        )
 
 
 class StorageFull(JobsError):

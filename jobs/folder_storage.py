@@ -9,11 +9,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from jobs.content import CHECKPOINTS, Stored, digest_at, pieces_of, place_of, room_on_disk, write
+from jobs.content import CHECKPOINTS, Stored, digest_at, pieces_of, place_of, require_whole, room_on_disk, write
+from jobs.errors import FileLost
 
 
 class FolderStorage:
-    """A folder of files by content."""
+    """A folder of files by content. What a disk has changed or lost since is found out when it is read."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -46,8 +47,18 @@ class FolderStorage:
         return self.root / place_of(sha256)
 
     def local(self, sha256: str, folder: Path) -> Path:
-        """Where the file of that digest can be read."""
+        """Where the file of that digest can be read, and was found whole. Raises: FileLost."""
+        self.verified(sha256)
         return self.path(sha256)
+
+    def verified(self, sha256: str) -> os.stat_result:
+        """Bytes of the file of that digest, which was read and found whole, and when it was put. Raises: FileLost."""
+        try:
+            with self.open(sha256) as file:
+                require_whole(file, sha256)
+                return os.fstat(file.fileno())
+        except FileNotFoundError:
+            raise FileLost(sha256, damaged=False) from None
 
     def open(self, sha256: str) -> BinaryIO:
         """The file of that digest, for reading. Raises: FileNotFoundError."""
@@ -108,9 +119,7 @@ class FolderStorage:
         shutil.rmtree(self.root, ignore_errors=True)
 
     def _keep(self, partial: Path, target: Path) -> None:
-        with suppress(FileNotFoundError):
-            os.utime(target)  # it is there already: put anew as far as `silent_for` goes
-            return
+        """Put the file in its place; one that is there already may be damaged, and is replaced."""
         target.parent.mkdir(exist_ok=True)
         partial.rename(target)
         for folder in (target.parent, self.root):

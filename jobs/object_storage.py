@@ -16,7 +16,18 @@ import obstore
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import S3Store
 
-from jobs.content import CHECKPOINTS, CHUNK_BYTES, Stored, copy, digest_at, pieces_of, place_of, room_on_disk, write
+from jobs.content import (
+    CHECKPOINTS,
+    CHUNK_BYTES,
+    Stored,
+    copy,
+    digest_at,
+    pieces_of,
+    place_of,
+    require_whole,
+    room_on_disk,
+    write,
+)
 from jobs.errors import FileLost, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -33,8 +44,8 @@ class ObjectStorage:
     """A bucket, or what lies below a prefix in it, of files by content.
 
     An object appears whole or not at all, under the digest of what was hashed before it was sent; whatever is sent is signed
-    with its digest, so the store takes no other bytes. Reading finds out whether it still has them: `local` and
-    `content.copy` hash what they fetch. Every verb raises StoreUnavailable when the store fails for longer than the patience.
+    with its digest, so the store takes no other bytes. Reading finds out whether it still has them: `local` and `verified`
+    hash what they fetch. Every verb raises StoreUnavailable when the store fails for longer than the patience.
 
     Args:
         url: `s3://bucket/prefix`. Endpoint and credentials come from the usual variables `AWS_…`.
@@ -81,8 +92,18 @@ class ObjectStorage:
                 with self.open(sha256) as source:
                     copy(source, sha256, target)
             except FileNotFoundError:
-                raise FileLost(f"The file {sha256} is not in the object store any more; upload it again.") from None
+                raise FileLost(sha256, damaged=False) from None
         return target
+
+    def verified(self, sha256: str) -> os.stat_result:
+        """Bytes of the file of that digest, which was read and found whole, and when it was put. Raises: FileLost."""
+        try:
+            status = self.status(sha256)
+            with self.open(sha256) as file:
+                require_whole(file, sha256)
+        except FileNotFoundError:
+            raise FileLost(sha256, damaged=False) from None
+        return status
 
     def open(self, sha256: str) -> BinaryIO:
         """The file of that digest, for reading; fetched piece by piece. Raises: FileNotFoundError."""

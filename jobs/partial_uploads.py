@@ -10,15 +10,15 @@ from contextlib import contextmanager
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from jobs.artifacts import record_artifact, require_there
+from jobs.artifacts import note_lost, record_artifact, require_there
 from jobs.clock import now
+from jobs.content import whole_pieces
 from jobs.database import Sessions
-from jobs.errors import FileVanished, UploadComplete, UploadIncomplete, UploadNotFound
+from jobs.errors import FileLost, FileVanished, UploadComplete, UploadIncomplete, UploadNotFound
 from jobs.storage import Storage, Stored
 from jobs.tables import Artifact, PartialUpload, UploadPart
 
 PART_BYTES = 16 * 2**20  # of every part but the last
-_CHUNK_BYTES = 2**20
 
 
 def begin(session: Session, *, owner: str, size: int) -> PartialUpload:
@@ -82,7 +82,7 @@ def remove_silent(sessions: Sessions, seconds: float) -> None:
 def head(sessions: Sessions, storage: Storage, upload_id: str, count: int) -> bytes:
     """The first so many bytes of the file, or of its first part; what is touched so is not forgotten for a day.
 
-    Raises: UploadNotFound, UploadIncomplete; FileVanished.
+    Raises: UploadNotFound, UploadIncomplete; FileVanished; FileLost.
     """
     with sessions.begin() as session:
         upload = _locked(session, upload_id)
@@ -90,14 +90,19 @@ def head(sessions: Sessions, storage: Storage, upload_id: str, count: int) -> by
         there = parts(session, upload_id)
         if upload.sha256 is None:
             _require_all(upload, there)
-    with _still_there(), storage.open(upload.sha256 or there[0].sha256) as file:
-        return file.read(count)
+    first = upload.sha256 or there[0].sha256
+    with _still_there(sessions, upload_id, there):
+        try:
+            with storage.open(first) as file:
+                return file.read(count)
+        except FileNotFoundError:
+            raise FileLost(first, damaged=False) from None
 
 
 def whole(sessions: Sessions, storage: Storage, upload_id: str, *, media_type: str) -> Stored:
     """The file that its parts make, put together when it is asked for the first time.
 
-    Raises: UploadNotFound; UploadIncomplete; StorageFull; FileVanished.
+    Raises: UploadNotFound; UploadIncomplete; StorageFull; FileVanished; FileLost, after which the part can be sent again.
     """
     with sessions() as session:
         upload, there = find(session, upload_id), parts(session, upload_id)
@@ -105,7 +110,7 @@ def whole(sessions: Sessions, storage: Storage, upload_id: str, *, media_type: s
     if artifact is not None:
         return Stored(artifact.sha256, artifact.size, artifact.media_type)
     _require_all(upload, there)
-    with _still_there():
+    with _still_there(sessions, upload_id, there):
         stored = storage.put(_content(storage, there), media_type=media_type)
     with sessions.begin() as session:
         upload = _locked(session, upload_id)
@@ -134,12 +139,20 @@ def _named(there: list[UploadPart]) -> list[tuple[int, str]]:
 
 
 @contextmanager
-def _still_there() -> Iterator[None]:
-    """Within, files are read that another request may put together and have removed. Raises: FileVanished."""
+def _still_there(sessions: Sessions, upload_id: str, there: list[UploadPart]) -> Iterator[None]:
+    """Within, files are read that another request may put together and have removed. Raises: FileVanished; FileLost."""
     try:
         yield
-    except FileNotFoundError:
-        raise FileVanished("The parts were put together by another request, or forgotten; ask again.") from None
+    except FileLost as lost:
+        with sessions() as session:
+            upload = session.get(PartialUpload, upload_id)
+            unchanged = upload is not None and (
+                upload.sha256 == lost.sha256 or _named(parts(session, upload_id)) == _named(there)
+            )
+        if not unchanged:
+            raise FileVanished("The parts were put together by another request, or forgotten; ask again.") from None
+        note_lost(sessions, lost)
+        raise
 
 
 def _require_all(upload: PartialUpload, there: list[UploadPart]) -> None:
@@ -155,9 +168,11 @@ def _require_all(upload: PartialUpload, there: list[UploadPart]) -> None:
 
 def _content(storage: Storage, there: list[UploadPart]) -> Iterator[bytes]:
     for part in there:
-        with storage.open(part.sha256) as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                yield chunk
+        try:
+            with storage.open(part.sha256) as file:
+                yield from whole_pieces(file, part.sha256)
+        except FileNotFoundError:
+            raise FileLost(part.sha256, damaged=False) from None
 
 
 def _remove_parts(session: Session, upload_id: str) -> None:

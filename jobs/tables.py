@@ -64,6 +64,9 @@ class Artifact(Table):
     media_type: Mapped[str]
     size: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
+    lost_at: Mapped[datetime | None] = mapped_column(
+        UtcDateTime
+    )  # when it was found missing or damaged; null once it is whole
 
 
 class Model(Table):

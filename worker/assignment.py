@@ -13,7 +13,9 @@ from faal_core.datasets.labelled_images import LabelledImages, Part
 from faal_core.reports.documents import AuditReport
 from faal_core.specs import ClassifierSpec
 from jobs import dataset_registry, model_registry
+from jobs.artifacts import note_lost
 from jobs.database import Sessions
+from jobs.errors import FileLost
 from jobs.outcomes import UPLOADED_DATASET, StoredClassifier
 from jobs.settings import Settings
 from jobs.storage import Storage, Stored, open_storage
@@ -91,7 +93,11 @@ class Assignment:
 
     def file(self, sha256: str | None) -> Path:
         """The stored file of that digest, where it can be read. Raises: FileLost, StoreUnavailable."""
-        return self.storage.local(_given(sha256), self.folder)
+        try:
+            return self.storage.local(_given(sha256), self.folder)
+        except FileLost as lost:
+            note_lost(self.sessions, lost)
+            raise
 
     def keep(self, file: Path, media_type: str) -> Stored:
         """The file, put into storage. Raises: StorageFull, StoreUnavailable."""

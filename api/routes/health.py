@@ -4,10 +4,11 @@ from collections.abc import Callable
 from typing import Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from api.dependencies import Service, ServiceDep
 from api.errors import FieldError, ServiceNotReady
+from jobs import artifacts
 from jobs.database import up_to_date
 from jobs.errors import StoreUnavailable
 
@@ -15,24 +16,35 @@ router = APIRouter(tags=["health"])
 
 
 class Health(BaseModel):
-    """All is well."""
+    """The process runs."""
 
-    status: Literal["ok", "ready"]
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(BaseModel):
+    """The service can serve."""
+
+    status: Literal["ready"] = "ready"
+    lost_files: int | None = Field(
+        None,
+        description="stored files that were missing or damaged when they were last read; `faal-service check` lists them",
+    )
 
 
 @router.get("/healthz", summary="Whether the process runs")
 def get_health() -> Health:
     """Always well, if anything answers."""
-    return Health(status="ok")
+    return Health()
 
 
-@router.get("/readyz", summary="Whether the service can serve")
-def get_readiness(service: ServiceDep) -> Health:
+@router.get("/readyz", summary="Whether the service can serve", response_model_exclude_none=True)
+def get_readiness(service: ServiceDep) -> Readiness:
     """Ready: the database has this version's schema, files can be stored, the broker answers. If not, 503 says what."""
     faults = [FieldError(parameter=part, detail=fault) for part, check in _CHECKS.items() if (fault := check(service))]
     if faults:
         raise ServiceNotReady("; ".join(f"{fault.parameter}: {fault.detail}" for fault in faults), *faults)
-    return Health(status="ready")
+    with service.sessions() as session:
+        return Readiness(lost_files=artifacts.count_lost(session) or None)
 
 
 def _database(service: Service) -> str | None:

@@ -19,8 +19,8 @@ from api.digests import digest_field
 from api.negotiation import unchanged
 from api.schemas import ModelResource, Page
 from jobs import model_registry, removal
-from jobs.artifacts import require_there
-from jobs.errors import ModelNotReady
+from jobs.artifacts import note_lost, require_there
+from jobs.errors import FileLost, ModelNotReady
 from jobs.storage import Storage
 
 router = APIRouter(tags=["models"])
@@ -147,8 +147,8 @@ class _Weights(FileResponse):
 
     @classmethod
     def of(cls, storage: Storage, sha256: str, *, filename: str, headers: Mapping[str, str]) -> Self:
-        """The file of that digest. Raises: FileNotFoundError, StoreUnavailable."""
-        status = storage.status(sha256)
+        """The file of that digest, which was read and found whole. Raises: FileLost, StoreUnavailable."""
+        status = storage.verified(sha256)
         made = cls(sha256, media_type=forms.SAFETENSORS, filename=filename, headers=headers, stat_result=status)
         made._open = partial(storage.open, sha256)
         return made
@@ -201,4 +201,8 @@ def download_model_weights(model_id: Id, service: ReaderDep, request: Request) -
         return RedirectResponse(link, headers={**headers, "Cache-Control": "no-store"})
     if "Range" not in request.headers:
         headers["Content-Digest"] = digest
-    return _Weights.of(service.storage, model.file_sha256, filename=f"{model.name}.safetensors", headers=headers)
+    try:
+        return _Weights.of(service.storage, model.file_sha256, filename=f"{model.name}.safetensors", headers=headers)
+    except FileLost as lost:
+        note_lost(service.sessions, lost)
+        raise

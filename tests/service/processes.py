@@ -83,13 +83,15 @@ class Site:
         self.storage = open_storage(self.settings)
         self.queue = Queue(self.settings)
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return the environment of this process together with the site's settings."""
+        fields = self.settings.model_dump(exclude_none=True)
+        return os.environ | {f"FAAL_{name.upper()}": str(value) for name, value in fields.items()}
+
     def start(self, module: str, **environment: str) -> Running:
         """A process of that module, with the site's settings and what else its environment shall have."""
-        fields = self.settings.model_dump(exclude_none=True)
-        given = {f"FAAL_{name.upper()}": str(value) for name, value in fields.items()}
-        process = Running(
-            module, os.environ | given | environment, self.folder / f"{module}-{len(self._processes)}.log"
-        )
+        process = Running(module, self.environment | environment, self.folder / f"{module}-{len(self._processes)}.log")
         self._processes.append(process)
         return process
 

@@ -275,13 +275,20 @@ def test_an_upload_that_fails_in_between_is_given_up(bucket, object_store, monke
 
 
 @pytest.mark.parametrize("instead", [b"weightz", b"weig", None], ids=["changed", "cut", "missing"])
-def test_a_damaged_object_is_not_used(bucket, tmp_path, instead):
-    """What the store has changed, cut or lost is not taken for the file, and nothing of it stays on the disk."""
-    sha256 = bucket.put([b"weights"], media_type=MEDIA_TYPE).sha256
-    damage(bucket, b"weights", instead) if instead is not None else bucket.remove(sha256)
-    with pytest.raises(FileLost, match=sha256):
-        bucket.local(sha256, tmp_path)
-    assert [path for path in tmp_path.iterdir() if path.is_file()] == []
+def test_a_damaged_file_is_not_used_and_a_second_put_restores_it(storage, tmp_path, instead):
+    """`local` and `verified` refuse a file that was changed, cut or removed, and copy nothing; `put` stores it again."""
+    sha256 = storage.put([b"weights"], media_type=MEDIA_TYPE).sha256
+    damage(storage, b"weights", instead) if instead is not None else storage.remove(sha256)
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    for read in (lambda: storage.local(sha256, folder), lambda: storage.verified(sha256)):
+        with pytest.raises(FileLost, match=sha256) as lost:
+            read()
+        assert lost.value.damaged == (instead is not None)
+    assert list(folder.iterdir()) == []
+    storage.put([b"weights"], media_type=MEDIA_TYPE)
+    assert storage.local(sha256, folder).read_bytes() == b"weights"
+    assert storage.verified(sha256).st_size == len(b"weights")
 
 
 def test_a_file_is_fetched_once(bucket, tmp_path):
