@@ -14,6 +14,7 @@ from api.dependencies import Service, ServiceDep
 from api.errors import KeyRequired, ScopeMissing
 from jobs import keys
 from jobs.keys import Scope, site_secret
+from jobs.settings import MAX_PRIORITY
 
 ANYBODY = "local"  # whose everything is as long as there are no keys
 _OF_ANYBODY = [scope for scope in Scope if scope is not Scope.ADMIN]
@@ -52,12 +53,19 @@ def _theirs(
         else:
             key = None
     owner, scopes = (ANYBODY, _OF_ANYBODY) if key is None else (key.owner, key.scopes)
+    max_priority = MAX_PRIORITY if key is None else key.max_priority
     request.state.signed_in_as = None if session is None or key is None else owner
     request.state.key_id = None if key is None else key.id
     if missing := [scope for scope in needed.scopes if scope not in scopes]:
         raise ScopeMissing(f"This needs the scope {missing[0]!r}; the key has {', '.join(scopes)}.")
     service.rates.count(owner)
-    return replace(service, owner=owner, key_id=request.state.key_id, sessions=service.sessions.of(owner))
+    return replace(
+        service,
+        owner=owner,
+        key_id=request.state.key_id,
+        max_priority=max_priority,
+        sessions=service.sessions.of(owner),
+    )
 
 
 READING = Security(_theirs, scopes=[Scope.READ])

@@ -18,6 +18,7 @@ from api.dependencies import STREAMS, THREADS, UPLOADS, Service, Slots
 from api.metrics import Metrics
 from api.middleware import RequestRules
 from api.rates import Rates
+from api.readiness import Readiness
 from api.request_log import RequestLog
 from api.routes import (
     candidates,
@@ -56,17 +57,18 @@ def create_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=_operation_id,
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    sessions = open_database(settings.database_url)
+    sessions, storage, queue = open_database(settings.database_url), open_storage(settings), Queue(settings)
     figures = Metrics(sessions)
     app.state.service = Service(
         settings=settings,
         sessions=sessions,
-        storage=open_storage(settings),
-        queue=Queue(settings),
+        storage=storage,
+        queue=queue,
         uploads=Slots(UPLOADS, "uploads"),
         streams=Slots(STREAMS, "event streams"),
         rates=Rates(settings.requests_per_minute),
         metrics=figures,
+        readiness=Readiness(settings, storage, queue),
     )
     problems.install(app)
     app.add_middleware(RequestRules, streamed=UPLOAD_PATHS)

@@ -52,7 +52,8 @@ class Courier:
 
     async def _send_due(self) -> bool:
         """Whether there were messages to send; they have had a try."""
-        due = await anyio.to_thread.run_sync(self._take)
+        # A shutdown does not wait for the database: what an abandoned thread takes is due again later.
+        due = await anyio.to_thread.run_sync(self._take, abandon_on_cancel=True)
         async with anyio.create_task_group() as tries:
             for message in due:
                 tries.start_soon(self._send, message)
@@ -77,7 +78,7 @@ class Courier:
             error = str(refused)
         except _PROTOCOL_ERRORS as failure:
             error = f"{type(failure).__name__}: {failure}"[:300]
-        await anyio.to_thread.run_sync(self._settle, message, status, error)
+        await anyio.to_thread.run_sync(self._settle, message, status, error, abandon_on_cancel=True)
 
     async def _post(self, message: Due) -> int:
         """The status of the receiver's answer, of which nothing else is read."""

@@ -1,7 +1,10 @@
 """What routes ask for: the database, the files, the queue and the settings; api/access.py makes it the asker's own."""
 
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import BoundedSemaphore
+from threading import Lock
 from typing import Annotated
 
 from fastapi import Depends, Header, Path, Query, Request
@@ -9,31 +12,46 @@ from fastapi import Depends, Header, Path, Query, Request
 from api.errors import ServiceBusy
 from api.metrics import Metrics
 from api.rates import Rates
+from api.readiness import Readiness
 from jobs.database import Sessions
 from jobs.queue import Queue
-from jobs.settings import Settings
+from jobs.settings import MAX_PRIORITY, Settings
 from jobs.storage import Storage
 
 THREADS = 100  # of the pool that routes run in
-UPLOADS = 30  # at once; each holds a thread for as long as its client sends
-STREAMS = 50  # of events, at once; each holds a thread most of the time
+UPLOADS = 30  # at once, of all owners; each holds a thread for as long as its client sends
+STREAMS = 50  # of events, at once, of all owners; each holds a thread most of the time
 
 
 class Slots:
-    """Room for a number of long requests at once, so that they leave threads for the short ones."""
+    """Places for long requests, shared out among their owners, so that they leave threads for the short ones.
+
+    An owner may hold as many places as are free, so one alone gets half of them, and whoever comes next still gets some.
+
+    Source: Choudhury & Hahne 1998, "Dynamic queue length thresholds for shared-memory packet switches", with α = 1.
+    """
 
     def __init__(self, count: int, what: str) -> None:
-        self._free = BoundedSemaphore(count)
-        self._busy = f"{count} {what} are open already; try again in a few seconds."
+        self._count, self._what = count, what
+        self._held: Counter[str] = Counter()
+        self._lock = Lock()
 
-    def __enter__(self) -> None:
-        """Take a slot. Raises: ServiceBusy when there is none."""
-        if not self._free.acquire(blocking=False):
-            raise ServiceBusy(self._busy)
-
-    def __exit__(self, *_: object) -> None:
-        """Give it back."""
-        self._free.release()
+    @contextmanager
+    def of(self, owner: str) -> Iterator[None]:
+        """Hold a place within. Raises: ServiceBusy when there is none for that owner."""
+        with self._lock:
+            held = self._held[owner]
+            if held >= self._count - self._held.total():
+                raise ServiceBusy(
+                    f"You have {held} {self._what} open, and others need places; try again in a few seconds."
+                )
+            self._held[owner] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held[owner] -= 1
+                self._held += Counter()  # forgets owners who hold none
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +66,13 @@ class Service:
     streams: Slots
     rates: Rates
     metrics: Metrics
+    readiness: Readiness
     owner: str = ""
     key_id: str | None = None
+    max_priority: int = MAX_PRIORITY
 
 
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:  # not in a thread: health must answer when all threads wait
     service: Service = request.app.state.service
     return service
 

@@ -46,6 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("--owner", required=True, help="whose it is; `local` owns what was made before there were keys")
     create.add_argument("--name", default="from the command line", help="for people")
     create.add_argument("--scope", action="append", choices=[*Scope], help="default: read and submit")
+    create.add_argument(
+        "--max-priority", type=int, default=0, help="the highest priority of its jobs, up to 10; default: 0"
+    )
     create.add_argument("--days", type=float, default=90, help="how long it lasts; 0: until it is revoked")
     actions.add_parser("list", help="all keys, newest first")
     actions.add_parser("revoke", help="refuse a key from now on").add_argument("id")
@@ -54,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _create(sessions: Sessions, secret: bytes, asked: argparse.Namespace) -> None:
     """Prints the key alone on stdout, so that a script can take it."""
-    fields = {"owner": asked.owner, "name": asked.name, "days": asked.days or None}
+    fields = {"owner": asked.owner, "name": asked.name, "days": asked.days or None, "max_priority": asked.max_priority}
     wanted = KeyRequest.model_validate(fields | ({"scopes": asked.scope} if asked.scope else {}))
     made = issue(sessions, secret, wanted)
     about = made.about

@@ -8,7 +8,7 @@ from pydantic.config import JsonDict
 
 from api.schemas import Line
 from faal_core.specs import AuditSpec, FinetuneSpec, Spec
-from jobs.settings import POOL
+from jobs.settings import MAX_PRIORITY, POOL
 
 METADATA_KEY = r"^[A-Za-z0-9_.-]{1,64}$"
 Metadata = Annotated[
@@ -64,7 +64,13 @@ class JobRequest(Spec):
         ),
     ]
     metadata: Metadata = Field(default_factory=dict)
-    priority: int = Field(0, ge=-10, le=10, description="the waiting job of the highest is taken first")
+    priority: int = Field(
+        0,
+        ge=-MAX_PRIORITY,
+        le=MAX_PRIORITY,
+        description="Jobs of higher priority are taken first. An API key has a highest priority, 0 by default, which replaces a "
+        "higher one; the answer shows the priority that the job has.",
+    )
     pool: str | None = Field(
         None, pattern=POOL, description="of the workers that may take it, one of the site's; any when absent"
     )

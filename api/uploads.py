@@ -7,8 +7,9 @@ file, in it or behind it, makes storage drop what it has.
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import anyio
 import anyio.from_thread
@@ -19,10 +20,10 @@ from api.dependencies import Service
 from api.digests import verified
 from api.errors import InvalidRequest, MalformedBody, UploadTooSlow
 from api.multipart import MultipartReader, Part, boundary_of
-from jobs import partial_uploads, quotas
+from jobs import partial_uploads, quotas, removal
 from jobs.errors import QuotaExceeded, UploadTooLarge
 from jobs.idempotency import was_used
-from jobs.storage import Stored
+from jobs.storage import Stored, stored_as
 
 BATCH = 512 * 1024  # bytes asked from the event loop at a time
 PATIENCE = 30.0  # seconds in which a batch has to come; whoever sends byte by byte would keep a place for ever
@@ -44,6 +45,20 @@ class Form:
     head: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Received(Generic[Checked]):
+    """An uploaded file that is to be registered, and what its form says.
+
+    Args:
+        new: whether it was stored; the content of a request that is sent again is only compared.
+    """
+
+    file: Stored
+    form: Checked
+    new: bool
+
+
+@contextmanager
 def receive(
     request: Request,
     service: Service,
@@ -51,48 +66,73 @@ def receive(
     *,
     media_type: Callable[[bytes], str],
     check: Callable[[Form], Checked],
-) -> tuple[Stored, Checked]:
-    """The stored file of an upload, and what `check` made of its form.
+) -> Iterator[Received[Checked]]:
+    """Store the file of an upload; within, it is registered, and where that fails it is removed again.
 
     Blocks on the network: for routes that run in a thread of the pool.
 
     Args:
         request: whose body is the form.
-        idempotency_key: with one that was used before the upload adds nothing, and needs no room in the owner's quota.
+        idempotency_key: with one that was used before the upload is read, compared and not stored.
         media_type: tells the file's type by its first bytes; raises for a kind that is not accepted.
         check: judges the whole form; what it raises refuses the upload.
 
     Raises: ServiceBusy, QuotaExceeded, MalformedBody, InvalidRequest, DigestMismatch, UploadTooLarge, UploadTooSlow, StorageFull,
     StoreUnavailable and what the two callables raise.
     """
-    quota, limit = service.settings.quota, service.settings.upload_limit
     with service.sessions() as session:
         again = idempotency_key is not None and was_used(session, service.owner, idempotency_key)
-        left = None if again else quotas.room_for_upload(session, service.owner, quota)
-    with service.uploads:
-        if left is None or left >= limit:
-            return _stored(request, service, limit, media_type, check)
-        try:
-            return _stored(request, service, left, media_type, check)
-        except UploadTooLarge:
-            raise QuotaExceeded("bytes", quota.bytes, quota.bytes - left) from None
+        left = None if again else quotas.room_for_upload(session, service.owner, service.settings.quota)
+    put = stored_as if again else service.storage.put
+    with service.uploads.of(service.owner):
+        file, checked = _read(request, service, put, left, media_type, check)
+    if again:
+        yield Received(file, checked, new=False)
+        return
+    with removal.discarded_on_failure(service.sessions, service.storage, file):
+        yield Received(file, checked, new=True)
 
 
-def receive_part(request: Request, service: Service, size: int) -> Stored:
-    """The stored body of a request, a part of `size` bytes of an upload. Raises: as `receive`; MalformedBody for another size."""
-    with service.uploads:
+@contextmanager
+def receive_part(request: Request, service: Service, size: int) -> Iterator[Stored]:
+    """Store the body of a request, a part of `size` bytes of an upload; within, it is registered, as by `receive`.
+
+    Raises: as `receive`; MalformedBody for another size.
+    """
+    with service.uploads.of(service.owner):
         body = verified(_exactly(_body(request, size), size), request.headers, "part")
-        return service.storage.put(body, media_type=PART)
+        stored = service.storage.put(body, media_type=PART)
+    with removal.discarded_on_failure(service.sessions, service.storage, stored):
+        yield stored
+
+
+def _read(
+    request: Request,
+    service: Service,
+    put: Callable[..., Stored],
+    left: int | None,
+    media_type: Callable[[bytes], str],
+    check: Callable[[Form], Checked],
+) -> tuple[Stored, Checked]:
+    """Return the file as `put` stored it, and what `check` made of the form. `left` bytes have room in the quota."""
+    quota, limit = service.settings.quota, service.settings.upload_limit
+    if left is None or left >= limit:
+        return _stored(request, service, put, limit, media_type, check)
+    try:
+        return _stored(request, service, put, left, media_type, check)
+    except UploadTooLarge:
+        raise QuotaExceeded("bytes", quota.bytes, quota.bytes - left) from None
 
 
 def _stored(
     request: Request,
     service: Service,
+    put: Callable[..., Stored],
     limit: int,
     media_type: Callable[[bytes], str],
     check: Callable[[Form], Checked],
 ) -> tuple[Stored, Checked]:
-    """What `receive` answers, of a file of at most `limit` bytes."""
+    """Likewise, of a file of at most `limit` bytes."""
     body = verified(_body(request, limit), request.headers, "body")
     form = MultipartReader(body, boundary_of(request.headers.get("Content-Type")))
     fields: dict[str, str] = {}
@@ -118,7 +158,7 @@ def _stored(
             raise InvalidRequest.at("/file", "an upload has one file")
         checked.append(check(Form(fields, file.filename or "", bytes(head))))
 
-    stored = service.storage.put(content(), limit=limit, media_type=media_type(first))
+    stored = put(content(), limit=limit, media_type=media_type(first))
     return stored, checked[0]
 
 

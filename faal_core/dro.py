@@ -78,9 +78,10 @@ def _chi_squared(deficit: Vector, radius: float) -> Vector:
     """For χ²: max(ν − deficit, 0), with ν from the number m of classes that keep a weight.
 
     With those of least deficit in their mean μ and variance V, (ν − μ)² = V / ((1 + radius) m / k − 1); the right m is the
-    one whose ν lies between the last deficit within and the first outside.
+    smallest whose ν is not above the first deficit outside. Its ν is above the last deficit within.
     """
     k = len(deficit)
+    deficit = np.where(deficit < np.finfo(float).eps, 0, deficit)  # the variance of smaller ones would underflow
     ordered = np.sort(deficit)
     worst = deficit == 0
     if radius >= k / worst.sum() - 1:
@@ -92,7 +93,7 @@ def _chi_squared(deficit: Vector, radius: float) -> Vector:
     with np.errstate(divide="ignore", invalid="ignore"):
         nu = np.where(slack > 0, mean + np.sqrt(variance / slack), np.inf)
     outside = np.append(ordered[1:], np.inf)
-    return np.maximum(nu[int(np.argmax((nu > ordered) & (nu <= outside)))] - deficit, 0)
+    return np.maximum(nu[int(np.argmax(nu <= outside))] - deficit, 0)
 
 
 def _solve(log_deficit: Vector, radius: float) -> float:

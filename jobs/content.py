@@ -63,6 +63,13 @@ def write(file: BinaryIO, chunks: Iterable[bytes], limit: int | None) -> tuple[s
     return digest.hexdigest(), size
 
 
+def stored_as(chunks: Iterable[bytes], *, media_type: str, limit: int | None = None) -> Stored:
+    """Return what the chunks would be stored as; nothing is stored. Raises: UploadTooLarge past `limit` bytes."""
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device
+        sha256, size = write(nowhere, chunks, limit)
+    return Stored(sha256, size, media_type)
+
+
 def whole_pieces(source: BinaryIO, sha256: str) -> Iterator[bytes]:
     """Yield the content of the file of that digest. Raises: FileLost after the last piece, where it is another content."""
     digest = hashlib.sha256()
@@ -91,9 +98,20 @@ def copy(source: BinaryIO, sha256: str, target: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def disk_is_full(error: Exception) -> bool:
-    """Whether that exception means that a disk, or somebody's share of it, has no room left."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+_FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk, or the user's share of it
+
+
+def disk_is_full(error: BaseException | None) -> bool:
+    """Return whether an exception means that a disk has no room left.
+
+    torch raises another exception on top of the system's, and safetensors puts the system's number into a text.
+    """
+    if error is None:
+        return False
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return True
+    in_text = any(f"(os error {number})" in str(error) for number in _FULL)
+    return in_text or disk_is_full(error.__cause__ or error.__context__)
 
 
 @contextmanager

@@ -10,11 +10,10 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from jobs import moves, outcomes
-from jobs.clock import now
 from jobs.errors import JobStateConflict
 from jobs.idempotency import once, payload_digest
 from jobs.quotas import require_room_for_job
-from jobs.settings import NO_QUOTA, Quota
+from jobs.settings import MAX_PRIORITY, NO_QUOTA, Quota
 from jobs.states import FINAL, JobKind, JobState
 from jobs.tables import Job
 
@@ -30,6 +29,7 @@ def submit(
     idempotency_key: str | None = None,
     metadata: Mapping[str, str] | None = None,
     priority: int = 0,
+    max_priority: int = MAX_PRIORITY,
     pool: str | None = None,
     budget_minutes: float | None = None,
     deadline: datetime | None = None,
@@ -39,7 +39,8 @@ def submit(
     """A queued job with its first event, or the job that this idempotency key made before. Ring after the commit.
 
     Args:
-        priority: of the jobs that wait, whoever's, the one of the highest is taken first.
+        priority: waiting jobs of higher priority are taken first.
+        max_priority: the highest that this job may have; it replaces a higher one.
         pool: of the workers that may take it; any when absent.
         budget_minutes: of running, in all attempts together, after which the job ends with what it has.
         deadline: aware; likewise. A job that no worker has begun until then fails.
@@ -64,7 +65,7 @@ def submit(
         dataset=dataset,
         spec=dict(spec),
         metadata_=labels,
-        priority=priority,
+        priority=min(priority, max_priority),
         pool=pool,
         budget_minutes=budget_minutes,
         deadline=deadline,
@@ -119,14 +120,22 @@ def resume(session: Session, job_id: str) -> Job:
     """
     job = moves.locked(session, job_id)
     _require_unfinished(job, "a paused job can be resumed")
-    again = {"pause_requested": False, "rung_at": now()}
-    if moves.move(session, "resume", job_id, body={"reason": "resumed"}, **again) is None and job.pause_requested:
+    resumed = moves.move(session, "resume", job_id, body={"reason": "resumed"}, pause_requested=False)
+    if resumed is None and job.pause_requested:
         moves.change(session, job_id, pause_requested=False)
         moves.note(session, job, "resumed", {})
     return job
 
 
-def retry(session: Session, job_id: str, *, owner: str, idempotency_key: str | None = None, quota: Quota) -> Job:
+def retry(
+    session: Session,
+    job_id: str,
+    *,
+    owner: str,
+    idempotency_key: str | None = None,
+    max_priority: int = MAX_PRIORITY,
+    quota: Quota,
+) -> Job:
     """A new job that asks for what a failed or cancelled one asked for, and names it; the old one stays as it is.
 
     It has the same budget, anew, and no deadline.
@@ -152,6 +161,7 @@ def retry(session: Session, job_id: str, *, owner: str, idempotency_key: str | N
         idempotency_key=idempotency_key,
         metadata=job.metadata_,
         priority=job.priority,
+        max_priority=max_priority,
         pool=job.pool,
         budget_minutes=job.budget_minutes,
         retry_of=job_id,

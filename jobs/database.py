@@ -3,6 +3,9 @@
 `sessions()` reads and `sessions.begin()` writes; in those of `sessions.of(owner)` others' rows are not there. On
 SQLite a writing transaction takes the write lock when it begins (one that reads first cannot wait for the lock and
 fails with "database is locked"), and a reading one never waits. A reading session cannot write, on either database.
+
+Every wait for PostgreSQL has a limit, also when the server is frozen or a network drops its packets: neither refuses
+anything, so the server's own time-outs and TCP's do not help.
 """
 
 import json
@@ -14,10 +17,13 @@ from sqlite3 import SQLITE_ERROR
 from sqlite3 import Connection as SqliteConnection
 from typing import Any
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg import errors as postgres
+from psycopg.abc import RV, PQGen
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionToSpare
@@ -26,16 +32,28 @@ from sqlalchemy.orm import ORMExecuteState, Session, sessionmaker, with_loader_c
 from jobs.tables import OWNED
 
 LOCK_SECONDS = 30.0
+CONNECT_SECONDS = 5  # until PostgreSQL has accepted a connection
+POOL_SECONDS = 5.0  # for a connection of the pool to become free
+ANSWER_SECONDS = 10.0  # for a statement; the slowest, the metrics of a large site, takes about a second
+_SERVER_LIMITS = f"""
+    SET statement_timeout = '{ANSWER_SECONDS:g}s';
+    SET idle_in_transaction_session_timeout = '60s'
+"""
 DatabaseFailure = SQLAlchemyError
 """What everything is that a session raises by itself."""
 
 
 class Sessions(sessionmaker[Session]):
-    """Where sessions come from: `sessions()` for reading, `with sessions.begin() as session` for writing."""
+    """Where sessions come from: `sessions()` for reading, `with sessions.begin() as session` for writing.
+
+    Attributes:
+        everybody: those in which the rows of all owners are found.
+    """
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine.execution_options(faal_reads=True, postgresql_readonly=True), expire_on_commit=False)
         self.engine = engine
+        self.everybody = self
         self._of: dict[str, Sessions] = {}
 
     def of(self, owner: str) -> "Sessions":
@@ -48,6 +66,7 @@ class Sessions(sessionmaker[Session]):
         """
         if owner not in self._of:
             own = Sessions(self.engine)
+            own.everybody = self.everybody
             criteria = [with_loader_criteria(table, table.owner == owner, include_aliases=True) for table in OWNED]
 
             def hide_others(state: ORMExecuteState) -> None:
@@ -70,7 +89,7 @@ class Sessions(sessionmaker[Session]):
 
 
 def open_database(url: str, *, pooled: bool = True) -> Sessions:
-    """Sessions on the database at `url`. A worker takes no pool: it holds no connection while a job computes."""
+    """Return sessions on the database at `url`. A worker takes no pool: it holds no connection while a job computes."""
     return Sessions(_engine(url, pooled=pooled))
 
 
@@ -100,8 +119,8 @@ def upgrade(url: str) -> None:
 
 
 def migration_engine(url: str) -> Engine:
-    """What a migration connects through: SQLite copies tables to change them, which foreign keys would hinder."""
-    return _engine(url, pooled=False, foreign_keys=False)
+    """Return the engine of migrations: without foreign keys, since SQLite copies tables, and without a limit on statements."""
+    return _engine(url, pooled=False, migrates=True)
 
 
 def _migrations() -> Config:
@@ -110,13 +129,46 @@ def _migrations() -> Config:
     return configuration
 
 
-def _engine(url: str, *, pooled: bool, foreign_keys: bool = True) -> Engine:
+def _engine(url: str, *, pooled: bool, migrates: bool = False) -> Engine:
     parsed = make_url(url)
-    options: dict[str, Any] = {} if pooled else {"poolclass": NullPool}
-    options["json_serializer"] = partial(json.dumps, allow_nan=False)
+    options: dict[str, Any] = {"json_serializer": partial(json.dumps, allow_nan=False)}
     if parsed.get_backend_name() == "sqlite":
-        return _sqlite_engine(parsed, options, foreign_keys)
-    return create_engine(parsed, pool_pre_ping=pooled, **options)
+        return _sqlite_engine(parsed, options if pooled else {**options, "poolclass": NullPool}, not migrates)
+    options |= {"pool_pre_ping": True, "pool_timeout": POOL_SECONDS} if pooled else {"poolclass": NullPool}
+    engine = create_engine(parsed, **options)
+
+    @event.listens_for(engine, "do_connect")
+    def connect(
+        _dialect: object, _record: object, given: list[Any], options: dict[str, Any]
+    ) -> psycopg.Connection[Any]:
+        options = {"connect_timeout": CONNECT_SECONDS, **options}
+        return psycopg.connect(*given, **options) if migrates else _BoundedConnection.connect(*given, **options)
+
+    return engine
+
+
+class _BoundedConnection(psycopg.Connection[Any]):
+    """A connection that is given up when a statement is not answered within `ANSWER_SECONDS`.
+
+    The server gives up as well: a statement after the same time, and a transaction whose client has vanished.
+    """
+
+    @classmethod
+    def connect(cls, conninfo: str = "", **options: Any) -> "_BoundedConnection":  # noqa: ANN401 - psycopg's signature
+        """Return an open connection with its limits. Raises: OperationalError."""
+        connection = super().connect(conninfo, **options)
+        connection.autocommit = True
+        connection.execute(_SERVER_LIMITS)
+        connection.autocommit = False
+        return connection
+
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        """Return what `gen` returns. Raises: OperationalError when the time is over; the connection is closed then."""
+        try:
+            return super().wait(gen, interval, ANSWER_SECONDS if timeout is None else timeout)
+        except postgres._WaitTimeout:  # noqa: SLF001 - psycopg's documentation of `wait` names it
+            self.pgconn.finish()
+            raise postgres.OperationalError(f"the database did not answer within {ANSWER_SECONDS:g} s") from None
 
 
 def _sqlite_engine(url: URL, options: dict[str, Any], foreign_keys: bool) -> Engine:

@@ -8,21 +8,30 @@ from jobs.errors import DatasetNotFound
 from jobs.idempotency import once, payload_digest
 from jobs.moves import add
 from jobs.paging import Page, page
+from jobs.quotas import require_room_for_upload
+from jobs.settings import NO_QUOTA, Quota
 from jobs.states import JobKind, UploadState
 from jobs.storage import Stored
 from jobs.tables import Dataset, Job
 
 
 def register_upload(
-    session: Session, *, name: str, upload: Stored, owner: str, idempotency_key: str | None = None
+    session: Session,
+    *,
+    name: str,
+    upload: Stored,
+    owner: str,
+    idempotency_key: str | None = None,
+    quota: Quota = NO_QUOTA,
 ) -> tuple[Dataset, Job]:
-    """A data set that is being validated and the queued job that checks it, or those this key made before.
+    """Return a data set that is being validated and the queued job that checks it, or those this key made before.
 
-    Ring after the commit. Raises: IdempotencyConflict.
+    Ring after the commit. Raises: IdempotencyConflict, QuotaExceeded.
     """
     digest = payload_digest({"kind": JobKind.CHECK_DATASET, "name": name, "upload": upload.sha256})
 
     def create() -> Job:
+        require_room_for_upload(session, owner, quota, upload)
         record_artifact(session, upload)
         dataset = Dataset(name=name, owner=owner, state=UploadState.VALIDATING, sha256=upload.sha256)
         session.add(dataset)

@@ -82,12 +82,14 @@ def issue(
     name: str,
     scopes: Collection[Scope],
     lifetime: timedelta | None,
+    max_priority: int = 0,
 ) -> tuple[ApiKey, str]:
     """A new key: its row, and the key itself, which is not to be had a second time."""
     key = _MARK + secrets.token_urlsafe(_SECRET_BYTES)
     row = ApiKey(
         owner=owner,
         name=name,
+        max_priority=max_priority,
         scopes=sorted(set(scopes)),
         digest=_digest(secret, key),
         expires_at=None if lifetime is None else now(lifetime.total_seconds()),

@@ -5,49 +5,77 @@ changes nothing and gets LeaseLost.
 """
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
 
-from sqlalchemy import ColumnElement, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Select, func, or_, select, update
+from sqlalchemy.orm import Session, aliased
 
 from faal_core.errors import OutOfTime
 from jobs import moves, outcomes
 from jobs.clock import now, seconds_between
 from jobs.outcomes import StoredClassifier
 from jobs.settings import MAX_ATTEMPTS
-from jobs.states import JobState, ReleaseReason
+from jobs.states import CHECKS, Crash, JobState, Outage, ReleaseReason
 from jobs.storage import Stored
 from jobs.tables import Job, Problem
+
+MAX_OUTAGES = 20  # attempts; with the pauses between them that is more than an hour
+_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5.0, 300.0  # after an outage; it doubles with each
 
 _GIVEN_UP: Mapping[ReleaseReason, str] = {
     "worker-lost": "The worker died {crashes} times while it ran this job. Submit it again; if that does not help, "
     "look for attempt {attempt} of the job in the worker's log.",
     "out-of-memory": "The system stopped this job {crashes} times because memory ran out. Ask for less at once "
     "(a smaller batch size, a smaller upload), or run a worker with more memory.",
-    "store-unavailable": "The object store failed {crashes} times while this job needed it. Try the job again when `/readyz` "
-    "says that storage works.",
+    "database-unavailable": "The database could not be reached in {outages} attempts. Try the job again when `/readyz` says that "
+    "the database works.",
+    "store-unavailable": "The object store failed in {outages} attempts. Try the job again when `/readyz` says that the "
+    "storage works.",
+    "storage-full": "In {outages} attempts there was no room for the files of this job. Free some space on the worker's disk "
+    "and in storage, then try the job again.",
 }
 
 _EXPIRED = (Job.attempt == 0) & Job.deadline.is_not(None) & (Job.deadline < now())
 """Whether a job's deadline came before a worker had begun it; one that was begun ends with what it has."""
 
 
-def _may_go_to(pool: str | None) -> ColumnElement[bool]:
-    """Whether a job may go to a worker of that pool, or of none."""
-    return Job.pool.is_(None) if pool is None else or_(Job.pool.is_(None), Job.pool == pool)
+_LINE = {"is_check": Job.kind.in_(CHECKS), "priority": Job.priority, "owner": Job.owner}
+"""Waiting jobs that agree in these stand in one line, in which the oldest is first."""
 
 
 def claim_next(session: Session, *, worker: str, lease_seconds: float, pool: str | None = None) -> Job | None:
-    """The waiting job of the highest priority, of equals the oldest, claimed; None when none is to be had.
+    """Claim the job whose turn it is and return it; None when no job waits.
+
+    Checks of uploads come first, then jobs of higher priority. Among equals the turn is that of the owner with the fewest
+    running jobs, then of the owner whose last job began the longest time ago, and of that owner's jobs the oldest. So an
+    owner with one job waits for one job of each other owner at most, however many jobs these have submitted.
 
     Args:
-        pool: which the worker belongs to: it takes jobs that ask for it, and those that ask for none.
+        pool: the worker's pool: the worker takes jobs that ask for it, and jobs that ask for no pool.
     """
-    waiting = select(Job.id).where(Job.state == JobState.QUEUED, _may_go_to(pool), ~_EXPIRED)
-    first = waiting.order_by(Job.priority.desc(), Job.id).limit(1)
-    job_id = session.scalars(first.with_for_update(skip_locked=True)).one_or_none()
-    return None if job_id is None else claim(session, job_id, worker=worker, lease_seconds=lease_seconds)
+    in_pool = Job.pool.is_(None) if pool is None else or_(Job.pool.is_(None), Job.pool == pool)
+    paused = Job.not_before.is_not(None) & (Job.not_before > now())
+    waiting = (Job.state == JobState.QUEUED, in_pool, ~_EXPIRED, ~paused)
+    for turn in session.execute(_turns(waiting)).mappings():
+        theirs = select(Job.id).where(*waiting, *(column == turn[name] for name, column in _LINE.items()))
+        first = theirs.order_by(Job.id).limit(1).with_for_update(skip_locked=True)
+        if (job_id := session.scalars(first).one_or_none()) is not None:  # else other workers are taking all of these
+            return claim(session, job_id, worker=worker, lease_seconds=lease_seconds)
+    return None
+
+
+def _turns(waiting: Sequence[ColumnElement[bool]]) -> Select[Any]:
+    """Return the query of the lines of waiting jobs, in the order of their turns."""
+    columns: list[Any] = [column.label(name) for name, column in _LINE.items()]
+    lines = select(*columns, func.min(Job.id).label("first")).where(*waiting).group_by(*columns).subquery()
+    others = aliased(Job)
+    of_owner = others.owner == lines.c.owner
+    running = select(func.count(others.id)).where(of_owner, others.state == JobState.RUNNING).scalar_subquery()
+    last_began = select(func.max(others.started_at)).where(of_owner).scalar_subquery()
+    return select(lines).order_by(
+        lines.c.is_check.desc(), lines.c.priority.desc(), running, last_began.asc().nulls_first(), lines.c.first
+    )
 
 
 def claim(session: Session, job_id: str, *, worker: str, lease_seconds: float) -> Job | None:
@@ -60,6 +88,7 @@ def claim(session: Session, job_id: str, *, worker: str, lease_seconds: float) -
         lease_owner=worker,
         lease_expires_at=now(lease_seconds),
         started_at=now(),
+        not_before=None,
         stage=None,
         done=None,
         total=None,
@@ -167,10 +196,10 @@ def fail(session: Session, job_id: str, attempt: int, *, code: str, message: str
 def release(
     session: Session, job_id: str, attempt: int, *, reason: ReleaseReason, max_attempts: int = MAX_ATTEMPTS
 ) -> JobState:
-    """The state of a job that its worker gave up without an end: queued for the next worker as a rule.
+    """Give back a job that has not ended, and return its new state: queued for the next worker as a rule.
 
-    It is cancelled or paused if that was asked for, and failed with `reason` as code when this was crash number
-    `max_attempts`; a graceful stop ("worker-stopped") is no crash. Raises: LeaseLost.
+    The job is cancelled or paused if that was asked for. It fails with `reason` as code after `max_attempts` crashes, or
+    after `MAX_OUTAGES` outages. After an outage no worker takes it for a while. Raises: LeaseLost.
     """
     job = hold(session, job_id, attempt)
     if job.cancel_requested:
@@ -179,12 +208,16 @@ def release(
         return moves.ours(
             moves.move(session, "set-aside", job_id, *moves.held(attempt), **moves.NOBODYS), job_id, attempt
         ).state
-    if reason != "worker-stopped":
+    values: dict[str, Any] = dict(moves.NOBODYS)
+    if reason in get_args(Crash):
         job.crashes += 1
-        if job.crashes >= max_attempts:
-            message = _GIVEN_UP[reason].format(crashes=job.crashes, attempt=attempt)
-            return fail(session, job_id, attempt, code=reason, message=message).state
-    released = moves.move(session, "release", job_id, *moves.held(attempt), body={"reason": reason}, **moves.NOBODYS)
+    elif reason in get_args(Outage):
+        values["not_before"] = now(min(_PAUSE_SECONDS * 2**job.outages, _LONGEST_PAUSE_SECONDS))
+        job.outages += 1
+    if reason != "worker-stopped" and (job.crashes >= max_attempts or job.outages >= MAX_OUTAGES):
+        message = _GIVEN_UP[reason].format(crashes=job.crashes, outages=job.outages, attempt=attempt)
+        return fail(session, job_id, attempt, code=reason, message=message).state
+    released = moves.move(session, "release", job_id, *moves.held(attempt), body={"reason": reason}, **values)
     return moves.ours(released, job_id, attempt).state
 
 
@@ -200,29 +233,19 @@ def cancel(session: Session, job_id: str, attempt: int, *, report: str | None = 
     return job
 
 
-def overdue(
-    session: Session, *, ring_after: float, max_attempts: int = MAX_ATTEMPTS, limit: int = 20, pool: str | None = None
-) -> dict[str, str | None]:
-    """Queued jobs to ring now, oldest first, with their pools: not rung for `ring_after` seconds, or back from a worker.
-
-    First takes running jobs back whose lease ran out, as `release` does with "worker-lost", counting such leases, and ends those
-    that no worker had begun when their deadline came. At most `limit` ids, so that a long queue that no worker has time for is
-    not rung as a whole again and again.
-
-    Args:
-        pool: only jobs that a worker of this one may take.
-    """
+def take_back(session: Session, *, max_attempts: int = MAX_ATTEMPTS) -> list[str]:
+    """Release running jobs whose lease ran out, as "worker-lost", and return their ids."""
     expired = select(Job.id, Job.attempt).where(Job.state == JobState.RUNNING, Job.lease_expires_at < now())
-    for job_id, attempt in session.execute(expired.with_for_update(skip_locked=True)).all():
+    lost = session.execute(expired.with_for_update(skip_locked=True)).all()
+    for job_id, attempt in lost:
         hold(session, job_id, attempt).leases_lost += 1
         release(session, job_id, attempt, reason="worker-lost", max_attempts=max_attempts)
+    return [job_id for job_id, _ in lost]
+
+
+def expire(session: Session) -> None:
+    """Fail the waiting jobs that no worker had begun when their deadline came."""
     late = select(Job.id).where(Job.state == JobState.QUEUED, _EXPIRED)
     for job_id in session.scalars(late.with_for_update(skip_locked=True)).all():
         problem: Problem = {"code": OutOfTime.code, "message": "No worker had begun this job when its deadline came."}
         moves.move(session, "expire", job_id, body=problem, error=problem)
-    forgotten = or_(Job.rung_at.is_(None), Job.rung_at < now(-ring_after))
-    waiting = select(Job.id, Job.pool).where(Job.state == JobState.QUEUED, _may_go_to(pool), forgotten)
-    rung = session.execute(waiting.order_by(Job.id).limit(limit).with_for_update(skip_locked=True)).all()
-    pools = {row.id: row.pool for row in rung}
-    session.execute(update(Job).where(Job.id.in_(pools)).values(rung_at=now()))
-    return pools

@@ -9,6 +9,8 @@ from jobs.errors import ModelNotFound
 from jobs.idempotency import once, payload_digest
 from jobs.moves import add
 from jobs.paging import Page, page
+from jobs.quotas import require_room_for_upload
+from jobs.settings import NO_QUOTA, Quota
 from jobs.states import JobKind, UploadState
 from jobs.storage import Stored
 from jobs.tables import Job, Model
@@ -26,10 +28,11 @@ def register_upload(
     owner: str,
     weights_key: str | None = None,
     idempotency_key: str | None = None,
+    quota: Quota = NO_QUOTA,
 ) -> tuple[Model, Job]:
-    """A model that is being validated and the queued job that checks it, or those this key made before.
+    """Return a model that is being validated and the queued job that checks it, or those this key made before.
 
-    Ring after the commit. Raises: IdempotencyConflict.
+    Ring after the commit. Raises: IdempotencyConflict, QuotaExceeded.
 
     Args:
         weights_key: which set of weights in the file is meant, where it holds several.
@@ -39,6 +42,7 @@ def register_upload(
     digest = payload_digest({"kind": JobKind.CHECK_MODEL, "name": name, "spec": asked, "upload": upload.sha256})
 
     def create() -> Job:
+        require_room_for_upload(session, owner, quota, upload)
         record_artifact(session, upload)
         model = Model(name=name, owner=owner, state=UploadState.VALIDATING, spec=fields, upload_sha256=upload.sha256)
         session.add(model)

@@ -16,7 +16,7 @@ from jobs.errors import JobNotFound, LeaseLost
 from jobs.states import FINAL, MOVES, JobState
 from jobs.tables import Job, JobEvent
 
-NOBODYS: Mapping[str, Any] = {"lease_owner": None, "lease_expires_at": None, "rung_at": None, "pause_requested": False}
+NOBODYS: Mapping[str, Any] = {"lease_owner": None, "lease_expires_at": None, "pause_requested": False}
 """What a job has that no worker holds."""
 
 

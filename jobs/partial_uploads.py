@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from jobs import removal
 from jobs.artifacts import note_lost, record_artifact, require_there
 from jobs.clock import now
 from jobs.content import whole_pieces
@@ -53,22 +54,30 @@ def require_open(upload: PartialUpload) -> None:
         )
 
 
-def keep_part(session: Session, storage: Storage, upload_id: str, number: int, stored: Stored) -> None:
-    """The part is there, in place of an earlier one of that number. Raises: UploadNotFound, UploadComplete, FileVanished."""
+def keep_part(session: Session, storage: Storage, upload_id: str, number: int, stored: Stored) -> list[str]:
+    """Record a part, and return the digest of an earlier one of that number, which it replaces: for `removal.discard`.
+
+    Raises: UploadNotFound, UploadComplete, FileVanished.
+    """
     upload = _locked(session, upload_id)
     require_open(upload)
     upload.touched_at = now()
     record_artifact(session, stored)
     require_there(storage, stored)
     part = UploadPart(upload_id=upload_id, number=number, owner=upload.owner, sha256=stored.sha256, size=stored.size)
+    earlier = session.get(UploadPart, (upload_id, number))
+    replaced = [] if earlier is None or earlier.sha256 == stored.sha256 else [earlier.sha256]
     session.merge(part)
+    return replaced
 
 
-def remove(session: Session, upload_id: str) -> None:
-    """The upload is forgotten. Raises: UploadNotFound."""
+def remove(session: Session, upload_id: str) -> list[str]:
+    """Forget the upload, and return the digests of its files, for `removal.discard`. Raises: UploadNotFound."""
     upload = _locked(session, upload_id)
+    digests = [part.sha256 for part in parts(session, upload_id)] + ([upload.sha256] if upload.sha256 else [])
     _remove_parts(session, upload_id)
     session.delete(upload)
+    return digests
 
 
 def remove_silent(sessions: Sessions, seconds: float) -> None:
@@ -112,7 +121,7 @@ def whole(sessions: Sessions, storage: Storage, upload_id: str, *, media_type: s
     _require_all(upload, there)
     with _still_there(sessions, upload_id, there):
         stored = storage.put(_content(storage, there), media_type=media_type)
-    with sessions.begin() as session:
+    with removal.discarded_on_failure(sessions, storage, stored), sessions.begin() as session:
         upload = _locked(session, upload_id)
         if upload.sha256 is None and _named(there) != _named(parts(session, upload_id)):
             raise FileVanished("Another part came while these were put together; ask again.")
@@ -120,6 +129,7 @@ def whole(sessions: Sessions, storage: Storage, upload_id: str, *, media_type: s
         require_there(storage, stored)
         upload.sha256 = stored.sha256
         _remove_parts(session, upload_id)
+    removal.discard(sessions, storage, {part.sha256 for part in there} - {stored.sha256})
     return stored
 
 

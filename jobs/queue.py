@@ -1,6 +1,7 @@
 """The doorbell: Celery messages that carry a job's id and nothing else. The jobs table knows what there is to do."""
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 
 from celery import Celery
@@ -13,6 +14,7 @@ RUN_JOB = "faal.run_job"
 """Name of the only task; its argument is a job's id."""
 
 _COMMON = "faal"
+_TRIAL = "faal-trial"  # the queue of messages that are taken back at once
 RING_SECONDS = 2.0
 POLL_SECONDS = 30.0  # above Celery's long polls of 10 s, which redis-py's own time-out of 5 s would cut
 
@@ -29,7 +31,7 @@ class Queue:
         self._app.conf.broker_transport_options |= {**retries, **patience, "connect_retries_timeout": RING_SECONDS}
 
     def ring(self, job_id: str, pool: str | None = None) -> bool:
-        """Whether the message is on its way, within a few seconds. If not, a worker's sweep finds the job.
+        """Return whether the broker took the message, within a few seconds. If not, an idle worker finds the job itself.
 
         Args:
             pool: of the workers that hear it; all when absent.
@@ -37,17 +39,25 @@ class Queue:
         try:
             self._app.send_task(RUN_JOB, args=(job_id,), queue=queue_of(pool))
         except Exception as error:  # noqa: BLE001 - whatever a broker's client raises, the job is safe in its table
-            logger.warning("The broker did not take the message for %s; a sweep will find the job: %s", job_id, error)
+            logger.warning(
+                "The broker did not take the message for %s; an idle worker will find the job: %s", job_id, error
+            )
             return False
         return True
 
-    def reachable(self) -> bool:
-        """Whether the broker answers, within a few seconds."""
+    def takes_messages(self) -> bool:
+        """Return whether the broker takes a message and gives it back, within a few seconds; a full one does not."""
         try:
             with self._app.connection_for_write() as connection:
                 connection.ensure_connection(max_retries=1, timeout=RING_SECONDS)
+                with (
+                    connection.SimpleQueue(_TRIAL) as queue,
+                    suppress(queue.Empty),
+                ):  # another process may have taken it
+                    queue.put({})
+                    queue.get_nowait().ack()
         except Exception as error:  # noqa: BLE001 - as in `ring`
-            logger.warning("The broker does not answer: %s", error)
+            logger.warning("The broker takes no messages: %s", error)
             return False
         return True
 

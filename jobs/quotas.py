@@ -1,29 +1,56 @@
 """How much an owner may have at a time: jobs that have not ended, and bytes in storage or on their way there.
 
-Requests at the same moment do not see one another: each may pass where there is room for one.
+Who registers something takes the owner's turn first, so requests at the same moment see one another's.
 """
 
-from sqlalchemy import func, select, union
+from typing import Any
+
+from sqlalchemy import CompoundSelect, func, select, union
 from sqlalchemy.orm import Session
 
 from jobs.artifacts import REFERENCES
 from jobs.errors import QuotaExceeded
 from jobs.settings import Quota
 from jobs.states import FINAL, JobKind
+from jobs.storage import Stored
 from jobs.tables import Artifact, Job, PartialUpload, UploadPart
 
 
 def require_room_for_job(session: Session, owner: str, kind: JobKind, quota: Quota) -> None:
-    """Returns if the owner may have one more job; one that makes weights needs room for them. Raises: QuotaExceeded."""
+    """Return if the owner may have one more job; one that makes weights needs room for them. Raises: QuotaExceeded."""
+    _take_turn(session, owner)
     _require_room_for_job(session, owner, quota)
     if kind in (JobKind.FINETUNE, JobKind.MAKE_CANDIDATE):
         _bytes_left(session, owner, quota)
 
 
 def room_for_upload(session: Session, owner: str, quota: Quota) -> int | None:
-    """Bytes that an upload may have; None where there is no quota. Raises: QuotaExceeded where it may have none."""
+    """Return the bytes that an upload may have; None where there is no quota. Raises: QuotaExceeded where it may have none."""
     _require_room_for_job(session, owner, quota)  # which checks it
     return _bytes_left(session, owner, quota)
+
+
+def require_room_for_upload(session: Session, owner: str, quota: Quota, upload: Stored) -> None:
+    """Return if the owner may have this upload and a job that checks it, at this moment. Raises: QuotaExceeded."""
+    _take_turn(session, owner)
+    left = room_for_upload(session, owner, quota)
+    owned = select(Artifact.sha256).where(Artifact.sha256 == upload.sha256, Artifact.sha256.in_(_files(owner)))
+    if left is not None and upload.size > left and session.scalar(owned) is None:
+        raise QuotaExceeded("bytes", quota.bytes, quota.bytes - left)
+
+
+def require_room_for_parts(session: Session, owner: str, quota: Quota, size: int) -> None:
+    """Return if the owner may send a file of that size in parts. Raises: QuotaExceeded."""
+    _take_turn(session, owner)
+    left = room_for_upload(session, owner, quota)
+    if left is not None and left <= size:  # something has to be left for the registration, which asks too
+        raise QuotaExceeded("bytes", quota.bytes, quota.bytes - left)
+
+
+def _take_turn(session: Session, owner: str) -> None:
+    """Wait until no other transaction counts for this owner; SQLite has one writer at a time anyway."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(owner, 0))))
 
 
 def _require_room_for_job(session: Session, owner: str, quota: Quota) -> None:
@@ -38,9 +65,7 @@ def _require_room_for_job(session: Session, owner: str, quota: Quota) -> None:
 def _bytes_left(session: Session, owner: str, quota: Quota) -> int | None:
     if not quota.bytes:
         return None
-    whole = [(table, column) for table, column in REFERENCES if table is not UploadPart]
-    files = union(*(select(column).where(table.owner == owner) for table, column in whole))
-    stored = select(func.coalesce(func.sum(Artifact.size), 0)).where(Artifact.sha256.in_(files))
+    stored = select(func.coalesce(func.sum(Artifact.size), 0)).where(Artifact.sha256.in_(_files(owner)))
     coming = select(func.coalesce(func.sum(PartialUpload.size), 0)).where(
         PartialUpload.owner == owner, PartialUpload.sha256.is_(None)
     )
@@ -48,3 +73,9 @@ def _bytes_left(session: Session, owner: str, quota: Quota) -> int | None:
     if used >= quota.bytes:
         raise QuotaExceeded("bytes", quota.bytes, used)
     return quota.bytes - used
+
+
+def _files(owner: str) -> CompoundSelect[Any]:
+    """Return the query of the digests of an owner's files; parts of uploads are counted by the size of the whole."""
+    whole = [(table, column) for table, column in REFERENCES if table is not UploadPart]
+    return union(*(select(column).where(table.owner == owner) for table, column in whole))

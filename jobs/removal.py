@@ -5,8 +5,9 @@ while its row is locked, and the row goes with it; who registers the same conten
 sees that the file is gone (`artifacts.require_there`).
 """
 
-from collections.abc import Iterable
-from contextlib import suppress
+import logging
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from sqlalchemy import ColumnElement, Select, delete, exists, or_, select
@@ -19,8 +20,10 @@ from jobs.database import Sessions
 from jobs.errors import DatasetNotFound, InUse, JobStateConflict, ModelNotFound
 from jobs.moves import locked
 from jobs.states import FINAL, UploadState
-from jobs.storage import Storage
+from jobs.storage import Storage, Stored
 from jobs.tables import Artifact, Dataset, Job, JobEvent, Model, Report
+
+logger = logging.getLogger(__name__)
 
 SECONDS_A_DAY = 86_400.0
 _AT_ONCE = 100  # rows that one transaction locks
@@ -84,16 +87,55 @@ def remove_old_jobs(sessions: Sessions, days: float) -> int:
             return removed
 
 
+def discard(sessions: Sessions, storage: Storage, digests: Collection[str]) -> None:
+    """Remove those files, which were refused or replaced, unless something refers to them.
+
+    Where that fails, a sweep removes them later.
+    """
+    with _left_to_the_sweep():
+        for sha256 in digests:
+            with sessions.everybody.begin() as session:
+                artifact = session.get(Artifact, sha256, with_for_update=True)
+                if artifact is not None and not session.scalar(select(_referred(sha256))):
+                    _unlink(session, storage, [artifact])
+            if artifact is None:
+                _remove_stray(sessions.everybody, storage, sha256)
+
+
+@contextmanager
+def discarded_on_failure(sessions: Sessions, storage: Storage, stored: Stored) -> Iterator[None]:
+    """Within, a file that was just put is registered; where that fails it is removed, unless something else refers to it."""
+    try:
+        yield
+    except BaseException:
+        discard(sessions, storage, [stored.sha256])
+        raise
+
+
+@contextmanager
+def _left_to_the_sweep() -> Iterator[None]:
+    """Within, files are removed after what matters was done; a failure is logged, and the sweep tries again."""
+    try:
+        yield
+    except Exception:
+        logger.exception("files that nothing refers to are left to the sweep")
+
+
+def collect_now(sessions: Sessions, storage: Storage) -> None:
+    """Remove all files to which nothing refers any more, after a deletion or cancellation; a failure is left to the sweep."""
+    with _left_to_the_sweep():
+        collect(sessions, storage)
+
+
 def collect(sessions: Sessions, storage: Storage) -> int:
-    """How many files were removed that have a row to which nothing refers."""
+    """Remove all files that have a row to which nothing refers, and return how many there were."""
     removed = 0
     while True:
-        with sessions.begin() as session:
-            found = session.scalars(
-                select(Artifact).where(~_referred()).limit(_AT_ONCE).with_for_update(skip_locked=True)
-            ).all()
+        with sessions.everybody.begin() as session:
+            unreferred = select(Artifact).where(~_referred()).limit(_AT_ONCE)
+            artifacts = session.scalars(unreferred.with_for_update(skip_locked=True)).all()
             # A reference that was made while this waited for the lock is seen by a statement of its own.
-            gone = [artifact for artifact in found if not session.scalar(select(_referred(artifact.sha256)))]
+            gone = [artifact for artifact in artifacts if not session.scalar(select(_referred(artifact.sha256)))]
             _unlink(session, storage, gone)
         if not gone:
             return removed
@@ -101,18 +143,20 @@ def collect(sessions: Sessions, storage: Storage) -> int:
 
 
 def collect_strays(sessions: Sessions, storage: Storage, silent_seconds: float) -> int:
-    """How many files were removed that have no row and were put so long ago: those of puts whose process died."""
-    removed = 0
-    for sha256 in storage.silent_for(silent_seconds):
-        try:
-            with sessions.begin() as session:
-                session.add(Artifact(sha256=sha256, size=0, media_type=""))  # until the commit others wait for this row
-                session.flush()
-                _unlink(session, storage, [session.get_one(Artifact, sha256)])
-        except IntegrityError:  # it has a row
-            continue
-        removed += 1
-    return removed
+    """Remove files that have no row and were put so many seconds ago, by a process that died; return how many there were."""
+    return sum(_remove_stray(sessions, storage, sha256) for sha256 in storage.silent_for(silent_seconds))
+
+
+def _remove_stray(sessions: Sessions, storage: Storage, sha256: str) -> bool:
+    """Remove a file unless it has a row, and return whether it had none."""
+    try:
+        with sessions.begin() as session:
+            session.add(Artifact(sha256=sha256, size=0, media_type=""))  # until the commit others wait for this row
+            session.flush()
+            _unlink(session, storage, [session.get_one(Artifact, sha256)])
+    except IntegrityError:  # it has a row
+        return False
+    return True
 
 
 def _removed(session: Session, upload: Upload, job_id: str | None) -> Upload:

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from faal_core import catalog
 
 MAX_ATTEMPTS = 3
+MAX_PRIORITY = 10
 FOLDER_BROKER = "filesystem://"
 POOL = r"^[a-z0-9][a-z0-9-]{0,31}$"
 """How a pool may be called."""

@@ -44,8 +44,14 @@ MOVES: Mapping[str, Move] = MappingProxyType(
 FINAL = frozenset(JobState) - frozenset().union(*(move.sources for move in MOVES.values()))
 """The states that no move leaves."""
 
-ReleaseReason = Literal["worker-stopped", "worker-lost", "out-of-memory", "store-unavailable"]
-"""Why a worker gave a job back: the first is a graceful stop and does not count against the job's attempts."""
+Crash = Literal["worker-lost", "out-of-memory"]
+"""The job's own process died, or its worker fell silent. Such attempts are counted."""
+
+Outage = Literal["database-unavailable", "store-unavailable", "storage-full"]
+"""What the service depends on failed. No such attempt counts as a crash; the job is tried again after a pause."""
+
+ReleaseReason = Literal["worker-stopped", Crash, Outage]
+"""Why a worker gave a job back. The first is a graceful stop."""
 
 
 class JobKind(StrEnum):
@@ -56,6 +62,10 @@ class JobKind(StrEnum):
     CHECK_MODEL = "check-model"  # an uploaded model becomes ready or rejected
     MAKE_CANDIDATE = "make-candidate"  # a candidate of a fine-tuning's report becomes a model that is ready
     CHECK_DATASET = "check-dataset"  # an uploaded data set becomes ready or rejected
+
+
+CHECKS = frozenset({JobKind.CHECK_MODEL, JobKind.CHECK_DATASET})
+"""The jobs that check uploads: short ones, which their owners wait for."""
 
 
 class UploadState(StrEnum):

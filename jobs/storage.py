@@ -5,12 +5,12 @@ They lie in a folder or in an object store, in the same places below it. Both ha
 
 from typing import TypeAlias
 
-from jobs.content import Stored, disk_is_full
+from jobs.content import Stored, disk_is_full, stored_as
 from jobs.folder_storage import FolderStorage
 from jobs.object_storage import ObjectStorage
 from jobs.settings import Settings
 
-__all__ = ["FolderStorage", "ObjectStorage", "Storage", "Stored", "disk_is_full", "open_storage"]
+__all__ = ["FolderStorage", "ObjectStorage", "Storage", "Stored", "disk_is_full", "open_storage", "stored_as"]
 
 PATIENCE_SECONDS = 10.0  # for which a request waits, or a sweep
 

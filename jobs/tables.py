@@ -115,6 +115,7 @@ class Job(Table):
         Index(None, "state", "lease_expires_at"),
         Index(None, "state", "priority", "id"),
         Index(None, "owner", "id"),
+        Index(None, "owner", "started_at"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("job"))
@@ -134,7 +135,9 @@ class Job(Table):
     state: Mapped[JobState] = mapped_column(_enum(JobState), default=JobState.QUEUED)
     version: Mapped[int] = mapped_column(default=1)  # grows with every change a client can see
     attempt: Mapped[int] = mapped_column(default=0)  # the fencing token: grows with every claim
-    crashes: Mapped[int] = mapped_column(default=0)  # attempts that ended without a word
+    crashes: Mapped[int] = mapped_column(default=0)  # attempts whose process died
+    outages: Mapped[int] = mapped_column(default=0)  # attempts that the database, storage or disk ended
+    not_before: Mapped[datetime | None] = mapped_column(UtcDateTime)  # after an outage: until then no worker takes it
     leases_lost: Mapped[int] = mapped_column(default=0)  # attempts whose worker let its lease run out
     lease_owner: Mapped[str | None]
     lease_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -152,7 +155,6 @@ class Job(Table):
     idempotency_key: Mapped[str | None]
     payload_sha256: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
-    rung_at: Mapped[datetime | None] = mapped_column(UtcDateTime, default=now())  # null: not since it was queued again
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
@@ -189,6 +191,7 @@ class ApiKey(Table):
     name: Mapped[str]
     scopes: Mapped[list[str]] = mapped_column(JSON)
     digest: Mapped[str] = mapped_column(unique=True)  # HMAC-SHA-256 of the key under the site's secret
+    max_priority: Mapped[int] = mapped_column(default=0)  # of jobs that are submitted with it
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

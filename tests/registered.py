@@ -27,7 +27,9 @@ def ready_model(sessions: Sessions, owner: str = "ann") -> str:
         return model.id
 
 
-def queued_audit(sessions: Sessions, model_id: str, *, key: str | None = None, seed: int = 0, **fields: Any) -> str:
+def queued_audit(
+    sessions: Sessions, model_id: str, *, owner: str = "ann", key: str | None = None, seed: int = 0, **fields: Any
+) -> str:
     """Id of a queued audit of that model."""
     with sessions.begin() as session:
         job = control.submit(
@@ -36,7 +38,7 @@ def queued_audit(sessions: Sessions, model_id: str, *, key: str | None = None, s
             model_id=model_id,
             dataset="fashion-mnist-subset",
             spec={"seed": seed},
-            owner="ann",
+            owner=owner,
             idempotency_key=key,
             **fields,
         )
@@ -52,9 +54,10 @@ def claimed(sessions: Sessions, job_id: str, **lease: object) -> int:
 
 
 def swept(sessions: Sessions) -> None:
-    """Nothing: a sweep has passed."""
+    """Do to the jobs table what a sweep does."""
     with sessions.begin() as session:
-        lifecycle.overdue(session, ring_after=60)
+        lifecycle.expire(session)
+        lifecycle.take_back(session)
 
 
 def job_of(sessions: Sessions, job_id: str) -> Job:

@@ -2,12 +2,15 @@
 
 Celery's part is small: it takes one message at a time and calls the task in a thread, which only waits for the job's
 process. The thread pool and not the solo pool: with solo the acknowledgement waits for the end of the job (Redis would
-deliver the message again after its visibility time-out), and a lost connection is noticed only then. The folder broker
-lets a busy worker take one message ahead; an idle worker's sweep rings that job again.
+deliver the message again after its visibility time-out), and a lost connection is noticed only then. Beside it an idle
+worker looks for jobs after each of its sweeps, whatever the broker does.
 """
 
+import logging
 import signal
+from collections.abc import Collection
 
+from celery import Celery
 from celery.apps.worker import Worker
 from celery.signals import setup_logging, worker_shutting_down
 
@@ -16,8 +19,13 @@ from jobs.database import open_database, up_to_date, upgrade
 from jobs.queue import celery_app, queue_of
 from jobs.settings import Settings
 from worker import tasks
+from worker.claiming import Claimer
 from worker.recovery import Sweeper
 from worker.supervisor import Supervisor
+
+logger = logging.getLogger(__name__)
+
+_LISTEN_AGAIN_SECONDS = 5.0
 
 
 class _Worker(Worker):  # type: ignore[misc]  # Celery has no types
@@ -31,7 +39,7 @@ class _Worker(Worker):  # type: ignore[misc]  # Celery has no types
 
 
 def serve(settings: Settings) -> int:
-    """The exit status, once the worker was told to stop: the running job is stopped and released first."""
+    """Run jobs until told to stop, and return the exit status; the running job is stopped and released first."""
     _ensure_schema(settings.database_url)
     sessions = open_database(settings.database_url, pooled=False)
     supervisor = Supervisor(settings, sessions)
@@ -50,19 +58,31 @@ def serve(settings: Settings) -> int:
     setup_logging.connect(configure_logging)
     worker_shutting_down.connect(stop)
     logs.configure(settings.log_format)
-    with Sweeper(settings, sessions, idle=lambda: supervisor.idle):
-        worker = _Worker(
-            app=app,
-            pool="threads",
-            concurrency=1,
-            queues=list({queue_of(None), queue_of(settings.pool)}),
-            quiet=True,
-            without_gossip=True,
-            without_mingle=True,
-            without_heartbeat=True,
-        )
-        worker.start()
-    return worker.exitcode or 0
+    with Claimer(supervisor) as claimer, Sweeper(settings, sessions, swept=claimer.wake):
+        while not _listen(app, [queue_of(None), queue_of(settings.pool)]):
+            logger.error("the broker answered with an error; it is listened to again in %g s", _LISTEN_AGAIN_SECONDS)
+            if supervisor.stopped(within_seconds=_LISTEN_AGAIN_SECONDS):
+                break
+    return 0
+
+
+def _listen(app: Celery, queues: Collection[str]) -> bool:
+    """Take messages, and return whether this was told to stop; false where the broker's answer has ended Celery's worker.
+
+    Celery restores a lost connection by itself, but an error of the broker, such as that of a Redis without memory, ends it.
+    """
+    worker = _Worker(
+        app=app,
+        pool="threads",
+        concurrency=1,
+        queues=list(set(queues)),
+        quiet=True,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+    )
+    worker.start()
+    return not worker.exitcode
 
 
 def _ensure_schema(database_url: str) -> None:

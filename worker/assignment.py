@@ -1,9 +1,9 @@
 """What the code of a job is given, and what it gives back."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -21,8 +21,10 @@ from jobs.settings import Settings
 from jobs.storage import Storage, Stored, open_storage
 from jobs.tables import Dataset, Job, Model
 from worker.checkpoint import Checkpoint
+from worker.outages import ask_database
 from worker.progress import JobProgress
 
+Row = TypeVar("Row")
 WEIGHTS_TYPE = "application/vnd.safetensors"
 _STORE_PATIENCE_SECONDS = 240.0  # for the store to come back, before the attempt is given up
 
@@ -63,15 +65,22 @@ class Assignment:
         wanted = self.settings.device
         return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted)
 
+    def read(self, query: Callable[[Any], Row]) -> Row:
+        """Return what `query` reads in a session, asked again while the database is unavailable."""
+
+        def ask() -> Row:
+            with self.sessions() as session:
+                return query(session)
+
+        return ask_database(ask)
+
     def model(self) -> Model:
-        """The job's model."""
-        with self.sessions() as session:
-            return model_registry.model(session, _given(self.job.model_id))
+        """Return the job's model."""
+        return self.read(lambda session: model_registry.model(session, _given(self.job.model_id)))
 
     def uploaded_dataset(self) -> Dataset:
-        """The job's data set, which is an uploaded one."""
-        with self.sessions() as session:
-            return dataset_registry.dataset(session, _given(self.job.dataset))
+        """Return the job's data set, which is an uploaded one."""
+        return self.read(lambda session: dataset_registry.dataset(session, _given(self.job.dataset)))
 
     def classifier(self, model: Model) -> Classifier:
         """The network of a model that is ready."""
@@ -96,8 +105,9 @@ class Assignment:
         try:
             return self.storage.local(_given(sha256), self.folder)
         except FileLost as lost:
-            note_lost(self.sessions, lost)
-            raise
+            error = lost
+        ask_database(lambda: note_lost(self.sessions, error))
+        raise error
 
     def keep(self, file: Path, media_type: str) -> Stored:
         """The file, put into storage. Raises: StorageFull, StoreUnavailable."""

@@ -15,10 +15,9 @@ def run(assignment: Assignment) -> Outcome:
     """Return the candidate's weights. Raises: InvalidSpec, FileLost, StorageFull, StoreUnavailable."""
     job_id, number = assignment.job.spec["job"], assignment.job.spec["candidate"]
     model = assignment.model()
-    with assignment.sessions() as session:
-        finetuning = queries.job(session, job_id)
-        given = model_registry.model(session, finetuning.model_id or "")
-        stored = queries.report(session, job_id)
+    finetuning = assignment.read(lambda session: queries.job(session, job_id))
+    given = assignment.read(lambda session: model_registry.model(session, finetuning.model_id or ""))
+    stored = assignment.read(lambda session: queries.report(session, job_id))
     report = None if stored is None else read_report(stored.document)
     if not isinstance(report, FinetuneReport):
         raise InvalidSpec(f"The report of job {job_id} was removed before the candidate was made.")

@@ -11,6 +11,7 @@ from jobs.database import open_database
 from jobs.settings import Settings
 from worker import finetune_job
 from worker.job_process import assignment_of
+from worker.outages import ask_database
 from worker.process_group import end_with
 
 
@@ -20,7 +21,8 @@ def main(job_id: str, attempt: int, leader: int) -> None:
     settings = Settings()
     logs.configure(settings.log_format)
     bind_contextvars(job_id=job_id, attempt=attempt)
-    assignment = assignment_of(settings, open_database(settings.database_url, pooled=False), job_id, attempt)
+    sessions = open_database(settings.database_url, pooled=False)
+    assignment = ask_database(lambda: assignment_of(settings, sessions, job_id, attempt))
     with joined(os.environ, assignment.device) as ranks:
         finetune_job.take_part(assignment, ranks)
 

@@ -6,7 +6,6 @@ found.
 """
 
 import logging
-import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -19,14 +18,15 @@ from faal_core.errors import FaalError, InvalidSpec, OutOfMemory
 from faal_core.progress import Cancelled
 from jobs import artifacts, lifecycle, logs, queries, removal
 from jobs.database import Sessions, open_database
-from jobs.errors import JobsError, LeaseLost, StorageFull, StoreUnavailable
+from jobs.errors import JobsError, LeaseLost
 from jobs.settings import Settings
 from jobs.states import JobKind
-from jobs.storage import disk_is_full, open_storage
+from jobs.storage import open_storage
 from jobs.tables import Problem
 from worker import audit_job, candidate_job, check_job, finetune_job, memory
 from worker.assignment import Assignment, Outcome
 from worker.checkpoint import Checkpoint
+from worker.outages import EXIT_STATUS, ask_database, outage_in
 from worker.process_group import end_with
 from worker.progress import JobProgress
 
@@ -48,7 +48,7 @@ RUNNERS: Mapping[JobKind, Callable[[Assignment], Outcome]] = MappingProxyType(
 def main(job_id: str, attempt: int, supervisor: int) -> None:
     """Nothing: the job is settled, unless it was told to stop or is no longer this attempt's.
 
-    Raises: SystemExit, with EX_TEMPFAIL where the object store failed; the supervisor then gives the job back.
+    Raises: SystemExit, with one of `outages.EXIT_STATUS` after an outage; the supervisor then gives the job back.
     """
     signal.signal(signal.SIGTERM, _leave)
     end_with(supervisor)
@@ -57,25 +57,26 @@ def main(job_id: str, attempt: int, supervisor: int) -> None:
     bind_contextvars(job_id=job_id, attempt=attempt)
     sessions = open_database(settings.database_url, pooled=False)
     try:
-        assignment = assignment_of(settings, sessions, job_id, attempt)
+        assignment = ask_database(lambda: assignment_of(settings, sessions, job_id, attempt))
         assignment.checkpoint.fetch(assignment.storage.of_job(job_id))
     except LeaseLost as lost:
         logger.warning(lost.message)
         return
-    except StoreUnavailable as away:
-        _give_up(away)
+    except Exception as error:  # noqa: BLE001 - raised again unless it is an outage
+        _give_up(error)
     status = 0
     try:
-        _settle(assignment, attempt, compute(assignment))
+        result = compute(assignment)
+        ask_database(lambda: _settle(assignment, attempt, result))
     except LeaseLost as lost:
         logger.warning(lost.message)
-    except StoreUnavailable as away:
-        _give_up(away)
     except Cancelled as why:
         logger.info("job %s, attempt %d stops: %s", job_id, attempt, why)
         status = 128 + signal.SIGTERM  # as if the order had come by signal
     except SystemExit as told:
         status = int(told.code or 0)
+    except Exception as error:  # noqa: BLE001 - raised again unless it is an outage
+        _give_up(error)
     else:
         return
     leave_behind(assignment)
@@ -85,25 +86,20 @@ def main(job_id: str, attempt: int, supervisor: int) -> None:
 def compute(assignment: Assignment) -> Outcome | Problem:
     """What the job ends with: its outcome, or the problem it failed with.
 
-    Raises: Cancelled; StoreUnavailable, after which another attempt may have more luck.
+    Raises: Cancelled; after an outage what it was raised as, since another attempt may succeed.
     """
     job = assignment.job
     try:
         return RUNNERS[job.kind](assignment)
-    except StoreUnavailable:
-        raise
-    except (FaalError, JobsError) as error:
-        return {"code": error.code, "message": error.message}
     except Exception as error:
+        if outage_in(error) is not None:
+            raise
+        if isinstance(error, FaalError | JobsError):
+            return {"code": error.code, "message": error.message}
         logger.exception("job %s, attempt %d", job.id, job.attempt)
         if memory.ran_out(error):
             advice = "Submit it again with a smaller batch size, or run a worker on a machine with more memory."
             return {"code": OutOfMemory.code, "message": f"Memory ran out. {advice}"}
-        if disk_is_full(error):
-            message = (
-                "The worker's disk has no room for what the job keeps. Free some space there, and submit it again."
-            )
-            return {"code": StorageFull.code, "message": message}
         message = f"A defect of FAAL stopped this job. The worker's log of {job.id}, attempt {job.attempt}, says where."
         return {"code": "internal-error", "message": message}
 
@@ -152,7 +148,7 @@ def _settle(assignment: Assignment, attempt: int, result: Outcome | Problem) -> 
         else:
             lifecycle.fail(session, job_id, attempt, **result)
     if assignment.job.kind in (JobKind.CHECK_MODEL, JobKind.CHECK_DATASET):
-        removal.collect(assignment.sessions, assignment.storage)
+        removal.collect_now(assignment.sessions, assignment.storage)
 
 
 def leave_behind(assignment: Assignment) -> None:
@@ -177,9 +173,13 @@ def leave_behind(assignment: Assignment) -> None:
         logger.exception("job %s, attempt %d: what it found until now was not kept", job.id, job.attempt)
 
 
-def _give_up(away: StoreUnavailable) -> NoReturn:
-    logger.error("the job is given back: %s", away.message)
-    sys.exit(os.EX_TEMPFAIL)
+def _give_up(error: Exception) -> NoReturn:
+    """Exit with the status of the outage that `error` means. Raises: `error` itself where it means none."""
+    outage = outage_in(error)
+    if outage is None:
+        raise error
+    logger.error("the job is given back (%s): %s", outage, error)
+    sys.exit(EXIT_STATUS[outage])
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

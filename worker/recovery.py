@@ -1,6 +1,7 @@
-"""The sweep: rings jobs that nobody came for, takes jobs back from dead workers, clears away what the dead and ended left.
+"""The sweep: takes jobs back from dead workers, lets an idle worker look for jobs, and removes files that nobody needs.
 
-A message is only a doorbell, so this is all it takes to survive a lost one, a broker that was away and a dead worker.
+A message only makes a worker look sooner, so lost messages, a broker that is away and dead workers cost no more than the
+time between two sweeps.
 """
 
 import logging
@@ -11,28 +12,31 @@ from collections.abc import Callable
 from functools import partial
 
 from jobs import lifecycle, partial_uploads, queries, removal, webhooks
-from jobs.database import Sessions
+from jobs.database import DatabaseFailure, Sessions
 from jobs.errors import StoreUnavailable
-from jobs.queue import Queue
 from jobs.settings import Settings
 from jobs.states import FINAL, JobState
 from jobs.storage import FolderStorage, Storage, open_storage
 
 logger = logging.getLogger(__name__)
 
-RING_WHEN_BUSY_SECONDS = 3600.0
 SILENT_SECONDS = 86_400.0  # after which what nobody has touched is forgotten: their process, or their client, is gone
 COLLECT_SECONDS = 3600.0
 _JOB = re.compile(r"job_[0-9a-f]{32}")
 
 
 class Sweeper:
-    """A thread that sweeps at once and then every `sweep_seconds`, for as long as the `with` block lasts."""
+    """A thread that sweeps at once and then every `sweep_seconds`, for as long as the `with` block lasts.
 
-    def __init__(self, settings: Settings, sessions: Sessions, idle: Callable[[], bool]) -> None:
-        self._settings, self._sessions, self._idle = settings, sessions, idle
-        self._queue, self._storage = Queue(settings), open_storage(settings)
+    Args:
+        swept: called after jobs were taken back, and whether or not the rest of a sweep succeeds.
+    """
+
+    def __init__(self, settings: Settings, sessions: Sessions, swept: Callable[[], None]) -> None:
+        self._settings, self._sessions, self._swept = settings, sessions, swept
+        self._storage = open_storage(settings)
         self._collect_at = 0.0
+        self._database_since: float | None = None  # since when every sweep has reached the database
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._keep_sweeping, name="sweep", daemon=True)
 
@@ -50,25 +54,28 @@ class Sweeper:
                 self.sweep()
             except StoreUnavailable as away:
                 logger.warning("the sweep was not completed: %s", away.message)
+            except DatabaseFailure as failure:
+                self._database_since = None
+                logger.warning("the sweep was not completed: %s", failure)
             except Exception:
                 logger.exception("the sweep failed; the next one is in %s s", self._settings.sweep_seconds)
             self._ending.wait(self._settings.sweep_seconds)
 
     def sweep(self) -> None:
-        """Jobs that wait are rung and expired ones taken back, once.
+        """Take back jobs whose lease ran out, let an idle worker look for jobs, and remove what is not needed.
 
-        A busy worker leaves the ringing to idle ones: where all are busy, more messages would only pile up. A broker
-        that takes no message is tried again by a later sweep.
+        After an outage of the database leases have run out because no worker could renew them. So a job is taken back only
+        by a worker that has reached the database for the time of a whole lease: by then every living worker has renewed.
         """
-        ring_after = self._settings.sweep_seconds if self._idle() else RING_WHEN_BUSY_SECONDS
+        now = time.monotonic()
         with self._sessions.begin() as session:
-            waiting = lifecycle.overdue(
-                session, ring_after=ring_after, max_attempts=self._settings.max_attempts, pool=self._settings.pool
-            )
-        for job_id, pool in waiting.items():
-            logger.info("job %s is rung again", job_id)
-            if not self._queue.ring(job_id, pool):
-                break
+            lifecycle.expire(session)
+            if self._database_since is not None and now - self._database_since >= self._settings.lease_seconds:
+                for job_id in lifecycle.take_back(session, max_attempts=self._settings.max_attempts):
+                    logger.warning("job %s is taken back: its worker has fallen silent", job_id)
+                    self._collect_at = now  # it may have been the last attempt of the check of an upload
+        self._database_since = now if self._database_since is None else self._database_since
+        self._swept()
         self._clear_checkpoints()
         self._storage.forget_broken_off(SILENT_SECONDS)
         if time.monotonic() >= self._collect_at:

@@ -15,16 +15,21 @@ import time
 
 from celery.utils.sysinfo import cpu_budget
 
-from jobs import lifecycle
-from jobs.database import Sessions
+from jobs import lifecycle, removal
+from jobs.database import DatabaseFailure, Sessions, unavailable
 from jobs.errors import LeaseLost
 from jobs.settings import Settings
-from jobs.states import ReleaseReason
+from jobs.states import FINAL, JobState, ReleaseReason
+from jobs.storage import open_storage
+from jobs.tables import Job
 from worker import memory
+from worker.outages import EXIT_STATUS, ask_database
 from worker.process_group import ProcessGroup
 
 logger = logging.getLogger(__name__)
 
+_RETRY_SECONDS = 1.0  # after a lease could not be renewed
+_OUTAGES = {status: outage for outage, status in EXIT_STATUS.items()}
 _LOOK_SECONDS = 0.5  # how soon a request to cancel or to stop is noticed
 _ASKED_TO_STOP = frozenset(
     {-signal.SIGTERM, 128 + signal.SIGTERM}
@@ -38,34 +43,43 @@ class Supervisor:
         self._settings, self._sessions = settings, sessions
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._stopping = threading.Event()
-        self._busy = False
+        self._turn = threading.Lock()  # held while a job runs: broker and sweep may both ask for the next one
 
     @property
     def idle(self) -> bool:
-        """Whether a message that is rung now would be taken at once."""
-        return not self._busy
+        """Whether no job runs here."""
+        return not self._turn.locked()
+
+    def stopped(self, within_seconds: float) -> bool:
+        """Return whether `stop` was called, or is within so many seconds."""
+        return self._stopping.wait(within_seconds)
 
     def stop(self) -> None:
         """No further job is begun, and the running one is stopped and released."""
         self._stopping.set()
 
-    def run_next(self) -> None:
-        """A waiting job, if there was one, has run here when this returns."""
-        if self._stopping.is_set():
-            return
-        with self._sessions.begin() as session:
-            job = lifecycle.claim_next(
-                session, worker=self._name, lease_seconds=self._settings.lease_seconds, pool=self._settings.pool
-            )
-        if job is None:
-            logger.info("no job waits")
-            return
-        logger.info("job %s begins (%s, attempt %d)", job.id, job.kind, job.attempt)
-        self._busy = True
-        try:
+    def run_next(self) -> bool:
+        """Run a waiting job to its end, and return whether there was one. Waits until no other job runs here."""
+        with self._turn:
+            job = None if self._stopping.is_set() else self._claimed()
+            if job is None:
+                return False
+            logger.info("job %s begins (%s, attempt %d)", job.id, job.kind, job.attempt)
             self._attempt(job.id, job.attempt)
-        finally:
-            self._busy = False
+            return True
+
+    def _claimed(self) -> Job | None:
+        """Return the job whose turn it is, claimed; None when no job waits or the database is unavailable."""
+        try:
+            with self._sessions.begin() as session:
+                return lifecycle.claim_next(
+                    session, worker=self._name, lease_seconds=self._settings.lease_seconds, pool=self._settings.pool
+                )
+        except DatabaseFailure as failure:
+            if not unavailable(failure):
+                raise
+            logger.warning("no job was taken, the database is unavailable: %s", failure)
+            return None
 
     def _attempt(self, job_id: str, attempt: int) -> None:
         kills_before = memory.kills()
@@ -80,8 +94,8 @@ class Supervisor:
         reason: ReleaseReason = "worker-lost"
         if self._stopping.is_set() or status in _ASKED_TO_STOP:
             reason = "worker-stopped"
-        elif status == os.EX_TEMPFAIL:
-            reason = "store-unavailable"
+        elif status in _OUTAGES:
+            reason = _OUTAGES[status]
         elif status == -signal.SIGKILL and memory.kills() > kills_before:
             reason = "out-of-memory"
         self._give_back(job_id, attempt, reason, status)
@@ -91,13 +105,13 @@ class Supervisor:
         renew_every = self._settings.lease_seconds / 3
         renew_at, kill_at = time.monotonic() + renew_every, math.inf
         while not process.ended(within_seconds=_LOOK_SECONDS):
-            ours = True
+            ours: bool | None = True
             if time.monotonic() >= renew_at:
-                renew_at = time.monotonic() + renew_every
                 ours = self._renewed(job_id, attempt)
+                renew_at = time.monotonic() + (_RETRY_SECONDS if ours is None else renew_every)
             if time.monotonic() >= kill_at:
                 process.kill()
-            elif kill_at == math.inf and self._must_end(ours, job_id, attempt):
+            elif kill_at == math.inf and self._must_end(ours is not False, job_id, attempt):
                 process.terminate()
                 kill_at = time.monotonic() + self._settings.grace_seconds
 
@@ -110,32 +124,41 @@ class Supervisor:
         try:
             with self._sessions() as session:
                 return lifecycle.stop_requested(session, job_id, attempt)
-        except Exception:
-            logger.exception("job %s: the database did not say whether it shall stop", job_id)
+        except Exception as failure:  # noqa: BLE001 - likewise
+            logger.warning("job %s: the database did not say whether it shall stop: %s", job_id, failure)
             return False
 
-    def _renewed(self, job_id: str, attempt: int) -> bool:
-        """Whether the job is still ours as far as is known: while the database is away nobody can take it over."""
+    def _renewed(self, job_id: str, attempt: int) -> bool | None:
+        """Renew the lease and return whether the job is still ours; None while the database does not say so."""
         try:
             with self._sessions.begin() as session:
                 return lifecycle.renew(session, job_id, attempt, lease_seconds=self._settings.lease_seconds)
-        except Exception:
-            logger.exception("job %s: the lease could not be renewed", job_id)
-            return True
+        except Exception as failure:  # noqa: BLE001 - whatever it is, the job goes on: nobody else can take it meanwhile
+            logger.warning("job %s: the lease could not be renewed: %s", job_id, failure)
+            return None
 
     def _give_back(self, job_id: str, attempt: int, reason: ReleaseReason, status: int) -> None:
-        """The job is released unless its process settled it. Where that fails, a sweep does it after the lease."""
-        try:
+        """Release the job unless its process settled it. While the database is unavailable this waits for it.
+
+        Where it stays so, a sweep takes the job back when the database works again.
+        """
+
+        def release() -> JobState:
             with self._sessions.begin() as session:
-                state = lifecycle.release(
+                return lifecycle.release(
                     session, job_id, attempt, reason=reason, max_attempts=self._settings.max_attempts
                 )
+
+        try:
+            state = ask_database(release, hurried=self._stopping.is_set)
         except LeaseLost:
             logger.info("job %s, attempt %d: ended (exit status %d)", job_id, attempt, status)
         except Exception:
             logger.exception("job %s, attempt %d: could not be released (%s)", job_id, attempt, reason)
         else:
             logger.warning("job %s, attempt %d: %s (exit status %d); it is %s", job_id, attempt, reason, status, state)
+            if state in FINAL:
+                removal.collect_now(self._sessions, open_storage(self._settings))  # of an upload whose check ended so
 
 
 def _environment(settings: Settings) -> dict[str, str]:

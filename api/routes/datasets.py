@@ -48,14 +48,20 @@ def upload_dataset(
 
 def receive_dataset(request: Request, service: Service, idempotency_key: str | None) -> DatasetResource:
     """The uploaded data set, committed, its check rung."""
-    stored, name = uploads.receive(
+    receiving = uploads.receive(
         request, service, idempotency_key, media_type=forms.dataset_media_type, check=forms.read_dataset_form
     )
-    with service.sessions.begin() as session:
+    with receiving as upload, service.sessions.begin() as session:
         row, check = dataset_registry.register_upload(
-            session, name=name, upload=stored, owner=service.owner, idempotency_key=idempotency_key
+            session,
+            name=upload.form,
+            upload=upload.file,
+            owner=service.owner,
+            idempotency_key=idempotency_key,
+            quota=service.settings.quota,
         )
-        require_there(service.storage, stored)
+        if upload.new:
+            require_there(service.storage, upload.file)
         dataset, check_id = DatasetResource.of(row), check.id
     service.queue.ring(check_id)
     return dataset
@@ -78,6 +84,8 @@ def get_dataset(dataset_id: Id, service: ReaderDep) -> DatasetResource:
 
 @router.delete("/datasets/{id}", summary="Delete an uploaded data set")
 def delete_dataset(dataset_id: Id, service: SubmitterDep) -> DatasetResource:
-    """The data set, `deleted`: its file is gone soon; what it was stays, for the jobs that name it."""
+    """Delete its file. The data set stays, as `deleted`, for the jobs that name it."""
     with service.sessions.begin() as session:
-        return DatasetResource.of(removal.remove_dataset(session, dataset_id))
+        dataset = DatasetResource.of(removal.remove_dataset(session, dataset_id))
+    removal.collect_now(service.sessions, service.storage)
+    return dataset

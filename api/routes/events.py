@@ -92,7 +92,7 @@ class _EventStream(EventSourceResponse):
 
 def _live_events(service: Service, job_id: str, after: int) -> Generator[bytes, None, None]:
     """A comment, then the events as they come, with pings in between, for as long as job and key are there."""
-    with service.streams, suppress(KeyRefused, JobNotFound):
+    with service.streams.of(service.owner), suppress(KeyRefused, JobNotFound):
         yield KEEPALIVE_COMMENT
         spoken = time.monotonic()
         while True:

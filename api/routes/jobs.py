@@ -15,7 +15,7 @@ from api.schemas import JobResource, Line, ModelResource, Page
 from faal_core.specs import AuditSpec, FinetuneSpec
 from jobs import control, dataset_registry, model_registry, queries, removal
 from jobs.named_datasets import require_available
-from jobs.states import JobKind, JobState
+from jobs.states import CHECKS, JobKind, JobState
 
 router = APIRouter(tags=["jobs"])
 
@@ -62,6 +62,7 @@ def submit(
             spec=spec.model_dump(mode="json"),
             owner=service.owner,
             idempotency_key=idempotency_key,
+            max_priority=service.max_priority,
             quota=service.settings.quota,
             **body.terms,
         )
@@ -130,7 +131,10 @@ def get_job(job_id: Id, service: ReaderDep, request: Request, response: Response
 def cancel_job(job_id: Id, service: SubmitterDep) -> JobResource:
     """The job: cancelled at once if it was queued or paused; a running one stops within seconds, follow it to see."""
     with service.sessions.begin() as session:
-        return JobResource.of(control.cancel(session, job_id))
+        job = JobResource.of(control.cancel(session, job_id))
+    if job.kind in CHECKS:
+        removal.collect_now(service.sessions, service.storage)
+    return job
 
 
 @router.post("/jobs/{id}/pause", status_code=202, summary="Set a job aside")
@@ -161,6 +165,7 @@ def retry_job(
                 job_id,
                 owner=service.owner,
                 idempotency_key=idempotency_key,
+                max_priority=service.max_priority,
                 quota=service.settings.quota,
             )
         )
@@ -177,3 +182,4 @@ def delete_job(job_id: Id, service: SubmitterDep) -> None:
     """Nothing: its events and its report are gone with it; a model that it made stays."""
     with service.sessions.begin() as session:
         removal.remove_job(session, job_id)
+    removal.collect_now(service.sessions, service.storage)

@@ -13,6 +13,7 @@ from api.schemas import Name, Page, Resource
 from jobs import keys
 from jobs.database import Sessions
 from jobs.keys import Scope, site_secret
+from jobs.settings import MAX_PRIORITY
 from jobs.tables import ApiKey
 
 router = APIRouter(tags=["keys"])
@@ -37,6 +38,9 @@ class KeyRequest(BaseModel):
         description="read: see the owner's jobs, models, data sets and reports; submit: upload, start and cancel in the owner's "
         "name; metrics: see /metrics; admin: make, list and revoke everybody's keys",
     )
+    max_priority: int = Field(
+        0, ge=-MAX_PRIORITY, le=MAX_PRIORITY, description="the highest priority of jobs that are submitted with the key"
+    )
     days: float | None = Field(90, gt=0, le=MOST_DAYS, description="how long it lasts; null: until it is revoked")
 
 
@@ -48,6 +52,7 @@ class KeyResource(Resource):
     owner: str
     name: str
     scopes: list[Scope]
+    max_priority: int = Field(description="the highest priority of jobs that are submitted with the key")
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
@@ -60,6 +65,7 @@ class KeyResource(Resource):
             owner=row.owner,
             name=row.name,
             scopes=[Scope(scope) for scope in row.scopes],
+            max_priority=row.max_priority,
             created_at=row.created_at,
             expires_at=row.expires_at,
             revoked_at=row.revoked_at,
@@ -86,7 +92,13 @@ def issue(sessions: Sessions, secret: bytes, wanted: KeyRequest) -> NewKey:
     lifetime = None if wanted.days is None else timedelta(days=wanted.days)
     with sessions.begin() as session:
         row, key = keys.issue(
-            session, secret, owner=wanted.owner, name=wanted.name, scopes=wanted.scopes, lifetime=lifetime
+            session,
+            secret,
+            owner=wanted.owner,
+            name=wanted.name,
+            scopes=wanted.scopes,
+            max_priority=wanted.max_priority,
+            lifetime=lifetime,
         )
         return NewKey(key=key, about=KeyResource.of(row))
 

@@ -91,20 +91,22 @@ def upload_model(
 
 def receive_model(request: Request, service: Service, idempotency_key: str | None) -> ModelResource:
     """The uploaded model, committed, its check rung."""
-    stored, form = uploads.receive(
+    receiving = uploads.receive(
         request, service, idempotency_key, media_type=forms.model_media_type, check=forms.read_model_form
     )
-    with service.sessions.begin() as session:
+    with receiving as upload, service.sessions.begin() as session:
         row, check = model_registry.register_upload(
             session,
-            name=form.name,
-            spec=form.spec,
-            weights_key=form.weights_key,
-            upload=stored,
+            name=upload.form.name,
+            spec=upload.form.spec,
+            weights_key=upload.form.weights_key,
+            upload=upload.file,
             owner=service.owner,
             idempotency_key=idempotency_key,
+            quota=service.settings.quota,
         )
-        require_there(service.storage, stored)
+        if upload.new:
+            require_there(service.storage, upload.file)
         model, check_id = ModelResource.of(row), check.id
     service.queue.ring(check_id)
     return model
@@ -127,9 +129,11 @@ def get_model(model_id: Id, service: ReaderDep) -> ModelResource:
 
 @router.delete("/models/{id}", summary="Delete a model")
 def delete_model(model_id: Id, service: SubmitterDep) -> ModelResource:
-    """The model, `deleted`: its weights are gone soon; what it was stays, for the jobs and fine-tuned models that name it."""
+    """Delete its weights. The model stays, as `deleted`, for the jobs and fine-tuned models that name it."""
     with service.sessions.begin() as session:
-        return ModelResource.of(removal.remove_model(session, model_id))
+        model = ModelResource.of(removal.remove_model(session, model_id))
+    removal.collect_now(service.sessions, service.storage)
+    return model
 
 
 @router.get("/models/{id}/lineage", summary="Where a model comes from")

@@ -12,8 +12,8 @@ from api.dependencies import Id
 from api.errors import FieldError, InvalidRequest
 from api.schemas import Resource
 from faal_core.specs import Spec
-from jobs import partial_uploads, quotas
-from jobs.errors import QuotaExceeded, UploadTooLarge
+from jobs import partial_uploads, quotas, removal
+from jobs.errors import UploadTooLarge
 from jobs.tables import PartialUpload, UploadPart
 
 router = APIRouter(tags=["uploads"])
@@ -75,9 +75,7 @@ def begin_upload(body: UploadRequest, service: SubmitterDep, response: Response)
     if body.size > limit:
         raise UploadTooLarge(f"A file may have {limit:,} bytes here.")
     with service.sessions.begin() as session:
-        left = quotas.room_for_upload(session, service.owner, quota)
-        if left is not None and left <= body.size:  # something has to be left for the registration, which asks too
-            raise QuotaExceeded("bytes", quota.bytes, quota.bytes - left)
+        quotas.require_room_for_parts(session, service.owner, quota, body.size)
         upload = UploadResource.of(partial_uploads.begin(session, owner=service.owner, size=body.size), [])
     response.headers["Location"] = f"/uploads/{upload.id}"
     return upload
@@ -113,13 +111,14 @@ def send_part(
     if size <= 0:
         detail = f"the file has no part {number}; they are counted from 0"
         raise InvalidRequest(detail, FieldError(parameter="number", detail=detail))
-    stored = uploads.receive_part(request, service, size)
-    with service.sessions.begin() as session:
-        partial_uploads.keep_part(session, service.storage, upload_id, number, stored)
+    with uploads.receive_part(request, service, size) as stored, service.sessions.begin() as session:
+        replaced = partial_uploads.keep_part(session, service.storage, upload_id, number, stored)
+    removal.discard(service.sessions, service.storage, replaced)
 
 
 @router.delete("/uploads/{id}", status_code=204, summary="Forget an upload")
 def delete_upload(upload_id: Id, service: SubmitterDep) -> None:
-    """Nothing: its parts are gone soon; models and data sets that were made of it stay."""
+    """Remove the upload and its parts; models and data sets that were made of it stay."""
     with service.sessions.begin() as session:
-        partial_uploads.remove(session, upload_id)
+        digests = partial_uploads.remove(session, upload_id)
+    removal.discard(service.sessions, service.storage, digests)

@@ -108,6 +108,12 @@ def test_the_other_balls_are_met_and_no_distribution_in_them_is_worse(divergence
     reference.require_answers()
 
 
+def test_risks_that_differ_by_less_than_rounding_are_equal() -> None:
+    """For χ² two greatest risks 10⁻¹⁷⁹ apart share all of the weight, and nothing is divided by an underflowed variance."""
+    risk = np.array([1.7e-179, 0.0, -1.0])
+    np.testing.assert_array_equal(worst_case_weights(risk, 1.0, divergence="chi-squared"), [0.5, 0.5, 0])
+
+
 @pytest.mark.parametrize("divergence", ["kl-p-u", "chi-squared"])
 def test_the_other_balls_may_leave_all_weight_on_the_worst(divergence: str) -> None:
     """From radius log (k/m) or k/m − 1 on, the m classes of greatest risk share all of it: of four, two here."""

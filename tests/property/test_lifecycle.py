@@ -108,10 +108,12 @@ class OneJob(RuleBasedStateMachine):
 
     @rule()
     def sweep(self) -> None:
-        """Another worker's sweep: it rings only what is queued."""
+        """Sweep as another worker: only a job whose lease ran out is taken back."""
+        before = self.job()
         with self.sessions.begin() as session:
-            rung = lifecycle.overdue(session, ring_after=0, max_attempts=MAX_ATTEMPTS)
-        assert self.job_id not in rung or self.job().state is JobState.QUEUED
+            taken = lifecycle.take_back(session, max_attempts=MAX_ATTEMPTS)
+            lifecycle.expire(session)
+        assert self.job_id not in taken or before.state is JobState.RUNNING
 
     @invariant()
     def moves_are_in_the_table(self) -> None:

@@ -1,16 +1,24 @@
 """An installation whose servers and processes fail by chance, and come back as an operator's restarts would bring them back."""
 
+import logging
 import os
 import random
 import signal
+import subprocess
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
+import psycopg
+import redis
+
+from jobs.content import digest_at
 from tests.servers import ObjectStore, free_port, object_store, postgres_folder, postgres_in, redis_server
 from tests.service.processes import START_SECONDS, Running, Site, until
+from tests.stored import content_of, damage, places
 
 # Names of faults, and how often one is drawn beside the others.
 FAULTS = {
@@ -21,10 +29,17 @@ FAULTS = {
     "web service killed": 2,
     "database killed": 1,
     "database stopped": 1,
+    "database frozen": 2,
+    "database without connections": 2,
     "broker stopped": 2,
+    "broker full": 2,
     "store refuses": 1,
     "store frozen": 1,
+    "stored file damaged": 2,
+    "disk full": 2,
 }
+_CRASHES = ("job process killed", "worker killed", "worker frozen past its lease", "worker with a wrong clock")
+_DISK = "48m"  # for the spool and the checkpoints of all workers; a job takes about 1 MB
 WORKERS = 2
 _DAYS_WRONG = (-2, 2)  # further than anything in a site waits for
 _WRONG_CLOCK = """
@@ -70,12 +85,50 @@ class Servers:
         yield
         self._broker.enter_context(redis_server(self._port))
 
+    @contextmanager
+    def frozen_database(self) -> Iterator[None]:
+        """Within, PostgreSQL takes connections and statements and answers nothing."""
+        processes = [self._postgres.process.pid, *_children(self._postgres.process.pid)]
+        for pid in processes:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        yield
+        for pid in processes:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    @contextmanager
+    def without_connections(self) -> Iterator[None]:
+        """Within, every connection that PostgreSQL has to spare is taken as soon as it is free."""
+        over = threading.Event()
+        thread = threading.Thread(target=self._take_connections, args=[over])
+        thread.start()
+        yield
+        over.set()
+        thread.join()
+
+    def _take_connections(self, over: threading.Event) -> None:
+        with ExitStack() as taken:
+            while not over.wait(0.02):
+                with suppress(psycopg.OperationalError):
+                    while not over.is_set():
+                        taken.enter_context(psycopg.connect(self.settings["database_url"].replace("+psycopg", "")))
+
+    @contextmanager
+    def full_broker(self) -> Iterator[None]:
+        """Within, Redis has no memory left and refuses all that it would have to keep."""
+        with redis.Redis.from_url(self.settings["broker_url"]) as server:
+            server.config_set("maxmemory", "1mb")
+            yield
+            server.config_set("maxmemory", "0")
+
 
 class Faulty:
     """The site's workers and web service, which are started again when they die, and the faults that befall them.
 
     Attributes:
         injected: how often which fault came.
+        crashes: how often a fault befell a job's own process, by job.
         ready_since: since when the worker of that process number waits for jobs; frozen and dead ones are not in it.
         whole_since: since when all servers are there; None while one is not.
     """
@@ -83,6 +136,7 @@ class Faulty:
     def __init__(self, site: Site, servers: Servers, chance: random.Random) -> None:
         self._site, self._servers, self._chance = site, servers, chance
         self.injected: Counter[str] = Counter()
+        self.crashes: Counter[str] = Counter()
         self.ready_since: dict[int, float] = {}
         self.whole_since: float | None = time.monotonic()
         self._api, _ = site.api()
@@ -94,6 +148,8 @@ class Faulty:
         names = list(FAULTS)
         if self._frozen:
             names.remove("worker frozen past its lease")
+        if not self._site.settings.data_dir.is_mount():
+            names.remove("disk full")
         name = self._chance.choices(names, [FAULTS[name] for name in names])[0]
         self.injected[name] += self._happened(name)
 
@@ -119,7 +175,9 @@ class Faulty:
     def _happened(self, name: str) -> bool:
         """Whether there was something for this fault to befall."""
         worker = self._chance.choice(self._workers)
-        short = self._chance.uniform(0.2, 3)
+        short, long = self._chance.uniform(0.2, 3), self._chance.uniform(2, 15)  # the latter beyond most time-outs
+        if name in _CRASHES:
+            self.crashes.update(_jobs_of(worker))
         match name:
             case "job process killed":
                 return self._kill_job(worker)
@@ -137,6 +195,16 @@ class Faulty:
                 self._api.kill()
             case "database killed" | "database stopped":
                 self._while(self._servers.without_database(killed=name == "database killed"), short)
+            case "database frozen":
+                self._while(self._servers.frozen_database(), long)
+            case "database without connections":
+                self._while(self._servers.without_connections(), long)
+            case "broker full":
+                self._while(self._servers.full_broker(), short)
+            case "stored file damaged":
+                self._while(self._damaged_file(), short)
+            case "disk full":
+                self._while(_full(self._site.settings.data_dir), short)
             case "broker stopped":
                 self._while(self._servers.without_broker(), short)
             case "store refuses":
@@ -161,6 +229,19 @@ class Faulty:
                 os.kill(pid, signal.SIGKILL)
         return bool(victims)
 
+    @contextmanager
+    def _damaged_file(self) -> Iterator[None]:
+        """Within, one byte of a stored file is another; afterwards it is as it was, unless it was stored anew."""
+        storage = self._site.storage
+        sha256 = self._chance.choice(sorted(filter(None, map(digest_at, places(storage)))))
+        whole = content_of(storage, sha256)
+        changed = bytearray(whole)
+        changed[self._chance.randrange(len(whole))] ^= 1
+        damage(storage, whole, bytes(changed))
+        yield
+        if storage.exists(sha256) and content_of(storage, sha256) == changed:
+            storage.put([whole], media_type="application/octet-stream")
+
     def _while(self, outage: AbstractContextManager[None], seconds: float) -> None:
         """The outage lasts so long."""
         self.whole_since = None
@@ -178,6 +259,11 @@ def faulty_site(folder: Path, chance: random.Random, **settings: object) -> Iter
         os.environ.update(servers.store.environment)
         stack.callback(os.environ.update, outside)
         site = Site(folder, **servers.settings, **settings)
+        stack.callback(subprocess.run, ["umount", site.settings.data_dir], stderr=subprocess.DEVNULL, check=False)
+        site.settings.data_dir.mkdir(exist_ok=True)
+        disk = ["mount", "-t", "tmpfs", "-o", f"size={_DISK}", "tmpfs", site.settings.data_dir]
+        if subprocess.run(disk, stderr=subprocess.DEVNULL, check=False).returncode:  # only root may mount one
+            logging.getLogger(__name__).warning("the disk cannot be made full here")
         stack.callback(site.close)
         faulty = Faulty(site, servers, chance)
         stack.callback(faulty.rest)
@@ -206,10 +292,36 @@ def _tell(worker: Running, number: signal.Signals) -> None:
     """The worker, then all that it has started, get the signal."""
     pids = [worker.pid]
     for pid in pids:
-        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
-            for task in Path(f"/proc/{pid}/task").glob("*/children"):
-                pids += map(int, task.read_text().split())
+        with suppress(ProcessLookupError):  # it has ended
+            pids += _children(pid)
             os.kill(pid, number)
+
+
+def _children(pid: int) -> list[int]:
+    """Return the numbers of the processes that this one has started and that have not ended."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        tasks = Path(f"/proc/{pid}/task").glob("*/children")
+        return [int(child) for task in tasks for child in task.read_text().split()]
+    return []
+
+
+def _jobs_of(worker: Running) -> list[str]:
+    """Return the ids of the jobs whose processes the worker has started."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        commands = (Path(f"/proc/{pid}/cmdline").read_bytes().decode() for pid in worker.children)
+        return [word for command in commands for word in command.split("\0") if word.startswith("job_")]
+    return []
+
+
+@contextmanager
+def _full(folder: Path) -> Iterator[None]:
+    """Within, the disk of that folder has no room."""
+    ballast = folder / "ballast"
+    with suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(2**16))
+    yield
+    ballast.unlink()
 
 
 @contextmanager

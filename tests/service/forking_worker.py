@@ -7,9 +7,12 @@ imported torch already, and so begins three seconds sooner. Nobody renews leases
 import os
 import time
 
+from sqlalchemy import select
+
 from jobs import lifecycle
 from jobs.database import Sessions, open_database
 from jobs.settings import Settings
+from jobs.states import JobState
 from jobs.tables import Job
 from worker import job_process
 
@@ -34,7 +37,9 @@ def main() -> None:
 def _claimed(sessions: Sessions) -> Job | None:
     """A job that waited, the latest first: the real worker begins at the other end."""
     with sessions.begin() as session:
-        for job_id in reversed(lifecycle.overdue(session, ring_after=0, limit=1000)):
+        lifecycle.take_back(session)
+        waiting = select(Job.id).where(Job.state == JobState.QUEUED).order_by(Job.id.desc())
+        for job_id in session.scalars(waiting).all():
             if (job := lifecycle.claim(session, job_id, worker="forking", lease_seconds=LEASE_SECONDS)) is not None:
                 return job
     return None

@@ -1,8 +1,8 @@
-"""Hundreds of faults by chance, on real servers: every job ends once, rightly, is told, and nothing is lost or forgotten.
+"""Hundreds of faults by chance, on real servers: every job ends once, with the right result, and no outage counts as a crash.
 
     pytest -m slow tests/service/test_faults.py --log-cli-level=WARNING
 
-`TEST_FAULTS` says how many faults (200), `TEST_SEED` which (0).
+`TEST_FAULTS` sets the number of faults (300), `TEST_SEED` the random seed (0). Only root can mount the disk that is made full.
 """
 
 import hashlib
@@ -16,11 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 
 from jobs import queries
+from jobs.clock import now
+from jobs.settings import MAX_ATTEMPTS
 from jobs.states import FINAL, JobKind, JobState
 from jobs.tables import Job, JobEvent, Model
 from tests.service.customer import Asked, Customer
@@ -59,22 +62,53 @@ class Watch(threading.Thread):
 
     def _a_job_waits_for_an_idle_worker(self) -> bool:
         with self._site.sessions() as session:
-            unfinished = select(Job.state, Job.lease_owner).where(Job.state.in_([JobState.QUEUED, JobState.RUNNING]))
+            paused = Job.not_before.is_not(None) & (Job.not_before > now())  # after an outage, for a time that grows
+            unfinished = select(Job.state, Job.lease_owner).where(
+                Job.state.in_([JobState.QUEUED, JobState.RUNNING]), ~paused
+            )
             rows = session.execute(unfinished).all()
         owners = [None if owner is None else int(owner.rsplit(":", 1)[1]) for _, owner in rows]
         ready = set(self._faulty.ready_since)
         return any(owner not in ready for owner in owners) and bool(ready - set(owners))
 
 
+class Pulse(threading.Thread):
+    """Asks `/healthz` again and again, and keeps the seconds of the answers; a web service that was killed gives none."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(name="pulse", daemon=True)
+        self._address = f"http://127.0.0.1:{site.settings.port}/healthz"
+        self.seconds: list[float] = []
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        """Until it is over."""
+        while not self.over.wait(0.1):
+            begun = time.monotonic()
+            try:
+                assert httpx.get(self._address, timeout=10).is_success
+            except httpx.ReadTimeout:
+                pass
+            except httpx.TransportError:
+                continue
+            self.seconds.append(time.monotonic() - begun)
+
+    @property
+    def p99(self) -> float:
+        """The seconds that 99 of 100 answers did not take longer than."""
+        return sorted(self.seconds)[int(0.99 * len(self.seconds))]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_hundreds_of_faults(tmp_path: Path, weights_file: Path) -> None:
     """Whatever dies, stops, freezes or has a wrong clock, jobs end as if nothing had happened, once, and none waits for long."""
-    seed, faults = (int(os.environ.get(f"TEST_{name}", given)) for name, given in [("SEED", 0), ("FAULTS", 200)])
+    seed, faults = (int(os.environ.get(f"TEST_{name}", given)) for name, given in [("SEED", 0), ("FAULTS", 300)])
     chance = random.Random(seed)
-    settings: dict[str, object] = {"max_attempts": 1000, "webhook_networks": "127.0.0.1"}
-    with receiver() as told, faulty_site(tmp_path, chance, **settings) as (site, faulty):
+    with receiver() as told, faulty_site(tmp_path, chance, webhook_networks="127.0.0.1") as (site, faulty):
         customer, watch = Customer(site, weights_file, random.Random(seed + 1), told.url), Watch(site, faulty)
+        pulse = Pulse(site)
+        pulse.start()
         watch.start()
         customer.start()
         while customer.is_alive() and (
@@ -89,11 +123,15 @@ def test_hundreds_of_faults(tmp_path: Path, weights_file: Path) -> None:
         faulty.rest()
         _wait(lambda: not customer.is_alive() and _all_ended(site), faulty, site)
         watch.over.set()
-        summary = f"{dict(faulty.injected)}; {len(customer.asked)} jobs; longest wait {watch.longest:.1f} s"
+        pulse.over.set()
+        summary = f"{faulty.injected.total()} faults: {dict(faulty.injected)}; {len(customer.asked)} jobs; "
+        summary += f"longest wait {watch.longest:.1f} s; /healthz p99 {pulse.p99:.3f} s of {len(pulse.seconds)} answers"
         logging.getLogger(__name__).warning("seed %d: %s", seed, summary)
         assert customer.problems == []
-        assert watch.longest < site.settings.sweep_seconds + site.settings.lease_seconds
-        _check(site, customer.asked)
+        # A lost lease is taken back by a worker that has reached the database for the time of a lease, in its next sweep.
+        assert watch.longest < site.settings.lease_seconds + 2 * site.settings.sweep_seconds
+        assert pulse.p99 < 1
+        _check(site, customer.asked, faulty)
         _wait(lambda: _ends_told(told) >= {(one.id, site.job(one.id).state) for one in customer.asked}, faulty, site)
         assert len({end for end, _ in _ends_told(told)}) == len(_ends_told(told))
 
@@ -117,15 +155,29 @@ def _ends_told(told: Receiver) -> set[tuple[str, str]]:
     return {(end["id"], end["status"]) for end in ends}
 
 
-def _check(site: Site, asked: list[Asked]) -> None:
-    """Every job asked for is there once, with the history of one that lost nothing; reports of equal jobs are equal."""
+def _excused(job: Job, faulty: Faulty) -> bool:
+    """Return whether the job failed as it should: its processes died three times, or a file that it needed was damaged."""
+    code = None if job.error is None else job.error["code"]
+    if code == "worker-lost":
+        return faulty.crashes[job.id] >= MAX_ATTEMPTS
+    return code == "file-lost" and faulty.injected["stored file damaged"] > 0
+
+
+def _check(site: Site, asked: list[Asked], faulty: Faulty) -> None:
+    """Check that every job is there once, with its whole history, and that no outage counted as a crash.
+
+    Reports of equal jobs are equal.
+    """
     with site.sessions() as session:
         made = session.scalars(select(Job.id).where(Job.kind.in_([JobKind.AUDIT, JobKind.FINETUNE]))).all()
     assert sorted(made) == sorted(one.id for one in asked)
     documents: dict[int, Any] = {}
     for one in asked:
         job = site.job(one.id)
-        assert job.state in one.allowed, f"{one.id} {one.route} {one.wish}: {job.state} {job.error}"
+        assert job.state in one.allowed or _excused(job, faulty), (
+            f"{one.id} {one.route} {one.wish}: {job.state} {job.error}"
+        )
+        assert job.crashes <= faulty.crashes[one.id], f"{one.id}: {job.crashes} crashes of {faulty.crashes[one.id]}"
         with site.sessions() as session:
             events = list(queries.events(session, one.id, limit=10_000))
             results = session.scalars(select(Model).where(Model.parent_job_id == one.id)).all()

@@ -43,7 +43,7 @@ def test_figures_are_of_the_whole_site(guarded_web: Web) -> None:
     guarded_web.succeed(first)
     with guarded_web.site.sessions.begin() as session:
         lifecycle.claim(session, second, worker="silent", lease_seconds=-1)
-        lifecycle.overdue(session, ring_after=600)
+        lifecycle.take_back(session)
     client.get(f"/jobs/{second}", headers=ann)
     client.get("/nothing-here", headers=ann)
     client.request("MADEUP", "/nothing-here", headers=ann)

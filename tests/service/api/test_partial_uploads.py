@@ -145,10 +145,13 @@ def test_no_part_comes_after_the_file_was_put_together(web: Web) -> None:
     assert (refused.status_code, refused.json()["code"]) == (409, "upload-complete")
 
 
-def test_parts_that_vanish_are_told_as_such(web: Web) -> None:
-    """Where another request had the parts removed while they are read, it is asked to try again."""
+def test_a_lost_part_can_be_sent_again(web: Web) -> None:
+    """A part that is missing in storage is told as lost, and the upload is whole once that part was sent again."""
     address = begun(web, 1000)
-    assert web.client.put(f"{address}/parts/0", content=weights(1000)).status_code == 204
+    content = weights(1000)
+    assert web.client.put(f"{address}/parts/0", content=content).status_code == 204
     web.site.storage.remove(web.client.get(address).json()["parts"][0]["sha256"])
-    assert register(web, address).json()["code"] == "file-vanished"
+    assert register(web, address).json()["code"] == "file-lost"
+    assert web.client.put(f"{address}/parts/0", content=content).status_code == 204
+    assert register(web, address).status_code == 202
     assert register(web, "/uploads/a\0b").json()["errors"][0]["pointer"] == "/upload"

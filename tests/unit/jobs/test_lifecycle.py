@@ -3,6 +3,7 @@
 import threading
 from datetime import UTC, datetime, timedelta
 from math import inf
+from typing import get_args
 
 import pytest
 from sqlalchemy import update
@@ -10,7 +11,7 @@ from sqlalchemy import update
 from jobs import control, lifecycle, queries
 from jobs.clock import now
 from jobs.errors import LeaseLost
-from jobs.states import JobState
+from jobs.states import JobState, Outage
 from jobs.tables import Job
 from tests.registered import WORKER, claimed, events_of, job_of, kinds_of, queued_audit, swept
 
@@ -134,12 +135,12 @@ def test_a_graceful_stop_is_no_crash(sessions, job_id):
         with sessions.begin() as session:
             assert lifecycle.release(session, job_id, attempt, reason="worker-stopped") is JobState.QUEUED
     job = job_of(sessions, job_id)
-    assert (job.attempt, job.crashes, job.lease_owner, job.rung_at) == (5, 0, None, None)
+    assert (job.attempt, job.crashes, job.lease_owner) == (5, 0, None)
 
 
 @pytest.mark.parametrize(
     ("reason", "advice"),
-    [("worker-lost", "Submit it again"), ("out-of-memory", "batch size"), ("store-unavailable", "/readyz")],
+    [("worker-lost", "Submit it again"), ("out-of-memory", "batch size")],
 )
 def test_the_last_crash_fails(sessions, job_id, reason, advice):
     """A job goes back to the queue after a crash until the crash number `max_attempts`, which fails it with advice."""
@@ -212,28 +213,51 @@ def test_a_lost_lease_changes_nothing(sessions, job_id, write, claimed_again):
         assert not lifecycle.renew(session, job_id, 1, lease_seconds=60)
 
 
-def test_overdue_takes_jobs_back(sessions, model_id):
-    """Running jobs whose lease ran out are queued again, counted and rung once; those with a lease stay with their worker."""
+def test_jobs_are_taken_back(sessions, model_id):
+    """Running jobs whose lease ran out are queued again, once, and counted; those with a lease stay with their worker."""
     dead, alive = queued_audit(sessions, model_id), queued_audit(sessions, model_id)
     claimed(sessions, dead, lease_seconds=-1)
     claimed(sessions, alive)
     with sessions.begin() as session:
-        assert list(lifecycle.overdue(session, ring_after=60)) == [dead]
+        assert lifecycle.take_back(session) == [dead]
     with sessions.begin() as session:
-        assert list(lifecycle.overdue(session, ring_after=60)) == []
+        assert lifecycle.take_back(session) == []
     job = job_of(sessions, dead)
     assert (job.state, job.crashes, job.leases_lost) == (JobState.QUEUED, 1, 1)
     assert events_of(sessions, dead)[-1].body == {"attempt": 1, "reason": "worker-lost"}
     assert job_of(sessions, alive).state is JobState.RUNNING
 
 
-def test_overdue_fails_after_the_last_crash(sessions, job_id):
-    """A job whose worker was lost for the last time fails in the sweep and is not rung."""
+def test_a_job_fails_after_the_last_crash(sessions, job_id):
+    """A job whose worker was lost for the last time fails when it is taken back."""
     claimed(sessions, job_id, lease_seconds=-1)
     with sessions.begin() as session:
-        assert list(lifecycle.overdue(session, ring_after=60, max_attempts=1)) == []
+        lifecycle.take_back(session, max_attempts=1)
     job = job_of(sessions, job_id)
     assert (job.error["code"], job.crashes, job.leases_lost) == ("worker-lost", 1, 1)
+
+
+@pytest.mark.parametrize("outage", get_args(Outage))
+def test_an_outage_is_no_crash(sessions, job_id, outage):
+    """An outage counts no crash; no worker takes the job for a while, longer each time, and it fails after 20 outages."""
+    pauses = []
+    for number in range(1, lifecycle.MAX_OUTAGES):
+        attempt = claimed(sessions, job_id)
+        with sessions.begin() as session:
+            assert lifecycle.release(session, job_id, attempt, reason=outage, max_attempts=1) is JobState.QUEUED
+            assert lifecycle.claim_next(session, **WORKER) is None
+        job = job_of(sessions, job_id)
+        assert (job.crashes, job.outages) == (0, number)
+        pauses.append((job.not_before - datetime.now(UTC)).total_seconds())
+    assert pauses[:8] == [pytest.approx(seconds, abs=2) for seconds in (5, 10, 20, 40, 80, 160, 300, 300)]
+    with sessions.begin() as session:
+        session.execute(update(Job).values(not_before=now(-1)))
+        attempt = lifecycle.claim_next(session, **WORKER).attempt
+    with sessions.begin() as session:
+        assert lifecycle.release(session, job_id, attempt, reason=outage) is JobState.FAILED
+    job = job_of(sessions, job_id)
+    assert job.error["code"] == outage
+    assert f"in {lifecycle.MAX_OUTAGES} attempts" in job.error["message"].lower()
 
 
 @pytest.mark.parametrize(("ask", "state"), [(control.cancel, JobState.CANCELLED), (control.pause, JobState.PAUSED)])
@@ -242,19 +266,8 @@ def test_a_lost_lease_is_counted_whatever_follows(sessions, job_id, ask, state):
     claimed(sessions, job_id, lease_seconds=-1)
     with sessions.begin() as session:
         ask(session, job_id)
-        lifecycle.overdue(session, ring_after=60)
+        lifecycle.take_back(session)
     assert (job_of(sessions, job_id).state, job_of(sessions, job_id).leases_lost) == (state, 1)
-
-
-def test_overdue_rings_forgotten_jobs(sessions, model_id):
-    """Queued jobs that were not rung for a while are rung once more, the oldest first, only so many at a time."""
-    queued = [queued_audit(sessions, model_id) for _ in range(5)]
-    with sessions.begin() as session:
-        assert list(lifecycle.overdue(session, ring_after=60)) == []
-        session.execute(update(Job).values(rung_at=now(-61)))
-        assert list(lifecycle.overdue(session, ring_after=60, limit=3)) == queued[:3]
-        assert list(lifecycle.overdue(session, ring_after=60, limit=3)) == queued[3:]
-        assert list(lifecycle.overdue(session, ring_after=60, limit=3)) == []
 
 
 def test_seconds_allowed(sessions, model_id):
@@ -287,13 +300,8 @@ def test_a_job_that_nobody_began_in_time_fails(sessions, model_id):
 
 
 def test_workers_take_the_jobs_of_their_pool(sessions, model_id):
-    """A worker of a pool is rung for, and takes, its pool's jobs and those of none; a worker of none only the latter."""
-    large, small, any_of_them = (queued_audit(sessions, model_id, pool=pool) for pool in ("h100", "a10", None))
-    rung = []
-    for pool in (None, "a10"):
-        with sessions.begin() as session:
-            rung.append(lifecycle.overdue(session, ring_after=-1, pool=pool))
-    assert rung == [{any_of_them: None}, {small: "a10", any_of_them: None}]
+    """A worker of a pool takes its pool's jobs and those of no pool; a worker of no pool takes only the latter."""
+    large, _small, any_of_them = (queued_audit(sessions, model_id, pool=pool) for pool in ("h100", "a10", None))
     taken = []
     for pool in (None, None, "h100", "h100"):
         with sessions.begin() as session:

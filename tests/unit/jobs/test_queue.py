@@ -103,7 +103,7 @@ def test_a_dead_broker_is_no_error(caplog):
     start = time.monotonic()
     assert Queue(Settings(broker_url=f"redis://127.0.0.1:{free_port()}/0")).ring("job_1") is False
     assert time.monotonic() - start < 5
-    assert "job_1; a sweep will find the job" in caplog.text
+    assert "job_1; an idle worker will find the job" in caplog.text
 
 
 def test_a_silent_broker_does_not_hold_a_request():

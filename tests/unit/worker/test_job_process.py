@@ -4,14 +4,19 @@ import errno
 import logging
 import os
 import signal
+from contextlib import AbstractContextManager
 
 import pytest
 import torch
+from safetensors import SafetensorError
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from faal_core.errors import TrainingDiverged
 from faal_core.progress import Cancelled
 from jobs import control, lifecycle, queries
-from jobs.errors import StorageFull, StoreUnavailable
+from jobs.database import Sessions
+from jobs.errors import FileVanished, StorageFull, StoreUnavailable
 from jobs.states import JobKind, JobState
 from jobs.tables import Job
 from tests.stored import contents
@@ -19,6 +24,7 @@ from worker import audit_job, job_process, supervisor
 from worker.assignment import Assignment, Outcome
 from worker.checkpoint import Checkpoint
 from worker.job_process import compute, leave_behind
+from worker.outages import EXIT_STATUS
 from worker.progress import JobProgress
 
 
@@ -51,11 +57,10 @@ def ends_with(monkeypatch):
     return choose
 
 
-@pytest.mark.parametrize("error", [TrainingDiverged("The loss became nan."), StorageFull("The disk is full.")])
-def test_known_errors_keep_code_and_message(assignment, ends_with, error):
+def test_known_errors_keep_code_and_message(assignment, ends_with):
     """An error a user can act on is passed on as it is."""
-    ends_with(error)
-    assert compute(assignment) == {"code": error.code, "message": error.message}
+    ends_with(TrainingDiverged("The loss became nan."))
+    assert compute(assignment) == {"code": "training-diverged", "message": "The loss became nan."}
 
 
 @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory.")])
@@ -67,11 +72,48 @@ def test_exhausted_memory_has_its_code(assignment, ends_with, error):
     assert "batch size" in problem["message"]
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_full_disk_has_its_code(assignment, ends_with, number):
-    """A checkpoint that finds no room is told as a full disk, not as a defect."""
-    ends_with(OSError(number, "no room"))
-    assert compute(assignment)["code"] == "storage-full"
+def as_torch_raises(error: OSError) -> RuntimeError:
+    """Return the error of torch.save on a disk without room: the system's own error is its context."""
+    raised = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598")
+    raised.__context__ = error
+    return raised
+
+
+@pytest.mark.usefixtures("_signals")
+@pytest.mark.parametrize(
+    ("error", "outage"),
+    [
+        (OSError(errno.ENOSPC, "no room"), "storage-full"),
+        (OSError(errno.EDQUOT, "no room"), "storage-full"),
+        (as_torch_raises(OSError(errno.ENOSPC, "no room")), "storage-full"),
+        (SafetensorError("I/O error: No space left on device (os error 28)"), "storage-full"),
+        (StorageFull("The disk is full."), "storage-full"),
+        (OperationalError("SELECT 1", None, Exception("the server closed the connection")), "database-unavailable"),
+        (FileVanished("The file was removed."), "store-unavailable"),
+    ],
+)
+def test_an_outage_settles_nothing(assignment, ends_with, sessions, monkeypatch, error, outage):
+    """A job that the database, the storage or a full disk stops is given back with a status of its own, and does not fail."""
+    ends_with(error)
+    assert exit_status(assignment, monkeypatch) == EXIT_STATUS[outage]
+    assert job(sessions, assignment.job.id).state is JobState.RUNNING
+
+
+@pytest.mark.usefixtures("_signals")
+def test_the_end_waits_for_the_database(assignment, ends_with, sessions, monkeypatch):
+    """A job that ends while the database is away is settled once it is back, in the same attempt."""
+    ends_with(Outcome(report="{}"))
+    failures, begin = iter(range(2)), Sessions.begin
+
+    def refused(own: Sessions) -> AbstractContextManager[Session]:
+        if next(failures, None) is not None:
+            raise OperationalError("BEGIN", None, Exception("no connection"))
+        return begin(own)
+
+    monkeypatch.setattr(Sessions, "begin", refused)
+    start(assignment, monkeypatch)
+    ended = job(sessions, assignment.job.id)
+    assert (ended.state, ended.attempt) == (JobState.SUCCEEDED, 1)
 
 
 def test_defects_show_no_internals(assignment, ends_with, caplog):
@@ -116,14 +158,21 @@ def test_failing_store_gives_the_job_back(assignment, sessions, ends_with, monke
     if at == "the end":
         monkeypatch.setattr(job_process, "_settle", fail)
     with caplog.at_level(logging.ERROR):
-        assert exit_status(assignment, monkeypatch) == os.EX_TEMPFAIL
-    assert "the job is given back: The object store does not answer." in caplog.text
+        assert exit_status(assignment, monkeypatch) == EXIT_STATUS["store-unavailable"]
+    assert "the job is given back (store-unavailable): The object store does not answer." in caplog.text
     assert "Traceback" not in caplog.text
     assert job(sessions, assignment.job.id).state is JobState.RUNNING
 
 
 def exit_status(assignment: Assignment, monkeypatch) -> int:
-    """What the process of that assignment ends with."""
+    """Return the status that the process of that assignment exits with."""
+    with pytest.raises(SystemExit) as told:
+        start(assignment, monkeypatch)
+    return int(told.value.code)
+
+
+def start(assignment: Assignment, monkeypatch) -> None:
+    """Do in this process what the process of that assignment does."""
     for name, stand_in in [
         ("end_with", lambda _: None),
         ("open_database", lambda *_, **__: None),
@@ -131,9 +180,7 @@ def exit_status(assignment: Assignment, monkeypatch) -> int:
     ]:
         monkeypatch.setattr(job_process, name, stand_in)
     monkeypatch.setattr(job_process.logs, "configure", lambda _: None)
-    with pytest.raises(SystemExit) as told:
-        job_process.main(assignment.job.id, 1, os.getpid())
-    return int(told.value.code)
+    job_process.main(assignment.job.id, 1, os.getpid())
 
 
 def test_every_kind_of_job_can_be_run():

@@ -1,47 +1,42 @@
 """A sweep finds what messages and workers left behind."""
 
 import os
+import threading
 import time
 from collections.abc import Callable
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from jobs import control, folder_storage, lifecycle, object_storage, queries, removal
-from jobs.database import open_database, upgrade
+from jobs.database import Sessions, open_database, upgrade
 from jobs.settings import Settings
 from jobs.states import JobState
 from jobs.storage import FolderStorage, ObjectStorage, Storage
-from tests.registered import queued_audit, ready_model
 from tests.servers import free_port
 from tests.stored import contents
 from worker.recovery import Sweeper
 
 
-class Bell:
-    """A queue that remembers who was rung, and answers as it is told."""
-
-    def __init__(self, works: bool = True) -> None:
-        self.rung: list[str] = []
-        self.works = works
-
-    def ring(self, job_id: str, _pool: str | None) -> bool:
-        """Remembers the job."""
-        self.rung.append(job_id)
-        return self.works
-
-
 @pytest.fixture
 def settings(tmp_path) -> Settings:
     """Settings of a site that sweeps often and gives up early."""
-    return Settings(data_dir=tmp_path / "faal-data", sweep_seconds=0.05, max_attempts=2)
+    return Settings(data_dir=tmp_path / "faal-data", sweep_seconds=0.05, lease_seconds=0.05, max_attempts=2)
 
 
 @pytest.fixture
-def sweeper(settings, sessions, storage):
-    """A sweeper of an idle worker, whose rings are remembered, over a storage of either kind."""
-    made = Sweeper(settings, sessions, idle=lambda: True)
-    made._queue, made._storage = Bell(), storage
+def looks() -> list[None]:
+    """Return the list to which every look for waiting jobs is added."""
+    return []
+
+
+@pytest.fixture
+def sweeper(settings, sessions, storage, looks):
+    """Return a sweeper over a storage of either kind, whose looks for waiting jobs are counted."""
+    made = Sweeper(settings, sessions, swept=lambda: looks.append(None))
+    made._storage = storage
     return made
 
 
@@ -57,45 +52,36 @@ def claim(sessions, job_id: str, lease_seconds: float) -> None:
         assert lifecycle.claim(session, job_id, worker="elsewhere:1", lease_seconds=lease_seconds)
 
 
-def test_forgotten_job_is_rung(sweeper, queued_job):
-    """A job that nobody came for is rung again, and one that was just rung is given time."""
-    often, seldom = (sweeper._settings.model_copy(update={"sweep_seconds": seconds}) for seconds in (0.05, 3600))
-    for rung, settings in ((1, often), (1, seldom), (2, often)):
-        time.sleep(0.1)
-        sweeper._settings = settings
-        sweeper.sweep()
-        assert sweeper._queue.rung == [queued_job] * rung
+def test_every_sweep_looks_for_jobs(sweeper, looks):
+    """Each sweep lets an idle worker look for waiting jobs, so that none depends on a message."""
+    sweeper.sweep()
+    sweeper.sweep()
+    assert len(looks) == 2
 
 
-def test_busy_worker_rings_nobody(settings, sessions, queued_job):
-    """A worker that could not come itself adds no messages to a queue that is long already."""
-    busy = Sweeper(settings, sessions, idle=lambda: False)
-    busy._queue = Bell()
-    time.sleep(0.1)
-    busy.sweep()
-    assert busy._queue.rung == []
-
-
-def test_expired_job_is_taken_back_and_rung(sweeper, sessions, queued_job):
-    """A job whose worker fell silent waits again and is rung at once, even by a busy worker."""
-    sweeper._idle = lambda: False
+def test_expired_job_is_taken_back(sweeper, sessions, queued_job):
+    """A job whose worker fell silent waits again after a sweep, before the worker looks for jobs."""
+    sweeper.sweep()
     claim(sessions, queued_job, lease_seconds=0.05)
     time.sleep(0.2)
+    states = []
+    sweeper._swept = lambda: states.append(state(sessions, queued_job))
     sweeper.sweep()
-    assert state(sessions, queued_job) is JobState.QUEUED
-    assert sweeper._queue.rung == [queued_job]
+    assert states == [JobState.QUEUED]
 
 
 def test_live_job_is_left_alone(sweeper, sessions, queued_job):
     """A job whose lease lasts stays with its worker."""
+    sweeper.sweep()
     claim(sessions, queued_job, lease_seconds=60)
+    time.sleep(0.1)
     sweeper.sweep()
     assert state(sessions, queued_job) is JobState.RUNNING
-    assert sweeper._queue.rung == []
 
 
 def test_job_that_kills_its_workers_fails(sweeper, sessions, queued_job):
     """After the allowed number of lost workers the job fails and says why."""
+    sweeper.sweep()
     for _ in range(2):
         claim(sessions, queued_job, lease_seconds=0.01)
         time.sleep(0.1)
@@ -105,25 +91,31 @@ def test_job_that_kills_its_workers_fails(sweeper, sessions, queued_job):
     assert (job.state, job.error["code"]) == (JobState.FAILED, "worker-lost")
 
 
-def test_dead_broker_is_tried_again(settings, sessions, queued_job):
-    """A broker that takes no message delays the job to a later sweep and breaks nothing."""
-    dead = settings.model_copy(update={"broker_url": f"redis://127.0.0.1:{free_port()}/0"})
-    sweeper = Sweeper(dead, sessions, idle=lambda: True)
-    time.sleep(0.1)
-    sweeper.sweep()
-    sweeper._queue = Bell()
-    time.sleep(0.1)
-    sweeper.sweep()
-    assert sweeper._queue.rung == [queued_job]
+def test_an_outage_of_the_database_costs_no_attempt(settings, sessions, queued_job):
+    """After an outage a job whose lease ran out is left to its worker for the time of a lease, and only then taken back."""
+    claim(sessions, queued_job, lease_seconds=0.01)
+    away = threading.Event()
 
+    class Away(Sessions):
+        @contextmanager
+        def begin(self):
+            if away.is_set():
+                raise OperationalError("no connection", None, Exception())
+            with super().begin() as session:
+                yield session
 
-def test_dead_broker_is_asked_once_a_sweep(sweeper, sessions, queued_job):
-    """Where the first message is not taken, the others are not tried before the next sweep."""
-    queued_audit(sessions, ready_model(sessions))
-    sweeper._queue.works = False
-    time.sleep(0.1)
-    sweeper.sweep()
-    assert sweeper._queue.rung == [queued_job]
+    patient = settings.model_copy(update={"lease_seconds": 1.5})
+    with Sweeper(patient, Away(sessions.engine), swept=lambda: None):
+        time.sleep(0.3)
+        away.set()
+        time.sleep(1.5)
+        away.clear()
+        time.sleep(0.7)
+        assert state(sessions, queued_job) is JobState.RUNNING
+        deadline = time.monotonic() + 10
+        while state(sessions, queued_job) is JobState.RUNNING and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert state(sessions, queued_job) is JobState.QUEUED
 
 
 @pytest.fixture(params=["here", "in storage"])
@@ -171,49 +163,40 @@ def test_folders_of_deleted_jobs_go(sweeper, sessions, queued_job, kept, days, l
     assert contents(checkpoint) == left
 
 
-def test_failing_store_stops_no_sweep(settings, sessions, queued_job, object_store, tmp_path, monkeypatch, caplog):
-    """While the object store is away waiting jobs are rung all the same, and the log has a line of it without a traceback."""
+def test_failing_store_stops_no_sweep(settings, sessions, looks, object_store, tmp_path, monkeypatch, caplog):
+    """While the object store is away a worker looks for jobs all the same, and the log has a line without a traceback."""
     url = object_store.new_url()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
-    sweeper = Sweeper(settings, sessions, idle=lambda: True)
-    sweeper._queue, sweeper._storage = Bell(), ObjectStorage(url, tmp_path, patience_seconds=0.1)
-    time.sleep(0.1)
+    sweeper = Sweeper(settings, sessions, swept=lambda: looks.append(None))
+    sweeper._storage = ObjectStorage(url, tmp_path, patience_seconds=0.1)
     with sweeper:
         deadline = time.monotonic() + 10
         while "the sweep was not completed" not in caplog.text and time.monotonic() < deadline:
             time.sleep(0.02)
-    assert set(sweeper._queue.rung) == {queued_job}  # again by each sweep before the log was read
+    assert looks
     assert "the sweep was not completed: The object store does not answer" in caplog.text
     assert "Traceback" not in caplog.text
 
 
-def test_sweeping_goes_on(settings, tmp_path):
-    """The thread sweeps at once, again and again, and survives a database that has no tables yet."""
+def test_sweeping_goes_on(settings, tmp_path, looks):
+    """The thread sweeps again and again, and survives a database that has no tables yet."""
     url = f"sqlite:///{tmp_path / 'late.db'}"
     sessions = open_database(url)
-    with Sweeper(settings, sessions, idle=lambda: True) as sweeper:
+    with Sweeper(settings, sessions, swept=lambda: looks.append(None)) as sweeper:
         time.sleep(0.2)
+        assert not looks
         upgrade(url)
-        sweeper._queue = Bell()
-        job_id = queued_audit(sessions, ready_model(sessions))
         deadline = time.monotonic() + 10
-        while job_id not in sweeper._queue.rung and time.monotonic() < deadline:
+        while not looks and time.monotonic() < deadline:
             time.sleep(0.02)
-        assert job_id in sweeper._queue.rung
+        assert looks
     assert not sweeper._thread.is_alive()
     sessions.close()
 
 
-def test_message_reaches_the_folder_broker(settings, sessions, queued_job):
-    """With a real broker the sweep leaves one message for one forgotten job."""
-    time.sleep(0.1)
-    Sweeper(settings, sessions, idle=lambda: True).sweep()
-    assert len(list((settings.data_dir / "broker").glob("*.message"))) == 1
-
-
 def test_killed_uploads_go(settings, sessions):
     """A sweep removes what an upload left that was killed a day ago, and nothing younger."""
-    sweeper = Sweeper(settings, sessions, idle=lambda: True)
+    sweeper = Sweeper(settings, sessions, swept=lambda: None)
     old, young = (settings.files_dir / "incoming" / name for name in ("old", "young"))
     old.parent.mkdir(parents=True)
     for file in (old, young):

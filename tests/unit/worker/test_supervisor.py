@@ -13,6 +13,7 @@ from jobs.database import open_database
 from jobs.settings import Settings
 from jobs.states import JobState
 from worker import supervisor as supervision
+from worker.outages import EXIT_STATUS
 from worker.process_group import ProcessGroup
 from worker.supervisor import Supervisor
 
@@ -51,7 +52,7 @@ def watched(supervisor: Supervisor, job_id: str, code: str) -> int:
 def expired(sessions, job_id: str) -> bool:
     """Whether a sweep takes the job back now."""
     with sessions.begin() as session:
-        lifecycle.overdue(session, ring_after=3600)
+        lifecycle.take_back(session)
     with sessions() as session:
         return queries.job(session, job_id).state is JobState.QUEUED
 
@@ -119,15 +120,16 @@ def test_stopped_supervisor_takes_no_job(supervisor, sessions, queued_job):
         assert queries.job(session, queued_job).attempt == 0
 
 
-def test_failing_store_gives_the_job_back(supervisor, sessions, queued_job, monkeypatch):
-    """A process that ends because the object store failed gives its job back for that reason, and it counts as a crash."""
-    monkeypatch.setattr(supervision, "ProcessGroup", lambda *_: process(f"import sys; sys.exit({os.EX_TEMPFAIL})"))
+@pytest.mark.parametrize(("outage", "status"), EXIT_STATUS.items())
+def test_an_outage_gives_the_job_back(supervisor, sessions, queued_job, monkeypatch, outage, status):
+    """A process that ends because of an outage gives its job back for that reason, and that is no crash."""
+    monkeypatch.setattr(supervision, "ProcessGroup", lambda *_: process(f"import sys; sys.exit({status})"))
     supervisor.run_next()
     with sessions() as session:
         job = queries.job(session, queued_job)
         released = list(queries.events(session, queued_job))[-1]
-    assert (job.state, job.crashes) == (JobState.QUEUED, 1)
-    assert released.body == {"attempt": 1, "reason": "store-unavailable"}
+    assert (job.state, job.crashes, job.outages) == (JobState.QUEUED, 0, 1)
+    assert released.body == {"attempt": 1, "reason": outage}
 
 
 def test_threads_are_those_of_the_settings(settings, monkeypatch):

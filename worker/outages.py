@@ -1,0 +1,58 @@
+"""Failures of the database, the storage and the disk: how long a worker waits for them, and how a job's process reports them."""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TypeVar
+
+from jobs.database import DatabaseFailure, unavailable
+from jobs.errors import FileVanished, StorageFull, StoreUnavailable
+from jobs.states import Outage
+from jobs.storage import disk_is_full
+
+logger = logging.getLogger(__name__)
+
+DATABASE_PATIENCE_SECONDS = 300.0  # a restart or a failover of PostgreSQL takes a minute or two
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 4.0
+
+EXIT_STATUS: Mapping[Outage, int] = MappingProxyType(
+    {
+        "store-unavailable": os.EX_TEMPFAIL,
+        "database-unavailable": os.EX_UNAVAILABLE,
+        "storage-full": os.EX_CANTCREAT,
+    }
+)
+"""The status that a job's process exits with after an outage; the supervisor then gives the job back."""
+
+Answer = TypeVar("Answer")
+
+
+def outage_in(error: Exception) -> Outage | None:
+    """Return which outage an exception means; None if it means none."""
+    if isinstance(error, StoreUnavailable | FileVanished):
+        return "store-unavailable"
+    if isinstance(error, StorageFull) or disk_is_full(error):
+        return "storage-full"
+    return "database-unavailable" if unavailable(error) else None
+
+
+def ask_database(question: Callable[[], Answer], *, hurried: Callable[[], bool] = lambda: False) -> Answer:
+    """Return what `question` returns, asked again while the database is unavailable, for `DATABASE_PATIENCE_SECONDS`.
+
+    Args:
+        question: a whole transaction, which may run several times.
+        hurried: when it returns true, the next failure is final.
+    Raises: what `question` raises.
+    """
+    deadline, pause = time.monotonic() + DATABASE_PATIENCE_SECONDS, _FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            return question()
+        except DatabaseFailure as failure:
+            if not unavailable(failure) or time.monotonic() + pause > deadline or hurried():
+                raise
+            logger.warning("the database is asked again in %.1f s: %s", pause, failure)
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
