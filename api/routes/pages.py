@@ -3,7 +3,7 @@
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, HTTPException, Request, Response
+from fastapi import APIRouter, Form, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
@@ -30,6 +30,9 @@ from jobs.states import JobKind, UploadState
 UPLOAD_PATHS = frozenset({"/ui/models", "/ui/datasets"})
 
 REFUSALS = (ApiError, FaalError, JobsError)
+
+
+ChosenModel = Annotated[str, Query(max_length=100)]
 
 
 class _Page(APIRoute):
@@ -69,7 +72,7 @@ def _see(address: str) -> Response:
 
 
 @router.get("/")
-def show_jobs(request: Request, service: ReaderDep, after: After = None, model: str = "") -> Response:
+def show_jobs(request: Request, service: ReaderDep, after: After = None, model: ChosenModel = "") -> Response:
     """The jobs, and the form that starts one."""
     return templates.TemplateResponse(
         request, "jobs.html", _jobs(service, after) | _start(service, StartForm(model=model))

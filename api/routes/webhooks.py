@@ -13,6 +13,7 @@ from api.dependencies import After, Id, Limit
 from api.destinations import Destinations
 from api.errors import InvalidRequest
 from api.schemas import ErrorBody, Page, Resource
+from faal_core.specs import Spec
 from jobs import webhooks
 from jobs.keys import site_secret
 from jobs.states import JobKind, JobState
@@ -25,10 +26,10 @@ announcements = APIRouter()
 _EXAMPLE: JsonDict = {"url": "https://example.com/faal"}
 
 
-class WebhookRequest(BaseModel):
+class WebhookRequest(Spec):
     """Where messages shall go."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     url: Annotated[HttpUrl, Field(max_length=2000, description="https, with a public address", examples=["https://…"])]
 
