@@ -16,7 +16,7 @@ ApiError
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
@@ -138,13 +138,20 @@ class CrossSiteRequest(ApiError):
 
 
 class RateExceeded(ApiError):
-    """The owner asks more often than they may."""
+    """The owner asks more often than they may.
+
+    Args:
+        rule: a sentence's beginning that says what is allowed.
+        of: what is counted.
+        most: how many are allowed a minute.
+        seconds: until there is room again.
+    """
 
     code = "rate-exceeded"
 
-    def __init__(self, most: int, seconds: int) -> None:
-        super().__init__(f"You may ask {most:,} times a minute; there is room again in {seconds} s.")
-        self.most, self.seconds = most, seconds
+    def __init__(self, rule: str, *, of: Literal["requests", "pings"], most: int, seconds: int) -> None:
+        super().__init__(f"{rule}; there is room again in {seconds:,} s.")
+        self.of, self.most, self.seconds = of, most, seconds
 
 
 class DatabaseUnavailable(ApiError):

@@ -112,7 +112,7 @@ class Limit(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    of: Literal["jobs", "bytes", "webhooks", "requests"]
+    of: Literal["jobs", "bytes", "webhooks", "requests", "pings"]
     most: int
     used: int
 
@@ -121,7 +121,7 @@ class Limit(BaseModel):
         """The limit that was met, if that is what was raised."""
         if isinstance(raised, jobs.QuotaExceeded):
             return cls(of=raised.of, most=raised.most, used=raised.used)
-        return cls(of="requests", most=raised.most, used=raised.most) if isinstance(raised, api.RateExceeded) else None
+        return cls(of=raised.of, most=raised.most, used=raised.most) if isinstance(raised, api.RateExceeded) else None
 
 
 class Problem(BaseModel):
