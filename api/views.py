@@ -1,6 +1,6 @@
 """What the pages are filled with."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -20,7 +20,8 @@ from jobs.named_datasets import available
 from jobs.outcomes import UPLOADED_DATASET
 from jobs.states import FINAL, UploadState
 
-LISTED = 100  # models and data sets on a page, and events read at a time
+LISTED = 100  # models, data sets and events of each kind on a page
+SHOWN_EVENTS = ("epoch", "attack", "reliability-warning")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +59,16 @@ class CandidateView(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """How a job went, or goes: what its events and its report tell."""
+    """How a job went, or goes: what its newest events and its report tell.
+
+    Args:
+        more: of each kind of event that is shown in part, how many events the job has.
+    """
 
     epochs: Sequence[Epoch]
     curves: Sequence[Curve]
     attacks: Sequence[EventResource]
+    more: Mapping[str, int]
     warnings: Sequence[ReliabilityWarning] = ()
     candidates: Sequence["CandidateView"] = ()
     verdict: str = ""
@@ -102,24 +108,25 @@ def job_views(service: Service, jobs: Sequence[JobResource]) -> list[JobView]:
 
 
 def course(service: Service, job_id: str) -> Course:
-    """How the job went so far. An epoch that a later attempt repeated is told once."""
-    after, events, document = 0, list[EventResource](), None
+    """Return how the job went so far. An epoch that a later attempt repeated counts once."""
+    document = None
     with service.sessions() as session:
-        while rows := queries.events(session, job_id, after=after, limit=LISTED):
-            events += [EventResource.of(row) for row in rows]
-            after = rows[-1].seq
-        if events and events[-1].kind in FINAL:
+        counts = queries.event_counts(session, job_id)
+        newest = {kind: queries.newest_events(session, job_id, kind, limit=LISTED) for kind in SHOWN_EVENTS}
+        if queries.job(session, job_id).state in FINAL:
             with suppress(JobFailed, JobCancelled):
                 report = queries.report(session, job_id)
                 document = None if report is None else report.document
-    epochs = {event.body["epoch"]: Epoch.model_validate(event.body) for event in events if event.kind == "epoch"}
+        events = {kind: [EventResource.of(row) for row in rows] for kind, rows in newest.items()}
+    epochs = {event.body["epoch"]: Epoch.model_validate(event.body) for event in events["epoch"]}
     ordered = [epochs[number] for number in sorted(epochs)]
     found = None if document is None else read_report(document)
     return Course(
         epochs=ordered,
         curves=curves(ordered),
-        attacks=[event for event in events if event.kind == "attack"],
-        warnings=_warned(events) if found is None else _warnings(found),
+        attacks=events["attack"],
+        more={kind: counts[kind] for kind in SHOWN_EVENTS if counts.get(kind, 0) > LISTED},
+        warnings=_warned(events["reliability-warning"]) if found is None else _warnings(found),
         candidates=_candidates(service, job_id, found) if isinstance(found, FinetuneReport) else (),
         verdict="" if found is None else text.verdict(found)[0],
         tone="neutral" if found is None else _tone(found),
@@ -132,7 +139,6 @@ def _warned(events: Sequence[EventResource]) -> list[ReliabilityWarning]:
     recorded = [
         ReliabilityWarning.model_validate({name: event.body[name] for name in ReliabilityWarning.model_fields})
         for event in events
-        if event.kind == "reliability-warning"
     ]
     return _by_code(recorded)
 

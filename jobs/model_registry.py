@@ -70,9 +70,17 @@ def models(session: Session, *, after: str | None = None, limit: int = 20) -> Pa
     return page(session, select(Model).where(Model.state != UploadState.DELETED), Model.id, after=after, limit=limit)
 
 
-def lineage(session: Session, model_id: str) -> list[Model]:
-    """The model, the one it was fine-tuned from, and so on to the uploaded one. Raises: ModelNotFound."""
-    chain = [model(session, model_id)]
-    while (parent := chain[-1].parent_model_id) is not None:
-        chain.append(session.get_one(Model, parent))
-    return chain
+def lineage(session: Session, model_id: str, *, after: str | None = None, limit: int = 100) -> Page[Model]:
+    """Return a page of the model, the one it was fine-tuned from, and so on to the uploaded one.
+
+    Args:
+        after: the last model of the page before.
+    Raises: ModelNotFound.
+    """
+    first = model(session, model_id)
+    following = first.id if after is None else model(session, after).parent_model_id
+    chain: list[Model] = []
+    while following is not None and len(chain) < limit:
+        chain.append(session.get_one(Model, following))
+        following = chain[-1].parent_model_id
+    return Page(chain, following is not None, chain[-1].id if chain else None)

@@ -102,6 +102,20 @@ def events(session: Session, job_id: str, *, after: int = 0, limit: int = 100) -
     return session.scalars(query.order_by(JobEvent.seq).limit(limit)).all()
 
 
+def newest_events(session: Session, job_id: str, kind: str, *, limit: int = 100) -> Sequence[JobEvent]:
+    """Return the last events of one kind, oldest first. Raises: JobNotFound."""
+    job(session, job_id)
+    query = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.kind == kind)
+    return session.scalars(query.order_by(JobEvent.seq.desc()).limit(limit)).all()[::-1]
+
+
+def event_counts(session: Session, job_id: str) -> Mapping[str, int]:
+    """Return how many events of each kind a job has. Raises: JobNotFound."""
+    job(session, job_id)
+    query = select(JobEvent.kind, func.count(JobEvent.seq).label("events")).where(JobEvent.job_id == job_id)
+    return {row.kind: row.events for row in session.execute(query.group_by(JobEvent.kind))}
+
+
 def report(session: Session, job_id: str) -> Report | None:
     """The report of a job; None as long as it has none, and for kinds that make none.
 

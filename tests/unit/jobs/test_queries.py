@@ -6,8 +6,8 @@ from sqlalchemy import update
 from jobs import control, dataset_registry, lifecycle, model_registry, queries
 from jobs.clock import now
 from jobs.errors import DatasetNotFound, JobCancelled, JobFailed, JobNotFound, ModelNotFound
-from jobs.states import JobKind, JobState
-from jobs.tables import Job
+from jobs.states import JobKind, JobState, UploadState
+from jobs.tables import Job, Model
 from tests.registered import SPEC, UPLOAD, queued_audit
 
 
@@ -65,6 +65,38 @@ def test_events_go_on_where_a_reader_stopped(sessions, job_id):
         assert [event.seq for event in queries.events(session, job_id, limit=2)] == [1, 2]
 
 
+def test_the_newest_events_of_a_kind(sessions, job_id):
+    """The last events of one kind come oldest first, and all are counted by kind."""
+    with sessions.begin() as session:
+        lifecycle.claim(session, job_id, worker="w", lease_seconds=60)
+        for epoch in range(5):
+            lifecycle.record(session, job_id, 1, event=("epoch", {"epoch": epoch}))
+            lifecycle.record(session, job_id, 1, event=("stage", {}))
+    with sessions() as session:
+        newest = queries.newest_events(session, job_id, "epoch", limit=2)
+        assert [event.body["epoch"] for event in newest] == [3, 4]
+        assert queries.newest_events(session, job_id, "attack") == []
+        assert queries.event_counts(session, job_id) == {"queued": 1, "running": 1, "epoch": 5, "stage": 5}
+
+
+def test_a_long_lineage_comes_in_pages(sessions, model_id):
+    """A page of a model's lineage goes on at the parent of the last model before it, to the one that was uploaded."""
+    with sessions.begin() as session:
+        chain = [model_id]
+        for number in range(4):
+            child = Model(name=f"{number}", owner="ann", state=UploadState.READY, spec={}, parent_model_id=chain[-1])
+            session.add(child)
+            session.flush()
+            chain.append(child.id)
+    chain.reverse()
+    with sessions() as session:
+        first = model_registry.lineage(session, chain[0], limit=2)
+        second = model_registry.lineage(session, chain[0], after=first.last_id, limit=3)
+        assert ([model.id for model in first.data], first.has_more) == (chain[:2], True)
+        assert ([model.id for model in second.data], second.has_more) == (chain[2:], False)
+        assert model_registry.lineage(session, chain[0], after=chain[-1]).data == []
+
+
 def test_reports(sessions, model_id):
     """A job without an end has no report yet; one that failed or was cancelled never will, and the error says why."""
     failed, cancelled = queued_audit(sessions, model_id), queued_audit(sessions, model_id)
@@ -83,7 +115,7 @@ def test_reports(sessions, model_id):
 def test_what_does_not_exist(sessions):
     """Asking for an id that nothing has is an error that names it."""
     with sessions() as session:
-        for ask in (queries.job, queries.events, queries.report):
+        for ask in (queries.job, queries.events, queries.event_counts, queries.report):
             with pytest.raises(JobNotFound, match="job_none"):
                 ask(session, "job_none")
         for ask in (model_registry.model, model_registry.lineage):
