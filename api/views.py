@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from api.curves import Curve, Epoch, curves
 from api.dependencies import Service
-from api.schemas import DatasetResource, EventResource, JobResource, Method, ModelResource, methods
+from api.schemas import EventResource, JobResource, Method, methods
 from faal_core import catalog
 from faal_core.catalog import DatasetEntry, PresetEntry
 from faal_core.reports import text
@@ -16,9 +16,9 @@ from faal_core.reports.finetune_documents import Candidate, FinetuneReport
 from faal_core.reports.reading import read_report
 from jobs import candidates, dataset_registry, model_registry, queries
 from jobs.errors import JobCancelled, JobFailed
+from jobs.model_registry import ReadyModel
 from jobs.named_datasets import available
-from jobs.outcomes import UPLOADED_DATASET
-from jobs.states import FINAL, UploadState
+from jobs.states import FINAL
 
 LISTED = 100  # models, data sets and events of each kind on a page
 SHOWN_EVENTS = ("epoch", "attack", "reliability-warning")
@@ -87,24 +87,19 @@ class Named(NamedTuple):
 class Choices:
     """What a job can be started with."""
 
-    models: Sequence[ModelResource]
-    uploaded: Sequence[DatasetResource]
+    models: Sequence[ReadyModel]
+    uploaded: Mapping[str, str]
     datasets: Sequence[Named]
     presets: Sequence[PresetEntry]
     methods: Sequence[Method]
 
 
 def job_views(service: Service, jobs: Sequence[JobResource]) -> list[JobView]:
-    """The jobs with their names."""
-    views = []
+    """Return the jobs with the names of their models and data sets."""
     with service.sessions() as session:
-        for job in jobs:
-            model = None if job.model is None else model_registry.model(session, job.model).name
-            dataset = job.dataset
-            if dataset is not None and dataset.startswith(UPLOADED_DATASET):
-                dataset = dataset_registry.dataset(session, dataset).name
-            views.append(JobView(job, model, dataset))
-    return views
+        models = model_registry.names(session, {job.model for job in jobs if job.model is not None})
+        datasets = dataset_registry.names(session, {job.dataset for job in jobs if job.dataset is not None})
+    return [JobView(job, models.get(job.model or ""), datasets.get(job.dataset or "", job.dataset)) for job in jobs]
 
 
 def course(service: Service, job_id: str) -> Course:
@@ -207,13 +202,12 @@ def named_datasets(service: Service) -> list[Named]:
 
 
 def choices(service: Service) -> Choices:
-    """What a job can be started with: models and data sets that are ready."""
+    """Return what a job can be started with: models and data sets that are ready, the uploaded ones by id."""
     with service.sessions() as session:
-        models = [ModelResource.of(row) for row in model_registry.models(session, limit=LISTED).data]
-        uploaded = [DatasetResource.of(row) for row in dataset_registry.datasets(session, limit=LISTED).data]
+        models, uploaded = model_registry.ready(session, limit=LISTED), dataset_registry.ready(session, limit=LISTED)
     return Choices(
-        models=[model for model in models if model.status is UploadState.READY],
-        uploaded=[dataset for dataset in uploaded if dataset.status is UploadState.READY],
+        models=models,
+        uploaded=uploaded,
         datasets=named_datasets(service),
         presets=list(catalog.PRESETS.values()),
         methods=methods(),

@@ -244,9 +244,15 @@ def show_uploaded_datasets(request: Request, service: ReaderDep) -> Response:
 
 
 def _datasets(service: Service) -> dict[str, Any]:
-    uploaded = list_datasets(service, limit=LISTED).data
-    checking = any(dataset.status is UploadState.VALIDATING for dataset in uploaded)
-    return {"uploaded": uploaded, "checking": checking, "named": named_datasets(service), "problem": None}
+    page = list_datasets(service, limit=LISTED)
+    checking = any(dataset.status is UploadState.VALIDATING for dataset in page.data)
+    return {
+        "uploaded": page.data,
+        "older": page.has_more,
+        "checking": checking,
+        "named": named_datasets(service),
+        "problem": None,
+    }
 
 
 @router.post("/ui/datasets")

@@ -1,4 +1,4 @@
-"""A small request never makes a large answer, much work or a large process, whatever route it is sent to."""
+"""A small request never makes a large answer, much work or a large process, whatever route it is sent to and what is stored."""
 
 import json
 import os
@@ -12,6 +12,8 @@ import httpx
 import pytest
 
 from api.routes import login, pages
+from faal_core.specs import ClassifierSpec
+from jobs import model_registry
 from jobs.keys import Scope
 from tests.service.api.conftest import AUDIT, Web
 
@@ -177,4 +179,20 @@ def test_memory_stays_bounded(own_web: Web, client: httpx.Client) -> None:
         for request in sent:
             answers = list(pool.map(lambda one: client.post(**one), [request] * 3))
             assert [answer.status_code for answer in answers] == [422] * 3
+    assert most_memory_kib(own_web.process.pid) < MOST_MEMORY_KIB
+
+
+def test_lists_of_large_models_are_bounded(own_web: Web, client: httpx.Client) -> None:
+    """With 60 models of 10,000 long class names each, every list and page is below 10 MB, and the service below 300 MiB."""
+    names = tuple(f"{number:05d}" + "x" * 90 for number in range(10_000))
+    spec = ClassifierSpec(architecture="small_resnet", num_classes=10_000, class_names=names)
+    file = own_web.site.storage.put([b"weights"], media_type="application/vnd.safetensors")
+    with own_web.site.sessions.begin() as session:
+        for _ in range(60):
+            model_registry.register_upload(session, name="large", spec=spec, upload=file, owner="ann")
+    for address in ("/", "/ui/jobs", "/ui/models", "/models?limit=100", "/jobs?limit=100"):
+        answer = client.get(address)
+        assert answer.is_success
+        assert len(answer.content) < 10_000_000, address
+    assert client.get("/models?limit=100").json()["has_more"]
     assert most_memory_kib(own_web.process.pid) < MOST_MEMORY_KIB
