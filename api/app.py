@@ -41,6 +41,7 @@ from jobs.database import open_database
 from jobs.queue import Queue
 from jobs.settings import Settings
 from jobs.storage import open_storage
+from jobs.webhooks import MOST_WEBHOOKS
 
 UPLOAD_PATHS = re.compile("|".join(["/models", "/datasets", "/uploads/[^/]+/parts/[^/]+", *pages.UPLOAD_PATHS]))
 
@@ -70,6 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
         metrics=figures,
         readiness=Readiness(settings, storage, queue),
     )
+    app.state.pings = Rates(MOST_WEBHOOKS, "pings")  # a webhook's own limit goes with it when it is deleted
     problems.install(app)
     app.add_middleware(RequestRules, streamed=UPLOAD_PATHS)
     app.add_middleware(RequestLog, metrics=figures)  # around it: added later

@@ -16,12 +16,16 @@ ApiError
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 
-from faal_core.specs.field_errors import explain, relevant, steps_in
+from faal_core.specs.field_errors import explain, first_errors, shortened, steps_in
+
+_LONGEST_POINTER = 200  # characters; a key of the body can have a million
+_IN_MESSAGE = 5  # errors that a message repeats, so that it stays one a person reads
+_LONGEST_DETAIL = 400  # characters; a value that a detail quotes can have a million
 
 
 class FieldError(BaseModel):
@@ -30,10 +34,19 @@ class FieldError(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     pointer: str | None = Field(
-        None, description="JSON pointer (RFC 6901) into the body or form", examples=["/threat/epsilon"]
+        None,
+        description="JSON pointer (RFC 6901) into the body or form; one of more than 200 characters is cut and ends with …",
+        examples=["/threat/epsilon"],
     )
     parameter: str | None = Field(None, description="the query, path or header parameter", examples=["limit"])
     detail: str = Field(examples=["a radius is positive and finite, not 0"])
+
+    @field_validator("pointer", "detail", mode="before")
+    @classmethod
+    def _bounded(cls, text: str | None, info: ValidationInfo) -> str | None:
+        """Cut what the client wrote; a cut text ends with "…"."""
+        most = _LONGEST_POINTER if info.field_name == "pointer" else _LONGEST_DETAIL
+        return None if text is None else shortened(text, most)
 
     @classmethod
     def of(cls, found: ErrorDetails, body: JsonValue, root: str = "") -> "FieldError":
@@ -42,8 +55,13 @@ class FieldError(BaseModel):
 
 
 def json_pointer(location: Sequence[str | int], body: JsonValue) -> str:
-    """The JSON pointer of pydantic's `location` in `body`, without the names of union members."""
+    """Return the JSON pointer of pydantic's `location` in `body`, without the names of union members."""
     return "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in steps_in(location, body))
+
+
+def and_more(errors: int) -> str:
+    """Return the end of a message that counts the errors it does not list."""
+    return f" (and {errors:,} more)" if errors else ""
 
 
 class ApiError(Exception):
@@ -69,9 +87,12 @@ class InvalidRequest(ApiError):
 
     @classmethod
     def of(cls, error: ValidationError, body: JsonValue, root: str = "") -> "InvalidRequest":
-        """The error for all that pydantic found wrong in `body`, which lies at the pointer `root`."""
-        fields = [FieldError.of(found, body, root) for found in relevant(error.errors(include_url=False))]
-        return cls("; ".join(f"{field.pointer or 'the form'}: {field.detail}" for field in fields), *fields)
+        """Return the error for what pydantic found wrong in `body`, which lies at the pointer `root`: the first 20 errors."""
+        first, more = first_errors(error)
+        fields = [FieldError.of(found, body, root) for found in first]
+        sentences = [f"{field.pointer or 'the form'}: {field.detail}" for field in fields]
+        message = "; ".join(sentences[:_IN_MESSAGE])
+        return cls(message + and_more(len(sentences[_IN_MESSAGE:]) + more), *fields)
 
 
 class MalformedBody(ApiError):
@@ -117,13 +138,20 @@ class CrossSiteRequest(ApiError):
 
 
 class RateExceeded(ApiError):
-    """The owner asks more often than they may."""
+    """The owner asks more often than they may.
+
+    Args:
+        rule: a sentence's beginning that says what is allowed.
+        of: what is counted.
+        most: how many are allowed a minute.
+        seconds: until there is room again.
+    """
 
     code = "rate-exceeded"
 
-    def __init__(self, most: int, seconds: int) -> None:
-        super().__init__(f"You may ask {most:,} times a minute; there is room again in {seconds} s.")
-        self.most, self.seconds = most, seconds
+    def __init__(self, rule: str, *, of: Literal["requests", "pings"], most: int, seconds: int) -> None:
+        super().__init__(f"{rule}; there is room again in {seconds:,} s.")
+        self.of, self.most, self.seconds = of, most, seconds
 
 
 class DatabaseUnavailable(ApiError):

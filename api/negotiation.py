@@ -1,8 +1,11 @@
 """Which of our answers a client wants, and whether it has it already."""
 
+import re
 from collections.abc import Sequence
 
 from fastapi import Request
+
+_OPAQUE_TAG = re.compile(r'"[^"]*"')  # an entity tag without its mark of weakness; commas inside belong to it
 
 
 def preferred(accept: str, offered: Sequence[str]) -> str:
@@ -40,6 +43,9 @@ def _specificity(name: str) -> int:
 
 
 def unchanged(request: Request, etag: str) -> bool:
-    """Whether the client already has the version of that weak ETag (RFC 9110, section 13.1.2)."""
-    sent = request.headers.get("If-None-Match", "")
-    return sent.strip() == "*" or etag in (tag.strip() for tag in sent.split(","))
+    """Return whether the client already has the version of that ETag, weak or strong: `W/"x"` and `"x"` are the same version.
+
+    Source: RFC 9110, section 13.1.2, with the weak comparison of section 8.8.3.2.
+    """
+    sent = ", ".join(request.headers.getlist("If-None-Match"))
+    return sent.strip() == "*" or etag.removeprefix("W/") in _OPAQUE_TAG.findall(sent)

@@ -17,11 +17,11 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
 
 from api import errors as api
-from api.errors import ApiError, FieldError
+from api.errors import ApiError, FieldError, and_more
 from api.schemas import ErrorBody
 from faal_core import errors as faal
 from faal_core.errors import FaalError
-from faal_core.specs.field_errors import relevant
+from faal_core.specs.field_errors import MAX_ERRORS, relevant, shortened
 from jobs import errors as jobs
 from jobs.database import DatabaseFailure, unavailable
 from jobs.errors import JobsError
@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 INTERNAL_ERROR = "internal-error"
+_LONGEST_DETAIL = 4000  # characters; a job's own message, which some problems quote, has up to 2,000
+_LONGEST_INSTANCE = 500  # characters; the server takes addresses of up to 64 KiB
 
 STATUS: Mapping[type[ApiError] | type[FaalError] | type[JobsError], tuple[HTTPStatus, str]] = {
     api.InvalidRequest: (HTTPStatus.UNPROCESSABLE_ENTITY, "The request has missing or wrong fields"),
@@ -110,7 +112,7 @@ class Limit(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    of: Literal["jobs", "bytes", "webhooks", "requests"]
+    of: Literal["jobs", "bytes", "webhooks", "requests", "pings"]
     most: int
     used: int
 
@@ -119,7 +121,7 @@ class Limit(BaseModel):
         """The limit that was met, if that is what was raised."""
         if isinstance(raised, jobs.QuotaExceeded):
             return cls(of=raised.of, most=raised.most, used=raised.used)
-        return cls(of="requests", most=raised.most, used=raised.most) if isinstance(raised, api.RateExceeded) else None
+        return cls(of=raised.of, most=raised.most, used=raised.most) if isinstance(raised, api.RateExceeded) else None
 
 
 class Problem(BaseModel):
@@ -134,7 +136,7 @@ class Problem(BaseModel):
     detail: str
     instance: str = Field(description="path of the request", examples=["/jobs/finetune"])
     request_id: str = Field(description="also in the header X-Request-Id and in the server's log")
-    errors: tuple[FieldError, ...] | None = Field(None, description="every field that is wrong")
+    errors: tuple[FieldError, ...] | None = Field(None, description="the fields that are wrong: the first 20 of them")
     limit: Limit | None = Field(None, description="with the codes quota-exceeded and rate-exceeded")
     error: ErrorBody | None = Field(None, description="the job's own error, with the code job-failed")
 
@@ -164,8 +166,8 @@ def problem_of(request: Request, raised: Exception) -> Problem:
         title=title,
         status=status,
         code=code,
-        detail=detail,
-        instance=request.url.path,
+        detail=shortened(detail, _LONGEST_DETAIL),
+        instance=shortened(request.url.path, _LONGEST_INSTANCE),
         request_id=request.state.request_id,
         errors=tuple(fields) or None,
         limit=Limit.of_error(raised),
@@ -205,16 +207,16 @@ def _takes(route: BaseRoute, scope: Scope, method: str) -> bool:
 
 def _what_fastapi_found(raised: RequestValidationError) -> ApiError:
     """Our error for what FastAPI found wrong in parameters and body."""
-    details = raised.errors()
+    details = list(relevant(raised.errors()))
     if details[0]["type"] == "json_invalid":
         return api.MalformedBody(f"The body is not JSON: {details[0]['ctx']['error']}.")
     fields = []
-    for found in relevant(details):
+    for found in details[:MAX_ERRORS]:
         source, *location = found["loc"]
         field = FieldError.of({**found, "loc": tuple(location)}, raised.body)
         fields.append(field if source == "body" else FieldError(parameter=str(location[-1]), detail=field.detail))
     first = f"{fields[0].parameter or fields[0].pointer or 'body'}: {fields[0].detail}"
-    return api.InvalidRequest(first if len(fields) == 1 else f"{first} (and {len(fields) - 1} more)", *fields)
+    return api.InvalidRequest(first + and_more(len(details) - 1), *fields)
 
 
 def answer(request: Request, raised: Exception) -> JSONResponse:

@@ -220,7 +220,7 @@ Row = TypeVar("Row")
 
 
 class Page(Resource, Generic[Item]):
-    """Part of a list; the next part is asked for with `after=<last_id>`."""
+    """Part of a list; the next part is asked for with `after=<last_id>`. Large items make a page end before `limit`."""
 
     object: Literal["list"] = "list"
     data: list[Item]
@@ -234,7 +234,7 @@ class Page(Resource, Generic[Item]):
 
 
 class EventPage(Resource):
-    """Part of a job's events; the next part is asked for with `after=<last_seq>`."""
+    """Part of a job's events; the next part is asked for with `after=<last_seq>`. Large events make it end before `limit`."""
 
     object: Literal["list"] = "list"
     data: list[EventResource]

@@ -22,7 +22,7 @@ def _points(rate: float | None) -> str:
 class StartForm(BaseModel):
     """The fields as a person left them; a field that was emptied is an empty string."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, str_max_length=200)
 
     kind: Literal[JobKind.FINETUNE, JobKind.AUDIT] = JobKind.FINETUNE
     model: str = ""

@@ -1,13 +1,13 @@
 """What the pages are filled with."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from api.curves import Curve, Epoch, curves
 from api.dependencies import Service
-from api.schemas import DatasetResource, EventResource, JobResource, Method, ModelResource, methods
+from api.schemas import EventResource, JobResource, Method, methods
 from faal_core import catalog
 from faal_core.catalog import DatasetEntry, PresetEntry
 from faal_core.reports import text
@@ -16,11 +16,12 @@ from faal_core.reports.finetune_documents import Candidate, FinetuneReport
 from faal_core.reports.reading import read_report
 from jobs import candidates, dataset_registry, model_registry, queries
 from jobs.errors import JobCancelled, JobFailed
+from jobs.model_registry import ReadyModel
 from jobs.named_datasets import available
-from jobs.outcomes import UPLOADED_DATASET
-from jobs.states import FINAL, UploadState
+from jobs.states import FINAL
 
-LISTED = 100  # models and data sets on a page, and events read at a time
+LISTED = 100  # models, data sets and events of each kind on a page
+SHOWN_EVENTS = ("epoch", "attack", "reliability-warning")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +59,16 @@ class CandidateView(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """How a job went, or goes: what its events and its report tell."""
+    """How a job went, or goes: what its newest events and its report tell.
+
+    Args:
+        more: of each kind of event that is shown in part, how many events the job has.
+    """
 
     epochs: Sequence[Epoch]
     curves: Sequence[Curve]
     attacks: Sequence[EventResource]
+    more: Mapping[str, int]
     warnings: Sequence[ReliabilityWarning] = ()
     candidates: Sequence["CandidateView"] = ()
     verdict: str = ""
@@ -81,45 +87,41 @@ class Named(NamedTuple):
 class Choices:
     """What a job can be started with."""
 
-    models: Sequence[ModelResource]
-    uploaded: Sequence[DatasetResource]
+    models: Sequence[ReadyModel]
+    uploaded: Mapping[str, str]
     datasets: Sequence[Named]
     presets: Sequence[PresetEntry]
     methods: Sequence[Method]
 
 
 def job_views(service: Service, jobs: Sequence[JobResource]) -> list[JobView]:
-    """The jobs with their names."""
-    views = []
+    """Return the jobs with the names of their models and data sets."""
     with service.sessions() as session:
-        for job in jobs:
-            model = None if job.model is None else model_registry.model(session, job.model).name
-            dataset = job.dataset
-            if dataset is not None and dataset.startswith(UPLOADED_DATASET):
-                dataset = dataset_registry.dataset(session, dataset).name
-            views.append(JobView(job, model, dataset))
-    return views
+        models = model_registry.names(session, {job.model for job in jobs if job.model is not None})
+        datasets = dataset_registry.names(session, {job.dataset for job in jobs if job.dataset is not None})
+    return [JobView(job, models.get(job.model or ""), datasets.get(job.dataset or "", job.dataset)) for job in jobs]
 
 
 def course(service: Service, job_id: str) -> Course:
-    """How the job went so far. An epoch that a later attempt repeated is told once."""
-    after, events, document = 0, list[EventResource](), None
+    """Return how the job went so far. An epoch that a later attempt repeated counts once."""
+    document = None
     with service.sessions() as session:
-        while rows := queries.events(session, job_id, after=after, limit=LISTED):
-            events += [EventResource.of(row) for row in rows]
-            after = rows[-1].seq
-        if events and events[-1].kind in FINAL:
+        counts = queries.event_counts(session, job_id)
+        newest = {kind: queries.newest_events(session, job_id, kind, limit=LISTED) for kind in SHOWN_EVENTS}
+        if queries.job(session, job_id).state in FINAL:
             with suppress(JobFailed, JobCancelled):
                 report = queries.report(session, job_id)
                 document = None if report is None else report.document
-    epochs = {event.body["epoch"]: Epoch.model_validate(event.body) for event in events if event.kind == "epoch"}
+        events = {kind: [EventResource.of(row) for row in rows] for kind, rows in newest.items()}
+    epochs = {event.body["epoch"]: Epoch.model_validate(event.body) for event in events["epoch"]}
     ordered = [epochs[number] for number in sorted(epochs)]
     found = None if document is None else read_report(document)
     return Course(
         epochs=ordered,
         curves=curves(ordered),
-        attacks=[event for event in events if event.kind == "attack"],
-        warnings=_warned(events) if found is None else _warnings(found),
+        attacks=events["attack"],
+        more={kind: counts[kind] for kind in SHOWN_EVENTS if counts.get(kind, 0) > LISTED},
+        warnings=_warned(events["reliability-warning"]) if found is None else _warnings(found),
         candidates=_candidates(service, job_id, found) if isinstance(found, FinetuneReport) else (),
         verdict="" if found is None else text.verdict(found)[0],
         tone="neutral" if found is None else _tone(found),
@@ -132,7 +134,6 @@ def _warned(events: Sequence[EventResource]) -> list[ReliabilityWarning]:
     recorded = [
         ReliabilityWarning.model_validate({name: event.body[name] for name in ReliabilityWarning.model_fields})
         for event in events
-        if event.kind == "reliability-warning"
     ]
     return _by_code(recorded)
 
@@ -201,13 +202,12 @@ def named_datasets(service: Service) -> list[Named]:
 
 
 def choices(service: Service) -> Choices:
-    """What a job can be started with: models and data sets that are ready."""
+    """Return what a job can be started with: models and data sets that are ready, the uploaded ones by id."""
     with service.sessions() as session:
-        models = [ModelResource.of(row) for row in model_registry.models(session, limit=LISTED).data]
-        uploaded = [DatasetResource.of(row) for row in dataset_registry.datasets(session, limit=LISTED).data]
+        models, uploaded = model_registry.ready(session, limit=LISTED), dataset_registry.ready(session, limit=LISTED)
     return Choices(
-        models=[model for model in models if model.status is UploadState.READY],
-        uploaded=[dataset for dataset in uploaded if dataset.status is UploadState.READY],
+        models=models,
+        uploaded=uploaded,
         datasets=named_datasets(service),
         presets=list(catalog.PRESETS.values()),
         methods=methods(),

@@ -17,6 +17,8 @@ FaalError
 
 from typing import ClassVar
 
+_LONGEST_NAME = 100  # characters of an unknown name that are compared with the known ones and repeated in the message
+
 
 class FaalError(Exception):
     """An error a user can act on; `code` is stable, the message says what was wrong and what to do.
@@ -56,11 +58,13 @@ class UnknownName(FaalError):
         # Without case and signs, and without the library in front: "ResNet-18" is near "torchvision/resnet18".
         forms = {one: (_letters(one), _letters(one.rpartition("/")[2])) for one in known}
         close = difflib.get_close_matches(
-            _letters(name), {form for pair in forms.values() for form in pair}, cutoff=0.5
+            _letters(name[:_LONGEST_NAME]), {form for pair in forms.values() for form in pair}, cutoff=0.5
         )
         near = list(dict.fromkeys(one for form in close for one in known if form in forms[one]))[:3]
         meant = f"did you mean {', '.join(near)}? " if near else ""
-        return cls(f"There is no {what} named {name[:100]!r}; {meant}`faal catalog` and GET /catalog list all.")
+        return cls(
+            f"There is no {what} named {name[:_LONGEST_NAME]!r}; {meant}`faal catalog` and GET /catalog list all."
+        )
 
 
 def _letters(name: str) -> str:

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
+_LONGEST = 60  # characters of a value that are read as a norm's name or repeated in an error
+
 
 class Norm(StrEnum):
     """The norm in which a perturbation is measured."""
@@ -30,9 +32,9 @@ def parse_norm(value: Any) -> Any:  # noqa: ANN401 - whatever JSON or a command 
     """
     if not isinstance(value, str):
         return value
-    letters = re.sub(r"[\s_-]|norm$", "", unicodedata.normalize("NFKC", value).casefold())
-    if letters not in _SPELLINGS:
-        raise ValueError(f"{value[:40]!r} is no norm that is offered here: write linf or l2")
+    letters = re.sub(r"[\s_-]|norm$", "", unicodedata.normalize("NFKC", value[:_LONGEST]).casefold())
+    if letters not in _SPELLINGS or len(value) > _LONGEST:
+        raise ValueError(f"{value[:_LONGEST]!r} is no norm that is offered here: write linf or l2")
     return _SPELLINGS[letters]
 
 
@@ -44,15 +46,14 @@ def parse_radius(value: Any) -> float:  # noqa: ANN401 - whatever JSON or a comm
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError('a radius is a number or a fraction such as "8/255"')
+    shown = repr(value)[:_LONGEST]
     try:
         numerator, slash, denominator = value.partition("/") if isinstance(value, str) else (value, "", "")
         radius = float(numerator) / float(denominator) if slash else float(numerator)
     except (ValueError, ZeroDivisionError, OverflowError):
-        raise ValueError(
-            f'{value!r} is not a radius: write a number such as 0.1 or a fraction such as "8/255"'
-        ) from None
+        raise ValueError(f'{shown} is not a radius: write a number such as 0.1 or a fraction such as "8/255"') from None
     if not math.isfinite(radius) or radius <= 0:
-        raise ValueError(f"a radius is positive and finite, not {value!r}")
+        raise ValueError(f"a radius is positive and finite, not {shown}")
     return radius
 
 

@@ -1,5 +1,7 @@
 """Uploaded data sets: register one, look one up, list them."""
 
+from collections.abc import Collection, Mapping
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -60,6 +62,17 @@ def dataset(session: Session, dataset_id: str) -> Dataset:
 
 def datasets(session: Session, *, after: str | None = None, limit: int = 20) -> Page[Dataset]:
     """A page of uploaded data sets that were not deleted, newest first, after the one of that id."""
-    return page(
-        session, select(Dataset).where(Dataset.state != UploadState.DELETED), Dataset.id, after=after, limit=limit
-    )
+    kept = select(Dataset).where(Dataset.state != UploadState.DELETED)
+    return page(session, kept, Dataset.id, after=after, limit=limit, document=Dataset.summary)
+
+
+def ready(session: Session, *, limit: int) -> Mapping[str, str]:
+    """Return the names of the newest data sets that can be used, by id."""
+    query = select(Dataset.id, Dataset.name).where(Dataset.state == UploadState.READY)
+    return {row.id: row.name for row in session.execute(query.order_by(Dataset.id.desc()).limit(limit))}
+
+
+def names(session: Session, dataset_ids: Collection[str]) -> Mapping[str, str]:
+    """Return the names of those data sets that exist, by id."""
+    query = select(Dataset.id, Dataset.name).where(Dataset.id.in_(dataset_ids))
+    return {row.id: row.name for row in session.execute(query)}

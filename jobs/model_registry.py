@@ -1,5 +1,9 @@
 """Models: register an uploaded one, look one up, list them, follow one back to its origin."""
 
+import json
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -8,7 +12,7 @@ from jobs.artifacts import record_artifact
 from jobs.errors import ModelNotFound
 from jobs.idempotency import once, payload_digest
 from jobs.moves import add
-from jobs.paging import Page, page
+from jobs.paging import PAGE_CHARACTERS, Page, page
 from jobs.quotas import require_room_for_upload
 from jobs.settings import NO_QUOTA, Quota
 from jobs.states import JobKind, UploadState
@@ -71,12 +75,44 @@ def model(session: Session, model_id: str) -> Model:
 
 def models(session: Session, *, after: str | None = None, limit: int = 20) -> Page[Model]:
     """A page of models that were not deleted, newest first, after the one of that id."""
-    return page(session, select(Model).where(Model.state != UploadState.DELETED), Model.id, after=after, limit=limit)
+    kept = select(Model).where(Model.state != UploadState.DELETED)
+    return page(session, kept, Model.id, after=after, limit=limit, document=Model.spec)
 
 
-def lineage(session: Session, model_id: str) -> list[Model]:
-    """The model, the one it was fine-tuned from, and so on to the uploaded one. Raises: ModelNotFound."""
-    chain = [model(session, model_id)]
-    while (parent := chain[-1].parent_model_id) is not None:
-        chain.append(session.get_one(Model, parent))
-    return chain
+class ReadyModel(NamedTuple):
+    """What a list of models to choose from shows."""
+
+    id: str
+    name: str
+    architecture: str
+    num_classes: int
+
+
+def ready(session: Session, *, limit: int) -> list[ReadyModel]:
+    """Return the newest models that can be used, without their class names."""
+    network = (Model.spec["architecture"].as_string(), Model.spec["num_classes"].as_integer())
+    query = select(Model.id, Model.name, *network).where(Model.state == UploadState.READY)
+    return [ReadyModel(*row) for row in session.execute(query.order_by(Model.id.desc()).limit(limit))]
+
+
+def names(session: Session, model_ids: Collection[str]) -> Mapping[str, str]:
+    """Return the names of those models that exist, by id."""
+    return {row.id: row.name for row in session.execute(select(Model.id, Model.name).where(Model.id.in_(model_ids)))}
+
+
+def lineage(session: Session, model_id: str, *, after: str | None = None, limit: int = 100) -> Page[Model]:
+    """Return a page of the model, the one it was fine-tuned from, and so on to the uploaded one.
+
+    Args:
+        after: the last model of the page before.
+    Raises: ModelNotFound.
+    """
+    first = model(session, model_id)
+    following = first.id if after is None else model(session, after).parent_model_id
+    chain: list[Model] = []
+    characters = 0
+    while following is not None and len(chain) < limit and characters <= PAGE_CHARACTERS:
+        chain.append(session.get_one(Model, following))
+        characters += len(json.dumps(chain[-1].spec))
+        following = chain[-1].parent_model_id
+    return Page(chain, following is not None, chain[-1].id if chain else None)

@@ -1,12 +1,17 @@
-"""Lists in pages that stay put while rows are added: newest first, each page after the last id of the one before."""
+"""Lists in pages that stay put while rows are added: newest first, each page after the last id of the one before.
+
+Rows of some tables hold documents that clients sent, of up to a megabyte each: a page of those ends early.
+"""
 
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Select
+from sqlalchemy import Select, Text, cast, func
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 Row = TypeVar("Row")
+
+PAGE_CHARACTERS = 4 * 2**20  # of JSON in one page: as Python objects they take some ten times as many bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +24,43 @@ class Page(Generic[Row]):
 
 
 def page(
-    session: Session, query: Select[Row], key: InstrumentedAttribute[str], *, after: str | None, limit: int
+    session: Session,
+    query: Select[Row],
+    key: InstrumentedAttribute[str],
+    *,
+    after: str | None,
+    limit: int,
+    document: InstrumentedAttribute[Any] | None = None,
 ) -> Page[Row]:
-    """At most `limit` rows of the query, newest first, after the one of id `after`."""
+    """Return at most `limit` rows of the query, newest first, after the one of id `after`.
+
+    Args:
+        document: a JSON column of the table; the page ends before the rows hold more than `PAGE_CHARACTERS` of it.
+    """
     if after is not None:
         query = query.where(key < after)
-    rows = list(session.scalars(query.order_by(key.desc()).limit(limit + 1)))
-    shown = rows[:limit]
-    return Page(shown, len(rows) > limit, getattr(shown[-1], key.key) if shown else None)
+    query = query.order_by(key.desc())
+    if document is None:
+        rows = list(session.scalars(query.limit(limit + 1)))
+        shown, more = rows[:limit], len(rows) > limit
+    else:
+        shown, more = bounded_rows(session, query, document, limit)
+    return Page(shown, more, getattr(shown[-1], key.key) if shown else None)
+
+
+def bounded_rows(
+    session: Session, query: Select[Row], document: InstrumentedAttribute[Any], limit: int
+) -> tuple[list[Row], bool]:
+    """Return the first rows of an ordered query, and whether there are more.
+
+    There are at most `limit`, and no more than hold `PAGE_CHARACTERS` of JSON in the column `document`; but one at least.
+    """
+    size = func.coalesce(func.length(cast(document, Text)), 0)
+    sizes = session.scalars(query.with_only_columns(size).limit(limit + 1)).all()
+    count, characters = 0, 0
+    for one in sizes[:limit]:
+        characters += one
+        if count and characters > PAGE_CHARACTERS:
+            break
+        count += 1
+    return list(session.scalars(query.limit(count))), len(sizes) > count

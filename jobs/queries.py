@@ -3,12 +3,12 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from jobs.clock import now, seconds_between
 from jobs.errors import JobCancelled, JobFailed, JobNotFound
-from jobs.paging import Page, page
+from jobs.paging import Page, bounded_rows, page
 from jobs.states import JobKind, JobState
 from jobs.tables import Job, JobEvent, Model, Report
 
@@ -41,7 +41,7 @@ def list_jobs(
         query = query.where(Job.model_id == model_id)
     for name, value in (metadata or {}).items():
         query = query.where(Job.metadata_[name].as_string() == value)
-    return page(session, query, Job.id, after=after, limit=limit)
+    return page(session, query, Job.id, after=after, limit=limit, document=Job.spec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +96,33 @@ def last_report(session: Session, model: Model) -> Report | None:
 
 
 def events(session: Session, job_id: str, *, after: int = 0, limit: int = 100) -> Sequence[JobEvent]:
-    """Events of a job with a `seq` above `after`, oldest first. Raises: JobNotFound."""
+    """Return events of a job with a `seq` above `after`, oldest first. Raises: JobNotFound."""
     job(session, job_id)
-    query = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.seq > after)
-    return session.scalars(query.order_by(JobEvent.seq).limit(limit)).all()
+    return session.scalars(_events(job_id, after).limit(limit)).all()
+
+
+def event_page(session: Session, job_id: str, *, after: int = 0, limit: int = 100) -> tuple[list[JobEvent], bool]:
+    """Return events as `events` does, fewer where their bodies are large, and whether there are more. Raises: JobNotFound."""
+    job(session, job_id)
+    return bounded_rows(session, _events(job_id, after), JobEvent.body, limit)
+
+
+def _events(job_id: str, after: int) -> Select[JobEvent]:
+    return select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.seq > after).order_by(JobEvent.seq)
+
+
+def newest_events(session: Session, job_id: str, kind: str, *, limit: int = 100) -> Sequence[JobEvent]:
+    """Return the last events of one kind, oldest first, fewer where their bodies are large. Raises: JobNotFound."""
+    job(session, job_id)
+    query = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.kind == kind).order_by(JobEvent.seq.desc())
+    return bounded_rows(session, query, JobEvent.body, limit)[0][::-1]
+
+
+def event_counts(session: Session, job_id: str) -> Mapping[str, int]:
+    """Return how many events of each kind a job has. Raises: JobNotFound."""
+    job(session, job_id)
+    query = select(JobEvent.kind, func.count(JobEvent.seq).label("events")).where(JobEvent.job_id == job_id)
+    return {row.kind: row.events for row in session.execute(query.group_by(JobEvent.kind))}
 
 
 def report(session: Session, job_id: str) -> Report | None:

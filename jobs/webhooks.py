@@ -6,6 +6,7 @@ nothing.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from http import HTTPStatus
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from jobs.clock import now
+from jobs.clock import now, seconds_between
 from jobs.errors import QuotaExceeded, WebhookNotFound
 from jobs.paging import Page, page
 from jobs.tables import Job, Webhook, WebhookMessage
@@ -23,6 +24,7 @@ MOST_WEBHOOKS = 20  # of one owner
 KEEP_SECONDS = 30 * 86_400.0
 RETRY_SECONDS = (30, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000)
 """Between a try and the next, together two days; the first is longer than a try may take."""
+PING_SECONDS = 60  # between two pings of a webhook: each is a request to a host that the owner chose
 _AT_ONCE = 100
 _OF_ONE_OWNER = 10  # of those; who has many on their way does not hold up the others
 
@@ -87,6 +89,25 @@ def state(message: WebhookMessage) -> MessageState:
     if message.delivered_at is not None:
         return MessageState.DELIVERED
     return MessageState.GIVEN_UP if message.due_at is None else MessageState.WAITING
+
+
+def seconds_until_ping(session: Session, webhook_id: str) -> int:
+    """Return in how many seconds the webhook can be pinged: 0 if its last ping is 60 s old and waits for no other try.
+
+    The webhook stays locked, so that of two pings at once one waits for the other. Raises: WebhookNotFound.
+    """
+    find(session, webhook_id, lock=True)
+    until_try, age = (
+        seconds_between(now(), WebhookMessage.due_at),
+        seconds_between(WebhookMessage.created_at, now()),
+    )
+    pings = select(until_try, age).where(WebhookMessage.webhook_id == webhook_id, WebhookMessage.kind == "ping")
+    last = session.execute(pings.order_by(WebhookMessage.id.desc()).limit(1)).one_or_none()
+    if last is None:
+        return 0
+    wait, age_seconds = last
+    left = PING_SECONDS - age_seconds
+    return max(0, math.ceil(left)) if wait is None else max(1, math.ceil(max(wait, left)))
 
 
 def ping(session: Session, webhook_id: str) -> WebhookMessage:

@@ -32,7 +32,7 @@ _PR_SET_NO_NEW_PRIVS = 38  # linux/prctl.h
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x1000_0000, 0x4000_0000  # linux/sched.h
 _PASSED_ON = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG")  # no secrets: database and broker are not among them
 _LEAST_SHARE = 4  # of a core that a process must get: the clock may run so many times longer than the processor's time
-_ANSWER_BYTES = 4 * 2**20  # 10,000 class names of 100 characters fit several times
+_ANSWER_BYTES = 16 * 2**20  # 11,000 names of classes and groups, of 100 characters, each up to 12 bytes in ASCII JSON
 _MESSAGE_CHARACTERS = 2000
 
 

@@ -54,10 +54,9 @@ def list_job_events(
     if preferred(request.headers.get("Accept", "*/*"), [JSON, EVENTS]) == EVENTS:
         return _stream(service, job_id, after if last_event_id is None else last_event_id)
     with service.sessions() as session:
-        events = [EventResource.of(row) for row in queries.events(session, job_id, after=after, limit=limit + 1)]
-    page = EventPage(
-        data=events[:limit], has_more=len(events) > limit, last_seq=events[:limit][-1].seq if events else after
-    )
+        rows, more = queries.event_page(session, job_id, after=after, limit=limit)
+        events = [EventResource.of(row) for row in rows]
+    page = EventPage(data=events, has_more=more, last_seq=events[-1].seq if events else after)
     return JSONResponse(page.model_dump(mode="json"), headers={"Vary": "Accept"})
 
 
@@ -99,7 +98,7 @@ def _live_events(service: Service, job_id: str, after: int) -> Generator[bytes, 
             with service.sessions() as session:
                 if service.key_id is not None:
                     keys.still_valid(session, service.key_id)
-                events = [EventResource.of(row) for row in queries.events(session, job_id, after=after)]
+                events = [EventResource.of(row) for row in queries.event_page(session, job_id, after=after)[0]]
             for event in events:
                 yield format_sse_event(data_str=event.model_dump_json(), event=event.kind, id=str(event.seq))
                 if event.kind in FINAL:

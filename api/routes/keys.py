@@ -4,12 +4,13 @@ from datetime import datetime, timedelta
 from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from pydantic.config import JsonDict
 
 from api.access import AdminDep
 from api.dependencies import After, Id, Limit
 from api.schemas import Name, Page, Resource
+from faal_core.specs import Spec
 from jobs import keys
 from jobs.database import Sessions
 from jobs.keys import Scope, site_secret
@@ -26,10 +27,10 @@ OWNER = r"^[A-Za-z0-9][A-Za-z0-9._@-]*$"  # no two that look alike
 Owner = Annotated[str, Field(pattern=OWNER, max_length=100, description="whose it is", examples=["vision-team"])]
 
 
-class KeyRequest(BaseModel):
+class KeyRequest(Spec):
     """Who shall be able to ask for what, and for how long."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     owner: Owner
     name: Name

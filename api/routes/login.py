@@ -3,7 +3,7 @@
 from typing import Annotated
 from urllib.parse import urlencode, urlsplit
 
-from fastapi import APIRouter, Form, Request, Response
+from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from api import problems
@@ -44,7 +44,7 @@ def _here(back: str) -> str:
 
 
 @router.get(PATH)
-def show_login(request: Request, back: str = "/") -> Response:
+def show_login(request: Request, back: Annotated[str, Query(max_length=LONGEST_BACK)] = "/") -> Response:
     """The form."""
     return templates.TemplateResponse(request, "login.html", {"back": _here(back), "problem": None})
 

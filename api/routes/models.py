@@ -137,11 +137,13 @@ def delete_model(model_id: Id, service: SubmitterDep) -> ModelResource:
 
 
 @router.get("/models/{id}/lineage", summary="Where a model comes from")
-def list_model_lineage(model_id: Id, service: ReaderDep) -> Page[ModelResource]:
-    """The model, the one it was fine-tuned from, and so on to the one that was uploaded."""
+def list_model_lineage(
+    model_id: Id, service: ReaderDep, after: After = None, limit: Limit = 100
+) -> Page[ModelResource]:
+    """Return the model, the one it was fine-tuned from, and so on to the one that was uploaded."""
     with service.sessions() as session:
-        data = [ModelResource.of(row) for row in model_registry.lineage(session, model_id)]
-    return Page[ModelResource](data=data, has_more=False, last_id=data[-1].id)
+        page = model_registry.lineage(session, model_id, after=after, limit=limit)
+        return Page[ModelResource].of(page, ModelResource.of)
 
 
 class _Weights(FileResponse):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, HTTPException, Request, Response
+from fastapi import APIRouter, Form, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
@@ -12,11 +12,12 @@ from api import problems
 from api.access import ReaderDep, SubmitterDep
 from api.dependencies import After, Id, Service
 from api.errors import ApiError, KeyRequired
+from api.negotiation import unchanged
 from api.routes.candidates import Number, candidate_model
 from api.routes.datasets import delete_dataset, list_datasets, receive_dataset
 from api.routes.jobs import cancel_job, delete_job, list_jobs, pause_job, resume_job, retry_job, submit
 from api.routes.login import to_login
-from api.routes.models import delete_model, list_model_lineage, list_models, receive_model
+from api.routes.models import delete_model, get_model, list_model_lineage, list_models, receive_model
 from api.schemas import JobResource
 from api.start_form import StartForm
 from api.templating import templates
@@ -25,11 +26,15 @@ from faal_core import catalog
 from faal_core.errors import FaalError
 from jobs import queries
 from jobs.errors import JobsError, KeyRefused
-from jobs.states import JobKind, UploadState
+from jobs.states import FINAL, JobKind, UploadState
 
 UPLOAD_PATHS = frozenset({"/ui/models", "/ui/datasets"})
 
+SHOWN_LINEAGE = 20  # models on the page of the last one
 REFUSALS = (ApiError, FaalError, JobsError)
+
+
+ChosenModel = Annotated[str, Query(max_length=100)]
 
 
 class _Page(APIRoute):
@@ -69,7 +74,7 @@ def _see(address: str) -> Response:
 
 
 @router.get("/")
-def show_jobs(request: Request, service: ReaderDep, after: After = None, model: str = "") -> Response:
+def show_jobs(request: Request, service: ReaderDep, after: After = None, model: ChosenModel = "") -> Response:
     """The jobs, and the form that starts one."""
     return templates.TemplateResponse(
         request, "jobs.html", _jobs(service, after) | _start(service, StartForm(model=model))
@@ -110,8 +115,14 @@ def show_job(request: Request, job_id: Id, service: ReaderDep) -> Response:
 
 @router.get("/ui/jobs/{id}/course")
 def show_job_course(request: Request, job_id: Id, service: ReaderDep) -> Response:
-    """How a job goes: the part of its page that changes."""
-    return templates.TemplateResponse(request, "job_course.html", _job(service, job_id))
+    """Return how a job goes: the part of its page that changes, or 304 where the page has it in this version already."""
+    with service.sessions() as session:
+        job = queries.job(session, job_id)
+        etag = None if job.state in FINAL else f'W/"{job.version}"'  # a final job's candidates can still become models
+    if etag is not None and unchanged(request, etag):
+        return Response(status_code=304, headers={"ETag": etag})
+    headers = None if etag is None else {"ETag": etag}
+    return templates.TemplateResponse(request, "job_course.html", _job(service, job_id), headers=headers)
 
 
 def _job(service: Service, job_id: str) -> dict[str, Any]:
@@ -197,13 +208,18 @@ def show_model(request: Request, model_id: Id, service: ReaderDep) -> Response:
 @router.get("/ui/models/{id}/state")
 def show_model_state(request: Request, model_id: Id, service: ReaderDep) -> Response:
     """Where a model stands: the part of its page that changes."""
-    return templates.TemplateResponse(request, "model_state.html", _model(service, model_id))
+    return templates.TemplateResponse(request, "model_state.html", {"model": get_model(model_id, service)})
 
 
 def _model(service: Service, model_id: str) -> dict[str, Any]:
-    lineage = list_model_lineage(model_id, service).data
+    page = list_model_lineage(model_id, service, limit=SHOWN_LINEAGE)
     jobs = list_jobs(service, model=model_id).data
-    return {"model": lineage[0], "lineage": lineage, "views": job_views(service, jobs)}
+    return {
+        "model": page.data[0],
+        "lineage": page.data,
+        "earlier": page.has_more,
+        "views": job_views(service, jobs),
+    }
 
 
 @router.post("/ui/models/{id}/delete")
@@ -228,9 +244,15 @@ def show_uploaded_datasets(request: Request, service: ReaderDep) -> Response:
 
 
 def _datasets(service: Service) -> dict[str, Any]:
-    uploaded = list_datasets(service, limit=LISTED).data
-    checking = any(dataset.status is UploadState.VALIDATING for dataset in uploaded)
-    return {"uploaded": uploaded, "checking": checking, "named": named_datasets(service), "problem": None}
+    page = list_datasets(service, limit=LISTED)
+    checking = any(dataset.status is UploadState.VALIDATING for dataset in page.data)
+    return {
+        "uploaded": page.data,
+        "older": page.has_more,
+        "checking": checking,
+        "named": named_datasets(service),
+        "problem": None,
+    }
 
 
 @router.post("/ui/datasets")

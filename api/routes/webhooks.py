@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl
 from pydantic.config import JsonDict
 
@@ -11,8 +11,10 @@ from api.access import ReaderDep, SubmitterDep
 from api.courier import signing_key, signing_secret
 from api.dependencies import After, Id, Limit
 from api.destinations import Destinations
-from api.errors import InvalidRequest
+from api.errors import InvalidRequest, RateExceeded
+from api.rates import Rates
 from api.schemas import ErrorBody, Page, Resource
+from faal_core.specs import Spec
 from jobs import webhooks
 from jobs.keys import site_secret
 from jobs.states import JobKind, JobState
@@ -25,10 +27,10 @@ announcements = APIRouter()
 _EXAMPLE: JsonDict = {"url": "https://example.com/faal"}
 
 
-class WebhookRequest(BaseModel):
+class WebhookRequest(Spec):
     """Where messages shall go."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     url: Annotated[HttpUrl, Field(max_length=2000, description="https, with a public address", examples=["https://…"])]
 
@@ -124,9 +126,18 @@ def list_webhook_messages(
 
 
 @router.post("/webhooks/{id}/ping", status_code=202, summary="Try a webhook")
-def ping_webhook(webhook_id: Id, service: SubmitterDep) -> MessageResource:
-    """A message of type `ping`, on its way within seconds."""
+def ping_webhook(webhook_id: Id, service: SubmitterDep, request: Request) -> MessageResource:
+    """Return a message of type `ping`, on its way within seconds.
+
+    429, `rate-exceeded`, if the webhook was pinged less than a minute ago or its last ping waits for another try, and if the
+    owner has pinged 20 times within the minute.
+    """
+    pings: Rates = request.app.state.pings
     with service.sessions.begin() as session:
+        if wait := webhooks.seconds_until_ping(session, webhook_id):
+            rule = "A webhook can be pinged once a minute, and only after its last ping was delivered or given up"
+            raise RateExceeded(rule, of="pings", most=1, seconds=wait)
+        pings.count(service.owner)
         return MessageResource.of(webhooks.ping(session, webhook_id))
 
 

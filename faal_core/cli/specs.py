@@ -5,7 +5,7 @@ read off the fields that a command hands over: each is called as the command's p
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Checked = TypeVar("Checked", bound=BaseModel)
 
-MAX_ERRORS = 20
+MAX_LINE = 1000  # characters of an error; names in a file of somebody else can have a million
 ASKED_WRONGLY = 2
 Fields = Mapping[str, object]
 
@@ -85,7 +85,7 @@ def classifier_spec(
 
 def refuse(error: "ValidationError") -> typer.Exit:
     """Print what is wrong with a document, a line for each field, and return the exit with code 2."""
-    return _refused([f"{_path(found['loc']) or 'document'}: {_explained(found)}" for found in _errors(error)])
+    return _refused(error, lambda found: f"{_path(found['loc']) or 'document'}: {_explained(found)}")
 
 
 def _json(text: str | bytes, where: str) -> object:
@@ -116,13 +116,7 @@ def checked(
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        raise _refused([_line(context, found, fields, given, file) for found in _errors(error)]) from None
-
-
-def _errors(error: "ValidationError") -> "Sequence[ErrorDetails]":
-    from faal_core.specs.field_errors import relevant
-
-    return list(relevant(error.errors(include_url=False)))
+        raise _refused(error, lambda found: _line(context, found, fields, given, file)) from None
 
 
 def _explained(found: "ErrorDetails") -> str:
@@ -131,13 +125,15 @@ def _explained(found: "ErrorDetails") -> str:
     return explain(found)
 
 
-def _refused(lines: Sequence[str]) -> typer.Exit:
+def _refused(error: "ValidationError", line: "Callable[[ErrorDetails], str]") -> typer.Exit:
     from faal_core.reports.text import shown
+    from faal_core.specs.field_errors import first_errors, shortened
 
-    for line in lines[:MAX_ERRORS]:
-        typer.echo(shown(line), err=True)
-    if len(lines) > MAX_ERRORS:
-        typer.echo(f"… and {len(lines) - MAX_ERRORS} more", err=True)
+    first, more = first_errors(error)
+    for found in first:
+        typer.echo(shown(shortened(line(found), MAX_LINE)), err=True)
+    if more:
+        typer.echo(f"… and {more} more", err=True)
     return typer.Exit(ASKED_WRONGLY)
 
 

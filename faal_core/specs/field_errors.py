@@ -7,9 +7,23 @@ from typing import TYPE_CHECKING
 from pydantic import JsonValue
 
 if TYPE_CHECKING:
+    from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
+MAX_ERRORS = 20  # that an answer lists; the others are counted
 _LONGEST = 60  # characters of a value that a message repeats
+
+
+def shortened(text: str, most: int) -> str:
+    """Return the text in at most `most` characters, all of which UTF-8 can write."""
+    cut = text if len(text) <= most else f"{text[: most - 1]}…"
+    return cut.encode(errors="replace").decode()
+
+
+def first_errors(error: "ValidationError") -> "tuple[list[ErrorDetails], int]":
+    """Return the first relevant errors, at most `MAX_ERRORS`, and how many more there are."""
+    errors = list(relevant(error.errors(include_url=False)))
+    return errors[:MAX_ERRORS], max(0, len(errors) - MAX_ERRORS)
 
 
 def explain(found: "ErrorDetails") -> str:
@@ -60,7 +74,7 @@ def steps_in(location: Sequence[str | int], body: JsonValue) -> Iterator[str | i
 def _none_of(value: str, expected: str) -> str:
     """The sentence for a value that is none of the expected ones, which pydantic lists in quotes."""
     names = [name.strip(" '") for name in expected.replace(" or ", ", ").split(",")]
-    near = difflib.get_close_matches(value.casefold(), names, n=1)
+    near = difflib.get_close_matches(value[:_LONGEST].casefold(), names, n=1)
     meant = f"; did you mean {near[0]}?" if near else ""
     return f"{_short(value)} is none of {', '.join(names)}{meant}"
 

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 import api
+from jobs.tables import JobEvent
 from tests.service.api.conftest import FINETUNE, SPEC
 from tests.service.api.test_uploads import weights
 
@@ -170,6 +171,42 @@ def test_epochs_are_drawn_as_they_come(web) -> None:
     course = web.client.get(f"/ui/jobs/{job}/course").text
     assert re.findall(r'<th scope="row">(\d)</th>', course) == ["2", "1"]
     assert '<polyline class="worst" points="0.0,160.0 640.0,150.0"/>' in course
+
+
+def test_a_job_with_many_events_has_a_small_page(web) -> None:
+    """The page of a job with 2,000 epochs and attacks shows the newest 100 of each, says so, and stays below 200 kB."""
+    job = web.client.post("/jobs/finetune", json=FINETUNE | {"model": web.model()}).json()["id"]
+    web.run(job)
+    rates = {"held_out_clean": 0.9, "held_out_mean": 0.5, "held_out_worst": 0.2, "seconds": 2}
+    with web.site.sessions.begin() as session:
+        for number in range(1, 2001):
+            epoch = {"epoch": number, "learning_rate": 0.1, "loss": 1.5, "class_weights": [], **rates}
+            attack = {"stage": "attack", "name": "PGD-20", "tried": 9, "broken": 1, "seconds": 2}
+            session.add(JobEvent(job_id=job, seq=100 + 2 * number, kind="epoch", body=epoch))
+            session.add(JobEvent(job_id=job, seq=101 + 2 * number, kind="attack", body=attack))
+    page = web.client.get(f"/ui/jobs/{job}")
+    epochs = re.findall(r'<th scope="row">(\d+)</th>', page.text)
+    assert (epochs[0], epochs[-1], len(epochs)) == ("2000", "1901", 100)
+    assert page.text.count('<th scope="row">attack</th>') == 100
+    assert page.text.count(f'The newest of 2,000. <a href="/jobs/{job}/events">') == 2
+    assert len(page.content) < 200_000
+
+
+def test_an_unchanged_job_is_not_drawn_again(web) -> None:
+    """The part of a job's page that changes comes with the job's version; asked for with it, it is 304 until a change."""
+    job = web.audit()
+    record = web.run(job)
+    address = f"/ui/jobs/{job}/course"
+    etag = web.client.get(address).headers["ETag"]
+    unchanged = web.client.get(address, headers={"If-None-Match": etag})
+    assert (unchanged.status_code, unchanged.content, unchanged.headers["ETag"]) == (304, b"", etag)
+    record(stage="clean", total=90, done=40)
+    changed = web.client.get(address, headers={"If-None-Match": etag})
+    assert changed.status_code == 200
+    assert "40 of 90 images" in changed.text
+    web.succeed(job)
+    for _ in range(2):
+        assert "ETag" not in web.client.get(address, headers={"If-None-Match": changed.headers["ETag"]}).headers
 
 
 def test_models_and_data_sets_are_uploaded_from_pages(web) -> None:

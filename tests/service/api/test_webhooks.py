@@ -79,3 +79,20 @@ def test_without_leave_there_is_tls_alone(own_web: Web, problem: Callable[..., d
     for url in ("https://127.0.0.1/", "http://example.com/"):
         assert problem(own_web.client.post("/webhooks", json={"url": url}))["code"] == "invalid-request"
     assert own_web.client.post("/webhooks", json={"url": "https://localhost/"}).status_code == 201
+
+
+def test_pings_are_bounded(own_web: Web, problem: Callable[..., dict[str, Any]]) -> None:
+    """A second ping is refused with the time to wait; so is a 21st within a minute of an owner that makes new webhooks."""
+    client = own_web.client
+    for number in range(21):
+        webhook = client.post("/webhooks", json={"url": "https://localhost/"}).json()["about"]["id"]
+        ping = client.post(f"/webhooks/{webhook}/ping")
+        assert ping.status_code == (202 if number < 20 else 429)
+        if number == 0:
+            again = client.post(f"/webhooks/{webhook}/ping")
+            assert 1 <= int(again.headers["Retry-After"]) <= 60
+            refused = problem(again)
+            assert (refused["status"], refused["code"]) == (429, "rate-exceeded")
+            assert refused["limit"] == {"of": "pings", "most": 1, "used": 1}
+        client.delete(f"/webhooks/{webhook}")
+    assert problem(ping)["limit"] == {"of": "pings", "most": 20, "used": 20}

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from api.errors import InvalidRequest, json_pointer
+from api.errors import FieldError, InvalidRequest, json_pointer
 from api.requests import AuditRequest
 
 
@@ -33,3 +33,21 @@ def test_all_faults_are_told_at_once() -> None:
     error = InvalidRequest.of(caught.value, body, "/spec")
     assert [field.pointer for field in error.fields] == ["/spec/seed", "/spec/threat/epsilon", "/spec/dataset"]
     assert "'8/0' is not a radius" in error.message
+
+
+def test_an_answer_lists_few_faults() -> None:
+    """An InvalidRequest lists the first 20 errors, its message the first 5, and both the number of all others."""
+    body = {"model": "m", "dataset": "d", "threat": {"epsilon": 0.1}, "attacks": [1] * 1000}
+    with pytest.raises(ValidationError) as caught:
+        AuditRequest.model_validate(body)
+    error = InvalidRequest.of(caught.value, body)
+    assert [field.pointer for field in error.fields] == [f"/attacks/{number}" for number in range(20)]
+    assert error.message.startswith("/attacks/0: ")
+    assert error.message.endswith(" (and 995 more)")
+
+
+def test_what_a_fault_repeats_is_short() -> None:
+    """A pointer has at most 200 characters and a detail 400, in characters that JSON's encoding has."""
+    fault = FieldError(pointer="/" + "k" * 10**6, detail="\ud800" + "x" * 10**6)
+    assert fault.pointer == "/" + "k" * 198 + "…"
+    assert fault.detail == "?" + "x" * 398 + "…"

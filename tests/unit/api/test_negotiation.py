@@ -31,9 +31,26 @@ def test_the_highest_rated_type_is_answered(accept: str, answer: str) -> None:
 
 @pytest.mark.parametrize(
     ("sent", "same"),
-    [('W/"3"', True), ('"x", W/"3"', True), ("*", True), ('W/"33"', False), ("", False)],
+    [
+        ('W/"3"', True),
+        ('"3"', True),
+        ('"x", W/"3"', True),
+        ('"a,b" ,"3"', True),
+        ("*", True),
+        ('W/"33"', False),
+        ('"3,x"', False),
+        ("3", False),
+        ("", False),
+    ],
 )
-def test_a_known_version_is_recognised(sent: str, same: bool) -> None:
-    """If-None-Match holds one of several tags or a star; nothing else counts as known."""
+@pytest.mark.parametrize("etag", ['W/"3"', '"3"'])
+def test_a_known_version_is_recognised(sent: str, same: bool, etag: str) -> None:
+    """If-None-Match holds one of several tags, weak or strong, or a star; nothing else counts as known."""
     request = Request({"type": "http", "headers": [(b"if-none-match", sent.encode())]})
-    assert unchanged(request, 'W/"3"') is same
+    assert unchanged(request, etag) is same
+
+
+def test_tags_in_several_headers_are_one_list() -> None:
+    """A version is known if any of the If-None-Match headers holds its tag."""
+    request = Request({"type": "http", "headers": [(b"if-none-match", b'"2"'), (b"if-none-match", b'"3"')]})
+    assert unchanged(request, 'W/"3"')

@@ -258,3 +258,15 @@ def test_keep_needs_the_folder_of_a_fine_tuning(
         assert f"mine has no {file}" in said
         assert "--out" in said
         (folder / "mine" / file).touch()
+
+
+def test_errors_are_printed_in_part(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of many errors the first 20 are printed and the others counted; of a long field's name, its beginning."""
+    (folder / "spec.json").write_text(json.dumps({"k" * 10_000: 1, **{f"field{number}": 1 for number in range(99)}}))
+    assert faal(monkeypatch, folder, *AUDIT, "--epsilon", "0.1", "--spec", "spec.json") == 2
+    printed = capsys.readouterr().err.splitlines()
+    assert len(printed) == 21
+    assert max(map(len, printed)) <= 1000
+    assert printed[-1] == "… and 80 more"

@@ -184,3 +184,30 @@ def test_a_spec_of_an_earlier_version_keeps_its_meaning(bound: float | None) -> 
 def test_the_radius_of_faal_is_named_as_that_of_its_distributions() -> None:
     """Beside ε, which is a radius too, FAAL's own is called the DRO radius r."""
     assert str(FaalMethod(dro_radius=0.2)) == "FAAL (at, DRO radius r = 0.2)"
+
+
+def test_a_spec_has_room_for_a_name_of_each_class() -> None:
+    """10,000 class names are accepted, on a class of Spec and beneath others; ten times as many are one error."""
+    names = [f"class {number}" for number in range(100_000)]
+    given = {"architecture": "small_resnet", "num_classes": 10_000, "class_names": names[:10_000]}
+    assert ClassifierSpec.model_validate(given).class_names == tuple(names[:10_000])
+    for fields in ({**given, "class_names": names}, given | dict.fromkeys(names), given | {"mean": [[names]]}):
+        with pytest.raises(ValidationError, match="has more than 12,000 fields and items") as error:
+            ClassifierSpec.model_validate(fields)
+        assert error.value.error_count() == 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"epsilon": "9" * 10**6},
+        {"epsilon": "x" * 10**6},
+        {"epsilon": 0.1, "norm": "\ufdfa" * 10**6},
+        {"epsilon": 0.1, "norm": "l2" + " " * 10**6},
+    ],
+)
+def test_a_long_value_is_repeated_in_part(fields: dict[str, object]) -> None:
+    """The error for a radius or norm of a million characters is a sentence of at most 200."""
+    with pytest.raises(ValidationError) as error:
+        ThreatModel.model_validate(fields)
+    assert len(error.value.errors()[0]["msg"]) < 200

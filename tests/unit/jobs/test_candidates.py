@@ -66,7 +66,7 @@ def test_a_candidate_waits_for_its_job_and_is_ready_after_it(sessions, model_id)
         lifecycle.succeed(session, making, 1, result_model=StoredClassifier(MADE, SPEC, WEIGHTS_SHA256))
     with sessions() as session:
         row = model_registry.model(session, model)
-        assert [one.id for one in model_registry.lineage(session, model)] == [model, model_id]
+        assert [one.id for one in model_registry.lineage(session, model).data] == [model, model_id]
     assert (row.state, row.sha256, row.upload_sha256) == (UploadState.READY, MADE.sha256, None)
 
 

@@ -138,7 +138,7 @@ def test_finetuning_makes_a_model(sessions, model_id):
         lifecycle.succeed(session, job.id, 1, report="{}", result_model=made)
     with sessions() as session:
         result = model_registry.model(session, queries.job(session, job.id).result_model_id)
-        assert [model.id for model in model_registry.lineage(session, result.id)] == [result.id, model_id]
+        assert [model.id for model in model_registry.lineage(session, result.id).data] == [result.id, model_id]
     assert (result.name, result.state, result.sha256) == ("digits, repaired", UploadState.READY, "c" * 64)
     assert result.weights_sha256 == "e" * 64
     assert (result.parent_model_id, result.parent_job_id, result.owner) == (model_id, job.id, "ann")

@@ -6,8 +6,8 @@ from sqlalchemy import update
 from jobs import control, dataset_registry, lifecycle, model_registry, queries
 from jobs.clock import now
 from jobs.errors import DatasetNotFound, JobCancelled, JobFailed, JobNotFound, ModelNotFound
-from jobs.states import JobKind, JobState
-from jobs.tables import Job
+from jobs.states import JobKind, JobState, UploadState
+from jobs.tables import Dataset, Job, Model
 from tests.registered import SPEC, UPLOAD, queued_audit
 
 
@@ -22,6 +22,56 @@ def test_pages(sessions, model_id):
         third = queries.list_jobs(session, limit=2, kind=JobKind.AUDIT, after=second.data[-1].id)
     assert [job.id for page in (first, second, third) for job in page.data] == audits[::-1]
     assert [page.has_more for page in (first, second, third)] == [True, True, False]
+
+
+def test_a_page_of_large_rows_ends_early(sessions):
+    """A page holds at most 4 MiB of specs and one model at least, says that there are more, and the next goes on behind it."""
+    sizes = [100, 5 * 2**20, 2 * 2**20 - 100, 2 * 2**20 - 100, 2**20]
+    with sessions.begin() as session:
+        models = [Model(name="m", owner="ann", state=UploadState.READY, spec={"note": "x" * size}) for size in sizes]
+        session.add_all(models)
+        session.flush()
+        ids = [model.id for model in models]
+    pages, after = [], None
+    with sessions() as session:
+        for _ in range(4):
+            page = model_registry.models(session, after=after, limit=10)
+            pages.append([model.id for model in page.data])
+            after = page.last_id
+            assert page.has_more is (after != ids[0])
+    assert pages == [[ids[4], ids[3]], [ids[2]], [ids[1]], [ids[0]]]
+
+
+def test_a_page_of_large_events_ends_early(sessions, job_id):
+    """A page of events holds at most 4 MiB of bodies, of the newest events as well, and says that there are more."""
+    with sessions.begin() as session:
+        lifecycle.claim(session, job_id, worker="w", lease_seconds=60)
+        for epoch in range(3):
+            lifecycle.record(session, job_id, 1, event=("epoch", {"epoch": epoch, "note": "x" * (3 * 2**19)}))
+    with sessions() as session:
+        first, more = queries.event_page(session, job_id)
+        assert ([event.kind for event in first], more) == (["queued", "running", "epoch", "epoch"], True)
+        last, more = queries.event_page(session, job_id, after=first[-1].seq)
+        assert ([event.body["epoch"] for event in last], more) == ([2], False)
+        newest = queries.newest_events(session, job_id, "epoch")
+        assert [event.body["epoch"] for event in newest] == [1, 2]
+
+
+def test_choices_are_what_is_ready(sessions, model_id):
+    """Models and data sets to choose from are the newest ready ones, with what a person tells them apart by."""
+    with sessions.begin() as session:
+        model_registry.register_upload(session, name="new", spec=SPEC, upload=UPLOAD, owner="ann")
+        dataset = Dataset(name="signs", owner="ann", state=UploadState.READY)
+        session.add_all([dataset, Dataset(name="other", owner="ann", state=UploadState.REJECTED)])
+        session.flush()
+        signs = dataset.id
+    with sessions() as session:
+        models = model_registry.ready(session, limit=10)
+        assert [(model.id, model.architecture, model.num_classes) for model in models] == [
+            (model_id, SPEC.architecture, SPEC.num_classes)
+        ]
+        assert dataset_registry.ready(session, limit=10) == {signs: "signs"}
+        assert dataset_registry.names(session, {signs, "fashion-mnist-subset"}) == {signs: "signs"}
 
 
 def test_a_full_last_page(sessions, model_id):
@@ -65,6 +115,38 @@ def test_events_go_on_where_a_reader_stopped(sessions, job_id):
         assert [event.seq for event in queries.events(session, job_id, limit=2)] == [1, 2]
 
 
+def test_the_newest_events_of_a_kind(sessions, job_id):
+    """The last events of one kind come oldest first, and all are counted by kind."""
+    with sessions.begin() as session:
+        lifecycle.claim(session, job_id, worker="w", lease_seconds=60)
+        for epoch in range(5):
+            lifecycle.record(session, job_id, 1, event=("epoch", {"epoch": epoch}))
+            lifecycle.record(session, job_id, 1, event=("stage", {}))
+    with sessions() as session:
+        newest = queries.newest_events(session, job_id, "epoch", limit=2)
+        assert [event.body["epoch"] for event in newest] == [3, 4]
+        assert queries.newest_events(session, job_id, "attack") == []
+        assert queries.event_counts(session, job_id) == {"queued": 1, "running": 1, "epoch": 5, "stage": 5}
+
+
+def test_a_long_lineage_comes_in_pages(sessions, model_id):
+    """A page of a model's lineage goes on at the parent of the last model before it, to the one that was uploaded."""
+    with sessions.begin() as session:
+        chain = [model_id]
+        for number in range(4):
+            child = Model(name=f"{number}", owner="ann", state=UploadState.READY, spec={}, parent_model_id=chain[-1])
+            session.add(child)
+            session.flush()
+            chain.append(child.id)
+    chain.reverse()
+    with sessions() as session:
+        first = model_registry.lineage(session, chain[0], limit=2)
+        second = model_registry.lineage(session, chain[0], after=first.last_id, limit=3)
+        assert ([model.id for model in first.data], first.has_more) == (chain[:2], True)
+        assert ([model.id for model in second.data], second.has_more) == (chain[2:], False)
+        assert model_registry.lineage(session, chain[0], after=chain[-1]).data == []
+
+
 def test_reports(sessions, model_id):
     """A job without an end has no report yet; one that failed or was cancelled never will, and the error says why."""
     failed, cancelled = queued_audit(sessions, model_id), queued_audit(sessions, model_id)
@@ -83,7 +165,7 @@ def test_reports(sessions, model_id):
 def test_what_does_not_exist(sessions):
     """Asking for an id that nothing has is an error that names it."""
     with sessions() as session:
-        for ask in (queries.job, queries.events, queries.report):
+        for ask in (queries.job, queries.events, queries.event_counts, queries.report):
             with pytest.raises(JobNotFound, match="job_none"):
                 ask(session, "job_none")
         for ask in (model_registry.model, model_registry.lineage):

@@ -216,3 +216,32 @@ def test_there_is_a_limit(sessions):
     with pytest.raises(QuotaExceeded, match="20 webhooks"):
         added(sessions)
     added(sessions, "ben")
+
+
+def test_a_ping_follows_another_after_a_minute(sessions):
+    """A webhook can be pinged at once, then neither while its ping waits nor within a minute of it."""
+    hook, other = added(sessions), added(sessions)
+
+    def wait(webhook_id: str) -> int:
+        with sessions.begin() as session:
+            return webhooks.seconds_until_ping(session, webhook_id)
+
+    def change(message: str, **values: object) -> None:
+        with sessions.begin() as session:
+            session.execute(update(WebhookMessage).where(WebhookMessage.id == message).values(values))
+
+    assert wait(hook) == 0
+    with sessions.begin() as session:
+        message = webhooks.ping(session, hook).id
+    assert 55 <= wait(hook) <= 60
+    change(message, created_at=now(-3000), due_at=now(1800))
+    assert 1795 <= wait(hook) <= 1800
+    change(message, due_at=now(-5))
+    assert wait(hook) == 1
+    settled(sessions, message, status=204)
+    assert wait(hook) == 0
+    change(message, created_at=now(-20))
+    assert 35 <= wait(hook) <= 40
+    assert wait(other) == 0
+    with pytest.raises(WebhookNotFound):
+        wait("webhook_0")

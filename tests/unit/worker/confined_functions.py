@@ -5,7 +5,10 @@ import os
 import socket
 from pathlib import Path
 
+from faal_core.datasets.grouping import MAX_COLUMNS, MAX_GROUPS
 from faal_core.errors import WeightsMismatch
+from faal_core.specs import MAX_CLASSES
+from faal_core.specs.class_names import MAX_NAME_LENGTH
 
 
 def describe(folder: Path, source: Path, *arguments: object) -> dict[str, object]:
@@ -21,6 +24,13 @@ def refuse(folder: Path, source: Path) -> None:
 def quote(folder: Path, source: Path) -> None:
     """Raises: WeightsMismatch with a name that is long and holds half a character."""
     raise WeightsMismatch("\ud800" + "x" * 100_000)
+
+
+def summarise(folder: Path, source: Path) -> dict[str, object]:
+    """Return the largest summary that a data set can have, with the signs in its names that JSON writes longest."""
+    names = [f"{number:05d}".ljust(MAX_NAME_LENGTH, "\U0001f600") for number in range(MAX_CLASSES)]
+    groups = {f"{column}".ljust(MAX_NAME_LENGTH, "\U0001f600"): names[:MAX_GROUPS] for column in range(MAX_COLUMNS)}
+    return {"shape": [3, 32, 32], "class_names": names, "images": {"test": MAX_CLASSES}, "groups": groups}
 
 
 def allocate(folder: Path, source: Path, size: int) -> int:
@@ -46,8 +56,8 @@ def crash(folder: Path, source: Path) -> None:
 
 
 def talk(folder: Path, source: Path) -> str:
-    """An answer of five megabytes."""
-    return "x" * 5 * 2**20
+    """Return an answer of 20 MiB."""
+    return "x" * 20 * 2**20
 
 
 def connect(folder: Path, source: Path, port: int) -> str:

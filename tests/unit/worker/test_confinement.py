@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from faal_core.datasets.grouping import MAX_COLUMNS, MAX_GROUPS
 from faal_core.errors import DatasetInvalid, OutOfMemory, WeightsMismatch
 from faal_core.progress import Cancelled, NoProgress
+from faal_core.specs import MAX_CLASSES
+from faal_core.specs.class_names import MAX_NAME_LENGTH
 from worker.confinement import Confinement
 
 FUNCTIONS = "tests.unit.worker.confined_functions"
@@ -32,6 +35,14 @@ def test_answer_comes_back(tmp_path):
     assert answer["folder"] == str(tmp_path)
     assert answer["source"] == str(SOURCE)
     assert answer["arguments"] == [1, {"a": [True, None]}]
+
+
+def test_the_largest_summary_comes_back(tmp_path):
+    """The summary of a data set with as many classes and groups as it may have, and as long names, arrives whole."""
+    answer = call(confinement(tmp_path, memory=2**33, file_bytes=2**30), "summarise")
+    assert len(answer["class_names"]) == MAX_CLASSES
+    assert set(map(len, answer["class_names"])) == {MAX_NAME_LENGTH}
+    assert [len(names) for names in answer["groups"].values()] == [MAX_GROUPS] * MAX_COLUMNS
 
 
 def test_secrets_stay_outside(tmp_path, monkeypatch):
