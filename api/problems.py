@@ -36,7 +36,7 @@ STATUS: Mapping[type[ApiError] | type[FaalError] | type[JobsError], tuple[HTTPSt
     api.MalformedBody: (HTTPStatus.BAD_REQUEST, "The body cannot be read"),
     api.UnsupportedFile: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The file is of a kind that is not accepted"),
     api.DigestMismatch: (HTTPStatus.BAD_REQUEST, "The content is not what its digest says"),
-    api.UploadTooSlow: (HTTPStatus.REQUEST_TIMEOUT, "The upload comes too slowly"),
+    api.UploadTooSlow: (HTTPStatus.REQUEST_TIMEOUT, "The body arrives too slowly"),
     api.KeyRequired: (HTTPStatus.UNAUTHORIZED, "Who is asking?"),
     jobs.KeyRefused: (HTTPStatus.UNAUTHORIZED, "The API key is not accepted"),
     api.ScopeMissing: (HTTPStatus.FORBIDDEN, "The API key does not allow this"),
@@ -93,6 +93,7 @@ FRAMEWORK: Mapping[HTTPStatus, tuple[str, str]] = {
     HTTPStatus.BAD_REQUEST: (api.MalformedBody.code, STATUS[api.MalformedBody][1]),
     HTTPStatus.NOT_FOUND: ("not-found", "There is nothing at this address"),
     HTTPStatus.METHOD_NOT_ALLOWED: ("method-not-allowed", "This address does not take that method"),
+    HTTPStatus.REQUEST_TIMEOUT: (api.UploadTooSlow.code, STATUS[api.UploadTooSlow][1]),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (jobs.UploadTooLarge.code, STATUS[jobs.UploadTooLarge][1]),
     HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: ("range-not-satisfiable", "The file has no such part"),
 }
