@@ -8,7 +8,6 @@ from contextlib import nullcontext
 
 import uvicorn
 
-from api.access import is_loopback
 from api.app import create_app
 from api.companion import WorkerProcess
 from api.connections import (
@@ -20,6 +19,7 @@ from api.connections import (
     log_shortages_rarely,
     raise_descriptor_limit,
 )
+from api.hosts import is_loopback
 from jobs import keys, logs
 from jobs.database import open_database, up_to_date, upgrade
 from jobs.settings import Settings

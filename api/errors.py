@@ -7,6 +7,7 @@ ApiError
 ├── DigestMismatch        digest-mismatch        the body or file is not the one its digest was sent for
 ├── UploadTooSlow         upload-too-slow        too little of an upload or another body arrives
 ├── KeyRequired           key-required           there are API keys and none was sent
+├── UnknownHost           unknown-host           there are no API keys, and the request is for a name that is not ours
 ├── ScopeMissing          scope-missing          the API key does not allow that
 ├── CrossSiteRequest      cross-site-request     a page of another site tried to change something here
 ├── RateExceeded          rate-exceeded          the owner asks more often than they may
@@ -102,6 +103,12 @@ class KeyRequired(ApiError):
     """There are API keys and none was sent."""
 
     code = "key-required"
+
+
+class UnknownHost(ApiError):
+    """There are no API keys, and the request is for a name that is not one of this service."""
+
+    code = "unknown-host"
 
 
 class ScopeMissing(ApiError):

@@ -39,6 +39,7 @@ STATUS: Mapping[type[ApiError] | type[FaalError] | type[JobsError], tuple[HTTPSt
     api.UploadTooSlow: (HTTPStatus.REQUEST_TIMEOUT, "The body arrives too slowly"),
     api.KeyRequired: (HTTPStatus.UNAUTHORIZED, "Who is asking?"),
     jobs.KeyRefused: (HTTPStatus.UNAUTHORIZED, "The API key is not accepted"),
+    api.UnknownHost: (HTTPStatus.MISDIRECTED_REQUEST, "The service is not known under this name"),
     api.ScopeMissing: (HTTPStatus.FORBIDDEN, "The API key does not allow this"),
     api.CrossSiteRequest: (HTTPStatus.FORBIDDEN, "Another site may not do this"),
     api.DatabaseUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "The database cannot be reached"),
