@@ -113,7 +113,7 @@ class Connection(H11Protocol):
         for start in range(0, len(data), size):
             if not self.transport.is_closing():
                 super().data_received(data[start : start + size])
-        if self._is_answering:
+        if self._head_timer is not None and self._is_answering:
             self._end_wait()
 
     def on_response_complete(self) -> None:
@@ -139,6 +139,9 @@ class Connection(H11Protocol):
             super().send_400_response(msg)
         else:
             self.transport.close()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Log no advice to install a WebSocket library: an upgrade that is not made is an ordinary request."""
 
     @property
     def _is_answering(self) -> bool:
@@ -183,7 +186,7 @@ class RareLines(logging.Filter):
         self._count += 1
         if time.monotonic() < self._next:
             return False
-        record.msg, record.args, record.exc_info = f"{line} ({self._count} times since the last such line)", (), None
+        record.msg, record.args, record.exc_info = f"{line} ({self._count} since the last such line)", (), None
         self._count, self._next = 0, time.monotonic() + LOG_SECONDS
         return True
 
