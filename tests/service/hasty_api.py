@@ -8,7 +8,7 @@ from api.connections import Patience
 
 DESCRIPTORS = 256
 CONNECTIONS = 64  # a quarter
-HASTE = Patience(head=2.0, body=2.0, answer=2.0)
+HASTE = Patience(head=2.0, body=2.0, answer=4.0)
 
 if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS // 2, DESCRIPTORS))

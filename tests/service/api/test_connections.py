@@ -218,17 +218,27 @@ def test_an_answer_that_is_not_read_is_given_up(hasty, connect, download) -> Non
     unread, slow = connect(), connect()
     for connection in (unread, slow):
         connection.sendall(download)
-    assert _received(slow, HASTE.answer / 8) >= BIG  # longer than the patience, and never silent for so long
+    assert _received(slow, HASTE.answer / 10) >= BIG  # longer than the patience, and never silent for so long
     assert _received(unread, 0) < BIG
 
 
 def test_unread_answers_leave_room(hasty, connect, download) -> None:
-    """While as many clients as there is room for read nothing of their answers, another is answered."""
-    unread = [connect(receive_buffer=4096) for _ in range(CONNECTIONS)]
-    for connection in unread:
-        connection.sendall(download)
-    until(lambda: all(select.select([connection], [], [], 0)[0] for connection in unread), 30)
-    assert httpx.get(f"{hasty.client.base_url}/healthz", timeout=30).is_success
+    """While more clients than there is room for read nothing of their answers, another is answered."""
+    deadline = time.monotonic() + HASTE.answer  # the kernel ends none of them before
+    for _ in range(CONNECTIONS + 10):
+        connection = connect(receive_buffer=4096)
+        with suppress(ConnectionError):  # the service has no place for it
+            connection.sendall(download)
+        select.select([connection], [], [], 30)
+
+    def answers() -> bool:
+        try:
+            return httpx.get(f"{hasty.client.base_url}/healthz", timeout=30).is_success
+        except httpx.TransportError:  # some of the answers are still on their way into the kernel's buffers
+            assert time.monotonic() < deadline, "no client that reads nothing was displaced"
+            return False
+
+    until(answers, 30)
 
 
 @pytest.mark.parametrize(
