@@ -8,9 +8,18 @@ from contextlib import nullcontext
 
 import uvicorn
 
-from api.access import is_loopback
 from api.app import create_app
 from api.companion import WorkerProcess
+from api.connections import (
+    PATIENCE,
+    Capacity,
+    Patience,
+    Room,
+    http_protocol,
+    log_shortages_rarely,
+    raise_descriptor_limit,
+)
+from api.hosts import is_loopback
 from jobs import keys, logs
 from jobs.database import open_database, up_to_date, upgrade
 from jobs.settings import Settings
@@ -21,8 +30,8 @@ LOOPBACK = "127.0.0.1"
 STOP_SECONDS = 5  # for requests in flight; a client that streams events connects again elsewhere
 
 
-def main() -> int:
-    """The exit status, after the last request."""
+def main(patience: Patience = PATIENCE) -> int:
+    """Serve clients with that patience until a signal ends it. Return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m api", description="The FAAL web service, set up by FAAL_… variables."
     )
@@ -38,10 +47,15 @@ def main() -> int:
     elif not up_to_date(settings.database_url):
         logger.error("The database has not this version's schema; run `alembic upgrade head` first.")
         return 1
+    capacity = Capacity.for_descriptors(raise_descriptor_limit())
+    log_shortages_rarely()
     config = uvicorn.Config(
-        create_app(settings),
+        create_app(settings, patience),
         host=_host(settings),
         port=settings.port,
+        http=http_protocol(Room(capacity.connections, patience)),
+        ws="none",  # nothing is served there
+        backlog=capacity.backlog,
         log_config=None,
         access_log=False,  # RequestLog has a line for each answer
         server_header=False,

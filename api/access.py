@@ -1,8 +1,6 @@
 """Who is asking, by API key or by the session of a page, and the service as far as it is theirs."""
 
 import hashlib
-import ipaddress
-import re
 from dataclasses import replace
 from typing import Annotated
 
@@ -11,7 +9,8 @@ from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBea
 from itsdangerous import BadSignature, TimestampSigner
 
 from api.dependencies import Service, ServiceDep
-from api.errors import KeyRequired, ScopeMissing
+from api.errors import KeyRequired, ScopeMissing, UnknownHost
+from api.hosts import is_own_host
 from jobs import keys
 from jobs.keys import Scope, site_secret
 from jobs.settings import MAX_PRIORITY
@@ -36,7 +35,7 @@ def _theirs(
 
     While no key was ever made everybody is one owner, who may do everything but make keys.
 
-    Raises: KeyRequired, KeyRefused, ScopeMissing, RateExceeded.
+    Raises: KeyRequired, KeyRefused, UnknownHost, ScopeMissing, RateExceeded.
     """
     with service.sessions() as database:
         if sent is not None:
@@ -45,12 +44,8 @@ def _theirs(
             key = keys.still_valid(database, key_id)
         elif keys.exist(database):
             raise KeyRequired("Send an API key as `Authorization: Bearer faal_…`, or sign in at /login.")
-        elif not service.settings.open and not is_loopback(re.sub(r":\d+$", "", request.headers.get("Host", ""))):
-            # A page of another site whose name was pointed at this machine would be taken for one of ours.
-            raise KeyRequired(
-                "There are no API keys yet: this service answers to 127.0.0.1 and localhost alone (FAAL_OPEN)."
-            )
         else:
+            _require_own_host(request, service)
             key = None
     owner, scopes = (ANYBODY, _OF_ANYBODY) if key is None else (key.owner, key.scopes)
     max_priority = MAX_PRIORITY if key is None else key.max_priority
@@ -75,12 +70,20 @@ WatcherDep = Annotated[Service, Security(_theirs, scopes=[Scope.METRICS])]
 AdminDep = Annotated[Service, Security(_theirs, scopes=[Scope.ADMIN])]
 
 
-def is_loopback(host: str) -> bool:
-    """Whether that name or address means this machine and no other."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
+def require_own_host(request: Request, service: ServiceDep) -> None:
+    """Check the name that a route is asked under, while there are no keys. Raises: UnknownHost."""
+    with service.sessions() as database:
+        if not keys.exist(database):
+            _require_own_host(request, service)
+
+
+def _require_own_host(request: Request, service: Service) -> None:
+    host = request.headers.get("Host", "")
+    if not is_own_host(host, service.settings):
+        raise UnknownHost(
+            f"While there are no API keys, this service answers only under its own names, and {host[:100]!r} is none of them. "
+            "Create an API key, or list the name in FAAL_HOSTS."
+        )
 
 
 def sign_in(service: Service, request: Request, response: Response, key: str) -> None:

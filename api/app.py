@@ -13,6 +13,7 @@ from fastapi.staticfiles import StaticFiles
 
 import faal_core
 from api import openapi, problems
+from api.connections import PATIENCE, Patience
 from api.courier import Courier
 from api.dependencies import STREAMS, THREADS, UPLOADS, Service, Slots
 from api.metrics import Metrics
@@ -46,8 +47,8 @@ from jobs.webhooks import MOST_WEBHOOKS
 UPLOAD_PATHS = re.compile("|".join(["/models", "/datasets", "/uploads/[^/]+/parts/[^/]+", *pages.UPLOAD_PATHS]))
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The service for those settings; it opens its connections when it runs."""
+def create_app(settings: Settings, patience: Patience = PATIENCE) -> FastAPI:
+    """Return the service for those settings; it opens its connections when it runs."""
     app = FastAPI(
         title="FAAL",
         summary="Per-class adversarial-robustness audits, and fair fine-tuning of classifiers",
@@ -73,7 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.pings = Rates(MOST_WEBHOOKS, "pings")  # a webhook's own limit goes with it when it is deleted
     problems.install(app)
-    app.add_middleware(RequestRules, streamed=UPLOAD_PATHS)
+    app.add_middleware(RequestRules, streamed=UPLOAD_PATHS, body_seconds=patience.body)
     app.add_middleware(RequestLog, metrics=figures)  # around it: added later
     for module in (
         estimates,

@@ -5,8 +5,9 @@ ApiError
 ├── MalformedBody         malformed-body         the body is not the JSON or multipart form it says it is
 ├── UnsupportedFile       unsupported-file       the uploaded file is of a kind that is not accepted
 ├── DigestMismatch        digest-mismatch        the body or file is not the one its digest was sent for
-├── UploadTooSlow         upload-too-slow        too little of an upload arrives
+├── UploadTooSlow         upload-too-slow        too little of an upload or another body arrives
 ├── KeyRequired           key-required           there are API keys and none was sent
+├── UnknownHost           unknown-host           there are no API keys, and the request is for a name that is not ours
 ├── ScopeMissing          scope-missing          the API key does not allow that
 ├── CrossSiteRequest      cross-site-request     a page of another site tried to change something here
 ├── RateExceeded          rate-exceeded          the owner asks more often than they may
@@ -123,6 +124,12 @@ class KeyRequired(ApiError):
     """There are API keys and none was sent."""
 
     code = "key-required"
+
+
+class UnknownHost(ApiError):
+    """There are no API keys, and the request is for a name that is not one of this service."""
+
+    code = "unknown-host"
 
 
 class ScopeMissing(ApiError):

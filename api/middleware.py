@@ -9,10 +9,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
+from api.bodies import Body
 from api.errors import CrossSiteRequest
 from api.problems import answer
 
-BODY_LIMIT = 1024 * 1024  # bytes; a spec with 10,000 class names stays below it
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 HEADERS = {
@@ -34,11 +34,14 @@ class RequestRules:
     Args:
         app: what answers.
         streamed: matches paths whose routes read their body piece by piece and bound it themselves.
+        body_seconds: in which any other body has to be complete.
     """
 
-    def __init__(self, app: ASGIApp, streamed: re.Pattern[str]) -> None:
+    def __init__(self, app: ASGIApp, streamed: re.Pattern[str], body_seconds: float) -> None:
         self.app = app
         self.streamed = streamed
+        self.body_seconds = body_seconds
+        self._incomplete: dict[Body, None] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -49,24 +52,37 @@ class RequestRules:
         sent_id = headers.get("X-Request-Id", "")
         request_id = sent_id if _REQUEST_ID.fullmatch(sent_id) else f"req_{uuid.uuid4().hex}"
         scope.setdefault("state", {})["request_id"] = request_id
+        body = Body(receive, self._incomplete, self.body_seconds)
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
+                body.is_answered = True
                 fields = MutableHeaders(scope=message)
                 fields["X-Request-Id"] = request_id
                 for name, value in HEADERS.items():
                     fields.setdefault(name, value)
             await send(message)
 
-        if _foreign(headers) and scope["method"] not in ("GET", "HEAD", "OPTIONS"):
-            refused = CrossSiteRequest(
-                "A page of another site asked for this. Use the pages of this service, or its API."
-            )
-            await answer(Request(scope), refused)(scope, receive, send_with_headers)
+        if refusal := _refusal(scope["method"], headers):
+            await answer(Request(scope), refusal)(scope, receive, send_with_headers)
             return
-        bounded = receive if self.streamed.fullmatch(scope["path"]) else _bounded(receive)
-        with bound_contextvars(request_id=request_id):
-            await self.app(scope, bounded, send_with_headers)
+        bounded = receive if self.streamed.fullmatch(scope["path"]) else body.receive
+        try:
+            with bound_contextvars(request_id=request_id):
+                await self.app(scope, bounded, send_with_headers)
+        finally:
+            body.forget()
+
+
+def _refusal(method: str, headers: Headers) -> Exception | None:
+    """Return the error that refuses the request whatever it asks for; None if there is none."""
+    if "Content-Length" in headers and "Transfer-Encoding" in headers:
+        # A proxy that believes the other of the two takes a part of the body for a request of its own (RFC 9112, section 6.1).
+        ambiguous = "Send either Content-Length or Transfer-Encoding; with both, the end of the body is ambiguous."
+        return HTTPException(400, ambiguous, {"Connection": "close"})
+    if _foreign(headers) and method not in ("GET", "HEAD", "OPTIONS"):
+        return CrossSiteRequest("A page of another site asked for this. Use the pages of this service, or its API.")
+    return None
 
 
 def _foreign(headers: Headers) -> bool:
@@ -75,18 +91,3 @@ def _foreign(headers: Headers) -> bool:
         return site not in ("none", "same-origin")
     host = headers.get("Host")
     return "Origin" in headers and headers["Origin"] not in (f"http://{host}", f"https://{host}")
-
-
-def _bounded(receive: Receive) -> Receive:
-    """`receive` that refuses to go on after `BODY_LIMIT` bytes."""
-    received = 0
-
-    async def receive_bounded() -> Message:
-        nonlocal received
-        message = await receive()
-        received += len(message.get("body", b""))
-        if received > BODY_LIMIT:
-            raise HTTPException(413, f"A body of this kind has at most {BODY_LIMIT:,} bytes.")
-        return message
-
-    return receive_bounded

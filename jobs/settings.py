@@ -1,6 +1,7 @@
 """What a site can set: `FAAL_…` variables with embedded defaults. Built in a `main` and passed on, never global."""
 
-from ipaddress import IPv4Network, IPv6Network, ip_network
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -33,6 +34,22 @@ def _networks(names: str) -> list[Network]:
 def _names_networks(names: str) -> str:
     _networks(names)
     return names
+
+
+_HOST_NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
+
+
+def _hosts(names: str) -> str:
+    """Return the names as they are compared: in lower case, without a dot at the end. Raises: ValueError."""
+    hosts = [name.lower().removesuffix(".") for name in _listed(names)]
+    for host in hosts:
+        if not _HOST_NAME.fullmatch(host):
+            try:
+                ip_address(host)
+            except ValueError:
+                form = "write names such as faal.example.org, without scheme and port"
+                raise ValueError(f"{host!r} is neither a host name nor an address; {form}") from None
+    return ",".join(hosts)
 
 
 def _names_datasets(names: str) -> str:
@@ -167,8 +184,16 @@ class Settings(BaseSettings):
     )
     open: bool = Field(
         False,
-        description="while there are no API keys: answer everybody on `FAAL_HOST`, and not on the loopback address alone; for "
-        "a service that only trusted people can reach",
+        description="while there are no API keys: listen on `FAAL_HOST`, and not on the loopback address alone; for a service "
+        "that only trusted people can reach",
+    )
+    hosts: Annotated[Annotated[str, AfterValidator(_hosts)] | None, BeforeValidator(lambda given: given or None)] = (
+        Field(
+            None,
+            description="while there are no API keys: the names, such as `faal.example.org`, with commas between, under which "
+            "people reach the service, beside `localhost`, loopback addresses and, with `FAAL_OPEN`, any address; requests for "
+            "other names are refused",
+        )
     )
 
     @property
@@ -185,6 +210,11 @@ class Settings(BaseSettings):
     def listed_datasets(self) -> list[str] | None:
         """Return the data sets of `named_datasets`; None where their files are looked for."""
         return None if self.named_datasets is None else _listed(self.named_datasets)
+
+    @property
+    def allowed_hosts(self) -> list[str]:
+        """Return the names of `hosts`."""
+        return self.hosts.split(",") if self.hosts else []
 
     @property
     def allowed_networks(self) -> list[Network]:

@@ -3,16 +3,18 @@
 from typing import Annotated
 from urllib.parse import urlencode, urlsplit
 
-from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi import APIRouter, Depends, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from api import problems
-from api.access import sign_in, sign_out
+from api.access import require_own_host, sign_in, sign_out
 from api.dependencies import ServiceDep
 from api.templating import templates
 from jobs.errors import KeyRefused
 
-router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+router = APIRouter(
+    include_in_schema=False, default_response_class=HTMLResponse, dependencies=[Depends(require_own_host)]
+)
 
 PATH = "/login"
 LONGEST_BACK = 2000

@@ -99,9 +99,9 @@ class Site:
         """A worker that has begun; messages wait for it."""
         return self.start("worker", **environment)
 
-    def api(self) -> tuple[Running, httpx.Client]:
-        """A web service that answers, and a client of it."""
-        process = self.start("api")
+    def api(self, module: str = "api") -> tuple[Running, httpx.Client]:
+        """Return a web service that answers, started by that module, and a client of it."""
+        process = self.start(module)
         client = httpx.Client(base_url=f"http://127.0.0.1:{self.settings.port}", timeout=30)
         self._clients.append(client)
 

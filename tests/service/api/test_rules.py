@@ -92,24 +92,6 @@ def test_browsers_that_only_tell_an_origin_are_believed(web, problem, origin) ->
     assert problem(web.client.post("/jobs/audit", headers={"Origin": own}))["code"] == "invalid-request"
 
 
-@pytest.mark.parametrize(
-    "name", ["elsewhere.example", "elsewhere.example:8000", "127.0.0.1.example", "[", "[::1", "::", ""]
-)
-def test_without_keys_other_names_get_nothing(web, problem, name) -> None:
-    """A name that somebody pointed at this machine, to have a browser here read it, is answered no data."""
-    answer = web.client.get("/jobs", headers={"Host": name})
-    assert answer.status_code in (400, 401)
-    assert "data" not in answer.text
-
-
-@pytest.mark.parametrize(
-    "name", ["localhost", "localhost:1", "127.0.0.1", "127.8.9.1:80", "[::1]", "[::1]:8000", "LOCALHOST"]
-)
-def test_without_keys_names_of_this_machine_get_all(web, name) -> None:
-    """Whatever this machine is called by itself is answered."""
-    assert web.client.get("/jobs", headers={"Host": name}).status_code == 200
-
-
 def test_the_catalog_has_all_that_can_be_named(web) -> None:
     """The catalog lists architectures, data sets, presets and methods, with the defaults of what can be asked for."""
     catalog = web.client.get("/catalog").json()

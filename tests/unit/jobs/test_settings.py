@@ -53,6 +53,11 @@ def test_every_setting_is_described():
         ("port", "70000"),
         ("store_url", "bucket"),
         ("store_url", "s3:///prefix"),
+        ("hosts", "*"),
+        ("hosts", "*.example.org"),
+        ("hosts", "http://faal.example.org"),
+        ("hosts", "faal.example.org:8000"),
+        ("hosts", "faal.example.org,"),
     ],
 )
 def test_values_that_make_no_sense(monkeypatch, name, value):
