@@ -34,8 +34,8 @@ JobsError
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-JOB_ONLY_CODES = ("worker-lost", "out-of-memory", "internal-error")
-"""Codes that only appear in `Job.error`: its workers died, memory ran out, or it met a defect of ours."""
+JOB_ONLY_CODES = ("worker-lost", "out-of-memory", "database-unavailable", "internal-error")
+"""Codes in `Job.error` without a class: its workers died, memory ran out, the database stayed away, or it met a defect."""
 
 
 class JobsError(Exception):

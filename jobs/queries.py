@@ -53,6 +53,7 @@ class Figures:
     jobs: int
     oldest: float  # since the first of them was submitted
     crashes: int
+    outages: int
     leases_lost: int
     started: int
     waited: float  # from submission to the start of the last attempt
@@ -70,6 +71,7 @@ def figures(session: Session) -> list[Figures]:
         func.count(Job.id).label("jobs"),
         func.max(seconds_between(Job.created_at, now())).label("oldest"),
         func.sum(Job.crashes).label("crashes"),
+        func.sum(Job.outages).label("outages"),
         func.sum(Job.leases_lost).label("leases_lost"),
         func.count(waited).label("started"),
         func.coalesce(func.sum(waited), 0.0).label("waited"),

@@ -3,13 +3,15 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from api import problems
 from api.errors import ApiError
 from faal_core.errors import FaalError
-from jobs.errors import JOB_ONLY_CODES, FileLost, JobsError, StoreUnavailable
+from jobs.errors import JOB_ONLY_CODES, FileLost, JobsError
+from jobs.states import Outage
 
 PAGE = (Path(__file__).parents[3] / "docs/problems.md").read_text("utf-8")
 SECTIONS = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE))
@@ -48,5 +50,5 @@ def test_the_page_has_every_code_with_its_status() -> None:
 def test_the_page_has_every_code_that_ends_a_job() -> None:
     """docs/problems.md explains each code that can stand in the error of a job."""
     documented = set(re.findall(r"^\| `([a-z-]+)` \| .+ \| .+ \|$", ENDINGS, re.MULTILINE))
-    ending = {kind.code for kind in leaves(FaalError)} | {FileLost.code, StoreUnavailable.code} | set(JOB_ONLY_CODES)
+    ending = {kind.code for kind in leaves(FaalError)} | {FileLost.code} | set(get_args(Outage)) | set(JOB_ONLY_CODES)
     assert documented == ending - {"unknown-name"}

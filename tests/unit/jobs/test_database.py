@@ -1,14 +1,15 @@
 """Sessions on both databases."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import NullPool, func, select, text, update
-from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, StatementError
 
-from jobs import dataset_registry
-from jobs.database import open_database
+from jobs import database, dataset_registry
+from jobs.database import open_database, unavailable
 from jobs.tables import Artifact, Dataset, Job, Model, Report
 from tests.registered import UPLOAD, queued_audit, ready_model
 
@@ -143,3 +144,19 @@ def test_others_rows_are_not_there(sessions):
             for table, row_id in own:
                 changed = update(table).where(table.id == row_id).values(owner=table.owner).returning(table.id)
                 assert (session.scalars(changed).one_or_none() == row_id) is seen
+
+
+def test_a_statement_without_an_answer_is_given_up(postgres, monkeypatch):
+    """A statement that PostgreSQL does not answer in time is an outage, and its connection is not used again."""
+    monkeypatch.setattr(database, "ANSWER_SECONDS", 0.3)
+    name = postgres.new_database()
+    sessions = open_database(postgres.url(name))
+    begun = time.monotonic()
+    with pytest.raises(OperationalError, match="did not answer within") as failure, sessions() as session:
+        session.execute(text("SELECT pg_sleep(20)"))
+    assert time.monotonic() - begun < 5
+    assert unavailable(failure.value)
+    with sessions() as session:
+        assert session.scalar(text("SELECT 1")) == 1
+    sessions.close()
+    postgres.drop_database(name)
