@@ -11,8 +11,7 @@ import signal
 from celery.apps.worker import Worker
 from celery.signals import setup_logging, worker_shutting_down
 
-from jobs import logs
-from jobs.database import open_database, up_to_date, upgrade
+from jobs.database import open_database
 from jobs.queue import celery_app, queue_of
 from jobs.settings import Settings
 from worker import tasks
@@ -32,7 +31,6 @@ class _Worker(Worker):  # type: ignore[misc]  # Celery has no types
 
 def serve(settings: Settings) -> int:
     """The exit status, once the worker was told to stop: the running job is stopped and released first."""
-    _ensure_schema(settings.database_url)
     sessions = open_database(settings.database_url, pooled=False)
     supervisor = Supervisor(settings, sessions)
     app = celery_app(settings)
@@ -49,7 +47,6 @@ def serve(settings: Settings) -> int:
 
     setup_logging.connect(configure_logging)
     worker_shutting_down.connect(stop)
-    logs.configure(settings.log_format)
     with Sweeper(settings, sessions, idle=lambda: supervisor.idle):
         worker = _Worker(
             app=app,
@@ -63,13 +60,3 @@ def serve(settings: Settings) -> int:
         )
         worker.start()
     return worker.exitcode or 0
-
-
-def _ensure_schema(database_url: str) -> None:
-    """Returns when the database has this version's schema. Raises: SystemExit where someone else has to see to that."""
-    if database_url.startswith("sqlite"):
-        upgrade(database_url)
-    elif not up_to_date(database_url):
-        raise SystemExit(
-            "The database does not have the schema of this version; bring it up to date with `alembic upgrade head`."
-        )

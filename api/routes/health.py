@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from api.dependencies import Service, ServiceDep
 from api.errors import FieldError, ServiceNotReady
-from jobs.database import up_to_date
+from jobs.database import SchemaTooNew, up_to_date
 from jobs.errors import StoreUnavailable
 
 router = APIRouter(tags=["health"])
@@ -39,6 +39,8 @@ def _database(service: Service) -> str | None:
     try:
         if up_to_date(service.settings.database_url):
             return None
+    except SchemaTooNew as newer:
+        return str(newer)
     except Exception:  # noqa: BLE001 - whatever the driver raises, the database does not answer
         return "it does not answer"
     return "its schema is not this version's; run the migrations"

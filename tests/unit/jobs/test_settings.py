@@ -53,6 +53,12 @@ def test_every_setting_is_described():
         ("port", "70000"),
         ("store_url", "bucket"),
         ("store_url", "s3:///prefix"),
+        ("database_url", "faal.db"),
+        ("database_url", "mysql://host/faal"),
+        ("broker_url", "localhost"),
+        ("broker_url", "nonsense://localhost"),
+        ("broker_url", "redis://localhost:port/0"),
+        ("host", "a..b"),
     ],
 )
 def test_values_that_make_no_sense(monkeypatch, name, value):
