@@ -154,8 +154,16 @@ class Settings(BaseSettings):
     requests_per_minute: int = Field(
         6_000, ge=0, description="most requests of one owner, to each process of the service; 0: no limit"
     )
-    validation_seconds: int = Field(300, ge=1, description="processor time a check of an upload may take, in seconds")
-    validation_memory: int = Field(8 * 2**30, ge=2**28, description="memory a check of an upload may take, in bytes")
+    validation_seconds: int = Field(
+        300,
+        ge=1,
+        description="processor time that a check of an upload may take once its libraries are loaded, in seconds",
+    )
+    validation_memory: int = Field(
+        8 * 2**30,
+        ge=2**28,
+        description="address space that a check of an upload may take beside its libraries, in bytes",
+    )
     lease_seconds: float = Field(30, gt=0, description="a worker that is silent for so long is taken for dead")
     sweep_seconds: float = Field(10, gt=0, description="how often a worker looks for forgotten jobs")
     checkpoint_seconds: float = Field(

@@ -16,6 +16,7 @@ from typing import NoReturn
 from structlog.contextvars import bind_contextvars
 
 from faal_core.errors import FaalError, InvalidSpec, OutOfMemory
+from faal_core.memory_exhaustion import is_out_of_memory
 from faal_core.progress import Cancelled
 from jobs import artifacts, lifecycle, logs, queries, removal
 from jobs.database import Sessions, open_database
@@ -24,9 +25,10 @@ from jobs.settings import Settings
 from jobs.states import JobKind
 from jobs.storage import disk_is_full, open_storage
 from jobs.tables import Problem
-from worker import audit_job, candidate_job, check_job, finetune_job, memory
+from worker import audit_job, candidate_job, check_job, finetune_job
 from worker.assignment import Assignment, Outcome
 from worker.checkpoint import Checkpoint
+from worker.confinement import ReadingInterrupted
 from worker.process_group import end_with
 from worker.progress import JobProgress
 
@@ -48,7 +50,8 @@ RUNNERS: Mapping[JobKind, Callable[[Assignment], Outcome]] = MappingProxyType(
 def main(job_id: str, attempt: int, supervisor: int) -> None:
     """Nothing: the job is settled, unless it was told to stop or is no longer this attempt's.
 
-    Raises: SystemExit, with EX_TEMPFAIL where the object store failed; the supervisor then gives the job back.
+    Raises: SystemExit, with EX_TEMPFAIL where the object store failed and EX_SOFTWARE where this worker could not read an
+        upload; the supervisor then gives the job back.
     """
     signal.signal(signal.SIGTERM, _leave)
     end_with(supervisor)
@@ -71,6 +74,9 @@ def main(job_id: str, attempt: int, supervisor: int) -> None:
         logger.warning(lost.message)
     except StoreUnavailable as away:
         _give_up(away)
+    except ReadingInterrupted as why:
+        logger.error("the job is given back: %s", why)
+        sys.exit(os.EX_SOFTWARE)
     except Cancelled as why:
         logger.info("job %s, attempt %d stops: %s", job_id, attempt, why)
         status = 128 + signal.SIGTERM  # as if the order had come by signal
@@ -85,18 +91,18 @@ def main(job_id: str, attempt: int, supervisor: int) -> None:
 def compute(assignment: Assignment) -> Outcome | Problem:
     """What the job ends with: its outcome, or the problem it failed with.
 
-    Raises: Cancelled; StoreUnavailable, after which another attempt may have more luck.
+    Raises: Cancelled; StoreUnavailable and ReadingInterrupted, after which another attempt may have more luck.
     """
     job = assignment.job
     try:
         return RUNNERS[job.kind](assignment)
-    except StoreUnavailable:
+    except (StoreUnavailable, ReadingInterrupted):
         raise
     except (FaalError, JobsError) as error:
         return {"code": error.code, "message": error.message}
     except Exception as error:
         logger.exception("job %s, attempt %d", job.id, job.attempt)
-        if memory.ran_out(error):
+        if is_out_of_memory(error):
             advice = "Submit it again with a smaller batch size, or run a worker on a machine with more memory."
             return {"code": OutOfMemory.code, "message": f"Memory ran out. {advice}"}
         if disk_is_full(error):

@@ -2,7 +2,9 @@
 
 import ctypes
 import os
+import signal
 import socket
+import time
 from pathlib import Path
 
 from faal_core.errors import WeightsMismatch
@@ -34,6 +36,11 @@ def loop(folder: Path, source: Path) -> None:
         pass
 
 
+def wait(folder: Path, source: Path) -> None:
+    """Does nothing for ten minutes."""
+    time.sleep(600)
+
+
 def write(folder: Path, source: Path, size: int) -> None:
     """A file of that size is in the folder."""
     with (folder / "large").open("wb") as file:
@@ -57,3 +64,8 @@ def connect(folder: Path, source: Path, port: int) -> str:
     except OSError as error:
         return type(error).__name__
     return "connected"
+
+
+def end_as_by_the_system(folder: Path, source: Path) -> None:
+    """The process is killed, as the system kills it where the machine's memory runs out."""
+    os.kill(os.getpid(), signal.SIGKILL)
