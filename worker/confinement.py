@@ -36,6 +36,7 @@ _PASSED_ON = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG")  # no secrets: da
 _LEAST_SHARE = 4  # of a core that a process must get: the clock may run so many times longer than the processor's time
 _ANSWER_BYTES = 4 * 2**20  # 10,000 class names of 100 characters fit several times
 _MESSAGE_CHARACTERS = 2000
+_SAID_BYTES = 4096  # of a traceback, the end says why
 _IMPORT_SECONDS = 300  # from a slow network drive, CUDA's libraries take minutes
 _READING = "reading"  # a file in the folder: what follows is about the upload
 
@@ -74,12 +75,17 @@ class Confinement:
         command = [sys.executable, "-m", "worker.confinement", str(self.folder), str(os.getpid())]
         (self.folder / _READING).unlink(missing_ok=True)
         kills_before = kills()
-        process = subprocess.Popen(command, env=self._environment(), stdin=subprocess.DEVNULL)  # noqa: S603 - our own module
+        said = self.folder / "stderr"
+        with said.open("wb") as stderr:
+            process = subprocess.Popen(  # noqa: S603 - our own module
+                command, env=self._environment(), stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr
+            )
         try:
             in_time = self._ended_in_time(process)
         finally:
             process.kill()
             status = process.wait()
+            _log_end_of(said)
         if not (self.folder / _READING).exists():
             raise ReadingInterrupted(f"the process that reads uploads did not start (exit status {status})")
         if not in_time or status == -signal.SIGXCPU:
@@ -120,6 +126,14 @@ class Confinement:
             families = {family.code: family for family in FaalError.__subclasses__()}
             raise families.get(content["error"]["code"], refusal)(content["error"]["message"])
         raise refusal(f"Reading the file crashed the process that read it (exit status {status}), so it is refused.")
+
+
+def _log_end_of(said: Path) -> None:
+    """Log the last lines of what the process wrote: they may quote the upload, so they do not go to our stderr as they are."""
+    with said.open("rb") as file:
+        file.seek(-min(said.stat().st_size, _SAID_BYTES), os.SEEK_END)
+        for line in file.read().decode(errors="replace").splitlines():
+            logger.warning("the reading process: %s", line)
 
 
 def main(folder: Path, parent: int) -> None:
@@ -173,5 +187,5 @@ def _leave_network() -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig()  # settings, the form of logs among them, are not for this process
+    logging.basicConfig(format="%(message)s")  # the worker logs what this process writes
     main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -69,3 +69,8 @@ def connect(folder: Path, source: Path, port: int) -> str:
 def end_as_by_the_system(folder: Path, source: Path) -> None:
     """The process is killed, as the system kills it where the machine's memory runs out."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def complain(folder: Path, source: Path) -> None:
+    """Raises: ValueError, which nobody expects, with a name that holds a line break and an escape code."""
+    raise ValueError("in the file \x1b[2J\nforged")

@@ -126,6 +126,15 @@ def test_crash_is_a_refusal(tmp_path):
         call(confinement(tmp_path), "crash")
 
 
+def test_what_it_writes_is_logged_line_by_line(tmp_path, caplog, capfd):
+    """A defect's traceback goes through the worker's log, which escapes names from files, and not to its stderr as it is."""
+    with pytest.raises(DatasetInvalid, match="crashed"):
+        call(confinement(tmp_path), "complain")
+    assert "the reading process: ValueError: in the file \x1b[2J" in caplog.messages
+    assert "the reading process: forged" in caplog.messages
+    assert capfd.readouterr().err == ""
+
+
 def test_long_answers_are_refused(tmp_path):
     """An answer of megabytes is not taken."""
     with pytest.raises(DatasetInvalid):
