@@ -265,7 +265,7 @@ def test_no_name_in_an_error_drives_the_terminal(monkeypatch, tmp_path: Path, ca
     """A name from a stranger's archive is in the message, without the characters that a terminal obeys."""
     fill(tmp_path)
     with ZipFile(tmp_path / "rows.zip", "w") as archive:
-        archive.writestr("test/a\x1b[2J\x9b31m\u202e/1.png", b"no image")
+        archive.writestr("test/a/\x1b[2J\x9b31m\u202e.png", b"no image")
         archive.writestr("test/b/1.png", b"no image")
     assert faal(monkeypatch, tmp_path, *AUDIT, "--dataset", "rows.zip", "--epsilon", "0.1") == 1
     complaint = capsys.readouterr().err
