@@ -10,30 +10,34 @@ FROM python:3.12-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_PYTHON=/venv/bin/python
 WORKDIR /build
 RUN python -m venv --without-pip /venv && touch README.md
-COPY pyproject.toml constraints.txt ./
+COPY pyproject.toml ./
+COPY requirements requirements
 
 
 FROM build AS build-api
 # Dependencies before code: this layer is made anew only when they change.
-RUN pip install --constraint constraints.txt ".[api]"
+RUN pip install --no-deps --require-hashes --requirement requirements/api.txt
 COPY faal_core faal_core
 COPY jobs jobs
 COPY migrations migrations
 COPY api api
-RUN pip install --no-deps --force-reinstall .
+RUN pip install --no-deps --no-build-isolation . && pip check
 
 
 FROM build AS build-worker
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-RUN pip install --no-deps --constraint constraints.txt ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch torchvision
+RUN pip install --no-deps --require-hashes ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} \
+  --requirement requirements/torch.txt --requirement requirements/torchvision.txt
 # Torch has a layer of its own: it is large and seldom changes.
 # hadolint ignore=DL3059
-RUN pip install --constraint constraints.txt ".[worker,timm]"
+RUN pip install --no-deps --require-hashes --requirement requirements/worker.txt
+# For torch's build with CUDA, which needs more than the packages above.
+RUN pip check || pip install --no-deps --require-hashes --requirement requirements/cuda.txt
 COPY faal_core faal_core
 COPY jobs jobs
 COPY migrations migrations
 COPY worker worker
-RUN pip install --no-deps --force-reinstall .
+RUN pip install --no-deps --no-build-isolation . && pip check
 
 
 FROM python:3.12-slim AS runtime

@@ -20,8 +20,8 @@ from api.connections import (
     raise_descriptor_limit,
 )
 from api.hosts import is_loopback
-from jobs import keys, logs
-from jobs.database import open_database, up_to_date, upgrade
+from jobs import keys, logs, startup
+from jobs.database import open_database
 from jobs.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -37,16 +37,13 @@ def main(patience: Patience = PATIENCE) -> int:
     )
     parser.add_argument("--with-worker", action="store_true", help="run a worker too, and start it again when it dies")
     with_worker: bool = parser.parse_args().with_worker
-    settings = Settings()
-    logs.configure(settings.log_format)
-    keys.site_secret(settings)  # a service that cannot know its keys shall not start
+    with startup.faults_in_one_line():
+        settings = startup.read_settings()
+        logs.configure(settings.log_format)
+        startup.prepare(settings, settings.data_dir)
+        keys.site_secret(settings)  # a service that cannot know its keys shall not start
     # uvicorn raises the signal that stopped it once more; the worker shall be stopped before this process ends.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    if settings.database_url.startswith("sqlite"):
-        upgrade(settings.database_url)
-    elif not up_to_date(settings.database_url):
-        logger.error("The database has not this version's schema; run `alembic upgrade head` first.")
-        return 1
     capacity = Capacity.for_descriptors(raise_descriptor_limit())
     log_shortages_rarely()
     config = uvicorn.Config(

@@ -8,24 +8,24 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from api.routes.keys import KeyRequest, KeyResource, issue
-from jobs import keys
-from jobs.database import Sessions, open_database, upgrade
+from jobs import keys, startup
+from jobs.database import Sessions, open_database
 from jobs.errors import KeyNotFound
 from jobs.keys import Scope, site_secret
-from jobs.settings import Settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status: 0, or 1 with a message on stderr."""
     asked = _parser().parse_args(arguments)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    settings = Settings()
-    if settings.database_url.startswith("sqlite"):
-        upgrade(settings.database_url)
+    with startup.faults_in_one_line():
+        settings = startup.read_settings()
+        startup.prepare(settings, settings.data_dir)
+        secret = site_secret(settings)
     sessions = open_database(settings.database_url, pooled=False)
     try:
         if asked.action == "create":
-            _create(sessions, site_secret(settings), asked)
+            _create(sessions, secret, asked)
         elif asked.action == "list":
             _list(sessions)
         else:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import anyio
 import anyio.to_thread
 
-from jobs.database import up_to_date
+from jobs.database import SchemaTooNew, up_to_date
 from jobs.errors import FileLost, StoreUnavailable
 from jobs.queue import Queue
 from jobs.settings import Settings
@@ -51,6 +51,8 @@ def _database_fault(settings: Settings) -> str | None:
     try:
         if up_to_date(settings.database_url):
             return None
+    except SchemaTooNew as newer:
+        return str(newer)
     except Exception:  # noqa: BLE001 - whatever the driver raises, the database does not answer
         return "it does not answer"
     return "its schema is not this version's; run the migrations"

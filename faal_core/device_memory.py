@@ -8,14 +8,9 @@ import torch
 from torch import Tensor
 
 from faal_core.errors import OutOfMemory
+from faal_core.memory_exhaustion import is_out_of_memory
 
 T = TypeVar("T")
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether that is what torch says of a GPU's memory, or of the machine's."""
-    signs = ("DefaultCPUAllocator", "ALLOC_FAILED")  # of the machine's memory, and of cuBLAS and cuDNN
-    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in signs)
 
 
 def peak_bytes() -> int | None:
@@ -30,7 +25,7 @@ def room_for(batch_size: int) -> Iterator[None]:
     """Raises: OutOfMemory where the device has no room for a batch."""
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         raise OutOfMemory(
@@ -58,7 +53,7 @@ class Pieces:
             size = max(min(self._size, count), 1)
             try:
                 return work(size)
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 if size <= self._least:

@@ -12,7 +12,7 @@ FaalError
 ├── TrainingDiverged       training-diverged       the loss became NaN or infinite
 ├── LedgerMismatch         ledger-mismatch         the file holds the verdicts of another audit
 ├── OutOfTime              out-of-time             the time given is too short for any result
-└── OutOfMemory            out-of-memory           the device had no room for a batch
+└── OutOfMemory            out-of-memory           the device had no room for a batch, or the machine for a file
 """
 
 from typing import ClassVar
@@ -126,6 +126,6 @@ class OutOfTime(FaalError):
 
 
 class OutOfMemory(FaalError):
-    """The device had no room for a batch."""
+    """The device had no room for a batch, or the machine for a file."""
 
     code = "out-of-memory"

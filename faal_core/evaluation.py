@@ -17,9 +17,10 @@ from faal_core.attacks.randomness import ImageRandom, seed_from
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.datasets.matching import check_fit
-from faal_core.device_memory import Pieces, is_out_of_memory
+from faal_core.device_memory import Pieces
 from faal_core.errors import ClassifierUnsuitable, InvalidSpec
 from faal_core.ledger import CLEAN, Ledger, Unit
+from faal_core.memory_exhaustion import is_out_of_memory
 from faal_core.per_class import Evaluation
 from faal_core.progress import Progress
 from faal_core.reports.documents import AttackRow

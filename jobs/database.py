@@ -29,6 +29,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionToSpare
 from sqlalchemy.orm import ORMExecuteState, Session, sessionmaker, with_loader_criteria
 
+from jobs.errors import CannotStart
 from jobs.tables import OWNED
 
 LOCK_SECONDS = 30.0
@@ -41,6 +42,10 @@ _SERVER_LIMITS = f"""
 """
 DatabaseFailure = SQLAlchemyError
 """What everything is that a session raises by itself."""
+
+
+class SchemaTooNew(CannotStart):
+    """A later version of FAAL has migrated the database."""
 
 
 class Sessions(sessionmaker[Session]):
@@ -101,21 +106,33 @@ def unavailable(error: Exception) -> bool:
 
 
 def up_to_date(url: str) -> bool:
-    """Whether the database has the schema of this version; takes no lock."""
+    """Whether the database has the schema of this version; takes no lock. Raises: SchemaTooNew."""
     engine = _engine(url, pooled=False)
     with engine.execution_options(faal_reads=True).connect() as connection:
-        current = MigrationContext.configure(connection).get_current_heads()
-    return set(current) == set(ScriptDirectory.from_config(_migrations()).get_heads())
+        current = set(MigrationContext.configure(connection).get_current_heads())
+    script = ScriptDirectory.from_config(_migrations())
+    heads = set(script.get_heads())
+    if unknown := current - {step.revision for step in script.walk_revisions()}:
+        raise SchemaTooNew(
+            f"A later version of FAAL has migrated the database, to revision {', '.join(sorted(unknown))}; this version knows "
+            f"revisions up to {', '.join(sorted(heads))}. Run the later version, or restore a backup from before its migration."
+        )
+    return current == heads
 
 
 def upgrade(url: str) -> None:
-    """The database at `url` gets the schema of this version; several processes may do so at once."""
+    """The database at `url` gets the schema of this version; several processes may do so at once. Raises: SchemaTooNew."""
     if up_to_date(url):
         return
     with migration_engine(url).connect() as connection:
         configuration = _migrations()
         configuration.attributes["connection"] = connection
         command.upgrade(configuration, "head")
+
+
+def without_password(url: str) -> str:
+    """Return the URL as a log may show it."""
+    return make_url(url).render_as_string(hide_password=True)
 
 
 def migration_engine(url: str) -> Engine:

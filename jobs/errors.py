@@ -224,3 +224,7 @@ class LeaseLost(JobsError):
     """The job is no longer this worker's: it was given to another, cancelled or ended. Nothing was changed."""
 
     code = "lease-lost"
+
+
+class CannotStart(Exception):
+    """The installation is at fault, so the process cannot start. No JobsError: no request and no job ends with it."""

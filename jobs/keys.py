@@ -15,7 +15,7 @@ from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session
 
 from jobs.clock import now
-from jobs.errors import KeyNotFound, KeyRefused
+from jobs.errors import CannotStart, KeyNotFound, KeyRefused
 from jobs.paging import Page, page
 from jobs.settings import Settings
 from jobs.tables import ApiKey
@@ -37,19 +37,19 @@ class Scope(StrEnum):
 def site_secret(settings: Settings) -> bytes:
     """What keys are hashed under: the setting, else a file in the data folder, written by the first process to ask.
 
-    Raises: ValueError where it is too short to be one.
+    Raises: CannotStart where it is too short to be one.
     """
     if settings.secret is not None:
         found = settings.secret.get_secret_value().encode()
         if len(found) < _SECRET_BYTES:
-            raise ValueError(f"FAAL_SECRET has fewer than {_SECRET_BYTES} characters")
+            raise CannotStart(f"FAAL_SECRET has fewer than {_SECRET_BYTES} characters.")
         return found
     file = settings.data_dir / "secret"
     if not file.exists():
         _write_once(file, secrets.token_bytes(_SECRET_BYTES))
     found = file.read_bytes()
     if len(found) < _SECRET_BYTES:
-        raise ValueError(f"{file} is damaged; restore it, or remove it and make new API keys")
+        raise CannotStart(f"The file {file} is damaged. Restore it, or remove it and make new API keys.")
     return found
 
 

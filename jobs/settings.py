@@ -4,15 +4,20 @@ import re
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from faal_core import catalog
 
 MAX_ATTEMPTS = 3
 MAX_PRIORITY = 10
 FOLDER_BROKER = "filesystem://"
+BROKERS = ("redis", "rediss", "sentinel", "amqp", "amqps", FOLDER_BROKER.removesuffix("://"))
+DATABASES = ("postgresql+psycopg", "postgresql", "sqlite")
 POOL = r"^[a-z0-9][a-z0-9-]{0,31}$"
 """How a pool may be called."""
 POOLS = rf"^{POOL[1:-1]}(,{POOL[1:-1]})*$"
@@ -57,6 +62,35 @@ def _names_datasets(names: str) -> str:
     if unknown := [name for name in _listed(names) if name not in known]:
         raise ValueError(f"the catalog has no data set {', '.join(map(repr, unknown))}; it has {', '.join(known)}")
     return names
+
+
+def _names_database(url: str) -> str:
+    """Return the URL; no error shows it, because it may hold a password."""
+    try:
+        driver = make_url(url).drivername
+    except (ArgumentError, ValueError) as error:
+        raise ValueError("this is no URL of a database; write postgresql+psycopg://USER@HOST/DATABASE") from error
+    if driver not in DATABASES:
+        raise ValueError(f"the URL begins with {driver}://; write postgresql+psycopg://… or sqlite:////path/to/faal.db")
+    return url
+
+
+def _names_broker(url: str) -> str:
+    """Return the URL; no error shows it, because it may hold a password."""
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme not in BROKERS:
+        raise ValueError("this is no URL of a broker; write redis://HOST:PORT/0 or filesystem:///path/to/folder")
+    try:
+        urlsplit(url.partition(";")[0]).port  # noqa: B018 - reading it checks it
+    except ValueError as error:
+        raise ValueError("the port in the URL of the broker is not a number from 0 to 65535") from error
+    return url
+
+
+def _names_host(name: str) -> str:
+    """Return the name of the host; UnicodeError, which the resolver would raise, is a ValueError."""
+    name.encode("idna")
+    return name
 
 
 def _default_database(values: dict[str, Any]) -> str:
@@ -105,11 +139,11 @@ class Settings(BaseSettings):
         description="downloads of weights are answered with a signed link into the object store, good for five minutes; for "
         "clients that reach it under the address that the service uses",
     )
-    database_url: str = Field(
+    database_url: Annotated[str, AfterValidator(_names_database)] = Field(
         default_factory=_default_database,
         description="`postgresql+psycopg://…`, or `sqlite:///…`; default: `faal.db` in the data folder",
     )
-    broker_url: str = Field(
+    broker_url: Annotated[str, AfterValidator(_names_broker)] = Field(
         default_factory=_default_broker,
         description="`redis://…`, or `filesystem://` and a folder; default: `broker` in the data folder",
     )
@@ -138,8 +172,16 @@ class Settings(BaseSettings):
     requests_per_minute: int = Field(
         6_000, ge=0, description="most requests of one owner, to each process of the service; 0: no limit"
     )
-    validation_seconds: int = Field(300, ge=1, description="processor time a check of an upload may take, in seconds")
-    validation_memory: int = Field(8 * 2**30, ge=2**28, description="memory a check of an upload may take, in bytes")
+    validation_seconds: int = Field(
+        300,
+        ge=1,
+        description="processor time that a check of an upload may take once its libraries are loaded, in seconds",
+    )
+    validation_memory: int = Field(
+        8 * 2**30,
+        ge=2**28,
+        description="address space that a check of an upload may take beside its libraries, in bytes",
+    )
     lease_seconds: float = Field(30, gt=0, description="a worker that is silent for so long is taken for dead")
     sweep_seconds: float = Field(10, gt=0, description="how often a worker looks for forgotten jobs")
     checkpoint_seconds: float = Field(
@@ -168,7 +210,9 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field(
         "text", description="what processes log: `text` for people, or `json`, one object a line"
     )
-    host: str = Field("127.0.0.1", description="address the web service listens on")
+    host: Annotated[str, AfterValidator(_names_host)] = Field(
+        "127.0.0.1", description="address the web service listens on"
+    )
     port: int = Field(8000, ge=0, le=65535, description="port the web service listens on; 0 takes a free one")
     webhook_networks: Annotated[
         Annotated[str, AfterValidator(_names_networks)] | None, BeforeValidator(lambda given: given or None)

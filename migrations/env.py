@@ -5,9 +5,9 @@ from typing import Any, Literal
 from alembic import context
 from sqlalchemy import Connection, text
 
+from jobs import startup
 from jobs.clock import UtcDateTime
 from jobs.database import migration_engine
-from jobs.settings import Settings
 from jobs.tables import Table
 
 LOCK = 0x4641_414C  # "FAAL": any number that no other program locks in this database
@@ -38,5 +38,9 @@ given: Any = context.config.attributes.get("connection")
 if given is not None:
     migrate(given)
 else:
-    with migration_engine(Settings().database_url).connect() as own:
-        migrate(own)
+    with startup.faults_in_one_line():
+        url = startup.read_settings().database_url
+        with startup.database_faults(url):
+            own = migration_engine(url).connect()
+        with own:
+            migrate(own)

@@ -42,7 +42,7 @@ def draw(report: Path, target: Path) -> None:
             "--hide-scrollbars",
         ]
         where = [f"--user-data-dir={folder}", f"--screenshot={target}", f"--window-size={WIDTH},{HEIGHT}"]
-        subprocess.run([program, *options, *where, page.as_uri()], check=True, capture_output=True)  # noqa: S603 - own arguments
+        subprocess.run([program, *options, *where, page.as_uri()], check=True, capture_output=True)
 
 
 if __name__ == "__main__":

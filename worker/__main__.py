@@ -2,7 +2,11 @@
 
 import sys
 
-from jobs.settings import Settings
+from jobs import logs, startup
 from worker.app import serve
 
-sys.exit(serve(Settings()))
+with startup.faults_in_one_line():
+    settings = startup.read_settings()
+    logs.configure(settings.log_format)
+    startup.prepare(settings, settings.data_dir, settings.checkpoints_dir)
+sys.exit(serve(settings))

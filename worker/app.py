@@ -14,8 +14,7 @@ from celery import Celery
 from celery.apps.worker import Worker
 from celery.signals import setup_logging, worker_shutting_down
 
-from jobs import logs
-from jobs.database import open_database, up_to_date, upgrade
+from jobs.database import open_database
 from jobs.queue import celery_app, queue_of
 from jobs.settings import Settings
 from worker import tasks
@@ -40,7 +39,6 @@ class _Worker(Worker):  # type: ignore[misc]  # Celery has no types
 
 def serve(settings: Settings) -> int:
     """Run jobs until told to stop, and return the exit status; the running job is stopped and released first."""
-    _ensure_schema(settings.database_url)
     sessions = open_database(settings.database_url, pooled=False)
     supervisor = Supervisor(settings, sessions)
     app = celery_app(settings)
@@ -57,7 +55,6 @@ def serve(settings: Settings) -> int:
 
     setup_logging.connect(configure_logging)
     worker_shutting_down.connect(stop)
-    logs.configure(settings.log_format)
     with Claimer(supervisor) as claimer, Sweeper(settings, sessions, swept=claimer.wake):
         while not _listen(app, [queue_of(None), queue_of(settings.pool)]):
             logger.error("the broker answered with an error; it is listened to again in %g s", _LISTEN_AGAIN_SECONDS)
@@ -83,13 +80,3 @@ def _listen(app: Celery, queues: Collection[str]) -> bool:
     )
     worker.start()
     return not worker.exitcode
-
-
-def _ensure_schema(database_url: str) -> None:
-    """Returns when the database has this version's schema. Raises: SystemExit where someone else has to see to that."""
-    if database_url.startswith("sqlite"):
-        upgrade(database_url)
-    elif not up_to_date(database_url):
-        raise SystemExit(
-            "The database does not have the schema of this version; bring it up to date with `alembic upgrade head`."
-        )

@@ -17,7 +17,7 @@ from worker.upload_reading import CONVERTED
 def check_model(assignment: Assignment) -> Outcome:
     """The uploaded weights as safetensors in our key names.
 
-    Raises: WeightsUnreadable, WeightsAmbiguous, WeightsMismatch, OutOfMemory.
+    Raises: WeightsUnreadable, WeightsAmbiguous, WeightsMismatch, OutOfMemory, ReadingInterrupted.
     """
     model = assignment.model()
     upload = assignment.file(model.upload_sha256)
@@ -32,7 +32,7 @@ def check_model(assignment: Assignment) -> Outcome:
 
 
 def check_dataset(assignment: Assignment) -> Outcome:
-    """What the uploaded data set holds. Raises: DatasetInvalid, OutOfMemory."""
+    """What the uploaded data set holds. Raises: DatasetInvalid, OutOfMemory, ReadingInterrupted."""
     upload = assignment.file(assignment.uploaded_dataset().sha256)
     with _confinement(assignment) as confinement:
         summary = confinement.call("worker.upload_reading:summarise_dataset", upload, refusal=DatasetInvalid)

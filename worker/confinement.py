@@ -10,6 +10,7 @@ Run as `python -m worker.confinement FOLDER PARENT`: reads `request.json` in the
 import ctypes
 import json
 import logging
+import math
 import os
 import resource
 import signal
@@ -22,8 +23,11 @@ from pkgutil import resolve_name
 from typing import Any
 
 from faal_core.errors import FaalError, OutOfMemory
+from faal_core.memory_exhaustion import is_out_of_memory
 from faal_core.progress import Progress
-from worker import memory
+from jobs.content import disk_is_full
+from jobs.errors import StorageFull
+from worker.memory import address_space, kills
 from worker.process_group import end_with
 
 logger = logging.getLogger(__name__)
@@ -34,6 +38,13 @@ _PASSED_ON = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG")  # no secrets: da
 _LEAST_SHARE = 4  # of a core that a process must get: the clock may run so many times longer than the processor's time
 _ANSWER_BYTES = 16 * 2**20  # 11,000 names of classes and groups, of 100 characters, each up to 12 bytes in ASCII JSON
 _MESSAGE_CHARACTERS = 2000
+_SAID_BYTES = 4096  # of a traceback, the end says why
+_IMPORT_SECONDS = 300  # from a slow network drive, CUDA's libraries take minutes
+_READING = "reading"  # a file in the folder: what follows is about the upload
+
+
+class ReadingInterrupted(Exception):
+    """The process ended for a reason that is not the file's; another attempt, perhaps of another worker, may end well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +53,8 @@ class Confinement:
 
     Args:
         folder: theirs, empty, readable by nobody else; results other than the answer are left there.
-        seconds: of processor time.
-        memory: address space, in bytes, libraries included.
+        seconds: of processor time, once the function's libraries are imported.
+        memory: address space, in bytes, beside that of these libraries.
         file_bytes: size of the largest file they may write.
         progress: asked now and then, so that a cancelled check ends.
     """
@@ -57,22 +68,54 @@ class Confinement:
     def call(self, function: str, source: Path, *arguments: object, refusal: type[FaalError]) -> Any:  # noqa: ANN401 - JSON
         """What `function` ("module:name") answers when called with folder, source and arguments, as JSON.
 
-        Raises: FaalError as the function raised it; OutOfMemory; `refusal` where time ran out or it crashed; Cancelled.
+        Raises: FaalError as the function raised it; OutOfMemory; `refusal` where time ran out or it crashed;
+            ReadingInterrupted and StorageFull where the file is not to blame; Cancelled.
         """
         limits = {"seconds": self.seconds, "memory": self.memory, "file_bytes": self.file_bytes}
         request = {"function": function, "source": str(source), "arguments": arguments, "limits": limits}
         (self.folder / "request.json").write_text(json.dumps(request))
         command = [sys.executable, "-m", "worker.confinement", str(self.folder), str(os.getpid())]
-        process = subprocess.Popen(command, env=self._environment(), stdin=subprocess.DEVNULL)  # noqa: S603 - our own module
-        deadline = time.monotonic() + _LEAST_SHARE * self.seconds
+        (self.folder / _READING).unlink(missing_ok=True)
+        kills_before = kills()
+        said = self.folder / "stderr"
+        with said.open("wb") as stderr:
+            process = subprocess.Popen(  # noqa: S603 - our own module
+                command, env=self._environment(), stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr
+            )
         try:
-            while process.poll() is None and time.monotonic() < deadline:
-                self.progress.advance(0)
-                time.sleep(0.05)
+            in_time = self._ended_in_time(process)
         finally:
             process.kill()
             status = process.wait()
+            _log_end_of(said)
+        if status == os.EX_CANTCREAT:
+            raise StorageFull("The worker's disk has no room for what it makes of the upload.")
+        if not (self.folder / _READING).exists():
+            raise ReadingInterrupted(f"the process that reads uploads did not start (exit status {status})")
+        if not in_time or status == -signal.SIGXCPU:
+            raise refusal(
+                f"Reading the file took more than {self.seconds} s (FAAL_VALIDATION_SECONDS), so it is refused."
+            )
+        if status == -signal.SIGKILL:
+            if kills() > kills_before:
+                raise OutOfMemory(
+                    "The worker's machine ran out of memory while it read the file. Upload a smaller file, or have the file "
+                    "checked by a worker with more memory."
+                )
+            raise ReadingInterrupted("the process that read the upload was killed")
         return self._answer(status, refusal)
+
+    def _ended_in_time(self, process: subprocess.Popen[bytes]) -> bool:
+        """Return whether the process has ended; False once it has taken too long to import, or too long to read."""
+        reading, deadline = False, time.monotonic() + _IMPORT_SECONDS
+        while process.poll() is None:
+            if not reading and (reading := (self.folder / _READING).exists()):
+                deadline = time.monotonic() + _LEAST_SHARE * self.seconds
+            if time.monotonic() >= deadline:
+                return False
+            self.progress.advance(0)
+            time.sleep(0.05)
+        return True
 
     def _environment(self) -> dict[str, str]:
         own = {"HOME": str(self.folder), "TMPDIR": str(self.folder), "OMP_NUM_THREADS": "1"}
@@ -86,37 +129,61 @@ class Confinement:
                 return content["value"]
             families = {family.code: family for family in FaalError.__subclasses__()}
             raise families.get(content["error"]["code"], refusal)(content["error"]["message"])
-        if status in (-signal.SIGXCPU, -signal.SIGKILL):
-            raise refusal(
-                f"Reading the file took more than {self.seconds} s (FAAL_VALIDATION_SECONDS), so it is refused."
-            )
         raise refusal(f"Reading the file crashed the process that read it (exit status {status}), so it is refused.")
 
 
+def _log_end_of(said: Path) -> None:
+    """Log the last lines of what the process wrote: they may quote the upload, so they do not go to our stderr as they are."""
+    with said.open("rb") as file:
+        file.seek(-min(said.stat().st_size, _SAID_BYTES), os.SEEK_END)
+        for line in file.read().decode(errors="replace").splitlines():
+            logger.warning("the reading process: %s", line)
+
+
 def main(folder: Path, parent: int) -> None:
-    """Nothing: the answer, or a FaalError's code and message, is in the folder."""
+    """Call the function, and write its answer, or a FaalError's code and message, into the folder.
+
+    Raises: SystemExit with EX_CANTCREAT where the disk has no room.
+    """
+    try:
+        _call(folder, parent)
+    except Exception as error:
+        if not disk_is_full(error):
+            raise
+        sys.exit(os.EX_CANTCREAT)
+
+
+def _call(folder: Path, parent: int) -> None:
     request = json.loads((folder / "request.json").read_text())
     _leave_network()
     end_with(parent)
-    limits = request["limits"]
-    for what, most in [
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_CPU, limits["seconds"]),
-        (resource.RLIMIT_AS, limits["memory"]),
-        (resource.RLIMIT_FSIZE, limits["file_bytes"]),
-    ]:
-        resource.setrlimit(what, (most, most))
+    function, limits = resolve_name(request["function"]), request["limits"]
+    _limit(**limits)
+    (folder / _READING).touch()
     try:
-        value = resolve_name(request["function"])(folder, Path(request["source"]), *request["arguments"])
+        value = function(folder, Path(request["source"]), *request["arguments"])
         answer = {"value": value}
-    except FaalError as error:
-        answer = {"error": {"code": error.code, "message": _tellable(error.message)}}
     except Exception as error:
-        if not memory.ran_out(error):
+        if is_out_of_memory(error):
+            most = f"{limits['memory'] / 2**30:.3g} GiB of memory (FAAL_VALIDATION_MEMORY)"
+            answer = {"error": {"code": OutOfMemory.code, "message": f"Reading the file takes more than {most}."}}
+        elif isinstance(error, FaalError):
+            answer = {"error": {"code": error.code, "message": _tellable(error.message)}}
+        else:
             raise
-        most = f"{limits['memory'] / 2**30:.3g} GiB of memory (FAAL_VALIDATION_MEMORY)"
-        answer = {"error": {"code": OutOfMemory.code, "message": f"Reading the file takes more than {most}."}}
     (folder / "answer.json").write_text(json.dumps(answer))
+
+
+def _limit(*, seconds: int, memory: int, file_bytes: int) -> None:
+    """Bound what this process may take from here on. What it has taken for its libraries depends on their build."""
+    seconds, bytes_mapped = math.ceil(time.process_time()) + seconds, address_space() + memory
+    for what, soft, hard in [
+        (resource.RLIMIT_CORE, 0, 0),
+        (resource.RLIMIT_CPU, seconds, seconds + 1),  # equal limits end it by SIGKILL, as others do
+        (resource.RLIMIT_AS, bytes_mapped, bytes_mapped),
+        (resource.RLIMIT_FSIZE, file_bytes, file_bytes),
+    ]:
+        resource.setrlimit(what, (soft, hard))
 
 
 def _tellable(message: str) -> str:
@@ -136,5 +203,5 @@ def _leave_network() -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig()  # settings, the form of logs among them, are not for this process
+    logging.basicConfig(format="%(message)s")  # the worker logs what this process writes
     main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -6,6 +6,7 @@ found.
 """
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from typing import NoReturn
 from structlog.contextvars import bind_contextvars
 
 from faal_core.errors import FaalError, InvalidSpec, OutOfMemory
+from faal_core.memory_exhaustion import is_out_of_memory
 from faal_core.progress import Cancelled
 from jobs import artifacts, lifecycle, logs, queries, removal
 from jobs.database import Sessions, open_database
@@ -23,9 +25,10 @@ from jobs.settings import Settings
 from jobs.states import JobKind
 from jobs.storage import open_storage
 from jobs.tables import Problem
-from worker import audit_job, candidate_job, check_job, finetune_job, memory
+from worker import audit_job, candidate_job, check_job, finetune_job
 from worker.assignment import Assignment, Outcome
 from worker.checkpoint import Checkpoint
+from worker.confinement import ReadingInterrupted
 from worker.outages import EXIT_STATUS, ask_database, outage_in
 from worker.process_group import end_with
 from worker.progress import JobProgress
@@ -46,9 +49,10 @@ RUNNERS: Mapping[JobKind, Callable[[Assignment], Outcome]] = MappingProxyType(
 
 
 def main(job_id: str, attempt: int, supervisor: int) -> None:
-    """Nothing: the job is settled, unless it was told to stop or is no longer this attempt's.
+    """Compute and settle the job, unless it is told to stop or is no longer this attempt's.
 
-    Raises: SystemExit, with one of `outages.EXIT_STATUS` after an outage; the supervisor then gives the job back.
+    Raises: SystemExit, after which the supervisor gives the job back: with one of `outages.EXIT_STATUS` after an outage, with
+        EX_SOFTWARE where this worker could not read an upload.
     """
     signal.signal(signal.SIGTERM, _leave)
     end_with(supervisor)
@@ -70,6 +74,9 @@ def main(job_id: str, attempt: int, supervisor: int) -> None:
         ask_database(lambda: _settle(assignment, attempt, result))
     except LeaseLost as lost:
         logger.warning(lost.message)
+    except ReadingInterrupted as why:
+        logger.error("the job is given back: %s", why)
+        sys.exit(os.EX_SOFTWARE)
     except Cancelled as why:
         logger.info("job %s, attempt %d stops: %s", job_id, attempt, why)
         status = 128 + signal.SIGTERM  # as if the order had come by signal
@@ -86,18 +93,20 @@ def main(job_id: str, attempt: int, supervisor: int) -> None:
 def compute(assignment: Assignment) -> Outcome | Problem:
     """What the job ends with: its outcome, or the problem it failed with.
 
-    Raises: Cancelled; after an outage what it was raised as, since another attempt may succeed.
+    Raises: Cancelled; ReadingInterrupted, and after an outage what it was raised as, since another attempt may succeed.
     """
     job = assignment.job
     try:
         return RUNNERS[job.kind](assignment)
+    except ReadingInterrupted:
+        raise
     except Exception as error:
         if outage_in(error) is not None:
             raise
         if isinstance(error, FaalError | JobsError):
             return {"code": error.code, "message": error.message}
         logger.exception("job %s, attempt %d", job.id, job.attempt)
-        if memory.ran_out(error):
+        if is_out_of_memory(error):
             advice = "Submit it again with a smaller batch size, or run a worker on a machine with more memory."
             return {"code": OutOfMemory.code, "message": f"Memory ran out. {advice}"}
         message = f"A defect of FAAL stopped this job. The worker's log of {job.id}, attempt {job.attempt}, says where."

@@ -1,22 +1,40 @@
-"""Whether memory ran out, as an exception tells it and as the system does."""
+"""What the system says of memory."""
 
+import resource
 from pathlib import Path
 
-# How torch words it on a GPU (as torch.OutOfMemoryError, a RuntimeError) and on a CPU (as a plain RuntimeError).
-_TORCH_SAYS = ("out of memory", "can't allocate memory")
-
-
-def ran_out(error: Exception) -> bool:
-    """Whether that exception means that memory ran out."""
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(words in str(error) for words in _TORCH_SAYS)
-    )
+_CGROUPS = Path("/sys/fs/cgroup")
 
 
 def kills() -> int:
-    """How many processes of this machine were killed for memory since it started; 0 where the kernel does not tell."""
+    """Return how many processes were killed for lack of memory: of this container, else of the machine since it started.
+
+    0 where the kernel does not tell.
+    """
+    for counters in (_own_events(), Path("/proc/vmstat")):
+        try:
+            lines = counters.read_text().splitlines()
+        except OSError:
+            continue
+        for line in lines:
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
+
+
+def address_space() -> int:
+    """Return the bytes of address space that this process has mapped; 0 where the kernel does not tell."""
     try:
-        counters = Path("/proc/vmstat").read_text()
+        return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     except OSError:
         return 0
-    return next((int(line.split()[1]) for line in counters.splitlines() if line.startswith("oom_kill ")), 0)
+
+
+def _own_events() -> Path:
+    """Return the counters of this process's control group (version 2), which need not be there."""
+    try:
+        groups = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        groups = []
+    path = next((group.removeprefix("0::") for group in groups if group.startswith("0::")), "/")
+    return _CGROUPS / path.lstrip("/") / "memory.events"

@@ -19,8 +19,15 @@ def main() -> None:
     except SystemExit as end:
         sys.exit(end.code or success.status)
     except FaalError as error:
-        sys.stderr.write(f"faal: {error.message} ({error.code})\n")
+        _complain(f"{error.message} ({error.code})")
         sys.exit(1)
     except OSError as error:
-        sys.stderr.write(f"faal: {error}\n")
+        _complain(str(error))
         sys.exit(1)
+
+
+def _complain(message: str) -> None:
+    """Write the message to standard error in one line: it may quote names from files of strangers."""
+    from faal_core.reports.wording import shown
+
+    sys.stderr.write(f"faal: {shown(message)}\n")

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from faal_core.reports.documents import AttackRow, ReliabilityWarning
 from faal_core.reports.finetune_documents import EpochRow
 from faal_core.reports.terminal import row_line
-from faal_core.reports.text import time_left
+from faal_core.reports.text import shown, time_left
 
 
 class ProgressBar:
@@ -60,7 +60,7 @@ class ProgressBar:
             self._print(f"Warning: {row.message} {row.advice}")
 
     def _print(self, line: str) -> None:
-        self._bars.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self._bars.console.print(shown(line), highlight=False, markup=False, soft_wrap=True)
 
     def recall(self, row: BaseModel) -> None:
         """Nothing: whoever takes a training up again has read of its epochs."""

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from faal_core.errors import DatasetInvalid
+from faal_core.memory_exhaustion import require_memory
 from faal_core.torchvision_import import torchvision
 
 MAX_PIXELS = 2**25  # of a file, and once resized: photographs have up to 24 million, and 2**25 take 128 MiB with alpha
@@ -99,6 +100,7 @@ class Decoder:
             known = ", ".join(FORMATS)
             raise DatasetInvalid(f"{name} cannot be decoded: by its content it is none of {known}.") from None
         except Exception as error:  # noqa: BLE001 - a damaged image can raise anything in a decoder
+            require_memory(error, f"to decode {name}")
             raise DatasetInvalid(f"{name} cannot be decoded: {str(error)[:200]}") from None
         return levels[np.newaxis] if levels.ndim == 2 else levels.transpose(2, 0, 1)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from faal_core.archives import UnsafeArchive, open_archive, safe_members
 from faal_core.errors import DatasetInvalid
+from faal_core.memory_exhaustion import require_memory
 
 MAX_IMAGES = 500_000
 MAX_FILE_BYTES = 32 * 2**20
@@ -37,6 +38,7 @@ class ImageSource:
         try:
             return self.content(name)
         except Exception as error:  # noqa: BLE001 - a damaged member can raise anything in a decompressor
+            require_memory(error, f"to read {name}")
             reason = (isinstance(error, OSError) and error.strerror) or str(error)[:200]
             raise DatasetInvalid(f"{name} cannot be read: {reason}.") from None
 

@@ -1,6 +1,7 @@
 """A part of a data set in memory: the whole of it as two tensors, no loader processes."""
 
 import hashlib
+from bisect import bisect_left
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -146,11 +147,19 @@ def stratified(labels: Labels, counts: np.ndarray, count: int, seed: int) -> Ten
     remainders = counts * (count / total) - shares
     for c in np.argsort(-remainders, kind="stable")[: max(0, count - shares.sum())]:
         shares[c] += 1
-    while shares.sum() > count:
-        shares[np.argmax(shares)] -= 1
+    if (excess := int(shares.sum()) - count) > 0:
+        shares = _lowered(shares, excess)
     generator = torch.Generator().manual_seed(seed)
     rows = []
-    for c, share in enumerate(shares):
-        members = (labels == c).nonzero().squeeze(1)
+    for members, share in zip(labels.argsort(stable=True).split(counts.tolist()), shares, strict=True):
         rows.append(members[torch.randperm(len(members), generator=generator)[: int(share)]])
     return torch.cat(rows).sort().values
+
+
+def _lowered(shares: np.ndarray, excess: int) -> np.ndarray:
+    """The shares without `excess` in all, as taken one by one from the first of the largest."""
+    due = int(shares.sum()) - excess
+    level = bisect_left(range(int(shares.max())), due, key=lambda height: int(np.minimum(shares, height).sum()))
+    lowered = np.minimum(shares, level)
+    lowered[np.flatnonzero(lowered == level)[: int(lowered.sum()) - due]] -= 1
+    return lowered

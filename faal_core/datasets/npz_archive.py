@@ -22,6 +22,7 @@ from faal_core.datasets.grouping import Grouping, require_few
 from faal_core.datasets.labelled_images import LabelledImages, Part
 from faal_core.datasets.pixel_range import require_levels
 from faal_core.errors import DatasetInvalid
+from faal_core.memory_exhaustion import require_memory
 from faal_core.specs import MAX_CLASSES
 
 MAX_ARRAYS = 100
@@ -124,6 +125,7 @@ def _read(archive: ZipFile, name: str) -> np.ndarray:
             content = file.read()
         array = np.ndarray(shape, dtype, content, order="F" if fortran else "C")
     except Exception as error:  # noqa: BLE001 - a damaged header or stream can raise anything
+        require_memory(error, f"to read {name}")
         raise DatasetInvalid(f"{name} is no array that can be read: {str(error)[:200]}") from None
     if array.nbytes != len(content):
         raise DatasetInvalid(f"{name} states shape {shape} of {dtype}, and the archive holds more for it.")

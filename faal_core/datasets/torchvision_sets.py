@@ -14,6 +14,7 @@ from torch import Tensor
 from faal_core import dataset_files
 from faal_core.datasets.labelled_images import LabelledImages, Part
 from faal_core.errors import DatasetMissing
+from faal_core.memory_exhaustion import require_memory
 from faal_core.torchvision_import import torchvision
 
 DIGITS = tuple(str(digit) for digit in range(10))
@@ -120,6 +121,7 @@ def _opened(name: str, dataset: Callable[..., Any], root: Path | None, **options
     try:
         return dataset(root=root, **options)
     except (RuntimeError, OSError) as error:
+        require_memory(error, f"to read data set {name!r}")
         reason = " ".join(str(error).split())[:200]
         if options["download"]:
             raise DatasetMissing(f"Data set {name!r} could not be fetched into {root}: {reason}") from None

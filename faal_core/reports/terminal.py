@@ -25,7 +25,8 @@ def summary(report: AuditReport | FinetuneReport) -> str:
     if len(audits(report)) == 1:
         (audit,) = audits(report).values()
         classes += "".join(f"\nafter {line}" for line in attack_key(audit))
-    return "\n\n".join([*alarms, *cut, "\n".join(verdict(report)), classes, *group_tables(report)])
+    sentences = [shown(line) for line in (*alarms, *cut)]  # names of classes and groups can turn the text around
+    return "\n\n".join([*sentences, "\n".join(map(shown, verdict(report))), classes, *group_tables(report)])
 
 
 def class_table(report: AuditReport | FinetuneReport, limit: int = 30) -> str:
@@ -50,7 +51,7 @@ def group_tables(report: AuditReport | FinetuneReport) -> list[str]:
         for row in worst_first(last.groups):
             cells = (with_bounds(rate) for audit in judged.values() for rate in audit.groups[at].groups[row].rates)
             found.append([last.groups[row].name, *cells])
-        tables.append("\n".join([group_verdict(last), *_aligned(found)]))
+        tables.append("\n".join([shown(group_verdict(last)), *_aligned(found)]))
     return tables
 
 

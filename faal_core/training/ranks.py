@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, distributed, nn
 
 from faal_core.classifier import Classifier
-from faal_core.device_memory import is_out_of_memory
 from faal_core.errors import InvalidSpec, OutOfMemory, TrainingDiverged
+from faal_core.memory_exhaustion import is_out_of_memory
 
 _TORCHRUN = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 _PATIENCE = timedelta(days=7)  # the other processes wait while the first one audits
@@ -124,7 +124,7 @@ ALONE = Ranks()
 
 def _kind(error: Exception) -> int:
     """What the other processes are told of it."""
-    if isinstance(error, OutOfMemory) or is_out_of_memory(error):
+    if is_out_of_memory(error):
         return _FULL
     return _DIVERGED if isinstance(error, TrainingDiverged) else _FAILED
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from faal_core.archives import UnsafeArchive, open_archive, safe_members
 from faal_core.errors import WeightsUnreadable
+from faal_core.memory_exhaustion import require_memory
 from faal_core.weights.pickle_effort import TooMuchEffort, check_effort
 from faal_core.weights.safetensors_file import MAX_DIMENSIONS
 from faal_core.weights.tensor_tree import ADVICE, TensorTree, tensor_tree
@@ -88,6 +89,7 @@ def _unpickle(path: Path) -> object:
             if not calls:
                 return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - a hostile pickle can raise anything
+        require_memory(error, "to read the checkpoint")
         told = str(error)
         told = told.partition("WeightsUnpickler error:")[2] or told  # what stands before it advises to run the code
         reason = (told.strip().splitlines() or [type(error).__name__])[0]

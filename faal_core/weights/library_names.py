@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
+from faal_core.memory_exhaustion import require_memory
+
 _OLDEST_VERSION = {"version": 1}  # of a module's key names; files that were converted no longer tell theirs
 
 
@@ -54,7 +56,8 @@ def _by_filter(tensors: dict[str, Tensor], network: nn.Module) -> Mapping[str, T
         return tensors
     try:
         renamed: Mapping[str, Tensor] = rename(dict(tensors), network)
-    except Exception:  # noqa: BLE001 - it takes the names of one code for granted; the file's own are judged then
+    except Exception as error:  # noqa: BLE001 - it takes the names of one code for granted; the file's own are judged then
+        require_memory(error, "to rename the weights")
         return tensors
     return renamed
 

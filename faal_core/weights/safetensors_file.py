@@ -10,6 +10,7 @@ import safetensors.torch
 from torch import Tensor
 
 from faal_core.errors import WeightsUnreadable
+from faal_core.memory_exhaustion import require_memory
 
 MAX_HEADER_BYTES = 2**20
 MAX_TENSORS = 5_000
@@ -24,6 +25,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         return safetensors.torch.load_file(path), metadata
     except (safetensors.SafetensorError, ValueError, RuntimeError, OverflowError) as error:
+        require_memory(error, "to read the safetensors file")
         raise WeightsUnreadable(f"The safetensors file is damaged: {error}") from None
 
 

@@ -124,14 +124,22 @@ def test_a_defect_tells_nothing_of_the_inside(own_web, problem) -> None:
     assert "GET /jobs 500" in log
 
 
-def test_a_service_without_its_schema_is_not_ready(own_web, problem) -> None:
-    """503 names the database when its schema is not this version's."""
+@pytest.mark.parametrize(
+    ("change", "detail"),
+    [
+        ("DELETE FROM alembic_version", "run the migrations"),
+        ("UPDATE alembic_version SET version_num = '9999'", "A later version of FAAL has migrated the database"),
+    ],
+)
+def test_a_service_without_its_schema_is_not_ready(own_web, problem, change: str, detail: str) -> None:
+    """503 names the database when its schema is not this version's, and says whether it is an earlier or a later one."""
     with database.open_database(own_web.site.settings.database_url).begin() as session:
-        session.connection().exec_driver_sql("DELETE FROM alembic_version")
+        session.connection().exec_driver_sql(change)
     response = own_web.client.get("/readyz")
     answer = problem(response)
     assert (answer["status"], answer["code"]) == (503, "service-not-ready")
     assert [error["parameter"] for error in answer["errors"]] == ["database"]
+    assert detail in answer["errors"][0]["detail"]
     assert int(response.headers["Retry-After"]) > 0
 
 

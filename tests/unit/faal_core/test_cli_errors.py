@@ -4,12 +4,13 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
+from zipfile import ZipFile
 
 import pytest
 import typer
 from pydantic import BaseModel
 
-from tests.command_line import AUDIT, FINETUNE, faal
+from tests.command_line import AUDIT, FINETUNE, faal, fill
 
 NETWORK = ("--epsilon", "0.1", "--architecture", "small_resnet", "--num-classes", "3")
 
@@ -270,3 +271,15 @@ def test_errors_are_printed_in_part(
     assert len(printed) == 21
     assert max(map(len, printed)) <= 1000
     assert printed[-1] == "… and 80 more"
+
+
+def test_no_name_in_an_error_drives_the_terminal(monkeypatch, tmp_path: Path, capsys) -> None:
+    """A name from a stranger's archive is in the message, without the characters that a terminal obeys."""
+    fill(tmp_path)
+    with ZipFile(tmp_path / "rows.zip", "w") as archive:
+        archive.writestr("test/a/\x1b[2J\x9b31m\u202e.png", b"no image")
+        archive.writestr("test/b/1.png", b"no image")
+    assert faal(monkeypatch, tmp_path, *AUDIT, "--dataset", "rows.zip", "--epsilon", "0.1") == 1
+    complaint = capsys.readouterr().err
+    assert "[2J" in complaint
+    assert complaint.replace("\n", "").isprintable()

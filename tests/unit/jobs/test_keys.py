@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from jobs import keys
 from jobs.database import Sessions
-from jobs.errors import KeyNotFound, KeyRefused
+from jobs.errors import CannotStart, KeyNotFound, KeyRefused
 from jobs.keys import Scope
 from jobs.settings import Settings
 
@@ -112,13 +112,13 @@ def test_a_secret_that_is_set_is_taken(tmp_path):
 def test_a_secret_that_is_lost_is_no_secret(tmp_path):
     """An empty file, as a full disk leaves it, is refused: anybody could sign with it."""
     (tmp_path / "secret").write_bytes(b"")
-    with pytest.raises(ValueError, match="damaged"):
+    with pytest.raises(CannotStart, match="damaged"):
         keys.site_secret(Settings(data_dir=tmp_path))
 
 
 def test_a_short_secret_is_refused_and_not_told(tmp_path):
     """Neither the settings nor the error about a secret that could be guessed show it."""
     settings = Settings(data_dir=tmp_path, secret="s3cret")
-    with pytest.raises(ValueError, match="FAAL_SECRET") as refused:
+    with pytest.raises(CannotStart, match="FAAL_SECRET") as refused:
         keys.site_secret(settings)
     assert "s3cret" not in f"{refused.value} {settings!r}"

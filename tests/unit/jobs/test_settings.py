@@ -58,6 +58,12 @@ def test_every_setting_is_described():
         ("hosts", "http://faal.example.org"),
         ("hosts", "faal.example.org:8000"),
         ("hosts", "faal.example.org,"),
+        ("database_url", "faal.db"),
+        ("database_url", "mysql://host/faal"),
+        ("broker_url", "localhost"),
+        ("broker_url", "nonsense://localhost"),
+        ("broker_url", "redis://localhost:port/0"),
+        ("host", "a..b"),
     ],
 )
 def test_values_that_make_no_sense(monkeypatch, name, value):

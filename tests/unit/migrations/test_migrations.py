@@ -6,6 +6,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
@@ -13,7 +14,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, select
 
 from jobs import queries
-from jobs.database import migration_engine, open_database, up_to_date, upgrade
+from jobs.database import SchemaTooNew, migration_engine, open_database, up_to_date, upgrade
 from jobs.moves import add
 from jobs.states import JobKind, UploadState
 from jobs.tables import Job, Model, Table
@@ -44,6 +45,16 @@ def test_upgrade_makes_every_table(database_url):
     assert _tables(database_url) == {*Table.metadata.tables, "alembic_version"}
     assert up_to_date(database_url)
     upgrade(database_url)
+
+
+def test_a_later_schema_is_neither_used_nor_changed(database_url):
+    """A database that a later version has migrated is refused by the check and by the upgrade."""
+    upgrade(database_url)
+    with migration_engine(database_url).begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    for action in (up_to_date, upgrade):
+        with pytest.raises(SchemaTooNew, match="to revision 9999"):
+            action(database_url)
 
 
 def test_migrations_and_tables_agree(database_url):

@@ -2,7 +2,9 @@
 
 import ctypes
 import os
+import signal
 import socket
+import time
 from pathlib import Path
 
 from faal_core.datasets.grouping import MAX_COLUMNS, MAX_GROUPS
@@ -44,6 +46,11 @@ def loop(folder: Path, source: Path) -> None:
         pass
 
 
+def wait(folder: Path, source: Path) -> None:
+    """Does nothing for ten minutes."""
+    time.sleep(600)
+
+
 def write(folder: Path, source: Path, size: int) -> None:
     """A file of that size is in the folder."""
     with (folder / "large").open("wb") as file:
@@ -67,3 +74,13 @@ def connect(folder: Path, source: Path, port: int) -> str:
     except OSError as error:
         return type(error).__name__
     return "connected"
+
+
+def end_as_by_the_system(folder: Path, source: Path) -> None:
+    """The process is killed, as the system kills it where the machine's memory runs out."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def complain(folder: Path, source: Path) -> None:
+    """Raises: ValueError, which nobody expects, with a name that holds a line break and an escape code."""
+    raise ValueError("in the file \x1b[2J\nforged")

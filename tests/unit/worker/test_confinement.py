@@ -2,16 +2,19 @@
 
 import socket
 import subprocess
+from importlib.resources import as_file, files
 from pathlib import Path
 
 import pytest
 
 from faal_core.datasets.grouping import MAX_COLUMNS, MAX_GROUPS
-from faal_core.errors import DatasetInvalid, OutOfMemory, WeightsMismatch
+from faal_core.errors import DatasetInvalid, OutOfMemory, WeightsMismatch, WeightsUnreadable
 from faal_core.progress import Cancelled, NoProgress
 from faal_core.specs import MAX_CLASSES
 from faal_core.specs.class_names import MAX_NAME_LENGTH
-from worker.confinement import Confinement
+from faal_core.weights import read_classifier
+from worker import confinement as confinement_module
+from worker.confinement import Confinement, ReadingInterrupted
 
 FUNCTIONS = "tests.unit.worker.confined_functions"
 SOURCE = Path("/some/file")
@@ -24,9 +27,9 @@ def confinement(folder: Path, **changes: object) -> Confinement:
     return Confinement(folder=folder, **given)
 
 
-def call(confined: Confinement, function: str, *arguments: object) -> object:
+def call(confined: Confinement, function: str, *arguments: object, module: str = FUNCTIONS) -> object:
     """What one of the functions answers; a refusal is DatasetInvalid."""
-    return confined.call(f"{FUNCTIONS}:{function}", SOURCE, *arguments, refusal=DatasetInvalid)
+    return confined.call(f"{module}:{function}", SOURCE, *arguments, refusal=DatasetInvalid)
 
 
 def test_answer_comes_back(tmp_path):
@@ -82,6 +85,45 @@ def test_time_is_limited(tmp_path):
         call(confinement(tmp_path, seconds=1), "loop")
 
 
+def test_what_libraries_take_does_not_count(tmp_path):
+    """Beside libraries that map 12 GiB and take a second and a half to import, 1 GiB and 1 s are still the upload's."""
+    module = "tests.unit.worker.confined_beside_large_libraries"
+    confined = confinement(tmp_path, seconds=1)
+    assert call(confined, "allocate", 2**28, module=module) == 2**28
+    with pytest.raises(OutOfMemory, match="more than 1 GiB of memory"):
+        call(confined, "allocate", confined.memory, module=module)
+
+
+def test_the_smallest_limit_is_enough_for_a_small_upload(tmp_path):
+    """Beside torch, the least memory that the settings allow is enough to convert the bundled classifier."""
+    with as_file(files("faal_core") / "bundled/classifier.safetensors") as weights:
+        spec = read_classifier(weights).spec.model_dump(mode="json")
+        confined = confinement(tmp_path, memory=2**28, file_bytes=2**28)
+        read = confined.call("worker.upload_reading:convert_model", weights, spec, refusal=WeightsUnreadable)
+    assert read["spec"] == spec
+
+
+def test_a_failing_import_is_no_refusal(tmp_path):
+    """Where a library is missing, the file is not to blame, whatever it holds."""
+    with pytest.raises(ReadingInterrupted, match="did not start"):
+        call(confinement(tmp_path), "describe", module="tests.unit.worker.confined_without_a_library")
+
+
+@pytest.mark.parametrize(("kills", "error"), [((3, 4), OutOfMemory), ((3, 3), ReadingInterrupted)])
+def test_a_kill_is_no_lack_of_time(tmp_path, monkeypatch, kills, error):
+    """A process that somebody else kills has not run out of time: where the system counts a kill, memory ran out."""
+    counts = iter(kills)
+    monkeypatch.setattr(confinement_module, "kills", lambda: next(counts))
+    with pytest.raises(error):
+        call(confinement(tmp_path), "end_as_by_the_system")
+
+
+def test_waiting_is_limited(tmp_path):
+    """A function that takes no processor time either is killed once it was waited for four times as long."""
+    with pytest.raises(DatasetInvalid, match="more than 1 s"):
+        call(confinement(tmp_path, seconds=1), "wait")
+
+
 def test_files_are_limited(tmp_path):
     """A file larger than allowed cannot be written."""
     with pytest.raises(DatasetInvalid, match="crashed"):
@@ -93,6 +135,15 @@ def test_crash_is_a_refusal(tmp_path):
     """A parser that crashes the process is reported as a refusal of the file."""
     with pytest.raises(DatasetInvalid, match="crashed the process"):
         call(confinement(tmp_path), "crash")
+
+
+def test_what_it_writes_is_logged_line_by_line(tmp_path, caplog, capfd):
+    """A defect's traceback goes through the worker's log, which escapes names from files, and not to its stderr as it is."""
+    with pytest.raises(DatasetInvalid, match="crashed"):
+        call(confinement(tmp_path), "complain")
+    assert "the reading process: ValueError: in the file \x1b[2J" in caplog.messages
+    assert "the reading process: forged" in caplog.messages
+    assert capfd.readouterr().err == ""
 
 
 def test_long_answers_are_refused(tmp_path):

@@ -23,6 +23,7 @@ from tests.stored import contents
 from worker import audit_job, job_process, supervisor
 from worker.assignment import Assignment, Outcome
 from worker.checkpoint import Checkpoint
+from worker.confinement import ReadingInterrupted
 from worker.job_process import compute, leave_behind
 from worker.outages import EXIT_STATUS
 from worker.progress import JobProgress
@@ -161,6 +162,16 @@ def test_failing_store_gives_the_job_back(assignment, sessions, ends_with, monke
         assert exit_status(assignment, monkeypatch) == EXIT_STATUS["store-unavailable"]
     assert "the job is given back (store-unavailable): The object store does not answer." in caplog.text
     assert "Traceback" not in caplog.text
+    assert job(sessions, assignment.job.id).state is JobState.RUNNING
+
+
+@pytest.mark.usefixtures("_signals")
+def test_a_worker_that_cannot_read_uploads_gives_the_job_back(assignment, sessions, ends_with, monkeypatch, caplog):
+    """The process ends as one that failed, with a line in the log, and the upload is not judged."""
+    ends_with(ReadingInterrupted("the process that reads uploads did not start"))
+    with caplog.at_level(logging.ERROR):
+        assert exit_status(assignment, monkeypatch) == os.EX_SOFTWARE
+    assert "the job is given back: the process that reads uploads did not start" in caplog.text
     assert job(sessions, assignment.job.id).state is JobState.RUNNING
 
 

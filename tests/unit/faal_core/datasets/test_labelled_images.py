@@ -1,10 +1,12 @@
 """What labelled images promise, and how some of them are drawn."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
 
-from faal_core.datasets.labelled_images import LabelledImages
+from faal_core.datasets.labelled_images import LabelledImages, stratified
 from faal_core.errors import DatasetInvalid
 
 
@@ -127,3 +129,24 @@ def test_taking_rows_keeps_their_order() -> None:
     taken = made([0, 1, 2, 0]).take(torch.tensor([3, 1, 2]))
     assert taken.labels.tolist() == [0, 1, 2]
     assert taken.images[:, 0, 0, 0].tolist() == [12, 4, 8]
+
+
+@pytest.mark.parametrize("count", range(33, 60, 3))
+def test_what_small_classes_take_is_taken_from_the_largest_shares(count: int) -> None:
+    """Where one image of each small class makes too many, the largest share gives one, the first of equals, until they fit."""
+    counts = np.array([40, 1, 60, *[1] * 28, 60, 1])
+    expected = np.maximum(counts * count // counts.sum(), 1)
+    assert expected.sum() > count
+    while expected.sum() > count:
+        expected[expected.argmax()] -= 1
+    labels = torch.from_numpy(np.repeat(np.arange(len(counts)), counts))
+    drawn = labels[stratified(labels, counts, count, seed=0)]
+    assert torch.bincount(drawn, minlength=len(counts)).tolist() == expected.tolist()
+
+
+def test_thousands_of_classes_are_drawn_in_little_time() -> None:
+    """Drawing is linear: of 10,000 classes, one of them with most of 200,000 images, it takes a moment."""
+    labels = torch.cat([torch.arange(10_000), torch.zeros(190_000, dtype=torch.int64)])
+    counts, begun = torch.bincount(labels).numpy(), time.process_time()
+    assert len(stratified(labels, counts, 10_010, seed=0)) == 10_010
+    assert time.process_time() - begun < 3  # a search through all images for each class takes ten times as long

@@ -79,3 +79,11 @@ def test_groups_follow_the_classes() -> None:
     assert head.split() == ["camera", "clean", "before", "robust", "before", "clean", "after", "robust", "after"]
     for row in finetune.before.groups[0].groups:
         assert any(line.startswith(row.name) and text.with_bounds(row.robust) in line for line in rows)
+
+
+def test_no_name_drives_the_terminal() -> None:
+    """Names of classes and groups reach no line of a summary with characters that are not printable, warnings included."""
+    names = (HOSTILE, *FASHION[1:])
+    warning = WARNING.model_copy(update={"message": HOSTILE, "evidence": HOSTILE, "advice": HOSTILE})
+    for report in (sample_audit(names=names, warnings=(warning,)), sample_finetune(names=names, warnings=(warning,))):
+        assert [line for line in terminal.summary(report).split("\n") if not line.isprintable()] == []

@@ -1,0 +1,73 @@
+"""A faulty installation: what api, worker and the command for keys say when they cannot start."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from jobs.database import open_database, upgrade
+from tests.servers import free_port
+from tests.service.processes import ROOT
+
+PROCESSES = (["api"], ["worker"], ["api.keys", "list"])
+
+
+def refusal(arguments: list[str], data_dir: Path, **environment: str) -> str:
+    """Return the only line that the process writes before it ends with the status 1."""
+    own = {"FAAL_DATA_DIR": str(data_dir), "FAAL_PORT": "0"} | environment
+    command = [sys.executable, "-m", *arguments]
+    ended = subprocess.run(
+        command, cwd=ROOT, env=os.environ | own, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 1, ended.stderr
+    [line] = ended.stderr.splitlines()
+    return line
+
+
+@pytest.mark.parametrize("arguments", PROCESSES, ids=" ".join)
+def test_a_database_of_a_later_version_is_refused_in_one_line(tmp_path: Path, arguments: list[str]) -> None:
+    """The line names both revisions."""
+    url = f"sqlite:///{tmp_path}/faal.db"
+    upgrade(url)
+    sessions = open_database(url)
+    with sessions.begin() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    sessions.close()
+    line = refusal(arguments, tmp_path)
+    assert "A later version of FAAL has migrated the database, to revision 9999; this version knows" in line
+
+
+@pytest.mark.parametrize("arguments", PROCESSES, ids=" ".join)
+def test_a_database_that_does_not_answer_is_one_line_without_the_password(tmp_path: Path, arguments: list[str]) -> None:
+    """The line names the address of the database and the cause."""
+    port = free_port()
+    url = f"postgresql+psycopg://ann:s3cret@127.0.0.1:{port}/faal"
+    line = refusal(arguments, tmp_path, FAAL_DATABASE_URL=url)
+    assert f"ann:***@127.0.0.1:{port}/faal (FAAL_DATABASE_URL) cannot be used: connection failed" in line
+    assert "s3cret" not in line
+
+
+@pytest.mark.parametrize("arguments", PROCESSES, ids=" ".join)
+def test_a_data_folder_that_cannot_be_written_to_is_one_line(tmp_path: Path, arguments: list[str]) -> None:
+    """The line names the folder; a file stands in its place, which stops the administrator too."""
+    (tmp_path / "file").touch()
+    line = refusal(arguments, tmp_path / "file" / "data")
+    assert f"The folder {tmp_path}/file/data cannot be written to: Not a directory." in line
+
+
+@pytest.mark.parametrize("arguments", [*PROCESSES, ["alembic", "upgrade", "head"]], ids=" ".join)
+def test_a_wrong_setting_is_one_line(tmp_path: Path, arguments: list[str]) -> None:
+    """The line names the variable, and no default that depends on it."""
+    line = refusal(arguments, tmp_path, FAAL_UPLOAD_LIMIT="0")
+    assert "FAAL_UPLOAD_LIMIT='0': Input should be greater than or equal to 1." in line
+    assert line.count("FAAL_") == 1
+
+
+def test_a_short_secret_is_one_line(tmp_path: Path) -> None:
+    """The service does not start with a secret that can be guessed, and does not show it."""
+    line = refusal(["api"], tmp_path, FAAL_SECRET="s3cret")
+    assert "FAAL_SECRET has fewer than 32 characters." in line
+    assert "s3cret" not in line
