@@ -96,9 +96,10 @@ class Connection(H11Protocol):
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Wait for the first request, in the place of another connection if there are too many."""
         super().connection_made(transport)
-        # The kernel ends a connection whose client acknowledges nothing, or leaves no room for more, for so long.
-        milliseconds = int(1000 * self.room.patience.answer)
-        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # not on macOS
+            # The kernel ends a connection whose client acknowledges nothing, or leaves no room for more, for so long.
+            milliseconds = int(1000 * self.room.patience.answer)
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         self._wait_for_head(self.room.patience.head)
         self.room.make_place(self.connections)
 
