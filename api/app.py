@@ -15,7 +15,8 @@ import faal_core
 from api import openapi, problems
 from api.connections import PATIENCE, Patience
 from api.courier import Courier
-from api.dependencies import STREAMS, THREADS, UPLOADS, Service, Slots
+from api.dependencies import DOWNLOADS, STREAMS, THREADS, UPLOADS, Service
+from api.downloads import Downloads
 from api.metrics import Metrics
 from api.middleware import RequestRules
 from api.rates import Rates
@@ -38,6 +39,7 @@ from api.routes import (
     reports,
     webhooks,
 )
+from api.slots import Slots
 from jobs.database import open_database
 from jobs.queue import Queue
 from jobs.settings import Settings
@@ -67,10 +69,11 @@ def create_app(settings: Settings, patience: Patience = PATIENCE) -> FastAPI:
         storage=storage,
         queue=queue,
         uploads=Slots(UPLOADS, "uploads"),
+        downloads=Downloads(Slots(DOWNLOADS, "downloads")),
         streams=Slots(STREAMS, "event streams"),
         rates=Rates(settings.requests_per_minute),
         metrics=figures,
-        readiness=Readiness(settings, storage, queue),
+        readiness=Readiness(settings, sessions, storage, queue),
     )
     app.state.pings = Rates(MOST_WEBHOOKS, "pings")  # a webhook's own limit goes with it when it is deleted
     problems.install(app)

@@ -6,10 +6,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from jobs import artifacts
-from jobs.database import open_database
+from jobs import artifacts, startup
+from jobs.database import DatabaseFailure, open_database
 from jobs.errors import StoreUnavailable
-from jobs.settings import Settings
 from jobs.storage import open_storage
 
 LOST = 1
@@ -17,16 +16,20 @@ NOT_CHECKED = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print a JSON line a lost file; the exit status is 0 where there is none, 1 where there are, 2 where storage fails."""
+    """Print a JSON line for each lost file, and return the exit status.
+
+    It is 0 where no file is lost, 1 where files are lost, and 2 where the storage or the database fails.
+    """
     argparse.ArgumentParser(prog="faal-service check", description=__doc__).parse_args(arguments)
-    settings = Settings()
+    with startup.faults_in_one_line():
+        settings = startup.read_settings()
     sessions, lost = open_database(settings.database_url, pooled=False), 0
     try:
         for file in artifacts.check_all(sessions, open_storage(settings)):
             print(json.dumps(asdict(file)), flush=True)
             lost += 1
-    except StoreUnavailable as away:
-        print(away.message, file=sys.stderr)
+    except (StoreUnavailable, DatabaseFailure) as away:
+        print(f"Not every file was checked: {away}", file=sys.stderr)
         return NOT_CHECKED
     finally:
         sessions.close()

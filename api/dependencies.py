@@ -1,18 +1,15 @@
 """What routes ask for: the database, the files, the queue and the settings; api/access.py makes it the asker's own."""
 
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Lock
 from typing import Annotated
 
 from fastapi import Depends, Header, Path, Query, Request
 
-from api.errors import ServiceBusy
+from api.downloads import Downloads
 from api.metrics import Metrics
 from api.rates import Rates
 from api.readiness import Readiness
+from api.slots import Slots
 from jobs.database import Sessions
 from jobs.queue import Queue
 from jobs.settings import MAX_PRIORITY, Settings
@@ -20,38 +17,8 @@ from jobs.storage import Storage
 
 THREADS = 100  # of the pool that routes run in
 UPLOADS = 30  # at once, of all owners; each holds a thread for as long as its client sends
+DOWNLOADS = 10  # verified at once, of all owners; each holds a thread while its file is read
 STREAMS = 50  # of events, at once, of all owners; each holds a thread most of the time
-
-
-class Slots:
-    """Places for long requests, shared out among their owners, so that they leave threads for the short ones.
-
-    An owner may hold as many places as are free, so one alone gets half of them, and whoever comes next still gets some.
-
-    Source: Choudhury & Hahne 1998, "Dynamic queue length thresholds for shared-memory packet switches", with α = 1.
-    """
-
-    def __init__(self, count: int, what: str) -> None:
-        self._count, self._what = count, what
-        self._held: Counter[str] = Counter()
-        self._lock = Lock()
-
-    @contextmanager
-    def of(self, owner: str) -> Iterator[None]:
-        """Hold a place within. Raises: ServiceBusy when there is none for that owner."""
-        with self._lock:
-            held = self._held[owner]
-            if held >= self._count - self._held.total():
-                raise ServiceBusy(
-                    f"You have {held} {self._what} open, and others need places; try again in a few seconds."
-                )
-            self._held[owner] += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._held[owner] -= 1
-                self._held += Counter()  # forgets owners who hold none
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +30,7 @@ class Service:
     storage: Storage
     queue: Queue
     uploads: Slots
+    downloads: Downloads
     streams: Slots
     rates: Rates
     metrics: Metrics

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 import anyio
 import anyio.to_thread
 
-from jobs.database import SchemaTooNew, up_to_date
+from jobs import artifacts
+from jobs.database import SchemaTooNew, Sessions, up_to_date
 from jobs.errors import FileLost, StoreUnavailable
 from jobs.queue import Queue
 from jobs.settings import Settings
@@ -17,11 +18,17 @@ DEADLINE_SECONDS = 5.0  # below the time-outs of most load balancers
 
 
 class Readiness:
-    """The parts that the service depends on. Requests that ask at the same time share one trial of each part."""
+    """The parts that the service depends on. Requests that ask at the same time share one trial of each part.
 
-    def __init__(self, settings: Settings, storage: Storage, queue: Queue) -> None:
+    Attributes:
+        lost_files: how many stored files were lost when the database was last tried.
+    """
+
+    def __init__(self, settings: Settings, sessions: Sessions, storage: Storage, queue: Queue) -> None:
+        self._settings, self._sessions = settings, sessions
+        self.lost_files = 0
         self._parts: Mapping[str, _Part] = {
-            "database": _Part(lambda: _database_fault(settings)),
+            "database": _Part(self._database_fault),
             "storage": _Part(lambda: _storage_fault(storage)),
             "broker": _Part(lambda: _broker_fault(queue)),
         }
@@ -30,6 +37,18 @@ class Readiness:
         """Return what is wrong with each part that does not work; takes at most `DEADLINE_SECONDS`."""
         faults = await asyncio.gather(*(part.fault() for part in self._parts.values()))
         return {name: fault for name, fault in zip(self._parts, faults, strict=True) if fault is not None}
+
+    def _database_fault(self) -> str | None:
+        try:
+            if not up_to_date(self._settings.database_url):
+                return "its schema is not this version's; run the migrations"
+            with self._sessions() as session:
+                self.lost_files = artifacts.count_lost(session)
+        except SchemaTooNew as newer:
+            return str(newer)
+        except Exception:  # noqa: BLE001 - whatever the driver raises, the database does not answer
+            return "it does not answer"
+        return None
 
 
 class _Part:
@@ -43,19 +62,9 @@ class _Part:
         if self._running is None or self._running.done():
             thread = anyio.to_thread.run_sync(self._trial, limiter=anyio.CapacityLimiter(1), abandon_on_cancel=True)
             self._running = asyncio.ensure_future(thread)
-        done, _ = await asyncio.wait([self._running], timeout=DEADLINE_SECONDS)
-        return self._running.result() if done else f"it has not answered within {DEADLINE_SECONDS:g} s"
-
-
-def _database_fault(settings: Settings) -> str | None:
-    try:
-        if up_to_date(settings.database_url):
-            return None
-    except SchemaTooNew as newer:
-        return str(newer)
-    except Exception:  # noqa: BLE001 - whatever the driver raises, the database does not answer
-        return "it does not answer"
-    return "its schema is not this version's; run the migrations"
+        running = self._running  # another request may begin the next trial meanwhile
+        done, _ = await asyncio.wait([running], timeout=DEADLINE_SECONDS)
+        return running.result() if done else f"it has not answered within {DEADLINE_SECONDS:g} s"
 
 
 def _storage_fault(storage: Storage) -> str | None:

@@ -50,12 +50,12 @@ class Received(Generic[Checked]):
     """An uploaded file that is to be registered, and what its form says.
 
     Args:
-        new: whether it was stored; the content of a request that is sent again is only compared.
+        is_stored: false for a request that is sent again, whose content is only compared.
     """
 
     file: Stored
     form: Checked
-    new: bool
+    is_stored: bool
 
 
 @contextmanager
@@ -87,10 +87,12 @@ def receive(
     with service.uploads.of(service.owner):
         file, checked = _read(request, service, put, left, media_type, check)
     if again:
-        yield Received(file, checked, new=False)
+        yield Received(file, checked, is_stored=False)
         return
     with removal.discarded_on_failure(service.sessions, service.storage, file):
-        yield Received(file, checked, new=True)
+        yield Received(file, checked, is_stored=True)
+    # A request of the same key may have been registered in place of this one, and its file removed since.
+    removal.discard(service.sessions, service.storage, [file.sha256])
 
 
 @contextmanager

@@ -65,6 +65,12 @@ def require_there(storage: Storage, stored: Stored) -> None:
         raise FileVanished("The same file was removed at this moment; send it again.")
 
 
+def require_stored(is_stored: bool) -> None:
+    """Return if the file that shall be registered was stored. Raises: FileVanished."""
+    if not is_stored:
+        raise FileVanished("The first request of this idempotency key was deleted at this moment; send it again.")
+
+
 def _recorded(session: Session, sha256: str) -> bool:
     """Whether the file has a row, which then nobody removes until the transaction ends."""
     return session.get(Artifact, sha256, with_for_update={"read": True, "key_share": True}) is not None

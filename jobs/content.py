@@ -99,6 +99,8 @@ def copy(source: BinaryIO, sha256: str, target: Path) -> None:
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk, or the user's share of it
+# The whole text: one that quotes an upload may hold its end.
+_FULL_IN_TEXT = re.compile(rf"(Error while serializing: )?I/O error: [^()]*\(os error ({'|'.join(map(str, _FULL))})\)")
 
 
 def disk_is_full(error: BaseException | None) -> bool:
@@ -110,8 +112,7 @@ def disk_is_full(error: BaseException | None) -> bool:
         return False
     if isinstance(error, OSError) and error.errno in _FULL:
         return True
-    in_text = any(f"(os error {number})" in str(error) for number in _FULL)
-    return in_text or disk_is_full(error.__cause__ or error.__context__)
+    return _FULL_IN_TEXT.fullmatch(str(error)) is not None or disk_is_full(error.__cause__ or error.__context__)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Storage in a folder, which api and workers share."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from jobs.content import CHECKPOINTS, Stored, digest_at, pieces_of, place_of, require_whole, room_on_disk, write
-from jobs.errors import FileLost
+from jobs.errors import FileLost, StoreUnavailable
 
 
 class FolderStorage:
@@ -52,13 +53,20 @@ class FolderStorage:
         return self.path(sha256)
 
     def verified(self, sha256: str) -> os.stat_result:
-        """Bytes of the file of that digest, which was read and found whole, and when it was put. Raises: FileLost."""
+        """Read a file, compare its content with its digest, and return its size and the time when it was put.
+
+        Raises: FileLost; StoreUnavailable where the folder cannot be read.
+        """
         try:
             with self.open(sha256) as file:
                 require_whole(file, sha256)
                 return os.fstat(file.fileno())
         except FileNotFoundError:
             raise FileLost(sha256, damaged=False) from None
+        except OSError as error:
+            if error.errno in (errno.EIO, errno.EISDIR):  # the disk cannot read it, or something else is in its place
+                raise FileLost(sha256, damaged=True) from error
+            raise StoreUnavailable(f"The storage cannot be read ({error.strerror}).") from error
 
     def open(self, sha256: str) -> BinaryIO:
         """The file of that digest, for reading. Raises: FileNotFoundError."""

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
-from sqlalchemy import ColumnElement, Select, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, false, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from faal_core.errors import OutOfTime
@@ -47,9 +47,10 @@ _LINE = {"is_check": Job.kind.in_(CHECKS), "priority": Job.priority, "owner": Jo
 def claim_next(session: Session, *, worker: str, lease_seconds: float, pool: str | None = None) -> Job | None:
     """Claim the job whose turn it is and return it; None when no job waits.
 
-    Checks of uploads come first, then jobs of higher priority. Among equals the turn is that of the owner with the fewest
-    running jobs, then of the owner whose last job began the longest time ago, and of that owner's jobs the oldest. So an
-    owner with one job waits for one job of each other owner at most, however many jobs these have submitted.
+    The check of an upload comes first, unless the owner's last job was a check too. Then come jobs of higher priority. Among
+    equals the turn is that of the owner with the fewest running jobs, then of the owner whose last job began the longest time
+    ago; of that owner's jobs checks come first, then the oldest. So an owner with one job waits for at most one check and one
+    job of each other owner, however many jobs these have submitted.
 
     Args:
         pool: the worker's pool: the worker takes jobs that ask for it, and jobs that ask for no pool.
@@ -65,16 +66,39 @@ def claim_next(session: Session, *, worker: str, lease_seconds: float, pool: str
     return None
 
 
+def release_unbegun(session: Session, worker: str, *, max_attempts: int) -> None:
+    """Give back jobs that an idle worker holds: it claimed them, but the database's answer to that was lost."""
+    held = select(Job.id, Job.attempt).where(Job.state == JobState.RUNNING, Job.lease_owner == worker)
+    for job_id, attempt in session.execute(held).all():
+        release(session, job_id, attempt, reason="database-unavailable", max_attempts=max_attempts)
+
+
 def _turns(waiting: Sequence[ColumnElement[bool]]) -> Select[Any]:
     """Return the query of the lines of waiting jobs, in the order of their turns."""
     columns: list[Any] = [column.label(name) for name, column in _LINE.items()]
     lines = select(*columns, func.min(Job.id).label("first")).where(*waiting).group_by(*columns).subquery()
-    others = aliased(Job)
-    of_owner = others.owner == lines.c.owner
-    running = select(func.count(others.id)).where(of_owner, others.state == JobState.RUNNING).scalar_subquery()
-    last_began = select(func.max(others.started_at)).where(of_owner).scalar_subquery()
-    return select(lines).order_by(
-        lines.c.is_check.desc(), lines.c.priority.desc(), running, last_began.asc().nulls_first(), lines.c.first
+    running = (
+        select(Job.owner, func.count().label("jobs"))
+        .where(Job.state == JobState.RUNNING)
+        .group_by(Job.owner)
+        .subquery()
+    )
+    last = aliased(Job)
+    of_owner = select(last.started_at).where(last.owner == lines.c.owner, last.started_at.is_not(None))
+    newest = of_owner.order_by(last.started_at.desc()).limit(1)
+    last_began = newest.scalar_subquery()
+    last_was_check = newest.with_only_columns(last.kind.in_(CHECKS)).scalar_subquery()
+    return (
+        select(lines)
+        .outerjoin(running, running.c.owner == lines.c.owner)
+        .order_by(
+            (lines.c.is_check & ~func.coalesce(last_was_check, false())).desc(),
+            lines.c.priority.desc(),
+            func.coalesce(running.c.jobs, 0),
+            last_began.asc().nulls_first(),
+            lines.c.is_check.desc(),
+            lines.c.first,
+        )
     )
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from faal_core.specs import ClassifierSpec
-from jobs.artifacts import record_artifact
+from jobs.artifacts import record_artifact, require_stored
 from jobs.errors import ModelNotFound
 from jobs.idempotency import once, payload_digest
 from jobs.moves import add
@@ -33,10 +33,12 @@ def register_upload(
     weights_key: str | None = None,
     idempotency_key: str | None = None,
     quota: Quota = NO_QUOTA,
+    is_stored: bool = True,
 ) -> tuple[Model, Job]:
     """Return a model that is being validated and the queued job that checks it, or those this key made before.
 
-    Ring after the commit. Raises: IdempotencyConflict, QuotaExceeded.
+    Ring after the commit. Raises: IdempotencyConflict, QuotaExceeded; FileVanished where the file was only
+    compared with that of an earlier request, which was deleted meanwhile (`is_stored` is false).
 
     Args:
         weights_key: which set of weights in the file is meant, where it holds several.
@@ -46,6 +48,7 @@ def register_upload(
     digest = payload_digest({"kind": JobKind.CHECK_MODEL, "name": name, "spec": asked, "upload": upload.sha256})
 
     def create() -> Job:
+        require_stored(is_stored)
         require_room_for_upload(session, owner, quota, upload)
         record_artifact(session, upload)
         model = Model(name=name, owner=owner, state=UploadState.VALIDATING, spec=fields, upload_sha256=upload.sha256)

@@ -7,7 +7,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Self
@@ -85,14 +85,16 @@ class ObjectStorage:
         return self.put(pieces_of(file), media_type=media_type)
 
     def local(self, sha256: str, folder: Path) -> Path:
-        """Where the file of that digest can be read: its copy in that folder, fetched unless it is there. Raises: FileLost."""
+        """Return the path of a whole copy of that file in the folder, fetched unless it is there. Raises: FileLost."""
         target = folder / sha256
-        if not target.exists():
-            try:
-                with self.open(sha256) as source:
-                    copy(source, sha256, target)
-            except FileNotFoundError:
-                raise FileLost(sha256, damaged=False) from None
+        with suppress(FileNotFoundError, FileLost), target.open("rb") as earlier:
+            require_whole(earlier, sha256)
+            return target
+        try:
+            with self.open(sha256) as source:
+                copy(source, sha256, target)
+        except FileNotFoundError:
+            raise FileLost(sha256, damaged=False) from None
         return target
 
     def verified(self, sha256: str) -> os.stat_result:

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 SECONDS_A_DAY = 86_400.0
 _AT_ONCE = 100  # rows that one transaction locks
+_FILES_AT_ONCE = 10  # likewise, while a store removes as many files
 _CANDIDATES = select(Model.id).where(Model.candidate.is_not(None), Model.state == UploadState.VALIDATING)
 Upload = TypeVar("Upload", Model, Dataset)
 
@@ -132,7 +133,7 @@ def collect(sessions: Sessions, storage: Storage) -> int:
     removed = 0
     while True:
         with sessions.everybody.begin() as session:
-            unreferred = select(Artifact).where(~_referred()).limit(_AT_ONCE)
+            unreferred = select(Artifact).where(~_referred()).limit(_FILES_AT_ONCE)
             artifacts = session.scalars(unreferred.with_for_update(skip_locked=True)).all()
             # A reference that was made while this waited for the lock is seen by a statement of its own.
             gone = [artifact for artifact in artifacts if not session.scalar(select(_referred(artifact.sha256)))]

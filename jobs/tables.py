@@ -81,8 +81,8 @@ class Model(Table):
     state: Mapped[UploadState] = mapped_column(_enum(UploadState))
     error: Mapped[Problem | None] = mapped_column(JSON(none_as_null=True))
     spec: Mapped[dict[str, Any]] = mapped_column(JSON)
-    upload_sha256: Mapped[str | None] = mapped_column(ForeignKey("artifacts.sha256"))
-    sha256: Mapped[str | None] = mapped_column(ForeignKey("artifacts.sha256"))  # of the file
+    upload_sha256: Mapped[str | None] = mapped_column(ForeignKey("artifacts.sha256"), index=True)
+    sha256: Mapped[str | None] = mapped_column(ForeignKey("artifacts.sha256"), index=True)  # of the file
     weights_sha256: Mapped[str | None]  # of what is in it, as in reports; null for what was checked before it was kept
     parent_model_id: Mapped[str | None] = mapped_column(ForeignKey("models.id"), index=True)
     parent_job_id: Mapped[str | None] = mapped_column(index=True)  # no foreign key: jobs already refer to models
@@ -101,7 +101,7 @@ class Dataset(Table):
     owner: Mapped[str]
     state: Mapped[UploadState] = mapped_column(_enum(UploadState))
     error: Mapped[Problem | None] = mapped_column(JSON(none_as_null=True))
-    sha256: Mapped[str | None] = mapped_column(ForeignKey("artifacts.sha256"))
+    sha256: Mapped[str | None] = mapped_column(ForeignKey("artifacts.sha256"), index=True)
     summary: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
 
@@ -150,7 +150,9 @@ class Job(Table):
     error: Mapped[Problem | None] = mapped_column(JSON(none_as_null=True))
     result_model_id: Mapped[str | None] = mapped_column(ForeignKey("models.id"))
     finding: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # a fine-tuning's outcome and falls
-    trained_sha256: Mapped[str | None] = mapped_column(ForeignKey("artifacts.sha256"))  # a fine-tuning's best epoch
+    trained_sha256: Mapped[str | None] = mapped_column(
+        ForeignKey("artifacts.sha256"), index=True
+    )  # a fine-tuning's best epoch
     checkpoint: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))  # file → digest in its storage
     idempotency_key: Mapped[str | None]
     payload_sha256: Mapped[str]
@@ -206,7 +208,7 @@ class PartialUpload(Table):
     owner: Mapped[str]
     size: Mapped[int] = mapped_column(BigInteger)
     part_bytes: Mapped[int]
-    sha256: Mapped[str | None] = mapped_column(ForeignKey("artifacts.sha256"))
+    sha256: Mapped[str | None] = mapped_column(ForeignKey("artifacts.sha256"), index=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
     touched_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now(), index=True)
 
@@ -219,7 +221,7 @@ class UploadPart(Table):
     upload_id: Mapped[str] = mapped_column(ForeignKey("partial_uploads.id"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     owner: Mapped[str]
-    sha256: Mapped[str] = mapped_column(ForeignKey("artifacts.sha256"))
+    sha256: Mapped[str] = mapped_column(ForeignKey("artifacts.sha256"), index=True)
     size: Mapped[int]
 
 

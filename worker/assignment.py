@@ -1,7 +1,7 @@
 """What the code of a job is given, and what it gives back."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,6 +45,7 @@ class Assignment:
     """A claimed job with all it needs.
 
     `folder` is the job's own, outlasts the attempt and goes after the job's end; `checkpoint` brings it to other machines.
+    `stored` are the digests of its results in storage, to which nothing refers until the job has succeeded.
     """
 
     job: Job
@@ -53,6 +54,7 @@ class Assignment:
     progress: JobProgress
     folder: Path
     checkpoint: Checkpoint
+    stored: list[str] = field(default_factory=list)
 
     @property
     def storage(self) -> Storage:
@@ -110,8 +112,10 @@ class Assignment:
         raise error
 
     def keep(self, file: Path, media_type: str) -> Stored:
-        """The file, put into storage. Raises: StorageFull, StoreUnavailable."""
-        return self.storage.put_file(file, media_type=media_type)
+        """Store a result. Raises: StorageFull, StoreUnavailable."""
+        stored = self.storage.put_file(file, media_type=media_type)
+        self.stored.append(stored.sha256)
+        return stored
 
 
 def with_ids(report: AuditReport, *, job_id: str, model_id: str | None) -> AuditReport:

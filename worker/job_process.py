@@ -74,6 +74,8 @@ def main(job_id: str, attempt: int, supervisor: int) -> None:
         ask_database(lambda: _settle(assignment, attempt, result))
     except LeaseLost as lost:
         logger.warning(lost.message)
+        removal.discard(sessions, assignment.storage, assignment.stored)
+        return
     except ReadingInterrupted as why:
         logger.error("the job is given back: %s", why)
         sys.exit(os.EX_SOFTWARE)
@@ -150,10 +152,11 @@ def _settle(assignment: Assignment, attempt: int, result: Outcome | Problem) -> 
                 trained=result.trained,
                 finding=result.finding,
             )
+            storage = open_storage(assignment.settings)  # of little patience: the job's row is locked
             if result.result_model is not None:
-                artifacts.require_there(assignment.storage, result.result_model.file)
+                artifacts.require_there(storage, result.result_model.file)
             if result.trained is not None:
-                artifacts.require_there(assignment.storage, result.trained)
+                artifacts.require_there(storage, result.trained)
         else:
             lifecycle.fail(session, job_id, attempt, **result)
     if assignment.job.kind in (JobKind.CHECK_MODEL, JobKind.CHECK_DATASET):
@@ -180,6 +183,7 @@ def leave_behind(assignment: Assignment) -> None:
         logger.info("job %s, attempt %d: %s", job.id, job.attempt, nothing_to_leave.message)
     except Exception:
         logger.exception("job %s, attempt %d: what it found until now was not kept", job.id, job.attempt)
+    removal.discard(assignment.sessions, assignment.storage, assignment.stored)
 
 
 def _give_up(error: Exception) -> NoReturn:

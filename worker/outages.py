@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TypeVar
 
+from faal_core.errors import FaalError
 from jobs.database import DatabaseFailure, unavailable
-from jobs.errors import FileVanished, StorageFull, StoreUnavailable
+from jobs.errors import FileVanished, JobsError, StorageFull, StoreUnavailable
 from jobs.states import Outage
 from jobs.storage import disk_is_full
 
@@ -33,20 +34,29 @@ def outage_in(error: Exception) -> Outage | None:
     """Return which outage an exception means; None if it means none."""
     if isinstance(error, StoreUnavailable | FileVanished):
         return "store-unavailable"
-    if isinstance(error, StorageFull) or disk_is_full(error):
+    if isinstance(error, StorageFull):
+        return "storage-full"
+    if isinstance(error, FaalError | JobsError):  # whose text may quote an upload
+        return None
+    if disk_is_full(error):
         return "storage-full"
     return "database-unavailable" if unavailable(error) else None
 
 
-def ask_database(question: Callable[[], Answer], *, hurried: Callable[[], bool] = lambda: False) -> Answer:
-    """Return what `question` returns, asked again while the database is unavailable, for `DATABASE_PATIENCE_SECONDS`.
+def ask_database(
+    question: Callable[[], Answer],
+    *,
+    seconds: float = DATABASE_PATIENCE_SECONDS,
+    hurried: Callable[[], bool] = lambda: False,
+) -> Answer:
+    """Return what `question` returns, asked again while the database is unavailable, for so many seconds.
 
     Args:
         question: a whole transaction, which may run several times.
         hurried: when it returns true, the next failure is final.
     Raises: what `question` raises.
     """
-    deadline, pause = time.monotonic() + DATABASE_PATIENCE_SECONDS, _FIRST_PAUSE_SECONDS
+    deadline, pause = time.monotonic() + seconds, _FIRST_PAUSE_SECONDS
     while True:
         try:
             return question()

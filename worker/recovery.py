@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 
 from jobs import lifecycle, partial_uploads, queries, removal, webhooks
-from jobs.database import DatabaseFailure, Sessions
+from jobs.database import DatabaseFailure, Sessions, unavailable
 from jobs.errors import StoreUnavailable
 from jobs.settings import Settings
 from jobs.states import FINAL, JobState
@@ -55,7 +55,8 @@ class Sweeper:
             except StoreUnavailable as away:
                 logger.warning("the sweep was not completed: %s", away.message)
             except DatabaseFailure as failure:
-                self._database_since = None
+                if unavailable(failure):
+                    self._database_since = None
                 logger.warning("the sweep was not completed: %s", failure)
             except Exception:
                 logger.exception("the sweep failed; the next one is in %s s", self._settings.sweep_seconds)

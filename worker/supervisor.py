@@ -7,6 +7,7 @@ the next attempt, or to its end when cancellation was asked for or too many atte
 import logging
 import math
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -41,7 +42,8 @@ class Supervisor:
 
     def __init__(self, settings: Settings, sessions: Sessions) -> None:
         self._settings, self._sessions = settings, sessions
-        self._name = f"{socket.gethostname()}:{os.getpid()}"
+        # Hosts may share their names, and then numbers of processes too.
+        self._name = f"{socket.gethostname()}:{secrets.token_hex(4)}:{os.getpid()}"
         self._stopping = threading.Event()
         self._turn = threading.Lock()  # held while a job runs: broker and sweep may both ask for the next one
 
@@ -72,6 +74,7 @@ class Supervisor:
         """Return the job whose turn it is, claimed; None when no job waits or the database is unavailable."""
         try:
             with self._sessions.begin() as session:
+                lifecycle.release_unbegun(session, self._name, max_attempts=self._settings.max_attempts)
                 return lifecycle.claim_next(
                     session, worker=self._name, lease_seconds=self._settings.lease_seconds, pool=self._settings.pool
                 )
@@ -138,9 +141,9 @@ class Supervisor:
             return None
 
     def _give_back(self, job_id: str, attempt: int, reason: ReleaseReason, status: int) -> None:
-        """Release the job unless its process settled it. While the database is unavailable this waits for it.
+        """Release the job unless its process settled it. While the database is unavailable, wait for it: until told to stop.
 
-        Where it stays so, a sweep takes the job back when the database works again.
+        Then a sweep takes the job back when the database works again.
         """
 
         def release() -> JobState:
@@ -150,7 +153,7 @@ class Supervisor:
                 )
 
         try:
-            state = ask_database(release, hurried=self._stopping.is_set)
+            state = ask_database(release, seconds=math.inf, hurried=self._stopping.is_set)
         except LeaseLost:
             logger.info("job %s, attempt %d: ended (exit status %d)", job_id, attempt, status)
         except Exception:

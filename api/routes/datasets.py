@@ -59,8 +59,9 @@ def receive_dataset(request: Request, service: Service, idempotency_key: str | N
             owner=service.owner,
             idempotency_key=idempotency_key,
             quota=service.settings.quota,
+            is_stored=upload.is_stored,
         )
-        if upload.new:
+        if upload.is_stored:
             require_there(service.storage, upload.file)
         dataset, check_id = DatasetResource.of(row), check.id
     service.queue.ring(check_id)

@@ -2,13 +2,11 @@
 
 from typing import Literal
 
-import anyio.to_thread
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from api.dependencies import Service, ServiceDep
+from api.dependencies import ServiceDep
 from api.errors import FieldError, ServiceNotReady
-from jobs import artifacts
 
 router = APIRouter(tags=["health"])
 
@@ -45,9 +43,4 @@ async def get_readiness(service: ServiceDep) -> Readiness:
     if faults:
         told = "; ".join(f"{part}: {fault}" for part, fault in faults.items())
         raise ServiceNotReady(told, *(FieldError(parameter=part, detail=fault) for part, fault in faults.items()))
-    return await anyio.to_thread.run_sync(_lost_files, service)
-
-
-def _lost_files(service: Service) -> Readiness:
-    with service.sessions() as session:
-        return Readiness(lost_files=artifacts.count_lost(session) or None)
+    return Readiness(lost_files=service.readiness.lost_files or None)

@@ -21,7 +21,6 @@ from api.schemas import ModelResource, Page
 from jobs import model_registry, removal
 from jobs.artifacts import note_lost, require_there
 from jobs.errors import FileLost, ModelNotReady
-from jobs.storage import Storage
 
 router = APIRouter(tags=["models"])
 
@@ -104,8 +103,9 @@ def receive_model(request: Request, service: Service, idempotency_key: str | Non
             owner=service.owner,
             idempotency_key=idempotency_key,
             quota=service.settings.quota,
+            is_stored=upload.is_stored,
         )
-        if upload.new:
+        if upload.is_stored:
             require_there(service.storage, upload.file)
         model, check_id = ModelResource.of(row), check.id
     service.queue.ring(check_id)
@@ -152,11 +152,11 @@ class _Weights(FileResponse):
     _open: Callable[[], BinaryIO]
 
     @classmethod
-    def of(cls, storage: Storage, sha256: str, *, filename: str, headers: Mapping[str, str]) -> Self:
-        """The file of that digest, which was read and found whole. Raises: FileLost, StoreUnavailable."""
-        status = storage.verified(sha256)
+    def of(cls, service: Service, sha256: str, *, filename: str, headers: Mapping[str, str]) -> Self:
+        """Return the answer with a file that is whole. Raises: ServiceBusy, FileLost, StoreUnavailable."""
+        status = service.downloads.verified(service.storage, sha256, service.owner)
         made = cls(sha256, media_type=forms.SAFETENSORS, filename=filename, headers=headers, stat_result=status)
-        made._open = partial(storage.open, sha256)
+        made._open = partial(service.storage.open, sha256)
         return made
 
     @asynccontextmanager
@@ -208,7 +208,7 @@ def download_model_weights(model_id: Id, service: ReaderDep, request: Request) -
     if "Range" not in request.headers:
         headers["Content-Digest"] = digest
     try:
-        return _Weights.of(service.storage, model.file_sha256, filename=f"{model.name}.safetensors", headers=headers)
+        return _Weights.of(service, model.file_sha256, filename=f"{model.name}.safetensors", headers=headers)
     except FileLost as lost:
         note_lost(service.sessions, lost)
         raise

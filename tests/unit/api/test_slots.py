@@ -4,8 +4,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from api.dependencies import Slots
 from api.errors import ServiceBusy
+from api.slots import Slots
 
 
 def places_of(slots: Slots, owner: str, stack: ExitStack) -> int:

@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 
 from jobs import control, dataset_registry, model_registry, queries
 from jobs.database import open_database
-from jobs.errors import IdempotencyConflict
+from jobs.errors import FileVanished, IdempotencyConflict
 from jobs.idempotency import payload_digest
 from jobs.states import JobKind
 from jobs.tables import Dataset, Job, JobEvent, Model
@@ -108,3 +108,13 @@ def test_the_same_request_twice_at_the_same_moment(database_url, sessions, model
     assert _count(sessions, Model) == models + (what == "model")
     with sessions() as session:
         assert [event.kind for event in queries.events(session, ids.pop())] == ["queued"]
+
+
+def test_content_that_was_only_compared_makes_nothing_new(sessions):
+    """An upload under a known key whose first request was deleted meanwhile is refused: its file was not stored."""
+    with pytest.raises(FileVanished), sessions.begin() as session:
+        dataset_registry.register_upload(
+            session, name="d", upload=UPLOAD, owner="ann", idempotency_key="k", is_stored=False
+        )
+    with sessions() as session:
+        assert dataset_registry.datasets(session).data == []

@@ -291,6 +291,24 @@ def test_a_damaged_file_is_not_used_and_a_second_put_restores_it(storage, tmp_pa
     assert storage.verified(sha256).st_size == len(b"weights")
 
 
+def test_a_copy_that_was_damaged_is_fetched_again(bucket, tmp_path):
+    """A job's own copy of an object is compared too, each time it is used."""
+    sha256 = bucket.put([b"weights"], media_type=MEDIA_TYPE).sha256
+    bucket.local(sha256, tmp_path).write_bytes(b"weightz")
+    assert bucket.local(sha256, tmp_path).read_bytes() == b"weights"
+
+
+def test_a_folder_in_place_of_a_file_is_a_damaged_file(folder):
+    """What cannot be read where a file should be counts as damaged, and no path is in the message."""
+    sha256 = folder.put([b"weights"], media_type=MEDIA_TYPE).sha256
+    folder.path(sha256).unlink()
+    folder.path(sha256).mkdir()
+    with pytest.raises(FileLost) as lost:
+        folder.verified(sha256)
+    assert lost.value.damaged
+    assert str(folder.root) not in lost.value.message
+
+
 def test_a_file_is_fetched_once(bucket, tmp_path):
     """A copy that a job has made of an object is used again, though the store is asked no more."""
     sha256 = bucket.put([b"weights"], media_type=MEDIA_TYPE).sha256

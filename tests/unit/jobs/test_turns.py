@@ -3,8 +3,9 @@
 import pytest
 
 from jobs import dataset_registry, lifecycle
+from jobs.states import JobState
 from jobs.storage import Stored
-from tests.registered import WORKER, queued_audit
+from tests.registered import WORKER, job_of, queued_audit
 
 
 def take_all(sessions, jobs: int) -> list[str]:
@@ -39,14 +40,40 @@ def test_the_owner_with_fewest_running_jobs_is_next(sessions, model_id):
     assert taken == ["dan", "bob", "cem", "dan", "bob", "dan"]
 
 
-def test_checks_of_uploads_come_first(sessions, model_id):
-    """A check of an upload is taken before every other job, of whatever priority."""
-    queued_audit(sessions, model_id, owner="ann", priority=10)
+def queued_check(sessions, owner: str) -> str:
+    """Return the id of a job that checks a new upload of that owner."""
     with sessions.begin() as session:
         upload = Stored("0" * 64, 1, "application/zip")
-        _, check = dataset_registry.register_upload(session, name="signs", upload=upload, owner="bob")
+        return dataset_registry.register_upload(session, name="signs", upload=upload, owner=owner)[1].id
+
+
+def test_checks_of_uploads_come_first(sessions, model_id):
+    """A check of an upload is taken before every other job, of whatever priority."""
+    queued_audit(sessions, model_id, owner="dan", priority=10)
+    check = queued_check(sessions, "bob")
     with sessions.begin() as session:
-        assert lifecycle.claim_next(session, **WORKER).id == check.id
+        assert lifecycle.claim_next(session, **WORKER).id == check
+
+
+def test_a_flood_of_checks_holds_up_no_other_owner(sessions, model_id):
+    """Only one check of an owner comes first: while it was the owner's last job, the owners take turns."""
+    for _ in range(5):
+        queued_check(sessions, "dan")
+    for _ in range(2):
+        queued_audit(sessions, model_id, owner="bob")
+    assert take_all(sessions, 7) == ["dan", "bob", "dan", "bob", "dan", "dan", "dan"]
+
+
+def test_a_claim_whose_answer_was_lost_is_undone(sessions, model_id):
+    """A job that an idle worker holds without knowing of it is given back, as after an outage, and no other worker's is."""
+    held, others = (queued_audit(sessions, model_id, owner=owner) for owner in ("dan", "bob"))
+    with sessions.begin() as session:
+        lifecycle.claim(session, held, worker="here", lease_seconds=60)
+        lifecycle.claim(session, others, worker="elsewhere", lease_seconds=60)
+    with sessions.begin() as session:
+        lifecycle.release_unbegun(session, "here", max_attempts=1)
+    assert (job_of(sessions, held).state, job_of(sessions, held).outages) == (JobState.QUEUED, 1)
+    assert job_of(sessions, others).state is JobState.RUNNING
 
 
 def test_a_job_that_another_worker_is_taking_is_passed_over(sessions, model_id):

@@ -89,9 +89,9 @@ def test_what_libraries_take_does_not_count(tmp_path):
     """Beside libraries that map 12 GiB and take a second and a half to import, 1 GiB and 1 s are still the upload's."""
     module = "tests.unit.worker.confined_beside_large_libraries"
     confined = confinement(tmp_path, seconds=1)
-    assert call(confined, "allocate", 2**28, module=module) == 2**28
+    assert call(confined, "allocate", 2**24, module=module) == 2**24
     with pytest.raises(OutOfMemory, match="more than 1 GiB of memory"):
-        call(confined, "allocate", confined.memory, module=module)
+        call(confined, "allocate", 2 * confined.memory, module=module)
 
 
 def test_the_smallest_limit_is_enough_for_a_small_upload(tmp_path):

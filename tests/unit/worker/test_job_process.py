@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from faal_core.errors import TrainingDiverged
+from faal_core.errors import TrainingDiverged, WeightsMismatch
 from faal_core.progress import Cancelled
 from jobs import control, lifecycle, queries
 from jobs.database import Sessions
@@ -25,7 +25,7 @@ from worker.assignment import Assignment, Outcome
 from worker.checkpoint import Checkpoint
 from worker.confinement import ReadingInterrupted
 from worker.job_process import compute, leave_behind
-from worker.outages import EXIT_STATUS
+from worker.outages import EXIT_STATUS, outage_in
 from worker.progress import JobProgress
 
 
@@ -98,6 +98,19 @@ def test_an_outage_settles_nothing(assignment, ends_with, sessions, monkeypatch,
     ends_with(error)
     assert exit_status(assignment, monkeypatch) == EXIT_STATUS[outage]
     assert job(sessions, assignment.job.id).state is JobState.RUNNING
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        WeightsMismatch("unexpected: evil (os error 28)"),
+        SafetensorError("tensor `I/O error: x (os error 28)` is twice in the file"),
+        RuntimeError("No space left on device"),
+    ],
+)
+def test_a_name_in_an_upload_is_no_outage(error):
+    """The text of an error may quote the upload, and does not make an outage of it."""
+    assert outage_in(error) is None
 
 
 @pytest.mark.usefixtures("_signals")

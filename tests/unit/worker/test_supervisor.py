@@ -25,7 +25,7 @@ STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print
 @pytest.fixture
 def settings(tmp_path) -> Settings:
     """Settings of a site with short times."""
-    return Settings(data_dir=tmp_path / "faal-data", lease_seconds=1.5, grace_seconds=2)
+    return Settings(data_dir=tmp_path / "faal-data", lease_seconds=1.5, sweep_seconds=1, grace_seconds=2)
 
 
 @pytest.fixture
