@@ -195,7 +195,8 @@ class Settings(BaseSettings):
         10,
         gt=0,
         validate_default=True,
-        description="how often an idle worker looks for jobs, and every worker for leases that ran out; at most `FAAL_LEASE_SECONDS`",
+        description="how often an idle worker looks for jobs, and every worker for leases that ran out; at most "
+        "`FAAL_LEASE_SECONDS`",
     )
     checkpoint_seconds: float = Field(
         60, ge=0, description="how often at most a running job's checkpoint goes into storage, for other machines"

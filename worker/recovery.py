@@ -17,6 +17,7 @@ from jobs.errors import StoreUnavailable
 from jobs.settings import Settings
 from jobs.states import FINAL, JobState
 from jobs.storage import FolderStorage, Storage, open_storage
+from worker.supervisor import RENEWED_WITHIN
 
 logger = logging.getLogger(__name__)
 
@@ -66,12 +67,16 @@ class Sweeper:
         """Take back jobs whose lease ran out, let an idle worker look for jobs, and remove what is not needed.
 
         After an outage of the database leases have run out because no worker could renew them. So a job is taken back only
-        by a worker that has reached the database for the time of a whole lease: by then every living worker has renewed.
+        by a worker that has reached the database for the time of a whole lease: by then every living worker has renewed. An
+        answer that took as long as a worker has to renew counts as an outage too.
         """
-        now = time.monotonic()
+        asked, lease_seconds = time.monotonic(), self._settings.lease_seconds
         with self._sessions.begin() as session:
             lifecycle.expire(session)
-            if self._database_since is not None and now - self._database_since >= self._settings.lease_seconds:
+            now = time.monotonic()
+            if now - asked > lease_seconds * RENEWED_WITHIN:
+                self._database_since = None
+            if self._database_since is not None and now - self._database_since >= lease_seconds:
                 for job_id in lifecycle.take_back(session, max_attempts=self._settings.max_attempts):
                     logger.warning("job %s is taken back: its worker has fallen silent", job_id)
                     self._collect_at = now  # it may have been the last attempt of the check of an upload

@@ -23,7 +23,7 @@ from worker.recovery import Sweeper
 @pytest.fixture
 def settings(tmp_path) -> Settings:
     """Settings of a site that sweeps often and gives up early."""
-    return Settings(data_dir=tmp_path / "faal-data", sweep_seconds=0.05, lease_seconds=0.05, max_attempts=2)
+    return Settings(data_dir=tmp_path / "faal-data", sweep_seconds=0.05, lease_seconds=0.3, max_attempts=2)
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_expired_job_is_taken_back(sweeper, sessions, queued_job):
     """A job whose worker fell silent waits again after a sweep, before the worker looks for jobs."""
     sweeper.sweep()
     claim(sessions, queued_job, lease_seconds=0.05)
-    time.sleep(0.2)
+    time.sleep(0.4)
     states = []
     sweeper._swept = lambda: states.append(state(sessions, queued_job))
     sweeper.sweep()
@@ -82,6 +82,7 @@ def test_live_job_is_left_alone(sweeper, sessions, queued_job):
 def test_job_that_kills_its_workers_fails(sweeper, sessions, queued_job):
     """After the allowed number of lost workers the job fails and says why."""
     sweeper.sweep()
+    time.sleep(0.3)
     for _ in range(2):
         claim(sessions, queued_job, lease_seconds=0.01)
         time.sleep(0.1)
@@ -89,6 +90,31 @@ def test_job_that_kills_its_workers_fails(sweeper, sessions, queued_job):
     with sessions() as session:
         job = queries.job(session, queued_job)
     assert (job.state, job.error["code"]) == (JobState.FAILED, "worker-lost")
+
+
+def test_a_database_that_was_slow_to_answer_costs_no_attempt(settings, sessions, queued_job):
+    """A frozen database fails no sweep, but while it was frozen no lease was renewed: nothing is taken back right after."""
+
+    class Slow(Sessions):
+        @contextmanager
+        def begin(self):
+            with super().begin() as session:
+                time.sleep(0.2)
+                yield session
+
+    sweeper = Sweeper(settings, sessions, swept=lambda: None)
+    sweeper.sweep()
+    claim(sessions, queued_job, lease_seconds=0.01)
+    time.sleep(0.4)
+    sweeper._sessions = Slow(sessions.engine)
+    sweeper.sweep()
+    assert state(sessions, queued_job) is JobState.RUNNING
+    sweeper._sessions = sessions
+    sweeper.sweep()
+    assert state(sessions, queued_job) is JobState.RUNNING
+    time.sleep(0.4)
+    sweeper.sweep()
+    assert state(sessions, queued_job) is JobState.QUEUED
 
 
 def test_an_outage_of_the_database_costs_no_attempt(settings, sessions, queued_job):
