@@ -255,7 +255,7 @@ def test_two_workers_share_the_jobs(served_site, weights_file):
 def test_a_worker_of_a_pool_hears_its_jobs(request, open_site, weights_file, broker):
     """A job that asks for a pool is rung for at its workers, without a sweep, and no other worker takes it."""
     url = {} if broker == "folder" else {"broker_url": request.getfixturevalue("redis_url")}
-    common = open_site(pools="large,small", sweep_seconds=600, **url)
+    common = open_site(pools="large,small", sweep_seconds=600, lease_seconds=600, **url)
     _, client = common.api()
     model, dataset = store(common, weights_file)
     body = {
@@ -265,7 +265,7 @@ def test_a_worker_of_a_pool_hears_its_jobs(request, open_site, weights_file, bro
         "attacks": [{"type": "pgd", "steps": 2}],
     }
     common.worker()
-    open_site(pool="large", sweep_seconds=600, **url).worker()
+    open_site(pool="large", sweep_seconds=600, lease_seconds=600, **url).worker()
     time.sleep(3)  # both have swept and listen
     ids = {
         pool: client.post("/jobs/audit", json=body | {"pool": pool}).json()["id"] for pool in ("large", "small", None)
