@@ -29,6 +29,8 @@ _JOB = re.compile(r"job_[0-9a-f]{32}")
 class Sweeper:
     """A thread that sweeps at once and then every `sweep_seconds`, for as long as the `with` block lasts.
 
+    It sweeps at least once in the time of a lease: an outage as long as that must not pass between two sweeps unseen.
+
     Args:
         swept: called after jobs were taken back, and whether or not the rest of a sweep succeeds.
     """
@@ -36,6 +38,7 @@ class Sweeper:
     def __init__(self, settings: Settings, sessions: Sessions, swept: Callable[[], None]) -> None:
         self._settings, self._sessions, self._swept = settings, sessions, swept
         self._storage = open_storage(settings)
+        self._seconds = min(settings.sweep_seconds, settings.lease_seconds)
         self._collect_at = 0.0
         self._database_since: float | None = None  # since when every sweep has reached the database
         self._ending = threading.Event()
@@ -60,8 +63,8 @@ class Sweeper:
                     self._database_since = None
                 logger.warning("the sweep was not completed: %s", failure)
             except Exception:
-                logger.exception("the sweep failed; the next one is in %s s", self._settings.sweep_seconds)
-            self._ending.wait(self._settings.sweep_seconds)
+                logger.exception("the sweep failed; the next one is in %s s", self._seconds)
+            self._ending.wait(self._seconds)
 
     def sweep(self) -> None:
         """Take back jobs whose lease ran out, let an idle worker look for jobs, and remove what is not needed.

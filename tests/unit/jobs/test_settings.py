@@ -52,7 +52,6 @@ def test_every_setting_is_described():
         ("threads", "0"),
         ("port", "70000"),
         ("store_url", "bucket"),
-        ("sweep_seconds", "31"),
         ("store_url", "s3:///prefix"),
         ("hosts", "*"),
         ("hosts", "*.example.org"),
