@@ -186,8 +186,8 @@ class Settings(BaseSettings):
     sweep_seconds: float = Field(
         10,
         gt=0,
-        description="how often an idle worker looks for jobs, and every worker for leases that ran out; where `FAAL_LEASE_SECONDS` "
-        "is less, as often as that",
+        description="how often an idle worker looks for jobs, and every worker for leases that ran out; where "
+        "`FAAL_LEASE_SECONDS` is less, as often as that",
     )
     checkpoint_seconds: float = Field(
         60, ge=0, description="how often at most a running job's checkpoint goes into storage, for other machines"
