@@ -307,10 +307,12 @@ def _children(pid: int) -> list[int]:
 
 def _jobs_of(worker: Running) -> list[str]:
     """Return the ids of the jobs whose processes the worker has started."""
-    with suppress(FileNotFoundError, ProcessLookupError):
-        commands = (Path(f"/proc/{pid}/cmdline").read_bytes().decode() for pid in worker.children)
-        return [word for command in commands for word in command.split("\0") if word.startswith("job_")]
-    return []
+    jobs = []
+    for pid in worker.children:
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+            jobs += [word for word in command.split("\0") if word.startswith("job_")]
+    return jobs
 
 
 @contextmanager

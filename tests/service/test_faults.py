@@ -177,7 +177,10 @@ def _check(site: Site, asked: list[Asked], faulty: Faulty) -> None:
         assert job.state in one.allowed or _excused(job, faulty), (
             f"{one.id} {one.route} {one.wish}: {job.state} {job.error}"
         )
-        assert job.crashes <= faulty.crashes[one.id], f"{one.id}: {job.crashes} crashes of {faulty.crashes[one.id]}"
+        assert job.crashes <= faulty.crashes[one.id], (
+            f"{one.id}: {job.crashes} crashes of {faulty.crashes[one.id]}: "
+            f"{[(event.at, event.kind, event.body) for event in events]}"
+        )
         with site.sessions() as session:
             events = list(queries.events(session, one.id, limit=10_000))
             results = session.scalars(select(Model).where(Model.parent_job_id == one.id)).all()
