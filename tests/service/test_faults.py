@@ -177,13 +177,13 @@ def _check(site: Site, asked: list[Asked], faulty: Faulty) -> None:
         assert job.state in one.allowed or _excused(job, faulty), (
             f"{one.id} {one.route} {one.wish}: {job.state} {job.error}"
         )
+        with site.sessions() as session:
+            events = list(queries.events(session, one.id, limit=10_000))
+            results = session.scalars(select(Model).where(Model.parent_job_id == one.id)).all()
         assert job.crashes <= faulty.crashes[one.id], (
             f"{one.id}: {job.crashes} crashes of {faulty.crashes[one.id]}: "
             f"{[(event.at, event.kind, event.body) for event in events]}"
         )
-        with site.sessions() as session:
-            events = list(queries.events(session, one.id, limit=10_000))
-            results = session.scalars(select(Model).where(Model.parent_job_id == one.id)).all()
         _check_history(job, events)
         succeeded = job.state is JobState.SUCCEEDED
         assert [model.id for model in results] == ([job.result_model_id] if succeeded and job.result_model_id else [])
