@@ -34,7 +34,7 @@ def check_storage(site: Site) -> tuple[int, list[dict[str, Any]]]:
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("kind", ["one bit", "missing"])
+@pytest.mark.parametrize("kind", ["one bit", pytest.param("missing", marks=pytest.mark.slow)])
 def test_a_lost_file_ends_jobs_and_downloads_until_it_is_sent_again(site: Site, weights_file: Path, kind: str) -> None:
     """An audit fails as `file-lost`, a download is 410, readiness and the check name it; the same upload mends all."""
     _, client = site.api()

@@ -113,7 +113,7 @@ def test_what_is_replaced_or_put_together_is_not_kept(owner: tuple[Site, httpx.C
     assert contents(site.storage) == []
 
 
-@on_both
+@pytest.mark.parametrize("owner", ["postgresql, redis and s3"], indirect=True)
 def test_what_ends_unused_is_not_kept(owner: tuple[Site, httpx.Client]) -> None:
     """Files go with a rejection, with the cancellation of a running check, and with the deletion of a data set."""
     site, client = owner
