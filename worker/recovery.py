@@ -5,6 +5,7 @@ time between two sweeps.
 """
 
 import logging
+import math
 import re
 import threading
 import time
@@ -12,17 +13,17 @@ from collections.abc import Callable
 from functools import partial
 
 from jobs import lifecycle, partial_uploads, queries, removal, webhooks
-from jobs.database import DatabaseFailure, Sessions, unavailable
+from jobs.database import DatabaseFailure, Sessions
 from jobs.errors import StoreUnavailable
 from jobs.settings import Settings
 from jobs.states import FINAL, JobState
 from jobs.storage import FolderStorage, Storage, open_storage
-from worker.supervisor import RENEWED_WITHIN
 
 logger = logging.getLogger(__name__)
 
 SILENT_SECONDS = 86_400.0  # after which what nobody has touched is forgotten: their process, or their client, is gone
 COLLECT_SECONDS = 3600.0
+_LATE = 1 / 6  # of a lease's time, that a sweep may come late; workers renew in a third of it
 _JOB = re.compile(r"job_[0-9a-f]{32}")
 
 
@@ -40,7 +41,8 @@ class Sweeper:
         self._storage = open_storage(settings)
         self._seconds = min(settings.sweep_seconds, settings.lease_seconds)
         self._collect_at = 0.0
-        self._database_since: float | None = None  # since when every sweep has reached the database
+        self._reached_at = -math.inf  # when a sweep has last reached the database
+        self._reached_since = math.inf  # since when every sweep has, in its time
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._keep_sweeping, name="sweep", daemon=True)
 
@@ -59,8 +61,6 @@ class Sweeper:
             except StoreUnavailable as away:
                 logger.warning("the sweep was not completed: %s", away.message)
             except DatabaseFailure as failure:
-                if unavailable(failure):
-                    self._database_since = None
                 logger.warning("the sweep was not completed: %s", failure)
             except Exception:
                 logger.exception("the sweep failed; the next one is in %s s", self._seconds)
@@ -70,20 +70,20 @@ class Sweeper:
         """Take back jobs whose lease ran out, let an idle worker look for jobs, and remove what is not needed.
 
         After an outage of the database leases have run out because no worker could renew them. So a job is taken back only
-        by a worker that has reached the database for the time of a whole lease: by then every living worker has renewed. An
-        answer that took as long as a worker has to renew counts as an outage too.
+        by a worker whose sweeps have reached the database, each in its time, for that of a whole lease: by then every living
+        worker has renewed. A sweep that comes late, as after a frozen database or worker, may have missed an outage.
         """
-        asked, lease_seconds = time.monotonic(), self._settings.lease_seconds
+        lease_seconds = self._settings.lease_seconds
         with self._sessions.begin() as session:
             lifecycle.expire(session)
             now = time.monotonic()
-            if now - asked > lease_seconds * RENEWED_WITHIN:
-                self._database_since = None
-            if self._database_since is not None and now - self._database_since >= lease_seconds:
+            if now - self._reached_at > self._seconds + _LATE * lease_seconds:
+                self._reached_since = now
+            self._reached_at = now
+            if now - self._reached_since >= lease_seconds:
                 for job_id in lifecycle.take_back(session, max_attempts=self._settings.max_attempts):
                     logger.warning("job %s is taken back: its worker has fallen silent", job_id)
                     self._collect_at = now  # it may have been the last attempt of the check of an upload
-        self._database_since = now if self._database_since is None else self._database_since
         self._swept()
         self._clear_checkpoints()
         self._storage.forget_broken_off(SILENT_SECONDS)

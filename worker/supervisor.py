@@ -29,7 +29,6 @@ from worker.process_group import ProcessGroup
 
 logger = logging.getLogger(__name__)
 
-RENEWED_WITHIN = 1 / 3  # of a lease's time
 _RETRY_SECONDS = 1.0  # after a lease could not be renewed
 _OUTAGES = {status: outage for outage, status in EXIT_STATUS.items()}
 _LOOK_SECONDS = 0.5  # how soon a request to cancel or to stop is noticed
@@ -106,7 +105,7 @@ class Supervisor:
 
     def _watch(self, process: ProcessGroup, job_id: str, attempt: int) -> None:
         """Returns when the process has ended, by itself or because it had to. The lease is kept until then."""
-        renew_every = self._settings.lease_seconds * RENEWED_WITHIN
+        renew_every = self._settings.lease_seconds / 3
         renew_at, kill_at = time.monotonic() + renew_every, math.inf
         while not process.ended(within_seconds=_LOOK_SECONDS):
             ours: bool | None = True

@@ -37,6 +37,7 @@ def sweeper(settings, sessions, storage, looks):
     """Return a sweeper over a storage of either kind, whose looks for waiting jobs are counted."""
     made = Sweeper(settings, sessions, swept=lambda: looks.append(None))
     made._storage = storage
+    made._seconds = 0.5  # tests sweep when they like
     return made
 
 
@@ -99,10 +100,11 @@ def test_a_database_that_was_slow_to_answer_costs_no_attempt(settings, sessions,
         @contextmanager
         def begin(self):
             with super().begin() as session:
-                time.sleep(0.2)
+                time.sleep(0.4)
                 yield session
 
     sweeper = Sweeper(settings, sessions, swept=lambda: None)
+    sweeper._seconds = 0.5
     sweeper.sweep()
     claim(sessions, queued_job, lease_seconds=0.01)
     time.sleep(0.4)
