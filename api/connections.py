@@ -97,7 +97,7 @@ class Connection(H11Protocol):
         """Wait for the first request, in the place of another connection if there are too many."""
         super().connection_made(transport)
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # not on macOS
-            # The kernel ends a connection whose client acknowledges nothing, or leaves no room for more, for so long.
+            # The kernel ends a connection when the client has acknowledged nothing for this time, or has not read what arrived.
             milliseconds = int(1000 * self.room.patience.answer)
             transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         self._wait_for_head(self.room.patience.head)
@@ -166,7 +166,7 @@ def http_protocol(room: Room) -> type[Connection]:
 
 
 class RareLines(logging.Filter):
-    """Passes one log line of a kind in `LOG_SECONDS`, with the number of lines that it stands for.
+    """Pass one of many equal log lines every `LOG_SECONDS`, with the number of lines since the last one.
 
     asyncio logs each socket that it cannot accept, with a traceback, thousands of times a second.
 

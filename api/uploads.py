@@ -47,15 +47,10 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Received(Generic[Checked]):
-    """An uploaded file that is to be registered, and what its form says.
-
-    Args:
-        is_stored: false for a request that is sent again, whose content is only compared.
-    """
+    """An uploaded file that is to be registered, and what its form says."""
 
     file: Stored
     form: Checked
-    is_stored: bool
 
 
 @contextmanager
@@ -87,10 +82,10 @@ def receive(
     with service.uploads.of(service.owner):
         file, checked = _read(request, service, put, left, media_type, check)
     if again:
-        yield Received(file, checked, is_stored=False)
+        yield Received(file, checked)
         return
     with removal.discarded_on_failure(service.sessions, service.storage, file):
-        yield Received(file, checked, is_stored=True)
+        yield Received(file, checked)
     # A request of the same key may have been registered in place of this one, and its file removed since.
     removal.discard(service.sessions, service.storage, [file.sha256])
 

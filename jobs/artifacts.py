@@ -41,12 +41,12 @@ class LostFile:
 
 
 def record_artifact(session: Session, stored: Stored) -> None:
-    """The file, which was just put, has a row, which stays until the transaction ends; it counts as lost no more.
+    """Make sure that a file that was just stored has a row, which stays until the transaction ends and is no longer lost.
 
-    A row that another adds at the same moment is as good.
+    The row may be one that another transaction adds at the same moment.
     """
     if _recorded(session, stored.sha256):
-        _found_whole(session, stored.sha256)
+        _clear_lost(session, stored.sha256)
         return
     try:
         with session.begin_nested():
@@ -57,18 +57,12 @@ def record_artifact(session: Session, stored: Stored) -> None:
 
 
 def require_there(storage: Storage, stored: Stored) -> None:
-    """Returns if the file that was recorded in this transaction is still in storage.
+    """Return if the file that was recorded in this transaction is in storage.
 
     Raises: FileVanished, StoreUnavailable.
     """
     if not storage.exists(stored.sha256):
         raise FileVanished("The same file was removed at this moment; send it again.")
-
-
-def require_stored(is_stored: bool) -> None:
-    """Return if the file that shall be registered was stored. Raises: FileVanished."""
-    if not is_stored:
-        raise FileVanished("The first request of this idempotency key was deleted at this moment; send it again.")
 
 
 def _recorded(session: Session, sha256: str) -> bool:
@@ -77,7 +71,7 @@ def _recorded(session: Session, sha256: str) -> bool:
 
 
 def note_lost(sessions: Sessions, lost: FileLost) -> None:
-    """The file counts as lost until it is put again, or found whole."""
+    """Record that the file is lost, until it is stored again or read as a whole."""
     with sessions.begin() as session:
         session.execute(update(Artifact).where(Artifact.sha256 == lost.sha256).values(lost_at=now()))
 
@@ -88,7 +82,7 @@ def count_lost(session: Session) -> int:
 
 
 def check_all(sessions: Sessions, storage: Storage) -> Iterator[LostFile]:
-    """Read every file in storage, keep in its row whether it is lost, and yield those that are. Raises: StoreUnavailable."""
+    """Read every stored file, record which are lost, and yield these. Raises: StoreUnavailable."""
     last = ""
     while True:
         with sessions() as session:
@@ -107,10 +101,10 @@ def check_all(sessions: Sessions, storage: Storage) -> Iterator[LostFile]:
                         yield LostFile(sha256, lost.damaged, _named_by(session, sha256))
             else:
                 with sessions.begin() as session:
-                    _found_whole(session, sha256)
+                    _clear_lost(session, sha256)
 
 
-def _found_whole(session: Session, sha256: str) -> None:
+def _clear_lost(session: Session, sha256: str) -> None:
     lost = (Artifact.sha256 == sha256, Artifact.lost_at.is_not(None))
     session.execute(update(Artifact).where(*lost).values(lost_at=None))
 
@@ -118,7 +112,7 @@ def _found_whole(session: Session, sha256: str) -> None:
 def _named_by(session: Session, sha256: str) -> tuple[str, ...]:
     owners = {Model: Model.id, Dataset: Dataset.id, Job: Job.id, PartialUpload: PartialUpload.id}
     owners[UploadPart] = UploadPart.upload_id
-    found = {
+    names = {
         name for table, column in REFERENCES for name in session.scalars(select(owners[table]).where(column == sha256))
     }
-    return tuple(sorted(found))
+    return tuple(sorted(names))

@@ -35,7 +35,7 @@ from jobs.tables import OWNED
 LOCK_SECONDS = 30.0
 CONNECT_SECONDS = 5  # until PostgreSQL has accepted a connection
 POOL_SECONDS = 5.0  # for a connection of the pool to become free
-ANSWER_SECONDS = 10.0  # for a statement; the slowest, the metrics of a large site, takes about a second
+ANSWER_SECONDS = 10.0  # for a statement; with CONNECT_SECONDS this bounds a request to 15 s
 _SERVER_LIMITS = f"""
     SET statement_timeout = '{ANSWER_SECONDS:g}s';
     SET idle_in_transaction_session_timeout = '60s'

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from jobs.artifacts import record_artifact, require_stored
+from jobs.artifacts import record_artifact, require_there
 from jobs.errors import DatasetNotFound
 from jobs.idempotency import once, payload_digest
 from jobs.moves import add
@@ -13,7 +13,7 @@ from jobs.paging import Page, page
 from jobs.quotas import require_room_for_upload
 from jobs.settings import NO_QUOTA, Quota
 from jobs.states import JobKind, UploadState
-from jobs.storage import Stored
+from jobs.storage import Storage, Stored
 from jobs.tables import Dataset, Job
 
 
@@ -25,19 +25,19 @@ def register_upload(
     owner: str,
     idempotency_key: str | None = None,
     quota: Quota = NO_QUOTA,
-    is_stored: bool = True,
+    storage: Storage | None = None,
 ) -> tuple[Dataset, Job]:
     """Return a data set that is being validated and the queued job that checks it, or those this key made before.
 
-    Ring after the commit. Raises: IdempotencyConflict, QuotaExceeded; FileVanished where the file was only
-    compared with that of an earlier request, which was deleted meanwhile (`is_stored` is false).
+    Ring after the commit. Raises: IdempotencyConflict, QuotaExceeded; FileVanished where the file is not in `storage`.
     """
     digest = payload_digest({"kind": JobKind.CHECK_DATASET, "name": name, "upload": upload.sha256})
 
     def create() -> Job:
-        require_stored(is_stored)
         require_room_for_upload(session, owner, quota, upload)
         record_artifact(session, upload)
+        if storage is not None:
+            require_there(storage, upload)
         dataset = Dataset(name=name, owner=owner, state=UploadState.VALIDATING, sha256=upload.sha256)
         session.add(dataset)
         session.flush()

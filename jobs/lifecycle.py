@@ -20,28 +20,31 @@ from jobs.states import CHECKS, Crash, JobState, Outage, ReleaseReason
 from jobs.storage import Stored
 from jobs.tables import Job, Problem
 
-MAX_OUTAGES = 20  # attempts; with the pauses between them that is more than an hour
-_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5.0, 300.0  # after an outage; it doubles with each
+MAX_OUTAGES = 20  # of one job; the delays between them add up to 70 minutes
+_DELAY_SECONDS, _LONGEST_DELAY_SECONDS = (
+    5.0,
+    300.0,
+)  # before the next attempt after an outage; it doubles with each outage
 
 _GIVEN_UP: Mapping[ReleaseReason, str] = {
     "worker-lost": "The worker died {crashes} times while it ran this job. Submit it again; if that does not help, "
     "look for attempt {attempt} of the job in the worker's log.",
     "out-of-memory": "The system stopped this job {crashes} times because memory ran out. Ask for less at once "
     "(a smaller batch size, a smaller upload), or run a worker with more memory.",
-    "database-unavailable": "The database could not be reached in {outages} attempts. Try the job again when `/readyz` says that "
-    "the database works.",
-    "store-unavailable": "The object store failed in {outages} attempts. Try the job again when `/readyz` says that the "
-    "storage works.",
-    "storage-full": "In {outages} attempts there was no room for the files of this job. Free some space on the worker's disk "
-    "and in storage, then try the job again.",
+    "database-unavailable": "Outages ended {outages} attempts of this job. The last one: the database could not be reached. "
+    "Try the job again when `/readyz` reports that the database works.",
+    "store-unavailable": "Outages ended {outages} attempts of this job. The last one: the object store failed. "
+    "Try the job again when `/readyz` reports that the storage works.",
+    "storage-full": "Outages ended {outages} attempts of this job. The last one: there was no room for its files. "
+    "Free some space on the worker's disk and in storage, then try the job again.",
 }
 
 _EXPIRED = (Job.attempt == 0) & Job.deadline.is_not(None) & (Job.deadline < now())
 """Whether a job's deadline came before a worker had begun it; one that was begun ends with what it has."""
 
 
-_LINE = {"is_check": Job.kind.in_(CHECKS), "priority": Job.priority, "owner": Job.owner}
-"""Waiting jobs that agree in these stand in one line, in which the oldest is first."""
+_GROUP = {"is_check": Job.kind.in_(CHECKS), "priority": Job.priority, "owner": Job.owner}
+"""The columns by which waiting jobs are grouped. Of the jobs of a group, the oldest is taken first."""
 
 
 def claim_next(session: Session, *, worker: str, lease_seconds: float, pool: str | None = None) -> Job | None:
@@ -56,10 +59,10 @@ def claim_next(session: Session, *, worker: str, lease_seconds: float, pool: str
         pool: the worker's pool: the worker takes jobs that ask for it, and jobs that ask for no pool.
     """
     in_pool = Job.pool.is_(None) if pool is None else or_(Job.pool.is_(None), Job.pool == pool)
-    paused = Job.not_before.is_not(None) & (Job.not_before > now())
-    waiting = (Job.state == JobState.QUEUED, in_pool, ~_EXPIRED, ~paused)
+    delayed = Job.not_before.is_not(None) & (Job.not_before > now())
+    waiting = (Job.state == JobState.QUEUED, in_pool, ~_EXPIRED, ~delayed)
     for turn in session.execute(_turns(waiting)).mappings():
-        theirs = select(Job.id).where(*waiting, *(column == turn[name] for name, column in _LINE.items()))
+        theirs = select(Job.id).where(*waiting, *(column == turn[name] for name, column in _GROUP.items()))
         first = theirs.order_by(Job.id).limit(1).with_for_update(skip_locked=True)
         if (job_id := session.scalars(first).one_or_none()) is not None:  # else other workers are taking all of these
             return claim(session, job_id, worker=worker, lease_seconds=lease_seconds)
@@ -69,14 +72,14 @@ def claim_next(session: Session, *, worker: str, lease_seconds: float, pool: str
 def release_unbegun(session: Session, worker: str, *, max_attempts: int) -> None:
     """Give back jobs that an idle worker holds: it claimed them, but the database's answer to that was lost."""
     held = select(Job.id, Job.attempt).where(Job.state == JobState.RUNNING, Job.lease_owner == worker)
-    for job_id, attempt in session.execute(held).all():
+    for job_id, attempt in session.execute(held.with_for_update(skip_locked=True)).all():
         release(session, job_id, attempt, reason="database-unavailable", max_attempts=max_attempts)
 
 
 def _turns(waiting: Sequence[ColumnElement[bool]]) -> Select[Any]:
-    """Return the query of the lines of waiting jobs, in the order of their turns."""
-    columns: list[Any] = [column.label(name) for name, column in _LINE.items()]
-    lines = select(*columns, func.min(Job.id).label("first")).where(*waiting).group_by(*columns).subquery()
+    """Return the query of the groups of waiting jobs, in the order in which workers take from them."""
+    columns: list[Any] = [column.label(name) for name, column in _GROUP.items()]
+    groups = select(*columns, func.min(Job.id).label("first")).where(*waiting).group_by(*columns).subquery()
     running = (
         select(Job.owner, func.count().label("jobs"))
         .where(Job.state == JobState.RUNNING)
@@ -84,20 +87,20 @@ def _turns(waiting: Sequence[ColumnElement[bool]]) -> Select[Any]:
         .subquery()
     )
     last = aliased(Job)
-    of_owner = select(last.started_at).where(last.owner == lines.c.owner, last.started_at.is_not(None))
+    of_owner = select(last.started_at).where(last.owner == groups.c.owner, last.started_at.is_not(None))
     newest = of_owner.order_by(last.started_at.desc()).limit(1)
     last_began = newest.scalar_subquery()
     last_was_check = newest.with_only_columns(last.kind.in_(CHECKS)).scalar_subquery()
     return (
-        select(lines)
-        .outerjoin(running, running.c.owner == lines.c.owner)
+        select(groups)
+        .outerjoin(running, running.c.owner == groups.c.owner)
         .order_by(
-            (lines.c.is_check & ~func.coalesce(last_was_check, false())).desc(),
-            lines.c.priority.desc(),
+            (groups.c.is_check & ~func.coalesce(last_was_check, false())).desc(),
+            groups.c.priority.desc(),
             func.coalesce(running.c.jobs, 0),
             last_began.asc().nulls_first(),
-            lines.c.is_check.desc(),
-            lines.c.first,
+            groups.c.is_check.desc(),
+            groups.c.first,
         )
     )
 
@@ -236,7 +239,7 @@ def release(
     if reason in get_args(Crash):
         job.crashes += 1
     elif reason in get_args(Outage):
-        values["not_before"] = now(min(_PAUSE_SECONDS * 2**job.outages, _LONGEST_PAUSE_SECONDS))
+        values["not_before"] = now(min(_DELAY_SECONDS * 2**job.outages, _LONGEST_DELAY_SECONDS))
         job.outages += 1
     if reason != "worker-stopped" and (job.crashes >= max_attempts or job.outages >= MAX_OUTAGES):
         message = _GIVEN_UP[reason].format(crashes=job.crashes, outages=job.outages, attempt=attempt)

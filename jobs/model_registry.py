@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from faal_core.specs import ClassifierSpec
-from jobs.artifacts import record_artifact, require_stored
+from jobs.artifacts import record_artifact, require_there
 from jobs.errors import ModelNotFound
 from jobs.idempotency import once, payload_digest
 from jobs.moves import add
@@ -16,7 +16,7 @@ from jobs.paging import PAGE_CHARACTERS, Page, page
 from jobs.quotas import require_room_for_upload
 from jobs.settings import NO_QUOTA, Quota
 from jobs.states import JobKind, UploadState
-from jobs.storage import Stored
+from jobs.storage import Storage, Stored
 from jobs.tables import Job, Model
 
 WEIGHTS_KEY = "weights_key"
@@ -33,12 +33,11 @@ def register_upload(
     weights_key: str | None = None,
     idempotency_key: str | None = None,
     quota: Quota = NO_QUOTA,
-    is_stored: bool = True,
+    storage: Storage | None = None,
 ) -> tuple[Model, Job]:
     """Return a model that is being validated and the queued job that checks it, or those this key made before.
 
-    Ring after the commit. Raises: IdempotencyConflict, QuotaExceeded; FileVanished where the file was only
-    compared with that of an earlier request, which was deleted meanwhile (`is_stored` is false).
+    Ring after the commit. Raises: IdempotencyConflict, QuotaExceeded; FileVanished where the file is not in `storage`.
 
     Args:
         weights_key: which set of weights in the file is meant, where it holds several.
@@ -48,9 +47,10 @@ def register_upload(
     digest = payload_digest({"kind": JobKind.CHECK_MODEL, "name": name, "spec": asked, "upload": upload.sha256})
 
     def create() -> Job:
-        require_stored(is_stored)
         require_room_for_upload(session, owner, quota, upload)
         record_artifact(session, upload)
+        if storage is not None:
+            require_there(storage, upload)
         model = Model(name=name, owner=owner, state=UploadState.VALIDATING, spec=fields, upload_sha256=upload.sha256)
         session.add(model)
         session.flush()

@@ -1,6 +1,6 @@
 """How much an owner may have at a time: jobs that have not ended, and bytes in storage or on their way there.
 
-Who registers something takes the owner's turn first, so requests at the same moment see one another's.
+Each transaction that counts waits for others of the same owner, so concurrent requests cannot exceed a quota together.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ from jobs.tables import Artifact, Job, PartialUpload, UploadPart
 
 def require_room_for_job(session: Session, owner: str, kind: JobKind, quota: Quota) -> None:
     """Return if the owner may have one more job; one that makes weights needs room for them. Raises: QuotaExceeded."""
-    _take_turn(session, owner)
+    take_turn(session, owner)
     _require_room_for_job(session, owner, quota)
     if kind in (JobKind.FINETUNE, JobKind.MAKE_CANDIDATE):
         _bytes_left(session, owner, quota)
@@ -32,7 +32,7 @@ def room_for_upload(session: Session, owner: str, quota: Quota) -> int | None:
 
 def require_room_for_upload(session: Session, owner: str, quota: Quota, upload: Stored) -> None:
     """Return if the owner may have this upload and a job that checks it, at this moment. Raises: QuotaExceeded."""
-    _take_turn(session, owner)
+    take_turn(session, owner)
     left = room_for_upload(session, owner, quota)
     owned = select(Artifact.sha256).where(Artifact.sha256 == upload.sha256, Artifact.sha256.in_(_files(owner)))
     if left is not None and upload.size > left and session.scalar(owned) is None:
@@ -41,14 +41,14 @@ def require_room_for_upload(session: Session, owner: str, quota: Quota, upload: 
 
 def require_room_for_parts(session: Session, owner: str, quota: Quota, size: int) -> None:
     """Return if the owner may send a file of that size in parts. Raises: QuotaExceeded."""
-    _take_turn(session, owner)
+    take_turn(session, owner)
     left = room_for_upload(session, owner, quota)
     if left is not None and left <= size:  # something has to be left for the registration, which asks too
         raise QuotaExceeded("bytes", quota.bytes, quota.bytes - left)
 
 
-def _take_turn(session: Session, owner: str) -> None:
-    """Wait until no other transaction counts for this owner; SQLite has one writer at a time anyway."""
+def take_turn(session: Session, owner: str) -> None:
+    """Let one transaction at a time count what an owner has; on SQLite there is only one that writes."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(owner, 0))))
 

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 SECONDS_A_DAY = 86_400.0
 _AT_ONCE = 100  # rows that one transaction locks
-_FILES_AT_ONCE = 10  # likewise, while a store removes as many files
+_FILES_AT_ONCE = 10  # rows of files that one transaction locks; the store removes the files meanwhile
 _CANDIDATES = select(Model.id).where(Model.candidate.is_not(None), Model.state == UploadState.VALIDATING)
 Upload = TypeVar("Upload", Model, Dataset)
 
@@ -105,7 +105,7 @@ def discard(sessions: Sessions, storage: Storage, digests: Collection[str]) -> N
 
 @contextmanager
 def discarded_on_failure(sessions: Sessions, storage: Storage, stored: Stored) -> Iterator[None]:
-    """Within, a file that was just put is registered; where that fails it is removed, unless something else refers to it."""
+    """Remove a file that was just stored if the block, which registers it, fails and nothing else refers to the file."""
     try:
         yield
     except BaseException:
@@ -115,7 +115,7 @@ def discarded_on_failure(sessions: Sessions, storage: Storage, stored: Stored) -
 
 @contextmanager
 def _left_to_the_sweep() -> Iterator[None]:
-    """Within, files are removed after what matters was done; a failure is logged, and the sweep tries again."""
+    """Log a failure of the block instead of raising it: the sweep removes the files later."""
     try:
         yield
     except Exception:
@@ -144,7 +144,10 @@ def collect(sessions: Sessions, storage: Storage) -> int:
 
 
 def collect_strays(sessions: Sessions, storage: Storage, silent_seconds: float) -> int:
-    """Remove files that have no row and were put so many seconds ago, by a process that died; return how many there were."""
+    """Remove files without a row that were stored at least `silent_seconds` ago, and return their number.
+
+    Such files were stored by processes that died before they registered them.
+    """
     return sum(_remove_stray(sessions, storage, sha256) for sha256 in storage.silent_for(silent_seconds))
 
 

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from jobs.clock import now, seconds_between
 from jobs.errors import QuotaExceeded, WebhookNotFound
 from jobs.paging import Page, page
+from jobs.quotas import take_turn
 from jobs.tables import Job, Webhook, WebhookMessage
 
 MOST_WEBHOOKS = 20  # of one owner
@@ -48,6 +49,7 @@ class Due(NamedTuple):
 
 def add(session: Session, *, owner: str, url: str) -> Webhook:
     """A new webhook. Raises: QuotaExceeded."""
+    take_turn(session, owner)
     used = session.scalars(select(func.count(Webhook.id)).where(Webhook.owner == owner)).one()
     if used >= MOST_WEBHOOKS:
         raise QuotaExceeded("webhooks", MOST_WEBHOOKS, used)

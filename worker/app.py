@@ -64,9 +64,9 @@ def serve(settings: Settings) -> int:
 
 
 def _listen(app: Celery, queues: Collection[str]) -> bool:
-    """Take messages, and return whether this was told to stop; false where the broker's answer has ended Celery's worker.
+    """Run Celery's worker. Return true when it was told to stop, and false when an error of the broker has ended it.
 
-    Celery restores a lost connection by itself, but an error of the broker, such as that of a Redis without memory, ends it.
+    Celery restores a lost connection by itself. It ends when the broker answers with an error, as a Redis without memory does.
     """
     worker = _Worker(
         app=app,

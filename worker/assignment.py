@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -107,9 +108,8 @@ class Assignment:
         try:
             return self.storage.local(_given(sha256), self.folder)
         except FileLost as lost:
-            error = lost
-        ask_database(lambda: note_lost(self.sessions, error))
-        raise error
+            ask_database(partial(note_lost, self.sessions, lost))
+            raise
 
     def keep(self, file: Path, media_type: str) -> Stored:
         """Store a result. Raises: StorageFull, StoreUnavailable."""

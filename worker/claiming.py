@@ -28,7 +28,7 @@ class Claimer:
     def __exit__(self, *_: object) -> None:
         self._ending = True
         self._woken.set()
-        self._thread.join()  # its job was told to stop, and is killed after FAAL_GRACE_SECONDS
+        self._thread.join()  # the supervisor was stopped, so its job ends within FAAL_GRACE_SECONDS
 
     def wake(self) -> None:
         """Let the thread look for waiting jobs now."""

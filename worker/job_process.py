@@ -49,7 +49,9 @@ RUNNERS: Mapping[JobKind, Callable[[Assignment], Outcome]] = MappingProxyType(
 
 
 def main(job_id: str, attempt: int, supervisor: int) -> None:
-    """Compute and settle the job, unless it is told to stop or is no longer this attempt's.
+    """Run one attempt of a job: compute it, and store its result and its end.
+
+    On SIGTERM, and when another attempt has the job, it stops without an end.
 
     Raises: SystemExit, after which the supervisor gives the job back: with one of `outages.EXIT_STATUS` after an outage, with
         EX_SOFTWARE where this worker could not read an upload.
@@ -132,7 +134,7 @@ def assignment_of(settings: Settings, sessions: Sessions, job_id: str, attempt: 
 
 
 def _settle(assignment: Assignment, attempt: int, result: Outcome | Problem) -> None:
-    """The job has ended in one transaction with what it brings, and a checked upload is forgotten.
+    """Store the job's result and its end in one transaction, then remove the file of an upload that was checked.
 
     Raises: LeaseLost, StoreUnavailable; FileVanished, after which another attempt puts the file anew.
     """
@@ -164,9 +166,9 @@ def _settle(assignment: Assignment, attempt: int, result: Outcome | Problem) -> 
 
 
 def leave_behind(assignment: Assignment) -> None:
-    """Nothing. If there was time, a cancelled audit has ended with a report, and what another job has saved is stored.
+    """Store the report of a cancelled audit, or the checkpoint of another job that stops, and discard unused results.
 
-    Whatever goes wrong here, the supervisor releases or cancels the job without it.
+    A failure is logged: the supervisor releases or cancels the job in any case.
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the supervisor's patience is the limit
     job = assignment.job

@@ -49,10 +49,11 @@ def ask_database(
     seconds: float = DATABASE_PATIENCE_SECONDS,
     hurried: Callable[[], bool] = lambda: False,
 ) -> Answer:
-    """Return what `question` returns, asked again while the database is unavailable, for so many seconds.
+    """Call `question` until the database answers, and return its result.
 
     Args:
         question: a whole transaction, which may run several times.
+        seconds: how long it is called again while the database is unavailable.
         hurried: when it returns true, the next failure is final.
     Raises: what `question` raises.
     """

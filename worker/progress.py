@@ -19,7 +19,7 @@ from worker.checkpoint import Checkpoint
 logger = logging.getLogger(__name__)
 
 WRITE_SECONDS = 0.5
-_COMPUTE_SHARE = 4.0  # times as long as a write has waited in vain, the next is not tried
+_BACK_OFF = 4.0  # after a write that failed, times the seconds it took: a frozen database must not stop the computation
 
 
 class JobProgress:
@@ -120,13 +120,13 @@ class JobProgress:
             raise Cancelled(lost.message) from None
         except Exception as error:  # noqa: BLE001 - whatever the database says, hours of computing outweigh a line of progress
             logger.warning("the progress of job %s was not written: %s", self._job_id, error)
-            waited = time.monotonic() - begun  # a frozen database must not stop the computation
+            waited = time.monotonic() - begun
         else:
             self._unwritten.clear()
             if job.cancel_requested or job.pause_requested:
                 raise Cancelled(f"that job {self._job_id} stops was asked for")
         self._checkpoint.follow()
-        self._write_at = time.monotonic() + WRITE_SECONDS + _COMPUTE_SHARE * waited
+        self._write_at = time.monotonic() + WRITE_SECONDS + _BACK_OFF * waited
 
 
 def event_kind(row: BaseModel) -> str:

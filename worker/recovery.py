@@ -28,12 +28,12 @@ _JOB = re.compile(r"job_[0-9a-f]{32}")
 
 
 class Sweeper:
-    """A thread that sweeps at once and then every `sweep_seconds`, for as long as the `with` block lasts.
+    """A thread that sweeps at once and then every `sweep_seconds`, until the `with` block ends.
 
     It sweeps at least once in the time of a lease: an outage as long as that must not pass between two sweeps unseen.
 
     Args:
-        swept: called after jobs were taken back, and whether or not the rest of a sweep succeeds.
+        swept: called in each sweep once jobs were taken back.
     """
 
     def __init__(self, settings: Settings, sessions: Sessions, swept: Callable[[], None]) -> None:
@@ -116,7 +116,7 @@ class Sweeper:
 
 
 def _clear(job_id: str, state: JobState | None, kept: Callable[[], Storage]) -> None:
-    """Nothing. Afterwards nothing is left of what the job kept, if it has ended, or is not there and has not been for long."""
+    """Remove the checkpoint of a job that has ended, or that was deleted and whose files are older than a day."""
     deleted = state is None and _JOB.fullmatch(job_id) is not None
     if state in FINAL or (deleted and kept().silent(SILENT_SECONDS)):
         kept().clear()

@@ -53,11 +53,11 @@ class Supervisor:
         return not self._turn.locked()
 
     def stopped(self, within_seconds: float) -> bool:
-        """Return whether `stop` was called, or is within so many seconds."""
+        """Wait until `stop` is called, for at most that many seconds, and return whether it was."""
         return self._stopping.wait(within_seconds)
 
     def stop(self) -> None:
-        """No further job is begun, and the running one is stopped and released."""
+        """Begin no further job; stop and release the running one."""
         self._stopping.set()
 
     def run_next(self) -> bool:
@@ -127,7 +127,7 @@ class Supervisor:
         try:
             with self._sessions() as session:
                 return lifecycle.stop_requested(session, job_id, attempt)
-        except Exception as failure:  # noqa: BLE001 - likewise
+        except Exception as failure:  # noqa: BLE001 - as in `_renewed`
             logger.warning("job %s: the database did not say whether it shall stop: %s", job_id, failure)
             return False
 

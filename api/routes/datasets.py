@@ -7,7 +7,6 @@ from api.access import ReaderDep, SubmitterDep
 from api.dependencies import After, Id, IdempotencyKey, Limit, Service
 from api.schemas import DatasetResource, Page
 from jobs import dataset_registry, removal
-from jobs.artifacts import require_there
 
 router = APIRouter(tags=["data sets"])
 
@@ -59,10 +58,8 @@ def receive_dataset(request: Request, service: Service, idempotency_key: str | N
             owner=service.owner,
             idempotency_key=idempotency_key,
             quota=service.settings.quota,
-            is_stored=upload.is_stored,
+            storage=service.storage,
         )
-        if upload.is_stored:
-            require_there(service.storage, upload.file)
         dataset, check_id = DatasetResource.of(row), check.id
     service.queue.ring(check_id)
     return dataset

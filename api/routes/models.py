@@ -19,7 +19,7 @@ from api.digests import digest_field
 from api.negotiation import unchanged
 from api.schemas import ModelResource, Page
 from jobs import model_registry, removal
-from jobs.artifacts import note_lost, require_there
+from jobs.artifacts import note_lost
 from jobs.errors import FileLost, ModelNotReady
 
 router = APIRouter(tags=["models"])
@@ -103,10 +103,8 @@ def receive_model(request: Request, service: Service, idempotency_key: str | Non
             owner=service.owner,
             idempotency_key=idempotency_key,
             quota=service.settings.quota,
-            is_stored=upload.is_stored,
+            storage=service.storage,
         )
-        if upload.is_stored:
-            require_there(service.storage, upload.file)
         model, check_id = ModelResource.of(row), check.id
     service.queue.ring(check_id)
     return model

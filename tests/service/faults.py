@@ -39,7 +39,7 @@ FAULTS = {
     "disk full": 2,
 }
 _CRASHES = ("job process killed", "worker killed", "worker frozen past its lease", "worker with a wrong clock")
-_DISK = "48m"  # for the spool and the checkpoints of all workers; a job takes about 1 MB
+_DISK = "48m"  # for the spool and the checkpoints of all workers
 WORKERS = 2
 _DAYS_WRONG = (-2, 2)  # further than anything in a site waits for
 _WRONG_CLOCK = """

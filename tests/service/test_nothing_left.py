@@ -1,4 +1,4 @@
-"""Nothing that was refused, replaced, cancelled or deleted stays in storage: after each act the whole storage is listed."""
+"""Refused, replaced, cancelled and deleted files leave the storage: each test lists all that is in it."""
 
 import io
 import zipfile

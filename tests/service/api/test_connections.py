@@ -102,7 +102,7 @@ def _memory(web: Web) -> int:
 
 
 def test_idle_connections_leave_room(hasty, connect) -> None:
-    """While many more clients than there is room for connect and send nothing, or a byte now and then, health is told at once."""
+    """Health is reported at once while hundreds of clients send nothing, or a byte now and then, and use up all connections."""
     log = hasty.process.log.read_text().count("\n")
     idle, dripping, waits = [], [], []
     for _ in range(25):
@@ -221,7 +221,7 @@ def test_an_answer_that_is_not_read_is_given_up(hasty, connect, download) -> Non
     unread, slow = connect(), connect()
     for connection in (unread, slow):
         connection.sendall(download)
-    assert _received(slow, HASTE.answer / 10) >= BIG  # longer than the patience, and never silent for so long
+    assert _received(slow, HASTE.answer / 10) >= BIG  # it takes longer than the limit in all, but no pause is as long
     assert _received(unread, 0) < BIG
 
 

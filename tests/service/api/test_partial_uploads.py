@@ -146,7 +146,7 @@ def test_no_part_comes_after_the_file_was_put_together(web: Web) -> None:
 
 
 def test_a_lost_part_can_be_sent_again(web: Web) -> None:
-    """A part that is missing in storage is told as lost, and the upload is whole once that part was sent again."""
+    """A missing part is reported as `file-lost`; after it was sent again, the upload can be registered."""
     address = begun(web, 1000)
     content = weights(1000)
     assert web.client.put(f"{address}/parts/0", content=content).status_code == 204

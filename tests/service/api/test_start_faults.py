@@ -52,7 +52,7 @@ def test_a_database_that_does_not_answer_is_one_line_without_the_password(tmp_pa
 
 @pytest.mark.parametrize("arguments", PROCESSES, ids=" ".join)
 def test_a_data_folder_that_cannot_be_written_to_is_one_line(tmp_path: Path, arguments: list[str]) -> None:
-    """The line names the folder; a file stands in its place, which stops the administrator too."""
+    """The line names the folder. A file has the folder's name here, so that root cannot write to it either."""
     (tmp_path / "file").touch()
     line = refusal(arguments, tmp_path / "file" / "data")
     assert f"The folder {tmp_path}/file/data cannot be written to: Not a directory." in line

@@ -11,6 +11,7 @@ from jobs.database import open_database
 from jobs.errors import FileVanished, IdempotencyConflict
 from jobs.idempotency import payload_digest
 from jobs.states import JobKind
+from jobs.storage import FolderStorage
 from jobs.tables import Dataset, Job, JobEvent, Model
 from tests.registered import SPEC, UPLOAD, WEIGHTS, queued_audit
 
@@ -110,11 +111,12 @@ def test_the_same_request_twice_at_the_same_moment(database_url, sessions, model
         assert [event.kind for event in queries.events(session, ids.pop())] == ["queued"]
 
 
-def test_content_that_was_only_compared_makes_nothing_new(sessions):
+def test_content_that_was_only_compared_makes_nothing_new(sessions, tmp_path):
     """An upload under a known key whose first request was deleted meanwhile is refused: its file was not stored."""
+    storage = FolderStorage(tmp_path)
     with pytest.raises(FileVanished), sessions.begin() as session:
         dataset_registry.register_upload(
-            session, name="d", upload=UPLOAD, owner="ann", idempotency_key="k", is_stored=False
+            session, name="d", upload=UPLOAD, owner="ann", idempotency_key="k", storage=storage
         )
     with sessions() as session:
         assert dataset_registry.datasets(session).data == []

@@ -9,7 +9,7 @@ from tests.registered import WORKER, job_of, queued_audit
 
 
 def take_all(sessions, jobs: int) -> list[str]:
-    """Return the owners of the next so many jobs that one worker takes, each of which ends before the next is taken."""
+    """Let one worker take that many jobs, one after the other, and return their owners."""
     owners = []
     for _ in range(jobs):
         with sessions.begin() as session:
