@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 INTERNAL_ERROR = "internal-error"
 _LONGEST_DETAIL = 4000  # characters; a job's own message, which some problems quote, has up to 2,000
-_LONGEST_INSTANCE = 500  # characters; the server takes addresses of up to 64 KiB
+_LONGEST_INSTANCE = 500  # characters; the server takes addresses of up to 16 KiB
 
 STATUS: Mapping[type[ApiError] | type[FaalError] | type[JobsError], tuple[HTTPStatus, str]] = {
     api.InvalidRequest: (HTTPStatus.UNPROCESSABLE_ENTITY, "The request has missing or wrong fields"),

@@ -36,7 +36,7 @@ def test_another_machine_goes_on(servers, open_site, weights_file: Path, undistu
     dataset = ready(client, client.post("/datasets", files={"file": noise()}, data={"name": "noise"}))
     finetuning = client.post("/jobs/finetune", json={"model": model, "dataset": dataset, **FINETUNING}).json()["id"]
     web.begun(finetuning, epochs=1)
-    until(lambda: "training.pt" in web.job(finetuning).checkpoint, within_seconds=20, tell=web.tell)
+    until(lambda: "training.pt" in (web.job(finetuning).checkpoint or {}), within_seconds=20, tell=web.tell)
     computing = worker.children
     worker.kill()
     until(lambda: all(map(gone, computing)), within_seconds=5)
