@@ -11,7 +11,7 @@ help: ## list what can be done
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: $(VENV)/demo.installed ## fine-tune the bundled classifier through a service of its own; results in demo-out/
-	@$(RUN) api.demo
+	@$(RUN) api.commands.demo
 
 serve: $(VENV)/demo.installed ## run the web service with a worker on http://127.0.0.1:8000
 	@$(RUN) api --with-worker

@@ -8,9 +8,10 @@ from contextlib import nullcontext
 
 import uvicorn
 
+from api.access.hosts import is_loopback
 from api.app import create_app
-from api.companion import WorkerProcess
-from api.connections import (
+from api.commands.local_worker import WorkerProcess
+from api.serving.connections import (
     PATIENCE,
     Capacity,
     Patience,
@@ -19,7 +20,6 @@ from api.connections import (
     log_shortages_rarely,
     raise_descriptor_limit,
 )
-from api.hosts import is_loopback
 from jobs import keys, logs, startup
 from jobs.database import open_database
 from jobs.settings import Settings
@@ -79,7 +79,7 @@ def _host(settings: Settings) -> str:
         logger.warning("There are no API keys: whoever reaches %s may do everything (FAAL_OPEN).", settings.host)
         return settings.host
     logger.warning(
-        "There are no API keys, so this listens on %s and not on %s. `python -m api.keys create` makes one; then start again.",
+        "There are no API keys, so this listens on %s and not on %s. `faal-service keys create` makes one; then start again.",
         LOOPBACK,
         settings.host,
     )

@@ -12,16 +12,9 @@ from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 
 import faal_core
-from api import openapi, problems
-from api.connections import PATIENCE, Patience
-from api.courier import Courier
 from api.dependencies import DOWNLOADS, STREAMS, THREADS, UPLOADS, Service
-from api.downloads import Downloads
-from api.metrics import Metrics
-from api.middleware import RequestRules
-from api.rates import Rates
-from api.readiness import Readiness
-from api.request_log import RequestLog
+from api.pages import login, routes
+from api.problems import answers
 from api.routes import (
     candidates,
     catalog,
@@ -31,22 +24,29 @@ from api.routes import (
     health,
     jobs,
     keys,
-    login,
     metrics,
     models,
-    pages,
     partial_uploads,
     reports,
     webhooks,
 )
-from api.slots import Slots
+from api.serving import openapi
+from api.serving.connections import PATIENCE, Patience
+from api.serving.downloads import Downloads
+from api.serving.metrics import Metrics
+from api.serving.middleware import RequestRules
+from api.serving.rates import Rates
+from api.serving.readiness import Readiness
+from api.serving.request_log import RequestLog
+from api.serving.slots import Slots
+from api.webhooks.delivery import Courier
 from jobs.database import open_database
 from jobs.queue import Queue
 from jobs.settings import Settings
 from jobs.storage import open_storage
 from jobs.webhooks import MOST_WEBHOOKS
 
-UPLOAD_PATHS = re.compile("|".join(["/models", "/datasets", "/uploads/[^/]+/parts/[^/]+", *pages.UPLOAD_PATHS]))
+UPLOAD_PATHS = re.compile("|".join(["/models", "/datasets", "/uploads/[^/]+/parts/[^/]+", *routes.UPLOAD_PATHS]))
 
 
 def create_app(settings: Settings, patience: Patience = PATIENCE) -> FastAPI:
@@ -76,7 +76,7 @@ def create_app(settings: Settings, patience: Patience = PATIENCE) -> FastAPI:
         readiness=Readiness(settings, sessions, storage, queue),
     )
     app.state.pings = Rates(MOST_WEBHOOKS, "pings")  # a webhook's own limit goes with it when it is deleted
-    problems.install(app)
+    answers.install(app)
     app.add_middleware(RequestRules, streamed=UPLOAD_PATHS, body_seconds=patience.body)
     app.add_middleware(RequestLog, metrics=figures)  # around it: added later
     for module in (
@@ -94,10 +94,10 @@ def create_app(settings: Settings, patience: Patience = PATIENCE) -> FastAPI:
         health,
         metrics,
         login,
-        pages,
+        routes,
     ):
         app.include_router(module.router)
-    app.mount("/static", StaticFiles(directory=Path(__file__).with_name("static")), name="static")
+    app.mount("/static", StaticFiles(directory=Path(__file__).parent / "pages" / "static"), name="static")
     app.webhooks.include_router(webhooks.announcements)
     openapi.install(app)
     return app

@@ -18,13 +18,13 @@ import httpx
 from httpx import Response
 from pydantic_core import to_jsonable_python
 
-from api.digests import digest_field
-from api.problems import Problem
-from api.requests import Terms
-from api.schemas import DatasetResource, EventResource, JobResource, ModelResource, Pending
-from faal_core.reports.documents import AuditReport
-from faal_core.reports.finetune_documents import FinetuneReport
-from faal_core.reports.reading import read_report
+from api.problems.answers import Problem
+from api.schemas.requests import Terms
+from api.schemas.resources import DatasetResource, EventResource, JobResource, ModelResource, Pending
+from api.uploads.digests import digest_field
+from faal_core.results.documents import AuditReport
+from faal_core.results.finetune_documents import FinetuneReport
+from faal_core.results.reading import read_report
 from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec
 from jobs.states import FINAL, UploadState
 
@@ -118,7 +118,7 @@ class Client:
         """The queued job that fine-tunes the model of that id. `dataset` is a catalog name or a data set's id.
 
         Args:
-            terms: how it is run, as in `api.requests`.
+            terms: how it is run, as in `api.schemas.requests`.
         """
         return self._submit("/jobs/finetune", model, dataset, spec, idempotency_key, terms)
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from api.schemas import ClassifierBody
+from api.schemas.resources import ClassifierBody
 from faal_core import catalog
 from faal_core.errors import InvalidSpec
 from faal_core.specs.class_names import comparable

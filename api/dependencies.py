@@ -1,15 +1,15 @@
-"""What routes ask for: the database, the files, the queue and the settings; api/access.py makes it the asker's own."""
+"""What routes ask for: the database, the files, the queue and the settings; api/access makes it the asker's own."""
 
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Header, Path, Query, Request
 
-from api.downloads import Downloads
-from api.metrics import Metrics
-from api.rates import Rates
-from api.readiness import Readiness
-from api.slots import Slots
+from api.serving.downloads import Downloads
+from api.serving.metrics import Metrics
+from api.serving.rates import Rates
+from api.serving.readiness import Readiness
+from api.serving.slots import Slots
 from jobs.database import Sessions
 from jobs.queue import Queue
 from jobs.settings import MAX_PRIORITY, Settings

@@ -17,8 +17,8 @@ from collections.abc import Callable
 
 import torch
 
-from faal_core.architectures import build
 from faal_core.device_memory import Pieces
+from faal_core.networks import build
 from faal_core.specs import ClassifierSpec, FaalMethod, FinetuneSpec, TrainingSpec, UniformMethod
 from faal_core.threat_model import ThreatModel
 from faal_core.training import methods

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import torch
 
-from faal_core.architectures import build
-from faal_core.audit import audit
+from faal_core.audit.run import audit
 from faal_core.cli.progress_bar import ProgressBar
 from faal_core.datasets import load
+from faal_core.networks import build
 from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec
 from faal_core.training.recipe import train
 from faal_core.training.selection import hold_out

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from faal_core.errors import OutOfMemory
-from faal_core.memory_exhaustion import is_out_of_memory
+from faal_core.errors.memory_exhaustion import is_out_of_memory
 
 T = TypeVar("T")
 

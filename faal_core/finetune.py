@@ -11,18 +11,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from faal_core import cost, weights
-from faal_core.attacks.reliability import pixel_digests
-from faal_core.audit import PRODUCT, Audited, audit, identity, summarise
+from faal_core import weights
+from faal_core.audit.reliability import pixel_digests
+from faal_core.audit.run import PRODUCT, Audited, audit, identity, summarise
 from faal_core.classifier import Classifier
 from faal_core.datasets.class_order import listed
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.datasets.matching import match_classes
 from faal_core.errors import InvalidSpec, OutOfTime
-from faal_core.per_class import compare
 from faal_core.progress import NoProgress, Part, Progress
-from faal_core.reports.documents import AuditReport, ReliabilityWarning
-from faal_core.reports.finetune_documents import FinetuneReport
+from faal_core.results import cost
+from faal_core.results.comparison import compare
+from faal_core.results.documents import AuditReport, ReliabilityWarning
+from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.specs import FinetuneSpec
 from faal_core.training.ranks import ALONE, Ranks
 from faal_core.training.recipe import train

@@ -3,8 +3,8 @@
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from faal_core.reports.finetune_documents import FinetuneReport
-from faal_core.reports.reading import read_report
+from faal_core.results.finetune_documents import FinetuneReport
+from faal_core.results.reading import read_report
 from jobs.errors import CandidateNotFound, JobStateConflict
 from jobs.idempotency import payload_digest
 from jobs.moves import add, locked

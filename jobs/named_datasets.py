@@ -3,7 +3,7 @@
 The web service tells by their names alone, in the folder that it sees or by the site's own list; workers read and check them.
 """
 
-from faal_core import dataset_files
+from faal_core.catalog import dataset_files
 from faal_core.errors import DatasetMissing
 from jobs.settings import Settings
 

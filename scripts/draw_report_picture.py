@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from faal_core.reports import html
-from faal_core.reports.reading import read_report
+from faal_core.results.reading import read_report
 
 TARGET = Path(__file__).resolve().parents[1] / "docs/report.png"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

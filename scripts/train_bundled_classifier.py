@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel
 
-from faal_core.architectures import build
-from faal_core.audit import audit
+from faal_core.audit.run import audit
 from faal_core.datasets import load
+from faal_core.networks import build
 from faal_core.specs import ClassifierSpec, FinetuneSpec, TrainingAttack, TrainingSpec, UniformMethod
 from faal_core.threat_model import ThreatModel
 from faal_core.training.recipe import train

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from faal_core import architectures, weights
+from faal_core import networks, weights
 from faal_core.cli import main
 from faal_core.specs import ClassifierSpec
 
@@ -27,7 +27,7 @@ def fill(folder: Path) -> None:
         arrays |= {f"{part}_images": images, f"{part}_labels": labels}
     np.savez(folder / "rows.npz", **arrays, class_names=np.array(["top", "middle", "<b>foot</b>"]))
     torch.manual_seed(0)
-    weights.write_classifier(folder / "net.safetensors", architectures.build(SPEC))
+    weights.write_classifier(folder / "net.safetensors", networks.build(SPEC))
     unbounded = {"training": {"max_robust_drop": None, "max_clean_drop": None}}
     (folder / "unbounded.json").write_text(json.dumps(unbounded))
 

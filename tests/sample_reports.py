@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from faal_core.per_class import UNBROKEN, ClassTable, Evaluation, compare, group_table
-from faal_core.reports.documents import (
+from faal_core.results.class_table import ClassTable, group_table
+from faal_core.results.comparison import compare
+from faal_core.results.documents import (
     AttackRow,
     AuditReport,
     ClassifierSummary,
@@ -16,7 +17,8 @@ from faal_core.reports.documents import (
     Provenance,
     ReliabilityWarning,
 )
-from faal_core.reports.finetune_documents import Candidate, EpochRow, FinetuneReport
+from faal_core.results.finetune_documents import Candidate, EpochRow, FinetuneReport
+from faal_core.results.image_outcomes import UNBROKEN, Evaluation
 from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec, TrainingSpec
 from faal_core.threat_model import ThreatModel
 

@@ -11,7 +11,7 @@ import torch
 from faal_core import datasets, weights
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages, Part
-from faal_core.reports.documents import AuditReport
+from faal_core.results.documents import AuditReport
 from faal_core.specs import ClassifierSpec
 from jobs import dataset_registry, model_registry
 from jobs.artifacts import note_lost

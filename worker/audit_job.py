@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from faal_core.attacks.reliability import training_digests
-from faal_core.audit import audit
+from faal_core.audit.reliability import training_digests
+from faal_core.audit.run import audit
 from faal_core.specs import AuditSpec
 from worker.assignment import Assignment, Outcome, with_ids
 
@@ -13,7 +13,7 @@ PART: Final = "test"
 def run(assignment: Assignment) -> Outcome:
     """The audit's report; a later attempt goes on after the last batch of the one before.
 
-    Raises: what `faal_core.audit` raises, and Cancelled.
+    Raises: what `faal_core.audit.run` raises, and Cancelled.
     """
     return Outcome(report=_report(assignment, compute=True))
 

@@ -2,8 +2,8 @@
 
 from faal_core import weights
 from faal_core.errors import InvalidSpec
-from faal_core.reports.finetune_documents import FinetuneReport
-from faal_core.reports.reading import read_report
+from faal_core.results.finetune_documents import FinetuneReport
+from faal_core.results.reading import read_report
 from faal_core.specs import ClassifierSpec
 from faal_core.training.candidates import candidate_classifier
 from jobs import model_registry, queries

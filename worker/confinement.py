@@ -23,7 +23,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 from faal_core.errors import FaalError, OutOfMemory
-from faal_core.memory_exhaustion import is_out_of_memory
+from faal_core.errors.memory_exhaustion import is_out_of_memory
 from faal_core.progress import Progress
 from jobs.content import disk_is_full
 from jobs.errors import StorageFull

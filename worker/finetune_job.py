@@ -9,7 +9,7 @@ from faal_core.training.ranks import Ranks
 from faal_core.training.recipe import train
 from jobs.outcomes import StoredClassifier
 from worker.assignment import WEIGHTS_TYPE, Assignment, Outcome, with_ids
-from worker.fellows import fellows
+from worker.ranks import fellows
 
 
 def run(assignment: Assignment) -> Outcome:

@@ -16,7 +16,7 @@ from typing import NoReturn
 from structlog.contextvars import bind_contextvars
 
 from faal_core.errors import FaalError, InvalidSpec, OutOfMemory
-from faal_core.memory_exhaustion import is_out_of_memory
+from faal_core.errors.memory_exhaustion import is_out_of_memory
 from faal_core.progress import Cancelled
 from jobs import artifacts, lifecycle, logs, queries, removal
 from jobs.database import Sessions, open_database

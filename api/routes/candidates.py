@@ -4,9 +4,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Response
 
-from api.access import SubmitterDep
+from api.access.authentication import SubmitterDep
 from api.dependencies import Id, Service
-from api.schemas import ModelResource
+from api.schemas.resources import ModelResource
 from jobs import candidates
 from jobs.states import UploadState
 

@@ -5,8 +5,8 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from api.access import ReaderDep
-from api.schemas import Method, methods
+from api.access.authentication import ReaderDep
+from api.schemas.resources import Method, methods
 from faal_core import catalog
 from faal_core.specs import AuditSettings, TrainingSpec
 from jobs.named_datasets import available

@@ -2,10 +2,10 @@
 
 from fastapi import APIRouter, Request, Response
 
-from api import forms, uploads
-from api.access import ReaderDep, SubmitterDep
+from api.access.authentication import ReaderDep, SubmitterDep
 from api.dependencies import After, Id, IdempotencyKey, Limit, Service
-from api.schemas import DatasetResource, Page
+from api.schemas.resources import DatasetResource, Page
+from api.uploads import forms, receiving
 from jobs import dataset_registry, removal
 
 router = APIRouter(tags=["data sets"])
@@ -47,10 +47,10 @@ def upload_dataset(
 
 def receive_dataset(request: Request, service: Service, idempotency_key: str | None) -> DatasetResource:
     """The uploaded data set, committed, its check rung."""
-    receiving = uploads.receive(
+    received = receiving.receive(
         request, service, idempotency_key, media_type=forms.dataset_media_type, check=forms.read_dataset_form
     )
-    with receiving as upload, service.sessions.begin() as session:
+    with received as upload, service.sessions.begin() as session:
         row, check = dataset_registry.register_upload(
             session,
             name=upload.form,

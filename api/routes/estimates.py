@@ -6,15 +6,16 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter
 from pydantic import Field
 
-from api.access import SubmitterDep
+from api.access.authentication import SubmitterDep
 from api.compatibility import require_fit
-from api.requests import AuditRequest, FinetuneRequest
 from api.routes.jobs import require_pool
-from api.schemas import ModelResource, Resource
-from faal_core import catalog, cost
+from api.schemas.requests import AuditRequest, FinetuneRequest
+from api.schemas.resources import ModelResource, Resource
+from faal_core import catalog
 from faal_core.errors import InvalidSpec
-from faal_core.reports.documents import AuditReport
-from faal_core.reports.reading import read_report
+from faal_core.results import cost
+from faal_core.results.documents import AuditReport
+from faal_core.results.reading import read_report
 from jobs import dataset_registry, model_registry, queries
 from jobs.named_datasets import require_available
 from jobs.outcomes import UPLOADED_DATASET, require_ready

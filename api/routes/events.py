@@ -11,10 +11,10 @@ from fastapi.responses import JSONResponse
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 from starlette.types import Receive, Scope, Send
 
-from api.access import ReaderDep
+from api.access.authentication import ReaderDep
 from api.dependencies import Id, Limit, Service
-from api.negotiation import preferred
-from api.schemas import EventPage, EventResource
+from api.schemas.resources import EventPage, EventResource
+from api.serving.negotiation import preferred
 from jobs import keys, queries
 from jobs.errors import JobNotFound, KeyRefused
 from jobs.states import FINAL

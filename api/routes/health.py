@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from api.dependencies import ServiceDep
-from api.errors import FieldError, ServiceNotReady
+from api.problems.errors import FieldError, ServiceNotReady
 
 router = APIRouter(tags=["health"])
 

@@ -1,4 +1,4 @@
-"""API keys: make one, list them, revoke one. For administrators; the first is made by `python -m api.keys`."""
+"""API keys: make one, list them, revoke one. For administrators; the first is made by `faal-service keys`."""
 
 from datetime import datetime, timedelta
 from typing import Annotated, Literal, Self
@@ -7,9 +7,9 @@ from fastapi import APIRouter, Response
 from pydantic import ConfigDict, Field
 from pydantic.config import JsonDict
 
-from api.access import AdminDep
+from api.access.authentication import AdminDep
 from api.dependencies import After, Id, Limit
-from api.schemas import Name, Page, Resource
+from api.schemas.resources import Name, Page, Resource
 from faal_core.specs import Spec
 from jobs import keys
 from jobs.database import Sessions

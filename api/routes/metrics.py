@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from api.access import WatcherDep
+from api.access.authentication import WatcherDep
 
 router = APIRouter(tags=["health"])
 

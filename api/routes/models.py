@@ -12,12 +12,12 @@ from fastapi.responses import FileResponse, RedirectResponse
 from starlette.exceptions import HTTPException
 from starlette.responses import MalformedRangeHeader, RangeNotSatisfiable
 
-from api import forms, uploads
-from api.access import ReaderDep, SubmitterDep
+from api.access.authentication import ReaderDep, SubmitterDep
 from api.dependencies import After, Id, IdempotencyKey, Limit, Service
-from api.digests import digest_field
-from api.negotiation import unchanged
-from api.schemas import ModelResource, Page
+from api.schemas.resources import ModelResource, Page
+from api.serving.negotiation import unchanged
+from api.uploads import forms, receiving
+from api.uploads.digests import digest_field
 from jobs import model_registry, removal
 from jobs.artifacts import note_lost
 from jobs.errors import FileLost, ModelNotReady
@@ -90,10 +90,10 @@ def upload_model(
 
 def receive_model(request: Request, service: Service, idempotency_key: str | None) -> ModelResource:
     """The uploaded model, committed, its check rung."""
-    receiving = uploads.receive(
+    received = receiving.receive(
         request, service, idempotency_key, media_type=forms.model_media_type, check=forms.read_model_form
     )
-    with receiving as upload, service.sessions.begin() as session:
+    with received as upload, service.sessions.begin() as session:
         row, check = model_registry.register_upload(
             session,
             name=upload.form.name,

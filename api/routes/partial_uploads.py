@@ -6,11 +6,11 @@ from typing import Annotated, Literal, Self
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import ConfigDict, Field
 
-from api import uploads
-from api.access import ReaderDep, SubmitterDep
+from api.access.authentication import ReaderDep, SubmitterDep
 from api.dependencies import Id
-from api.errors import FieldError, InvalidRequest
-from api.schemas import Resource
+from api.problems.errors import FieldError, InvalidRequest
+from api.schemas.resources import Resource
+from api.uploads import receiving
 from faal_core.specs import Spec
 from jobs import partial_uploads, quotas, removal
 from jobs.errors import UploadTooLarge
@@ -96,7 +96,7 @@ def get_upload(upload_id: Id, service: ReaderDep) -> UploadResource:
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {uploads.PART: {"schema": {"type": "string", "format": "binary", "examples": ["…"]}}},
+            "content": {receiving.PART: {"schema": {"type": "string", "format": "binary", "examples": ["…"]}}},
         }
     },
 )
@@ -111,7 +111,7 @@ def send_part(
     if size <= 0:
         detail = f"the file has no part {number}; they are counted from 0"
         raise InvalidRequest(detail, FieldError(parameter="number", detail=detail))
-    with uploads.receive_part(request, service, size) as stored, service.sessions.begin() as session:
+    with receiving.receive_part(request, service, size) as stored, service.sessions.begin() as session:
         replaced = partial_uploads.keep_part(session, service.storage, upload_id, number, stored)
     removal.discard(service.sessions, service.storage, replaced)
 

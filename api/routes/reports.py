@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from api.access import ReaderDep
+from api.access.authentication import ReaderDep
 from api.dependencies import Id
-from api.negotiation import preferred, unchanged
-from api.schemas import Amount, Pending
+from api.schemas.resources import Amount, Pending
+from api.serving.negotiation import preferred, unchanged
 from faal_core.reports import html
-from faal_core.reports.reading import Report, read_report
+from faal_core.results.reading import Report, read_report
 from jobs import queries
 from jobs.errors import JobStateConflict
 from jobs.states import JobKind

@@ -7,13 +7,13 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl
 from pydantic.config import JsonDict
 
-from api.access import ReaderDep, SubmitterDep
-from api.courier import signing_key, signing_secret
+from api.access.authentication import ReaderDep, SubmitterDep
 from api.dependencies import After, Id, Limit
-from api.destinations import Destinations
-from api.errors import InvalidRequest, RateExceeded
-from api.rates import Rates
-from api.schemas import ErrorBody, Page, Resource
+from api.problems.errors import InvalidRequest, RateExceeded
+from api.schemas.resources import ErrorBody, Page, Resource
+from api.serving.rates import Rates
+from api.webhooks.delivery import signing_key, signing_secret
+from api.webhooks.egress_policy import Destinations
 from faal_core.specs import Spec
 from jobs import webhooks
 from jobs.keys import site_secret

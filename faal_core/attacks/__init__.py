@@ -1,4 +1,4 @@
-"""Attacks: functions from images to adversarial images. None reports on itself; `faal_core.evaluation` judges."""
+"""Attacks: functions from images to adversarial images. None reports on itself; `faal_core.audit.evaluator` judges."""
 
 from typing import Protocol, runtime_checkable
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from faal_core import dataset_files
+from faal_core.catalog import dataset_files
 from faal_core.cli import options
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from faal_core.classifier import Classifier
     from faal_core.datasets import LabelledImages
-    from faal_core.reports.finetune_documents import FinetuneReport
+    from faal_core.results.finetune_documents import FinetuneReport
     from faal_core.specs import FinetuneSpec
 
 

@@ -26,8 +26,8 @@ def keep(
     """Write the weights of any candidate in a fine-tuning's report. --weights names the file that was fine-tuned."""
     from pydantic import ValidationError
 
-    from faal_core.reports.finetune_documents import FinetuneReport
-    from faal_core.reports.reading import read_report
+    from faal_core.results.finetune_documents import FinetuneReport
+    from faal_core.results.reading import read_report
     from faal_core.training.candidates import candidate_classifier
     from faal_core.weights import read_classifier, write_classifier
 

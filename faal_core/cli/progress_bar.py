@@ -9,10 +9,10 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from faal_core.reports.documents import AttackRow, ReliabilityWarning
-from faal_core.reports.finetune_documents import EpochRow
 from faal_core.reports.terminal import row_line
 from faal_core.reports.text import shown, time_left
+from faal_core.results.documents import AttackRow, ReliabilityWarning
+from faal_core.results.finetune_documents import EpochRow
 
 
 class ProgressBar:

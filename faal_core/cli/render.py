@@ -18,7 +18,7 @@ def render(
     from pydantic import ValidationError
 
     from faal_core.reports import html
-    from faal_core.reports.reading import read_report
+    from faal_core.results.reading import read_report
 
     try:
         document = read_report(report.read_bytes())

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from faal_core.reports.documents import AuditReport
-    from faal_core.reports.finetune_documents import FinetuneReport
+    from faal_core.results.documents import AuditReport
+    from faal_core.results.finetune_documents import FinetuneReport
 
 GATE_CLOSED = 3
 OVERSTATED = frozenset(

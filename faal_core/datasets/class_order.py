@@ -14,7 +14,7 @@ import torch
 
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import InvalidSpec
-from faal_core.reports.documents import ClassOrder
+from faal_core.results.documents import ClassOrder
 from faal_core.specs.class_names import comparable
 
 NameOrder = Literal["natural", "string"]

@@ -6,7 +6,7 @@ import torch
 
 from faal_core.datasets.class_order import is_ambiguous, listed
 from faal_core.datasets.labelled_images import LabelledImages
-from faal_core.reports.documents import ReliabilityWarning
+from faal_core.results.documents import ReliabilityWarning
 from faal_core.specs.class_names import comparable
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from faal_core.errors import DatasetInvalid
-from faal_core.memory_exhaustion import require_memory
+from faal_core.errors.memory_exhaustion import require_memory
 from faal_core.torchvision_import import torchvision
 
 MAX_PIXELS = 2**25  # of a file, and once resized: photographs have up to 24 million, and 2**25 take 128 MiB with alpha

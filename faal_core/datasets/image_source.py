@@ -11,7 +11,7 @@ from pathlib import Path
 
 from faal_core.archives import UnsafeArchive, open_archive, safe_members
 from faal_core.errors import DatasetInvalid
-from faal_core.memory_exhaustion import require_memory
+from faal_core.errors.memory_exhaustion import require_memory
 
 MAX_IMAGES = 500_000
 MAX_FILE_BYTES = 32 * 2**20

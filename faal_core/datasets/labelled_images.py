@@ -16,7 +16,7 @@ from faal_core.datasets.grouping import Grouping
 from faal_core.datasets.names import require_names
 from faal_core.datasets.pixel_range import in_unit_range
 from faal_core.errors import DatasetInvalid
-from faal_core.reports.documents import ClassOrder, DatasetSummary
+from faal_core.results.documents import ClassOrder, DatasetSummary
 
 Part = Literal["train", "validation", "test"]
 

@@ -22,7 +22,7 @@ from faal_core.datasets.grouping import Grouping, require_few
 from faal_core.datasets.labelled_images import LabelledImages, Part
 from faal_core.datasets.pixel_range import require_levels
 from faal_core.errors import DatasetInvalid
-from faal_core.memory_exhaustion import require_memory
+from faal_core.errors.memory_exhaustion import require_memory
 from faal_core.specs import MAX_CLASSES
 
 MAX_ARRAYS = 100

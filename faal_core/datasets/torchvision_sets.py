@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from faal_core import dataset_files
+from faal_core.catalog import dataset_files
 from faal_core.datasets.labelled_images import LabelledImages, Part
 from faal_core.errors import DatasetMissing
-from faal_core.memory_exhaustion import require_memory
+from faal_core.errors.memory_exhaustion import require_memory
 from faal_core.torchvision_import import torchvision
 
 DIGITS = tuple(str(digit) for digit in range(10))

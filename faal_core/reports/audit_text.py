@@ -1,7 +1,7 @@
 """An audit's verdict in sentences, and how its attacks and its worst class are called."""
 
-from faal_core.reports.documents import AttackRow, AuditReport, GroupTable, Rate, Spread
 from faal_core.reports.wording import named, percent, shown, with_bounds
+from faal_core.results.documents import AttackRow, AuditReport, GroupTable, Rate, Spread
 
 FIRST_LOOK = "upper bound, first look"  # beside the accuracy under attacks that are weaker than the preset `fast`
 UNFINISHED = "upper bound, attacks unfinished"  # beside the robust accuracy of an audit that was stopped

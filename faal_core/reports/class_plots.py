@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from faal_core.reports.documents import AuditReport, ClassRow, Rate
-from faal_core.reports.finetune_documents import FinetuneReport
 from faal_core.reports.wording import distinct, worst_first
+from faal_core.results.documents import AuditReport, ClassRow, Rate
+from faal_core.results.finetune_documents import FinetuneReport
 
 PLOTTED_CLASSES = 60  # with a row each; with more, those of the lowest robust accuracy have one
 PROFILE_HEIGHT = 200  # pixels

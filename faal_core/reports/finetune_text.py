@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from faal_core.reports.audit_text import attacks_named, audit_verdict, by_chance, caveat, confidence, worst_place
-from faal_core.reports.documents import AuditReport, Spread
-from faal_core.reports.finetune_documents import Candidate, Fall, FinetuneReport, PairedChange
 from faal_core.reports.wording import change_with_bounds, named, percent, points, with_bounds
+from faal_core.results.documents import AuditReport, Spread
+from faal_core.results.finetune_documents import Candidate, Fall, FinetuneReport, PairedChange
 
 LISTED_FALLS = 3  # in the first sentence of a fine-tuning's conclusions
 NOTABLE_LOSS = 0.05  # of a class: where a smaller fall could be shown, the sentence does not say from which on
@@ -68,7 +68,9 @@ def _conclusion(report: FinetuneReport) -> str:
 
 def _least_provable(report: FinetuneReport) -> str:
     """Say which fall of the smallest class could have been shown, where that takes a notable part of its images."""
-    from faal_core.intervals import least_provable_loss  # SciPy, which who writes another sentence does not load
+    from faal_core.results.intervals import (
+        least_provable_loss,  # SciPy, which who writes another sentence does not load
+    )
 
     images = min(row.images for row in report.after.classes)
     least = least_provable_loss(len(report.robust.classes), report.after.spec.confidence)

@@ -15,8 +15,8 @@ from markupsafe import Markup
 from pydantic import JsonValue
 
 from faal_core.reports import audit_text, class_plots, finetune_text, text, wording
-from faal_core.reports.documents import AuditReport, ClassRow, GalleryImage
-from faal_core.reports.finetune_documents import FinetuneReport, PairedChange
+from faal_core.results.documents import AuditReport, ClassRow, GalleryImage
+from faal_core.results.finetune_documents import FinetuneReport, PairedChange
 
 TOP_PAIRS = 10
 LISTED_CLASSES = 50  # in the tables among the text, where there are more than twice as many; an appendix has them all

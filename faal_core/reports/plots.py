@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import altair as alt
 import vl_convert
 
-from faal_core.reports.documents import AuditReport
-from faal_core.reports.finetune_documents import EpochRow, FinetuneReport
 from faal_core.reports.finetune_text import is_kept
 from faal_core.reports.wording import distinct, worst_first
+from faal_core.results.documents import AuditReport
+from faal_core.results.finetune_documents import EpochRow, FinetuneReport
 
 CHART_CLASSES = 30  # a chart shows at most that many classes, the worst ones
 HEATMAP_CLASSES = 20  # that occur in it; with more, only a list shows the confusions

@@ -4,11 +4,11 @@ import unicodedata
 from collections.abc import Sequence
 
 from faal_core.reports.audit_text import after_attacks, attack_key, attacked_cells, group_verdict
-from faal_core.reports.documents import AttackRow, AuditReport
-from faal_core.reports.finetune_documents import EpochRow, FinetuneReport
 from faal_core.reports.finetune_text import audits, training_cut
 from faal_core.reports.text import verdict, warnings
 from faal_core.reports.wording import p_value, percent, points, shown, with_bounds, worst_first
+from faal_core.results.documents import AttackRow, AuditReport
+from faal_core.results.finetune_documents import EpochRow, FinetuneReport
 
 NAME_WIDTH = 28  # columns of a terminal
 CONDITION = " where "  # in the name of an attack that is tried only on images that are close to being broken

@@ -1,10 +1,10 @@
 """A report in plain words: its verdict and its warnings. What other packages need of the wording is offered here too."""
 
 from faal_core.reports.audit_text import audit_verdict
-from faal_core.reports.documents import AuditReport, ReliabilityWarning
-from faal_core.reports.finetune_documents import FinetuneReport
 from faal_core.reports.finetune_text import LISTED_FALLS, audits, finetune_verdict, tone
 from faal_core.reports.wording import bounds, percent, points, shown, time_left, with_bounds
+from faal_core.results.documents import AuditReport, ReliabilityWarning
+from faal_core.results.finetune_documents import FinetuneReport
 
 __all__ = [
     "LISTED_FALLS",

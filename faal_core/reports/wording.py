@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from faal_core.reports.documents import ClassRow, Interval, Rate
+from faal_core.results.documents import ClassRow, Interval, Rate
 
 
 def shown(name: str) -> str:

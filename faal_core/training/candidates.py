@@ -7,7 +7,7 @@ import torch
 from faal_core import weights
 from faal_core.classifier import Classifier
 from faal_core.errors import InvalidSpec, WeightsMismatch
-from faal_core.reports.finetune_documents import FinetuneReport
+from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.training.offsets import with_offsets
 from faal_core.training.selection import between
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from faal_core.classifier import Classifier
-from faal_core.reports.finetune_documents import EpochRow
+from faal_core.results.finetune_documents import EpochRow
 from faal_core.training.averaging import WeightAverage
 from faal_core.training.methods.method import Method
 from faal_core.training.selection import Beginning

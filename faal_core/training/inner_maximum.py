@@ -5,8 +5,8 @@ import torch
 from faal_core.attacks.ball import Ball, direction
 from faal_core.attacks.losses import LOSSES
 from faal_core.attacks.randomness import BatchRandom
+from faal_core.audit.evaluator import frozen
 from faal_core.classifier import Classifier, Images, Labels, PerImage
-from faal_core.evaluation import frozen
 from faal_core.specs import TrainingAttack
 from faal_core.threat_model import ThreatModel
 from faal_core.training.losses import kl_divergence

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from faal_core.attacks.ball import Ball, direction
+from faal_core.audit.evaluator import frozen
 from faal_core.classifier import Classifier, Images, Labels
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.device_memory import Pieces
-from faal_core.evaluation import frozen
 from faal_core.progress import Progress
 from faal_core.specs import FinetuneSpec
 from faal_core.specs.training import OFFSET_TARGETS

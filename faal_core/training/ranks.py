@@ -10,7 +10,7 @@ from torch import Tensor, distributed, nn
 
 from faal_core.classifier import Classifier
 from faal_core.errors import InvalidSpec, OutOfMemory, TrainingDiverged
-from faal_core.memory_exhaustion import is_out_of_memory
+from faal_core.errors.memory_exhaustion import is_out_of_memory
 
 _TORCHRUN = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 _PATIENCE = timedelta(days=7)  # the other processes wait while the first one audits

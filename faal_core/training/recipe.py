@@ -20,7 +20,7 @@ from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.datasets.matching import match_classes
 from faal_core.device_memory import Pieces, room_for
 from faal_core.progress import NoProgress, Progress
-from faal_core.reports.finetune_documents import Candidate
+from faal_core.results.finetune_documents import Candidate
 from faal_core.specs import FinetuneSpec, TrainingSpec
 from faal_core.specs.training import OFFSET_SCALES
 from faal_core.training import checkpointing, methods

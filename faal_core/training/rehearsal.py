@@ -5,10 +5,10 @@ import copy
 import torch
 from torch import Tensor
 
+from faal_core.audit.evaluator import Evaluator
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import ClassifierUnsuitable
-from faal_core.evaluation import Evaluator
 from faal_core.progress import NoProgress
 from faal_core.specs import FinetuneSpec, UniformMethod
 from faal_core.training.recipe import train

@@ -10,7 +10,7 @@ from torch import Tensor
 from faal_core.classifier import Classifier, Labels
 from faal_core.datasets.labelled_images import LabelledImages, stratified
 from faal_core.errors import InvalidSpec
-from faal_core.reports.finetune_documents import Candidate, EpochRow
+from faal_core.results.finetune_documents import Candidate, EpochRow
 from faal_core.specs import TrainingSpec
 from faal_core.specs.training import INTERPOLATIONS
 from faal_core.training.validation import HeldOutAccuracy

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from faal_core.audit.evaluator import Evaluator, evaluate
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import ClassifierUnsuitable
-from faal_core.evaluation import Evaluator, evaluate
 from faal_core.progress import Part, Progress
 from faal_core.specs import ApgdSpec, FinetuneSpec
 from faal_core.training.ranks import Ranks

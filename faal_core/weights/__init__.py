@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 from torch import Tensor
 
-from faal_core import architectures
+from faal_core import networks
 from faal_core.classifier import Classifier
 from faal_core.errors import WeightsMismatch, WeightsUnreadable
 from faal_core.specs import ClassifierSpec
@@ -50,21 +50,21 @@ def read_classifier(path: Path, spec: ClassifierSpec | None = None, key: str | N
         if _network(spec) != _network(stored):
             raise WeightsMismatch(f"The file was written for {_network(stored)}; asked for is {_network(spec)}.")
     spec, tensors = _fitting(tree, spec or stored, key)  # type: ignore[arg-type]  # one of them is there
-    classifier = architectures.build(spec)
+    classifier = networks.build(spec)
     fill(classifier, tensors)
     return classifier
 
 
 def _fitting(tree: TensorTree, spec: ClassifierSpec, key: str | None) -> tuple[ClassifierSpec, dict[str, Tensor]]:
     """The spec with the channels of the weights, and the tensors by the network's names, judged before it is built."""
-    network = architectures.outline(spec)
+    network = networks.outline(spec)
     tree = {path: names_as_published(unwrapped(tensors), network) for path, tensors in tree.items()}
     weights = select(tree, network, key)
     check_tensors(weights.tensors)
     channels = channels_of(own_names(weights, network), network)
     if spec.channels == 1 and channels is not None and channels <= MAX_CHANNELS:
         spec = spec.for_channels(channels)
-        network = architectures.outline(spec)
+        network = networks.outline(spec)
     return spec, arrange(weights, network, spec)
 
 
@@ -130,7 +130,7 @@ def _stored_spec(metadata: dict[str, str]) -> ClassifierSpec | None:
 
 def _network(spec: ClassifierSpec) -> str:
     """What of a spec decides the values of logits, in one line."""
-    arguments = "".join(f", {name} {value}" for name, value in architectures.arguments(spec).items())
+    arguments = "".join(f", {name} {value}" for name, value in networks.arguments(spec).items())
     return f"{spec.architecture} with {spec.num_classes} classes{arguments}, mean {spec.mean} and std {spec.std}"
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from faal_core.archives import UnsafeArchive, open_archive, safe_members
 from faal_core.errors import WeightsUnreadable
-from faal_core.memory_exhaustion import require_memory
+from faal_core.errors.memory_exhaustion import require_memory
 from faal_core.weights.pickle_effort import TooMuchEffort, check_effort
 from faal_core.weights.safetensors_file import MAX_DIMENSIONS
 from faal_core.weights.tensor_tree import ADVICE, TensorTree, tensor_tree

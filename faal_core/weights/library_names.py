@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
-from faal_core.memory_exhaustion import require_memory
+from faal_core.errors.memory_exhaustion import require_memory
 
 _OLDEST_VERSION = {"version": 1}  # of a module's key names; files that were converted no longer tell theirs
 

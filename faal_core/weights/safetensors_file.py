@@ -10,7 +10,7 @@ import safetensors.torch
 from torch import Tensor
 
 from faal_core.errors import WeightsUnreadable
-from faal_core.memory_exhaustion import require_memory
+from faal_core.errors.memory_exhaustion import require_memory
 
 MAX_HEADER_BYTES = 2**20
 MAX_TENSORS = 5_000

@@ -16,7 +16,7 @@ const right = element => element.getBoundingClientRect().right;
 const ends = [...document.querySelectorAll(".status, button")].filter(element => element.offsetParent).map(right);
 document.title = JSON.stringify({width: document.documentElement.scrollWidth, ends});
 """
-STYLE = Path(__file__).parents[2] / "api/static/faal.css"
+STYLE = Path(__file__).parents[2] / "api/pages/static/faal.css"
 OUTCOMES = [("better", 2), ("mixed", 1), ("worse", 3), ("unclear", 0), ("kept-original", 0)]
 
 

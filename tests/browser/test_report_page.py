@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from faal_core.reports import html
-from faal_core.reports.finetune_documents import Candidate
+from faal_core.results.finetune_documents import Candidate
 from tests.browser.layout import CHROMIUM, measured
 from tests.sample_reports import sample_audit, sample_finetune
 

@@ -4,7 +4,7 @@ import resource
 import sys
 
 from api.__main__ import main
-from api.connections import Patience
+from api.serving.connections import Patience
 
 DESCRIPTORS = 256
 CONNECTIONS = 64  # a quarter

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from faal_core import architectures
+from faal_core import networks
 from tests.service import hostile_pickles as pickles
 from tests.service.hostile_files import Hostile, deflated_zeros, safetensors_file, unzipped, zipped
 from tests.service.hostile_pickles import Code, Command, FromBytes, checkpoint, saved, tensor
@@ -22,7 +22,7 @@ from tests.service.small_jobs import SPEC
 @cache
 def honest() -> Mapping[str, Tensor]:
     """Weights that fit the spec."""
-    return architectures.build(SPEC).backbone.state_dict()
+    return networks.build(SPEC).backbone.state_dict()
 
 
 def fitting(**changes: Tensor | None) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from faal_core import architectures, weights
+from faal_core import networks, weights
 from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec
 from jobs import dataset_registry, lifecycle, model_registry
 from jobs.outcomes import StoredClassifier
@@ -40,7 +40,7 @@ def untrained_weights(path: Path, spec: ClassifierSpec = SPEC) -> Path:
     """A file of random weights for that network, the same every time."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        weights.write_classifier(path, architectures.build(spec))
+        weights.write_classifier(path, networks.build(spec))
     return path
 
 

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file
 
 from api.client import Client
-from faal_core.reports.finetune_documents import FinetuneReport
-from faal_core.reports.reading import read_report
+from faal_core.results.finetune_documents import FinetuneReport
+from faal_core.results.reading import read_report
 from faal_core.specs import FinetuneSpec
 from jobs.states import JobKind
 from tests.service.processes import JOB_SECONDS, until

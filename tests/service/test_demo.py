@@ -8,11 +8,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from api import demo
+from api.commands import demo
 from faal_core import weights
 from faal_core.reports import html
-from faal_core.reports.finetune_documents import FinetuneReport
-from faal_core.reports.reading import read_report
+from faal_core.results.finetune_documents import FinetuneReport
+from faal_core.results.reading import read_report
 from faal_core.specs import FinetuneSpec
 from tests.service.small_jobs import UNBOUNDED
 

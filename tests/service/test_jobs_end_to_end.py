@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from faal_core import weights
-from faal_core.reports.reading import read_report
+from faal_core.results.reading import read_report
 from jobs import control, model_registry
 from jobs.states import JobState, UploadState
 from tests.service.processes import JOB_SECONDS, gone, until

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from api.client import Client
-from faal_core import architectures
-from faal_core.reports.documents import AuditReport
-from faal_core.reports.finetune_documents import FinetuneReport
+from faal_core import networks
+from faal_core.results.documents import AuditReport
+from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)
@@ -36,7 +36,7 @@ def test_public_state_dict_is_audited_and_repaired(site, architecture, tmp_path)
     site.api()
     site.worker()
     spec = ClassifierSpec(architecture=architecture, num_classes=10, mean=MEAN, std=STD)
-    backbone = architectures.build(spec).backbone
+    backbone = networks.build(spec).backbone
     checkpoint = {"state_dict": {f"module.{name}": value for name, value in backbone.state_dict().items()}, "epoch": 76}
     torch.save(checkpoint, tmp_path / "public.pt")
     with Client(f"http://127.0.0.1:{site.settings.port}") as client:

@@ -11,8 +11,8 @@ import httpx
 import pytest
 import torch
 
-from faal_core import architectures, weights
-from faal_core.reports.reading import read_report
+from faal_core import networks, weights
+from faal_core.results.reading import read_report
 from tests.service.processes import JOB_SECONDS, until
 from tests.service.small_jobs import AUDIT, SPEC, noise
 
@@ -49,7 +49,7 @@ def command_line_report(folder: Path, file: Path, *options: str) -> dict:
 def checkpoint(tmp_path: Path) -> Path:
     """A checkpoint with two sets of weights; the average is that of `torch.manual_seed(1)`."""
     torch.manual_seed(1)
-    average = architectures.build(SPEC).backbone.state_dict()
+    average = networks.build(SPEC).backbone.state_dict()
     plain = {name: torch.zeros_like(tensor) for name, tensor in average.items()}
     torch.save({"state_dict": plain, "state_dict_ema": average}, tmp_path / "net_10:14:29.pth")
     return tmp_path / "net_10:14:29.pth"
@@ -75,7 +75,7 @@ def test_one_digest_everywhere(open_site, checkpoint, tmp_path):
     answer = client.get(f"/models/{model['id']}/weights")
     (tmp_path / "downloaded.safetensors").write_bytes(answer.content)
     torch.manual_seed(1)
-    expected = weights.digest(architectures.build(SPEC))
+    expected = weights.digest(networks.build(SPEC))
     network = ["--architecture", SPEC.architecture, "--num-classes", "3", "--argument", "width=8"]
     of_upload = command_line_report(tmp_path, checkpoint, *network, "--weights-key", "state_dict_ema")
     of_download = command_line_report(tmp_path, tmp_path / "downloaded.safetensors")
@@ -116,7 +116,7 @@ def test_one_mean_becomes_as_many_as_the_weights_take(open_site, tmp_path):
     _, client = site.api()
     site.worker()
     colour = SPEC.model_copy(update={"mean": (0.0,) * 3, "std": (1.0,) * 3})
-    torch.save(architectures.build(colour).backbone.state_dict(), tmp_path / "colour.pt")
+    torch.save(networks.build(colour).backbone.state_dict(), tmp_path / "colour.pt")
     model = uploaded(
         client, tmp_path / "colour.pt", architecture="small_resnet", num_classes="3", arguments='{"width": 8}'
     )

@@ -303,12 +303,12 @@ def test_without_keys_only_this_machine_is_answered(open_site: Any, tmp_path: Pa
 
 
 def test_the_first_key_is_made_on_the_machine(open_site: Any) -> None:
-    """`python -m api.keys` makes a key that the service takes, prints nothing but it, lists it without it, and revokes it."""
+    """`faal-service keys` makes a key that the service takes, prints nothing but it, lists it without it, and revokes it."""
     site = open_site()
     environment = os.environ | {"FAAL_DATA_DIR": str(site.settings.data_dir)}
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "api.keys", *arguments]
+        command = [sys.executable, "-m", "api.commands", "keys", *arguments]
         return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
     made = run("create", "--owner", "ann", "--scope", "read", "--scope", "admin", "--days", "0.5")

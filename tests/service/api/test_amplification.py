@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from api.routes import login, pages
+from api.pages import login, routes
 from faal_core.specs import ClassifierSpec
 from jobs import model_registry
 from jobs.keys import Scope
@@ -98,7 +98,7 @@ def requests(description: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 yield {**to, "params": [(name, "\x01")] * (LINE_BYTES // (len(name) + 5))}
             if "{id}" in path:
                 yield {**to, "url": path.replace("{id}", "%01" * (LINE_BYTES // 3)).replace("{number}", "0")}
-    for router in (pages.router, login.router):
+    for router in (routes.router, login.router):
         for route in router.routes:
             to = {"method": "POST", "url": route.path}
             if "POST" in route.methods and (fields := [one.name for one in route.dependant.body_params]):

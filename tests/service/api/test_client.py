@@ -9,9 +9,9 @@ import pytest
 
 from api.client import Client, ServiceProblem, UploadRejected
 from faal_core import weights
-from faal_core.reports.documents import AuditReport
-from faal_core.reports.finetune_documents import FinetuneReport
-from faal_core.reports.reading import read_report
+from faal_core.results.documents import AuditReport
+from faal_core.results.finetune_documents import FinetuneReport
+from faal_core.results.reading import read_report
 from faal_core.specs import AuditSpec, FinetuneSpec
 from tests.service.processes import Site
 from tests.service.small_jobs import CLASSES, HALVES, SPEC, UNBOUNDED, noise

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from faal_core.reports import text
-from faal_core.reports.finetune_documents import FinetuneReport
+from faal_core.results.finetune_documents import FinetuneReport
 from jobs import control, lifecycle
 from jobs.outcomes import StoredClassifier
 from jobs.states import JobKind

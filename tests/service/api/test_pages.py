@@ -240,4 +240,4 @@ def test_the_vendored_script_is_served_with_its_licence(web) -> None:
     assert script.headers["Content-Type"].startswith("text/javascript")
     assert 'version:"2.0.11"' in script.text
     assert "Zero-Clause BSD" in web.client.get("/static/LICENSE-htmx.txt").text
-    assert script.content == Path(api.__file__).with_name("static").joinpath("htmx.min.js").read_bytes()
+    assert script.content == Path(api.__file__).with_name("pages").joinpath("static", "htmx.min.js").read_bytes()

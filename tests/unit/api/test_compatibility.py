@@ -3,7 +3,7 @@
 import pytest
 
 from api.compatibility import require_fit
-from api.schemas import ClassifierBody
+from api.schemas.resources import ClassifierBody
 from faal_core.errors import InvalidSpec
 
 SUMMARY = {"shape": [3, 32, 32], "class_names": ["a", "b"], "images": {"test": 10}}

@@ -8,16 +8,16 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from faal_core import weights
-from faal_core.architectures import build
 from faal_core.classifier import Classifier
 from faal_core.datasets import LabelledImages, load
 from faal_core.errors import ClassifierUnsuitable, InvalidSpec, OutOfTime, WeightsMismatch
 from faal_core.finetune import Finetuned, finetune
+from faal_core.networks import build
 from faal_core.progress import Cancelled, NoProgress
 from faal_core.reports import text
-from faal_core.reports.documents import ReliabilityWarning
-from faal_core.reports.finetune_documents import FinetuneReport
-from faal_core.reports.reading import read_report
+from faal_core.results.documents import ReliabilityWarning
+from faal_core.results.finetune_documents import FinetuneReport
+from faal_core.results.reading import read_report
 from faal_core.specs import AuditSettings, ClassifierSpec, FinetuneSpec, PgdSpec, TrainingAttack, TrainingSpec
 from faal_core.threat_model import ThreatModel
 from faal_core.training.candidates import candidate_classifier

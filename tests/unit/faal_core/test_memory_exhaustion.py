@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from faal_core.memory_exhaustion import is_out_of_memory
+from faal_core.errors.memory_exhaustion import is_out_of_memory
 
 ROOT = Path(__file__).parents[3]
 

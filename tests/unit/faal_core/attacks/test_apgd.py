@@ -8,7 +8,7 @@ from faal_core.attacks.apgd import _Climb, checkpoints
 from faal_core.attacks.ball import Ball
 from faal_core.attacks.losses import dlr, probability_margin, targeted_dlr
 from faal_core.attacks.randomness import ImageRandom
-from faal_core.evaluation import counted
+from faal_core.audit.evaluator import counted
 from faal_core.specs import ApgdSpec
 from faal_core.threat_model import Norm, ThreatModel
 from tests.float64_classifier import in_float64

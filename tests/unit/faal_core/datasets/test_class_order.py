@@ -8,7 +8,7 @@ from faal_core.datasets.class_order import aligned, ordered
 from faal_core.datasets.data_warnings import examine_data
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import InvalidSpec
-from faal_core.reports.documents import ClassOrder
+from faal_core.results.documents import ClassOrder
 from faal_core.specs.class_names import comparable
 
 

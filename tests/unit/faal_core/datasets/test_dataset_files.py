@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from faal_core import catalog, dataset_files
+from faal_core import catalog
+from faal_core.catalog import dataset_files
 from faal_core.datasets import torchvision_sets
 from faal_core.torchvision_import import torchvision
 

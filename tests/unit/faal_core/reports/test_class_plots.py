@@ -5,7 +5,7 @@ import re
 import pytest
 
 from faal_core.reports import class_plots, html
-from faal_core.reports.documents import AuditReport
+from faal_core.results.documents import AuditReport
 from tests.sample_reports import FASHION, sample_audit, sample_finetune
 from tests.unit.faal_core.reports.test_html import Page
 

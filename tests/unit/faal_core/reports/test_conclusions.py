@@ -5,9 +5,9 @@ import re
 import pytest
 
 from faal_core.reports import html, terminal, text
-from faal_core.reports.documents import AttackRow, AuditReport
-from faal_core.reports.finetune_documents import Candidate, FinetuneReport
 from faal_core.reports.finetune_text import candidate_label
+from faal_core.results.documents import AttackRow, AuditReport
+from faal_core.results.finetune_documents import Candidate, FinetuneReport
 from tests.sample_reports import FASHION, sample_audit, sample_finetune
 from tests.unit.faal_core.reports.test_html import Page
 

@@ -8,8 +8,8 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
-from faal_core.reports.documents import AuditReport
-from faal_core.reports.finetune_documents import FinetuneReport
+from faal_core.results.documents import AuditReport
+from faal_core.results.finetune_documents import FinetuneReport
 
 PAGE = (Path(__file__).parents[4] / "docs/report.md").read_text("utf-8")
 SECTIONS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE))

@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 import pytest
 
 from faal_core.reports import html, text, wording
-from faal_core.reports.documents import AuditReport
-from faal_core.reports.finetune_documents import FinetuneReport
+from faal_core.results.documents import AuditReport
+from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.specs import AuditSpec, FinetuneSpec
 from tests.sample_reports import FASHION, WARNING, sample_audit, sample_finetune
 

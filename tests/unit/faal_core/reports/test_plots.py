@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from faal_core.reports import html, plots
-from faal_core.reports.documents import AuditReport
+from faal_core.results.documents import AuditReport
 from tests.sample_reports import FASHION, sample_audit, sample_finetune
 
 HOSTILE = ("<script>alert(1)</script>", "\"'><img src=x onerror=alert(1)>", "a.b[0]", "${x}\x1b\x00", *FASHION[4:])

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from faal_core.per_class import compare
 from faal_core.reports import terminal, text, wording
-from faal_core.reports.documents import AttackRow, AuditReport, Interval, Rate
-from faal_core.reports.finetune_documents import Comparison, FinetuneReport
+from faal_core.results.comparison import compare
+from faal_core.results.documents import AttackRow, AuditReport, Interval, Rate
+from faal_core.results.finetune_documents import Comparison, FinetuneReport
 from tests.sample_reports import sample_audit, sample_finetune
 
 HOSTILE = "\x1b[2Jevil\u202e\nname"

@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
-from faal_core.architectures import build
 from faal_core.classifier import Classifier
 from faal_core.datasets import load
 from faal_core.datasets.labelled_images import LabelledImages
+from faal_core.networks import build
 from faal_core.progress import NoProgress
 from faal_core.specs import ClassifierSpec, FinetuneSpec
 from faal_core.training.recipe import train

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from faal_core.architectures import build
 from faal_core.classifier import Classifier
 from faal_core.datasets import load
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import InvalidSpec, TrainingDiverged
+from faal_core.networks import build
 from faal_core.progress import NoProgress
 from faal_core.specs import ClassifierSpec, FinetuneSpec
 from faal_core.training import checkpointing
@@ -173,4 +173,4 @@ def main(out: Path, what: str, *arguments: str) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), *sys.argv[2:])
-    os._exit(0)  # as worker/fellow_process.py ends
+    os._exit(0)  # as worker/rank_process.py ends

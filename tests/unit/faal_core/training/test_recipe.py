@@ -9,13 +9,13 @@ import torch
 from pydantic import BaseModel
 from torch import nn
 
-from faal_core.architectures import build
 from faal_core.classifier import Classifier
 from faal_core.datasets import load
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import TrainingDiverged
+from faal_core.networks import build
 from faal_core.progress import Cancelled, NoProgress, Progress
-from faal_core.reports.finetune_documents import EpochRow
+from faal_core.results.finetune_documents import EpochRow
 from faal_core.specs import (
     Averaging,
     CfaMethod,

@@ -5,7 +5,7 @@ import torch
 
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import InvalidSpec
-from faal_core.reports.finetune_documents import Candidate
+from faal_core.results.finetune_documents import Candidate
 from faal_core.specs import TrainingSpec
 from faal_core.training.selection import (
     Beginning,

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from faal_core.architectures import build
 from faal_core.classifier import Classifier
 from faal_core.datasets import load
 from faal_core.device_memory import Pieces
 from faal_core.errors import OutOfMemory, TrainingDiverged
+from faal_core.networks import build
 from faal_core.specs import CfaMethod, ClassifierSpec, DafaMethod, FaalMethod, FinetuneSpec, MethodSpec
 from faal_core.threat_model import ThreatModel
 from faal_core.training import methods, recipe

@@ -1,0 +1,16 @@
+"""`faal-service keys … | check`: what whoever runs the service does on its machine."""
+
+import argparse
+import sys
+
+from api.commands import check, keys
+
+COMMANDS = {"check": check.main, "keys": keys.main}
+
+
+def main() -> int:
+    """The exit status of the command."""
+    parser = argparse.ArgumentParser(prog="faal-service", description=__doc__)
+    parser.add_argument("command", choices=COMMANDS)
+    name = parser.parse_args(sys.argv[1:2]).command
+    return COMMANDS[name](sys.argv[2:])

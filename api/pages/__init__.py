@@ -1,0 +1,1 @@
+"""The pages for browsers: routes, views, templates and static files."""

@@ -1,0 +1,1 @@
+"""Rules and limits that hold for every request: connections, bodies, rates, logs, metrics, readiness."""

@@ -1,0 +1,93 @@
+"""What holds for every request: an id, a bounded body, no changes asked for by other sites, and safe headers."""
+
+import re
+import uuid
+
+from fastapi import Request
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
+
+from api.problems.answers import answer
+from api.problems.errors import CrossSiteRequest
+from api.serving.bodies import Body
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+HEADERS = {
+    "Cache-Control": "no-cache",  # kept copies are asked about; whoever has the present version gets 304
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class RequestRules:
+    """ASGI middleware with the rules of this module.
+
+    Args:
+        app: what answers.
+        streamed: matches paths whose routes read their body piece by piece and bound it themselves.
+        body_seconds: in which any other body has to be complete.
+    """
+
+    def __init__(self, app: ASGIApp, streamed: re.Pattern[str], body_seconds: float) -> None:
+        self.app = app
+        self.streamed = streamed
+        self.body_seconds = body_seconds
+        self._incomplete: dict[Body, None] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        sent_id = headers.get("X-Request-Id", "")
+        request_id = sent_id if _REQUEST_ID.fullmatch(sent_id) else f"req_{uuid.uuid4().hex}"
+        scope.setdefault("state", {})["request_id"] = request_id
+        body = Body(receive, self._incomplete, self.body_seconds)
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                body.is_answered = True
+                fields = MutableHeaders(scope=message)
+                fields["X-Request-Id"] = request_id
+                for name, value in HEADERS.items():
+                    fields.setdefault(name, value)
+            await send(message)
+
+        if refusal := _refusal(scope["method"], headers):
+            await answer(Request(scope), refusal)(scope, receive, send_with_headers)
+            return
+        bounded = receive if self.streamed.fullmatch(scope["path"]) else body.receive
+        try:
+            with bound_contextvars(request_id=request_id):
+                await self.app(scope, bounded, send_with_headers)
+        finally:
+            body.forget()
+
+
+def _refusal(method: str, headers: Headers) -> Exception | None:
+    """Return the error that refuses the request whatever it asks for; None if there is none."""
+    if "Content-Length" in headers and "Transfer-Encoding" in headers:
+        # A proxy that believes the other of the two takes a part of the body for a request of its own (RFC 9112, section 6.1).
+        ambiguous = "Send either Content-Length or Transfer-Encoding; with both, the end of the body is ambiguous."
+        return HTTPException(400, ambiguous, {"Connection": "close"})
+    if _foreign(headers) and method not in ("GET", "HEAD", "OPTIONS"):
+        return CrossSiteRequest("A page of another site asked for this. Use the pages of this service, or its API.")
+    return None
+
+
+def _foreign(headers: Headers) -> bool:
+    """Whether a page of another site asks. Browsers that do not say so, as over plain HTTP, tell where the page is from."""
+    if (site := headers.get("Sec-Fetch-Site")) is not None:
+        return site not in ("none", "same-origin")
+    host = headers.get("Host")
+    return "Origin" in headers and headers["Origin"] not in (f"http://{host}", f"https://{host}")

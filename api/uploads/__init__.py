@@ -1,0 +1,1 @@
+"""Uploads: read a multipart form, check its digests, and stream its file into storage."""

@@ -1,0 +1,1 @@
+"""Webhook delivery, and the addresses that it may send to."""

@@ -1,0 +1,71 @@
+"""The form that starts a job asks for what the API would be asked for."""
+
+import pytest
+
+from api.pages.start_form import StartForm
+from api.problems.errors import InvalidRequest
+from api.schemas.requests import AuditRequest, FinetuneRequest
+from faal_core.specs import AuditSpec, FinetuneSpec
+from faal_core.threat_model import ThreatModel
+from jobs.states import JobKind
+
+THREAT = ThreatModel(epsilon="8/255")
+
+
+def test_the_untouched_form_asks_for_the_defaults() -> None:
+    """A form of which only the model was chosen asks for the library's own defaults at 8/255."""
+    asked = StartForm(model="model_1").request()
+    assert isinstance(asked, FinetuneRequest)
+    assert asked.spec == FinetuneSpec.model_validate({"threat": THREAT, "audit": {"attacks": "pgd-20"}})
+    asked = StartForm(model="model_1", kind=JobKind.AUDIT, images="500").request()
+    assert isinstance(asked, AuditRequest)
+    assert asked.spec == AuditSpec.model_validate({"threat": THREAT, "attacks": "pgd-20", "images": 500})
+
+
+@pytest.mark.parametrize(("epochs", "rates"), [("1", (0.4,)), ("2", (0.4, 0.04)), ("5", (0.4, 0.4, 0.4, 0.04, 0.04))])
+def test_the_learning_rate_falls_in_the_second_half(epochs: str, rates: tuple[float, ...]) -> None:
+    """The first half of the epochs, rounded up, has the rate given and the others a tenth of it."""
+    asked = StartForm(model="model_1", epochs=epochs, learning_rate="0.4").request()
+    assert isinstance(asked, FinetuneRequest)
+    assert asked.training.learning_rates == pytest.approx(rates)
+
+
+def test_bounds_are_percentage_points_and_changes_of_images_are_chosen() -> None:
+    """Points become rates, an emptied bound is none, and an augmentation takes the place of the data set's own."""
+    asked = StartForm(
+        model="model_1", max_robust_drop="2.5", max_clean_drop=" ", max_class_drop="5", augment="crop", steps="7"
+    ).request()
+    assert isinstance(asked, FinetuneRequest)
+    training = asked.training
+    assert (training.max_robust_drop, training.max_clean_drop) == (pytest.approx(0.025), None)
+    assert training.max_class_drop == pytest.approx(0.05)
+    assert (training.augment, training.attack.steps) == ("crop", 7)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "pointer"),
+    [
+        ("model", "", "/model"),
+        ("epsilon", "8/0", "/threat/epsilon"),
+        ("norm", "l7", "/threat/norm"),
+        ("attacks", "strong", "/audit/attacks"),
+        ("images", "many", "/audit/images"),
+        ("method", "magic", "/method"),
+        ("dro_radius", "-1", "/method/dro_radius"),
+        ("epochs", "2.5", "/epochs"),
+        ("epochs", "100000000000", "/epochs"),
+        ("learning_rate", "nan", "/training/learning_rates/0"),
+        ("batch_size", "", "/training/batch_size"),
+        ("steps", "0", "/training/attack/steps"),
+        ("augment", "turn", "/training/augment"),
+        ("max_robust_drop", "a little", "/training/max_robust_drop"),
+        ("max_clean_drop", "101", "/training/max_clean_drop"),
+        ("max_clean_drop", "nan", "/training/max_clean_drop"),
+        ("max_class_drop", "a lot", "/training/max_class_drop"),
+    ],
+)
+def test_faults_are_pointed_to(field: str, value: str, pointer: str) -> None:
+    """Whatever a person may write into a field is refused by name, never a defect."""
+    with pytest.raises(InvalidRequest) as error:
+        StartForm(**{"model": "model_1", "epochs": "1", field: value}).request()
+    assert error.value.fields[0].pointer == pointer

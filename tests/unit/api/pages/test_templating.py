@@ -1,0 +1,52 @@
+"""How times are written on pages."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import api.templating
+import pytest
+
+from api.pages.templating import KINDS, ago, duration
+from jobs.states import JobKind
+
+TEMPLATES = Path(api.pages.templating.__file__).with_name("templates")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "just now"),
+        (59, "just now"),
+        (61, "1 min ago"),
+        (3 * 3600, "3 h ago"),
+        (2 * 86400, "2 d ago"),
+        (-5, "just now"),
+    ],
+)
+def test_the_past_is_told_roughly(seconds: int, words: str) -> None:
+    """The largest unit that fits is told; a clock that runs ahead of ours does no harm."""
+    assert ago(datetime.now(UTC) - timedelta(seconds=seconds)) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.4, "0 s"), (59.6, "1 min 0 s"), (225, "3 min 45 s"), (3600, "1 h 0 min"), (3600 * 25 + 61, "25 h 1 min")],
+)
+def test_spans_have_two_units(seconds: float, words: str) -> None:
+    """A span of time is told in its two largest units."""
+    assert duration(timedelta(seconds=seconds)) == words
+
+
+def test_pages_call_a_fine_tuning_by_one_name() -> None:
+    """The job, the method and the model are called fine-tuned everywhere, and nothing is called a repair, but in the style."""
+    pages = {file.name: file.read_text("utf-8") for file in TEMPLATES.glob("*.html")}
+    assert pages
+    for name, page in pages.items():
+        assert "repair" not in re.sub(r'class="[^"]*"', "", page).lower(), name
+    assert KINDS[JobKind.FINETUNE] == "Fine-tuning"
+
+
+def test_every_kind_of_job_has_a_name() -> None:
+    """No kind of job is nameless on pages."""
+    assert set(KINDS) == set(JobKind)

@@ -1,0 +1,38 @@
+"""Places for long requests are shared out among owners."""
+
+from contextlib import ExitStack
+
+import pytest
+
+from api.problems.errors import ServiceBusy
+from api.serving.slots import Slots
+
+
+def places_of(slots: Slots, owner: str, stack: ExitStack) -> int:
+    """Return how many places that owner gets until one is refused."""
+    held = 0
+    while True:
+        try:
+            stack.enter_context(slots.of(owner))
+        except ServiceBusy:
+            return held
+        held += 1
+
+
+def test_each_owner_gets_as_many_places_as_are_free() -> None:
+    """Of 50 places the first owner gets 25, and each next one half of the rest."""
+    slots = Slots(50, "event streams")
+    with ExitStack() as stack:
+        shares = [places_of(slots, owner, stack) for owner in ("ann", "bob", "cem", "dan", "eve", "fay", "gil")]
+    assert shares == [25, 13, 6, 3, 2, 1, 0]
+
+
+def test_a_place_comes_back() -> None:
+    """Whoever had as many as they may gets one again after one was given back."""
+    slots = Slots(4, "uploads")
+    with ExitStack() as stack:
+        assert places_of(slots, "ann", stack) == 2
+    with ExitStack() as stack:
+        assert places_of(slots, "ann", stack) == 2
+        with pytest.raises(ServiceBusy, match="2 uploads"), slots.of("ann"):
+            pass

@@ -1,0 +1,145 @@
+"""What uploads may be, by their first bytes and their form."""
+
+import json
+import struct
+from typing import Any
+
+import pytest
+
+from api.problems.errors import InvalidRequest, UnsupportedFile
+from api.uploads.forms import dataset_media_type, model_media_type, read_dataset_form, read_model_form
+from api.uploads.receiving import Form
+from faal_core.errors import WeightsUnreadable
+from faal_core.specs import ClassifierSpec
+
+ZIP = b"PK\x03\x04" + bytes(12)
+SPEC = ClassifierSpec(architecture="small_resnet", num_classes=3, mean=(0.2,), std=(0.3,), class_names=("a", "b", "c"))
+
+
+def safetensors(metadata: dict[str, str] | None = None) -> bytes:
+    """The beginning of a safetensors file with that metadata."""
+    header = json.dumps({} if metadata is None else {"__metadata__": metadata}).encode()
+    return struct.pack("<Q", len(header)) + header
+
+
+def form(head: bytes = ZIP, filename: str = "weights.pt", **fields: str) -> Form:
+    """A form with those fields."""
+    return Form(fields, filename, head)
+
+
+def pointers(error: pytest.ExceptionInfo[InvalidRequest]) -> list[str | None]:
+    """What the error points to."""
+    return [field.pointer for field in error.value.fields]
+
+
+def test_kinds_of_files_are_told_by_their_first_bytes() -> None:
+    """Weights are safetensors or zip files, data sets are zip files; a header that claims more than 1 MiB is no header."""
+    assert model_media_type(safetensors()) != model_media_type(ZIP)
+    assert dataset_media_type(ZIP) == "application/zip"
+    for head in (b"\x80\x02}q\x00.", b"", b"GIF89a" + bytes(10), struct.pack("<Q", 2**20 + 1) + b"{"):
+        with pytest.raises(UnsupportedFile):
+            model_media_type(head)
+    with pytest.raises(UnsupportedFile):
+        dataset_media_type(safetensors())
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"spec": SPEC.model_dump_json()},
+        {"architecture": "small_resnet", "num_classes": "3", "mean": "0.2", "std": "0.3", "class_names": "a, b, c"},
+        {
+            "architecture": "small_resnet",
+            "num_classes": "3",
+            "mean": "[0.2]",
+            "std": "0.3",
+            "class_names": '["a","b","c"]',
+        },
+    ],
+)
+def test_a_spec_is_given_whole_or_field_by_field(fields: dict[str, str]) -> None:
+    """JSON in one field and single fields as people write them mean the same."""
+    assert read_model_form(form(**fields)) == ("weights", SPEC, None)
+
+
+def test_the_key_of_the_weights_is_a_field_of_its_own() -> None:
+    """`weights_key` goes beside the spec, given whole or field by field; a key with control characters is refused."""
+    whole = form(spec=SPEC.model_dump_json(), weights_key=" model.ema ")
+    assert read_model_form(whole) == ("weights", SPEC, "model.ema")
+    assert read_model_form(form(architecture="small_resnet", num_classes="3", weights_key=".")).weights_key == "."
+    for key in ("a\nb", "x" * 1001):
+        with pytest.raises(InvalidRequest) as caught:
+            read_model_form(form(spec=SPEC.model_dump_json(), weights_key=key))
+        assert pointers(caught) == ["/weights_key"]
+
+
+def test_our_own_files_tell_what_they_are() -> None:
+    """Without a spec the metadata of a safetensors file says what network it is for; fields left empty count as absent."""
+    head = safetensors({"faal": SPEC.model_dump_json()})
+    assert read_model_form(form(head, architecture=" ", name="")) == ("weights", SPEC, None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointer"),
+    [
+        ({"spec": "{"}, "/spec"),
+        ({"spec": '{"architecture": "small_resnet", "num_classes": 1}'}, "/spec/num_classes"),
+        ({"spec": '{"architecture": "small_resnet", "num_classes": 3, "x": 1}'}, "/spec/x"),
+        ({"architecture": "small_resnet", "num_classes": "three"}, "/num_classes"),
+        ({"architecture": "small_resnet"}, "/num_classes"),
+        ({"architecture": "small_resnet", "num_classes": "3", "arguments": "width"}, "/arguments"),
+        ({"architecture": "small_resnet", "num_classes": "3", "mean": "0,x"}, "/mean/1"),
+        ({"architecture": "resnet_2000", "num_classes": "3"}, "/architecture"),
+        ({"spec": SPEC.model_dump_json(), "num_classes": "3"}, "/num_classes"),
+        ({"colour": "red"}, "/colour"),
+        ({"spec": SPEC.model_dump_json(), "name": "a\x00b"}, "/name"),
+        ({"spec": SPEC.model_dump_json(), "name": "x" * 201}, "/name"),
+        ({}, "/spec"),
+    ],
+)
+def test_faults_are_pointed_to(fields: dict[str, str], pointer: str) -> None:
+    """A wrong, unknown or missing field is refused by name."""
+    with pytest.raises(InvalidRequest) as error:
+        read_model_form(form(**fields))
+    assert pointers(error) == [pointer]
+
+
+@pytest.mark.parametrize(
+    "header", [b"{", b"[]", b'{"__metadata__": 3}', b"[" * 100_000, b"\xff\xfe"], ids=lambda header: repr(header[:20])
+)
+def test_damaged_headers_are_refused(header: bytes) -> None:
+    """A header that is no JSON object with metadata is an error of the file, whatever it does to a parser."""
+    with pytest.raises(WeightsUnreadable):
+        read_model_form(form(struct.pack("<Q", len(header)) + header))
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
+def test_files_of_others_need_a_spec(metadata: dict[str, str] | None) -> None:
+    """A safetensors file that does not say what it is for needs the spec beside it."""
+    with pytest.raises(InvalidRequest, match="name at least"):
+        read_model_form(form(safetensors(metadata)))
+
+
+@pytest.mark.parametrize(
+    ("filename", "name"),
+    [
+        ("signs.npz", "signs"),
+        ("C:\\data\\signs.npz", "signs"),
+        ("../../etc/passwd", "passwd"),
+        ("a\x00\x1b[31mb.npz", "a[31mb"),
+        ("\u202e.npz", "data set"),
+        ("x" * 500 + ".npz", "x" * 200),
+    ],
+)
+def test_the_name_is_the_files_name_made_harmless(filename: str, name: str) -> None:
+    """Without a name the file's own is taken, without folders, ending, control characters and more than 200 signs."""
+    assert read_dataset_form(form(filename=filename)) == name
+    assert read_dataset_form(form(filename=filename, name=" mine ")) == "mine"
+
+
+def test_data_sets_have_no_other_fields() -> None:
+    """A field that only models have is refused for a data set."""
+    fields: dict[str, Any] = {"num_classes": "3"}
+    with pytest.raises(InvalidRequest) as error:
+        read_dataset_form(form(**fields))
+    assert pointers(error) == ["/num_classes"]

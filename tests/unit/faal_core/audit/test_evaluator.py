@@ -1,0 +1,301 @@
+"""The judge of attacks: who is attacked, what counts, and what it costs."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from faal_core import attacks
+from faal_core.audit.evaluator import Evaluator, evaluate
+from faal_core.audit.run import identity, summarise
+from faal_core.classifier import Classifier
+from faal_core.datasets.labelled_images import LabelledImages
+from faal_core.datasets.matching import check_fit
+from faal_core.device_memory import room_for
+from faal_core.errors import ClassifierUnsuitable, InvalidSpec, OutOfMemory
+from faal_core.progress import NoProgress
+from faal_core.results.image_outcomes import Verdicts
+from faal_core.results.ledger import CLEAN, Unit
+from faal_core.specs import ApgdSpec, AttackSpec, AuditSpec, ClassifierSpec, FabSpec, PgdSpec, SquareSpec
+from faal_core.threat_model import Norm, ThreatModel
+from tests.linear_classifier import linear_classifier, smallest_radius
+
+CPU = torch.device("cpu")
+SHAPE = (1, 6, 5)
+
+
+class FarAway:
+    """An attack that answers images far outside of every ball."""
+
+    runs = passes = 1
+
+    def run(self, number, classifier, x, y, threat, random):
+        """Five above the inverted images."""
+        return 1 - x + 5
+
+
+def two_class_images(count: int = 40) -> LabelledImages:
+    """Images near grey with the labels of the linear classifier, a quarter of them wrong on purpose."""
+    x = 0.5 + 0.02 * torch.randn(count, *SHAPE, generator=torch.Generator().manual_seed(4))
+    y = linear_classifier(2, SHAPE)(x).argmax(1)
+    y[: count // 4] = 1 - y[: count // 4]
+    return LabelledImages(x, y, ("a", "b"), "synthetic", "test")
+
+
+def evaluator_of(data: LabelledImages, batch_size: int = 7) -> Evaluator:
+    """The linear classifier on that data."""
+    return Evaluator(linear_classifier(2, SHAPE), data, device=CPU, batch_size=batch_size, seed=0)
+
+
+@pytest.mark.parametrize("norm", list(Norm))
+def test_robust_accuracy_is_the_closed_form(norm: Norm) -> None:
+    """Robust are exactly the correct images whose smallest radius exceeds ε, whatever the batch size."""
+    data = two_class_images()
+    radii = smallest_radius(linear_classifier(2, SHAPE), data.images, data.labels, norm)
+    epsilon = radii[10:].median().item() * 1.001
+    clear = ((radii - epsilon).abs() > 0.05 * epsilon).numpy()
+    threat, spec = ThreatModel(norm=norm, epsilon=epsilon), PgdSpec(steps=60, relative_step=0.1)
+    for batch_size in (1, 7, 100):
+        evaluation, _ = evaluate(evaluator_of(data, batch_size), threat, (spec,), NoProgress())
+        expected = evaluation.correct & (radii > epsilon).numpy()
+        np.testing.assert_array_equal(evaluation.robust[clear], expected[clear])
+        assert (~evaluation.correct).sum() == 10
+        assert evaluation.distance.max() <= epsilon + 1e-6
+
+
+def test_only_undecided_images_are_attacked() -> None:
+    """The first attack sees the clean-correct images, the second what the first left; what is decided stays decided."""
+    data = two_class_images()
+    radii = smallest_radius(linear_classifier(2, SHAPE), data.images, data.labels, Norm.LINF)
+    threat = ThreatModel(epsilon=radii[10:].median().item() * 1.001)
+    spec = PgdSpec(steps=60, relative_step=0.1)
+    evaluation, (first, second) = evaluate(evaluator_of(data), threat, (spec, spec), NoProgress())
+    assert first.tried == 30
+    assert second.tried == 30 - first.broken
+    assert first.broken == (evaluation.broken_by == 0).sum() > 0
+    assert first.backward < 60 * first.tried
+    assert second.backward == 60 * second.tried  # PGD has already broken all it can
+
+
+def test_the_judge_believes_no_attack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attack that leaves the ball or returns NaN-free nonsense is projected and predicted again before it counts."""
+    data = two_class_images()
+    monkeypatch.setattr(attacks, "build", lambda spec, num_classes: FarAway())
+    evaluation, _ = evaluate(evaluator_of(data), ThreatModel(epsilon=1e-6), (PgdSpec(),), NoProgress())
+    assert evaluation.distance.max() <= 1e-6 + 1e-7
+    assert evaluation.robust.sum() == 30
+
+
+def test_same_seed_same_rows() -> None:
+    """Two evaluations with the same seed agree bit for bit."""
+    data = two_class_images()
+    threat = ThreatModel(epsilon=0.01)
+    one, _ = evaluate(evaluator_of(data), threat, (PgdSpec(steps=3),), NoProgress())
+    two, _ = evaluate(evaluator_of(data), threat, (PgdSpec(steps=3),), NoProgress())
+    for column in ("clean", "attacked", "broken_by", "distance", "clean_margin", "margin", "sha256"):
+        np.testing.assert_array_equal(getattr(one, column), getattr(two, column))
+
+
+def test_misfits_are_refused() -> None:
+    """A classifier for other channels or another number of classes is refused before any work."""
+    data = two_class_images()
+    with pytest.raises(InvalidSpec, match="3 channels"):
+        Evaluator(linear_classifier(2, (3, 6, 5)), data, device=CPU, batch_size=8, seed=0)
+    with pytest.raises(InvalidSpec, match="10 classes"):
+        Evaluator(linear_classifier(10, SHAPE), data, device=CPU, batch_size=8, seed=0)
+
+
+@pytest.mark.parametrize(("bias", "says"), [(float("nan"), "NaN"), (float("inf"), "infinity")])
+def test_logits_must_be_finite(bias: float, says: str) -> None:
+    """NaN or infinite logits are an error, never counted as robust."""
+    evaluator = evaluator_of(two_class_images())
+    evaluator.classifier.backbone.linear.bias.data.fill_(bias)
+    with pytest.raises(ClassifierUnsuitable, match=says):
+        evaluate(evaluator, ThreatModel(epsilon=0.1), (PgdSpec(),), NoProgress())
+
+
+def test_images_too_small_for_the_network_are_refused() -> None:
+    """A network whose convolutions do not fit into the images is unsuitable; the message says their size."""
+    backbone = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 9), torch.nn.Flatten())
+    classifier = Classifier(backbone, ClassifierSpec(architecture="small_resnet", num_classes=2))
+    evaluator = Evaluator(classifier, two_class_images(), device=CPU, batch_size=7, seed=0)
+    with pytest.raises(ClassifierUnsuitable, match="does not take images of 1 × 6 × 5"):
+        evaluator.clean(torch.arange(7))
+
+
+def test_the_same_classes_in_another_order_are_refused() -> None:
+    """A classifier that names its classes otherwise ordered than the data would be judged by wrong labels."""
+    for names, fits in ((("a", "b"), True), (("x", "y"), True), (("b", "a"), False)):
+        spec = ClassifierSpec(architecture="small_resnet", num_classes=2, class_names=names)
+        classifier = Classifier(torch.nn.Flatten(), spec)
+        if fits:
+            check_fit(classifier, two_class_images())
+        else:
+            with pytest.raises(InvalidSpec, match="another order"):
+                check_fit(classifier, two_class_images())
+
+
+@pytest.mark.parametrize(("first", "hinted"), [(1, True), (0, False)])
+def test_labels_that_begin_at_1_are_recognised(first: int, hinted: bool) -> None:
+    """One class too many of which the first has no image is what labels from 1 look like; with images of it they are not."""
+    labels = torch.arange(first, 5)
+    data = LabelledImages(torch.zeros(len(labels), 1, 4, 4), labels, tuple("01234"), "from one", "test")
+    with pytest.raises(InvalidSpec, match="has 4 classes and from one has 5") as refused:
+        check_fit(linear_classifier(4, (1, 4, 4)), data)
+    assert ("store labels − 1" in refused.value.message) == hinted
+
+
+def test_the_machines_own_memory_can_run_out_too() -> None:
+    """A batch that does not fit into a CPU's memory is an error with its advice, and other errors pass unchanged."""
+    with pytest.raises(OutOfMemory, match="smaller batch"), room_for(250):
+        torch.empty(2**50)
+    with pytest.raises(RuntimeError, match="else"), room_for(250):
+        raise RuntimeError("something else")
+
+
+def test_another_normalisation_is_another_audit() -> None:
+    """The same weights behind another mean are not what a ledger was begun for."""
+    classifier = linear_classifier(4, (1, 4, 4))
+    images = torch.rand(8, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    data = LabelledImages(images, torch.arange(8) % 4, tuple("abcd"), "noise", "test")
+    spec = AuditSpec(threat=ThreatModel(epsilon=0.1))
+    moved = Classifier(classifier.backbone, classifier.spec.model_copy(update={"mean": (0.5,)}))
+    subjects = [
+        identity(summarise(judged, name), data, spec) for judged, name in ((classifier, "a"), (classifier, "b"))
+    ]
+    assert subjects[0] == subjects[1] != identity(summarise(moved, "a"), data, spec)
+
+
+def test_answers_that_are_not_finite_during_an_attack_are_an_error() -> None:
+    """A network that answers NaN once on an attack's way is refused, although it judges the attack's end as if nothing were."""
+
+    class NanInTheFourthPass(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.passes = nn.Linear(16, 4), 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.passes += 1
+            logits: torch.Tensor = self.linear(x.flatten(1))
+            return logits * torch.nan if self.passes == 4 else logits
+
+    classifier = Classifier(NanInTheFourthPass(), linear_classifier(4, (1, 4, 4)).spec).eval()
+    images = torch.rand(40, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    data = LabelledImages(images, torch.arange(40) % 4, tuple("abcd"), "noise", "test")
+    evaluator = Evaluator(classifier, data, device=torch.device("cpu"), batch_size=40, seed=0)
+    with pytest.raises(ClassifierUnsuitable, match="NaN"):
+        evaluate(evaluator, ThreatModel(epsilon=1e-6), (SquareSpec(queries=20),), NoProgress())
+
+
+class NanGradient(nn.Module):
+    """A linear network plus nothing, by a way that has no slope for bright images."""
+
+    def __init__(self, linear: nn.Module) -> None:
+        super().__init__()
+        self.linear = linear
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The linear network's logits."""
+        brightness = x.mean((1, 2, 3))
+        nothing = 0 * (brightness * (brightness > 0.505)).sqrt().unsqueeze(1)
+        return self.linear(x) + nothing
+
+
+@pytest.mark.parametrize("norm", list(Norm))
+@pytest.mark.parametrize("spec", [PgdSpec(), ApgdSpec(), FabSpec(targets=1)], ids=str)
+def test_a_gradient_that_is_no_number_is_an_error(norm: Norm, spec: AttackSpec) -> None:
+    """Finite logits with a gradient of NaN are refused in both norms, though a sign of NaN would merely stand still."""
+    evaluator = evaluator_of(two_class_images())
+    evaluator.classifier.backbone = NanGradient(evaluator.classifier.backbone)
+    with pytest.raises(ClassifierUnsuitable, match="gradient is NaN"):
+        evaluate(evaluator, ThreatModel(norm=norm, epsilon=1e-3), (spec,), NoProgress())
+
+
+@pytest.mark.parametrize("cut_off", [lambda z: z.detach(), lambda z: (z > 0).float()], ids=["detached", "threshold"])
+def test_without_a_gradient_attacks_stand_still_and_square_goes_on(cut_off) -> None:
+    """Networks that no gradient passes are judged: the attacks that climb break nothing, and the search is run."""
+    evaluator = evaluator_of(two_class_images())
+    linear = evaluator.classifier.backbone
+
+    class CutOff(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return cut_off(linear(x))
+
+    evaluator.classifier.backbone = CutOff()
+    specs = (PgdSpec(random_start=False), FabSpec(targets=1, iterations=5), SquareSpec(queries=200))
+    _, rows = evaluate(evaluator, ThreatModel(epsilon=0.2), specs, NoProgress())
+    assert [row.broken for row in rows[:2]] == [0, 0]
+    assert rows[2].broken > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_logits_may_have_any_precision(dtype: torch.dtype) -> None:
+    """A network that computes in another precision is attacked like any other."""
+    evaluator = evaluator_of(two_class_images())
+    linear = evaluator.classifier.backbone
+
+    class Rounded(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return linear(x).to(dtype)
+
+    evaluator.classifier.backbone = Rounded()
+    for spec in (ApgdSpec(loss="dlr"), FabSpec(targets=1), SquareSpec(queries=2000)):
+        evaluation, _ = evaluate(evaluator, ThreatModel(epsilon=0.3), (spec,), NoProgress())
+        assert not evaluation.robust.any()
+
+
+def test_an_answer_that_is_no_tensor_is_refused() -> None:
+    """A network that answers a tuple is named as what it is."""
+    evaluator = evaluator_of(two_class_images())
+    linear = evaluator.classifier.backbone
+
+    class Pair(nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return linear(x), x
+
+    evaluator.classifier.backbone = Pair()
+    with pytest.raises(ClassifierUnsuitable, match="answers a tuple"):
+        evaluate(evaluator, ThreatModel(epsilon=0.1), (PgdSpec(),), NoProgress())
+
+
+def test_every_run_of_every_attack_draws_its_own_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two restarts, and two equal attacks of one list, begin with other random numbers on every image."""
+    drawn: list[torch.Tensor] = []
+
+    class Draws:
+        runs, passes = 2, 1
+
+        def run(self, number, classifier, x, y, threat, random):
+            drawn.append(random.uniform(len(x), 4))
+            return x
+
+    monkeypatch.setattr(attacks, "build", lambda *_: Draws())
+    evaluate(
+        evaluator_of(two_class_images(), batch_size=40), ThreatModel(epsilon=0.1), (PgdSpec(), PgdSpec()), NoProgress()
+    )
+    every = torch.stack(drawn).flatten()
+    assert len(drawn) == 4
+    assert len(every.unique()) == len(every)
+
+
+def test_a_margin_is_what_the_attacks_left_at_the_least() -> None:
+    """An attack for images with little margin left goes by the least share that any attack before left, not by the last."""
+    data = two_class_images(8)
+    verdicts = Verdicts(data.labels.numpy())
+    right = {"rows": (0, 1), "predicted": tuple(data.labels[:2].tolist()), "distance": (0, 0), "sha256": ("", "")}
+    cost = {"forward": 1, "backward": 0, "seconds": 0}
+    for attack, lead in ((CLEAN, (4.0, 4.0)), (0, (1.0, 3.0)), (1, (3.0, 2.0))):
+        verdicts.take_in(Unit(attack=attack, run=0, margin=(0.5, 0.5), lead=lead, **right, **cost))
+    assert verdicts.undecided().tolist() == [0, 1]
+    assert verdicts.undecided(0.25).tolist() == [0]
+    assert verdicts.undecided(0.5).tolist() == [0, 1]
+
+
+def test_a_cpu_passes_as_many_images_as_keep_the_largest_layer_in_its_cache() -> None:
+    """16 channels of 64 × 64 in float32 are 256 KiB an image, 24 of them 6 MiB; images that do not fit have no limit."""
+    network = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 2))
+    classifier = Classifier(network, linear_classifier(2, (1, 4, 4)).spec)
+    assert classifier.images_in_cache(torch.Size((1, 64, 64))) == 24
+    assert classifier.images_in_cache(torch.Size((2, 64, 64))) == sys.maxsize

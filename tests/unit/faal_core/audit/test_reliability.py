@@ -1,0 +1,193 @@
+"""Bad classifiers raise their own warning, good ones none."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from faal_core.attacks.losses import gradient_of, margin
+from faal_core.audit.reliability import examine, examine_attacks
+from faal_core.classifier import Classifier
+from faal_core.errors import ClassifierUnsuitable
+from faal_core.results.documents import AttackRow
+from faal_core.specs import AttackSpec, PgdSpec, SquareSpec
+from faal_core.threat_model import Norm, ThreatModel
+from tests.linear_classifier import linear_classifier
+
+SHAPE = (1, 5, 5)
+LEVEL = 0.01  # images lie on multiples of it
+THREAT = ThreatModel(epsilon=10 * LEVEL)
+
+
+def images() -> Tensor:
+    """Images near grey, nowhere further from it than 4 levels."""
+    noise = torch.randn(40, *SHAPE, generator=torch.Generator().manual_seed(0))
+    return 0.5 + LEVEL * (1.5 * noise).round().clamp(-4, 4)
+
+
+class Wrapped(nn.Module):
+    """Another network, spoilt in one way."""
+
+    def __init__(self, network: nn.Module, kind: str) -> None:
+        super().__init__()
+        self.network, self.kind = network, kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The network's logits, spoilt."""
+        if self.kind == "noise":
+            z = self.network(x)
+            return z + 0.01 * torch.randn_like(z)
+        if self.kind == "softmax":
+            return self.network(x).softmax(1)
+        if self.kind == "rounded pixels":
+            return self.network((x * 50).round() / 50) + 0 * self.network(x)
+        if self.kind == "large logits":
+            return 1e4 * self.network(x)
+        if self.kind == "statistics of the batch":
+            return self.network(0.5 + 0.05 * functional.batch_norm(x, None, None, training=True))
+        if self.kind == "reversed gradient":
+            return 2 * self.network(x).detach() - self.network(x)
+        if self.kind == "period of 30 levels":  # 20 levels further look like 10 levels nearer
+            period = 30 * LEVEL
+            return self.network(0.5 + (x - 0.5 + period / 2).remainder(period) - period / 2)
+        # A slope of 6 at each level and of −4 between levels.
+        return self.network(x + 5 * LEVEL / (2 * math.pi) * (2 * math.pi * x / LEVEL).sin())
+
+
+@pytest.mark.parametrize(
+    ("kind", "codes"),
+    [
+        ("noise", {"random-output"}),
+        ("softmax", {"softmax-output"}),
+        ("rounded pixels", {"zero-gradient", "unbounded-attack-fails"}),
+        ("large logits", {"saturated-logits"}),
+        ("statistics of the batch", {"batch-dependent"}),
+        ("reversed gradient", {"unbounded-attack-fails"}),
+        ("period of 30 levels", {"larger-radius-breaks-fewer", "unbounded-attack-fails"}),
+        ("ripples of one level", {"more-steps-break-fewer"}),
+    ],
+)
+def test_each_bad_classifier_raises_its_own_warning(kind: str, codes: set[str]) -> None:
+    """Each fault is named, with evidence and advice, and nothing else is.
+
+    With a period of 30 levels, PGD climbs to the rim of its ball: at 10 levels it sees and uses all of them, at 20 and at the
+    rim of the pixels its steps have turned around. With ripples, the first step of 10 levels follows a right gradient;
+    steps of 2.5 levels go out and, from between two levels, back again. With two classes a reversed gradient leads straight
+    away from the other.
+    """
+    torch.manual_seed(0)
+    good = linear_classifier(2, SHAPE)
+    bad = Classifier(Wrapped(good.backbone, kind), good.spec).eval()
+    x = images()
+    found = examine(bad, x, bad(x).argmax(1), THREAT)
+    assert {warning.code for warning in found} == codes
+    assert all(any(character.isdigit() for character in warning.evidence) and warning.advice for warning in found)
+
+
+@pytest.mark.parametrize("threat", [THREAT, ThreatModel(norm=Norm.L2, epsilon=0.5), ThreatModel(epsilon=1)])
+@pytest.mark.parametrize("num_classes", [2, 10, 200])
+def test_a_good_classifier_raises_none(num_classes: int, threat: ThreatModel) -> None:
+    """Plain logits with a gradient give no warning, whether the labels are right or wrong."""
+    good = linear_classifier(num_classes, SHAPE)
+    x = images()
+    y = good(x).argmax(1)
+    assert examine(good, x, y, threat) == ()
+    assert examine(good, x[:2], y[:2], threat) == ()
+    assert examine(good, x, (y + 1) % num_classes, threat) == ()
+
+
+class Root(nn.Module):
+    """A network that takes the root of the pixels, whose gradient is infinite where they are black."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The network's logits."""
+        return self.network(x.sqrt())
+
+
+@pytest.mark.parametrize(("darkest", "where"), [(0.0, "at 40 of 40"), (0.3, "on the way from 40")])
+def test_a_gradient_that_is_not_finite_is_a_warning_and_stops_attacks_that_need_it(darkest: float, where: str) -> None:
+    """Square alone can judge such a network, so nothing but an attack with gradients refuses it.
+
+    The second images have no black pixel, which only an attack on its way meets.
+    """
+    torch.manual_seed(0)
+    good = linear_classifier(3, SHAPE)
+    bad = Classifier(Root(good.backbone), good.spec).eval()
+    x = images()
+    x[:, :, 0, 0] = darkest
+    y = bad(x).argmax(1)
+    (warning,) = examine(bad, x, y, THREAT)
+    assert (warning.code, where in warning.evidence) == ("nan-gradient", True)
+    x[:, :, 0, 0] = 0
+    with pytest.raises(ClassifierUnsuitable, match="square"):
+        gradient_of(margin(bad(x.requires_grad_()), y), x)
+
+
+class Range(nn.Module):
+    """A network that expects pixels spread over `scale` from `lowest` on."""
+
+    def __init__(self, network: nn.Module, scale: float, lowest: float) -> None:
+        super().__init__()
+        self.network, self.scale, self.lowest = network, scale, lowest
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Its logits."""
+        return self.network((x - self.lowest) / self.scale)
+
+
+@pytest.mark.parametrize(
+    ("scale", "lowest", "name"), [(255, 0, "0 to 255"), (2, -1, "−1 to 1"), (1 / 0.015, -0.5 / 0.015, "mean 0")]
+)
+def test_pixels_in_another_range(scale: float, lowest: float, name: str) -> None:
+    """A network trained on levels, on −1 to 1 or on standardised pixels is told from one that is merely wrong."""
+    good = linear_classifier(10, SHAPE)
+    other = Classifier(Range(good.backbone, scale, lowest), good.spec).eval()
+    x = images()
+    y = good(x).argmax(1)
+    found = {warning.code: warning for warning in examine(other, x, y, THREAT)}
+    assert f"about 40 with pixels moved to {name}" in found["pixel-range"].evidence or name == "mean 0"
+
+
+@pytest.mark.parametrize(("mean", "std", "warned"), [(0.5, 1, 0), (0, 1 / 255, 0), (127.5, 0.5, 1), (0.5, 58.4, 1)])
+def test_a_normalisation_in_levels_of_255(mean: float, std: float, warned: int) -> None:
+    """A mean outside [0, 1] or a std above 1 is none of pixels in [0, 1]; a std of 1/255 makes levels of them."""
+    plain = linear_classifier(10, SHAPE)
+    spec = plain.spec.model_copy(update={"mean": (mean,), "std": (std,)})
+    classifier = Classifier(plain.backbone, spec).eval()
+    x = images()
+    found = examine(classifier, x, classifier(x).argmax(1), THREAT)
+    assert [warning.code for warning in found].count("pixel-range") == warned
+
+
+CLIMB, SEARCH = PgdSpec(), SquareSpec()
+
+
+@pytest.mark.parametrize(
+    ("specs", "broken", "evidence"),
+    [
+        ((CLIMB, SEARCH), (10, 3), "Square broke 3 of the 990 images it was tried on, 0.30% of all 1000"),
+        ((CLIMB, SEARCH, SEARCH), (10, 2, 1), "Square broke 3 of the 990 images it was tried on, 0.30% of all 1000"),
+        ((SEARCH, CLIMB, SEARCH), (500, 10, 3), "Square broke 3 of the 490 images it was tried on, 0.30% of all 1000"),
+        ((CLIMB, SEARCH), (10, 2), None),
+        ((SEARCH, CLIMB), (500, 10), None),
+        ((SEARCH,), (500,), None),
+        ((CLIMB, CLIMB), (10, 500), None),
+    ],
+)
+def test_square_after_the_gradients(
+    specs: tuple[AttackSpec, ...], broken: tuple[int, ...], evidence: str | None
+) -> None:
+    """More than 0.2 % of all images broken by Square after an attack with gradients are a warning; before it none are."""
+    left, rows = 1000, []
+    for spec, count in zip(specs, broken, strict=True):
+        rows.append(AttackRow(name=str(spec), tried=left, broken=count, forward=0, backward=0, seconds=0))
+        left -= count
+    found = examine_attacks(specs, tuple(rows), 1000)
+    assert [warning.code for warning in found] == ["square-beats-gradients"] * (evidence is not None)
+    assert all(warning.evidence.startswith(evidence or "") for warning in found)

@@ -1,0 +1,170 @@
+"""Copies, training images among those audited, and radii without a sense are noticed."""
+
+import time
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+
+from faal_core import datasets
+from faal_core.audit.reliability import examine_images, pixel_digests, training_digests
+from faal_core.audit.run import audit
+from faal_core.datasets import npz_archive
+from faal_core.datasets.labelled_images import LabelledImages
+from faal_core.errors import InvalidSpec
+from faal_core.specs import AuditSpec, PgdSpec
+from faal_core.threat_model import Norm, ThreatModel
+from tests.linear_classifier import linear_classifier
+
+CPU = torch.device("cpu")
+THREAT = ThreatModel(epsilon=0.1)
+
+
+def images(count: int, seed: int = 0, dtype: torch.dtype = torch.uint8) -> LabelledImages:
+    """Random images of two classes in turn."""
+    levels = torch.randint(0, 256, (count, 1, 5, 5), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    pixels = levels if dtype == torch.uint8 else levels.to(dtype) / 255
+    return LabelledImages(pixels, torch.arange(count) % 2, ("cat", "dog"), "random", "test")
+
+
+def codes(
+    data: LabelledImages, threat: ThreatModel = THREAT, trained_on: LabelledImages | None = None
+) -> dict[str, str]:
+    """The evidence of each warning, by its code."""
+    known = frozenset(pixel_digests(trained_on)) if trained_on else frozenset()
+    return {warning.code: warning.evidence for warning in examine_images(data, threat, known)}
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_training_images_among_those_audited_are_counted(dtype: torch.dtype) -> None:
+    """Three of 200 images that were trained on are counted, the first of them is named; other images raise nothing."""
+    test, train = images(200, 1, dtype), images(300, 2, dtype)
+    assert codes(test, trained_on=train) == {}
+    train.images[[5, 6, 7]] = test.images[[42, 17, 99]]
+    evidence = codes(test, trained_on=train)["training-images"]
+    assert evidence.startswith("3 of 200 images (1.5%)")
+    assert evidence.endswith("first image 17 of class 'dog'")
+
+
+def test_one_training_image_among_thousands_is_left_alone() -> None:
+    """Well-known sets share an image or two between their parts; that moves no rate."""
+    test, train = images(2000, 1), images(10, 2)
+    train.images[3] = test.images[17]
+    assert codes(test, trained_on=train) == {}
+
+
+def test_copies_are_counted_with_what_contradicts() -> None:
+    """Of 100 images twenty are black, in both classes: 19 repeat another."""
+    test = images(100)
+    assert codes(test) == {}
+    test.images[30:50] = 0
+    evidence = codes(test)["copied-images"]
+    assert evidence.startswith("19 of 100 images repeat another; one is there 20 times, first image 30 of class 'cat'")
+    assert evidence.endswith("1 pictures are in several classes")
+
+
+def test_a_radius_below_one_grey_level_is_noticed_for_8_bit_images_only() -> None:
+    """8/255 that was divided by 255 once more is smaller than a level; floats have no levels."""
+    tiny = ThreatModel(epsilon=8 / 255 / 255)
+    assert set(codes(images(20), tiny)) == {"radius-below-grey-level"}
+    assert codes(images(20), ThreatModel(epsilon="1/255")) == {}
+    assert codes(images(20, dtype=torch.float32), tiny) == {}
+
+
+@pytest.mark.parametrize(("epsilon", "refused"), [(5.0, False), (5.001, True), (128, True)])
+def test_an_l2_radius_beyond_all_images_is_refused(epsilon: float, refused: bool) -> None:
+    """Two images of 1 × 5 × 5 are at most √25 = 5 apart; a larger radius is named with that distance."""
+    spec = AuditSpec(threat=ThreatModel(norm=Norm.L2, epsilon=epsilon), attacks=(PgdSpec(steps=1),))
+    classifier = linear_classifier(2, (1, 5, 5))
+    if not refused:
+        assert audit(classifier, images(20), spec, name="linear", device=CPU).report.robust.mean.images == 20
+        return
+    with pytest.raises(InvalidSpec, match=rf"The radius L2 ε = {epsilon:.6g} exceeds 5, the largest distance"):
+        audit(classifier, images(20), spec, name="linear", device=CPU)
+
+
+def test_an_audit_that_knows_the_training_images_warns_of_them() -> None:
+    """The bundled test images are no training images; audited as if they were, every one is."""
+    test = datasets.load("fashion-mnist-subset", "test")
+    test = test.take(test.stratified(20, 0))
+    spec = AuditSpec(threat=THREAT, attacks=(PgdSpec(steps=1),))
+    for part, expected in (("train", False), ("test", True)):
+        known = frozenset(pixel_digests(datasets.load("fashion-mnist-subset", part)))
+        classifier = linear_classifier(10, (1, 28, 28))
+        report = audit(classifier, test, spec, name="linear", device=CPU, trained_on=known).report
+        assert ("training-images" in {warning.code for warning in report.warnings}) == expected
+
+
+def test_the_training_part_of_named_sets_and_arrays_is_known(tmp_path: Path) -> None:
+    """A named set and an archive of arrays have digests of their training images; without such a part there are none."""
+    bundled = datasets.load("fashion-mnist-subset", "train")
+    assert training_digests("fashion-mnist-subset", "test") == frozenset(pixel_digests(bundled))
+    levels = np.random.default_rng(0).integers(0, 256, (6, 5, 5, 1), dtype=np.uint8)
+    labels = np.array([0, 1] * 3)
+    both, test_only = tmp_path / "both.npz", tmp_path / "test.npz"
+    tests = {"test_images": levels[:4], "test_labels": labels[:4]}
+    np.savez(test_only, **tests)
+    np.savez(both, train_images=levels[2:], train_labels=labels[2:], **tests)
+    known = frozenset(pixel_digests(datasets.load(str(both), "train")))
+    assert training_digests(str(both), "test") == training_digests(str(both), "validation") == known
+    assert len(known) == 4
+    assert set(codes(datasets.load(str(both), "test"), trained_on=datasets.load(str(both), "train"))) == {
+        "training-images"
+    }
+    assert training_digests(str(test_only), "test") == training_digests(str(tmp_path), "test") == frozenset()
+
+
+def test_training_images_are_no_surprise_in_the_training_part() -> None:
+    """Where the training part itself is audited, no image is called a training image."""
+    assert training_digests("fashion-mnist-subset", "train") == frozenset()
+
+
+@pytest.mark.parametrize("shape", [(300, 9, 7), (300, 9, 7, 3), (300, 3, 9, 7)])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("kind", ["uint8", "float64"])
+def test_digests_of_an_archive_read_in_pieces(
+    shape: tuple[int, ...], order: Literal["C", "F"], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read in pieces, the images of an archive have the digests that they have as a whole."""
+    monkeypatch.setattr(npz_archive, "PIECE_BYTES", 5000)
+    levels = np.random.default_rng(0).integers(0, 256, shape)
+    images = np.asarray(levels if kind == "uint8" else levels / 255, kind, order=order)
+    np.savez_compressed(tmp_path / "set.npz", train_images=images, train_labels=np.arange(300) % 2)
+    whole = pixel_digests(datasets.load(str(tmp_path / "set.npz"), "train"))
+    assert training_digests(str(tmp_path / "set.npz"), "test") == frozenset(whole)
+    assert len(set(whole)) == 300
+
+
+def test_a_training_part_that_cannot_be_read_is_none_known(tmp_path: Path) -> None:
+    """An archive whose training images are damaged, pickled or cut off has no digests, and the audit goes on."""
+    images, labels = np.zeros((4, 5, 5), np.uint8), np.array([0, 1] * 2)
+    np.savez(tmp_path / "objects.npz", train_images=images.astype(object), train_labels=labels)
+    np.savez(tmp_path / "cut.npz", train_images=images, train_labels=labels)
+    content = (tmp_path / "cut.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(content.replace(b"(4, 5, 5)", b"(4, 5, 9)"))
+    for name in ("objects.npz", "cut.npz", "absent.npz"):
+        assert training_digests(str(tmp_path / name), "test") == frozenset()
+
+
+def test_a_sites_own_set_without_a_training_part_is_audited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A site's builder that raises an error of its own for the training part has no digests, and the audit goes on."""
+    info = tmp_path / "tests_only-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tests-only\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[faal.datasets]\ntests-only = tests_only:load\n")
+    (tmp_path / "tests_only.py").write_text("def load(part, *, root, download):\n    return {'test': 1}[part]\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(KeyError):
+        datasets.load("tests-only", "train")
+    assert training_digests("tests-only", "test") == frozenset()
+
+
+def test_digests_of_60_000_images_take_a_second() -> None:
+    """CIFAR-10's training part is compared in less time than it takes to load."""
+    pixels = torch.zeros(60_000, 3, 32, 32, dtype=torch.uint8)
+    data = LabelledImages(pixels, torch.arange(60_000) % 2, ("cat", "dog"), "blank", "train")
+    begun = time.process_time()
+    assert len(set(pixel_digests(data))) == 1
+    assert time.process_time() - begun < 5

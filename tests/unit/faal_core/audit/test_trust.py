@@ -1,0 +1,211 @@
+"""Whole audits: a bad classifier's own warning heads its report, and a good classifier's report has none."""
+
+import re
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from faal_core import datasets
+from faal_core.audit import reliability
+from faal_core.audit.run import audit
+from faal_core.classifier import Classifier
+from faal_core.datasets.labelled_images import LabelledImages
+from faal_core.networks import build
+from faal_core.reports import terminal
+from faal_core.specs import AuditSpec, ClassifierSpec, PgdSpec, SquareSpec
+from faal_core.threat_model import Norm, ThreatModel
+from faal_core.weights import read_classifier
+from tests.robust_networks import (
+    BASE,
+    CNN_A,
+    MARABOU_SMALL,
+    RESNET4B,
+    TRADES,
+    Reference,
+    needs_reference,
+    robust_networks,  # noqa: F401 - a fixture
+)
+
+CPU = torch.device("cpu")
+LINF, L2 = ThreatModel(epsilon=0.1), ThreatModel(norm=Norm.L2, epsilon=1)
+LIBRARY = Path(str(files("faal_core")))
+DOCUMENTED = Path(__file__).parents[4] / "docs" / "claims.md"
+
+
+def codes(classifier: Classifier, data: LabelledImages, threat: ThreatModel = LINF) -> set[str]:
+    """The codes of the warnings of a small audit."""
+    attacks = (PgdSpec(steps=10, loss="margin"), SquareSpec(queries=30))
+    spec = AuditSpec(threat=threat, attacks=attacks, images=100)
+    report = audit(classifier, data, spec, name="a classifier", device=CPU).report
+    assert terminal.summary(report).startswith("Warning: ") == bool(report.warnings)
+    return {warning.code for warning in report.warnings}
+
+
+def fashion() -> LabelledImages:
+    """The bundled test images."""
+    return datasets.load("fashion-mnist-subset", "test")
+
+
+def bundled() -> Classifier:
+    """The bundled classifier, adversarially trained at ε = 0.1."""
+    return read_classifier(Path(str(files("faal_core").joinpath("bundled/classifier.safetensors"))))
+
+
+class Spoilt(nn.Module):
+    """A network whose input or output is changed."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        before: Callable[[Tensor], Tensor] | None = None,
+        after: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network, self.before, self.after = network, before, after
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The logits, changed."""
+        z = self.network(self.before(x) if self.before else x)
+        return self.after(z) if self.after else z
+
+
+def spoilt(
+    before: Callable[[Tensor], Tensor] | None = None, after: Callable[[Tensor], Tensor] | None = None
+) -> Classifier:
+    """The bundled classifier with its normalised input or its logits changed."""
+    good = bundled()
+    return Classifier(Spoilt(good.backbone, before, after), good.spec)
+
+
+def with_statistics_of_the_batch() -> Classifier:
+    """The bundled classifier with batch-norm as in training."""
+    classifier = bundled()
+    for module in classifier.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.track_running_stats, module.running_mean, module.running_var = False, None, None
+    return classifier
+
+
+def with_spec(**changed: tuple[float, ...]) -> Classifier:
+    """The bundled classifier with another normalisation."""
+    good = bundled()
+    return Classifier(good.backbone, good.spec.model_copy(update=changed))
+
+
+class Blind(torch.autograd.Function):
+    """The same images, and no gradient."""
+
+    @staticmethod
+    def forward(_context: object, x: Tensor) -> Tensor:
+        """The images."""
+        return x.clone()
+
+    @staticmethod
+    def backward(_context: object, gradient: Tensor) -> Tensor:
+        """Zero."""
+        return torch.zeros_like(gradient)
+
+
+def trained_on_levels() -> Classifier:
+    """The bundled classifier behind a division by 255 of its own."""
+    spec = ClassifierSpec(architecture="small_resnet", num_classes=10)
+    return Classifier(Spoilt(bundled(), before=lambda x: x / 255), spec)
+
+
+BAD: dict[str, tuple[set[str], Callable[[], Classifier]]] = {
+    "random output": ({"random-output"}, lambda: spoilt(after=lambda z: z + 0.3 * torch.randn_like(z))),
+    "random input": ({"random-output"}, lambda: spoilt(before=lambda x: x + 0.1 * torch.randn_like(x))),
+    "softmax output": ({"softmax-output"}, lambda: spoilt(after=lambda z: z.softmax(1))),
+    "saturated logits": ({"saturated-logits"}, lambda: spoilt(after=lambda z: 1000 * z)),
+    "no gradient": (
+        {"zero-gradient", "unbounded-attack-fails", "square-beats-gradients"},
+        lambda: spoilt(before=Blind.apply),
+    ),
+    "pixels cut to 0 and 1": ({"zero-gradient"}, lambda: spoilt(before=lambda x: (x > 0.5).float())),
+    "batch-norm in train mode": ({"batch-dependent"}, with_statistics_of_the_batch),
+    "normalisation in levels": ({"pixel-range"}, lambda: with_spec(mean=(72.9,), std=(90.0,))),
+    "normalisation of levels inside": ({"pixel-range"}, trained_on_levels),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", BAD)
+def test_a_bad_classifiers_report_is_headed_by_its_warnings(fault: str) -> None:
+    """Each bad classifier of docs/method.md, spoilt in one way from a good one, raises the warnings of its fault."""
+    own, make = BAD[fault]
+    assert own <= codes(make(), fashion())
+
+
+@pytest.fixture(scope="module")
+def undefended() -> Classifier:
+    """A network trained for a few seconds on clean images alone."""
+    torch.manual_seed(0)
+    spec = ClassifierSpec(
+        architecture="small_resnet", num_classes=10, mean=(0.286,), std=(0.353,), arguments={"width": 8}
+    )
+    classifier, data = build(spec).train(), datasets.load("fashion-mnist-subset", "train")
+    optimiser = torch.optim.Adam(classifier.parameters(), 1e-2)
+    for rows in torch.randperm(len(data)).split(64):
+        loss = functional.cross_entropy(classifier(data.pixels(rows, CPU)), data.labels[rows])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return classifier
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threat", [LINF, L2], ids=["linf", "l2"])
+def test_a_good_classifiers_report_has_no_warning(threat: ThreatModel, undefended: Classifier) -> None:
+    """Neither a robust network raises one nor one without defence, which is merely weak."""
+    assert codes(bundled(), fashion(), threat) == set()
+    assert codes(undefended, fashion(), threat) == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_an_untrained_network_raises_none(seed: int, undefended: Classifier) -> None:
+    """A network that guesses, often the same class for all images, is not taken for a masked one."""
+    torch.manual_seed(seed)
+    assert _examined(build(undefended.spec).eval(), fashion(), LINF) == []
+
+
+@needs_reference
+@pytest.mark.usefixtures("robust_networks")
+@pytest.mark.parametrize(
+    ("network", "epsilon"),
+    [(RESNET4B, "8/255"), (CNN_A, "2/255"), (BASE, "2/255"), (MARABOU_SMALL, "2/255"), (TRADES, 0.3)],
+    ids=str,
+)
+def test_other_projects_networks_raise_none(network: Reference, epsilon: float | str, tmp_path: Path) -> None:
+    """Real uploads, robust or not, are not accused of anything at their own radius."""
+    classifier, test = network.classifier(tmp_path), network.images()
+    for threat in (ThreatModel(epsilon=epsilon), L2):
+        assert _examined(classifier, test, threat) == []
+
+
+def _examined(classifier: Classifier, data: LabelledImages, threat: ThreatModel, images: int = 64) -> list[str]:
+    """The codes of the warnings before any attack, by so many images drawn with seed 0."""
+    rows = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:images]
+    found = reliability.examine(classifier, classifier.lay_out(data.pixels(rows, CPU)), data.labels[rows], threat)
+    return [warning.code for warning in found]
+
+
+def test_logits_that_only_weaken_the_cross_entropy_are_noticed() -> None:
+    """At 12 times their scale the logits leave the cross-entropy a gradient nearly everywhere, and PGD breaks fewer by it.
+
+    Of 256 images: rounding decides where the cross-entropy is flat, and about one image of 64 by which the two attacks differ.
+    """
+    assert _examined(spoilt(after=lambda z: 12 * z).eval(), fashion(), LINF, 256) == ["saturated-logits"]
+
+
+def test_every_code_is_explained() -> None:
+    """docs/claims.md has a row for each code that a warning of this library can have, and for no other."""
+    source = "".join(path.read_text() for path in LIBRARY.rglob("*.py"))
+    given = re.findall(r'code="([a-z-]+)"', source)
+    explained = re.findall(r"^\| `([a-z-]+)` \|", DOCUMENTED.read_text(), re.MULTILINE)
+    assert sorted(set(given)) == sorted(explained)

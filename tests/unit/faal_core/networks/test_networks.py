@@ -1,0 +1,155 @@
+"""Networks by name: sizes, key names and what they compute."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from faal_core import catalog, networks
+from faal_core.errors import InvalidSpec
+from faal_core.networks import build
+from faal_core.networks.preact_resnet import PreActBlock
+from faal_core.networks.wide_resnet import WideBlock
+from faal_core.specs import ClassifierSpec
+
+
+def spec_of(architecture: str, channels: int = 3, num_classes: int = 10, **arguments: int) -> ClassifierSpec:
+    """A spec without normalisation."""
+    return ClassifierSpec(
+        architecture=architecture,
+        num_classes=num_classes,
+        mean=(0.0,) * channels,
+        std=(1.0,) * channels,
+        arguments=arguments,
+    )
+
+
+def keys_of(norms: str, *convolutions: str) -> set[str]:
+    """The keys of batch-norms and of convolutions without bias, given by their names."""
+    parts = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    return {f"{name}.{part}" for name in norms.split() for part in parts} | {f"{name}.weight" for name in convolutions}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "parameters"),
+    [("preact_resnet18", 11_172_170), ("wrn_28_10", 36_479_194), ("wrn_34_10", 46_160_474)],
+)
+def test_has_the_published_number_of_parameters(architecture: str, parameters: int) -> None:
+    """With 10 classes it has as many parameters as the network whose name it bears.
+
+    Source: kuangliu/pytorch-cifar's PreActResNet18 (11,171,146) and 1,024 for the last batch-norm; Zagoruyko's table of
+    wide networks (36.5 M) and TRADES' checkpoint without sub_block1 (46.16 M), to the unit by torch's own count.
+    """
+    with torch.device("meta"):
+        backbone = networks._backbone(spec_of(architecture))
+    assert sum(parameter.numel() for parameter in backbone.parameters()) == parameters
+
+
+def test_preact_resnet18_has_the_public_key_names() -> None:
+    """Its state dict has the keys of the checkpoints of Bag of Tricks for AT, AWP and robust overfitting."""
+    expected = keys_of("bn", "conv1") | {"linear.weight", "linear.bias"}
+    for layer in range(1, 5):
+        for block in range(2):
+            name = f"layer{layer}.{block}"
+            expected |= keys_of(f"{name}.bn1 {name}.bn2", f"{name}.conv1", f"{name}.conv2")
+        if layer > 1:
+            expected |= {f"layer{layer}.0.shortcut.0.weight"}
+    assert set(build(spec_of("preact_resnet18")).backbone.state_dict()) == expected
+
+
+def test_wrn_34_10_has_the_public_key_names() -> None:
+    """Its state dict has the keys of TRADES' checkpoints, without the stage that TRADES never uses."""
+    expected = keys_of("bn1", "conv1") | {"fc.weight", "fc.bias"}
+    for stage in range(1, 4):
+        for block in range(5):
+            name = f"block{stage}.layer.{block}"
+            expected |= keys_of(f"{name}.bn1 {name}.bn2", f"{name}.conv1", f"{name}.conv2")
+        expected |= {f"block{stage}.layer.0.convShortcut.weight"}
+    with torch.device("meta"):
+        backbone = networks._backbone(spec_of("wrn_34_10"))
+    assert set(backbone.state_dict()) == expected
+
+
+def normalised(x: Tensor, state: dict[str, Tensor], name: str) -> Tensor:
+    """ReLU of batch-norm in eval mode, by its definition."""
+    mean, var, weight, bias = (
+        state[f"{name}.{k}"].view(1, -1, 1, 1) for k in ("running_mean", "running_var", "weight", "bias")
+    )
+    return ((x - mean) / (var + 1e-5).sqrt() * weight + bias).clamp(min=0)
+
+
+@pytest.mark.parametrize(("kind", "shortcut"), [(PreActBlock, "shortcut.0"), (WideBlock, "convShortcut")])
+@pytest.mark.parametrize(("channels_out", "stride"), [(4, 1), (6, 2)])
+def test_block_computes_the_papers_formula(
+    kind: type[PreActBlock | WideBlock], shortcut: str, channels_out: int, stride: int
+) -> None:
+    """A block adds two convolutions to its input or, where the shape changes, to a convolution of the *rectified* input."""
+    torch.manual_seed(0)
+    block = kind(4, channels_out, stride).eval()
+    for name, buffer in block.named_buffers():
+        if "running" in name:
+            buffer.uniform_(0.5, 1.5)
+    state = block.state_dict()
+    x = torch.randn(2, 4, 8, 8)
+    activated = normalised(x, state, "bn1")
+    identity = x if channels_out == 4 else functional.conv2d(activated, state[f"{shortcut}.weight"], stride=stride)
+    inner = normalised(functional.conv2d(activated, state["conv1.weight"], stride=stride, padding=1), state, "bn2")
+    expected = identity + functional.conv2d(inner, state["conv2.weight"], padding=1)
+    torch.testing.assert_close(block(x), expected)
+
+
+@pytest.mark.parametrize("side", [8, 28, 33])
+@pytest.mark.parametrize("channels", [1, 4])
+def test_small_resnet_takes_any_size(side: int, channels: int) -> None:
+    """Images of any side from 8 and of 1 to 4 channels get one logit per class."""
+    assert build(spec_of("small_resnet", channels, 7))(torch.rand(2, channels, side, side)).shape == (2, 7)
+
+
+def test_small_resnet_heeds_its_arguments() -> None:
+    """`width` is the channels of the first stage, `blocks` the blocks of every stage; absent ones are the catalog's."""
+    wide = build(spec_of("small_resnet", width=8, blocks=2)).backbone.state_dict()
+    assert wide["linear.weight"].shape == (10, 32)
+    assert {name.split(".")[1] for name in wide if name.startswith("stage3.")} == {"0", "1"}
+    default = build(spec_of("small_resnet")).backbone.state_dict()
+    assert default["stem.weight"].shape[0] == catalog.architecture("small_resnet").arguments["width"].default
+
+
+def test_classifiers_are_built_in_eval_mode() -> None:
+    """What `build` returns does not change its batch-norm statistics or drop features."""
+    assert not any(module.training for module in build(spec_of("torchvision/squeezenet1_1")).modules())
+
+
+def test_refuses_too_many_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network beyond the limit is refused with its number of parameters before its memory is taken."""
+    monkeypatch.setattr(networks, "MAX_PARAMETERS", 11_172_169)
+    with pytest.raises(InvalidSpec, match="11,172,170 parameters"):
+        build(spec_of("preact_resnet18"))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    "architecture", ["torchvision/mobilenet_v3_small", "torchvision/shufflenet_v2_x1_0", "timm/convnext_atto"]
+)
+def test_third_party_networks_take_any_number_of_channels(architecture: str, channels: int) -> None:
+    """Torchvision's and timm's networks have as many input channels and classes as the spec says."""
+    assert build(spec_of(architecture, channels, 5))(torch.rand(2, channels, 64, 64)).shape == (2, 5)
+
+
+@pytest.mark.parametrize("architecture", sorted(catalog.architectures()))
+def test_every_offered_network_can_be_laid_out(architecture: str) -> None:
+    """Every name in the catalog leads to a builder that works on the meta device, for grey images and 3 classes."""
+    with torch.device("meta"):
+        backbone = networks._backbone(spec_of(architecture, 1, 3))
+    assert sum(parameter.numel() for parameter in backbone.parameters()) > 0
+
+
+def test_torchvision_can_be_imported_first() -> None:
+    """In a fresh process torchvision is importable through our module, whatever build of torch is there."""
+    program = "from faal_core.torchvision_import import torchvision; print(torchvision.models.resnet18.__name__)"
+    assert (
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+        == "resnet18\n"
+    )

@@ -1,0 +1,94 @@
+"""What jobs are told to cost, beside what they do."""
+
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import torch
+
+from faal_core.audit.evaluator import counted
+from faal_core.audit.run import audit
+from faal_core.classifier import Classifier
+from faal_core.datasets import load
+from faal_core.datasets.labelled_images import LabelledImages
+from faal_core.networks import build
+from faal_core.results import cost
+from faal_core.results.documents import AuditReport
+from faal_core.specs import ApgdSpec, AuditSpec, ClassifierSpec, FabSpec, FinetuneSpec, PgdSpec, SquareSpec
+from faal_core.threat_model import ThreatModel
+from faal_core.training.recipe import train
+from faal_core.weights import read_classifier
+
+CPU = torch.device("cpu")
+BUNDLED = Path(str(files("faal_core").joinpath("bundled/classifier.safetensors")))
+ATTACKS = (
+    PgdSpec(steps=3, restarts=2),
+    ApgdSpec(iterations=4),
+    ApgdSpec(loss="dlr", targets=12, iterations=3),
+    FabSpec(targets=2, iterations=3, restarts=2),
+    SquareSpec(queries=5),
+)
+
+
+def audited(epsilon: float) -> AuditReport:
+    """The audit of a random network on 60 images under all attacks."""
+    torch.manual_seed(0)
+    classifier = build(ClassifierSpec(architecture="small_resnet", num_classes=10, arguments={"width": 8}))
+    spec = AuditSpec(threat=ThreatModel(epsilon=epsilon), attacks=ATTACKS, images=60)
+    return audit(classifier, load("fashion-mnist-subset", "test"), spec, name="random", device=CPU).report
+
+
+def test_an_audit_takes_at_most_what_was_told() -> None:
+    """Where no attack breaks anything each right image takes all passes that are told, up to what Square need not ask."""
+    report = audited(1e-9)
+    right = report.clean.mean.count
+    assert right > 0
+    told = [right * attack.passes(10) for attack in ATTACKS]
+    took = [row.forward + row.backward for row in report.attacks]
+    assert took[:-1] == told[:-1]
+    assert 0 < took[-1] <= told[-1]
+    assert cost.of_audit(report.spec, 60, 10).most == 60 + 60 * sum(attack.passes(10) for attack in ATTACKS)
+
+
+def test_what_is_likely_goes_by_an_earlier_audit() -> None:
+    """The same audit again is likely to take what it took, and on ten times the images ten times as much."""
+    report = audited(0.05)
+    took = cost.passes_of(report)
+    assert took < cost.of_audit(report.spec, 60, 10).most
+    again, larger = (
+        cost.of_audit(report.spec.model_copy(update={"images": images}), 5000, 10, report).likely
+        for images in (60, 600)
+    )
+    assert again == pytest.approx(took)
+    assert larger == pytest.approx(10 * took)
+    seconds = cost.seconds_a_pass(report)
+    assert seconds is not None
+    assert took * seconds == pytest.approx(sum(row.seconds for row in report.attacks))
+
+
+def nearly_right() -> tuple[Classifier, LabelledImages]:
+    """The bundled classifier with 20 images of each class that it is right about and 8 of one class that it is not.
+
+    So nearly every image is attacked, and class offsets can be found.
+    """
+    classifier, data = read_classifier(BUNDLED), load("fashion-mnist-subset", "train")
+    with torch.no_grad():
+        right = classifier(data.pixels(slice(None), CPU)).argmax(1) == data.labels
+    rows = [(right & (data.labels == c)).nonzero().squeeze(1)[:20] for c in range(10)]
+    rows.append((~right & (data.labels == data.class_names.index("Shirt"))).nonzero().squeeze(1)[:8])
+    return classifier, data.take(torch.cat(rows))
+
+
+@pytest.mark.parametrize("method", [{"class_offsets": False}, {}, {"loss": "trades"}])
+@pytest.mark.parametrize("held_out_share", [0.4, 0.7])
+def test_a_training_takes_what_the_estimate_says(method: dict, held_out_share: float) -> None:
+    """Where nearly every image is attacked to the end, all passes of a training are those of the estimate, or just below."""
+    classifier, data = nearly_right()
+    attack = {"steps": 2}
+    training = {"learning_rates": [1e-6], "batch_size": 60, "held_out_share": held_out_share, "attack": attack}
+    spec = FinetuneSpec.model_validate({"threat": {"epsilon": 1e-9}, "method": method, "training": training})
+    with counted(classifier) as passes:
+        trained = train(classifier, data, spec, device=CPU)
+    assert (trained.offsets is not None) == spec.begins_with_offsets
+    most = cost.of_training(spec, len(data), 10).most
+    assert 0.9 * most <= passes.forward + passes.backward <= most
