@@ -12,7 +12,6 @@ from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 
 import faal_core
-from api.dependencies import DOWNLOADS, STREAMS, THREADS, UPLOADS, Service
 from api.pages import login, routes
 from api.problems import answers
 from api.routes import (
@@ -32,6 +31,7 @@ from api.routes import (
 )
 from api.serving import openapi
 from api.serving.connections import PATIENCE, Patience
+from api.serving.dependencies import DOWNLOADS, STREAMS, THREADS, UPLOADS, Service
 from api.serving.downloads import Downloads
 from api.serving.metrics import Metrics
 from api.serving.middleware import RequestRules

@@ -9,8 +9,8 @@ from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBea
 from itsdangerous import BadSignature, TimestampSigner
 
 from api.access.hosts import is_own_host
-from api.dependencies import Service, ServiceDep
 from api.problems.errors import KeyRequired, ScopeMissing, UnknownHost
+from api.serving.dependencies import Service, ServiceDep
 from jobs import keys
 from jobs.keys import Scope, site_secret
 from jobs.settings import MAX_PRIORITY

@@ -3,7 +3,8 @@
 import argparse
 import sys
 
-from api.commands import check, keys
+from api import keys
+from api.commands import check
 
 COMMANDS = {"check": check.main, "keys": keys.main}
 

@@ -7,9 +7,9 @@ from fastapi import APIRouter, Depends, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from api.access.authentication import require_own_host, sign_in, sign_out
-from api.dependencies import ServiceDep
 from api.pages.templating import templates
 from api.problems import answers
+from api.serving.dependencies import ServiceDep
 from jobs.errors import KeyRefused
 
 router = APIRouter(

@@ -9,7 +9,6 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
 
 from api.access.authentication import ReaderDep, SubmitterDep
-from api.dependencies import After, Id, Service
 from api.pages.login import to_login
 from api.pages.start_form import StartForm
 from api.pages.templating import templates
@@ -21,6 +20,7 @@ from api.routes.datasets import delete_dataset, list_datasets, receive_dataset
 from api.routes.jobs import cancel_job, delete_job, list_jobs, pause_job, resume_job, retry_job, submit
 from api.routes.models import delete_model, get_model, list_model_lineage, list_models, receive_model
 from api.schemas.resources import JobResource
+from api.serving.dependencies import After, Id, Service
 from api.serving.negotiation import unchanged
 from faal_core import catalog
 from faal_core.errors import FaalError

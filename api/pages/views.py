@@ -5,9 +5,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from api.dependencies import Service
 from api.pages.curves import Curve, Epoch, curves
 from api.schemas.resources import EventResource, JobResource, Method, methods
+from api.serving.dependencies import Service
 from faal_core import catalog
 from faal_core.catalog import DatasetEntry, PresetEntry
 from faal_core.reports import text

@@ -5,8 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 
 from api.access.authentication import SubmitterDep
-from api.dependencies import Id, Service
 from api.schemas.resources import ModelResource
+from api.serving.dependencies import Id, Service
 from jobs import candidates
 from jobs.states import UploadState
 

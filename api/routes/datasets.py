@@ -3,8 +3,8 @@
 from fastapi import APIRouter, Request, Response
 
 from api.access.authentication import ReaderDep, SubmitterDep
-from api.dependencies import After, Id, IdempotencyKey, Limit, Service
 from api.schemas.resources import DatasetResource, Page
+from api.serving.dependencies import After, Id, IdempotencyKey, Limit, Service
 from api.uploads import forms, receiving
 from jobs import dataset_registry, removal
 

@@ -12,8 +12,8 @@ from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 from starlette.types import Receive, Scope, Send
 
 from api.access.authentication import ReaderDep
-from api.dependencies import Id, Limit, Service
 from api.schemas.resources import EventPage, EventResource
+from api.serving.dependencies import Id, Limit, Service
 from api.serving.negotiation import preferred
 from jobs import keys, queries
 from jobs.errors import JobNotFound, KeyRefused

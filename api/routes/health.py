@@ -5,8 +5,8 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from api.dependencies import ServiceDep
 from api.problems.errors import FieldError, ServiceNotReady
+from api.serving.dependencies import ServiceDep
 
 router = APIRouter(tags=["health"])
 

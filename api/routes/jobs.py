@@ -7,10 +7,10 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api.access.authentication import ReaderDep, SubmitterDep
 from api.compatibility import require_fit
-from api.dependencies import After, Id, IdempotencyKey, Limit, Service
 from api.problems.errors import FieldError, InvalidRequest
 from api.schemas.requests import METADATA_KEY, AuditRequest, FinetuneRequest
 from api.schemas.resources import JobResource, Line, ModelResource, Page
+from api.serving.dependencies import After, Id, IdempotencyKey, Limit, Service
 from api.serving.negotiation import unchanged
 from faal_core.specs import AuditSpec, FinetuneSpec
 from jobs import control, dataset_registry, model_registry, queries, removal

@@ -8,8 +8,8 @@ from pydantic import ConfigDict, Field
 from pydantic.config import JsonDict
 
 from api.access.authentication import AdminDep
-from api.dependencies import After, Id, Limit
 from api.schemas.resources import Name, Page, Resource
+from api.serving.dependencies import After, Id, Limit
 from faal_core.specs import Spec
 from jobs import keys
 from jobs.database import Sessions

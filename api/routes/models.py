@@ -13,8 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import MalformedRangeHeader, RangeNotSatisfiable
 
 from api.access.authentication import ReaderDep, SubmitterDep
-from api.dependencies import After, Id, IdempotencyKey, Limit, Service
 from api.schemas.resources import ModelResource, Page
+from api.serving.dependencies import After, Id, IdempotencyKey, Limit, Service
 from api.serving.negotiation import unchanged
 from api.uploads import forms, receiving
 from api.uploads.digests import digest_field

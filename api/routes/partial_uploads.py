@@ -7,9 +7,9 @@ from fastapi import APIRouter, Path, Request, Response
 from pydantic import ConfigDict, Field
 
 from api.access.authentication import ReaderDep, SubmitterDep
-from api.dependencies import Id
 from api.problems.errors import FieldError, InvalidRequest
 from api.schemas.resources import Resource
+from api.serving.dependencies import Id
 from api.uploads import receiving
 from faal_core.specs import Spec
 from jobs import partial_uploads, quotas, removal

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from api.access.authentication import ReaderDep
-from api.dependencies import Id
 from api.schemas.resources import Amount, Pending
+from api.serving.dependencies import Id
 from api.serving.negotiation import preferred, unchanged
 from faal_core.reports import html
 from faal_core.results.reading import Report, read_report

@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, HttpUrl
 from pydantic.config import JsonDict
 
 from api.access.authentication import ReaderDep, SubmitterDep
-from api.dependencies import After, Id, Limit
 from api.problems.errors import InvalidRequest, RateExceeded
 from api.schemas.resources import ErrorBody, Page, Resource
+from api.serving.dependencies import After, Id, Limit
 from api.serving.rates import Rates
 from api.webhooks.delivery import signing_key, signing_secret
 from api.webhooks.egress_policy import Destinations

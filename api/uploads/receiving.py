@@ -16,8 +16,8 @@ import anyio.from_thread
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from api.dependencies import Service
 from api.problems.errors import InvalidRequest, MalformedBody, UploadTooSlow
+from api.serving.dependencies import Service
 from api.uploads.digests import verified
 from api.uploads.multipart import MultipartReader, Part, boundary_of
 from jobs import partial_uploads, quotas, removal

@@ -308,7 +308,7 @@ def test_the_first_key_is_made_on_the_machine(open_site: Any) -> None:
     environment = os.environ | {"FAAL_DATA_DIR": str(site.settings.data_dir)}
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "api.commands", "keys", *arguments]
+        command = [sys.executable, "-m", "api.keys", *arguments]
         return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
     made = run("create", "--owner", "ann", "--scope", "read", "--scope", "admin", "--days", "0.5")

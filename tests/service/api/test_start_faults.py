@@ -12,7 +12,7 @@ from jobs.database import open_database, upgrade
 from tests.servers import free_port
 from tests.service.processes import ROOT
 
-PROCESSES = (["api"], ["worker"], ["api.commands", "keys", "list"])
+PROCESSES = (["api"], ["worker"], ["api.keys", "list"])
 
 
 def refusal(arguments: list[str], data_dir: Path, **environment: str) -> str:

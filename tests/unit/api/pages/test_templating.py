@@ -4,9 +4,9 @@ import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import api.templating
 import pytest
 
+import api.pages.templating
 from api.pages.templating import KINDS, ago, duration
 from jobs.states import JobKind
 

@@ -74,3 +74,7 @@ def _list(sessions: Sessions) -> None:
             print(KeyResource.of(row).model_dump_json(exclude={"object"}))
             after = row.id
         more = page.has_more
+
+
+if __name__ == "__main__":
+    sys.exit(main())
