@@ -8,10 +8,10 @@ from faal_core.results.reading import read_report
 from jobs.errors import CandidateNotFound, JobStateConflict
 from jobs.idempotency import payload_digest
 from jobs.moves import add, locked
-from jobs.outcomes import require_model_ready
 from jobs.quotas import require_room_for_job
 from jobs.settings import Quota
 from jobs.states import JobKind, JobState, UploadState
+from jobs.submission import require_model_ready
 from jobs.tables import Job, Model, Report
 
 _USABLE = (UploadState.VALIDATING, UploadState.READY)

@@ -1,85 +1,16 @@
-"""What a client can do with a job: submit, cancel, pause, resume and try again, in the caller's transaction.
+"""What a client can do with a job: cancel, pause, resume and retry it, in the caller's transaction.
 
 A running job is only asked to stop; its worker moves it.
 """
-
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy.orm import Session
 
 from jobs import moves, outcomes
 from jobs.errors import JobStateConflict
-from jobs.idempotency import once, payload_digest
-from jobs.quotas import require_room_for_job
-from jobs.settings import MAX_PRIORITY, NO_QUOTA, Quota
+from jobs.settings import MAX_PRIORITY, Settings
 from jobs.states import FINAL, JobKind, JobState
+from jobs.submission import Submission, submit
 from jobs.tables import Job
-
-
-def submit(
-    session: Session,
-    *,
-    kind: JobKind,
-    model_id: str,
-    dataset: str,
-    spec: Mapping[str, Any],
-    owner: str,
-    idempotency_key: str | None = None,
-    metadata: Mapping[str, str] | None = None,
-    priority: int = 0,
-    max_priority: int = MAX_PRIORITY,
-    pool: str | None = None,
-    budget_minutes: float | None = None,
-    deadline: datetime | None = None,
-    retry_of: str | None = None,
-    quota: Quota = NO_QUOTA,
-) -> Job:
-    """A queued job with its first event, or the job that this idempotency key made before. Ring after the commit.
-
-    Args:
-        priority: waiting jobs of higher priority are taken first.
-        max_priority: the highest that this job may have; it replaces a higher one.
-        pool: of the workers that may take it; any when absent.
-        budget_minutes: of running, in all attempts together, after which the job ends with what it has.
-        deadline: aware; likewise. A job that no worker has begun until then fails.
-        retry_of: the job that this one tries again.
-        quota: what the owner may have at a time; no limit when absent.
-    Raises: ModelNotFound, ModelNotReady, DatasetNotFound, DatasetNotReady, IdempotencyConflict, QuotaExceeded; UnknownName for
-        a data set that is neither uploaded nor in the catalog.
-    """
-    labels = dict(metadata or {})
-    payload: dict[str, Any] = {"kind": kind, "model": model_id, "dataset": dataset, "spec": spec, "metadata": labels}
-    if priority or retry_of:
-        payload |= {"priority": priority, "retry_of": retry_of}
-    if pool is not None:
-        payload |= {"pool": pool}
-    if budget_minutes is not None or deadline is not None:
-        due = None if deadline is None else deadline.astimezone(UTC).isoformat()
-        payload |= {"budget_minutes": budget_minutes, "deadline": due}
-    job = Job(
-        kind=kind,
-        owner=owner,
-        model_id=model_id,
-        dataset=dataset,
-        spec=dict(spec),
-        metadata_=labels,
-        priority=min(priority, max_priority),
-        pool=pool,
-        budget_minutes=budget_minutes,
-        deadline=deadline,
-        retry_of=retry_of,
-        idempotency_key=idempotency_key,
-        payload_sha256=payload_digest(payload),
-    )
-
-    def create() -> Job:
-        outcomes.require_ready(session, model_id, dataset)
-        require_room_for_job(session, owner, kind, quota)
-        return moves.add(session, job)
-
-    return once(session, owner=owner, key=idempotency_key, payload_sha256=job.payload_sha256, create=create)
 
 
 def cancel(session: Session, job_id: str) -> Job:
@@ -129,18 +60,19 @@ def resume(session: Session, job_id: str) -> Job:
 
 def retry(
     session: Session,
+    settings: Settings,
     job_id: str,
     *,
     owner: str,
     idempotency_key: str | None = None,
     max_priority: int = MAX_PRIORITY,
-    quota: Quota,
 ) -> Job:
-    """A new job that asks for what a failed or cancelled one asked for, and names it; the old one stays as it is.
+    """Submit a new job with the spec of a failed or cancelled one, which stays as it is, and return the new job.
 
-    It has the same budget, anew, and no deadline.
+    The new job has the whole budget again, and no deadline.
 
-    Raises: JobNotFound; JobStateConflict when it did not fail, or checks an upload; what `submit` does.
+    Raises: JobNotFound; JobStateConflict where the job did not fail and was not cancelled, or where it checks an upload; and
+        the errors of `submission.submit`.
     """
     job = moves.locked(session, job_id)
     if job.state not in (JobState.FAILED, JobState.CANCELLED):
@@ -151,22 +83,21 @@ def retry(
         raise JobStateConflict(
             f"Job {job_id} made a model or data set ready; upload the file, or ask for the candidate, again instead."
         )
-    return submit(
-        session,
+    again = Submission(
         kind=job.kind,
         model_id=job.model_id,
         dataset=job.dataset,
         spec=job.spec,
         owner=owner,
-        idempotency_key=idempotency_key,
         metadata=job.metadata_,
         priority=job.priority,
         max_priority=max_priority,
         pool=job.pool,
         budget_minutes=job.budget_minutes,
         retry_of=job_id,
-        quota=quota,
+        idempotency_key=idempotency_key,
     )
+    return submit(session, settings, again)
 
 
 def _require_unfinished(job: Job, possible: str) -> None:

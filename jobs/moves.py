@@ -21,7 +21,7 @@ NOBODYS: Mapping[str, Any] = {"lease_owner": None, "lease_expires_at": None, "pa
 
 
 def add(session: Session, job: Job) -> Job:
-    """The job with its first event in the table; `control.submit` and the uploads' registries end here."""
+    """The job with its first event in the table; `submission.submit` and the uploads' registries end here."""
     session.add(job)
     session.flush()
     note(session, job, job.state, {})

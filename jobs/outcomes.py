@@ -7,16 +7,11 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from faal_core import catalog
 from faal_core.specs import ClassifierSpec
 from jobs.artifacts import record_artifact
-from jobs.errors import DatasetNotFound, DatasetNotReady, ModelNotFound, ModelNotReady
 from jobs.states import JobKind, UploadState
 from jobs.storage import Stored
 from jobs.tables import Dataset, Job, Model, Problem, Report
-
-UPLOADED_DATASET = "dataset_"
-"""How the id of an uploaded data set begins; every other reference is a name from the catalog."""
 
 ENDS_WITH: Mapping[JobKind, tuple[frozenset[str], ...]] = MappingProxyType(
     {
@@ -47,32 +42,6 @@ class StoredClassifier:
     spec: ClassifierSpec
     weights_sha256: str
     name: str | None = None
-
-
-def require_ready(session: Session, model_id: str, dataset: str) -> None:
-    """Returns if a job may use both; nobody deletes them until the transaction ends.
-
-    Raises: ModelNotFound, ModelNotReady, DatasetNotFound, DatasetNotReady, UnknownName.
-    """
-    require_model_ready(session, model_id)
-    if not dataset.startswith(UPLOADED_DATASET):
-        catalog.dataset(dataset)
-        return
-    uploaded = session.get(Dataset, dataset, with_for_update={"read": True}, populate_existing=True)
-    if uploaded is None:
-        raise DatasetNotFound(f"There is no data set {dataset!r}; `GET /datasets` lists them.")
-    if uploaded.state is not UploadState.READY:
-        raise DatasetNotReady(_not_ready("Data set", uploaded))
-
-
-def require_model_ready(session: Session, model_id: str) -> Model:
-    """Return a model that can be used; nobody deletes it until the transaction ends. Raises: ModelNotFound, ModelNotReady."""
-    model = session.get(Model, model_id, with_for_update={"read": True}, populate_existing=True)
-    if model is None:
-        raise ModelNotFound(f"There is no model {model_id!r}; `GET /models` lists them.")
-    if model.state is not UploadState.READY:
-        raise ModelNotReady(_not_ready("Model", model))
-    return model
 
 
 def keep(
@@ -149,11 +118,3 @@ def _keep_classifier(session: Session, job: Job, made: StoredClassifier) -> None
     session.add(model)
     session.flush()
     job.result_model_id = model.id
-
-
-def _not_ready(what: str, upload: Model | Dataset) -> str:
-    if upload.state is UploadState.DELETED:
-        return f"{what} {upload.id} was deleted."
-    if upload.error is None:
-        return f"{what} {upload.id} is still being checked; ask again in a moment."
-    return f"{what} {upload.id} was rejected: {upload.error['message']}"

@@ -2,14 +2,19 @@
 
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from faal_core.specs import ClassifierSpec
-from jobs import control, lifecycle, model_registry, queries
+from jobs import lifecycle, model_registry, queries
 from jobs.database import Sessions
 from jobs.outcomes import StoredClassifier
+from jobs.settings import NO_QUOTA, Quota, Settings
 from jobs.states import JobKind
 from jobs.storage import Stored
+from jobs.submission import Submission, submit
 from jobs.tables import Job, JobEvent
 
+SITE = Settings(named_datasets="mnist", pools="h100,a10")
 WORKER: dict[str, Any] = {"worker": "host:1", "lease_seconds": 60}
 SPEC = ClassifierSpec(architecture="small_resnet", num_classes=10, class_names=tuple("0123456789"))
 UPLOAD = Stored("a" * 64, 4, "application/octet-stream")
@@ -32,7 +37,7 @@ def queued_audit(
 ) -> str:
     """Id of a queued audit of that model."""
     with sessions.begin() as session:
-        job = control.submit(
+        job = submitted(
             session,
             kind=JobKind.AUDIT,
             model_id=model_id,
@@ -43,6 +48,12 @@ def queued_audit(
             **fields,
         )
         return job.id
+
+
+def submitted(session: Session, quota: Quota = NO_QUOTA, **fields: Any) -> Job:
+    """A queued job with those fields, on a site that has MNIST and two pools of workers."""
+    site = SITE.model_copy(update={"quota_jobs": quota.jobs, "quota_bytes": quota.bytes})
+    return submit(session, site, Submission(**fields))
 
 
 def claimed(sessions: Sessions, job_id: str, **lease: object) -> int:

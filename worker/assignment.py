@@ -17,9 +17,10 @@ from jobs import dataset_registry, model_registry
 from jobs.artifacts import note_lost
 from jobs.database import Sessions
 from jobs.errors import FileLost
-from jobs.outcomes import UPLOADED_DATASET, StoredClassifier
+from jobs.outcomes import StoredClassifier
 from jobs.settings import Settings
 from jobs.storage import Storage, Stored, open_storage
+from jobs.submission import UPLOADED_DATASET
 from jobs.tables import Dataset, Job, Model
 from worker.checkpoint import Checkpoint
 from worker.outages import ask_database

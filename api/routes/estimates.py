@@ -7,18 +7,16 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from api.access.authentication import SubmitterDep
-from api.compatibility import require_fit
-from api.routes.jobs import require_pool
+from api.routes.jobs import submission_of
 from api.schemas.requests import AuditRequest, FinetuneRequest
-from api.schemas.resources import ModelResource, Resource
+from api.schemas.resources import Resource
 from faal_core import catalog
 from faal_core.errors import InvalidSpec
 from faal_core.results import cost
 from faal_core.results.documents import AuditReport
 from faal_core.results.reading import read_report
-from jobs import dataset_registry, model_registry, queries
-from jobs.named_datasets import require_available
-from jobs.outcomes import UPLOADED_DATASET, require_ready
+from jobs import queries, submission
+from jobs.states import JobKind
 
 router = APIRouter(tags=["jobs"])
 
@@ -62,27 +60,21 @@ def estimate_job(
 ) -> EstimateResource:
     """Passes are counted; how long one takes, and which part of an audit's is needed, the newest report of the model says.
 
-    Without one of its own that of another model of the same architecture. Nothing is begun, and refused is what would be.
+    Without one of its own that of another model of the same architecture. Starts nothing; validates exactly as a submission does.
     """
-    training = isinstance(body, FinetuneEstimate)
-    require_pool(service, body.pool)
+    kind = JobKind.FINETUNE if isinstance(body, FinetuneEstimate) else JobKind.AUDIT
     with service.sessions.begin() as session:
-        require_ready(session, body.model, body.dataset)
-        uploaded = body.dataset.startswith(UPLOADED_DATASET)
-        summary = dataset_registry.dataset(session, body.dataset).summary if uploaded else None
-        model = model_registry.model(session, body.model)
-        classifier = ModelResource.of(model).spec
-        require_fit(classifier, body.dataset, summary, training=training)
-        require_available(service.settings, body.dataset)
-        stored = queries.last_report(session, model)
+        inputs = submission.check(session, service.settings, submission_of(service, body, body.spec, kind))
+        classes = inputs.model.spec["num_classes"]
+        stored = queries.last_report(session, inputs.model)
     earlier = None if stored is None else _last_audit(stored.document)
     pace = None if earlier is None else cost.seconds_a_pass(earlier)
-    images = _images(body.dataset, summary)
+    images = _images(body.dataset, inputs.dataset_summary)
     if isinstance(body, FinetuneEstimate):
-        audit = cost.of_audit(body.audit, images["test"], classifier.num_classes, earlier)
-        parts = [audit, audit, cost.of_training(body.spec, images["train"], classifier.num_classes)]
+        audit = cost.of_audit(body.audit, images["test"], classes, earlier)
+        parts = [audit, audit, cost.of_training(body.spec, images["train"], classes)]
     else:
-        parts = [cost.of_audit(body.spec, images["test"], classifier.num_classes, earlier)]
+        parts = [cost.of_audit(body.spec, images["test"], classes, earlier)]
     most, likely = (sum(part) for part in zip(*parts, strict=True))
     return EstimateResource(
         passes=int(most),

@@ -6,16 +6,15 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from api.access.authentication import ReaderDep, SubmitterDep
-from api.compatibility import require_fit
 from api.problems.errors import FieldError, InvalidRequest
 from api.schemas.requests import METADATA_KEY, AuditRequest, FinetuneRequest
-from api.schemas.resources import JobResource, Line, ModelResource, Page
+from api.schemas.resources import JobResource, Line, Page
 from api.serving.dependencies import After, Id, IdempotencyKey, Limit, Service
 from api.serving.negotiation import unchanged
 from faal_core.specs import AuditSpec, FinetuneSpec
-from jobs import control, dataset_registry, model_registry, queries, removal
-from jobs.named_datasets import require_available
+from jobs import control, queries, removal, submission
 from jobs.states import CHECKS, JobKind, JobState
+from jobs.submission import Submission
 
 router = APIRouter(tags=["jobs"])
 
@@ -47,37 +46,38 @@ def submit(
     kind: JobKind,
     idempotency_key: str | None,
 ) -> JobResource:
-    """The queued job, committed and rung.
-
-    Raises: what `control.submit` does, and what `require_fit` does; DatasetMissing; InvalidRequest for a pool that the site
-    has not.
-    """
-    require_pool(service, body.pool)
+    """Submit a job, commit it and ring. Raises: the errors of `submission.submit`."""
     with service.sessions.begin() as session:
-        row = control.submit(
-            session,
-            kind=kind,
-            model_id=body.model,
-            dataset=body.dataset,
-            spec=spec.model_dump(mode="json"),
-            owner=service.owner,
-            idempotency_key=idempotency_key,
-            max_priority=service.max_priority,
-            quota=service.settings.quota,
-            **body.terms,
+        job = JobResource.of(
+            submission.submit(session, service.settings, submission_of(service, body, spec, kind, idempotency_key))
         )
-        uploaded = body.dataset.startswith("dataset_")
-        summary = dataset_registry.dataset(session, body.dataset).summary if uploaded else None
-        classifier = ModelResource.of(model_registry.model(session, body.model)).spec
-        require_fit(classifier, body.dataset, summary, training=kind is JobKind.FINETUNE)
-        require_available(service.settings, body.dataset)
-        job = JobResource.of(row)
     service.queue.ring(job.id, job.pool)
     return job
 
 
+def submission_of(
+    service: Service,
+    body: FinetuneRequest | AuditRequest,
+    spec: FinetuneSpec | AuditSpec,
+    kind: JobKind,
+    idempotency_key: str | None = None,
+) -> Submission:
+    """Return the submission that the owner's request asks for. Raises: InvalidRequest for a pool that the site has not."""
+    require_pool(service, body.pool)
+    return Submission(
+        kind=kind,
+        model_id=body.model,
+        dataset=body.dataset,
+        spec=spec.model_dump(mode="json"),
+        owner=service.owner,
+        max_priority=service.max_priority,
+        idempotency_key=idempotency_key,
+        **body.terms,
+    )
+
+
 def require_pool(service: Service, pool: str | None) -> None:
-    """Returns if the site has that pool. Raises: InvalidRequest."""
+    """Check that the site has that pool of workers. Raises: InvalidRequest."""
     offered = service.settings.offered_pools
     if pool is not None and pool not in offered:
         raise InvalidRequest.at("/pool", f"there is no pool {pool!r}; this site has {', '.join(offered) or 'none'}")
@@ -162,16 +162,14 @@ def retry_job(
         job = JobResource.of(
             control.retry(
                 session,
+                service.settings,
                 job_id,
                 owner=service.owner,
                 idempotency_key=idempotency_key,
                 max_priority=service.max_priority,
-                quota=service.settings.quota,
             )
         )
         require_pool(service, job.pool)
-        if job.dataset is not None:
-            require_available(service.settings, job.dataset)
     service.queue.ring(job.id, job.pool)
     response.headers["Location"] = f"/jobs/{job.id}"
     return job

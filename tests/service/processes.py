@@ -12,12 +12,13 @@ from typing import Any
 import httpx
 import kombu.pools
 
-from jobs import control, queries
+from jobs import queries
 from jobs.database import open_database, upgrade
 from jobs.queue import Queue
 from jobs.settings import Settings
 from jobs.states import FINAL, JobKind, JobState
 from jobs.storage import open_storage
+from jobs.submission import Submission, submit
 from jobs.tables import Job, JobEvent
 from tests.servers import free_port
 
@@ -118,7 +119,8 @@ class Site:
     def submit(self, spec: dict[str, Any], *, kind: JobKind, model: str, dataset: str) -> str:
         """Id of a queued job that no worker was told of."""
         with self.sessions.begin() as session:
-            job = control.submit(session, kind=kind, model_id=model, dataset=dataset, spec=spec, owner="local")
+            asked = Submission(kind=kind, model_id=model, dataset=dataset, spec=spec, owner="local")
+            job = submit(session, self.settings, asked)
         return job.id
 
     def job(self, job_id: str) -> Job:

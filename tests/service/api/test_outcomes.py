@@ -6,9 +6,10 @@ import pytest
 
 from faal_core.reports import text
 from faal_core.results.finetune_documents import FinetuneReport
-from jobs import control, lifecycle
+from jobs import lifecycle
 from jobs.outcomes import StoredClassifier
 from jobs.states import JobKind
+from tests.registered import submitted
 from tests.sample_reports import sample_finetune
 from tests.service.api.conftest import SPEC
 
@@ -21,7 +22,7 @@ def finetuned(web, outcome: str, falls: int, report: FinetuneReport, trained: bo
     """
     model = web.model()
     with web.site.sessions.begin() as session:
-        job = control.submit(
+        job = submitted(
             session,
             kind=JobKind.FINETUNE,
             model_id=model,

@@ -8,12 +8,13 @@ from sqlalchemy.orm import ORMExecuteState
 
 from jobs import candidates, control, lifecycle, model_registry, queries, removal
 from jobs.errors import CandidateNotFound, InUse, JobStateConflict, ModelNotReady, QuotaExceeded
-from jobs.outcomes import StoredClassifier, require_model_ready
+from jobs.outcomes import StoredClassifier
 from jobs.settings import NO_QUOTA, Quota
 from jobs.states import JobKind, JobState, UploadState
 from jobs.storage import Stored
+from jobs.submission import require_model_ready
 from jobs.tables import Artifact, Model
-from tests.registered import SPEC, WEIGHTS_SHA256, WORKER, job_of
+from tests.registered import SPEC, WEIGHTS_SHA256, WORKER, job_of, submitted
 from tests.sample_reports import sample_finetune
 
 REPORT = sample_finetune().model_copy(update={"selected_candidate": 3}).model_dump_json()
@@ -25,7 +26,7 @@ MADE = Stored("e" * 64, 8, "application/vnd.safetensors")
 def finetuned(sessions, model_id, *, trained=TRAINED, report=REPORT) -> str:
     """Id of a fine-tuning of that model that has succeeded; it kept its fourth candidate."""
     with sessions.begin() as session:
-        job = control.submit(
+        job = submitted(
             session, kind=JobKind.FINETUNE, model_id=model_id, dataset="fashion-mnist-subset", spec={}, owner="ann"
         )
         lifecycle.claim(session, job.id, **WORKER)

@@ -8,9 +8,20 @@ from faal_core.errors import UnknownName
 from jobs import control, lifecycle
 from jobs.errors import DatasetNotFound, JobNotFound, JobStateConflict, ModelNotFound, ModelNotReady
 from jobs.model_registry import register_upload
-from jobs.settings import NO_QUOTA
 from jobs.states import JobKind, JobState
-from tests.registered import SPEC, UPLOAD, WORKER, claimed, events_of, job_of, kinds_of, queued_audit, swept
+from tests.registered import (
+    SITE,
+    SPEC,
+    UPLOAD,
+    WORKER,
+    claimed,
+    events_of,
+    job_of,
+    kinds_of,
+    queued_audit,
+    submitted,
+    swept,
+)
 
 
 def test_submit(sessions, model_id):
@@ -34,7 +45,7 @@ def test_submit_checks_what_it_names(sessions, model_id, fields, error):
     """A job for a model or data set that does not exist is refused with a message that names it."""
     request = {"model_id": model_id, "dataset": "mnist", **fields}
     with pytest.raises(error, match=next(iter(fields.values()))), sessions.begin() as session:
-        control.submit(session, kind=JobKind.AUDIT, spec={}, owner="ann", **request)
+        submitted(session, kind=JobKind.AUDIT, spec={}, owner="ann", **request)
 
 
 def test_submit_waits_for_the_check(sessions):
@@ -127,7 +138,7 @@ def test_retry(sessions, model_id):
     attempt = claimed(sessions, failed)
     with sessions.begin() as session:
         lifecycle.fail(session, failed, attempt, code="internal-error", message="m")
-        tries = [control.retry(session, failed, owner="ann", idempotency_key="k", quota=NO_QUOTA).id for _ in "12"]
+        tries = [control.retry(session, SITE, failed, owner="ann", idempotency_key="k").id for _ in "12"]
     old, new = job_of(sessions, failed), job_of(sessions, tries[0])
     assert tries[0] == tries[1] != failed
     assert (new.state, new.retry_of, old.state) == (JobState.QUEUED, failed, JobState.FAILED)
@@ -142,7 +153,7 @@ def test_only_what_did_not_succeed_is_tried_again(sessions, job_id):
         control.cancel(session, check.id)
         for other in (job_id, check.id):
             with pytest.raises(JobStateConflict):
-                control.retry(session, other, owner="ann", quota=NO_QUOTA)
+                control.retry(session, SITE, other, owner="ann")
 
 
 def test_an_ended_job_is_not_cancelled(sessions, job_id):

@@ -13,7 +13,7 @@ from jobs.idempotency import payload_digest
 from jobs.states import JobKind
 from jobs.storage import FolderStorage
 from jobs.tables import Dataset, Job, JobEvent, Model
-from tests.registered import SPEC, UPLOAD, WEIGHTS, queued_audit
+from tests.registered import SPEC, UPLOAD, WEIGHTS, queued_audit, submitted
 
 
 def _count(sessions, table) -> int:
@@ -53,7 +53,7 @@ def test_keys_belong_to_owners(sessions, model_id):
     """Two owners may use the same key."""
     first = queued_audit(sessions, model_id, key="k")
     with sessions.begin() as session:
-        other = control.submit(
+        other = submitted(
             session, kind=JobKind.AUDIT, model_id=model_id, dataset="mnist", spec={}, owner="bob", idempotency_key="k"
         )
     assert other.id != first

@@ -10,9 +10,9 @@ from jobs.outcomes import StoredClassifier
 from jobs.states import JobKind, UploadState
 from jobs.storage import Stored
 from jobs.tables import Artifact
-from tests.registered import SPEC, UPLOAD, WEIGHTS, WEIGHTS_SHA256, queued_audit
+from tests.registered import SPEC, UPLOAD, WEIGHTS, WEIGHTS_SHA256, queued_audit, submitted
 
-SUMMARY = {"parts": {"test": 3000}, "class_names": ["a", "b"], "shape": [1, 28, 28]}
+SUMMARY = {"class_names": ["0", "1"], "shape": [1, 8, 8], "images": {"test": 4}}
 
 
 @pytest.fixture
@@ -96,14 +96,14 @@ def test_a_checked_dataset_is_ready(sessions, model_id, dataset_upload):
     dataset_id, job_id = dataset_upload
     request = {"kind": JobKind.AUDIT, "model_id": model_id, "dataset": dataset_id, "spec": {}, "owner": "ann"}
     with pytest.raises(DatasetNotReady, match="still being checked"), sessions.begin() as session:
-        control.submit(session, **request)
+        submitted(session, **request)
     with sessions.begin() as session:
         lifecycle.succeed(session, job_id, 1, summary=SUMMARY)
     with sessions() as session:
         dataset = dataset_registry.dataset(session, dataset_id)
     assert (dataset.state, dataset.summary, dataset.error) == (UploadState.READY, SUMMARY, None)
     with sessions.begin() as session:
-        assert control.submit(session, **request).dataset == dataset_id
+        assert submitted(session, **request).dataset == dataset_id
 
 
 def test_a_failed_check_rejects_the_dataset(sessions, model_id, dataset_upload):
@@ -122,7 +122,7 @@ def test_a_failed_check_rejects_the_dataset(sessions, model_id, dataset_upload):
 def test_finetuning_makes_a_model(sessions, model_id):
     """A fine-tuning ends with a report and a new model that knows its parents; its job knows the model."""
     with sessions.begin() as session:
-        job = control.submit(
+        job = submitted(
             session,
             kind=JobKind.FINETUNE,
             model_id=model_id,
@@ -149,7 +149,7 @@ def test_a_fine_tuning_may_end_without_a_model(sessions, model_id):
     ends = {}
     for kind, made in ((JobKind.FINETUNE, None), (JobKind.AUDIT, StoredClassifier(WEIGHTS, SPEC, WEIGHTS_SHA256))):
         with sessions.begin() as session:
-            job = control.submit(session, kind=kind, model_id=model_id, dataset="mnist", spec={}, owner="ann")
+            job = submitted(session, kind=kind, model_id=model_id, dataset="mnist", spec={}, owner="ann")
             lifecycle.claim(session, job.id, worker="w", lease_seconds=60)
         with sessions.begin() as session, suppress(ValueError):
             ends[kind] = lifecycle.succeed(session, job.id, 1, report="{}", result_model=made).result_model_id
@@ -161,9 +161,7 @@ def test_identical_results_share_a_file(sessions, model_id):
     results = set()
     for _ in range(2):
         with sessions.begin() as session:
-            job = control.submit(
-                session, kind=JobKind.FINETUNE, model_id=model_id, dataset="mnist", spec={}, owner="ann"
-            )
+            job = submitted(session, kind=JobKind.FINETUNE, model_id=model_id, dataset="mnist", spec={}, owner="ann")
             lifecycle.claim(session, job.id, worker="w", lease_seconds=60)
             made = StoredClassifier(WEIGHTS, SPEC, WEIGHTS_SHA256)
             results.add(lifecycle.succeed(session, job.id, 1, report="{}", result_model=made).result_model_id)

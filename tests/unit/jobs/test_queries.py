@@ -8,7 +8,7 @@ from jobs.clock import now
 from jobs.errors import DatasetNotFound, JobCancelled, JobFailed, JobNotFound, ModelNotFound
 from jobs.states import JobKind, JobState, UploadState
 from jobs.tables import Dataset, Job, Model
-from tests.registered import SPEC, UPLOAD, queued_audit
+from tests.registered import SPEC, UPLOAD, queued_audit, submitted
 
 
 def test_pages(sessions, model_id):
@@ -86,8 +86,8 @@ def test_filters(sessions, model_id):
     audit = queued_audit(sessions, model_id)
     with sessions.begin() as session:
         request = {"kind": JobKind.FINETUNE, "model_id": model_id, "dataset": "mnist", "spec": {}, "owner": "ann"}
-        tagged = control.submit(session, **request, metadata={"team": "a b", "run": "7"}).id
-        cancelled = control.submit(session, **request, metadata={"team": "a b"}).id
+        tagged = submitted(session, **request, metadata={"team": "a b", "run": "7"}).id
+        cancelled = submitted(session, **request, metadata={"team": "a b"}).id
         control.cancel(session, cancelled)
 
     def ids(**filters: object) -> set[str]:

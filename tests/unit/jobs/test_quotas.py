@@ -2,13 +2,13 @@
 
 import pytest
 
-from jobs import control, dataset_registry, lifecycle, model_registry, quotas
+from jobs import dataset_registry, lifecycle, model_registry, quotas
 from jobs.errors import QuotaExceeded
 from jobs.outcomes import StoredClassifier
 from jobs.settings import NO_QUOTA, Quota
 from jobs.states import JobKind
 from jobs.storage import Stored
-from tests.registered import SPEC, UPLOAD, WEIGHTS, WEIGHTS_SHA256, queued_audit
+from tests.registered import SPEC, UPLOAD, WEIGHTS, WEIGHTS_SHA256, queued_audit, submitted
 
 
 def test_jobs_that_have_not_ended_count(sessions, model_id):
@@ -31,7 +31,7 @@ def test_a_job_that_was_there_before_needs_no_room(sessions, model_id):
 
     def submit(key: str) -> str:
         with sessions.begin() as session:
-            return control.submit(
+            return submitted(
                 session,
                 kind=JobKind.AUDIT,
                 model_id=model_id,

@@ -1,20 +1,18 @@
 """Whether a model fits a data set, as far as numbers tell."""
 
+from typing import Any
+
 import pytest
 
-from api.compatibility import require_fit
-from api.schemas.resources import ClassifierBody
 from faal_core.errors import InvalidSpec
+from jobs.submission import require_fit
 
 SUMMARY = {"shape": [3, 32, 32], "class_names": ["a", "b"], "images": {"test": 10}}
 
 
-def spec(classes: int, channels: int) -> ClassifierBody:
-    """A classifier of that many classes and channels."""
-    pixels = (0.5,) * channels
-    return ClassifierBody(
-        architecture="a_plugin", num_classes=classes, mean=pixels, std=pixels, arguments={}, class_names=None
-    )
+def spec(classes: int, channels: int, names: tuple[str, ...] | None = None) -> dict[str, Any]:
+    """The fields of a stored classifier of that many classes and channels."""
+    return {"num_classes": classes, "mean": [0.5] * channels, "class_names": names}
 
 
 def test_what_fits_is_let_through() -> None:
@@ -26,7 +24,7 @@ def test_what_fits_is_let_through() -> None:
 
 def test_a_data_set_may_lack_classes() -> None:
     """A data set of some of the classifier's classes fits where names, or numbers as names, say which they are."""
-    named = spec(3, 3).model_copy(update={"class_names": ("A", "B", "c")})
+    named = spec(3, 3, ("A", "B", "c"))
     require_fit(named, "dataset_1", SUMMARY, training=False)
     require_fit(spec(3, 3), "dataset_1", SUMMARY | {"class_names": ["0", "2"]}, training=False)
     with pytest.raises(InvalidSpec, match=r"2 classes .* has 3"):
@@ -35,7 +33,7 @@ def test_a_data_set_may_lack_classes() -> None:
 
 def test_long_numbers_as_names_are_compared() -> None:
     """A stored classifier whose class is called by a number of 5,000 digits is compared like any other."""
-    named = spec(3, 3).model_copy(update={"class_names": ("1" * 5000, "a", "b")})
+    named = spec(3, 3, ("1" * 5000, "a", "b"))
     require_fit(named, "dataset_1", SUMMARY, training=False)
 
 

@@ -1,0 +1,199 @@
+"""Submit a job: check that its model and data set can be used and fit each other, then queue it. Estimates share the checks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy.orm import Session
+
+from faal_core import catalog
+from faal_core.errors import InvalidSpec
+from faal_core.specs.class_names import comparable
+from jobs import moves
+from jobs.errors import DatasetNotFound, DatasetNotReady, ModelNotFound, ModelNotReady
+from jobs.idempotency import once, payload_digest
+from jobs.named_datasets import require_available
+from jobs.quotas import require_room_for_job
+from jobs.settings import MAX_PRIORITY, Settings
+from jobs.states import JobKind, UploadState
+from jobs.tables import Dataset, Job, Model
+
+UPLOADED_DATASET = "dataset_"
+"""How the id of an uploaded data set begins; every other reference is a name from the catalog."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A job to be queued.
+
+    Args:
+        dataset: name in the catalog, or id of an uploaded data set.
+        spec: the fields of an AuditSpec or a FinetuneSpec, as JSON.
+        max_priority: highest priority that this job may have; a higher `priority` is lowered to it.
+        pool: the workers that may run the job; any worker when absent.
+        budget_minutes: minutes of running, over all attempts, after which the job ends with the results so far.
+        deadline: aware time at which the job ends with the results so far; a job that has not started by then fails.
+        retry_of: id of the job that this one repeats.
+    """
+
+    kind: JobKind
+    model_id: str
+    dataset: str
+    spec: Mapping[str, Any]
+    owner: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    priority: int = 0
+    max_priority: int = MAX_PRIORITY
+    pool: str | None = None
+    budget_minutes: float | None = None
+    deadline: datetime | None = None
+    retry_of: str | None = None
+    idempotency_key: str | None = None
+
+    @property
+    def payload_sha256(self) -> str:
+        """Digest of the request, by which a repeated idempotency key is compared."""
+        payload: dict[str, Any] = {
+            "kind": self.kind,
+            "model": self.model_id,
+            "dataset": self.dataset,
+            "spec": self.spec,
+            "metadata": dict(self.metadata),
+        }
+        if self.priority or self.retry_of:
+            payload |= {"priority": self.priority, "retry_of": self.retry_of}
+        if self.pool is not None:
+            payload |= {"pool": self.pool}
+        if self.budget_minutes is not None or self.deadline is not None:
+            deadline = None if self.deadline is None else self.deadline.astimezone(UTC).isoformat()
+            payload |= {"budget_minutes": self.budget_minutes, "deadline": deadline}
+        return payload_digest(payload)
+
+
+class Inputs(NamedTuple):
+    """The model of a job, and the summary of its data set; None for a data set of the catalog."""
+
+    model: Model
+    dataset_summary: Mapping[str, Any] | None
+
+
+def submit(session: Session, settings: Settings, submission: Submission) -> Job:
+    """Queue a job with its first event, or return the job that its idempotency key created before. Ring after the commit.
+
+    Raises: IdempotencyConflict, QuotaExceeded and the errors of `check`.
+    """
+
+    def create() -> Job:
+        check(session, settings, submission)
+        require_room_for_job(session, submission.owner, submission.kind, settings.quota)
+        job = Job(
+            kind=submission.kind,
+            owner=submission.owner,
+            model_id=submission.model_id,
+            dataset=submission.dataset,
+            spec=dict(submission.spec),
+            metadata_=dict(submission.metadata),
+            priority=min(submission.priority, submission.max_priority),
+            pool=submission.pool,
+            budget_minutes=submission.budget_minutes,
+            deadline=submission.deadline,
+            retry_of=submission.retry_of,
+            idempotency_key=submission.idempotency_key,
+            payload_sha256=submission.payload_sha256,
+        )
+        return moves.add(session, job)
+
+    return once(
+        session,
+        owner=submission.owner,
+        key=submission.idempotency_key,
+        payload_sha256=submission.payload_sha256,
+        create=create,
+    )
+
+
+def check(session: Session, settings: Settings, submission: Submission) -> Inputs:
+    """Check that the job can run on this site, and return its inputs, which nobody can delete until the transaction ends.
+
+    Raises: ModelNotFound, ModelNotReady, DatasetNotFound, DatasetNotReady; UnknownName for a data set that is
+        neither uploaded nor in the catalog; DatasetMissing; InvalidSpec where model and data set do not fit.
+    """
+    model = require_model_ready(session, submission.model_id)
+    summary = require_dataset_ready(session, submission.dataset)
+    require_fit(model.spec, submission.dataset, summary, training=submission.kind is JobKind.FINETUNE)
+    require_available(settings, submission.dataset)
+    return Inputs(model, summary)
+
+
+def require_model_ready(session: Session, model_id: str) -> Model:
+    """Return a model that can be used; nobody deletes it until the transaction ends. Raises: ModelNotFound, ModelNotReady."""
+    model = session.get(Model, model_id, with_for_update={"read": True}, populate_existing=True)
+    if model is None:
+        raise ModelNotFound(f"There is no model {model_id!r}; `GET /models` lists them.")
+    if model.state is not UploadState.READY:
+        raise ModelNotReady(_not_ready("Model", model))
+    return model
+
+
+def require_dataset_ready(session: Session, reference: str) -> Mapping[str, Any] | None:
+    """Return the summary of an uploaded data set that can be used, and None for a data set of the catalog.
+
+    Raises: DatasetNotFound, DatasetNotReady, UnknownName.
+    """
+    if not reference.startswith(UPLOADED_DATASET):
+        catalog.dataset(reference)
+        return None
+    uploaded = session.get(Dataset, reference, with_for_update={"read": True}, populate_existing=True)
+    if uploaded is None:
+        raise DatasetNotFound(f"There is no data set {reference!r}; `GET /datasets` lists them.")
+    if uploaded.state is not UploadState.READY:
+        raise DatasetNotReady(_not_ready("Data set", uploaded))
+    return uploaded.summary
+
+
+def _not_ready(noun: str, upload: Model | Dataset) -> str:
+    if upload.state is UploadState.DELETED:
+        return f"{noun} {upload.id} was deleted."
+    if upload.error is None:
+        return f"{noun} {upload.id} is still being checked; ask again in a moment."
+    return f"{noun} {upload.id} was rejected: {upload.error['message']}"
+
+
+def require_fit(
+    classifier: Mapping[str, Any], dataset: str, summary: Mapping[str, Any] | None, *, training: bool
+) -> None:
+    """Check a model and a data set against each other, without loading either.
+
+    Args:
+        classifier: the fields of the model's ClassifierSpec.
+        dataset: name in the catalog, or id of an uploaded data set.
+        summary: of an uploaded data set; None for one of the catalog.
+        training: whether the job needs the training part.
+
+    Raises: InvalidSpec where the numbers of classes or channels differ (classes are matched by name where both have names), or
+        where the training part is missing.
+    """
+    if summary is not None:
+        classes, channels = len(summary["class_names"]), summary["shape"][0]
+        if training and "train" not in summary["images"]:
+            raise InvalidSpec(f"The data set {dataset} has no training part; a fine-tuning needs one.")
+    else:
+        entry = catalog.dataset(dataset)
+        classes, channels = entry.num_classes, entry.shape[0]
+        if classes == 0:  # a data set that the site installed: its classes are known only once it is loaded
+            return
+    num_classes = classifier["num_classes"]
+    if classes != num_classes and not (summary and _among(summary["class_names"], classifier)):
+        raise InvalidSpec(f"The model tells {num_classes} classes apart and the data set {dataset} has {classes}.")
+    if channels != len(classifier["mean"]):
+        raise InvalidSpec(
+            f"The model takes images of {len(classifier['mean'])} channels and those of {dataset} have {channels}."
+        )
+
+
+def _among(names: Sequence[str], classifier: Mapping[str, Any]) -> bool:
+    """Return whether the classes of the data set are some of the classifier's, by their names or their numbers."""
+    if all(name.isdecimal() for name in names):
+        return all(int(name) < classifier["num_classes"] for name in names)
+    return {comparable(name) for name in names} <= {comparable(name) for name in classifier["class_names"] or ()}
