@@ -4,7 +4,7 @@
 #   docker build --target worker --tag faal-worker .
 #   docker build --target worker --tag faal-worker-gpu --build-arg TORCH_INDEX= .     with CUDA, several GB larger
 #
-# Both keep uploads, weights and checkpoints in /data and are set up by FAAL_… variables (docs/settings.md).
+# Both keep uploads, weights and checkpoints in /data and are set up by FAAL_… variables (docs/reference/settings.md).
 
 FROM python:3.12-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_PYTHON=/venv/bin/python
@@ -40,6 +40,15 @@ COPY worker worker
 RUN pip install --no-deps --no-build-isolation . && pip check
 
 
+FROM build-worker AS build-guide
+# The reference is read from the code, so this needs torch, of which only the pages get into an image.
+RUN pip install --no-deps --require-hashes --requirement requirements/docs.txt
+COPY api api
+COPY scripts scripts
+COPY docs docs
+RUN /venv/bin/python -m sphinx -W -q docs build/guide
+
+
 FROM python:3.12-slim AS runtime
 RUN useradd --uid 10001 --create-home faal && install --directory --owner faal --group faal /data
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 FAAL_DATA_DIR=/data
@@ -53,6 +62,7 @@ USER 10001
 FROM runtime AS api
 ENV FAAL_HOST=0.0.0.0
 COPY --from=build-api /venv /venv
+COPY --from=build-guide /build/build/guide build/guide
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
   CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/healthz')"]

@@ -1,4 +1,4 @@
-"""`python -m api [--with-worker]`: serves until it is told to stop."""
+"""`python -m api [--with-worker]`: run the web service until a signal stops it."""
 
 import argparse
 import logging
@@ -27,22 +27,22 @@ from jobs.settings import Settings
 logger = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
-STOP_SECONDS = 5  # for requests in flight; a client that streams events connects again elsewhere
+STOP_SECONDS = 5  # for requests in progress; a client that streams events reconnects
 
 
 def main(patience: Patience = PATIENCE) -> int:
-    """Serve clients with that patience until a signal ends it. Return the exit status."""
+    """Run the web service with these timeouts until a signal stops it. Return the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m api", description="The FAAL web service, set up by FAAL_… variables."
+        prog="python -m api", description="Run the FAAL web service, which FAAL_… variables configure."
     )
-    parser.add_argument("--with-worker", action="store_true", help="run a worker too, and start it again when it dies")
+    parser.add_argument("--with-worker", action="store_true", help="run a worker too, and restart it when it dies")
     with_worker: bool = parser.parse_args().with_worker
-    with startup.faults_in_one_line():
+    with startup.exit_on_fault():
         settings = startup.read_settings()
         logs.configure(settings.log_format)
         startup.prepare(settings, settings.data_dir)
-        keys.site_secret(settings)  # a service that cannot know its keys shall not start
-    # uvicorn raises the signal that stopped it once more; the worker shall be stopped before this process ends.
+        keys.site_secret(settings)  # the service must not start if it cannot verify keys
+    # uvicorn raises the signal that stopped it a second time. The worker must stop before this process ends.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     capacity = Capacity.for_descriptors(raise_descriptor_limit())
     log_shortages_rarely()
@@ -51,10 +51,10 @@ def main(patience: Patience = PATIENCE) -> int:
         host=_host(settings),
         port=settings.port,
         http=http_protocol(Room(capacity.connections, patience)),
-        ws="none",  # nothing is served there
+        ws="none",  # the service has no WebSocket routes
         backlog=capacity.backlog,
         log_config=None,
-        access_log=False,  # RequestLog has a line for each answer
+        access_log=False,  # RequestLog logs each answer
         server_header=False,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
@@ -68,7 +68,7 @@ def main(patience: Patience = PATIENCE) -> int:
 
 
 def _host(settings: Settings) -> str:
-    """The address to listen on: no other machine reaches a service that asks nobody who they are."""
+    """Return the address to listen on: without API keys and without FAAL_OPEN, the loopback address."""
     sessions = open_database(settings.database_url, pooled=False)
     with sessions() as session:
         closed = keys.exist(session)
@@ -76,10 +76,13 @@ def _host(settings: Settings) -> str:
     if closed or is_loopback(settings.host):
         return settings.host
     if settings.open:
-        logger.warning("There are no API keys: whoever reaches %s may do everything (FAAL_OPEN).", settings.host)
+        logger.warning(
+            "There are no API keys: every client that reaches %s may do everything (FAAL_OPEN).", settings.host
+        )
         return settings.host
     logger.warning(
-        "There are no API keys, so this listens on %s and not on %s. `faal-service keys create` makes one; then start again.",
+        "There are no API keys, so the service listens on %s instead of %s. Run `faal-service keys create`, "
+        "then restart the service.",
         LOOPBACK,
         settings.host,
     )

@@ -1,4 +1,4 @@
-"""The web application: settings in, an ASGI application out. Nothing here, or below, imports torch."""
+"""Build the web application (ASGI) from the settings. This module and its imports do not import torch."""
 
 import re
 from collections.abc import AsyncIterator
@@ -13,6 +13,7 @@ from fastapi.staticfiles import StaticFiles
 
 import faal_core
 from api.pages import login, routes
+from api.pages.guide import Guide
 from api.problems import answers
 from api.routes import (
     candidates,
@@ -39,7 +40,7 @@ from api.serving.rates import Rates
 from api.serving.readiness import Readiness
 from api.serving.request_log import RequestLog
 from api.serving.slots import Slots
-from api.webhooks.delivery import Courier
+from api.webhooks.delivery import Delivery
 from jobs.database import open_database
 from jobs.queue import Queue
 from jobs.settings import Settings
@@ -50,13 +51,13 @@ UPLOAD_PATHS = re.compile("|".join(["/models", "/datasets", "/uploads/[^/]+/part
 
 
 def create_app(settings: Settings, patience: Patience = PATIENCE) -> FastAPI:
-    """Return the service for those settings; it opens its connections when it runs."""
+    """Return the web application for the settings. It opens its connections when it runs."""
     app = FastAPI(
         title="FAAL",
         summary="Per-class adversarial-robustness audits, and fair fine-tuning of classifiers",
         version=faal_core.__version__,
         lifespan=_lifespan,
-        docs_url=None,  # these would load scripts from elsewhere; `pages` has one of our own
+        docs_url=None,  # FastAPI's page loads scripts from another site; `api.pages` has its own
         redoc_url=None,
         generate_unique_id_function=_operation_id,
         telemetry={"tracing": False, "metrics": False, "logs": False},
@@ -75,10 +76,11 @@ def create_app(settings: Settings, patience: Patience = PATIENCE) -> FastAPI:
         metrics=figures,
         readiness=Readiness(settings, sessions, storage, queue),
     )
-    app.state.pings = Rates(MOST_WEBHOOKS, "pings")  # a webhook's own limit goes with it when it is deleted
+    # The limit per webhook is stored with the webhook, which its owner can delete.
+    app.state.pings = Rates(MOST_WEBHOOKS, "pings")
     answers.install(app)
     app.add_middleware(RequestRules, streamed=UPLOAD_PATHS, body_seconds=patience.body)
-    app.add_middleware(RequestLog, metrics=figures)  # around it: added later
+    app.add_middleware(RequestLog, metrics=figures)  # added last, so it wraps RequestRules
     for module in (
         estimates,
         jobs,
@@ -98,6 +100,7 @@ def create_app(settings: Settings, patience: Patience = PATIENCE) -> FastAPI:
     ):
         app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "pages" / "static"), name="static")
+    app.mount("/guide", Guide(), name="guide")
     app.webhooks.include_router(webhooks.announcements)
     openapi.install(app)
     return app
@@ -105,16 +108,16 @@ def create_app(settings: Settings, patience: Patience = PATIENCE) -> FastAPI:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """A thread pool with room for the long requests, and webhooks on their way; connections are given back at the end."""
+    """Enlarge the thread pool for long requests, deliver webhooks while the service runs, then close the database."""
     anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
     service: Service = app.state.service
-    async with anyio.create_task_group() as beside:
-        beside.start_soon(Courier(service.settings, service.sessions).run)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(Delivery(service.settings, service.sessions).run)
         yield
-        beside.cancel_scope.cancel()
+        tasks.cancel_scope.cancel()
     service.sessions.close()
 
 
 def _operation_id(route: APIRoute) -> str:
-    """The name of the function: stable for generated clients as long as we keep it."""
+    """Return the name of the route's function, which generated clients use as the operation's name."""
     return route.name

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from api.routes.keys import KeyRequest, KeyResource, issue
+from api.access.issuing import issue_key
+from api.schemas.keys import KeyResource
+from api.schemas.requests import KeyRequest
 from jobs import keys, startup
 from jobs.database import Sessions, open_database
 from jobs.errors import KeyNotFound
@@ -15,22 +17,22 @@ from jobs.keys import Scope, site_secret
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit status: 0, or 1 with a message on stderr."""
-    asked = _parser().parse_args(arguments)
+    """Run the command. Return its exit status: 0, or 1 with a message on stderr."""
+    options = _parser().parse_args(arguments)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    with startup.faults_in_one_line():
+    with startup.exit_on_fault():
         settings = startup.read_settings()
         startup.prepare(settings, settings.data_dir)
         secret = site_secret(settings)
     sessions = open_database(settings.database_url, pooled=False)
     try:
-        if asked.action == "create":
-            _create(sessions, secret, asked)
-        elif asked.action == "list":
+        if options.action == "create":
+            _create(sessions, secret, options)
+        elif options.action == "list":
             _list(sessions)
         else:
             with sessions.begin() as session:
-                print(f"{keys.revoke(session, asked.id).id} is refused from now on.")
+                print(f"{keys.revoke(session, options.id).id} is refused from now on.")
     except (KeyNotFound, ValidationError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -40,38 +42,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="faal-service keys", description="API keys, set up by FAAL_… variables.")
+    parser = argparse.ArgumentParser(prog="faal-service keys", description="Create, list and revoke API keys.")
     actions = parser.add_subparsers(dest="action", required=True)
-    create = actions.add_parser("create", help="make a key and print it, this once")
-    create.add_argument("--owner", required=True, help="whose it is; `local` owns what was made before there were keys")
-    create.add_argument("--name", default="from the command line", help="for people")
+    create = actions.add_parser("create", help="create a key and print it, only this once")
+    create.add_argument(
+        "--owner", required=True, help="owner of the key; `local` owns all objects from before the first key"
+    )
+    create.add_argument("--name", default="from the command line", help="name of the key, for people")
     create.add_argument("--scope", action="append", choices=[*Scope], help="default: read and submit")
     create.add_argument(
         "--max-priority", type=int, default=0, help="the highest priority of its jobs, up to 10; default: 0"
     )
-    create.add_argument("--days", type=float, default=90, help="how long it lasts; 0: until it is revoked")
-    actions.add_parser("list", help="all keys, newest first")
+    create.add_argument("--days", type=float, default=90, help="days until the key expires; 0: never; default: 90")
+    actions.add_parser("list", help="list all keys, newest first")
     actions.add_parser("revoke", help="refuse a key from now on").add_argument("id")
     return parser
 
 
-def _create(sessions: Sessions, secret: bytes, asked: argparse.Namespace) -> None:
-    """Prints the key alone on stdout, so that a script can take it."""
-    fields = {"owner": asked.owner, "name": asked.name, "days": asked.days or None, "max_priority": asked.max_priority}
-    wanted = KeyRequest.model_validate(fields | ({"scopes": asked.scope} if asked.scope else {}))
-    made = issue(sessions, secret, wanted)
-    about = made.about
-    print(f"{about.id}: {', '.join(about.scopes)} as {about.owner}. It is not shown again:", file=sys.stderr)
-    print(made.key)
+def _create(sessions: Sessions, secret: bytes, options: argparse.Namespace) -> None:
+    """Create a key. Print only the key on stdout, so that scripts can read it."""
+    fields = {
+        "owner": options.owner,
+        "name": options.name,
+        "days": options.days or None,
+        "max_priority": options.max_priority,
+    }
+    request = KeyRequest.model_validate(fields | ({"scopes": options.scope} if options.scope else {}))
+    new = issue_key(sessions, secret, request)
+    row = new.resource
+    print(f"{row.id}: {', '.join(row.scopes)} as {row.owner}. It is not shown again:", file=sys.stderr)
+    print(new.key)
 
 
 def _list(sessions: Sessions) -> None:
     after, more = None, True
     while more:
         with sessions() as session:
-            page = keys.keys(session, after=after, limit=100)
+            page = keys.list_keys(session, after=after, limit=100)
         for row in page.data:
-            print(KeyResource.of(row).model_dump_json(exclude={"object"}))
+            print(KeyResource.from_row(row).model_dump_json(exclude={"object"}))
             after = row.id
         more = page.has_more
 

@@ -1,15 +1,15 @@
-"""Which method makes the worst class more robust, and at what cost: every method from one base classifier, alike.
+"""Measure which method makes the worst class more robust, and at what cost, from one base classifier.
 
     python benchmarks/fairness.py [--out FILE] [--quick] [--base WEIGHTS] [--dataset NAME] [--root ROOT] [--epsilon E]
                                   [--images N] [--test-images N] [--attacks JSON] [--learning-rates A,B] [--augment A]
                                   [--precision P] [--seeds N] [--only NAME]… [--threads N]
 
-Every method of `METHODS` fine-tunes the same base classifier on the same training images with the same learning rates,
-attack and seeds, keeps the weights that did best on held-out training images by the default rule (the published method by
-its own, but with the learning rates of all), and is audited on the same test images, which nothing was chosen on. FILE
-gets a JSON line a run as it ends; the same command goes on after those, also beside others with another `--only`, and
-prints the table of all: mean ± standard deviation over the seeds, and the difference of the worst class to that of the first
-method with the p value of a paired t test over the seeds. The last line is JSON.
+Every method of `METHODS` fine-tunes the same classifier on the same training images, with the same learning rates, attack and
+seeds. The default rule selects the weights on validation images; the published method uses its own rule. Each result is
+audited on the same test images, which no selection uses. FILE gets a JSON line for each finished run. The same command
+resumes after those runs, and processes with different `--only` can share FILE. The table lists mean ± standard deviation over
+the seeds. It also lists the difference of the worst class to the first method, with the p value of a paired t test over the
+seeds. The last line is JSON.
 """
 
 import argparse
@@ -47,11 +47,11 @@ METHODS: dict[str, dict[str, Any]] = {
     "dafa": {"method": {"type": "dafa"}},
     "cfol": {"method": {"type": "cfol"}},
 }
-FIRST = next(iter(METHODS))
+BASELINE = next(iter(METHODS))
 
 
-def judged(classifier: Classifier, test: LabelledImages, spec: AuditSpec) -> dict[str, float]:
-    """Accuracies on the test images, clean and under attack."""
+def measure_rates(classifier: Classifier, test: LabelledImages, spec: AuditSpec) -> dict[str, float]:
+    """Return accuracies on the test images, clean and under attack."""
     report = audit(classifier, test, spec, name="benchmark", device=torch.device("cpu")).report
     rates = sorted(row.robust.rate for row in report.classes)
     tail = rates[: -(-len(rates) // 5)]
@@ -65,51 +65,52 @@ def judged(classifier: Classifier, test: LabelledImages, spec: AuditSpec) -> dic
 
 
 def run(
-    name: str, seed: int, base: Classifier, data: LabelledImages, test: LabelledImages, asked: dict[str, Any]
+    name: str, seed: int, base: Classifier, data: LabelledImages, test: LabelledImages, settings: dict[str, Any]
 ) -> dict[str, Any]:
-    """One method with one seed: its accuracies, its time, and what the held-out images said."""
+    """Return the rates, the time and the validation results of one method with one seed."""
     method = METHODS[name]
-    training = {**asked["training"], **method.get("training", {}), "seed": seed}
-    spec = FinetuneSpec.model_validate({**method, "threat": asked["threat"], "training": training})
-    begun = time.monotonic()
-    trained = train(base, data, spec, device=torch.device("cpu"))
-    minutes = (time.monotonic() - begun) / 60
-    kept = trained.epochs[trained.selected_epoch - 1]
+    training = {**settings["training"], **method.get("training", {}), "seed": seed}
+    spec = FinetuneSpec.model_validate({**method, "threat": settings["threat"], "training": training})
+    start = time.monotonic()
+    result = train(base, data, spec, device=torch.device("cpu"))
+    minutes = (time.monotonic() - start) / 60
+    candidates = result.candidates.in_order if result.candidates else ()
+    epoch = result.epochs[result.selected_epoch - 1]
     return {
         "method": name,
         "seed": seed,
-        **judged(trained.classifier, test, AuditSpec(threat=spec.threat, attacks=asked["attacks"])),
-        "share": trained.selected_share,
-        "offsets": trained.class_offsets,
-        "candidates": [(one.share, one.offsets, one.mean, one.worst) for one in trained.candidates],
-        "epoch": (kept.epoch, kept.held_out_mean, kept.held_out_worst),
+        **measure_rates(result.classifier, test, AuditSpec(threat=spec.threat, attacks=settings["attacks"])),
+        "share": result.interpolation,
+        "offsets": result.scaled_offsets,
+        "candidates": [(one.interpolation, one.offset_scale, one.robust, one.robust_worst) for one in candidates],
+        "epoch": (epoch.epoch, epoch.validation_robust, epoch.validation_robust_worst),
         "minutes": minutes,
     }
 
 
-def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row a method, by its worst class."""
-    first = {row["seed"]: row["worst"] for row in rows if row["method"] == FIRST}
-    found = []
+def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return one row for each method, sorted by its worst class."""
+    baseline_worst = {row["seed"]: row["worst"] for row in rows if row["method"] == BASELINE}
+    summaries = []
     for name in dict.fromkeys(row["method"] for row in rows):
-        own = [row for row in rows if row["method"] == name]
-        figures: dict[str, Any] = {"method": name, "seeds": len(own)}
+        own_rows = [row for row in rows if row["method"] == name]
+        figures: dict[str, Any] = {"method": name, "seeds": len(own_rows)}
         for figure in ("clean", "mean", "worst", "tail_20", "minutes"):
-            values = [row[figure] for row in own if figure in row]
+            values = [row[figure] for row in own_rows if figure in row]
             if values:
                 figures[figure] = statistics.mean(values)
                 figures[f"{figure}_sd"] = statistics.stdev(values) if len(values) > 1 else 0.0
-        pairs = [(row["worst"], first[row["seed"]]) for row in own if row["seed"] in first]
-        if name != FIRST and len(pairs) > 1:
-            figures["against_first"] = statistics.mean(mine - other for mine, other in pairs)
-            alike = all(mine == other for mine, other in pairs)
-            figures["p"] = 1.0 if alike else float(ttest_rel(*zip(*pairs, strict=True)).pvalue)
-        found.append(figures)
-    return sorted(found, key=lambda figures: -figures["worst"])
+        pairs = [(row["worst"], baseline_worst[row["seed"]]) for row in own_rows if row["seed"] in baseline_worst]
+        if name != BASELINE and len(pairs) > 1:
+            figures["against_first"] = statistics.mean(worst - other for worst, other in pairs)
+            equal = all(worst == other for worst, other in pairs)
+            figures["p"] = 1.0 if equal else float(ttest_rel(*zip(*pairs, strict=True)).pvalue)
+        summaries.append(figures)
+    return sorted(summaries, key=lambda figures: -figures["worst"])
 
 
 def main() -> None:
-    """Makes the runs that are missing, prints the table, then one JSON object."""
+    """Run what is missing, print the table, then one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("fairness.jsonl"))
     parser.add_argument("--quick", action="store_true", help="one seed, 600 training and 300 test images, PGD-2")
@@ -125,55 +126,56 @@ def main() -> None:
     parser.add_argument("--augment", default="none")
     parser.add_argument("--attacks", default="fast", help="a preset, or attacks as a JSON list")
     parser.add_argument("--precision", default="float32")
-    parser.add_argument("--steps", type=int, default=10, help="of the attack in training")
+    parser.add_argument("--steps", type=int, default=10, help="steps of the training attack")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", action="append", choices=METHODS)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
-    if asked.quick:
-        asked.seeds, asked.images, asked.test_images = 1, 600, 300
-    data, test = (load(asked.dataset, part, root=asked.root) for part in ("train", "test"))
-    data = data if asked.images is None else data.take(data.stratified(asked.images, 0))
-    test = test.take(test.stratified(asked.test_images, 0))
-    base = read_classifier(asked.base)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.quick:
+        arguments.seeds, arguments.images, arguments.test_images = 1, 600, 300
+    data, test = (load(arguments.dataset, part, root=arguments.root) for part in ("train", "test"))
+    data = data if arguments.images is None else data.take(data.stratified(arguments.images, 0))
+    test = test.take(test.stratified(arguments.test_images, 0))
+    base = read_classifier(arguments.base)
     settings = {
-        "threat": {"epsilon": asked.epsilon},
+        "threat": {"epsilon": arguments.epsilon},
         "training": {
-            "learning_rates": [float(rate) for rate in asked.learning_rates.split(",")],
-            "augment": asked.augment,
-            "attack": {"steps": 2 if asked.quick else asked.steps},
-            "precision": asked.precision,
-            "held_out_share": 0.2,
+            "learning_rates": [float(rate) for rate in arguments.learning_rates.split(",")],
+            "augment": arguments.augment,
+            "attack": {"steps": 2 if arguments.quick else arguments.steps},
+            "precision": arguments.precision,
+            "validation_fraction": 0.2,
         },
-        "attacks": json.loads(asked.attacks) if asked.attacks.startswith("[") else asked.attacks,
+        "attacks": json.loads(arguments.attacks) if arguments.attacks.startswith("[") else arguments.attacks,
     }
     subject = [json.dumps(settings), data.sha256, test.sha256, digest(base)]
-    of = hashlib.sha256("\n".join(subject).encode()).hexdigest()[:16]
-    asked.out.touch()
-    rows = [row for row in map(json.loads, asked.out.read_text().splitlines()) if row["of"] == of]
-    done = {(row["method"], row["seed"]) for row in rows}
+    experiment = hashlib.sha256("\n".join(subject).encode()).hexdigest()[:16]
+    arguments.out.touch()
+    rows = [row for row in map(json.loads, arguments.out.read_text().splitlines()) if row["of"] == experiment]
+    finished = {(row["method"], row["seed"]) for row in rows}
 
-    def keep(row: dict[str, Any]) -> None:
-        row = {"of": of, **row}
+    def append_row(row: dict[str, Any]) -> None:
+        """Append the row to the results and to FILE, and print it."""
+        row = {"of": experiment, **row}
         rows.append(row)
-        with asked.out.open("a") as file:
+        with arguments.out.open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(json.dumps(row), flush=True)
 
-    if ("before", 0) not in done:
-        spec = AuditSpec(threat=ThreatModel(epsilon=asked.epsilon), attacks=settings["attacks"])
-        keep({"method": "before", "seed": 0, **judged(base, test, spec)})
-    for seed in range(asked.seeds):
-        for name in asked.only or METHODS:
-            if (name, seed) not in done:
-                keep(run(name, seed, base, data, test, settings))
-    figures = table(rows)
+    if ("before", 0) not in finished:
+        spec = AuditSpec(threat=ThreatModel(epsilon=arguments.epsilon), attacks=settings["attacks"])
+        append_row({"method": "before", "seed": 0, **measure_rates(base, test, spec)})
+    for seed in range(arguments.seeds):
+        for name in arguments.only or METHODS:
+            if (name, seed) not in finished:
+                append_row(run(name, seed, base, data, test, settings))
+    figures = summarise(rows)
     for row in figures:
         cells = [f"{row[name]:.1%} ± {row[f'{name}_sd']:.1%}" for name in ("clean", "mean", "tail_20", "worst")]
-        against = f"{row['against_first']:+.1%} (p {row['p']:.2f})" if "p" in row else ""
-        print(f"| {row['method']} | {' | '.join(cells)} | {against} |")
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "threads": asked.threads}
+        difference = f"{row['against_first']:+.1%} (p {row['p']:.2f})" if "p" in row else ""
+        print(f"| {row['method']} | {' | '.join(cells)} | {difference} |")
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "threads": arguments.threads}
     print(
         json.dumps({"benchmark": "fairness", **versions, "dataset": test.name, "settings": settings, "rows": figures})
     )

@@ -1,11 +1,11 @@
-"""What a fine-tuning step costs and where its time goes: the attack, the class weights, the rest; for 10 and 100 classes.
+"""Measure the time of a fine-tuning step and of its parts: the attack, the class weights, the rest; for 10 and 100 classes.
 
     python benchmarks/finetune_speed.py [--quick] [--threads N]
 
-Steps with FAAL's weights and with uniform ones alternate on the same batches and the same network, which is left as it was
-(learning rate 0), so that both do the same work; `ratio` is the median over pairs, and `bfloat16` likewise that of a FAAL step in
-float32 to one in bfloat16, which a CPU without instructions for it makes slower. The parts are timed alone, on the same
-batch: `attack` and `dro` as shares of the FAAL step. `epoch` is the time of 50,000 images. The last line is JSON.
+Steps with FAAL's weights and with uniform weights alternate on the same batches. The learning rate is 0, so the network stays
+the same. `ratio` is the median over pairs. `bfloat16` is the same for a FAAL step in float32 to one in bfloat16; CPUs without
+bfloat16 instructions are slower with it. `attack` and `dro` are timed alone on the same batch, as fractions of the FAAL step.
+`epoch_s` is the time of 50,000 images. The last line is JSON.
 """
 
 import argparse
@@ -22,8 +22,8 @@ from faal_core.networks import build
 from faal_core.specs import ClassifierSpec, FaalMethod, FinetuneSpec, TrainingSpec, UniformMethod
 from faal_core.threat_model import ThreatModel
 from faal_core.training import methods
-from faal_core.training.inner_maximum import starting_points, worst_images
-from faal_core.training.methods.faal import class_weights
+from faal_core.training.inner_maximum import perturb, start_attack
+from faal_core.training.methods.faal import worst_case_class_weights
 from faal_core.training.step import training_step
 
 NORMALISATION = {"mean": (0.5,) * 3, "std": (0.25,) * 3}
@@ -40,15 +40,15 @@ CASES = {
 }
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """How long it takes once."""
-    begun = time.perf_counter()
+def measure_seconds(work: Callable[[], object]) -> float:
+    """Return the time of one call."""
+    start = time.perf_counter()
     work()
-    return time.perf_counter() - begun
+    return time.perf_counter() - start
 
 
 def measure(name: str, *, quick: bool) -> dict[str, object]:
-    """Medians of the step and its parts."""
+    """Return medians of the step and its parts."""
     network, shape, batch_size, epsilon, pairs = CASES[name]
     pairs = min(pairs, 2) if quick else pairs
     classifier = build(ClassifierSpec.model_validate(network)).place(torch.device("cpu"))
@@ -62,50 +62,53 @@ def measure(name: str, *, quick: bool) -> dict[str, object]:
 
     def step(spec: FinetuneSpec) -> float:
         method = methods.build(spec.method, classes)
-        return seconds(lambda: training_step(classifier, optimizer, method, x, y, spec, generator, Pieces(batch_size)))
+        return measure_seconds(
+            lambda: training_step(classifier, optimizer, method, x, y, spec, generator, Pieces(batch_size))
+        )
 
     def attack() -> torch.Tensor:
         classifier.eval()
-        reach = torch.ones(batch_size)
-        start = starting_points(x, threat, faal.attack_loss, generator, reach)
-        return worst_images(classifier, x, y, threat, faal.training.attack, faal.attack_loss, start, reach, batch_size)
+        batch = start_attack(x, y, torch.ones(batch_size), faal, generator)
+        return perturb(classifier, batch, faal, batch_size)
 
     step(faal)
     step(half)
-    times = [(step(faal), step(uniform)) if i % 2 else (step(uniform), step(faal))[::-1] for i in range(pairs)]
-    halves = [(step(faal), step(half)) if i % 2 else (step(half), step(faal))[::-1] for i in range(pairs)]
+    method_pairs = [(step(faal), step(uniform)) if i % 2 else (step(uniform), step(faal))[::-1] for i in range(pairs)]
+    precision_pairs = [(step(faal), step(half)) if i % 2 else (step(half), step(faal))[::-1] for i in range(pairs)]
     with torch.no_grad():
         logits = classifier(x)
-    whole = statistics.median(weighted for weighted, _ in times)
-    dro = statistics.median(seconds(lambda: class_weights(logits, y, FaalMethod())) for _ in range(200))
+    step_seconds = statistics.median(weighted for weighted, _ in method_pairs)
+    dro = statistics.median(
+        measure_seconds(lambda: worst_case_class_weights(logits, y, FaalMethod())) for _ in range(200)
+    )
     return {
         "case": name,
         "batch_size": batch_size,
         "pairs": pairs,
-        "step_ms": round(whole * 1e3, 1),
-        "ratio": round(statistics.median(weighted / plain for weighted, plain in times), 4),
-        "bfloat16": round(statistics.median(full / less for full, less in halves), 4),
-        "attack": round(statistics.median(seconds(attack) for _ in range(pairs)) / whole, 4),
-        "dro": round(dro / whole, 6),
-        "epoch_s": round(whole * 50_000 / batch_size, 1),
+        "step_ms": round(step_seconds * 1e3, 1),
+        "ratio": round(statistics.median(weighted / plain for weighted, plain in method_pairs), 4),
+        "bfloat16": round(statistics.median(full / less for full, less in precision_pairs), 4),
+        "attack": round(statistics.median(measure_seconds(attack) for _ in range(pairs)) / step_seconds, 4),
+        "dro": round(dro / step_seconds, 6),
+        "epoch_s": round(step_seconds * 50_000 / batch_size, 1),
     }
 
 
 def main() -> None:
-    """Prints a line a case, then one JSON object."""
+    """Print a line for each case, then one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two pairs")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
-    rows = [measure(name, quick=asked.quick) for name in CASES]
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    rows = [measure(name, quick=arguments.quick) for name in CASES]
     for row in rows:
         parts = f"attack {row['attack']:.1%}, class weights {row['dro']:.3%}"
         print(
             f"{row['case']}: {row['step_ms']} ms a step ({parts}); {row['ratio']} × uniform; "
             f"bfloat16 {row['bfloat16']} × as fast; {row['epoch_s']} s an epoch"
         )
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "threads": asked.threads}
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "threads": arguments.threads}
     print(json.dumps({"benchmark": "finetune_speed", "machine": platform.machine(), **versions, "rows": rows}))
 
 

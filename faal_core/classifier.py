@@ -1,4 +1,4 @@
-"""A classifier: pixels in [0, 1] go in, logits come out; normalisation is inside. Also the names of tensor shapes."""
+"""Define a classifier, which normalises pixels in [0, 1] and returns logits. The module also names the tensor shapes."""
 
 import sys
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from faal_core.errors import ClassifierUnsuitable
 from faal_core.specs import ClassifierSpec
 
-_LAYER_IN_CACHE = 6 * 2**20  # bytes; where docs/benchmarks.md found forward and backward passes fastest
+_LAYER_IN_CACHE = 6 * 2**20  # bytes; forward and backward passes were fastest there (benchmarks/notes/autoattack.md)
 
 Images = Float[Tensor, "n c h w"]
 Labels = Int64[Tensor, " n"]
@@ -18,11 +18,11 @@ PerImage = Float[Tensor, " n"]
 
 
 class Classifier(nn.Module):
-    """A backbone behind its normalisation, so that an attack's radius means pixels whatever the training code did.
+    """Puts a backbone behind its normalisation, so that an attack's radius is measured in pixels of [0, 1].
 
     Args:
         backbone: maps normalised images `n c h w` to logits `n k`.
-        spec: what it is: architecture, number of classes, mean and std per channel in units of [0, 1].
+        spec: architecture, number of classes, and mean and std per channel for pixels in [0, 1].
     """
 
     mean: Tensor
@@ -38,21 +38,24 @@ class Classifier(nn.Module):
 
     @property
     def num_classes(self) -> int:
-        """Width of the logits."""
+        """Return the number of logits."""
         return self.spec.num_classes
 
     def forward(self, x: Images) -> Logits:
-        """Logits of images with pixels in [0, 1], in float32 whatever the network computes in.
+        """Return the logits of images with pixels in [0, 1], in float32 whatever precision the network computes in.
 
-        Raises: ClassifierUnsuitable where the network answers no tensor.
+        Raises: ClassifierUnsuitable where the network returns no tensor.
         """
-        logits = self.backbone(self._normalised(x))
+        logits = self.backbone(self._normalise(x))
         if not isinstance(logits, Tensor):
-            raise ClassifierUnsuitable(f"The network answers a {type(logits).__name__} instead of a tensor of logits.")
+            raise ClassifierUnsuitable(f"The network returned a {type(logits).__name__} instead of a tensor of logits.")
         return logits.float()
 
-    def _normalised(self, x: Images) -> Images:
-        """(x − mean) / std as one operation on whole images: broadcasting channels of channels-last images is slow on a CPU."""
+    def _normalise(self, x: Images) -> Images:
+        """Return (x − mean) / std, computed on whole images.
+
+        Broadcasting channels over channels-last images is slow on a CPU.
+        """
         if not any(self.spec.mean) and set(self.spec.std) == {1.0}:
             return x
         scale = torch.ones_like(x[:1]) / self.std
@@ -60,10 +63,10 @@ class Classifier(nn.Module):
 
     @property
     def layout(self) -> torch.memory_format:
-        """The faster memory layout that is safe: channels-last, or the default where that corrupts memory.
+        """Return the faster memory layout that is safe: channels-last, or the default where that corrupts memory.
 
-        torch 2.13 on a CPU writes out of bounds in the weight gradient of a strided 1 × 1 convolution of fewer than 16 channels
-        in channels-last layout, where threads share a batch unevenly (measured in docs/benchmarks.md).
+        torch 2.13 on a CPU writes out of bounds in the weight gradient of a strided 1 × 1 convolution of fewer than 16
+        channels in channels-last layout, where threads share a batch unevenly (measured in benchmarks/notes/torch-memory.md).
         """
         hazardous = any(
             isinstance(module, nn.Conv2d)
@@ -75,24 +78,26 @@ class Classifier(nn.Module):
         return torch.contiguous_format if hazardous else torch.channels_last
 
     def lay_out(self, x: Images) -> Images:
-        """A copy of `x` in that layout.
+        """Return a copy of `x` in the classifier's layout.
 
-        `x.contiguous` would not do: it takes images of one channel for both layouts and keeps their strides, by which the
-        convolutions go.
+        `x.contiguous` does not do that: for images of one channel both layouts look the same to it, and it keeps the
+        strides by which convolutions choose their algorithm.
         """
         return x.clone(memory_format=self.layout)
 
     def place(self, device: torch.device) -> "Classifier":
-        """The classifier itself, moved to `device` in its layout."""
+        """Move the classifier to `device` in its layout, and return it."""
         return self.to(device).to(memory_format=self.layout)  # type: ignore[call-overload]  # torch's stub lacks it
 
     def images_in_cache(self, shape: torch.Size) -> int:
-        """How many images a CPU passes at a time fastest: the largest of the network's layers then lies in its cache.
+        """Return the number of images that a CPU passes fastest at a time.
+
+        The largest layer's outputs for that many images fit into its cache. There is no limit on a GPU, and where the
+        network does not accept such images.
 
         Args:
-            shape: of one image.
-        Cost: one forward pass of two images, the first time. On a GPU, and where the network does not take such images, there is
-        no limit.
+            shape: shape of one image, `c h w`.
+        Cost: one forward pass of two images, the first time.
         """
         if self.device.type != "cpu":
             return sys.maxsize
@@ -102,18 +107,18 @@ class Classifier(nn.Module):
         return self._in_cache[shape]
 
     def _largest_layer(self, shape: torch.Size) -> int:
-        """In bytes an image; 0 where the network does not take such images."""
+        """Return the size of the largest layer's output in bytes per image; 0 where the network does not accept such images."""
         sizes: list[int] = []
 
-        def look(_module: nn.Module, _inputs: object, output: object) -> None:
+        def measure(_module: nn.Module, _inputs: object, output: object) -> None:
             if isinstance(output, Tensor):
                 sizes.append(output.element_size() * output.numel() // 2)
 
-        hooks = [module.register_forward_hook(look) for module in self.backbone.modules()]
+        hooks = [module.register_forward_hook(measure) for module in self.backbone.modules()]
         try:
             with torch.no_grad():
                 self(self.lay_out(torch.zeros(2, *shape)))
-        except (RuntimeError, ValueError, AssertionError):  # who passes images is told so then
+        except (RuntimeError, ValueError, AssertionError):  # the caller gets the error when it passes images
             return 0
         finally:
             for hook in hooks:
@@ -122,5 +127,5 @@ class Classifier(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Return the device of the weights."""
         return self.mean.device

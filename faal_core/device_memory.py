@@ -1,4 +1,4 @@
-"""What is done when a device has no room for a batch, and how much of it was taken."""
+"""Handle a device that lacks memory for a batch, and measure how much memory was used."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,40 +14,42 @@ T = TypeVar("T")
 
 
 def peak_bytes() -> int | None:
-    """The most that this process has held of its GPUs' memory at a time; None where it has used none."""
+    """Return the most GPU memory that this process held at a time, in bytes; None where it used no GPU."""
     if not torch.cuda.is_initialized():
         return None
     return sum(torch.cuda.max_memory_reserved(gpu) for gpu in range(torch.cuda.device_count()))
 
 
 @contextmanager
-def room_for(batch_size: int) -> Iterator[None]:
-    """Raises: OutOfMemory where the device has no room for a batch."""
+def require_room(batch_size: int) -> Iterator[None]:
+    """Turn a lack of device memory within the context into OutOfMemory."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         raise OutOfMemory(
-            f"The device has no room for {batch_size} images at a time; ask for a smaller batch."
+            f"The device has not enough memory for {batch_size} images at a time. Choose a smaller batch size."
         ) from error
 
 
 class Pieces:
-    """Does work on batches in pieces that fit: as large as ever fitted, halved whenever the device has no room.
+    """Does work on batches in pieces that fit into memory: as large as the last piece that fitted, halved when memory lacks.
 
     Args:
-        size: images at a time, at first.
-        least: a piece is never made smaller than that many images.
+        size: images per piece at first.
+        least: smallest number of images in a piece.
     """
 
     def __init__(self, size: int, least: int = 1) -> None:
         self._size, self._least = size, least
 
     def fit(self, work: Callable[[int], T], count: int) -> T:
-        """What `work` answers, told how many of `count` images to take at a time; told so anew whenever there was no room.
+        """Call `work` with the number of images to take, and return its result.
 
-        Raises: OutOfMemory where there is no room for the least.
+        The number is at most `count`. Where memory lacks, `work` is called again with half as many.
+
+        Raises: OutOfMemory where memory lacks even for the smallest piece.
         """
         while True:
             size = max(min(self._size, count), 1)
@@ -57,17 +59,19 @@ class Pieces:
                 if not is_out_of_memory(error):
                     raise
                 if size <= self._least:
-                    raise OutOfMemory(f"The device has no room for {size} images at a time.") from error
+                    raise OutOfMemory(
+                        f"The device has not enough memory for {size} images at a time. Free some of its memory."
+                    ) from error
             self._size = max(size // 2, self._least)
             torch.cuda.empty_cache()  # here, where the error no longer holds the batch
 
-    def each(self, work: Callable[[Tensor], list[T]], rows: Tensor) -> list[T]:
-        """What `work` answers to each of `rows`, given some at a time. Raises: OutOfMemory."""
-        answers: list[T] = []
+    def map(self, work: Callable[[Tensor], list[T]], rows: Tensor) -> list[T]:
+        """Return the results of `work` for all `rows`, called piece by piece. Raises: OutOfMemory."""
+        results: list[T] = []
 
-        def go_on(size: int) -> list[T]:
-            return work(rows[len(answers) : len(answers) + size])
+        def do_next(size: int) -> list[T]:
+            return work(rows[len(results) : len(results) + size])
 
-        while len(answers) < len(rows):
-            answers += self.fit(go_on, len(rows) - len(answers))
-        return answers
+        while len(results) < len(rows):
+            results += self.fit(do_next, len(rows) - len(results))
+        return results

@@ -1,4 +1,4 @@
-"""The inner maximum of FAAL: the class distribution in a ball around uniform that makes the expected risk largest."""
+"""Solve FAAL's inner maximum: the class distribution near uniform with the largest expected risk."""
 
 import math
 
@@ -9,26 +9,27 @@ from faal_core.specs import Divergence
 
 Vector = NDArray[np.float64]
 
-_TOLERANCE = 1e-12
-_MAX_STEPS = 100
+_TOLERANCE = 1e-12  # largest error of the divergence; relative where the radius is above 1
+_MAX_STEPS = 100  # bounds the loop; a handful of Newton steps suffice
 
 
 def worst_case_weights(
     risk: Vector, radius: float, present: NDArray[np.bool_] | None = None, divergence: Divergence = "kl-u-p"
 ) -> Vector:
-    """The distribution p that maximises ⟨p, risk⟩ within `radius` of uniform u, in float64, summing to 1.
+    """Return the distribution p that maximises ⟨p, risk⟩ within the DRO radius of uniform u, in float64, summing to 1.
 
-    u is uniform over the classes that are `present` (all, when absent); the others get 0. Permuting the classes permutes
-    p; adding a constant to the risks or scaling them by a positive one changes nothing. With equal risks, or a radius of
-    0, p = u. The constraint is met to 1e-12 otherwise, unless all of p on the classes of greatest risk still meets it, as
-    KL(p‖u) and χ² allow. Cost: a handful of Newton steps, O(k) each; for χ² one sort.
+    u is uniform over the classes that are `present`; the others get 0. Permuting the classes permutes p. Adding a
+    constant to the risks, or scaling them by a positive one, changes nothing. With equal risks, or a radius of 0, p = u.
+    Otherwise the divergence equals the radius to 1e-12. Exception, for KL(p‖u) and χ²: where even all weight on the
+    classes of greatest risk stays within the radius, that is the answer.
 
     Args:
-        risk: one finite number a class (k of them); larger is worse.
+        risk: one finite number per class (k of them); larger is worse.
         radius: ≥ 0, in nats for KL(u‖p) and KL(p‖u); Σ (p − u)² / u for χ².
-        present: which classes take part; at least one.
-    Source: Zhang et al., CVPR 2024, the inner problem of the min-max-max; docs/method.md derives the closed forms:
-        p_c ∝ 1 / (η − risk_c), p_c ∝ exp(θ · risk_c) and p_c ∝ max(risk_c − ν, 0).
+        present: which classes take part, at least one; all when absent.
+    Cost: a handful of Newton steps, O(k) each; for χ² one sort.
+    Source: Zhang et al., CVPR 2024, the inner problem of the min-max-max; docs/explanation/faal.md derives the forms p_c ∝ 1
+        / (η − risk_c), p_c ∝ exp(θ · risk_c) and p_c ∝ max(risk_c − ν, 0).
     """
     if present is not None and not present.all():
         weights = np.zeros(len(risk))
@@ -38,21 +39,22 @@ def worst_case_weights(
     spread = top - risk.min()
     if radius <= 0 or spread <= 1e-12 * max(abs(top), np.finfo(float).tiny):
         return np.full(len(risk), 1 / len(risk))
-    weights = _WORST[divergence]((top - risk) / spread, radius)
+    weights = _SOLVERS[divergence]((top - risk) / spread, radius)
     return weights / weights.sum()
 
 
 def _kl_u_p(deficit: Vector, radius: float) -> Vector:
-    """For KL(u‖p): never 0."""
+    """Return the unnormalised weights for KL(u‖p); none is 0."""
     with np.errstate(divide="ignore"):
         log_deficit = np.log(deficit)
     return np.exp(-np.logaddexp(0, _solve(log_deficit, radius) + log_deficit))
 
 
 def _kl_p_u(deficit: Vector, radius: float) -> Vector:
-    """For KL(p‖u): e^(−θ · deficit), with θ by safeguarded Newton on KL, which rises with θ by θ · Var_p(deficit).
+    """Return the weights e^(−θ · deficit) for KL(p‖u), with θ by safeguarded Newton on KL.
 
-    KL tends to log k − log (number of classes of greatest risk); from there on all of p lies on these.
+    KL rises with θ by θ · Var_p(deficit). It tends to log k − log (number of classes of greatest risk); for larger radii
+    all of p is on these classes.
     """
     worst = deficit == 0
     if radius >= math.log(len(deficit) / worst.sum()) - _TOLERANCE:
@@ -75,10 +77,10 @@ def _kl_p_u(deficit: Vector, radius: float) -> Vector:
 
 
 def _chi_squared(deficit: Vector, radius: float) -> Vector:
-    """For χ²: max(ν − deficit, 0), with ν from the number m of classes that keep a weight.
+    """Return the weights max(ν − deficit, 0) for χ², with ν from the number m of classes that keep a weight.
 
-    With those of least deficit in their mean μ and variance V, (ν − μ)² = V / ((1 + radius) m / k − 1); the right m is the
-    smallest whose ν is not above the first deficit outside. Its ν is above the last deficit within.
+    Let μ and V be the mean and variance of the m smallest deficits. Then (ν − μ)² = V / ((1 + radius) m / k − 1). The
+    right m is the smallest whose ν is not above the first deficit outside. Its ν is above the last deficit within.
     """
     k = len(deficit)
     deficit = np.where(deficit < np.finfo(float).eps, 0, deficit)  # the variance of smaller ones would underflow
@@ -97,10 +99,10 @@ def _chi_squared(deficit: Vector, radius: float) -> Vector:
 
 
 def _solve(log_deficit: Vector, radius: float) -> float:
-    """The y at which KL(u‖p) = radius for p ∝ w, w_c = 1 / (1 + e^y · deficit_c), by safeguarded Newton on log KL.
+    """Return the y at which KL(u‖p) = radius for p ∝ w, w_c = 1 / (1 + e^y · deficit_c), by safeguarded Newton on log KL.
 
-    With deficit_c = (max risk − risk_c) / (max − min risk) and e^−y = (η − max risk) / (max − min risk), KL(u‖p) is
-    log mean w − mean log w, rises with y, and d KL/dy = Σw²/Σw − mean w. Everything stays in logarithms, since weights
+    With deficit_c = (max risk − risk_c) / (max − min risk) and e^−y = (η − max risk) / (max − min risk), KL(u‖p) is log
+    mean w − mean log w. It rises with y, and d KL/dy = Σw²/Σw − mean w. Everything stays in logarithms, because weights
     of e^−700 are right answers. log KL is almost linear in y for small radii, KL itself for large ones.
     """
     k = len(log_deficit)
@@ -120,4 +122,4 @@ def _solve(log_deficit: Vector, radius: float) -> float:
     return y
 
 
-_WORST = {"kl-u-p": _kl_u_p, "kl-p-u": _kl_p_u, "chi-squared": _chi_squared}
+_SOLVERS = {"kl-u-p": _kl_u_p, "kl-p-u": _kl_p_u, "chi-squared": _chi_squared}

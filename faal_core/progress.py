@@ -1,4 +1,4 @@
-"""How a long computation tells how far it is, and how it is stopped or told to come to an end."""
+"""The interface by which a long computation reports its progress, is cancelled, or ends at a deadline."""
 
 import math
 from typing import Protocol, runtime_checkable
@@ -7,86 +7,87 @@ from pydantic import BaseModel
 
 
 class Cancelled(BaseException):
-    """The work was called off. Not an error: no `except Exception` may swallow it."""
+    """The work was cancelled. It is no error: no `except Exception` may swallow it."""
 
 
 @runtime_checkable
 class Progress(Protocol):
-    """Where `audit`, `train` and `finetune` report to; every method may raise `Cancelled`."""
+    """Receives the progress of `audit`, `train` and `finetune`; every method may raise `Cancelled`."""
 
     def stage(self, name: str, total: int) -> None:
-        """A new stage begins: `total` units of work (images for an audit, training images for an epoch)."""
+        """Begin a stage of `total` units of work: images of an audit, training images of an epoch."""
 
     def advance(self, count: int = 1) -> None:
-        """`count` more units are done."""
+        """Count `count` more units as done."""
 
-    def expect(self, seconds: float) -> None:
-        """The rest of this audit takes about that long at most: an estimate from what was done so far."""
+    def set_eta(self, seconds: float) -> None:
+        """Set how long the rest of this audit takes at most, estimated from the work so far."""
 
     def record(self, row: BaseModel) -> None:
-        """A finished epoch or attack, for pages that watch."""
+        """Record a finished epoch or attack, or a warning, for pages that watch."""
 
-    def recall(self, row: BaseModel) -> None:
-        """An epoch that an earlier run has finished and recorded, unless it was killed just then."""
+    def replay(self, row: BaseModel) -> None:
+        """Record a row of an earlier run again, which may have been killed before it recorded the row."""
 
     def time_left(self) -> float:
-        """Until the result is due, of which what was found until then is made; infinite where there is time enough."""
+        """Return the seconds until the deadline; infinite where there is none."""
 
 
 class NoProgress:
-    """Reports to nobody."""
+    """Discards all reports, and sets no time limit."""
 
     def stage(self, name: str, total: int) -> None:
-        """Nothing."""
+        """Ignore the stage."""
 
     def advance(self, count: int = 1) -> None:
-        """Nothing."""
+        """Ignore the units."""
 
-    def expect(self, seconds: float) -> None:
-        """Nothing."""
+    def set_eta(self, seconds: float) -> None:
+        """Ignore the estimate."""
 
     def record(self, row: BaseModel) -> None:
-        """Nothing."""
+        """Ignore the row."""
 
-    def recall(self, row: BaseModel) -> None:
-        """Nothing."""
+    def replay(self, row: BaseModel) -> None:
+        """Ignore the row."""
 
     def time_left(self) -> float:
-        """There is time enough."""
+        """Return infinity: there is no deadline."""
         return math.inf
 
 
-class Part:
-    """A part of a larger computation: its stages carry the part's name, its rows are passed on or kept back.
+class ProgressPart:
+    """A part of a larger computation, which reports its stages under the part's name.
 
     Args:
-        limited: whether the time left to the whole is its own; otherwise it is finished, however little that is.
+        rows: whether rows are passed on.
+        limited: whether the deadline of the whole holds for this part; otherwise the part has none.
     """
 
     def __init__(self, whole: Progress, name: str, *, rows: bool = True, limited: bool = False) -> None:
         self._whole, self._name, self._rows, self._limited = whole, name, rows, limited
 
     def stage(self, name: str, total: int) -> None:
-        """The whole's stage, named after both."""
+        """Begin a stage of the whole, named after the part and the stage."""
         self._whole.stage(f"{self._name}: {name}", total)
 
     def advance(self, count: int = 1) -> None:
-        """The whole's advance."""
+        """Count `count` more units of the whole as done."""
         self._whole.advance(count)
 
-    def expect(self, seconds: float) -> None:
-        """Nothing: the rest of a part is not the rest of the whole."""
+    def set_eta(self, seconds: float) -> None:
+        """Ignore the estimate: the rest of a part is not the rest of the whole."""
 
     def record(self, row: BaseModel) -> None:
-        """The whole's row, unless this part keeps its rows back."""
+        """Record the row, unless this part keeps its rows back."""
         if self._rows:
             self._whole.record(row)
 
-    def recall(self, row: BaseModel) -> None:
-        """Likewise."""
+    def replay(self, row: BaseModel) -> None:
+        """Replay the row, unless this part keeps its rows back."""
         if self._rows:
-            self._whole.recall(row)
+            self._whole.replay(row)
 
     def time_left(self) -> float:
-        """The whole's, or time enough."""
+        """Return the seconds until the deadline of the whole; infinite where it does not hold for this part."""
         return self._whole.time_left() if self._limited else math.inf

@@ -1,4 +1,4 @@
-"""What the attacker may do: a norm and a radius, in units of pixels in [0, 1]."""
+"""Define what the attacker may do: a norm and a radius, for pixels in [0, 1]."""
 
 import math
 import re
@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
-_LONGEST = 60  # characters of a value that are read as a norm's name or repeated in an error
+_LONGEST = 60  # characters of a value: more are no norm's name, and an error repeats no more
 
 
 class Norm(StrEnum):
-    """The norm in which a perturbation is measured."""
+    """Names the norm that measures a perturbation."""
 
     LINF = "linf"
     L2 = "l2"
@@ -26,34 +26,39 @@ _SPELLINGS = {
 
 
 def parse_norm(value: Any) -> Any:  # noqa: ANN401 - whatever JSON or a command line carries
-    """Return the norm that a text names: linf and l2 as people write them, such as "Linf", "L∞", "ℓ_inf" or "L2".
+    """Return the norm that a text names, as people write it: "linf", "Linf", "L∞", "ℓ_inf" or "L2".
 
-    Raises: ValueError for another text (pydantic turns it into a field error). What is no text is left to pydantic.
+    A value that is not a text is returned unchanged, and pydantic checks it.
+
+    Raises: ValueError for another text (pydantic turns it into a field error).
     """
     if not isinstance(value, str):
         return value
     letters = re.sub(r"[\s_-]|norm$", "", unicodedata.normalize("NFKC", value[:_LONGEST]).casefold())
     if letters not in _SPELLINGS or len(value) > _LONGEST:
-        raise ValueError(f"{value[:_LONGEST]!r} is no norm that is offered here: write linf or l2")
+        raise ValueError(f"{value[:_LONGEST]!r} is not a supported norm: write linf or l2")
     return _SPELLINGS[letters]
 
 
 def parse_radius(value: Any) -> float:  # noqa: ANN401 - whatever JSON or a command line carries
-    """A radius from a number, a decimal string or a fraction such as "8/255".
+    """Return the radius that a number, a decimal string or a fraction such as "8/255" states.
 
-    Raises: ValueError when it is no number, not finite or not positive (pydantic turns it into a field error; `Fraction`
-    would let ZeroDivisionError through and compute for minutes on "1e9999999").
+    Does not use `Fraction`, which would let ZeroDivisionError through and compute for minutes on "1e9999999".
+
+    Raises: ValueError when the value is no number, not finite or not positive (pydantic turns it into a field error).
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError('a radius is a number or a fraction such as "8/255"')
-    shown = repr(value)[:_LONGEST]
+        raise ValueError('a radius is a number or a fraction such as "8/255"')  # noqa: TRY004 - for pydantic
+    written = repr(value)[:_LONGEST]
     try:
         numerator, slash, denominator = value.partition("/") if isinstance(value, str) else (value, "", "")
         radius = float(numerator) / float(denominator) if slash else float(numerator)
     except (ValueError, ZeroDivisionError, OverflowError):
-        raise ValueError(f'{shown} is not a radius: write a number such as 0.1 or a fraction such as "8/255"') from None
+        raise ValueError(
+            f'{written} is not a radius: write a number such as 0.1 or a fraction such as "8/255"'
+        ) from None
     if not math.isfinite(radius) or radius <= 0:
-        raise ValueError(f"a radius is positive and finite, not {shown}")
+        raise ValueError(f"a radius is positive and finite, not {written}")
     return radius
 
 
@@ -69,7 +74,7 @@ Radius = Annotated[float, BeforeValidator(parse_radius), Field(examples=["8/255"
 
 
 class ThreatModel(BaseModel):
-    """All perturbations of norm at most `epsilon` that keep pixels in [0, 1]."""
+    """Allows all perturbations of norm at most `epsilon` that keep pixels in [0, 1]."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -80,8 +85,8 @@ class ThreatModel(BaseModel):
     @classmethod
     def _fits_pixels(cls, epsilon: float, info: ValidationInfo) -> float:
         if info.data.get("norm") is Norm.LINF and epsilon > 1:
-            meant = f"; for levels of 0 to 255 write {epsilon:g}/255" if epsilon <= 255 else ""
-            raise ValueError(f"an L∞ radius of {epsilon:g} exceeds the pixel range [0, 1]{meant}")
+            hint = f"; for levels of 0 to 255 write {epsilon:g}/255" if epsilon <= 255 else ""
+            raise ValueError(f"an L∞ radius of {epsilon:g} exceeds the pixel range [0, 1]{hint}")
         return epsilon
 
     def diameter(self, shape: Sequence[int]) -> float:

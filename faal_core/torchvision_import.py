@@ -1,8 +1,8 @@
-"""`torchvision`, importable beside any build of torch: `from faal_core.torchvision_import import torchvision`.
+"""Import torchvision beside any build of torch: `from faal_core.torchvision_import import torchvision`.
 
 PyPI's torchvision is compiled for CUDA. Beside a CPU build of torch its library of operators does not load, and the
-import ends in "operator torchvision::nms does not exist", because it describes two operators that are not there.
-Nothing here calls them (they join the boxes of detectors), so declaring their signatures first is enough.
+import fails with "operator torchvision::nms does not exist", because it describes two operators that are missing.
+This project does not call them (they merge the boxes of detectors), so declaring their signatures first is enough.
 """
 
 import importlib.util
@@ -16,11 +16,14 @@ _SIGNATURES = (
 )
 
 
-def _operators_load() -> bool:
-    """Whether torchvision's compiled operators load into this torch, as torchvision itself would try."""
+def _can_load_operators() -> bool:
+    """Return whether torchvision's compiled operators load into this torch; the search is torchvision's own.
+
+    Raises: ModuleNotFoundError where torchvision is not installed.
+    """
     package = importlib.util.find_spec("torchvision")
     if package is None or package.origin is None:
-        raise ModuleNotFoundError("torchvision is not installed; pip install 'faal[torch]'")
+        raise ModuleNotFoundError("torchvision is not installed. Run pip install 'faal[torch]'")
     try:
         for library in Path(package.origin).parent.glob("_C.*"):
             torch.ops.load_library(library)
@@ -30,11 +33,11 @@ def _operators_load() -> bool:
     return False
 
 
-if not _operators_load():
+if not _can_load_operators():
     _declarations = torch.library.Library("torchvision", "DEF")
     for _signature in _SIGNATURES:
         _declarations.define(_signature)
 
-import torchvision  # noqa: E402 - the declarations come first
+import torchvision  # noqa: E402 - after the declarations
 
 __all__ = ["torchvision"]

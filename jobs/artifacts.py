@@ -1,4 +1,4 @@
-"""The table of files in storage: what they are, beside the bytes themselves, and which were found lost."""
+"""The table of files in storage: which there are, which rows name them, and which are lost."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from jobs.clock import now
 from jobs.database import Sessions
 from jobs.errors import FileLost, FileVanished
-from jobs.storage import Storage, Stored
+from jobs.storage import Storage, StoredFile
 from jobs.tables import Artifact, Dataset, Job, Model, PartialUpload, UploadPart
 
 REFERENCES = (
@@ -31,7 +31,7 @@ class LostFile:
     """A file that is missing in storage or damaged.
 
     Args:
-        damaged: whether it is there, with another content.
+        damaged: whether it is in storage with another content.
         named_by: ids of the models, data sets, jobs and uploads that need it.
     """
 
@@ -40,48 +40,48 @@ class LostFile:
     named_by: tuple[str, ...]
 
 
-def record_artifact(session: Session, stored: Stored) -> None:
-    """Make sure that a file that was just stored has a row, which stays until the transaction ends and is no longer lost.
+def record_artifact(session: Session, stored: StoredFile) -> None:
+    """Add the row of a file that was just stored, or mark the file as no longer lost if it has a row.
 
-    The row may be one that another transaction adds at the same moment.
+    The row stays until the transaction ends. Another transaction may add the same row at the same moment.
     """
-    if _recorded(session, stored.sha256):
+    if _has_row(session, stored.sha256):
         _clear_lost(session, stored.sha256)
         return
     try:
         with session.begin_nested():
             session.add(Artifact(sha256=stored.sha256, size=stored.size, media_type=stored.media_type))
     except IntegrityError:
-        if not _recorded(session, stored.sha256):
+        if not _has_row(session, stored.sha256):
             raise
 
 
-def require_there(storage: Storage, stored: Stored) -> None:
-    """Return if the file that was recorded in this transaction is in storage.
+def require_in_storage(storage: Storage, stored: StoredFile) -> None:
+    """Check that the file that was recorded in this transaction is in storage.
 
     Raises: FileVanished, StoreUnavailable.
     """
     if not storage.exists(stored.sha256):
-        raise FileVanished("The same file was removed at this moment; send it again.")
+        raise FileVanished("Another request removed the same file while this one registered it. Send the file again.")
 
 
-def _recorded(session: Session, sha256: str) -> bool:
-    """Whether the file has a row, which then nobody removes until the transaction ends."""
+def _has_row(session: Session, sha256: str) -> bool:
+    """Return whether the file has a row, which nobody can then remove until the transaction ends."""
     return session.get(Artifact, sha256, with_for_update={"read": True, "key_share": True}) is not None
 
 
-def note_lost(sessions: Sessions, lost: FileLost) -> None:
+def record_lost(sessions: Sessions, lost: FileLost) -> None:
     """Record that the file is lost, until it is stored again or read as a whole."""
     with sessions.begin() as session:
         session.execute(update(Artifact).where(Artifact.sha256 == lost.sha256).values(lost_at=now()))
 
 
-def count_lost(session: Session) -> int:
+def count_lost_files(session: Session) -> int:
     """Return how many files count as lost."""
     return session.scalar(select(func.count()).where(Artifact.lost_at.is_not(None))) or 0
 
 
-def check_all(sessions: Sessions, storage: Storage) -> Iterator[LostFile]:
+def check_files(sessions: Sessions, storage: Storage) -> Iterator[LostFile]:
     """Read every stored file, record which are lost, and yield these. Raises: StoreUnavailable."""
     last = ""
     while True:
@@ -93,23 +93,23 @@ def check_all(sessions: Sessions, storage: Storage) -> Iterator[LostFile]:
         last = digests[-1]
         for sha256 in digests:
             try:
-                storage.verified(sha256)
-            except FileLost as lost:
-                note_lost(sessions, lost)
+                storage.verify(sha256)
+            except FileLost as error:
+                record_lost(sessions, error)
                 with sessions() as session:
                     if session.get(Artifact, sha256) is not None:  # else it was removed meanwhile
-                        yield LostFile(sha256, lost.damaged, _named_by(session, sha256))
+                        yield LostFile(sha256, error.damaged, _ids_that_need(session, sha256))
             else:
                 with sessions.begin() as session:
                     _clear_lost(session, sha256)
 
 
 def _clear_lost(session: Session, sha256: str) -> None:
-    lost = (Artifact.sha256 == sha256, Artifact.lost_at.is_not(None))
-    session.execute(update(Artifact).where(*lost).values(lost_at=None))
+    is_lost = (Artifact.sha256 == sha256, Artifact.lost_at.is_not(None))
+    session.execute(update(Artifact).where(*is_lost).values(lost_at=None))
 
 
-def _named_by(session: Session, sha256: str) -> tuple[str, ...]:
+def _ids_that_need(session: Session, sha256: str) -> tuple[str, ...]:
     owners = {Model: Model.id, Dataset: Dataset.id, Job: Job.id, PartialUpload: PartialUpload.id}
     owners[UploadPart] = UploadPart.upload_id
     names = {

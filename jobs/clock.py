@@ -18,13 +18,13 @@ class UtcDateTime(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """What is stored. Raises: ValueError for a naive time."""
+        """Return the time in UTC, as it is stored. Raises: ValueError for a naive time."""
         if value is not None and value.tzinfo is None:
             raise ValueError(f"{value} has no time zone")
         return value if value is None else value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """What is read."""
+        """Return the stored time as an aware time in UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -55,8 +55,8 @@ def _on_sqlite(element: now, compiler: SQLCompiler, **options: Any) -> str:  # n
     return f"strftime('%Y-%m-%d %H:%M:%f', 'now', printf('%.3f seconds', {seconds}))"
 
 
-class seconds_between(FunctionElement[float]):  # noqa: N801 - likewise
-    """From one time to another, in seconds; null where one of them is."""
+class seconds_between(FunctionElement[float]):  # noqa: N801 - as for `now`
+    """The seconds from one time to another; null where one of them is null."""
 
     type = Float()
     inherit_cache = True

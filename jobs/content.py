@@ -1,4 +1,4 @@
-"""Files by content, as folders and object stores keep them alike: what a file is called, and how it is written and read."""
+"""Files by content, as folders and object stores hold them: their names, and how they are written, read and checked."""
 
 import errno
 import hashlib
@@ -20,7 +20,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredFile:
     """A file in storage: name (its digest in hexadecimal), bytes and media type."""
 
     sha256: str
@@ -28,34 +28,34 @@ class Stored:
     media_type: str
 
 
-def place_of(sha256: str) -> str:
-    """Where in a storage the file of that digest is, or would be. Raises: ValueError when it is no digest."""
+def relative_path(sha256: str) -> str:
+    """Return the path of the file of that digest below a storage's root. Raises: ValueError when it is no digest."""
     if not _SHA256.fullmatch(sha256):
         raise ValueError(f"{sha256!r} is not a SHA-256 in lower-case hexadecimal")
     return f"{sha256[:2]}/{sha256[2:]}"
 
 
-def digest_at(place: str) -> str | None:
-    """The digest of the file there; nothing where the place is another thing's."""
-    sha256 = place.replace("/", "", 1)
-    return sha256 if _SHA256.fullmatch(sha256) and place == place_of(sha256) else None
+def digest_from_path(path: str) -> str | None:
+    """Return the digest of the file at that path below a storage's root; None where the path is no file's."""
+    sha256 = path.replace("/", "", 1)
+    return sha256 if _SHA256.fullmatch(sha256) and path == relative_path(sha256) else None
 
 
-def pieces_of(file: Path) -> Iterator[bytes]:
-    """The file's content."""
-    with file.open("rb") as opened:
-        while chunk := opened.read(CHUNK_BYTES):
+def read_chunks(file: Path) -> Iterator[bytes]:
+    """Yield the file's content."""
+    with file.open("rb") as source:
+        while chunk := source.read(CHUNK_BYTES):
             yield chunk
 
 
-def write(file: BinaryIO, chunks: Iterable[bytes], limit: int | None) -> tuple[str, int]:
-    """Digest and bytes of what was written. Raises: UploadTooLarge past `limit` bytes."""
+def write_chunks(file: BinaryIO, chunks: Iterable[bytes], limit: int | None) -> tuple[str, int]:
+    """Write the chunks, and return their digest and number of bytes. Raises: UploadTooLarge past `limit` bytes."""
     digest, size = hashlib.sha256(), 0
     for chunk in chunks:
         size += len(chunk)
         if limit is not None and size > limit:
             raise UploadTooLarge(
-                f"The file exceeds {limit:,} bytes; whoever runs the service can set FAAL_UPLOAD_LIMIT."
+                f"The file exceeds {limit:,} bytes. Send a smaller file, or ask the administrator to raise FAAL_UPLOAD_LIMIT."
             )
         digest.update(chunk)
         file.write(chunk)
@@ -63,15 +63,15 @@ def write(file: BinaryIO, chunks: Iterable[bytes], limit: int | None) -> tuple[s
     return digest.hexdigest(), size
 
 
-def stored_as(chunks: Iterable[bytes], *, media_type: str, limit: int | None = None) -> Stored:
-    """Return what the chunks would be stored as; nothing is stored. Raises: UploadTooLarge past `limit` bytes."""
+def describe_chunks(chunks: Iterable[bytes], *, media_type: str, limit: int | None = None) -> StoredFile:
+    """Return the file that the chunks would be stored as, without storing it. Raises: UploadTooLarge past `limit` bytes."""
     with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device
-        sha256, size = write(nowhere, chunks, limit)
-    return Stored(sha256, size, media_type)
+        sha256, size = write_chunks(nowhere, chunks, limit)
+    return StoredFile(sha256, size, media_type)
 
 
-def whole_pieces(source: BinaryIO, sha256: str) -> Iterator[bytes]:
-    """Yield the content of the file of that digest. Raises: FileLost after the last piece, where it is another content."""
+def verified_chunks(source: BinaryIO, sha256: str) -> Iterator[bytes]:
+    """Yield the content of the file of that digest. Raises: FileLost after the last chunk if the content has another digest."""
     digest = hashlib.sha256()
     while chunk := source.read(CHUNK_BYTES):
         digest.update(chunk)
@@ -80,25 +80,25 @@ def whole_pieces(source: BinaryIO, sha256: str) -> Iterator[bytes]:
         raise FileLost(sha256, damaged=True)
 
 
-def require_whole(source: BinaryIO, sha256: str) -> None:
-    """Read the file of that digest to its end. Raises: FileLost where it has another content."""
-    for _ in whole_pieces(source, sha256):
+def require_intact(source: BinaryIO, sha256: str) -> None:
+    """Read the file of that digest to its end. Raises: FileLost if the content has another digest."""
+    for _ in verified_chunks(source, sha256):
         pass
 
 
-def copy(source: BinaryIO, sha256: str, target: Path) -> None:
-    """The file of that digest is at `target`, whole and on disk; nothing is there otherwise. Raises: FileLost."""
+def copy_verified(source: BinaryIO, sha256: str, target: Path) -> None:
+    """Write the file of that digest to `target` and to disk; on an error nothing is left there. Raises: FileLost."""
     partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
-            write(file, whole_pieces(source, sha256), None)
+            write_chunks(file, verified_chunks(source, sha256), None)
             os.fsync(file.fileno())
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
 
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk, or the user's share of it
+_FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk, or the user's quota on it
 # The whole text: one that quotes an upload may hold its end.
 _FULL_IN_TEXT = re.compile(rf"(Error while serializing: )?I/O error: [^()]*\(os error ({'|'.join(map(str, _FULL))})\)")
 
@@ -116,11 +116,13 @@ def disk_is_full(error: BaseException | None) -> bool:
 
 
 @contextmanager
-def room_on_disk() -> Iterator[None]:
-    """Within, a disk without room is told as such. Raises: StorageFull."""
+def full_disk_errors() -> Iterator[None]:
+    """Raise StorageFull where the block meets a disk without room."""
     try:
         yield
     except OSError as error:
         if disk_is_full(error):
-            raise StorageFull("The disk has no room for this file; nothing of it was kept. Free some space.") from error
+            raise StorageFull(
+                "The disk is full, so the file was not stored. Free some space, then try again."
+            ) from error
         raise

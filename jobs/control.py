@@ -1,11 +1,11 @@
-"""What a client can do with a job: cancel, pause, resume and retry it, in the caller's transaction.
+"""The changes that a client can request of a job: cancel, pause, resume and retry, in the caller's transaction.
 
-A running job is only asked to stop; its worker moves it.
+A running job is only asked to stop; its worker then changes the state (`lifecycle.release`, `lifecycle.cancel_running`).
 """
 
 from sqlalchemy.orm import Session
 
-from jobs import moves, outcomes
+from jobs import moves, results
 from jobs.errors import JobStateConflict
 from jobs.settings import MAX_PRIORITY, Settings
 from jobs.states import FINAL, JobKind, JobState
@@ -14,47 +14,48 @@ from jobs.tables import Job
 
 
 def cancel(session: Session, job_id: str) -> Job:
-    """The job: cancelled at once if it was queued or paused, asked to stop if it is running, unchanged if cancelled before.
+    """Cancel a queued or paused job at once, ask a running one to stop, and return the job.
 
-    Raises: JobNotFound; JobStateConflict when it succeeded or failed.
+    A job that was cancelled before stays as it is. Raises: JobNotFound; JobStateConflict when it succeeded or failed.
     """
-    job = moves.locked(session, job_id)
+    job = moves.lock_job(session, job_id)
     if job.state in FINAL - {JobState.CANCELLED}:
-        raise JobStateConflict(f"Job {job_id} has {job.state} already; only one that has not ended can be cancelled.")
-    if (withdrawn := moves.move(session, "withdraw", job_id)) is not None:
-        outcomes.reject_cancelled(session, withdrawn)
+        raise JobStateConflict(f"Job {job_id} has {job.state} already; only a job that has not ended can be cancelled.")
+    if (cancelled := moves.move(session, "cancel-waiting", job_id)) is not None:
+        results.reject_cancelled_upload(session, cancelled)
     elif job.state is JobState.RUNNING and not job.cancel_requested:
-        moves.change(session, job_id, cancel_requested=True)
-        moves.note(session, job, "cancel-requested", {})
+        moves.update_job(session, job_id, cancel_requested=True)
+        moves.add_event(session, job, "cancel-requested", {})
     return job
 
 
 def pause(session: Session, job_id: str) -> Job:
-    """The job: paused at once if it was queued, asked to stop if it is running, unchanged if paused before.
+    """Pause a queued job at once, ask a running one to stop, and return the job.
 
-    Raises: JobNotFound; JobStateConflict when it has ended or shall be cancelled.
+    A job that was paused before stays as it is. Raises: JobNotFound; JobStateConflict when it has ended or is being cancelled.
     """
-    job = moves.locked(session, job_id)
+    job = moves.lock_job(session, job_id)
     _require_unfinished(job, "a queued or running job can be paused")
-    if moves.move(session, "pause", job_id) is None and job.state is JobState.RUNNING and not job.pause_requested:
-        moves.change(session, job_id, pause_requested=True)
-        moves.note(session, job, "pause-requested", {})
+    paused = moves.move(session, "pause-waiting", job_id)
+    if paused is None and job.state is JobState.RUNNING and not job.pause_requested:
+        moves.update_job(session, job_id, pause_requested=True)
+        moves.add_event(session, job, "pause-requested", {})
     return job
 
 
 def resume(session: Session, job_id: str) -> Job:
-    """The job: queued again if it was paused, to go on from what it had stored; unchanged if it is queued or runs on.
+    """Queue a paused job again, to resume from its checkpoint, and return the job; a queued or running one stays as it is.
 
-    Asked for while it stops to be paused, it runs on, or is queued as soon as it has stopped. Ring after the commit.
+    A running job that was asked to pause runs on, or is queued as soon as it has stopped. Ring after the commit.
 
-    Raises: JobNotFound; JobStateConflict when it has ended or shall be cancelled.
+    Raises: JobNotFound; JobStateConflict when it has ended or is being cancelled.
     """
-    job = moves.locked(session, job_id)
+    job = moves.lock_job(session, job_id)
     _require_unfinished(job, "a paused job can be resumed")
     resumed = moves.move(session, "resume", job_id, body={"reason": "resumed"}, pause_requested=False)
     if resumed is None and job.pause_requested:
-        moves.change(session, job_id, pause_requested=False)
-        moves.note(session, job, "resumed", {})
+        moves.update_job(session, job_id, pause_requested=False)
+        moves.add_event(session, job, "resumed", {})
     return job
 
 
@@ -74,14 +75,12 @@ def retry(
     Raises: JobNotFound; JobStateConflict where the job did not fail and was not cancelled, or where it checks an upload; and
         the errors of `submission.submit`.
     """
-    job = moves.locked(session, job_id)
+    job = moves.lock_job(session, job_id)
     if job.state not in (JobState.FAILED, JobState.CANCELLED):
-        raise JobStateConflict(
-            f"Job {job_id} is {job.state}; only one that failed or was cancelled can be tried again."
-        )
+        raise JobStateConflict(f"Job {job_id} is {job.state}; only a job that failed or was cancelled can be retried.")
     if job.model_id is None or job.dataset is None or job.kind not in (JobKind.FINETUNE, JobKind.AUDIT):
         raise JobStateConflict(
-            f"Job {job_id} made a model or data set ready; upload the file, or ask for the candidate, again instead."
+            f"Job {job_id} is {job.kind}, which cannot be retried. Upload the file, or ask for the candidate, again."
         )
     again = Submission(
         kind=job.kind,
@@ -101,7 +100,7 @@ def retry(
 
 
 def _require_unfinished(job: Job, possible: str) -> None:
-    """Returns if the job has not ended and shall not. Raises: JobStateConflict, with what is possible alone."""
+    """Check that the job has not ended and is not being cancelled. Raises: JobStateConflict, which quotes `possible`."""
     if job.state in FINAL or job.cancel_requested:
-        stands = f"has {job.state} already" if job.state in FINAL else "is being cancelled"
-        raise JobStateConflict(f"Job {job.id} {stands}; only {possible}.")
+        condition = f"has {job.state} already" if job.state in FINAL else "is being cancelled"
+        raise JobStateConflict(f"Job {job.id} {condition}; only {possible}.")

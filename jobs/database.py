@@ -1,11 +1,11 @@
 """Sessions on PostgreSQL or SQLite, and the schema's upgrade.
 
-`sessions()` reads and `sessions.begin()` writes; in those of `sessions.of(owner)` others' rows are not there. On
+`sessions()` reads and `sessions.begin()` writes; those of `sessions.for_owner(owner)` see the rows of one owner only. On
 SQLite a writing transaction takes the write lock when it begins (one that reads first cannot wait for the lock and
 fails with "database is locked"), and a reading one never waits. A reading session cannot write, on either database.
 
-Every wait for PostgreSQL has a limit, also when the server is frozen or a network drops its packets: neither refuses
-anything, so the server's own time-outs and TCP's do not help.
+Every wait for PostgreSQL has a limit, also when the server is frozen or a network drops its packets. In these cases
+neither the server's own time-outs nor TCP's help.
 """
 
 import json
@@ -41,7 +41,7 @@ _SERVER_LIMITS = f"""
     SET idle_in_transaction_session_timeout = '60s'
 """
 DatabaseFailure = SQLAlchemyError
-"""What everything is that a session raises by itself."""
+"""The base class of the errors that sessions raise."""
 
 
 class SchemaTooNew(CannotStart):
@@ -52,7 +52,7 @@ class Sessions(sessionmaker[Session]):
     """Where sessions come from: `sessions()` for reading, `with sessions.begin() as session` for writing.
 
     Attributes:
-        everybody: those in which the rows of all owners are found.
+        everybody: sessions that see the rows of all owners.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -61,35 +61,35 @@ class Sessions(sessionmaker[Session]):
         self.everybody = self
         self._of: dict[str, Sessions] = {}
 
-    def of(self, owner: str) -> "Sessions":
-        """Sessions in which no ORM statement finds, changes or counts a job, model, data set or upload of anybody else.
+    def for_owner(self, owner: str) -> "Sessions":
+        """Return sessions in which no ORM statement finds, changes or counts the rows of another owner.
 
-        Statements about bare tables and bulk updates by primary key are not seen to, nor are events and reports, which are
+        This does not cover statements about bare tables, bulk updates by primary key, or events and reports, which are
         reached through their job.
 
         Source: SQLAlchemy's documentation, "Adding global WHERE / ON criteria".
         """
         if owner not in self._of:
-            own = Sessions(self.engine)
-            own.everybody = self.everybody
+            scoped = Sessions(self.engine)
+            scoped.everybody = self.everybody
             criteria = [with_loader_criteria(table, table.owner == owner, include_aliases=True) for table in OWNED]
 
             def hide_others(state: ORMExecuteState) -> None:
                 if not state.is_insert:
                     state.statement = state.statement.options(*criteria)
 
-            event.listen(own, "do_orm_execute", hide_others)
-            self._of[owner] = own
+            event.listen(scoped, "do_orm_execute", hide_others)
+            self._of[owner] = scoped
         return self._of[owner]
 
     @contextmanager
     def begin(self) -> Iterator[Session]:
-        """A session that may write; commits at the end of the block, rolls back on any exception."""
+        """Open a session that may write; commit at the end of the block, roll back on any exception."""
         with self(bind=self.engine) as session, session.begin():
             yield session
 
     def close(self) -> None:
-        """Give all connections back."""
+        """Close all connections."""
         self.engine.dispose()
 
 
@@ -98,15 +98,15 @@ def open_database(url: str, *, pooled: bool = True) -> Sessions:
     return Sessions(_engine(url, pooled=pooled))
 
 
-def unavailable(error: Exception) -> bool:
-    """Whether the database does not answer, shuts down, is locked for too long or has no connection to spare."""
+def is_unavailable(error: Exception) -> bool:
+    """Return whether the error means a database that does not answer, shuts down, stays locked or has no connection to spare."""
     if isinstance(error, OperationalError | InterfaceError):
         return getattr(error.orig, "sqlite_errorcode", None) != SQLITE_ERROR  # which is a wrong statement
     return isinstance(error, NoConnectionToSpare)
 
 
-def up_to_date(url: str) -> bool:
-    """Whether the database has the schema of this version; takes no lock. Raises: SchemaTooNew."""
+def is_up_to_date(url: str) -> bool:
+    """Return whether the database has the schema of this version; takes no lock. Raises: SchemaTooNew."""
     engine = _engine(url, pooled=False)
     with engine.execution_options(faal_reads=True).connect() as connection:
         current = set(MigrationContext.configure(connection).get_current_heads())
@@ -121,8 +121,8 @@ def up_to_date(url: str) -> bool:
 
 
 def upgrade(url: str) -> None:
-    """The database at `url` gets the schema of this version; several processes may do so at once. Raises: SchemaTooNew."""
-    if up_to_date(url):
+    """Migrate the database at `url` to the schema of this version; several processes may do so at once. Raises: SchemaTooNew."""
+    if is_up_to_date(url):
         return
     with migration_engine(url).connect() as connection:
         configuration = _migrations()
@@ -130,7 +130,7 @@ def upgrade(url: str) -> None:
         command.upgrade(configuration, "head")
 
 
-def without_password(url: str) -> str:
+def hide_password(url: str) -> str:
     """Return the URL as a log may show it."""
     return make_url(url).render_as_string(hide_password=True)
 
@@ -156,18 +156,18 @@ def _engine(url: str, *, pooled: bool, migrates: bool = False) -> Engine:
 
     @event.listens_for(engine, "do_connect")
     def connect(
-        _dialect: object, _record: object, given: list[Any], options: dict[str, Any]
+        _dialect: object, _record: object, arguments: list[Any], options: dict[str, Any]
     ) -> psycopg.Connection[Any]:
         options = {"connect_timeout": CONNECT_SECONDS, **options}
-        return psycopg.connect(*given, **options) if migrates else _BoundedConnection.connect(*given, **options)
+        return psycopg.connect(*arguments, **options) if migrates else _BoundedConnection.connect(*arguments, **options)
 
     return engine
 
 
 class _BoundedConnection(psycopg.Connection[Any]):
-    """A connection that is given up when a statement is not answered within `ANSWER_SECONDS`.
+    """A connection that is closed when a statement is not answered within `ANSWER_SECONDS`.
 
-    The server gives up as well: a statement after the same time, and a transaction whose client has vanished.
+    The server has limits as well: it ends a statement after the same time, and a transaction whose client has vanished.
     """
 
     @classmethod
@@ -190,19 +190,19 @@ class _BoundedConnection(psycopg.Connection[Any]):
 
 def _sqlite_engine(url: URL, options: dict[str, Any], foreign_keys: bool) -> Engine:
     if url.database is None or url.database in ("", ":memory:"):
-        raise ValueError(f"{url} is not a file; api and worker share the database, so write sqlite:////path/to/faal.db")
+        raise ValueError(f"{url} names no file, and api and worker must share one: write sqlite:////path/to/faal.db")
     Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, connect_args={"timeout": LOCK_SECONDS}, **options)
 
     @event.listens_for(engine, "connect")
-    def connected(connection: SqliteConnection, record: object) -> None:
+    def configure(connection: SqliteConnection, record: object) -> None:
         # Source: SQLAlchemy's documentation, "Using SQLAlchemy to emit BEGIN in lieu of SQLite's transaction control".
         connection.isolation_level = None
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA foreign_keys = {'ON' if foreign_keys else 'OFF'}")
 
     @event.listens_for(engine, "begin")
-    def begun(connection: Connection) -> None:
+    def begin(connection: Connection) -> None:
         reads = connection.get_execution_options().get("faal_reads", False)
         connection.exec_driver_sql(f"PRAGMA query_only = {'ON' if reads else 'OFF'}")
         connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")

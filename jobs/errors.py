@@ -1,4 +1,4 @@
-"""What can go wrong around jobs, each with a stable code and a message that says what to do.
+"""The errors around jobs, each with a stable code and a message that says what happened and what to do.
 
 JobsError
 ├── NotFound
@@ -9,24 +9,24 @@ JobsError
 │   ├── UploadNotFound       upload-not-found       no upload in parts has that id
 │   ├── WebhookNotFound      webhook-not-found      no webhook has that id
 │   └── KeyNotFound          key-not-found          no API key has that id
-├── KeyRefused               key-refused            the API key is not known, was revoked or has run out
+├── KeyRefused               key-refused            the API key is unknown, revoked or expired
 ├── NotReady
 │   ├── ModelNotReady        model-not-ready        the model is still being checked, or was rejected
-│   └── DatasetNotReady      dataset-not-ready      likewise for a data set
+│   └── DatasetNotReady      dataset-not-ready      the data set is still being checked, or was rejected
 ├── UploadIncomplete         upload-incomplete      parts of the upload are missing
-├── UploadComplete           upload-complete        its parts were put together already
+├── UploadComplete           upload-complete        the parts of the upload were joined already
 ├── JobStateConflict         job-state-conflict     the job's state does not allow that
 ├── JobFailed                job-failed             the job has no report because it failed
 ├── JobCancelled             job-cancelled          the job has no report because it was cancelled
-├── InUse                    in-use                 a job that has not ended needs what shall be deleted
+├── InUse                    in-use                 a job that has not ended needs the model or data set
 ├── FileVanished             file-vanished          the same content was removed while it was registered
 ├── UploadTooLarge           upload-too-large       a file exceeds the limit
 ├── FileLost                 file-lost              a stored file is missing or damaged
-├── StorageFull              storage-full           the disk has no room for a file
+├── StorageFull              storage-full           the disk is full
 ├── StoreUnavailable         store-unavailable      the object store does not answer, or refuses the service
-├── QuotaExceeded            quota-exceeded         the owner has as many jobs, or bytes in storage, as they may
+├── QuotaExceeded            quota-exceeded         the owner has reached a limit on jobs, bytes in storage or webhooks
 ├── IdempotencyConflict      idempotency-conflict   the key was used for another request
-└── LeaseLost                lease-lost             the job is no longer this worker's (never leaves the worker)
+└── LeaseLost                lease-lost             the worker no longer holds the job (stays inside the worker)
 
 `Job.error` holds a code of this tree, of `faal_core.errors`, or one of `JOB_ONLY_CODES`.
 """
@@ -35,22 +35,22 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 JOB_ONLY_CODES = ("worker-lost", "out-of-memory", "database-unavailable", "internal-error")
-"""Codes in `Job.error` without a class: its workers died, memory ran out, the database stayed away, or it met a defect."""
+"""Codes in `Job.error` without a class: workers died, memory ran out, the database was unavailable, or a defect of FAAL."""
 
 
 class JobsError(Exception):
-    """An error a user can act on; `code` is stable, the message says what was wrong and what to do."""
+    """An error a user can act on; `code` is stable, the message says what happened and what to do."""
 
     code: ClassVar[str]
 
     @property
     def message(self) -> str:
-        """The sentence for a person."""
+        """Return the sentence for a person."""
         return str(self.args[0]) if self.args else self.code
 
 
 class NotFound(JobsError):
-    """Nothing of that kind has that id."""
+    """No row of that kind has that id."""
 
     code = "not-found"
 
@@ -98,7 +98,7 @@ class UploadIncomplete(JobsError):
 
 
 class UploadComplete(JobsError):
-    """The parts of the upload were put together already."""
+    """The parts of the upload were joined already."""
 
     code = "upload-complete"
 
@@ -110,7 +110,7 @@ class KeyNotFound(NotFound):
 
 
 class KeyRefused(JobsError):
-    """The API key is not known, was revoked or has run out."""
+    """The API key is unknown, revoked or expired."""
 
     code = "key-refused"
 
@@ -140,7 +140,7 @@ class JobStateConflict(JobsError):
 
 
 class InUse(JobsError):
-    """A job that has not ended needs what shall be deleted."""
+    """A job that has not ended needs the model or data set that a request deletes."""
 
     code = "in-use"
 
@@ -168,16 +168,16 @@ class JobCancelled(JobsError):
 
 
 class UploadTooLarge(JobsError):
-    """A file exceeds the limit; nothing of it was kept."""
+    """A file exceeds the limit; nothing of it was stored."""
 
     code = "upload-too-large"
 
 
 class FileLost(JobsError):
-    """A stored file is missing, or not what its name says.
+    """A stored file is missing or damaged.
 
     Args:
-        damaged: whether it is there, with another content.
+        damaged: whether it is in storage with another content.
     """
 
     code = "file-lost"
@@ -186,13 +186,13 @@ class FileLost(JobsError):
         self.sha256, self.damaged = sha256, damaged
         state = "damaged" if damaged else "missing"
         super().__init__(
-            f"The stored file {sha256} is {state}; upload it, or whatever it was made from, again, and tell whoever runs the "
-            "service."
+            f"The stored file {sha256} is {state}. Upload it, or the file it was made from, again, and tell the administrator "
+            "of the service."
         )
 
 
 class StorageFull(JobsError):
-    """The disk has no room for a file; nothing of it was kept."""
+    """The disk is full; nothing of the file was stored."""
 
     code = "storage-full"
 
@@ -204,14 +204,16 @@ class StoreUnavailable(JobsError):
 
 
 class QuotaExceeded(JobsError):
-    """The owner has as much of something as they may at a time."""
+    """The owner has reached a limit."""
 
     code = "quota-exceeded"
 
-    def __init__(self, of: Literal["jobs", "bytes", "webhooks"], most: int, used: int) -> None:
-        things = {"jobs": "jobs that have not ended", "bytes": "bytes in storage", "webhooks": "webhooks"}[of]
-        super().__init__(f"You have {used:,} {things} and may have {most:,}; whoever runs the service can allow more.")
-        self.of, self.most, self.used = of, most, used
+    def __init__(self, resource: Literal["jobs", "bytes", "webhooks"], most: int, used: int) -> None:
+        things = {"jobs": "jobs that have not ended", "bytes": "bytes in storage", "webhooks": "webhooks"}[resource]
+        super().__init__(
+            f"You have {used:,} {things}; the limit is {most:,}. Ask the administrator of the service for more."
+        )
+        self.resource, self.most, self.used = resource, most, used
 
 
 class IdempotencyConflict(JobsError):
@@ -221,10 +223,13 @@ class IdempotencyConflict(JobsError):
 
 
 class LeaseLost(JobsError):
-    """The job is no longer this worker's: it was given to another, cancelled or ended. Nothing was changed."""
+    """The worker no longer holds the job: another claimed it, or it was cancelled or ended. The call changed no data."""
 
     code = "lease-lost"
 
 
 class CannotStart(Exception):
-    """The installation is at fault, so the process cannot start. No JobsError: no request and no job ends with it."""
+    """The installation is at fault, so the process cannot start.
+
+    This is no JobsError: no request and no job ends with it.
+    """

@@ -33,13 +33,13 @@ class Channel(virtual.Channel):
 
     def _get(self, queue: str, timeout: float | None = None) -> object:
         for path in self._messages(queue):
-            taken = path.with_suffix(".taken")
+            claimed_path = path.with_suffix(".taken")
             try:
-                path.rename(taken)
+                path.rename(claimed_path)
             except FileNotFoundError:  # another worker was faster
                 continue
-            message = taken.read_text()
-            taken.unlink()
+            message = claimed_path.read_text()
+            claimed_path.unlink()
             return json.loads(message)
         raise Empty
 
@@ -54,7 +54,7 @@ class Channel(virtual.Channel):
 
 
 class Transport(virtual.Transport):
-    """What kombu makes channels with."""
+    """The transport that kombu makes channels with."""
 
     Channel = Channel
     driver_type = "folder"
@@ -62,5 +62,5 @@ class Transport(virtual.Transport):
     polling_interval = 0.2
 
     def driver_version(self) -> str:
-        """Nothing: there is no driver."""
+        """Return a placeholder, since there is no driver."""
         return "n/a"

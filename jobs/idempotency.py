@@ -13,12 +13,14 @@ from jobs.tables import Job
 
 
 def payload_digest(payload: Mapping[str, object]) -> str:
-    """SHA-256 of a request: the same fields in any order give the same digest."""
+    """Return the SHA-256 of a request: the same fields in any order give the same digest."""
     return hashlib.sha256(json.dumps(payload, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def once(session: Session, *, owner: str, key: str | None, payload_sha256: str, create: Callable[[], Job]) -> Job:
-    """The job of this owner's key, or what `create` adds; without a key always what `create` adds.
+def create_once(
+    session: Session, *, owner: str, key: str | None, payload_sha256: str, create: Callable[[], Job]
+) -> Job:
+    """Return the job of this owner's key, or else what `create` adds; without a key always call `create`.
 
     Two concurrent requests of one key both try to insert it. The unique constraint lets one through; the other waits
     for that transaction, undoes its own rows and finds the first's job.
@@ -27,28 +29,28 @@ def once(session: Session, *, owner: str, key: str | None, payload_sha256: str, 
     """
     if key is None:
         return create()
-    if (first := _first(session, owner, key, payload_sha256)) is not None:
-        return first
+    if (earlier := _find_earlier(session, owner, key, payload_sha256)) is not None:
+        return earlier
     try:
         with session.begin_nested():
             return create()
     except IntegrityError:
-        if (first := _first(session, owner, key, payload_sha256)) is None:
+        if (earlier := _find_earlier(session, owner, key, payload_sha256)) is None:
             raise
-        return first
+        return earlier
 
 
-def was_used(session: Session, owner: str, key: str) -> bool:
-    """Whether that owner's key belongs to a job already."""
+def is_key_used(session: Session, owner: str, key: str) -> bool:
+    """Return whether that owner's key belongs to a job already."""
     return (
         session.scalars(select(Job.id).where(Job.owner == owner, Job.idempotency_key == key)).one_or_none() is not None
     )
 
 
-def _first(session: Session, owner: str, key: str, payload_sha256: str) -> Job | None:
+def _find_earlier(session: Session, owner: str, key: str, payload_sha256: str) -> Job | None:
     job = session.scalars(select(Job).where(Job.owner == owner, Job.idempotency_key == key)).one_or_none()
     if job is not None and job.payload_sha256 != payload_sha256:
         raise IdempotencyConflict(
-            f"The idempotency key {key!r} was used for another request ({job.id}); take a new key for a new request."
+            f"The idempotency key {key!r} was used for another request ({job.id}). Send a new key with a new request."
         )
     return job

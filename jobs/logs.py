@@ -1,7 +1,8 @@
 """Logs on stderr: text for people, or one JSON object a line, with the ids of the request or job that a line is about.
 
-What strangers send reaches the logs: paths, queries, names, messages of errors. None of it begins a line or drives a terminal.
-JSON escapes all but printable ASCII. Text has Python's escapes in place of what is not printable, and indents tracebacks.
+Text from strangers reaches the logs: paths, queries, names, messages of errors. None of it can begin a line or control a
+terminal. JSON escapes all but printable ASCII. Text has Python's escapes in place of characters that are not printable, and
+indents tracebacks.
 """
 
 import logging
@@ -25,7 +26,7 @@ _FIRST: Sequence[Processor] = (
 
 
 def configure(form: Form) -> None:
-    """From here on this process logs so, whichever library speaks."""
+    """Send the logs of all libraries of this process to stderr, in this form."""
     plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     last: list[Processor] = [structlog.processors.JSONRenderer()] if form == "json" else [_escape, plain]
     formatter = structlog.stdlib.ProcessorFormatter(

@@ -1,4 +1,4 @@
-"""Models: register an uploaded one, look one up, list them, follow one back to its origin."""
+"""Models: register an uploaded one, find one, list them, list a model's ancestors."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -8,19 +8,19 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from faal_core.specs import ClassifierSpec
-from jobs.artifacts import record_artifact, require_there
+from jobs.artifacts import record_artifact, require_in_storage
 from jobs.errors import ModelNotFound
-from jobs.idempotency import once, payload_digest
-from jobs.moves import add
-from jobs.paging import PAGE_CHARACTERS, Page, page
+from jobs.idempotency import create_once, payload_digest
+from jobs.moves import add_job
+from jobs.paging import PAGE_CHARACTERS, Page, read_page
 from jobs.quotas import require_room_for_upload
 from jobs.settings import NO_QUOTA, Quota
 from jobs.states import JobKind, UploadState
-from jobs.storage import Storage, Stored
+from jobs.storage import Storage, StoredFile
 from jobs.tables import Job, Model
 
 WEIGHTS_KEY = "weights_key"
-"""The field beside those of the spec, in a check's job."""
+"""The name of `weights_key` in the spec of a job that checks a model, beside the fields of the ClassifierSpec."""
 
 
 def register_upload(
@@ -28,7 +28,7 @@ def register_upload(
     *,
     name: str,
     spec: ClassifierSpec,
-    upload: Stored,
+    upload: StoredFile,
     owner: str,
     weights_key: str | None = None,
     idempotency_key: str | None = None,
@@ -40,17 +40,17 @@ def register_upload(
     Ring after the commit. Raises: IdempotencyConflict, QuotaExceeded; FileVanished where the file is not in `storage`.
 
     Args:
-        weights_key: which set of weights in the file is meant, where it holds several.
+        weights_key: which set of weights to read from a file that holds several.
     """
     fields = spec.model_dump(mode="json")
-    asked = fields if weights_key is None else {**fields, WEIGHTS_KEY: weights_key}
-    digest = payload_digest({"kind": JobKind.CHECK_MODEL, "name": name, "spec": asked, "upload": upload.sha256})
+    check_spec = fields if weights_key is None else {**fields, WEIGHTS_KEY: weights_key}
+    digest = payload_digest({"kind": JobKind.CHECK_MODEL, "name": name, "spec": check_spec, "upload": upload.sha256})
 
     def create() -> Job:
         require_room_for_upload(session, owner, quota, upload)
         record_artifact(session, upload)
         if storage is not None:
-            require_there(storage, upload)
+            require_in_storage(storage, upload)
         model = Model(name=name, owner=owner, state=UploadState.VALIDATING, spec=fields, upload_sha256=upload.sha256)
         session.add(model)
         session.flush()
@@ -58,32 +58,32 @@ def register_upload(
             kind=JobKind.CHECK_MODEL,
             owner=owner,
             model_id=model.id,
-            spec=asked,
+            spec=check_spec,
             idempotency_key=idempotency_key,
             payload_sha256=digest,
         )
-        return add(session, check)
+        return add_job(session, check)
 
-    job = once(session, owner=owner, key=idempotency_key, payload_sha256=digest, create=create)
+    job = create_once(session, owner=owner, key=idempotency_key, payload_sha256=digest, create=create)
     return session.get_one(Model, job.model_id), job
 
 
-def model(session: Session, model_id: str) -> Model:
-    """The model of that id. Raises: ModelNotFound."""
-    found = session.get(Model, model_id)
-    if found is None:
+def find_model(session: Session, model_id: str) -> Model:
+    """Return the model of that id. Raises: ModelNotFound."""
+    model = session.get(Model, model_id)
+    if model is None:
         raise ModelNotFound(f"There is no model {model_id!r}; `GET /models` lists them.")
-    return found
+    return model
 
 
-def models(session: Session, *, after: str | None = None, limit: int = 20) -> Page[Model]:
-    """A page of models that were not deleted, newest first, after the one of that id."""
-    kept = select(Model).where(Model.state != UploadState.DELETED)
-    return page(session, kept, Model.id, after=after, limit=limit, document=Model.spec)
+def list_models(session: Session, *, after: str | None = None, limit: int = 20) -> Page[Model]:
+    """Return a page of models that were not deleted, newest first, after the one of that id."""
+    query = select(Model).where(Model.state != UploadState.DELETED)
+    return read_page(session, query, Model.id, after=after, limit=limit, document=Model.spec)
 
 
 class ReadyModel(NamedTuple):
-    """What a list of models to choose from shows."""
+    """A row of a list of models to choose from."""
 
     id: str
     name: str
@@ -91,27 +91,27 @@ class ReadyModel(NamedTuple):
     num_classes: int
 
 
-def ready(session: Session, *, limit: int) -> list[ReadyModel]:
-    """Return the newest models that can be used, without their class names."""
+def list_ready(session: Session, *, limit: int) -> list[ReadyModel]:
+    """Return the newest models that are ready, without their class names."""
     network = (Model.spec["architecture"].as_string(), Model.spec["num_classes"].as_integer())
     query = select(Model.id, Model.name, *network).where(Model.state == UploadState.READY)
     return [ReadyModel(*row) for row in session.execute(query.order_by(Model.id.desc()).limit(limit))]
 
 
-def names(session: Session, model_ids: Collection[str]) -> Mapping[str, str]:
+def find_names(session: Session, model_ids: Collection[str]) -> Mapping[str, str]:
     """Return the names of those models that exist, by id."""
     return {row.id: row.name for row in session.execute(select(Model.id, Model.name).where(Model.id.in_(model_ids)))}
 
 
-def lineage(session: Session, model_id: str, *, after: str | None = None, limit: int = 100) -> Page[Model]:
+def list_lineage(session: Session, model_id: str, *, after: str | None = None, limit: int = 100) -> Page[Model]:
     """Return a page of the model, the one it was fine-tuned from, and so on to the uploaded one.
 
     Args:
         after: the last model of the page before.
     Raises: ModelNotFound.
     """
-    first = model(session, model_id)
-    following = first.id if after is None else model(session, after).parent_model_id
+    first = find_model(session, model_id)
+    following = first.id if after is None else find_model(session, after).parent_model_id
     chain: list[Model] = []
     characters = 0
     while following is not None and len(chain) < limit and characters <= PAGE_CHARACTERS:

@@ -1,7 +1,7 @@
-"""The moves of a job: guarded updates in the caller's transaction, each with its version and its event; ends are announced.
+"""The state changes of a job: guarded updates in the caller's transaction, each with its version and its event.
 
-Each change a client can see raises `version`; an event's `seq` is the version it made. `control`
-and `lifecycle` say when.
+Each change a client can see raises `version`; an event's `seq` is the version it made. The end of a job is announced to its
+owner's webhooks. `control` and `lifecycle` call these functions.
 """
 
 from collections.abc import Mapping
@@ -16,35 +16,35 @@ from jobs.errors import JobNotFound, LeaseLost
 from jobs.states import FINAL, MOVES, JobState
 from jobs.tables import Job, JobEvent
 
-NOBODYS: Mapping[str, Any] = {"lease_owner": None, "lease_expires_at": None, "pause_requested": False}
-"""What a job has that no worker holds."""
+NO_LEASE: Mapping[str, Any] = {"lease_owner": None, "lease_expires_at": None, "pause_requested": False}
+"""The values of a job that no worker holds."""
 
 
-def add(session: Session, job: Job) -> Job:
-    """The job with its first event in the table; `submission.submit` and the uploads' registries end here."""
+def add_job(session: Session, job: Job) -> Job:
+    """Insert the job with its first event, and return it; `submission.submit` and the uploads' registries call this."""
     session.add(job)
     session.flush()
-    note(session, job, job.state, {})
+    add_event(session, job, job.state, {})
     return job
 
 
-def locked(session: Session, job_id: str) -> Job:
-    """The job of that id, which nobody else changes until the transaction ends. Raises: JobNotFound."""
+def lock_job(session: Session, job_id: str) -> Job:
+    """Return the job of that id, which no other transaction changes until this one ends. Raises: JobNotFound."""
     job = session.get(Job, job_id, with_for_update=True, populate_existing=True)
     if job is None:
-        raise JobNotFound(f"There is no job {job_id!r}.")
+        raise JobNotFound(f"There is no job {job_id!r}; `GET /jobs` lists them.")
     return job
 
 
-def held(attempt: int) -> tuple[ColumnElement[bool], ...]:
-    """What holds while the job is this attempt's."""
+def lease_guards(attempt: int) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions under which this attempt holds the job."""
     return (Job.state == JobState.RUNNING, Job.attempt == attempt)
 
 
-def ours(job: Job | None, job_id: str, attempt: int) -> Job:
-    """The job, if there is one. Raises: LeaseLost."""
+def require_lease(job: Job | None, job_id: str, attempt: int) -> Job:
+    """Return the job. Raises: LeaseLost where there is none."""
     if job is None:
-        raise LeaseLost(f"Attempt {attempt} of job {job_id} no longer holds it; nothing was changed.")
+        raise LeaseLost(f"Attempt {attempt} of job {job_id} has lost its lease; nothing was changed.")
     return job
 
 
@@ -56,26 +56,29 @@ def move(
     body: Mapping[str, Any] | None = None,
     **values: object,
 ) -> Job | None:
-    """The job after the verb's move, with an event named after its new state; None when state or guard forbid it."""
+    """Change the job's state by the verb, with an event named after the new state, and return the job.
+
+    None when the job's state or a guard does not allow the verb: then nothing has changed.
+    """
     sources, target = MOVES[verb]
     values |= {"seconds_left": None}
     if target in FINAL:
-        values |= {"finished_at": now(), "checkpoint": None, **NOBODYS}
-    job = change(session, job_id, Job.state.in_(sources), *guards, state=target, **values)
+        values |= {"finished_at": now(), "checkpoint": None, **NO_LEASE}
+    job = update_job(session, job_id, Job.state.in_(sources), *guards, state=target, **values)
     if job is not None:
-        note(session, job, target, {"attempt": job.attempt, **(body or {})})
+        add_event(session, job, target, {"attempt": job.attempt, **(body or {})})
         if target in FINAL:
             webhooks.announce(session, job)
     return job
 
 
-def change(session: Session, job_id: str, *guards: ColumnElement[bool], **values: object) -> Job | None:
-    """The job with new values and a new version; None when a guard does not hold."""
+def update_job(session: Session, job_id: str, *guards: ColumnElement[bool], **values: object) -> Job | None:
+    """Give the job new values and a new version, and return it; None when a guard does not hold."""
     statement = update(Job).where(Job.id == job_id, *guards).values(version=Job.version + 1, **values).returning(Job)
     fresh = {"synchronize_session": False, "populate_existing": True}
     return session.scalars(statement, execution_options=fresh).one_or_none()
 
 
-def note(session: Session, job: Job, kind: str, body: Mapping[str, Any]) -> None:
-    """The event that goes with the change just made is added."""
+def add_event(session: Session, job: Job, kind: str, body: Mapping[str, Any]) -> None:
+    """Add the event of the change that was just made."""
     session.add(JobEvent(job_id=job.id, seq=job.version, kind=kind, body=dict(body)))

@@ -1,4 +1,4 @@
-"""Lists in pages that stay put while rows are added: newest first, each page after the last id of the one before.
+"""Lists in pages that stay the same while rows are added: newest first, each page after the last id of the one before.
 
 Rows of some tables hold documents that clients sent, of up to a megabyte each: a page of those ends early.
 """
@@ -23,7 +23,7 @@ class Page(Generic[Row]):
     last_id: str | None
 
 
-def page(
+def read_page(
     session: Session,
     query: Select[Row],
     key: InstrumentedAttribute[str],
@@ -42,18 +42,18 @@ def page(
     query = query.order_by(key.desc())
     if document is None:
         rows = list(session.scalars(query.limit(limit + 1)))
-        shown, more = rows[:limit], len(rows) > limit
+        page_rows, more = rows[:limit], len(rows) > limit
     else:
-        shown, more = bounded_rows(session, query, document, limit)
-    return Page(shown, more, getattr(shown[-1], key.key) if shown else None)
+        page_rows, more = read_bounded_rows(session, query, document, limit)
+    return Page(page_rows, more, getattr(page_rows[-1], key.key) if page_rows else None)
 
 
-def bounded_rows(
+def read_bounded_rows(
     session: Session, query: Select[Row], document: InstrumentedAttribute[Any], limit: int
 ) -> tuple[list[Row], bool]:
     """Return the first rows of an ordered query, and whether there are more.
 
-    There are at most `limit`, and no more than hold `PAGE_CHARACTERS` of JSON in the column `document`; but one at least.
+    There are at most `limit` rows, with at most `PAGE_CHARACTERS` of JSON in the column `document`, and at least one.
     """
     size = func.coalesce(func.length(cast(document, Text)), 0)
     sizes = session.scalars(query.with_only_columns(size).limit(limit + 1)).all()

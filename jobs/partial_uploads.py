@@ -1,7 +1,7 @@
 """Uploads in parts, for files too large to be sent again as a whole when a connection breaks.
 
-Parts lie in storage as files of their own. When all are there they become one file, which can then be registered as a model or
-data set, more than once; what nobody has touched for a day is forgotten.
+Each part is a file of its own in storage. When all have arrived they are joined into one file, which can then be registered
+as a model or data set, more than once. Uploads that nobody has used for a day are removed.
 """
 
 from collections.abc import Iterator
@@ -11,19 +11,19 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from jobs import removal
-from jobs.artifacts import note_lost, record_artifact, require_there
+from jobs.artifacts import record_artifact, record_lost, require_in_storage
 from jobs.clock import now
-from jobs.content import whole_pieces
+from jobs.content import verified_chunks
 from jobs.database import Sessions
 from jobs.errors import FileLost, FileVanished, UploadComplete, UploadIncomplete, UploadNotFound
-from jobs.storage import Storage, Stored
+from jobs.storage import Storage, StoredFile
 from jobs.tables import Artifact, PartialUpload, UploadPart
 
 PART_BYTES = 16 * 2**20  # of every part but the last
 
 
 def begin(session: Session, *, owner: str, size: int) -> PartialUpload:
-    """An upload of so many bytes, of which no part is there."""
+    """Create an upload of `size` bytes that has no parts yet."""
     upload = PartialUpload(owner=owner, size=size, part_bytes=PART_BYTES)
     session.add(upload)
     session.flush()
@@ -31,39 +31,37 @@ def begin(session: Session, *, owner: str, size: int) -> PartialUpload:
 
 
 def find(session: Session, upload_id: str) -> PartialUpload:
-    """The upload of that id. Raises: UploadNotFound."""
-    return _found(session.get(PartialUpload, upload_id), upload_id)
+    """Return the upload of that id. Raises: UploadNotFound."""
+    return _require_upload(session.get(PartialUpload, upload_id), upload_id)
 
 
-def parts(session: Session, upload_id: str) -> list[UploadPart]:
-    """Its parts that are there, in order."""
-    there = select(UploadPart).where(UploadPart.upload_id == upload_id).order_by(UploadPart.number)
-    return list(session.scalars(there))
+def list_parts(session: Session, upload_id: str) -> list[UploadPart]:
+    """Return the parts that have arrived, in order."""
+    query = select(UploadPart).where(UploadPart.upload_id == upload_id).order_by(UploadPart.number)
+    return list(session.scalars(query))
 
 
 def part_size(upload: PartialUpload, number: int) -> int:
-    """The bytes of that part, counted from 0; 0 or less for one behind the last."""
+    """Return the bytes of that part, counted from 0; 0 or less for a number after the last."""
     return min(upload.part_bytes, upload.size - number * upload.part_bytes)
 
 
 def require_open(upload: PartialUpload) -> None:
-    """Returns if parts may still come. Raises: UploadComplete."""
+    """Check that the upload still takes parts. Raises: UploadComplete."""
     if upload.sha256 is not None:
-        raise UploadComplete(
-            f"The parts of {upload.id} were put together already; begin another upload for another file."
-        )
+        raise UploadComplete(f"The parts of {upload.id} were joined already. Begin a new upload for another file.")
 
 
-def keep_part(session: Session, storage: Storage, upload_id: str, number: int, stored: Stored) -> list[str]:
+def record_part(session: Session, storage: Storage, upload_id: str, number: int, stored: StoredFile) -> list[str]:
     """Record a part, and return the digest of an earlier one of that number, which it replaces: for `removal.discard`.
 
     Raises: UploadNotFound, UploadComplete, FileVanished.
     """
-    upload = _locked(session, upload_id)
+    upload = _lock_upload(session, upload_id)
     require_open(upload)
     upload.touched_at = now()
     record_artifact(session, stored)
-    require_there(storage, stored)
+    require_in_storage(storage, stored)
     part = UploadPart(upload_id=upload_id, number=number, owner=upload.owner, sha256=stored.sha256, size=stored.size)
     earlier = session.get(UploadPart, (upload_id, number))
     replaced = [] if earlier is None or earlier.sha256 == stored.sha256 else [earlier.sha256]
@@ -72,35 +70,35 @@ def keep_part(session: Session, storage: Storage, upload_id: str, number: int, s
 
 
 def remove(session: Session, upload_id: str) -> list[str]:
-    """Forget the upload, and return the digests of its files, for `removal.discard`. Raises: UploadNotFound."""
-    upload = _locked(session, upload_id)
-    digests = [part.sha256 for part in parts(session, upload_id)] + ([upload.sha256] if upload.sha256 else [])
+    """Remove the upload, and return the digests of its files, for `removal.discard`. Raises: UploadNotFound."""
+    upload = _lock_upload(session, upload_id)
+    digests = [part.sha256 for part in list_parts(session, upload_id)] + ([upload.sha256] if upload.sha256 else [])
     _remove_parts(session, upload_id)
     session.delete(upload)
     return digests
 
 
-def remove_silent(sessions: Sessions, seconds: float) -> None:
-    """Uploads that nobody has touched for so long are forgotten."""
+def remove_abandoned(sessions: Sessions, seconds: float) -> None:
+    """Remove the uploads that nobody has used for `seconds`."""
     with sessions.begin() as session:
         silent = select(PartialUpload.id).where(PartialUpload.touched_at < now(-seconds))
         for upload_id in session.scalars(silent.with_for_update(skip_locked=True)).all():
             remove(session, upload_id)
 
 
-def head(sessions: Sessions, storage: Storage, upload_id: str, count: int) -> bytes:
-    """The first so many bytes of the file, or of its first part; what is touched so is not forgotten for a day.
+def read_head(sessions: Sessions, storage: Storage, upload_id: str, count: int) -> bytes:
+    """Return the first `count` bytes of the file, or of its first part; this use keeps the upload for another day.
 
     Raises: UploadNotFound, UploadIncomplete; FileVanished; FileLost.
     """
     with sessions.begin() as session:
-        upload = _locked(session, upload_id)
+        upload = _lock_upload(session, upload_id)
         upload.touched_at = now()
-        there = parts(session, upload_id)
+        parts = list_parts(session, upload_id)
         if upload.sha256 is None:
-            _require_all(upload, there)
-    first = upload.sha256 or there[0].sha256
-    with _still_there(sessions, upload_id, there):
+            _require_all(upload, parts)
+    first = upload.sha256 or parts[0].sha256
+    with _lost_part_errors(sessions, upload_id, parts):
         try:
             with storage.open(first) as file:
                 return file.read(count)
@@ -108,79 +106,84 @@ def head(sessions: Sessions, storage: Storage, upload_id: str, count: int) -> by
             raise FileLost(first, damaged=False) from None
 
 
-def whole(sessions: Sessions, storage: Storage, upload_id: str, *, media_type: str) -> Stored:
-    """The file that its parts make, put together when it is asked for the first time.
+def assemble(sessions: Sessions, storage: Storage, upload_id: str, *, media_type: str) -> StoredFile:
+    """Return the file that the parts make; the first call joins them.
 
     Raises: UploadNotFound; UploadIncomplete; StorageFull; FileVanished; FileLost, after which the part can be sent again.
     """
     with sessions() as session:
-        upload, there = find(session, upload_id), parts(session, upload_id)
+        upload, parts = find(session, upload_id), list_parts(session, upload_id)
         artifact = None if upload.sha256 is None else session.get_one(Artifact, upload.sha256)
     if artifact is not None:
-        return Stored(artifact.sha256, artifact.size, artifact.media_type)
-    _require_all(upload, there)
-    with _still_there(sessions, upload_id, there):
-        stored = storage.put(_content(storage, there), media_type=media_type)
-    with removal.discarded_on_failure(sessions, storage, stored), sessions.begin() as session:
-        upload = _locked(session, upload_id)
-        if upload.sha256 is None and _named(there) != _named(parts(session, upload_id)):
-            raise FileVanished("Another part came while these were put together; ask again.")
+        return StoredFile(artifact.sha256, artifact.size, artifact.media_type)
+    _require_all(upload, parts)
+    with _lost_part_errors(sessions, upload_id, parts):
+        stored = storage.put(_read_parts(storage, parts), media_type=media_type)
+    with removal.discard_on_failure(sessions, storage, stored), sessions.begin() as session:
+        upload = _lock_upload(session, upload_id)
+        if upload.sha256 is None and _numbered_digests(parts) != _numbered_digests(list_parts(session, upload_id)):
+            raise FileVanished("Another part arrived while the parts were joined. Send the request again.")
         record_artifact(session, stored)
-        require_there(storage, stored)
+        require_in_storage(storage, stored)
         upload.sha256 = stored.sha256
         _remove_parts(session, upload_id)
-    removal.discard(sessions, storage, {part.sha256 for part in there} - {stored.sha256})
+    removal.discard(sessions, storage, {part.sha256 for part in parts} - {stored.sha256})
     return stored
 
 
-def _found(upload: PartialUpload | None, upload_id: str) -> PartialUpload:
+def _require_upload(upload: PartialUpload | None, upload_id: str) -> PartialUpload:
     if upload is None:
-        raise UploadNotFound(f"There is no upload {upload_id!r}; it may have been forgotten after a day of silence.")
+        raise UploadNotFound(
+            f"There is no upload {upload_id!r}. It may have been removed after a day without use; begin a new one."
+        )
     return upload
 
 
-def _locked(session: Session, upload_id: str) -> PartialUpload:
-    """The upload, which nobody else changes until the transaction ends. Raises: UploadNotFound."""
-    return _found(session.get(PartialUpload, upload_id, with_for_update=True, populate_existing=True), upload_id)
+def _lock_upload(session: Session, upload_id: str) -> PartialUpload:
+    """Return the upload, which no other transaction changes until this one ends. Raises: UploadNotFound."""
+    return _require_upload(
+        session.get(PartialUpload, upload_id, with_for_update=True, populate_existing=True), upload_id
+    )
 
 
-def _named(there: list[UploadPart]) -> list[tuple[int, str]]:
-    return [(part.number, part.sha256) for part in there]
+def _numbered_digests(parts: list[UploadPart]) -> list[tuple[int, str]]:
+    return [(part.number, part.sha256) for part in parts]
 
 
 @contextmanager
-def _still_there(sessions: Sessions, upload_id: str, there: list[UploadPart]) -> Iterator[None]:
-    """Within, files are read that another request may put together and have removed. Raises: FileVanished; FileLost."""
+def _lost_part_errors(sessions: Sessions, upload_id: str, parts: list[UploadPart]) -> Iterator[None]:
+    """Raise FileVanished where the block cannot read a part that another request has joined or removed, else FileLost."""
     try:
         yield
-    except FileLost as lost:
+    except FileLost as error:
         with sessions() as session:
             upload = session.get(PartialUpload, upload_id)
             unchanged = upload is not None and (
-                upload.sha256 == lost.sha256 or _named(parts(session, upload_id)) == _named(there)
+                upload.sha256 == error.sha256
+                or _numbered_digests(list_parts(session, upload_id)) == _numbered_digests(parts)
             )
         if not unchanged:
-            raise FileVanished("The parts were put together by another request, or forgotten; ask again.") from None
-        note_lost(sessions, lost)
+            raise FileVanished("Another request joined or removed the parts. Send the request again.") from None
+        record_lost(sessions, error)
         raise
 
 
-def _require_all(upload: PartialUpload, there: list[UploadPart]) -> None:
-    """Raises: UploadIncomplete where a part is missing."""
-    numbers = {part.number for part in there}
+def _require_all(upload: PartialUpload, parts: list[UploadPart]) -> None:
+    """Check that no part is missing. Raises: UploadIncomplete."""
+    numbers = {part.number for part in parts}
     count = -(-upload.size // upload.part_bytes)
     if missing := [number for number in range(count) if number not in numbers]:
         listed = ", ".join(map(str, missing[:20])) + (" …" if len(missing) > 20 else "")
         raise UploadIncomplete(
-            f"Of {upload.id}'s {count} parts these are missing: {listed}. Send them, then ask again."
+            f"Of the {count} parts of {upload.id}, these are missing: {listed}. Send them, then send the request again."
         )
 
 
-def _content(storage: Storage, there: list[UploadPart]) -> Iterator[bytes]:
-    for part in there:
+def _read_parts(storage: Storage, parts: list[UploadPart]) -> Iterator[bytes]:
+    for part in parts:
         try:
             with storage.open(part.sha256) as file:
-                yield from whole_pieces(file, part.sha256)
+                yield from verified_chunks(file, part.sha256)
         except FileNotFoundError:
             raise FileLost(part.sha256, damaged=False) from None
 

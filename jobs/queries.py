@@ -1,4 +1,4 @@
-"""What can be asked about jobs."""
+"""Queries about jobs: single ones, lists, statistics, events and reports."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,17 +8,17 @@ from sqlalchemy.orm import Session
 
 from jobs.clock import now, seconds_between
 from jobs.errors import JobCancelled, JobFailed, JobNotFound
-from jobs.paging import Page, bounded_rows, page
+from jobs.paging import Page, read_bounded_rows, read_page
 from jobs.states import JobKind, JobState
 from jobs.tables import Job, JobEvent, Model, Report
 
 
-def job(session: Session, job_id: str) -> Job:
-    """The job of that id. Raises: JobNotFound."""
-    found = session.get(Job, job_id)
-    if found is None:
+def find_job(session: Session, job_id: str) -> Job:
+    """Return the job of that id. Raises: JobNotFound."""
+    job = session.get(Job, job_id)
+    if job is None:
         raise JobNotFound(f"There is no job {job_id!r}; `GET /jobs` lists them.")
-    return found
+    return job
 
 
 def list_jobs(
@@ -31,7 +31,7 @@ def list_jobs(
     model_id: str | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> Page[Job]:
-    """A page of jobs, newest first, after the one of id `after`; only those that fit every filter given."""
+    """Return a page of jobs, newest first, after the one of id `after`; only those that match every filter given."""
     query = select(Job)
     if status is not None:
         query = query.where(Job.state == status)
@@ -41,12 +41,12 @@ def list_jobs(
         query = query.where(Job.model_id == model_id)
     for name, value in (metadata or {}).items():
         query = query.where(Job.metadata_[name].as_string() == value)
-    return page(session, query, Job.id, after=after, limit=limit, document=Job.spec)
+    return read_page(session, query, Job.id, after=after, limit=limit, document=Job.spec)
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """The jobs of one kind and state together; times in seconds."""
+class JobStatistics:
+    """Sums over the jobs of one kind and state; times in seconds."""
 
     kind: JobKind
     state: JobState
@@ -55,16 +55,16 @@ class Figures:
     crashes: int
     outages: int
     leases_lost: int
-    started: int
-    waited: float  # from submission to the start of the last attempt
-    ended: int
-    ran: float  # from then to the end
+    starts: int
+    wait_seconds: float  # from submission to the start of the last attempt
+    ends: int
+    run_seconds: float  # from then to the end
     gpu_bytes: int | None  # the most that one of them held of a GPU's memory
 
 
-def figures(session: Session) -> list[Figures]:
-    """How many jobs there are, how long they waited and ran, by kind and state."""
-    waited, ran = seconds_between(Job.created_at, Job.started_at), seconds_between(Job.started_at, Job.finished_at)
+def compute_statistics(session: Session) -> list[JobStatistics]:
+    """Return how many jobs there are, and how long they waited and ran, by kind and state."""
+    wait, run = seconds_between(Job.created_at, Job.started_at), seconds_between(Job.started_at, Job.finished_at)
     query = select(
         Job.kind,
         Job.state,
@@ -73,72 +73,72 @@ def figures(session: Session) -> list[Figures]:
         func.sum(Job.crashes).label("crashes"),
         func.sum(Job.outages).label("outages"),
         func.sum(Job.leases_lost).label("leases_lost"),
-        func.count(waited).label("started"),
-        func.coalesce(func.sum(waited), 0.0).label("waited"),
-        func.count(ran).label("ended"),
-        func.coalesce(func.sum(ran), 0.0).label("ran"),
+        func.count(wait).label("starts"),
+        func.coalesce(func.sum(wait), 0.0).label("wait_seconds"),
+        func.count(run).label("ends"),
+        func.coalesce(func.sum(run), 0.0).label("run_seconds"),
         func.max(Job.gpu_bytes).label("gpu_bytes"),
     )
-    return [Figures(**row) for row in session.execute(query.group_by(Job.kind, Job.state)).mappings()]
+    return [JobStatistics(**row) for row in session.execute(query.group_by(Job.kind, Job.state)).mappings()]
 
 
-def states(session: Session, job_ids: Collection[str]) -> dict[str, JobState]:
-    """The states of those jobs that there are."""
-    found = session.execute(select(Job.id, Job.state).where(Job.id.in_(job_ids)))
-    return {row.id: row.state for row in found}
+def find_states(session: Session, job_ids: Collection[str]) -> dict[str, JobState]:
+    """Return the states of those jobs that exist, by id."""
+    rows = session.execute(select(Job.id, Job.state).where(Job.id.in_(job_ids)))
+    return {row.id: row.state for row in rows}
 
 
-def last_report(session: Session, model: Model) -> Report | None:
-    """The newest report of that model, or else of one of the same architecture."""
-    made = select(Report).join(Job, Job.id == Report.job_id).join(Model, Model.id == Job.model_id)
-    newest = made.order_by(Report.created_at.desc()).limit(1)
+def find_last_report(session: Session, model: Model) -> Report | None:
+    """Return the newest report of that model, or else of one of the same architecture."""
+    reports = select(Report).join(Job, Job.id == Report.job_id).join(Model, Model.id == Job.model_id)
+    newest = reports.order_by(Report.created_at.desc()).limit(1)
     own = session.scalars(newest.where(Model.id == model.id)).first()
-    alike = Model.spec["architecture"].as_string() == model.spec["architecture"]
-    return own or session.scalars(newest.where(alike)).first()
+    same_architecture = Model.spec["architecture"].as_string() == model.spec["architecture"]
+    return own or session.scalars(newest.where(same_architecture)).first()
 
 
-def events(session: Session, job_id: str, *, after: int = 0, limit: int = 100) -> Sequence[JobEvent]:
+def list_events(session: Session, job_id: str, *, after: int = 0, limit: int = 100) -> Sequence[JobEvent]:
     """Return events of a job with a `seq` above `after`, oldest first. Raises: JobNotFound."""
-    job(session, job_id)
-    return session.scalars(_events(job_id, after).limit(limit)).all()
+    find_job(session, job_id)
+    return session.scalars(_event_query(job_id, after).limit(limit)).all()
 
 
-def event_page(session: Session, job_id: str, *, after: int = 0, limit: int = 100) -> tuple[list[JobEvent], bool]:
-    """Return events as `events` does, fewer where their bodies are large, and whether there are more. Raises: JobNotFound."""
-    job(session, job_id)
-    return bounded_rows(session, _events(job_id, after), JobEvent.body, limit)
+def list_event_page(session: Session, job_id: str, *, after: int = 0, limit: int = 100) -> tuple[list[JobEvent], bool]:
+    """Return events as `list_events` does, fewer if their bodies are large, and whether there are more. Raises: JobNotFound."""
+    find_job(session, job_id)
+    return read_bounded_rows(session, _event_query(job_id, after), JobEvent.body, limit)
 
 
-def _events(job_id: str, after: int) -> Select[JobEvent]:
+def _event_query(job_id: str, after: int) -> Select[JobEvent]:
     return select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.seq > after).order_by(JobEvent.seq)
 
 
-def newest_events(session: Session, job_id: str, kind: str, *, limit: int = 100) -> Sequence[JobEvent]:
+def list_newest_events(session: Session, job_id: str, kind: str, *, limit: int = 100) -> Sequence[JobEvent]:
     """Return the last events of one kind, oldest first, fewer where their bodies are large. Raises: JobNotFound."""
-    job(session, job_id)
+    find_job(session, job_id)
     query = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.kind == kind).order_by(JobEvent.seq.desc())
-    return bounded_rows(session, query, JobEvent.body, limit)[0][::-1]
+    return read_bounded_rows(session, query, JobEvent.body, limit)[0][::-1]
 
 
-def event_counts(session: Session, job_id: str) -> Mapping[str, int]:
+def count_events(session: Session, job_id: str) -> Mapping[str, int]:
     """Return how many events of each kind a job has. Raises: JobNotFound."""
-    job(session, job_id)
+    find_job(session, job_id)
     query = select(JobEvent.kind, func.count(JobEvent.seq).label("events")).where(JobEvent.job_id == job_id)
     return {row.kind: row.events for row in session.execute(query.group_by(JobEvent.kind))}
 
 
-def report(session: Session, job_id: str) -> Report | None:
-    """The report of a job; None as long as it has none, and for kinds that make none.
+def find_report(session: Session, job_id: str) -> Report | None:
+    """Return the report of a job; None as long as it has none, and for kinds that make none.
 
-    That of a cancelled audit is of what it had found, where it had time to write one.
+    The report of a cancelled audit covers its results so far; there is one only if the worker had time to write it.
 
     Raises: JobNotFound, JobFailed with the job's own message, JobCancelled.
     """
-    found = job(session, job_id)
-    if found.state is JobState.FAILED:
-        reason = found.error["message"] if found.error is not None else "no reason was stored"
-        raise JobFailed(f"Job {job_id} has no report because it failed: {reason}", found.error)
-    stored = session.get(Report, job_id)
-    if stored is None and found.state is JobState.CANCELLED:
-        raise JobCancelled(f"Job {job_id} has no report because it was cancelled; submit it again to get one.")
-    return stored
+    job = find_job(session, job_id)
+    if job.state is JobState.FAILED:
+        reason = job.error["message"] if job.error is not None else "no reason was stored"
+        raise JobFailed(f"Job {job_id} has no report because it failed: {reason}", job.error)
+    report = session.get(Report, job_id)
+    if report is None and job.state is JobState.CANCELLED:
+        raise JobCancelled(f"Job {job_id} has no report because it was cancelled. Submit it again to get one.")
+    return report

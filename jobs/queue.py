@@ -1,4 +1,4 @@
-"""The doorbell: Celery messages that carry a job's id and nothing else. The jobs table knows what there is to do."""
+"""The queue: Celery messages that carry only a job's id. The jobs table knows which jobs wait."""
 
 import logging
 from contextlib import suppress
@@ -14,13 +14,13 @@ RUN_JOB = "faal.run_job"
 """Name of the only task; its argument is a job's id."""
 
 _COMMON = "faal"
-_TRIAL = "faal-trial"  # the queue of messages that are taken back at once
+_TRIAL = "faal-trial"  # the queue of test messages, which are received at once
 RING_SECONDS = 2.0
 POLL_SECONDS = 30.0  # above Celery's long polls of 10 s, which redis-py's own time-out of 5 s would cut
 
 
 class Queue:
-    """Rings workers. Holds connections and may be used by many threads: one is enough for a process."""
+    """Rings workers. It holds connections and may be used by many threads: one is enough for a process."""
 
     def __init__(self, settings: Settings) -> None:
         self._app = celery_app(settings)
@@ -31,44 +31,44 @@ class Queue:
         self._app.conf.broker_transport_options |= {**retries, **patience, "connect_retries_timeout": RING_SECONDS}
 
     def ring(self, job_id: str, pool: str | None = None) -> bool:
-        """Return whether the broker took the message, within a few seconds. If not, an idle worker finds the job itself.
+        """Send a job's id to the workers, and return whether the broker took the message within a few seconds.
+
+        If it did not, an idle worker finds the job itself.
 
         Args:
-            pool: of the workers that hear it; all when absent.
+            pool: of the workers that receive the message; all workers when absent.
         """
         try:
-            self._app.send_task(RUN_JOB, args=(job_id,), queue=queue_of(pool))
+            self._app.send_task(RUN_JOB, args=(job_id,), queue=queue_name(pool))
         except Exception as error:  # noqa: BLE001 - whatever a broker's client raises, the job is safe in its table
             logger.warning(
-                "The broker did not take the message for %s; an idle worker will find the job: %s", job_id, error
+                "the broker did not take the message for %s; an idle worker will find the job: %s", job_id, error
             )
             return False
         return True
 
     def takes_messages(self) -> bool:
-        """Return whether the broker takes a message and gives it back, within a few seconds; a full one does not."""
+        """Return whether the broker takes a message and delivers it within a few seconds; a full one does not."""
         try:
             with self._app.connection_for_write() as connection:
                 connection.ensure_connection(max_retries=1, timeout=RING_SECONDS)
-                with (
-                    connection.SimpleQueue(_TRIAL) as queue,
-                    suppress(queue.Empty),
-                ):  # another process may have taken it
+                # Another process may have taken the message.
+                with connection.SimpleQueue(_TRIAL) as queue, suppress(queue.Empty):
                     queue.put({})
                     queue.get_nowait().ack()
         except Exception as error:  # noqa: BLE001 - as in `ring`
-            logger.warning("The broker takes no messages: %s", error)
+            logger.warning("the broker takes no messages: %s", error)
             return False
         return True
 
 
-def queue_of(pool: str | None) -> str:
-    """The broker's queue that workers of that pool listen to beside the common one, which is that of no pool."""
+def queue_name(pool: str | None) -> str:
+    """Return the name of the broker's queue for workers of that pool; without a pool, that of the queue for all workers."""
     return _COMMON if pool is None else f"{_COMMON}-{pool}"
 
 
 def celery_app(settings: Settings) -> Celery:
-    """Celery, set up for jobs: a message is acknowledged at once, taken alone, and has no result."""
+    """Return a Celery app for jobs: a message is acknowledged at once, delivered alone, and has no result."""
     app = Celery("faal", set_as_current=False)
     app.conf.update(
         broker_url=settings.broker_url,

@@ -12,43 +12,43 @@ from jobs.artifacts import REFERENCES
 from jobs.errors import QuotaExceeded
 from jobs.settings import Quota
 from jobs.states import FINAL, JobKind
-from jobs.storage import Stored
+from jobs.storage import StoredFile
 from jobs.tables import Artifact, Job, PartialUpload, UploadPart
 
 
 def require_room_for_job(session: Session, owner: str, kind: JobKind, quota: Quota) -> None:
-    """Return if the owner may have one more job; one that makes weights needs room for them. Raises: QuotaExceeded."""
-    take_turn(session, owner)
+    """Check that the owner may have one more job; one that makes weights needs room for them. Raises: QuotaExceeded."""
+    lock_owner(session, owner)
     _require_room_for_job(session, owner, quota)
     if kind in (JobKind.FINETUNE, JobKind.MAKE_CANDIDATE):
         _bytes_left(session, owner, quota)
 
 
 def room_for_upload(session: Session, owner: str, quota: Quota) -> int | None:
-    """Return the bytes that an upload may have; None where there is no quota. Raises: QuotaExceeded where it may have none."""
+    """Return the bytes that an upload may have; None where there is no quota. Raises: QuotaExceeded where no byte is left."""
     _require_room_for_job(session, owner, quota)  # which checks it
     return _bytes_left(session, owner, quota)
 
 
-def require_room_for_upload(session: Session, owner: str, quota: Quota, upload: Stored) -> None:
-    """Return if the owner may have this upload and a job that checks it, at this moment. Raises: QuotaExceeded."""
-    take_turn(session, owner)
-    left = room_for_upload(session, owner, quota)
+def require_room_for_upload(session: Session, owner: str, quota: Quota, upload: StoredFile) -> None:
+    """Check that the owner may have this upload and a job that checks it, at this moment. Raises: QuotaExceeded."""
+    lock_owner(session, owner)
+    room = room_for_upload(session, owner, quota)
     owned = select(Artifact.sha256).where(Artifact.sha256 == upload.sha256, Artifact.sha256.in_(_files(owner)))
-    if left is not None and upload.size > left and session.scalar(owned) is None:
-        raise QuotaExceeded("bytes", quota.bytes, quota.bytes - left)
+    if room is not None and upload.size > room and session.scalar(owned) is None:
+        raise QuotaExceeded("bytes", quota.bytes, quota.bytes - room)
 
 
 def require_room_for_parts(session: Session, owner: str, quota: Quota, size: int) -> None:
-    """Return if the owner may send a file of that size in parts. Raises: QuotaExceeded."""
-    take_turn(session, owner)
-    left = room_for_upload(session, owner, quota)
-    if left is not None and left <= size:  # something has to be left for the registration, which asks too
-        raise QuotaExceeded("bytes", quota.bytes, quota.bytes - left)
+    """Check that the owner may send a file of that size in parts. Raises: QuotaExceeded."""
+    lock_owner(session, owner)
+    room = room_for_upload(session, owner, quota)
+    if room is not None and room <= size:  # the registration needs some room as well
+        raise QuotaExceeded("bytes", quota.bytes, quota.bytes - room)
 
 
-def take_turn(session: Session, owner: str) -> None:
-    """Let one transaction at a time count what an owner has; on SQLite there is only one that writes."""
+def lock_owner(session: Session, owner: str) -> None:
+    """Let one transaction at a time count what an owner has; on SQLite only one can write in any case."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(owner, 0))))
 
@@ -56,8 +56,8 @@ def take_turn(session: Session, owner: str) -> None:
 def _require_room_for_job(session: Session, owner: str, quota: Quota) -> None:
     if not quota.jobs:
         return
-    waiting = select(func.count(Job.id)).where(Job.owner == owner, Job.state.not_in(FINAL))
-    used = session.scalars(waiting).one()
+    unfinished = select(func.count(Job.id)).where(Job.owner == owner, Job.state.not_in(FINAL))
+    used = session.scalars(unfinished).one()
     if used >= quota.jobs:
         raise QuotaExceeded("jobs", quota.jobs, used)
 
@@ -65,11 +65,11 @@ def _require_room_for_job(session: Session, owner: str, quota: Quota) -> None:
 def _bytes_left(session: Session, owner: str, quota: Quota) -> int | None:
     if not quota.bytes:
         return None
-    stored = select(func.coalesce(func.sum(Artifact.size), 0)).where(Artifact.sha256.in_(_files(owner)))
-    coming = select(func.coalesce(func.sum(PartialUpload.size), 0)).where(
+    file_bytes = select(func.coalesce(func.sum(Artifact.size), 0)).where(Artifact.sha256.in_(_files(owner)))
+    upload_bytes = select(func.coalesce(func.sum(PartialUpload.size), 0)).where(
         PartialUpload.owner == owner, PartialUpload.sha256.is_(None)
     )
-    used = int(session.scalars(stored).one() + session.scalars(coming).one())
+    used = int(session.scalars(file_bytes).one() + session.scalars(upload_bytes).one())
     if used >= quota.bytes:
         raise QuotaExceeded("bytes", quota.bytes, used)
     return quota.bytes - used

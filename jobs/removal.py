@@ -1,8 +1,8 @@
-"""What is removed, and when its file goes: when nothing refers to it any more.
+"""Removal of jobs, models and data sets, and of files that no row refers to.
 
-A model or data set that is removed keeps its row, without a file, since jobs and fine-tuned models name it. A file is unlinked
-while its row is locked, and the row goes with it; who registers the same content at that moment waits for the lock, and then
-sees that the file is gone (`artifacts.require_there`).
+A removed model or data set keeps its row, without a file, since jobs and fine-tuned models name it. A file is removed from
+storage while its row is locked, and the row is deleted in the same transaction. A request that registers the same content at
+that moment waits for the lock, and then sees that the file was removed (`artifacts.require_in_storage`).
 """
 
 import logging
@@ -18,9 +18,9 @@ from jobs.artifacts import REFERENCES
 from jobs.clock import now
 from jobs.database import Sessions
 from jobs.errors import DatasetNotFound, InUse, JobStateConflict, ModelNotFound
-from jobs.moves import locked
+from jobs.moves import lock_job
 from jobs.states import FINAL, UploadState
-from jobs.storage import Storage, Stored
+from jobs.storage import Storage, StoredFile
 from jobs.tables import Artifact, Dataset, Job, JobEvent, Model, Report
 
 logger = logging.getLogger(__name__)
@@ -33,41 +33,43 @@ Upload = TypeVar("Upload", Model, Dataset)
 
 
 def remove_model(session: Session, model_id: str) -> Model:
-    """The model, deleted: nothing can be done with it any more. Raises: ModelNotFound; InUse while a job needs it."""
+    """Delete the model's files and mark it as deleted. Raises: ModelNotFound; InUse while a job needs it."""
     model = session.get(Model, model_id, with_for_update=True)
     if model is None:
         raise ModelNotFound(f"There is no model {model_id!r}; `GET /models` lists them.")
     model.upload_sha256 = None
     candidates = select(Model.id).where(Model.parent_model_id == model_id, Model.state == UploadState.VALIDATING)
     needing = or_(Job.model_id == model_id, Job.model_id.in_(candidates))
-    return _removed(session, model, session.scalars(_unfinished(needing)).first())
+    return _mark_deleted(session, model, session.scalars(_unfinished_jobs(needing)).first())
 
 
 def remove_dataset(session: Session, dataset_id: str) -> Dataset:
-    """Likewise for a data set. Raises: DatasetNotFound; InUse while a job needs it."""
+    """Delete the data set's file and mark it as deleted. Raises: DatasetNotFound; InUse while a job needs it."""
     dataset = session.get(Dataset, dataset_id, with_for_update=True)
     if dataset is None:
         raise DatasetNotFound(f"There is no data set {dataset_id!r}; `GET /datasets` lists them.")
-    return _removed(session, dataset, session.scalars(_unfinished(Job.dataset == dataset_id)).first())
+    return _mark_deleted(session, dataset, session.scalars(_unfinished_jobs(Job.dataset == dataset_id)).first())
 
 
 def remove_job(session: Session, job_id: str) -> None:
-    """The job is gone with its events and its report; models of it stay.
+    """Remove the job with its events and its report; models that it made stay.
 
     Raises: JobNotFound, JobStateConflict; InUse while a candidate of its report is being made.
     """
-    job = locked(session, job_id)
+    job = lock_job(session, job_id)
     if job.state not in FINAL:
-        raise JobStateConflict(f"Job {job_id} is {job.state}; cancel it first, what has ended can be deleted.")
+        raise JobStateConflict(
+            f"Job {job_id} is {job.state}, and only a job that has ended can be deleted. Cancel it first."
+        )
     if (model_id := session.scalars(_CANDIDATES.where(Model.parent_job_id == job_id)).first()) is not None:
-        raise InUse(f"{job_id} is needed by {model_id}, which is being made of its report; ask again in a moment.")
+        raise InUse(f"Job {job_id} is needed by {model_id}, a candidate that is being made. Try again in a moment.")
     for table in (JobEvent, Report):
         session.execute(delete(table).where(table.job_id == job_id))
     session.delete(job)
 
 
 def remove_old_jobs(sessions: Sessions, days: float) -> int:
-    """How many jobs were removed that ended more than so many days ago."""
+    """Remove the jobs that ended more than `days` ago, and return their number."""
     needed = _CANDIDATES.where(Model.parent_job_id == Job.id).exists()
     old = (
         select(Job.id)
@@ -79,9 +81,8 @@ def remove_old_jobs(sessions: Sessions, days: float) -> int:
         with sessions.begin() as session:
             job_ids = session.scalars(old.with_for_update(skip_locked=True)).all()
             for job_id in job_ids:
-                with suppress(
-                    InUse
-                ):  # a candidate was asked for between the search and its lock; the next search sees it
+                # A candidate may be requested between the search and its lock; the next search sees it.
+                with suppress(InUse):
                     remove_job(session, job_id)
                     removed += 1
         if not job_ids:
@@ -89,23 +90,23 @@ def remove_old_jobs(sessions: Sessions, days: float) -> int:
 
 
 def discard(sessions: Sessions, storage: Storage, digests: Collection[str]) -> None:
-    """Remove those files, which were refused or replaced, unless something refers to them.
+    """Remove those files, which were refused or replaced, unless a row refers to them.
 
     Where that fails, a sweep removes them later.
     """
-    with _left_to_the_sweep():
+    with _logged_failure():
         for sha256 in digests:
             with sessions.everybody.begin() as session:
                 artifact = session.get(Artifact, sha256, with_for_update=True)
-                if artifact is not None and not session.scalar(select(_referred(sha256))):
-                    _unlink(session, storage, [artifact])
+                if artifact is not None and not session.scalar(select(_is_referenced(sha256))):
+                    _remove_files(session, storage, [artifact])
             if artifact is None:
                 _remove_stray(sessions.everybody, storage, sha256)
 
 
 @contextmanager
-def discarded_on_failure(sessions: Sessions, storage: Storage, stored: Stored) -> Iterator[None]:
-    """Remove a file that was just stored if the block, which registers it, fails and nothing else refers to the file."""
+def discard_on_failure(sessions: Sessions, storage: Storage, stored: StoredFile) -> Iterator[None]:
+    """Remove a file that was just stored if the block, which registers it, fails and no row refers to the file."""
     try:
         yield
     except BaseException:
@@ -114,33 +115,33 @@ def discarded_on_failure(sessions: Sessions, storage: Storage, stored: Stored) -
 
 
 @contextmanager
-def _left_to_the_sweep() -> Iterator[None]:
-    """Log a failure of the block instead of raising it: the sweep removes the files later."""
+def _logged_failure() -> Iterator[None]:
+    """Log a failure of the block instead of raising it: a sweep removes the files later."""
     try:
         yield
     except Exception:
-        logger.exception("files that nothing refers to are left to the sweep")
+        logger.exception("unused files could not be removed; a sweep removes them later")
 
 
-def collect_now(sessions: Sessions, storage: Storage) -> None:
-    """Remove all files to which nothing refers any more, after a deletion or cancellation; a failure is left to the sweep."""
-    with _left_to_the_sweep():
+def try_collect(sessions: Sessions, storage: Storage) -> None:
+    """Remove all files that no row refers to, after a deletion or cancellation; log a failure, since a sweep tries again."""
+    with _logged_failure():
         collect(sessions, storage)
 
 
 def collect(sessions: Sessions, storage: Storage) -> int:
-    """Remove all files that have a row to which nothing refers, and return how many there were."""
+    """Remove all files whose row nothing refers to, and return their number."""
     removed = 0
     while True:
         with sessions.everybody.begin() as session:
-            unreferred = select(Artifact).where(~_referred()).limit(_FILES_AT_ONCE)
-            artifacts = session.scalars(unreferred.with_for_update(skip_locked=True)).all()
+            unreferenced = select(Artifact).where(~_is_referenced()).limit(_FILES_AT_ONCE)
+            artifacts = session.scalars(unreferenced.with_for_update(skip_locked=True)).all()
             # A reference that was made while this waited for the lock is seen by a statement of its own.
-            gone = [artifact for artifact in artifacts if not session.scalar(select(_referred(artifact.sha256)))]
-            _unlink(session, storage, gone)
-        if not gone:
+            unused = [artifact for artifact in artifacts if not session.scalar(select(_is_referenced(artifact.sha256)))]
+            _remove_files(session, storage, unused)
+        if not unused:
             return removed
-        removed += len(gone)
+        removed += len(unused)
 
 
 def collect_strays(sessions: Sessions, storage: Storage, silent_seconds: float) -> int:
@@ -148,7 +149,7 @@ def collect_strays(sessions: Sessions, storage: Storage, silent_seconds: float) 
 
     Such files were stored by processes that died before they registered them.
     """
-    return sum(_remove_stray(sessions, storage, sha256) for sha256 in storage.silent_for(silent_seconds))
+    return sum(_remove_stray(sessions, storage, sha256) for sha256 in storage.list_untouched(silent_seconds))
 
 
 def _remove_stray(sessions: Sessions, storage: Storage, sha256: str) -> bool:
@@ -157,28 +158,28 @@ def _remove_stray(sessions: Sessions, storage: Storage, sha256: str) -> bool:
         with sessions.begin() as session:
             session.add(Artifact(sha256=sha256, size=0, media_type=""))  # until the commit others wait for this row
             session.flush()
-            _unlink(session, storage, [session.get_one(Artifact, sha256)])
+            _remove_files(session, storage, [session.get_one(Artifact, sha256)])
     except IntegrityError:  # it has a row
         return False
     return True
 
 
-def _removed(session: Session, upload: Upload, job_id: str | None) -> Upload:
+def _mark_deleted(session: Session, upload: Upload, job_id: str | None) -> Upload:
     if job_id is not None:
-        raise InUse(f"{upload.id} is needed by {job_id}, which has not ended; cancel the job or wait for its end.")
+        raise InUse(f"{upload.id} is needed by {job_id}, which has not ended. Cancel the job or wait for its end.")
     upload.state, upload.sha256, upload.error = UploadState.DELETED, None, None
     return upload
 
 
-def _unfinished(about: ColumnElement[bool]) -> Select[str]:
-    return select(Job.id).where(about, Job.state.not_in(FINAL)).limit(1)
+def _unfinished_jobs(condition: ColumnElement[bool]) -> Select[str]:
+    return select(Job.id).where(condition, Job.state.not_in(FINAL)).limit(1)
 
 
-def _referred(sha256: str | InstrumentedAttribute[str] = Artifact.sha256) -> ColumnElement[bool]:
+def _is_referenced(sha256: str | InstrumentedAttribute[str] = Artifact.sha256) -> ColumnElement[bool]:
     return or_(*(exists().where(column == sha256) for _, column in REFERENCES))
 
 
-def _unlink(session: Session, storage: Storage, artifacts: Iterable[Artifact]) -> None:
+def _remove_files(session: Session, storage: Storage, artifacts: Iterable[Artifact]) -> None:
     for artifact in artifacts:
         storage.remove(artifact.sha256)
         session.delete(artifact)

@@ -1,4 +1,4 @@
-"""What a process checks before it starts. A fault of the installation is one line in the log, not a traceback."""
+"""Checks before a process starts. A fault of the installation is one line in the log, not a traceback."""
 
 import logging
 import sys
@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from jobs.database import DatabaseFailure, up_to_date, upgrade, without_password
+from jobs.database import DatabaseFailure, hide_password, is_up_to_date, upgrade
 from jobs.errors import CannotStart
 from jobs.settings import Settings
 
@@ -18,8 +18,8 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def faults_in_one_line() -> Iterator[None]:
-    """Log a CannotStart, or what the system refuses, of the block in one line; exit with the status 1.
+def exit_on_fault() -> Iterator[None]:
+    """Log a CannotStart or an OSError of the block in one line, and exit with status 1.
 
     Before `logs.configure` the line is plain text on stderr.
     """
@@ -37,30 +37,30 @@ def read_settings() -> Settings:
     except ValidationError as error:
         # Defaults that depend on a wrong value are no faults of their own.
         faults = [_fault(details) for details in error.errors() if details["type"] != "default_factory_not_called"]
-        raise CannotStart(f"{'; '.join(faults)}. docs/settings.md describes each variable.") from None
+        raise CannotStart(f"{'; '.join(faults)}. docs/reference/settings.md describes each variable.") from None
 
 
 def prepare(settings: Settings, *folders: Path) -> None:
-    """Make and try the folders, then check the database's schema; on SQLite, bring it up to date. Raises: CannotStart."""
+    """Make the folders and write to them, then check the database's schema; on SQLite, upgrade it. Raises: CannotStart."""
     for folder in folders:
         _require_writable(folder)
     url = settings.database_url
-    with database_faults(url):
-        current = up_to_date(url)
+    with report_database_faults(url):
+        current = is_up_to_date(url)
     if url.startswith("sqlite"):
         upgrade(url)
     elif not current:
-        raise CannotStart("The database has the schema of an earlier version; run `alembic upgrade head` first.")
+        raise CannotStart("The database has the schema of an earlier version. Run `alembic upgrade head` first.")
 
 
 @contextmanager
-def database_faults(url: str) -> Iterator[None]:
+def report_database_faults(url: str) -> Iterator[None]:
     """Raise CannotStart, which names the database without its password, where the database fails within the block."""
     try:
         yield
     except (DatabaseFailure, ValueError) as error:
         cause = getattr(error, "orig", None) or error
-        message = f"The database {without_password(url)} (FAAL_DATABASE_URL) cannot be used: {_in_one_line(cause)}"
+        message = f"The database {hide_password(url)} (FAAL_DATABASE_URL) cannot be used: {_in_one_line(cause)}"
         raise CannotStart(message) from error
 
 

@@ -1,4 +1,4 @@
-"""Which states jobs and uploads have, and the moves between them: the guards of `jobs.moves` come from here."""
+"""The states of jobs and uploads, and the moves between them: `jobs.moves` derives its guards from this table."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -7,18 +7,18 @@ from typing import Literal, NamedTuple
 
 
 class JobState(StrEnum):
-    """Where a job stands. That it shall be cancelled or paused is a flag beside the state, not a state."""
+    """The state of a job. A request to cancel or pause a running job is a flag beside the state, not a state."""
 
     QUEUED = "queued"  # submitted, or released by a worker that stopped or died
     RUNNING = "running"  # claimed: one worker holds the lease of this attempt
-    PAUSED = "paused"  # asked for; no worker takes it, and what it has stored is kept, until it is resumed
+    PAUSED = "paused"  # a client paused it; no worker claims it until it is resumed, and its checkpoint stays
     SUCCEEDED = "succeeded"  # the result was stored in the same transaction
     FAILED = "failed"  # an error was stored
-    CANCELLED = "cancelled"  # asked for while queued, or noticed by the worker
+    CANCELLED = "cancelled"  # a client cancelled it: while it waited, or while it ran
 
 
 class Move(NamedTuple):
-    """A step of a job: allowed from `sources`, ends in `target`."""
+    """A change of a job's state: allowed from `sources`, ends in `target`."""
 
     sources: frozenset[JobState]
     target: JobState
@@ -29,15 +29,15 @@ _QUEUED, _RUNNING, _PAUSED = (frozenset({state}) for state in (JobState.QUEUED, 
 MOVES: Mapping[str, Move] = MappingProxyType(
     {
         "claim": Move(_QUEUED, JobState.RUNNING),
-        "withdraw": Move(_QUEUED | _PAUSED, JobState.CANCELLED),
+        "cancel-waiting": Move(_QUEUED | _PAUSED, JobState.CANCELLED),
         "expire": Move(_QUEUED, JobState.FAILED),
-        "pause": Move(_QUEUED, JobState.PAUSED),
+        "pause-waiting": Move(_QUEUED, JobState.PAUSED),
         "resume": Move(_PAUSED, JobState.QUEUED),
         "succeed": Move(_RUNNING, JobState.SUCCEEDED),
         "fail": Move(_RUNNING, JobState.FAILED),
-        "cancel": Move(_RUNNING, JobState.CANCELLED),
+        "cancel-running": Move(_RUNNING, JobState.CANCELLED),
         "release": Move(_RUNNING, JobState.QUEUED),
-        "set-aside": Move(_RUNNING, JobState.PAUSED),
+        "pause-running": Move(_RUNNING, JobState.PAUSED),
     }
 )
 
@@ -48,14 +48,14 @@ Crash = Literal["worker-lost", "out-of-memory"]
 """The job's own process died, or its worker fell silent. Such attempts are counted."""
 
 Outage = Literal["database-unavailable", "store-unavailable", "storage-full"]
-"""What the service depends on failed. No such attempt counts as a crash; the job is tried again after a pause."""
+"""A service that the worker needs failed. Such an attempt is no crash; the job is tried again after a delay."""
 
 ReleaseReason = Literal["worker-stopped", Crash, Outage]
-"""Why a worker gave a job back. The first is a graceful stop."""
+"""Why a worker released a job. The first is a graceful stop."""
 
 
 class JobKind(StrEnum):
-    """What a job does."""
+    """The kind of work that a job does."""
 
     FINETUNE = "finetune"  # audit, train, audit again: a report and a new model
     AUDIT = "audit"  # a report
@@ -69,9 +69,9 @@ CHECKS = frozenset({JobKind.CHECK_MODEL, JobKind.CHECK_DATASET})
 
 
 class UploadState(StrEnum):
-    """Where an uploaded model or data set stands."""
+    """The state of an uploaded model or data set."""
 
     VALIDATING = "validating"  # its check job has not ended
     READY = "ready"  # can be used in jobs
     REJECTED = "rejected"  # its error says why
-    DELETED = "deleted"  # its file is gone; jobs and fine-tuned models still name it
+    DELETED = "deleted"  # its file was removed; jobs and fine-tuned models still name it

@@ -1,24 +1,24 @@
-"""Files by content: what is put in gets its SHA-256 as name, so the same bytes are kept once.
+"""Files by content: a file's name is its SHA-256, so storage holds the same bytes once.
 
-They lie in a folder or in an object store, in the same places below it. Both have the same verbs.
+Storage is a folder or an object store, with the same paths below it. Both have the same methods.
 """
 
 from typing import TypeAlias
 
-from jobs.content import Stored, disk_is_full, stored_as
+from jobs.content import StoredFile, describe_chunks, disk_is_full
 from jobs.folder_storage import FolderStorage
 from jobs.object_storage import ObjectStorage
 from jobs.settings import Settings
 
-__all__ = ["FolderStorage", "ObjectStorage", "Storage", "Stored", "disk_is_full", "open_storage", "stored_as"]
+__all__ = ["FolderStorage", "ObjectStorage", "Storage", "StoredFile", "describe_chunks", "disk_is_full", "open_storage"]
 
-PATIENCE_SECONDS = 10.0  # for which a request waits, or a sweep
+PATIENCE_SECONDS = 10.0  # how long requests to the service, and sweeps, wait for the store
 
 Storage: TypeAlias = FolderStorage | ObjectStorage
 
 
 def open_storage(settings: Settings, *, patience_seconds: float = PATIENCE_SECONDS) -> Storage:
-    """The storage of a site; an object store that does not answer is asked again for so long."""
+    """Return the storage of a site; a request to an object store that fails is repeated for `patience_seconds`."""
     if settings.store_url is None:
         return FolderStorage(settings.files_dir)
     return ObjectStorage(settings.store_url, settings.data_dir / "spool", patience_seconds)

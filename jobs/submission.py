@@ -9,10 +9,10 @@ from sqlalchemy.orm import Session
 
 from faal_core import catalog
 from faal_core.errors import InvalidSpec
-from faal_core.specs.class_names import comparable
+from faal_core.specs.class_names import normalise_name
 from jobs import moves
 from jobs.errors import DatasetNotFound, DatasetNotReady, ModelNotFound, ModelNotReady
-from jobs.idempotency import once, payload_digest
+from jobs.idempotency import create_once, payload_digest
 from jobs.named_datasets import require_available
 from jobs.quotas import require_room_for_job
 from jobs.settings import MAX_PRIORITY, Settings
@@ -53,7 +53,7 @@ class Submission:
 
     @property
     def payload_sha256(self) -> str:
-        """Digest of the request, by which a repeated idempotency key is compared."""
+        """Return the digest of the request, by which a repeated idempotency key is compared."""
         payload: dict[str, Any] = {
             "kind": self.kind,
             "model": self.model_id,
@@ -102,9 +102,9 @@ def submit(session: Session, settings: Settings, submission: Submission) -> Job:
             idempotency_key=submission.idempotency_key,
             payload_sha256=submission.payload_sha256,
         )
-        return moves.add(session, job)
+        return moves.add_job(session, job)
 
-    return once(
+    return create_once(
         session,
         owner=submission.owner,
         key=submission.idempotency_key,
@@ -154,9 +154,9 @@ def require_dataset_ready(session: Session, reference: str) -> Mapping[str, Any]
 
 def _not_ready(noun: str, upload: Model | Dataset) -> str:
     if upload.state is UploadState.DELETED:
-        return f"{noun} {upload.id} was deleted."
+        return f"{noun} {upload.id} was deleted. Choose another, or upload it again."
     if upload.error is None:
-        return f"{noun} {upload.id} is still being checked; ask again in a moment."
+        return f"{noun} {upload.id} is still being checked. Try again when its status is ready."
     return f"{noun} {upload.id} was rejected: {upload.error['message']}"
 
 
@@ -177,23 +177,30 @@ def require_fit(
     if summary is not None:
         classes, channels = len(summary["class_names"]), summary["shape"][0]
         if training and "train" not in summary["images"]:
-            raise InvalidSpec(f"The data set {dataset} has no training part; a fine-tuning needs one.")
+            raise InvalidSpec(
+                f"The data set {dataset} has no training part, and a fine-tuning needs one. Choose another."
+            )
     else:
         entry = catalog.dataset(dataset)
         classes, channels = entry.num_classes, entry.shape[0]
         if classes == 0:  # a data set that the site installed: its classes are known only once it is loaded
             return
     num_classes = classifier["num_classes"]
-    if classes != num_classes and not (summary and _among(summary["class_names"], classifier)):
-        raise InvalidSpec(f"The model tells {num_classes} classes apart and the data set {dataset} has {classes}.")
+    if classes != num_classes and not (summary and _has_classes(summary["class_names"], classifier)):
+        raise InvalidSpec(
+            f"The model has {num_classes} classes and the data set {dataset} has {classes}. Choose one that fits the other."
+        )
     if channels != len(classifier["mean"]):
         raise InvalidSpec(
-            f"The model takes images of {len(classifier['mean'])} channels and those of {dataset} have {channels}."
+            f"The model takes images of {len(classifier['mean'])} channels and the images of {dataset} have {channels}. "
+            "Choose one that fits the other."
         )
 
 
-def _among(names: Sequence[str], classifier: Mapping[str, Any]) -> bool:
-    """Return whether the classes of the data set are some of the classifier's, by their names or their numbers."""
+def _has_classes(names: Sequence[str], classifier: Mapping[str, Any]) -> bool:
+    """Return whether the classifier has all classes of the data set, by their names or their numbers."""
     if all(name.isdecimal() for name in names):
         return all(int(name) < classifier["num_classes"] for name in names)
-    return {comparable(name) for name in names} <= {comparable(name) for name in classifier["class_names"] or ()}
+    return {normalise_name(name) for name in names} <= {
+        normalise_name(name) for name in classifier["class_names"] or ()
+    }

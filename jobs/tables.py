@@ -1,6 +1,6 @@
-"""The tables: models, data sets, jobs with their events and reports, files that they name or wait for, keys and webhooks.
+"""The tables: models, data sets, jobs with their events and reports, files and uploads in parts, API keys and webhooks.
 
-Strings have no length here: SQLite would not enforce one, and what comes from outside is measured at the border.
+Strings have no length here: SQLite would not enforce one, and the web service limits them when they come in.
 """
 
 import secrets
@@ -17,7 +17,7 @@ from jobs.states import JobKind, JobState, UploadState
 
 
 def new_id(prefix: str) -> str:
-    """`prefix`, an underscore and a UUIDv7 in hexadecimal: ids made later sort later.
+    """Return `prefix`, an underscore and a UUIDv7 in hexadecimal: ids made later sort later.
 
     Source: RFC 9562, section 5.7 with method 3 (the 12 bits after the version hold the fraction of the millisecond).
     """
@@ -64,9 +64,8 @@ class Artifact(Table):
     media_type: Mapped[str]
     size: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
-    lost_at: Mapped[datetime | None] = mapped_column(
-        UtcDateTime
-    )  # when it was found missing or damaged; null once it is whole
+    # When it was found missing or damaged; null while it is intact.
+    lost_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class Model(Table):
@@ -83,10 +82,11 @@ class Model(Table):
     spec: Mapped[dict[str, Any]] = mapped_column(JSON)
     upload_sha256: Mapped[str | None] = mapped_column(ForeignKey("artifacts.sha256"), index=True)
     sha256: Mapped[str | None] = mapped_column(ForeignKey("artifacts.sha256"), index=True)  # of the file
-    weights_sha256: Mapped[str | None]  # of what is in it, as in reports; null for what was checked before it was kept
+    # Of the weights in it, as in reports; null for models that were checked before FAAL stored it.
+    weights_sha256: Mapped[str | None]
     parent_model_id: Mapped[str | None] = mapped_column(ForeignKey("models.id"), index=True)
     parent_job_id: Mapped[str | None] = mapped_column(index=True)  # no foreign key: jobs already refer to models
-    candidate: Mapped[int | None]  # its place in the report of that job, where it is not the one that was kept
+    candidate: Mapped[int | None]  # its index in the report of that job, unless it is the selected one
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
 
 
@@ -107,7 +107,10 @@ class Dataset(Table):
 
 
 class Job(Table):
-    """Something to do, where it stands, and who is at it. `jobs.control`, `jobs.lifecycle` and `jobs.removal` write here."""
+    """A job: what to do, its state, and the worker that holds it.
+
+    State changes go through `jobs.moves`; `jobs.results` adds results, and `jobs.removal` deletes rows.
+    """
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -125,20 +128,20 @@ class Job(Table):
     dataset: Mapped[str | None]  # a catalog name or a data set's id
     spec: Mapped[dict[str, Any]] = mapped_column(JSON)
     metadata_: Mapped[dict[str, str]] = mapped_column("metadata", JSON, default=dict)
-    priority: Mapped[int] = mapped_column(default=0)  # of those that wait the greatest is taken first
-    pool: Mapped[str | None]  # of workers that may take it; any may where it is null
-    retry_of: Mapped[str | None]  # the job that this one tries again
-    budget_minutes: Mapped[float | None]  # of running, in all attempts; then it ends with what it has
-    deadline: Mapped[datetime | None] = mapped_column(UtcDateTime)  # likewise
-    seconds_run: Mapped[float] = mapped_column(default=0.0)  # in all attempts, as last told
+    priority: Mapped[int] = mapped_column(default=0)  # of the waiting jobs the one with the greatest is claimed first
+    pool: Mapped[str | None]  # of workers that may claim it; null: any worker
+    retry_of: Mapped[str | None]  # the job that this one repeats
+    budget_minutes: Mapped[float | None]  # of running, in all attempts; then it ends with the results so far
+    deadline: Mapped[datetime | None] = mapped_column(UtcDateTime)  # then it ends with the results so far
+    seconds_run: Mapped[float] = mapped_column(default=0.0)  # in all attempts, as last recorded
     gpu_bytes: Mapped[int | None] = mapped_column(BigInteger)  # the most its last attempt has held of a GPU's memory
     state: Mapped[JobState] = mapped_column(_enum(JobState), default=JobState.QUEUED)
     version: Mapped[int] = mapped_column(default=1)  # grows with every change a client can see
     attempt: Mapped[int] = mapped_column(default=0)  # the fencing token: grows with every claim
     crashes: Mapped[int] = mapped_column(default=0)  # attempts whose process died
     outages: Mapped[int] = mapped_column(default=0)  # attempts that the database, storage or disk ended
-    not_before: Mapped[datetime | None] = mapped_column(UtcDateTime)  # after an outage: until then no worker takes it
-    leases_lost: Mapped[int] = mapped_column(default=0)  # attempts whose worker let its lease run out
+    not_before: Mapped[datetime | None] = mapped_column(UtcDateTime)  # after an outage: until then no worker claims it
+    leases_lost: Mapped[int] = mapped_column(default=0)  # attempts whose lease expired
     lease_owner: Mapped[str | None]
     lease_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     cancel_requested: Mapped[bool] = mapped_column(default=False)
@@ -146,13 +149,12 @@ class Job(Table):
     stage: Mapped[str | None]
     done: Mapped[int | None] = mapped_column(BigInteger)
     total: Mapped[int | None] = mapped_column(BigInteger)
-    seconds_left: Mapped[float | None]  # of an audit, at most; null where nobody can tell
+    seconds_left: Mapped[float | None]  # of an audit, at most; null where it is unknown
     error: Mapped[Problem | None] = mapped_column(JSON(none_as_null=True))
     result_model_id: Mapped[str | None] = mapped_column(ForeignKey("models.id"))
     finding: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # a fine-tuning's outcome and falls
-    trained_sha256: Mapped[str | None] = mapped_column(
-        ForeignKey("artifacts.sha256"), index=True
-    )  # a fine-tuning's best epoch
+    # The weights of a fine-tuning's best epoch.
+    trained_sha256: Mapped[str | None] = mapped_column(ForeignKey("artifacts.sha256"), index=True)
     checkpoint: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))  # file → digest in its storage
     idempotency_key: Mapped[str | None]
     payload_sha256: Mapped[str]
@@ -162,19 +164,19 @@ class Job(Table):
 
 
 class JobEvent(Table):
-    """Something that happened to a job; rows are only ever added. `seq` is the job's version that it made."""
+    """An event of a job; rows are only added. `seq` is the job's version that the event made."""
 
     __tablename__ = "job_events"
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
+    created_at: Mapped[datetime] = mapped_column("at", UtcDateTime, default=now())
     kind: Mapped[str]
     body: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 
 class Report(Table):
-    """The document a job answered with, as JSON text."""
+    """The report of a job, as JSON text."""
 
     __tablename__ = "reports"
 
@@ -184,7 +186,7 @@ class Report(Table):
 
 
 class ApiKey(Table):
-    """A key that somebody may ask with. Rows stay after a key was revoked or ran out, so that a service never opens again."""
+    """An API key. Rows of revoked and expired keys stay, so that a service with keys never becomes open again."""
 
     __tablename__ = "api_keys"
 
@@ -200,7 +202,7 @@ class ApiKey(Table):
 
 
 class PartialUpload(Table):
-    """A file that arrives in parts; once all were there and it was asked for, a whole with its digest."""
+    """A file that arrives in parts; once these were joined it has a digest."""
 
     __tablename__ = "partial_uploads"
 
@@ -214,7 +216,7 @@ class PartialUpload(Table):
 
 
 class UploadPart(Table):
-    """A part of it that is there."""
+    """A part that has arrived."""
 
     __tablename__ = "upload_parts"
 
@@ -226,7 +228,7 @@ class UploadPart(Table):
 
 
 class Webhook(Table):
-    """Where an owner's jobs are announced when they end."""
+    """An address at which the ends of an owner's jobs are announced."""
 
     __tablename__ = "webhooks"
     __table_args__ = (Index(None, "owner", "id"),)
@@ -235,11 +237,11 @@ class Webhook(Table):
     owner: Mapped[str]
     url: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
-    disabled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # since its receiver answered that it is gone
+    disabled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # when its receiver answered 410 Gone
 
 
 class WebhookMessage(Table):
-    """What a webhook is told, and how that went."""
+    """A message to a webhook, and the state of its delivery."""
 
     __tablename__ = "webhook_messages"
     __table_args__ = (Index(None, "webhook_id", "id"),)
@@ -248,14 +250,14 @@ class WebhookMessage(Table):
     webhook_id: Mapped[str] = mapped_column(ForeignKey("webhooks.id"))
     owner: Mapped[str]
     kind: Mapped[str]
-    body: Mapped[str]  # as it is sent, every time
+    body: Mapped[str]  # as sent with every try
     tries: Mapped[int] = mapped_column(default=0)
-    due_at: Mapped[datetime | None] = mapped_column(UtcDateTime, default=now(), index=True)  # null: never again
-    status: Mapped[int | None]  # of the answer to the last try; null where there was none
-    error: Mapped[str | None]  # then why
+    due_at: Mapped[datetime | None] = mapped_column(UtcDateTime, default=now(), index=True)  # null: no further try
+    status: Mapped[int | None]  # HTTP status of the last try; null where there was no answer
+    error: Mapped[str | None]  # why there was no answer
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
     delivered_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 OWNED = (Model, Dataset, Job, PartialUpload, UploadPart, Webhook, WebhookMessage)
-"""What belongs to somebody; events and reports belong to whom their job does."""
+"""The tables whose rows belong to an owner; events and reports belong to the owner of their job."""

@@ -1,8 +1,8 @@
-"""Webhooks: where an owner's jobs are announced when they end, and the messages on their way there.
+"""Webhooks: addresses at which the ends of an owner's jobs are announced, and the messages on their way there.
 
-A message is written in the transaction that ends its job, and stays due until it was taken or given up: none is lost, and one
-may come twice. Whoever takes one sets the time of its next try first, so that nobody else takes it and a sender that dies loses
-nothing.
+A message is written in the transaction that ends its job, and is sent again until it is delivered or given up: none is lost, and
+one may arrive twice. A sender sets the time of the next try before it sends. So no other sender takes the same message, and a
+sender that dies loses nothing.
 """
 
 import json
@@ -17,8 +17,8 @@ from sqlalchemy.orm import Session
 
 from jobs.clock import now, seconds_between
 from jobs.errors import QuotaExceeded, WebhookNotFound
-from jobs.paging import Page, page
-from jobs.quotas import take_turn
+from jobs.paging import Page, read_page
+from jobs.quotas import lock_owner
 from jobs.tables import Job, Webhook, WebhookMessage
 
 MOST_WEBHOOKS = 20  # of one owner
@@ -27,18 +27,18 @@ RETRY_SECONDS = (30, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000)
 """Between a try and the next, together two days; the first is longer than a try may take."""
 PING_SECONDS = 60  # between two pings of a webhook: each is a request to a host that the owner chose
 _AT_ONCE = 100
-_OF_ONE_OWNER = 10  # of those; who has many on their way does not hold up the others
+_OF_ONE_OWNER = 10  # of those, so that an owner with many messages does not delay the others
 
 
 class MessageState(StrEnum):
-    """Where a message stands."""
+    """The state of a message."""
 
     WAITING = "waiting"  # for its first or next try
     DELIVERED = "delivered"
     GIVEN_UP = "given-up"
 
 
-class Due(NamedTuple):
+class DueMessage(NamedTuple):
     """A message to be sent now."""
 
     id: str
@@ -47,9 +47,9 @@ class Due(NamedTuple):
     body: str
 
 
-def add(session: Session, *, owner: str, url: str) -> Webhook:
-    """A new webhook. Raises: QuotaExceeded."""
-    take_turn(session, owner)
+def add_webhook(session: Session, *, owner: str, url: str) -> Webhook:
+    """Add a webhook and return it. Raises: QuotaExceeded."""
+    lock_owner(session, owner)
     used = session.scalars(select(func.count(Webhook.id)).where(Webhook.owner == owner)).one()
     if used >= MOST_WEBHOOKS:
         raise QuotaExceeded("webhooks", MOST_WEBHOOKS, used)
@@ -59,46 +59,49 @@ def add(session: Session, *, owner: str, url: str) -> Webhook:
     return webhook
 
 
-def find(session: Session, webhook_id: str, *, lock: bool = False) -> Webhook:
-    """The webhook of that id; locked, nobody else tells it anything or removes it meanwhile. Raises: WebhookNotFound."""
-    found = session.get(Webhook, webhook_id, with_for_update=lock)
-    if found is None:
+def find_webhook(session: Session, webhook_id: str, *, lock: bool = False) -> Webhook:
+    """Return the webhook of that id, locked until the transaction ends if `lock` is set. Raises: WebhookNotFound."""
+    webhook = session.get(Webhook, webhook_id, with_for_update=lock)
+    if webhook is None:
         raise WebhookNotFound(f"There is no webhook {webhook_id!r}; `GET /webhooks` lists them.")
-    return found
+    return webhook
 
 
-def webhooks(session: Session, *, after: str | None = None, limit: int = 20) -> Page[Webhook]:
-    """A page of webhooks, newest first, after the one of that id."""
-    return page(session, select(Webhook), Webhook.id, after=after, limit=limit)
+def list_webhooks(session: Session, *, after: str | None = None, limit: int = 20) -> Page[Webhook]:
+    """Return a page of webhooks, newest first, after the one of that id."""
+    return read_page(session, select(Webhook), Webhook.id, after=after, limit=limit)
 
 
-def remove(session: Session, webhook_id: str) -> None:
-    """Nothing: the webhook is gone, and so are its messages. Raises: WebhookNotFound."""
-    webhook = find(session, webhook_id, lock=True)
+def remove_webhook(session: Session, webhook_id: str) -> None:
+    """Remove the webhook and its messages. Raises: WebhookNotFound."""
+    webhook = find_webhook(session, webhook_id, lock=True)
     session.execute(delete(WebhookMessage).where(WebhookMessage.webhook_id == webhook_id))
     session.delete(webhook)
 
 
-def messages(session: Session, webhook_id: str, *, after: str | None = None, limit: int = 20) -> Page[WebhookMessage]:
-    """A page of its messages, newest first, after the one of that id. Raises: WebhookNotFound."""
-    find(session, webhook_id)
+def list_messages(
+    session: Session, webhook_id: str, *, after: str | None = None, limit: int = 20
+) -> Page[WebhookMessage]:
+    """Return a page of the webhook's messages, newest first, after the one of that id. Raises: WebhookNotFound."""
+    find_webhook(session, webhook_id)
     query = select(WebhookMessage).where(WebhookMessage.webhook_id == webhook_id)
-    return page(session, query, WebhookMessage.id, after=after, limit=limit)
+    return read_page(session, query, WebhookMessage.id, after=after, limit=limit)
 
 
-def state(message: WebhookMessage) -> MessageState:
-    """Where that message stands."""
+def message_state(message: WebhookMessage) -> MessageState:
+    """Return the state of that message."""
     if message.delivered_at is not None:
         return MessageState.DELIVERED
     return MessageState.GIVEN_UP if message.due_at is None else MessageState.WAITING
 
 
 def seconds_until_ping(session: Session, webhook_id: str) -> int:
-    """Return in how many seconds the webhook can be pinged: 0 if its last ping is 60 s old and waits for no other try.
+    """Return in how many seconds the webhook can be pinged.
 
-    The webhook stays locked, so that of two pings at once one waits for the other. Raises: WebhookNotFound.
+    0 if the last ping is at least 60 s old and is not waiting for another try. The webhook stays locked, so that of two pings at
+    once one waits for the other. Raises: WebhookNotFound.
     """
-    find(session, webhook_id, lock=True)
+    find_webhook(session, webhook_id, lock=True)
     until_try, age = (
         seconds_between(now(), WebhookMessage.due_at),
         seconds_between(WebhookMessage.created_at, now()),
@@ -113,62 +116,66 @@ def seconds_until_ping(session: Session, webhook_id: str) -> int:
 
 
 def ping(session: Session, webhook_id: str) -> WebhookMessage:
-    """A message by which a receiver can be tried. Raises: WebhookNotFound."""
-    return _post(session, [find(session, webhook_id, lock=True)], "ping", {"webhook": webhook_id})[0]
+    """Add a message by which a receiver can be tested, and return it. Raises: WebhookNotFound."""
+    return _add_messages(session, [find_webhook(session, webhook_id, lock=True)], "ping", {"webhook": webhook_id})[0]
 
 
 def announce(session: Session, job: Job) -> None:
-    """The job has just ended, which all webhooks of its owner are told."""
-    listening = select(Webhook).where(Webhook.owner == job.owner, Webhook.disabled_at.is_(None))
-    found = session.scalars(listening.with_for_update(read=True, key_share=True)).all()
-    if found:
+    """Add a message about the end of the job to all webhooks of its owner."""
+    active = select(Webhook).where(Webhook.owner == job.owner, Webhook.disabled_at.is_(None))
+    webhooks = session.scalars(active.with_for_update(read=True, key_share=True)).all()
+    if webhooks:
         data: dict[str, Any] = {"id": job.id, "object": "job", "kind": job.kind, "status": job.state}
         data |= {"model": job.model_id, "dataset": job.dataset, "metadata": job.metadata_, "error": job.error}
-        _post(session, found, f"job.{job.state}", data)
+        _add_messages(session, webhooks, f"job.{job.state}", data)
 
 
-def _post(session: Session, to: Sequence[Webhook], kind: str, data: Mapping[str, Any]) -> list[WebhookMessage]:
-    at = session.scalars(select(now())).one().isoformat()
-    body = json.dumps({"type": kind, "timestamp": at, "data": data}, ensure_ascii=False)
-    told = [WebhookMessage(webhook_id=webhook.id, owner=webhook.owner, kind=kind, body=body) for webhook in to]
-    session.add_all(told)
+def _add_messages(
+    session: Session, webhooks: Sequence[Webhook], kind: str, data: Mapping[str, Any]
+) -> list[WebhookMessage]:
+    timestamp = session.scalars(select(now())).one().isoformat()
+    body = json.dumps({"type": kind, "timestamp": timestamp, "data": data}, ensure_ascii=False)
+    messages = [
+        WebhookMessage(webhook_id=webhook.id, owner=webhook.owner, kind=kind, body=body) for webhook in webhooks
+    ]
+    session.add_all(messages)
     session.flush()
-    return told
+    return messages
 
 
-def waiting(session: Session) -> int:
-    """How many messages of everybody's wait for their first or next try."""
+def count_waiting(session: Session) -> int:
+    """Return the number of messages, of all owners, that wait for their first or next try."""
     return session.scalars(select(func.count(WebhookMessage.id)).where(WebhookMessage.due_at.is_not(None))).one()
 
 
-def any_due(session: Session) -> bool:
-    """Whether a message is to be sent now."""
+def has_due_messages(session: Session) -> bool:
+    """Return whether a message is to be sent now."""
     return session.scalar(select(WebhookMessage.id).where(WebhookMessage.due_at <= now()).limit(1)) is not None
 
 
-def take_due(session: Session) -> list[Due]:
-    """Messages to be sent now, each this once: after `RETRY_SECONDS` it is due again unless `settle` says otherwise."""
+def take_due_messages(session: Session) -> list[DueMessage]:
+    """Return messages to be sent now; each is sent again after `RETRY_SECONDS` unless `record_response` changes that."""
     due = WebhookMessage.due_at <= now()
     of_owner = func.row_number().over(partition_by=WebhookMessage.owner, order_by=WebhookMessage.due_at)
     ranks = select(WebhookMessage.id, of_owner.label("rank")).where(due).subquery()
     first = select(ranks.c.id).where(ranks.c.rank <= _OF_ONE_OWNER).order_by(ranks.c.rank).limit(_AT_ONCE)
-    chosen = select(WebhookMessage, Webhook.url).join(Webhook).where(WebhookMessage.id.in_(first), due)
-    taken = session.execute(chosen.with_for_update(of=WebhookMessage, skip_locked=True)).all()
-    for message, _ in taken:
+    query = select(WebhookMessage, Webhook.url).join(Webhook).where(WebhookMessage.id.in_(first), due)
+    rows = session.execute(query.with_for_update(of=WebhookMessage, skip_locked=True)).all()
+    for message, _ in rows:
         message.tries += 1
-        again = message.tries <= len(RETRY_SECONDS)
-        message.due_at = now(RETRY_SECONDS[message.tries - 1]) if again else None
-    return [Due(message.id, message.webhook_id, url, message.body) for message, url in taken]
+        has_next_try = message.tries <= len(RETRY_SECONDS)
+        message.due_at = now(RETRY_SECONDS[message.tries - 1]) if has_next_try else None
+    return [DueMessage(message.id, message.webhook_id, url, message.body) for message, url in rows]
 
 
-def settle(session: Session, message_id: str, *, status: int | None = None, error: str | None = None) -> None:
-    """What came of a try: the HTTP status, or why there was none. 410 Gone ends the webhook, as its receiver wishes."""
+def record_response(session: Session, message_id: str, *, status: int | None = None, error: str | None = None) -> None:
+    """Store the result of a try: the HTTP status, or why there was none. 410 Gone disables the webhook."""
     if status == HTTPStatus.GONE:
-        to = select(WebhookMessage.webhook_id).where(WebhookMessage.id == message_id).scalar_subquery()
-        webhook = update(Webhook).where(Webhook.id == to, Webhook.disabled_at.is_(None))
-        # The webhook before its message, as in `remove`: else each could wait for the other.
+        webhook_id = select(WebhookMessage.webhook_id).where(WebhookMessage.id == message_id).scalar_subquery()
+        webhook = update(Webhook).where(Webhook.id == webhook_id, Webhook.disabled_at.is_(None))
+        # The webhook before its message, as in `remove_webhook`: else each could wait for the other.
         session.execute(webhook.values(disabled_at=now()))
-        session.execute(update(WebhookMessage).where(WebhookMessage.webhook_id == to).values(due_at=None))
+        session.execute(update(WebhookMessage).where(WebhookMessage.webhook_id == webhook_id).values(due_at=None))
     message = session.get(WebhookMessage, message_id, with_for_update=True)
     if message is None:  # its webhook was removed
         return
@@ -177,6 +184,6 @@ def settle(session: Session, message_id: str, *, status: int | None = None, erro
         message.due_at, message.delivered_at = None, now()
 
 
-def forget_old(session: Session) -> None:
-    """Messages of `KEEP_SECONDS` ago are removed."""
+def remove_old_messages(session: Session) -> None:
+    """Remove the messages that were made more than `KEEP_SECONDS` ago."""
     session.execute(delete(WebhookMessage).where(WebhookMessage.created_at < now(-KEEP_SECONDS)))

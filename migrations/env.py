@@ -1,4 +1,4 @@
-"""How Alembic reaches the database: by a connection from `jobs.database.upgrade`, else by the settings."""
+"""Alembic's environment: connects to the database through `jobs.database.upgrade`, or by the settings."""
 
 from typing import Any, Literal
 
@@ -14,12 +14,12 @@ LOCK = 0x4641_414C  # "FAAL": any number that no other program locks in this dat
 
 
 def render_item(kind: str, item: object, autogen_context: object) -> str | Literal[False]:
-    """Our own column type as the plain type behind it: a revision must not change when our code does."""
+    """Return our own column type as the plain type behind it: a revision must not change when our code does."""
     return "sa.DateTime(timezone=True)" if kind == "type" and isinstance(item, UtcDateTime) else False
 
 
 def migrate(connection: Connection) -> None:
-    """The wanted revision, in one transaction that only one process at a time is in."""
+    """Run the migrations in one transaction, which only one process at a time can enter."""
     context.configure(
         connection=connection,
         target_metadata=Table.metadata,
@@ -34,13 +34,13 @@ def migrate(connection: Connection) -> None:
         context.run_migrations()
 
 
-given: Any = context.config.attributes.get("connection")
-if given is not None:
-    migrate(given)
+connection: Any = context.config.attributes.get("connection")
+if connection is not None:
+    migrate(connection)
 else:
-    with startup.faults_in_one_line():
+    with startup.exit_on_fault():
         url = startup.read_settings().database_url
-        with startup.database_faults(url):
+        with startup.report_database_faults(url):
             own = migration_engine(url).connect()
         with own:
             migrate(own)

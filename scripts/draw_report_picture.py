@@ -1,4 +1,4 @@
-"""Draw docs/report.png, the beginning of a report's page, with Chromium.
+"""Draw docs/report.png, the top of a report's page, with Chromium.
 
 After `make demo`: `python scripts/draw_report_picture.py demo-out/report.json`
 """
@@ -20,7 +20,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WIDTH, HEIGHT = 1100, 1500  # pixels
 
 
-def browser() -> str:
+def find_browser() -> str:
     """Return the path of Chromium. Raises: SystemExit where there is none."""
     paths = filter(None, map(shutil.which, BROWSERS))
     return next(paths, None) or sys.exit(
@@ -29,8 +29,8 @@ def browser() -> str:
 
 
 def draw(report: Path, target: Path) -> None:
-    """Write the picture of the report's page. Raises: SystemExit, pydantic.ValidationError, CalledProcessError."""
-    program = browser()
+    """Write a picture of the top of the report's page. Raises: SystemExit, pydantic.ValidationError, CalledProcessError."""
+    program = find_browser()
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder, "report.html")
         page.write_text(html.render(read_report(report.read_bytes())), "utf-8")

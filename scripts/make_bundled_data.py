@@ -1,9 +1,9 @@
-"""Make the bundled data set: `make_bundled_data.py RAW_FOLDER`, where Fashion-MNIST's four official .gz files lie.
+"""Make the bundled data set: `make_bundled_data.py RAW_FOLDER`, the folder of Fashion-MNIST's four official .gz files.
 
-Takes the first 600 images of each class of the official training part and the first 300 of the test part, in official
-order, and writes one archive: {train,test}_images (n 28 28, uint8), {train,test}_labels (n, uint8), {train,test}_rows
-(row numbers in the official part, int32) and class_names. The official files are shuffled already, so no seed is needed
-and every run writes the same arrays.
+The script takes the first 600 images of each class of the official training part and the first 300 of the test part, in
+official order. It writes one archive: {train,test}_images (n 28 28, uint8), {train,test}_labels (n, uint8), {train,test}_rows
+(row numbers in the official part, int32) and class_names. The official files are already shuffled, so no seed is needed, and
+every run writes the same arrays.
 """
 
 import gzip
@@ -29,17 +29,20 @@ CLASS_NAMES = (
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The array of unsigned bytes of a gzipped IDX file: two zero bytes, type 8, rank, big-endian sizes, values."""
+    """Return the array of unsigned bytes of a gzipped IDX file: two zero bytes, type 8, rank, big-endian sizes, values.
+
+    Raises: SystemExit for another type.
+    """
     content = gzip.decompress(path.read_bytes())
     rank = content[3]
     if content[:3] != b"\0\0\x08":
-        raise SystemExit(f"{path} is no IDX file of unsigned bytes")
+        raise SystemExit(f"{path} is not an IDX file of unsigned bytes")
     shape = np.frombuffer(content, ">i4", count=rank, offset=4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape)
 
 
-def first_of_each_class(labels: np.ndarray, count: int) -> np.ndarray:
-    """Row numbers, ascending, of the first `count` images of every class."""
+def find_first_of_each_class(labels: np.ndarray, count: int) -> np.ndarray:
+    """Return the row numbers, ascending, of the first `count` images of every class."""
     return np.sort(np.concatenate([np.flatnonzero(labels == c)[:count] for c in range(len(CLASS_NAMES))]))
 
 
@@ -49,7 +52,7 @@ def make(raw: Path, target: Path) -> None:
     for part, (stem, count) in PARTS.items():
         images = read_idx(raw / f"{stem}-images-idx3-ubyte.gz")
         labels = read_idx(raw / f"{stem}-labels-idx1-ubyte.gz")
-        rows = first_of_each_class(labels, count)
+        rows = find_first_of_each_class(labels, count)
         arrays |= {
             f"{part}_images": images[rows],
             f"{part}_labels": labels[rows],

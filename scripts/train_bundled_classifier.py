@@ -1,10 +1,10 @@
-"""Trains the bundled classifier: a small residual network, adversarially, on the whole Fashion-MNIST training set.
+"""Train the bundled classifier: a small residual network, adversarially, on the whole Fashion-MNIST training set.
 
     python scripts/train_bundled_classifier.py ROOT OUT.safetensors
 
-ROOT is where torchvision's Fashion-MNIST lies (ROOT/FashionMNIST/raw/*.gz). Plain adversarial training (uniform class
-weights), ε = 0.1 L∞, PGD-4, six epochs, seed 0; the epoch is chosen on 2 % of the training images held out. One thread,
-so that the result does not depend on the machine's cores. The audit on the bundled test images is printed at the end.
+ROOT is torchvision's folder of Fashion-MNIST (ROOT/FashionMNIST/raw/*.gz). Training is adversarial with uniform class weights:
+ε = 0.1 L∞, PGD-4, six epochs, seed 0. The epoch is selected on 2 % of the training images, the validation set. The script uses
+one thread, so the result does not depend on the machine's cores. At the end it prints the audit on the bundled test images.
 """
 
 import sys
@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from faal_core.audit.run import audit
 from faal_core.datasets import load
 from faal_core.networks import build
+from faal_core.progress import NoProgress
 from faal_core.specs import ClassifierSpec, FinetuneSpec, TrainingAttack, TrainingSpec, UniformMethod
 from faal_core.threat_model import ThreatModel
 from faal_core.training.recipe import train
@@ -28,7 +29,7 @@ SPEC = FinetuneSpec(
         learning_rates=(0.1, 0.1, 0.1, 0.05, 0.01, 0.001),
         attack=TrainingAttack(steps=4, relative_step=0.35),
         augment="none",
-        held_out_share=0.02,
+        validation_fraction=0.02,
         max_robust_drop=None,
         max_clean_drop=None,
         seed=0,
@@ -36,23 +37,20 @@ SPEC = FinetuneSpec(
 )
 
 
-class Printed:
-    """Progress as lines on standard output."""
+class PrintedProgress(NoProgress):
+    """Prints progress to standard output."""
 
     def stage(self, name: str, total: int) -> None:
-        """A line a stage."""
+        """Print a line for each stage."""
         print(f"{name}: {total} images", flush=True)
 
-    def advance(self, count: int = 1) -> None:
-        """Nothing."""
-
     def record(self, row: BaseModel) -> None:
-        """A line an epoch or attack."""
+        """Print a line for each epoch or attack."""
         print(row.model_dump_json(), flush=True)
 
 
 def main(root: Path, out: Path) -> None:
-    """Trains, writes the weights with their spec, prints the audit."""
+    """Train, write the weights with their spec, and print the audit."""
     torch.set_num_threads(1)
     torch.manual_seed(SPEC.training.seed)
     training_data, test_data = load("fashion-mnist", "train", root=root), load("fashion-mnist-subset", "test")
@@ -66,17 +64,17 @@ def main(root: Path, out: Path) -> None:
     )
     cpu = torch.device("cpu")
     checkpoint = out.with_suffix(".training")
-    trained = train(
+    result = train(
         build(spec),
         training_data,
         SPEC,
         device=cpu,
         checkpoint=checkpoint,
-        progress=Printed(),
+        progress=PrintedProgress(),
     )
-    write_classifier(out, trained.classifier)
+    write_classifier(out, result.classifier)
     checkpoint.unlink()
-    report = audit(trained.classifier, test_data, SPEC.audit_spec, name="bundled", device=cpu).report
+    report = audit(result.classifier, test_data, SPEC.audit_spec, name="bundled", device=cpu).report
     for row in report.classes:
         print(f"{row.name:12} clean {row.clean.rate:.3f}  robust {row.robust.rate:.3f}")
     robust = report.robust

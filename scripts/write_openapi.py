@@ -10,13 +10,13 @@ from jobs.settings import Settings
 TARGET = Path(__file__).resolve().parents[1] / "docs/openapi.json"
 
 
-def description() -> str:
-    """The document as it is committed."""
+def describe_api() -> str:
+    """Return the document as text."""
     with tempfile.TemporaryDirectory() as folder:
         app = create_app(Settings(data_dir=Path(folder)))
         return json.dumps(app.openapi(), indent=1, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":
-    TARGET.write_text(description(), "utf-8")
+    TARGET.write_text(describe_api(), "utf-8")
     print(f"wrote {TARGET}")

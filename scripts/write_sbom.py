@@ -1,7 +1,7 @@
-"""Write what each image consists of to sbom/: a CycloneDX document of its locked packages, its base image and Debian's packages.
+"""Write the contents of each image to sbom/: a CycloneDX document of its locked packages, its base image and Debian's packages.
 
-Run by `make sbom`. Debian's packages are read from the image `faal-api` or `faal-worker`; without Docker, or before the image is
-built, they are left out, and a line says so.
+`make sbom` runs this. Debian's packages are read from the image `faal-api` or `faal-worker`. Without Docker, or before the image
+is built, they are left out, and a line says so.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 LOCKS = {"api": ("api",), "worker": ("torch", "torchvision", "worker")}
-IMAGE = {  # what markers in the locks ask for
+IMAGE = {  # values of the locks' environment markers
     "sys_platform": "linux",
     "platform_system": "Linux",
     "os_name": "posix",
@@ -31,34 +31,34 @@ IMAGE = {  # what markers in the locks ask for
 
 def main() -> None:
     """Write both documents. Raises: SystemExit where one is not valid."""
-    parser = argparse.ArgumentParser(description="Write what each image consists of, as CycloneDX.")
+    parser = argparse.ArgumentParser(description="Write the contents of each image, as CycloneDX.")
     parser.add_argument("--out", type=Path, default=ROOT / "sbom", help="folder for the documents")
     out: Path = parser.parse_args().out
     out.mkdir(exist_ok=True)
     for image, locks in LOCKS.items():
         text = "".join((ROOT / f"requirements/{lock}.txt").read_text() for lock in locks)
-        document = python_packages(entries_of_image(text))
-        document["components"] += [base_image(), *debian_packages(debian_listing(image))]
+        document = describe_python_packages(select_entries(text))
+        document["components"] += [read_base_image(), *parse_debian_packages(list_debian_packages(image))]
         target = out / f"{image}.cdx.json"
         target.write_text(json.dumps(document, indent=2))
         if (fault := JsonStrictValidator(SchemaVersion.V1_6).validate_str(target.read_text())) is not None:
-            raise SystemExit(f"{target} is no CycloneDX 1.6: {fault}")
+            raise SystemExit(f"{target} is not valid CycloneDX 1.6: {fault}")
         print(f"{target}: {len(document['components'])} components")
 
 
-def entries_of_image(lock: str) -> str:
+def select_entries(lock: str) -> str:
     """Return the entries of the lock that are installed in an image, without their markers."""
-    python = {"python_version": python_version(), "python_full_version": f"{python_version()}.0"}
-    kept = []
+    python = {"python_version": read_python_version(), "python_full_version": f"{read_python_version()}.0"}
+    entries = []
     for entry in re.split(r"^(?=[a-z0-9])", lock, flags=re.MULTILINE)[1:]:
         pin, *hashes = entry.split(" \\\n")
         requirement = Requirement(pin)
         if requirement.marker is None or requirement.marker.evaluate(IMAGE | python):
-            kept.append(" \\\n".join([f"{requirement.name}{requirement.specifier}", *hashes]))
-    return "".join(kept)
+            entries.append(" \\\n".join([f"{requirement.name}{requirement.specifier}", *hashes]))
+    return "".join(entries)
 
 
-def python_packages(lock: str) -> dict[str, Any]:
+def describe_python_packages(lock: str) -> dict[str, Any]:
     """Return the document of the packages in a lock, with the hashes of their files."""
     program = Path(sys.executable).with_name("cyclonedx-py")
     options = [
@@ -70,26 +70,26 @@ def python_packages(lock: str) -> dict[str, Any]:
         "--output-format",
         "JSON",
     ]
-    command = [program, "requirements", *options, "-"]
-    written = subprocess.run(command, cwd=ROOT, input=lock, capture_output=True, text=True, check=True)
-    document: dict[str, Any] = json.loads(written.stdout)
+    command: list[str | Path] = [program, "requirements", *options, "-"]
+    answer = subprocess.run(command, cwd=ROOT, input=lock, capture_output=True, text=True, check=True)
+    document: dict[str, Any] = json.loads(answer.stdout)
     return document
 
 
-def python_version() -> str:
+def read_python_version() -> str:
     """Return the version of Python in the images, such as 3.12."""
-    return base_image()["version"].partition("-")[0]
+    return read_base_image()["version"].partition("-")[0]
 
 
-def base_image() -> dict[str, str]:
+def read_base_image() -> dict[str, str]:
     """Return the component for the images' base, with its digest where it is pinned."""
     base = re.search(r"^FROM (\S+?):(\S+) AS runtime", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert base is not None, "the Dockerfile has no stage `runtime`"
     return {"type": "container", "bom-ref": "base-image", "name": base[1], "version": base[2]}
 
 
-def debian_listing(image: str) -> str:
-    """Return a line for each of Debian's packages in the image: name, version, architecture."""
+def list_debian_packages(image: str) -> str:
+    """Return a line for each of Debian's packages in the image: name, version, architecture. It is empty without the image."""
     show = ["dpkg-query", "--show", "--showformat", r"${Package} ${Version} ${Architecture}\n"]
     command = [
         "docker",
@@ -108,12 +108,12 @@ def debian_listing(image: str) -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         print(
-            f"Debian's packages are left out: there is no image faal-{image}. Build it first, as the Dockerfile says."
+            f"Debian's packages are left out: the image faal-{image} was not found. Build it first, as the Dockerfile says."
         )
         return ""
 
 
-def debian_packages(lines: str) -> list[dict[str, str]]:
+def parse_debian_packages(lines: str) -> list[dict[str, str]]:
     """Return a component for each of Debian's packages."""
     packages = [line.split() for line in lines.splitlines()]
     return [

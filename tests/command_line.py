@@ -1,4 +1,4 @@
-"""The command `faal` in a folder with a tiny network and data set."""
+"""Run the command `faal` in a folder with a tiny network and data set."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ SPEC = ClassifierSpec(architecture="small_resnet", num_classes=3, arguments={"wi
 
 
 def fill(folder: Path) -> None:
-    """Write a network's weights into the folder, and a data set of three classes told apart by where the light is."""
+    """Write a network's weights into the folder, and a data set of three classes, each with another bright third."""
     generator = np.random.default_rng(0)
     arrays = {}
     for part, count in {"train": 60, "test": 30}.items():
@@ -32,8 +32,8 @@ def fill(folder: Path) -> None:
     (folder / "unbounded.json").write_text(json.dumps(unbounded))
 
 
-def faal(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> int:
-    """The exit code of `faal`, run in the folder."""
+def run_faal(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> int:
+    """Run `faal` in the folder and return its exit code."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["faal", *arguments])
     with pytest.raises(SystemExit) as exit_:
@@ -42,5 +42,5 @@ def faal(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> int:
 
 
 AUDIT = ("audit", "--weights", "net.safetensors", "--dataset", "rows.npz", "--attacks", "quick", "--out", "out")
-FINETUNE = ("finetune", *AUDIT[1:], "--epsilon", "8/255", "--steps", "2", "--batch-size", "20")
+FINETUNE = ("finetune", *AUDIT[1:], "--epsilon", "8/255", "--steps", "2", "--set", "training.batch_size=20")
 UNBOUNDED = ("--spec", "unbounded.json")  # keeps the trained weights, however little they are worth

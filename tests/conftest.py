@@ -19,8 +19,8 @@ hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_settings_from_outside() -> Iterator[None]:
-    """Tests see the defaults, whatever is set where they run."""
+def _clear_environment() -> Iterator[None]:
+    """Remove settings from the environment, so that tests see the defaults."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith(("FAAL_", "AWS_"))]:
             patch.delenv(name)
@@ -29,20 +29,21 @@ def _no_settings_from_outside() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """A PostgreSQL server for the whole session, started by the first test that needs it."""
+    """Yield a PostgreSQL server for the whole session; the first test that needs it starts it."""
     with postgres_server() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def _redis_url() -> Iterator[str]:
+    """Yield the URL of a Redis server for the whole session."""
     with redis_server() as url:
         yield url
 
 
 @pytest.fixture
 def redis_url(_redis_url: str) -> str:
-    """URL of an empty Redis server."""
+    """Return the URL of an empty Redis server."""
     with redis.Redis.from_url(_redis_url) as client:
         client.flushall()
     return _redis_url
@@ -50,7 +51,7 @@ def redis_url(_redis_url: str) -> str:
 
 @pytest.fixture(scope="session", name="object_store")
 def _object_store() -> Iterator[ObjectStore]:
-    """An object store for the whole session, to which the variables `AWS_…` lead."""
+    """Yield an object store for the whole session; the variables `AWS_…` point to it."""
     with object_store() as server, pytest.MonkeyPatch.context() as patch:
         for name, value in server.environment.items():
             patch.setenv(name, value)
@@ -59,7 +60,7 @@ def _object_store() -> Iterator[ObjectStore]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """URL of a fresh, empty database: the test runs once on SQLite and once on PostgreSQL."""
+    """Yield the URL of a fresh, empty database: the test runs once on SQLite and once on PostgreSQL."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'faal.db'}"
         return
@@ -71,16 +72,16 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 
 @pytest.fixture
 def sessions(database_url: str) -> Iterator[Sessions]:
-    """Sessions on a fresh database with the current schema."""
+    """Yield sessions on a fresh database with the current schema."""
     upgrade(database_url)
-    opened = open_database(database_url)
-    yield opened
-    opened.close()
+    database = open_database(database_url)
+    yield database
+    database.close()
 
 
 @pytest.fixture
 def storage(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> Storage:
-    """An empty storage: a folder beside SQLite, an object store beside PostgreSQL."""
+    """Return an empty storage: a folder beside SQLite, an object store beside PostgreSQL."""
     if database_url.startswith("sqlite"):
         return FolderStorage(tmp_path / "files")
     store: ObjectStore = request.getfixturevalue("object_store")
@@ -89,5 +90,5 @@ def storage(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Settings of a site that keeps everything in a temporary folder."""
+    """Return settings of a site that keeps all files in a temporary folder."""
     return Settings(data_dir=tmp_path / "faal-data")

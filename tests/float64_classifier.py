@@ -1,7 +1,7 @@
-"""A classifier in float64, for tests that compare two ways of computing one thing.
+"""A classifier in float64, for tests that compare two ways to compute one result.
 
-Sums in another order, another batch size, instruction set or number of threads differ by rounding. In float32 that is 1e-7 of a
-value, and attacks amplify it: where a gradient is nearly zero they go by its sign or its direction. In float64 it is 1e-16.
+Sums differ by rounding with another order, batch size, instruction set or number of threads. In float32 the relative difference
+is 1e-7. Attacks amplify it: where a gradient is nearly zero, they use its sign or direction. In float64 it is 1e-16.
 """
 
 from faal_core.classifier import Classifier, Images, Logits
@@ -15,11 +15,11 @@ class Float64Classifier(Classifier):
         self.double()
 
     def forward(self, x: Images) -> Logits:
-        """Logits, not rounded to float32."""
-        logits: Logits = self.backbone(self._normalised(x.double()))
+        """Return logits without rounding to float32."""
+        logits: Logits = self.backbone(self._normalise(x.double()))
         return logits
 
 
-def in_float64(classifier: Classifier) -> Float64Classifier:
-    """A classifier of the same weights, in the same mode; the given one's backbone becomes part of it."""
+def convert_to_float64(classifier: Classifier) -> Float64Classifier:
+    """Return a classifier with the same weights and mode; it takes over the given classifier's backbone."""
     return Float64Classifier(classifier.backbone, classifier.spec).train(classifier.training)

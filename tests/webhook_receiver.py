@@ -1,4 +1,4 @@
-"""A receiver of webhooks, on this machine."""
+"""A receiver of webhooks on this machine."""
 
 import ssl
 import threading
@@ -9,49 +9,55 @@ from itertools import chain, repeat
 
 
 class Receiver:
-    """What came, as headers (names in lower case) and body, and where it is to be sent."""
+    """The requests that arrived, as headers (names in lower case) and body, and the port of the server."""
 
     def __init__(self, port: int) -> None:
         self.port = port
-        self.received: list[tuple[dict[str, str], bytes]] = []
+        self.requests: list[tuple[dict[str, str], bytes]] = []
 
     @property
     def url(self) -> str:
-        """Its address without TLS."""
+        """Return its URL without TLS."""
         return f"http://127.0.0.1:{self.port}/hook"
 
 
 @contextmanager
-def receiver(
+def run_receiver(
     answers: Sequence[int] = (), *, drip_seconds: float = 0, tls: ssl.SSLContext | None = None
 ) -> Iterator[Receiver]:
-    """A receiver that gives those answers, in turn, then 204; dripping, it sends a byte of a header in so many seconds."""
+    """Run a receiver.
+
+    Args:
+        answers: the statuses of its first answers; the rest are 204.
+        drip_seconds: when not 0, it sends one byte of a header in each such interval, and no complete answer.
+        tls: serves HTTPS when present.
+    """
     turn = chain(answers, repeat(204))
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            made.received.append(({name.lower(): value for name, value in self.headers.items()}, body))
+            receiver.requests.append(({name.lower(): value for name, value in self.headers.items()}, body))
             while drip_seconds and not ending.wait(drip_seconds):
                 self.wfile.write(b"H")
             if drip_seconds:
                 return
             self.send_response(next(turn))
-            self.send_header("Location", f"http://127.0.0.1:{self.server.server_port}/elsewhere")
+            self.send_header("Location", f"http://127.0.0.1:{self.server.server_address[1]}/elsewhere")
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Nothing is logged."""
+            """Log no request."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.handle_error = lambda *_: None  # clients that go away
+        server.handle_error = lambda *_: None
         if tls is not None:
             server.socket = tls.wrap_socket(server.socket, server_side=True)
-        made, ending = Receiver(server.server_port), threading.Event()
+        receiver, ending = Receiver(server.server_port), threading.Event()
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:
-            yield made
+            yield receiver
         finally:
             ending.set()
             server.shutdown()

@@ -1,4 +1,4 @@
-"""Files of weights made by hand, and their refusal."""
+"""Make files of weights by hand, and check that they are refused."""
 
 import json
 import struct
@@ -15,16 +15,16 @@ from faal_core.weights import read_classifier
 SPEC = ClassifierSpec(architecture="small_resnet", num_classes=3)
 
 
-def refused(path: Path, reason: str) -> None:
-    """The file is refused for that reason."""
+def assert_refused(path: Path, reason: str) -> None:
+    """Check that reading the file raises WeightsUnreadable with that reason."""
     with pytest.raises(WeightsUnreadable, match=reason):
         read_classifier(path, SPEC)
 
 
-def rewritten(
+def rewrite_checkpoint(
     path: Path, change: Callable[[str, bytes], bytes | None], compression: int = ZIP_STORED, **more: bytes
 ) -> Path:
-    """A copy of the checkpoint, each member changed, or left out for None, and more members added."""
+    """Return a copy of the checkpoint with each member changed, or left out for None, and more members added."""
     copy = path.with_name("copy.pt")
     with ZipFile(path) as source, ZipFile(copy, "w", compression) as target:
         for name in source.namelist():
@@ -36,13 +36,13 @@ def rewritten(
     return copy
 
 
-def safetensors_file(path: Path, header: object, values: bytes = b"") -> Path:
-    """A file of that header, as JSON, and those values."""
+def write_safetensors_file(path: Path, header: object, values: bytes = b"") -> Path:
+    """Write a file with that header, as JSON, and those values; return its path."""
     content = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(content)) + content + values)
     return path
 
 
-def entry(dtype: str = "F32", shape: tuple[int, ...] = (1,), end: int = 4) -> dict[str, object]:
-    """A header's line for a tensor at the start of the values."""
+def make_entry(dtype: str = "F32", shape: tuple[int, ...] = (1,), end: int = 4) -> dict[str, object]:
+    """Return a header's entry for a tensor at the start of the values."""
     return {"dtype": dtype, "shape": shape, "data_offsets": [0, end]}

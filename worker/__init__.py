@@ -1,1 +1,1 @@
-"""Runs jobs: a Celery worker that supervises, and for each job a fresh process that computes."""
+"""Runs jobs: a Celery worker with a supervisor, and for each job a new process that computes."""

@@ -1,7 +1,7 @@
 """A Celery worker around a supervisor, with a sweep beside it.
 
 Celery's part is small: it takes one message at a time and calls the task in a thread, which only waits for the job's
-process. The thread pool and not the solo pool: with solo the acknowledgement waits for the end of the job (Redis would
+process. It uses the thread pool and not the solo pool: with solo the acknowledgement waits for the end of the job (Redis would
 deliver the message again after its visibility time-out), and a lost connection is noticed only then. Beside it an idle
 worker looks for jobs after each of its sweeps, whatever the broker does.
 """
@@ -15,7 +15,7 @@ from celery.apps.worker import Worker
 from celery.signals import setup_logging, worker_shutting_down
 
 from jobs.database import open_database
-from jobs.queue import celery_app, queue_of
+from jobs.queue import celery_app, queue_name
 from jobs.settings import Settings
 from worker import tasks
 from worker.claiming import Claimer
@@ -28,43 +28,43 @@ _LISTEN_AGAIN_SECONDS = 5.0
 
 
 class _Worker(Worker):  # type: ignore[misc]  # Celery has no types
-    """Celery's worker, to which Ctrl-C and SIGQUIT mean what SIGTERM means; Celery's own answers leave the job running."""
+    """Celery's worker, which treats Ctrl-C and SIGQUIT like SIGTERM; Celery's own handlers leave the job running."""
 
     def install_platform_tweaks(self, worker: Worker) -> None:
-        """Signals are answered."""
+        """Install the signal handlers."""
         super().install_platform_tweaks(worker)
         for number in (signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, signal.getsignal(signal.SIGTERM))
 
 
 def serve(settings: Settings) -> int:
-    """Run jobs until told to stop, and return the exit status; the running job is stopped and released first."""
+    """Run jobs until asked to stop, and return the exit status; the running job is stopped and released first."""
     sessions = open_database(settings.database_url, pooled=False)
     supervisor = Supervisor(settings, sessions)
     app = celery_app(settings)
     app.conf.worker_cancel_long_running_tasks_on_connection_loss = (
-        True  # concerns late acknowledgements, which we have not
+        True  # concerns late acknowledgements, which we do not use
     )
     tasks.bind(app, supervisor)
 
     def configure_logging(**_: object) -> None:
-        """Celery leaves logging alone when someone answers its signal."""
+        """Receive the signal: Celery leaves logging alone when its signal has a receiver."""
 
     def stop(**_: object) -> None:
         supervisor.stop()
 
     setup_logging.connect(configure_logging)
     worker_shutting_down.connect(stop)
-    with Claimer(supervisor) as claimer, Sweeper(settings, sessions, swept=claimer.wake):
-        while not _listen(app, [queue_of(None), queue_of(settings.pool)]):
-            logger.error("the broker answered with an error; it is listened to again in %g s", _LISTEN_AGAIN_SECONDS)
-            if supervisor.stopped(within_seconds=_LISTEN_AGAIN_SECONDS):
+    with Claimer(supervisor) as claimer, Sweeper(settings, sessions, after_sweep=claimer.wake):
+        while not _listen(app, [queue_name(None), queue_name(settings.pool)]):
+            logger.error("the broker answered with an error; the worker connects again in %g s", _LISTEN_AGAIN_SECONDS)
+            if supervisor.wait_for_stop(within_seconds=_LISTEN_AGAIN_SECONDS):
                 break
     return 0
 
 
 def _listen(app: Celery, queues: Collection[str]) -> bool:
-    """Run Celery's worker. Return true when it was told to stop, and false when an error of the broker has ended it.
+    """Run Celery's worker. Return true when it was asked to stop, and false when an error of the broker has ended it.
 
     Celery restores a lost connection by itself. It ends when the broker answers with an error, as a Redis without memory does.
     """

@@ -1,4 +1,4 @@
-"""The job that makes a model of a candidate: the weights between a fine-tuning's ends that its report tells of."""
+"""The job that makes a model of a candidate: weights between a fine-tuning's given and trained ones, as its report lists them."""
 
 from faal_core import weights
 from faal_core.errors import InvalidSpec
@@ -7,23 +7,27 @@ from faal_core.results.reading import read_report
 from faal_core.specs import ClassifierSpec
 from faal_core.training.candidates import candidate_classifier
 from jobs import model_registry, queries
-from jobs.outcomes import StoredClassifier
-from worker.assignment import WEIGHTS_TYPE, Assignment, Outcome
+from jobs.results import StoredClassifier
+from worker.assignment import WEIGHTS_TYPE, Assignment, JobResult
 
 
-def run(assignment: Assignment) -> Outcome:
+def run(assignment: Assignment) -> JobResult:
     """Return the candidate's weights. Raises: InvalidSpec, FileLost, StorageFull, StoreUnavailable."""
     job_id, number = assignment.job.spec["job"], assignment.job.spec["candidate"]
-    model = assignment.model()
-    finetuning = assignment.read(lambda session: queries.job(session, job_id))
-    given = assignment.read(lambda session: model_registry.model(session, finetuning.model_id or ""))
-    stored = assignment.read(lambda session: queries.report(session, job_id))
-    report = None if stored is None else read_report(stored.document)
+    model = assignment.read_model()
+    finetuning = assignment.read(lambda session: queries.find_job(session, job_id))
+    given_model = assignment.read(lambda session: model_registry.find_model(session, finetuning.model_id or ""))
+    row = assignment.read(lambda session: queries.find_report(session, job_id))
+    report = None if row is None else read_report(row.document)
     if not isinstance(report, FinetuneReport):
-        raise InvalidSpec(f"The report of job {job_id} was removed before the candidate was made.")
-    trained = weights.read_classifier(assignment.file(model.upload_sha256), ClassifierSpec.model_validate(given.spec))
-    made = candidate_classifier(assignment.classifier(given), trained, report, number)
+        raise InvalidSpec(
+            f"The report of job {job_id} was removed before the candidate was made. Run the fine-tuning again."
+        )
+    trained = weights.read_classifier(
+        assignment.fetch_file(model.upload_sha256), ClassifierSpec.model_validate(given_model.spec)
+    )
+    classifier = candidate_classifier(assignment.read_classifier(given_model), trained, report, number)
     file = assignment.folder / "candidate.safetensors"
-    weights.write_classifier(file, made)
-    stored_file, digest = assignment.keep(file, WEIGHTS_TYPE), weights.digest(made)
-    return Outcome(result_model=StoredClassifier(stored_file, made.spec, weights_sha256=digest))
+    weights.write_classifier(file, classifier)
+    stored_file, digest = assignment.store_file(file, WEIGHTS_TYPE), weights.digest(classifier)
+    return JobResult(result_model=StoredClassifier(stored_file, classifier.spec, weights_sha256=digest))

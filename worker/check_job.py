@@ -1,4 +1,4 @@
-"""The jobs that check uploads: strangers' files are read in a confined process, and only what it answers is used."""
+"""The jobs that check uploads: a confined process reads the file, and only the process's answer is used."""
 
 import tempfile
 from collections.abc import Iterator
@@ -8,40 +8,40 @@ from pathlib import Path
 from faal_core.errors import DatasetInvalid, WeightsUnreadable
 from faal_core.specs import ClassifierSpec
 from jobs.model_registry import WEIGHTS_KEY
-from jobs.outcomes import StoredClassifier
-from worker.assignment import WEIGHTS_TYPE, Assignment, Outcome
+from jobs.results import StoredClassifier
+from worker.assignment import WEIGHTS_TYPE, Assignment, JobResult
 from worker.confinement import Confinement
 from worker.upload_reading import CONVERTED
 
 
-def check_model(assignment: Assignment) -> Outcome:
-    """The uploaded weights as safetensors in our key names.
+def check_model(assignment: Assignment) -> JobResult:
+    """Return the uploaded weights as safetensors under our key names.
 
     Raises: WeightsUnreadable, WeightsAmbiguous, WeightsMismatch, OutOfMemory, ReadingInterrupted.
     """
-    model = assignment.model()
-    upload = assignment.file(model.upload_sha256)
+    model = assignment.read_model()
+    upload = assignment.fetch_file(model.upload_sha256)
     with _confinement(assignment) as confinement:
         key = assignment.job.spec.get(WEIGHTS_KEY)
         read = confinement.call(
             "worker.upload_reading:convert_model", upload, model.spec, key, refusal=WeightsUnreadable
         )
-        stored = assignment.keep(confinement.folder / CONVERTED, WEIGHTS_TYPE)
+        stored = assignment.store_file(confinement.folder / CONVERTED, WEIGHTS_TYPE)
     spec = ClassifierSpec.model_validate(read["spec"])
-    return Outcome(result_model=StoredClassifier(stored, spec, weights_sha256=read["sha256"]))
+    return JobResult(result_model=StoredClassifier(stored, spec, weights_sha256=read["sha256"]))
 
 
-def check_dataset(assignment: Assignment) -> Outcome:
-    """What the uploaded data set holds. Raises: DatasetInvalid, OutOfMemory, ReadingInterrupted."""
-    upload = assignment.file(assignment.uploaded_dataset().sha256)
+def check_dataset(assignment: Assignment) -> JobResult:
+    """Return the summary of the uploaded data set. Raises: DatasetInvalid, OutOfMemory, ReadingInterrupted."""
+    upload = assignment.fetch_file(assignment.read_dataset().sha256)
     with _confinement(assignment) as confinement:
         summary = confinement.call("worker.upload_reading:summarise_dataset", upload, refusal=DatasetInvalid)
-    return Outcome(summary=summary)
+    return JobResult(summary=summary)
 
 
 @contextmanager
 def _confinement(assignment: Assignment) -> Iterator[Confinement]:
-    """Limits from the settings, around a folder that nobody else can read and that is removed afterwards."""
+    """Yield a confinement with the settings' limits, around a private folder that is removed afterwards."""
     settings = assignment.settings
     with tempfile.TemporaryDirectory(dir=assignment.folder) as folder:
         yield Confinement(

@@ -1,4 +1,4 @@
-"""What a job keeps for its next attempt: files in its folder, and copies in storage, from which any machine goes on."""
+"""A job's checkpoint: files in its folder for the next attempt, and copies in storage, from which any machine resumes."""
 
 import json
 import logging
@@ -14,21 +14,21 @@ from jobs.tables import Job
 
 logger = logging.getLogger(__name__)
 
-_KEPT = ("*.pt", "*.ledger")  # what training and audits go on from; the rest of the folder is made anew
-_SHARE = 0.05  # of a job's time that storing may take, however large the network is
+_PATTERNS = ("*.pt", "*.ledger")  # what training and audits resume from; the rest of the folder is made again
+_STORING_FRACTION = 0.05  # of a job's time that storing may take, for networks of any size
 _MEDIA_TYPE = "application/octet-stream"
 
 
 class Checkpoint:
-    """The files that a job goes on from, in its folder, and the copies of them in the job's own storage.
+    """The files that a job resumes from, in its folder, and the copies of them in the job's own storage.
 
-    A copy is put first, then the jobs table refers to it, then what nothing refers to is removed; a crash in between
-    leaves at worst a file too many, until the next removal or the job's end. Only the attempt that holds the job
-    refers and removes: whoever lost it can put files, and that is all.
+    A copy is put first, then the jobs table refers to it, then files that no row refers to are removed. A crash in between
+    leaves at worst a file too many, until the next removal or the job's end. Only the attempt that holds the lease
+    refers and removes; an attempt that lost it can only put files.
 
     Args:
         job: as its attempt holds it.
-        seconds: `follow` lets so many pass between two copies.
+        seconds: minimum time between two copies by `store_if_due`.
     """
 
     def __init__(self, job: Job, folder: Path, storage: Storage, sessions: Sessions, seconds: float) -> None:
@@ -38,44 +38,49 @@ class Checkpoint:
         self._store_at = time.monotonic() + seconds
 
     @property
-    def _note(self) -> Path:
-        """Which copies the folder's files were once equal to: they are as far as these, or further."""
+    def _digests_file(self) -> Path:
+        """Return the path of the file with the digests that the folder's files had when they were last copied.
+
+        The files may have grown since.
+        """
         return self._folder / "stored.json"
 
     def fetch(self, patient: Storage | None = None) -> None:
-        """Every file that is in storage is in the folder, as it is there or further. Raises: StoreUnavailable, OSError.
+        """Copy into the folder every stored file that is not there in this state or a later one.
 
-        A copy that is lost or spoilt is done without: computing anew loses less than giving up.
+        A copy that is lost or damaged is left out: computing again loses less than giving up.
 
         Args:
-            patient: the same storage, which waits longer for one that is away; when absent the one that copies are put into.
+            patient: the same storage with more patience for a store that is unavailable; default: the storage for copies.
+
+        Raises: StoreUnavailable, OSError.
         """
-        here = self._noted()
+        local = self._read_digests()
         for name, sha256 in list(self._stored.items()):
-            if here.get(name) == sha256 and (self._folder / name).exists():
+            if local.get(name) == sha256 and (self._folder / name).exists():
                 continue
-            if not self._fetched(name, sha256, patient or self._storage):
+            if not self._fetch_file(name, sha256, patient or self._storage):
                 logger.warning("job %s: the stored copy of %s is lost or damaged", self._job_id, name)
                 del self._stored[name]
-        self._note.write_text(json.dumps(self._stored))
+        self._digests_file.write_text(json.dumps(self._stored))
 
-    def follow(self) -> None:
-        """What the folder holds is in storage, unless that was seen to a short while ago or fails. Raises: Cancelled."""
-        begun = time.monotonic()
-        if begun < self._store_at:
+    def store_if_due(self) -> None:
+        """Store the folder's files unless that was done a short while ago; log a failure. Raises: Cancelled."""
+        start = time.monotonic()
+        if start < self._store_at:
             return
         try:
             self.store()
         except LeaseLost as lost:
             raise Cancelled(lost.message) from None
-        except Exception as error:  # noqa: BLE001 - without a copy only another machine would have to begin anew
+        except Exception as error:  # noqa: BLE001 - without a copy only another machine would have to start again
             logger.warning("the checkpoint of job %s was not stored: %s", self._job_id, error)
-        ended = time.monotonic()
-        self._store_at = ended + max(self._seconds, (ended - begun) / _SHARE)
+        end = time.monotonic()
+        self._store_at = end + max(self._seconds, (end - start) / _STORING_FRACTION)
 
     def store(self) -> None:
-        """What the folder holds is in storage, each file once. Raises: LeaseLost, StorageFull, StoreUnavailable, OSError."""
-        states = {path.name: _state(path) for pattern in _KEPT for path in self._folder.glob(pattern)}
+        """Store the folder's files that have changed. Raises: LeaseLost, StorageFull, StoreUnavailable, OSError."""
+        states = {path.name: _file_state(path) for pattern in _PATTERNS for path in self._folder.glob(pattern)}
         if states == self._states:
             return
         stored = {
@@ -83,34 +88,34 @@ class Checkpoint:
             for name, state in states.items()
         }
         with self._sessions.begin() as session:
-            lifecycle.keep_checkpoint(session, self._job_id, self._attempt, stored)
+            lifecycle.record_checkpoint(session, self._job_id, self._attempt, stored)
         self._stored, self._states = stored, states
         with self._sessions.begin() as session:
-            lifecycle.hold(session, self._job_id, self._attempt)  # so no later attempt has put anything yet
+            lifecycle.lock_leased_job(session, self._job_id, self._attempt)  # so no later attempt has put anything yet
             self._storage.retain(stored.values())
-        self._note.write_text(json.dumps(stored))
+        self._digests_file.write_text(json.dumps(stored))
 
     def _put(self, name: str) -> str:
         return self._storage.put_file(self._folder / name, media_type=_MEDIA_TYPE).sha256
 
-    def _fetched(self, name: str, sha256: str, storage: Storage) -> bool:
-        """Whether the copy was there, and now is in the folder."""
+    def _fetch_file(self, name: str, sha256: str, storage: Storage) -> bool:
+        """Copy the file into the folder, and return whether its copy in storage was intact."""
         try:
             with storage.open(sha256) as copy:
-                content.copy(copy, sha256, self._folder / name)
+                content.copy_verified(copy, sha256, self._folder / name)
         except (FileNotFoundError, FileLost):
             return False
         return True
 
-    def _noted(self) -> dict[str, str]:
+    def _read_digests(self) -> dict[str, str]:
         try:
-            noted: dict[str, str] = json.loads(self._note.read_text())
+            digests: dict[str, str] = json.loads(self._digests_file.read_text())
         except (FileNotFoundError, ValueError):
             return {}
-        return noted
+        return digests
 
 
-def _state(file: Path) -> tuple[int, int]:
-    """What differs after a change: when it was, and the size."""
+def _file_state(file: Path) -> tuple[int, int]:
+    """Return what differs after a change: the time of the change and the size."""
     status = file.stat()
     return status.st_mtime_ns, status.st_size

@@ -1,4 +1,4 @@
-"""Looks for waiting jobs without the broker, whose messages only make a worker look sooner."""
+"""A thread that claims waiting jobs without the broker, whose messages only make a worker look sooner."""
 
 import logging
 import threading
@@ -18,7 +18,7 @@ class Claimer:
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
-        self._woken, self._ending = threading.Event(), False
+        self._wake_requested, self._ending = threading.Event(), False
         self._thread = threading.Thread(target=self._claim, name="claim", daemon=True)
 
     def __enter__(self) -> Self:
@@ -27,21 +27,21 @@ class Claimer:
 
     def __exit__(self, *_: object) -> None:
         self._ending = True
-        self._woken.set()
+        self._wake_requested.set()
         self._thread.join()  # the supervisor was stopped, so its job ends within FAAL_GRACE_SECONDS
 
     def wake(self) -> None:
         """Let the thread look for waiting jobs now."""
-        self._woken.set()
+        self._wake_requested.set()
 
     def _claim(self) -> None:
         while True:
-            self._woken.wait()
-            self._woken.clear()
+            self._wake_requested.wait()
+            self._wake_requested.clear()
             if self._ending:
                 return
             try:
                 while self._supervisor.idle and self._supervisor.run_next():
                     pass
             except Exception:
-                logger.exception("no job was taken; the next sweep tries again")
+                logger.exception("no job was claimed; the next sweep tries again")

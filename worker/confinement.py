@@ -1,8 +1,8 @@
 """A process with little memory, time and disk and no network, for reading files of strangers.
 
-It is the second line of defence. The first is that nothing in `faal_core` runs code from a file; this one keeps a bomb,
-an endless loop or a crashing parser from taking the worker with it. The process runs as the worker's user: what a
-takeover of it could reach is for the deployment to limit.
+It is the second line of defence. The first is that nothing in `faal_core` runs code from a file. This one stops a
+decompression bomb, an endless loop or a crashing parser from taking the worker with it. The process runs as the worker's
+user: the deployment limits what an attacker who takes the process over can reach.
 
 Run as `python -m worker.confinement FOLDER PARENT`: reads `request.json` in the folder and writes `answer.json`.
 """
@@ -27,34 +27,35 @@ from faal_core.errors.memory_exhaustion import is_out_of_memory
 from faal_core.progress import Progress
 from jobs.content import disk_is_full
 from jobs.errors import StorageFull
-from worker.memory import address_space, kills
-from worker.process_group import end_with
+from worker.memory import count_kills, mapped_bytes
+from worker.process_group import end_with_parent
 
 logger = logging.getLogger(__name__)
 
 _PR_SET_NO_NEW_PRIVS = 38  # linux/prctl.h
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x1000_0000, 0x4000_0000  # linux/sched.h
-_PASSED_ON = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG")  # no secrets: database and broker are not among them
-_LEAST_SHARE = 4  # of a core that a process must get: the clock may run so many times longer than the processor's time
+# No secrets: database and broker are not among them.
+_INHERITED_VARIABLES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG")
+_CLOCK_FACTOR = 4  # the clock may run this many times longer than the processor's time, on a busy machine
 _ANSWER_BYTES = 16 * 2**20  # 11,000 names of classes and groups, of 100 characters, each up to 12 bytes in ASCII JSON
 _MESSAGE_CHARACTERS = 2000
-_SAID_BYTES = 4096  # of a traceback, the end says why
+_STDERR_BYTES = 4096  # of a traceback, the end says why
 _IMPORT_SECONDS = 300  # from a slow network drive, CUDA's libraries take minutes
-_READING = "reading"  # a file in the folder: what follows is about the upload
+_READING_MARK = "reading"  # a file in the folder: what follows is about the upload
 
 
 class ReadingInterrupted(Exception):
-    """The process ended for a reason that is not the file's; another attempt, perhaps of another worker, may end well."""
+    """The process ended for a reason that is not the file's; another attempt, perhaps of another worker, may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Confinement:
-    """Where and how confined functions run.
+    """The folder and the limits of confined functions.
 
     Args:
-        folder: theirs, empty, readable by nobody else; results other than the answer are left there.
+        folder: empty, readable by this user only; the function leaves its results there.
         seconds: of processor time, once the function's libraries are imported.
-        memory: address space, in bytes, beside that of these libraries.
+        memory: address space, in bytes, beyond that of these libraries.
         file_bytes: size of the largest file they may write.
         progress: asked now and then, so that a cancelled check ends.
     """
@@ -66,51 +67,52 @@ class Confinement:
     progress: Progress
 
     def call(self, function: str, source: Path, *arguments: object, refusal: type[FaalError]) -> Any:  # noqa: ANN401 - JSON
-        """What `function` ("module:name") answers when called with folder, source and arguments, as JSON.
+        """Call `function` ("module:name") with folder, source and arguments in a confined process, and return its JSON answer.
 
-        Raises: FaalError as the function raised it; OutOfMemory; `refusal` where time ran out or it crashed;
+        Raises: FaalError as the function raised it; OutOfMemory; `refusal` where time ran out or the process crashed;
             ReadingInterrupted and StorageFull where the file is not to blame; Cancelled.
         """
         limits = {"seconds": self.seconds, "memory": self.memory, "file_bytes": self.file_bytes}
         request = {"function": function, "source": str(source), "arguments": arguments, "limits": limits}
         (self.folder / "request.json").write_text(json.dumps(request))
         command = [sys.executable, "-m", "worker.confinement", str(self.folder), str(os.getpid())]
-        (self.folder / _READING).unlink(missing_ok=True)
-        kills_before = kills()
-        said = self.folder / "stderr"
-        with said.open("wb") as stderr:
+        (self.folder / _READING_MARK).unlink(missing_ok=True)
+        kills_before = count_kills()
+        log = self.folder / "stderr"
+        with log.open("wb") as stderr:
             process = subprocess.Popen(  # noqa: S603 - our own module
                 command, env=self._environment(), stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr
             )
         try:
-            in_time = self._ended_in_time(process)
+            in_time = self._ends_in_time(process)
         finally:
             process.kill()
             status = process.wait()
-            _log_end_of(said)
+            _log_end_of(log)
         if status == os.EX_CANTCREAT:
-            raise StorageFull("The worker's disk has no room for what it makes of the upload.")
-        if not (self.folder / _READING).exists():
+            raise StorageFull("The worker's disk is full, so the upload could not be converted. Free some space there.")
+        if not (self.folder / _READING_MARK).exists():
             raise ReadingInterrupted(f"the process that reads uploads did not start (exit status {status})")
         if not in_time or status == -signal.SIGXCPU:
             raise refusal(
-                f"Reading the file took more than {self.seconds} s (FAAL_VALIDATION_SECONDS), so it is refused."
+                f"Reading the file took more than {self.seconds} s (FAAL_VALIDATION_SECONDS), so the file was refused. Upload a "
+                "smaller one, or ask the administrator to raise the limit."
             )
         if status == -signal.SIGKILL:
-            if kills() > kills_before:
+            if count_kills() > kills_before:
                 raise OutOfMemory(
-                    "The worker's machine ran out of memory while it read the file. Upload a smaller file, or have the file "
-                    "checked by a worker with more memory."
+                    "The worker's machine ran out of memory while it read the file. Upload a smaller file, or run a worker "
+                    "with more memory."
                 )
             raise ReadingInterrupted("the process that read the upload was killed")
         return self._answer(status, refusal)
 
-    def _ended_in_time(self, process: subprocess.Popen[bytes]) -> bool:
-        """Return whether the process has ended; False once it has taken too long to import, or too long to read."""
+    def _ends_in_time(self, process: subprocess.Popen[bytes]) -> bool:
+        """Wait until the process ends, or takes too long to import or to read; return whether it ended."""
         reading, deadline = False, time.monotonic() + _IMPORT_SECONDS
         while process.poll() is None:
-            if not reading and (reading := (self.folder / _READING).exists()):
-                deadline = time.monotonic() + _LEAST_SHARE * self.seconds
+            if not reading and (reading := (self.folder / _READING_MARK).exists()):
+                deadline = time.monotonic() + _CLOCK_FACTOR * self.seconds
             if time.monotonic() >= deadline:
                 return False
             self.progress.advance(0)
@@ -119,7 +121,7 @@ class Confinement:
 
     def _environment(self) -> dict[str, str]:
         own = {"HOME": str(self.folder), "TMPDIR": str(self.folder), "OMP_NUM_THREADS": "1"}
-        return own | {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        return own | {name: os.environ[name] for name in _INHERITED_VARIABLES if name in os.environ}
 
     def _answer(self, status: int, refusal: type[FaalError]) -> Any:  # noqa: ANN401 - JSON
         answer = self.folder / "answer.json"
@@ -129,21 +131,24 @@ class Confinement:
                 return content["value"]
             families = {family.code: family for family in FaalError.__subclasses__()}
             raise families.get(content["error"]["code"], refusal)(content["error"]["message"])
-        raise refusal(f"Reading the file crashed the process that read it (exit status {status}), so it is refused.")
+        raise refusal(
+            f"Reading the file crashed the process that read it (exit status {status}), so the file was refused. Check that it "
+            "is intact."
+        )
 
 
-def _log_end_of(said: Path) -> None:
-    """Log the last lines of what the process wrote: they may quote the upload, so they do not go to our stderr as they are."""
-    with said.open("rb") as file:
-        file.seek(-min(said.stat().st_size, _SAID_BYTES), os.SEEK_END)
+def _log_end_of(log: Path) -> None:
+    """Log the last lines that the process wrote, each as a log line of its own, because they may quote the upload."""
+    with log.open("rb") as file:
+        file.seek(-min(log.stat().st_size, _STDERR_BYTES), os.SEEK_END)
         for line in file.read().decode(errors="replace").splitlines():
-            logger.warning("the reading process: %s", line)
+            logger.warning("the process that reads the upload wrote: %s", line)
 
 
 def main(folder: Path, parent: int) -> None:
     """Call the function, and write its answer, or a FaalError's code and message, into the folder.
 
-    Raises: SystemExit with EX_CANTCREAT where the disk has no room.
+    Raises: SystemExit with EX_CANTCREAT where the disk is full.
     """
     try:
         _call(folder, parent)
@@ -156,50 +161,53 @@ def main(folder: Path, parent: int) -> None:
 def _call(folder: Path, parent: int) -> None:
     request = json.loads((folder / "request.json").read_text())
     _leave_network()
-    end_with(parent)
+    end_with_parent(parent)
     function, limits = resolve_name(request["function"]), request["limits"]
     _limit(**limits)
-    (folder / _READING).touch()
+    (folder / _READING_MARK).touch()
     try:
         value = function(folder, Path(request["source"]), *request["arguments"])
         answer = {"value": value}
     except Exception as error:
         if is_out_of_memory(error):
-            most = f"{limits['memory'] / 2**30:.3g} GiB of memory (FAAL_VALIDATION_MEMORY)"
-            answer = {"error": {"code": OutOfMemory.code, "message": f"Reading the file takes more than {most}."}}
+            limit = f"{limits['memory'] / 2**30:.3g} GiB of memory (FAAL_VALIDATION_MEMORY)"
+            message = (
+                f"Reading the file takes more than {limit}. Upload a smaller one, or ask the administrator to raise it."
+            )
+            answer = {"error": {"code": OutOfMemory.code, "message": message}}
         elif isinstance(error, FaalError):
-            answer = {"error": {"code": error.code, "message": _tellable(error.message)}}
+            answer = {"error": {"code": error.code, "message": _shorten(error.message)}}
         else:
             raise
     (folder / "answer.json").write_text(json.dumps(answer))
 
 
 def _limit(*, seconds: int, memory: int, file_bytes: int) -> None:
-    """Bound what this process may take from here on. What it has taken for its libraries depends on their build."""
-    seconds, bytes_mapped = math.ceil(time.process_time()) + seconds, address_space() + memory
-    for what, soft, hard in [
+    """Limit what this process may take from here on, beyond what it has taken for its libraries."""
+    seconds, bytes_mapped = math.ceil(time.process_time()) + seconds, mapped_bytes() + memory
+    for limit, soft, hard in [
         (resource.RLIMIT_CORE, 0, 0),
         (resource.RLIMIT_CPU, seconds, seconds + 1),  # equal limits end it by SIGKILL, as others do
         (resource.RLIMIT_AS, bytes_mapped, bytes_mapped),
         (resource.RLIMIT_FSIZE, file_bytes, file_bytes),
     ]:
-        resource.setrlimit(what, (soft, hard))
+        resource.setrlimit(limit, (soft, hard))
 
 
-def _tellable(message: str) -> str:
-    """The message at a bearable length, in characters that UTF-8 has: it may quote names of keys and members as they came."""
-    cut = message if len(message) <= _MESSAGE_CHARACTERS else f"{message[:_MESSAGE_CHARACTERS]}…"
-    return cut.encode(errors="backslashreplace").decode()
+def _shorten(message: str) -> str:
+    """Return the message at a limited length, in characters that UTF-8 has: it may quote names from the upload."""
+    short = message if len(message) <= _MESSAGE_CHARACTERS else f"{message[:_MESSAGE_CHARACTERS]}…"
+    return short.encode(errors="backslashreplace").decode()
 
 
 def _leave_network() -> None:
-    """From here on this process reaches no network and gains no rights, where the system permits that."""
+    """Cut this process off from the network and from new rights, where the system permits that."""
     if sys.platform != "linux":
         return
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if libc.unshare(_CLONE_NEWNET) != 0 and libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) != 0:
-        logger.warning("the check of an upload keeps its network: %s", os.strerror(ctypes.get_errno()))
+        logger.warning("the check of an upload runs with network access: %s", os.strerror(ctypes.get_errno()))
 
 
 if __name__ == "__main__":

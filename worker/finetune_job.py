@@ -7,22 +7,22 @@ from faal_core.finetune import finetune, training_checkpoint
 from faal_core.specs import FinetuneSpec
 from faal_core.training.ranks import Ranks
 from faal_core.training.recipe import train
-from jobs.outcomes import StoredClassifier
-from worker.assignment import WEIGHTS_TYPE, Assignment, Outcome, with_ids
-from worker.ranks import fellows
+from jobs.results import StoredClassifier
+from worker.assignment import WEIGHTS_TYPE, Assignment, JobResult, add_ids
+from worker.ranks import start_rank_processes
 
 
-def run(assignment: Assignment) -> Outcome:
+def run(assignment: Assignment) -> JobResult:
     """Return the report, and the new model unless the original weights are kept; a later attempt resumes the one before.
 
-    Raises: what `faal_core.finetune` raises, StorageFull and Cancelled.
+    Raises: the errors of `faal_core.finetune`, StorageFull and Cancelled.
     """
-    model = assignment.model()
-    with fellows(assignment) as ranks:
+    model = assignment.read_model()
+    with start_rank_processes(assignment) as ranks:
         finetuned = finetune(
-            assignment.classifier(model),
-            assignment.images("train"),
-            assignment.images("test"),
+            assignment.read_classifier(model),
+            assignment.load_images("train"),
+            assignment.load_images("test"),
             FinetuneSpec.model_validate(assignment.job.spec),
             name=model.name,
             device=ranks.device,
@@ -33,29 +33,29 @@ def run(assignment: Assignment) -> Outcome:
     report, trained = finetuned.report, None
     if report.candidates:
         best = assignment.folder / "trained.safetensors"
-        weights.write_classifier(best, finetuned.trained)
-        trained = assignment.keep(best, WEIGHTS_TYPE)
+        weights.write_classifier(best, finetuned.trained_classifier)
+        trained = assignment.store_file(best, WEIGHTS_TYPE)
     finding = {"outcome": report.outcome, "falls": len(report.falls)}
     kept_original = report.outcome == "kept-original"
     audits = {
-        "before": with_ids(report.before, job_id=assignment.job.id, model_id=model.id),
-        "after": with_ids(report.after, job_id=assignment.job.id, model_id=model.id if kept_original else None),
+        "before": add_ids(report.before, job_id=assignment.job.id, model_id=model.id),
+        "after": add_ids(report.after, job_id=assignment.job.id, model_id=model.id if kept_original else None),
     }
-    outcome = Outcome(report=report.model_copy(update=audits).model_dump_json(), trained=trained, finding=finding)
+    result = JobResult(report=report.model_copy(update=audits).model_dump_json(), trained=trained, finding=finding)
     if kept_original:
-        return outcome
+        return result
     file = assignment.folder / "result.safetensors"
     weights.write_classifier(file, finetuned.classifier)
-    after, stored = report.after.classifier, assignment.keep(file, WEIGHTS_TYPE)
-    result = StoredClassifier(stored, finetuned.classifier.spec, weights_sha256=after.sha256, name=after.name)
-    return replace(outcome, result_model=result)
+    after, stored = report.after.classifier, assignment.store_file(file, WEIGHTS_TYPE)
+    result_model = StoredClassifier(stored, finetuned.classifier.spec, weights_sha256=after.sha256, name=after.name)
+    return replace(result, result_model=result_model)
 
 
-def take_part(assignment: Assignment, ranks: Ranks) -> None:
-    """Nothing: a process that does not lead computes its share of the training."""
+def train_as_rank(assignment: Assignment, ranks: Ranks) -> None:
+    """Compute this rank's part of the training; the process of rank 0 stores the result."""
     train(
-        assignment.classifier(assignment.model()),
-        assignment.images("train"),
+        assignment.read_classifier(assignment.read_model()),
+        assignment.load_images("train"),
         FinetuneSpec.model_validate(assignment.job.spec),
         device=ranks.device,
         checkpoint=training_checkpoint(assignment.folder),

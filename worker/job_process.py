@@ -1,8 +1,7 @@
-"""`python -m worker.job_process JOB ATTEMPT SUPERVISOR`: the process that computes a job; only here CUDA is touched.
+"""`python -m worker.job_process JOB ATTEMPT SUPERVISOR`: the process that computes a job; only this process uses CUDA.
 
-It writes progress and the job's end itself. Told to stop, it ends and the supervisor releases what was not settled; but
-first, for as long as the supervisor lets it, it stores what the next attempt needs, or reports what a cancelled audit has
-found.
+It stores progress and the job's end itself. When it is asked to stop, it ends and the supervisor releases the job. Before
+that, in the time that the supervisor allows, it stores the checkpoint, or the report of a cancelled audit's results so far.
 """
 
 import logging
@@ -26,18 +25,18 @@ from jobs.states import JobKind
 from jobs.storage import open_storage
 from jobs.tables import Problem
 from worker import audit_job, candidate_job, check_job, finetune_job
-from worker.assignment import Assignment, Outcome
+from worker.assignment import Assignment, JobResult
 from worker.checkpoint import Checkpoint
 from worker.confinement import ReadingInterrupted
-from worker.outages import EXIT_STATUS, ask_database, outage_in
-from worker.process_group import end_with
+from worker.outages import EXIT_STATUS, ask_database, find_outage
+from worker.process_group import end_with_parent
 from worker.progress import JobProgress
 
 logger = logging.getLogger(__name__)
 
 _MOST_EVENTS = 100_000  # more than any job has
 
-RUNNERS: Mapping[JobKind, Callable[[Assignment], Outcome]] = MappingProxyType(
+RUNNERS: Mapping[JobKind, Callable[[Assignment], JobResult]] = MappingProxyType(
     {
         JobKind.FINETUNE: finetune_job.run,
         JobKind.AUDIT: audit_job.run,
@@ -51,53 +50,53 @@ RUNNERS: Mapping[JobKind, Callable[[Assignment], Outcome]] = MappingProxyType(
 def main(job_id: str, attempt: int, supervisor: int) -> None:
     """Run one attempt of a job: compute it, and store its result and its end.
 
-    On SIGTERM, and when another attempt has the job, it stops without an end.
+    On SIGTERM, and when the lease is lost, it stops and the job does not end.
 
-    Raises: SystemExit, after which the supervisor gives the job back: with one of `outages.EXIT_STATUS` after an outage, with
+    Raises: SystemExit, after which the supervisor releases the job: with one of `outages.EXIT_STATUS` after an outage, with
         EX_SOFTWARE where this worker could not read an upload.
     """
-    signal.signal(signal.SIGTERM, _leave)
-    end_with(supervisor)
+    signal.signal(signal.SIGTERM, _exit_on_signal)
+    end_with_parent(supervisor)
     settings = Settings()
     logs.configure(settings.log_format)
     bind_contextvars(job_id=job_id, attempt=attempt)
     sessions = open_database(settings.database_url, pooled=False)
     try:
-        assignment = ask_database(lambda: assignment_of(settings, sessions, job_id, attempt))
-        assignment.checkpoint.fetch(assignment.storage.of_job(job_id))
+        assignment = ask_database(lambda: open_assignment(settings, sessions, job_id, attempt))
+        assignment.checkpoint.fetch(assignment.storage.for_job(job_id))
     except LeaseLost as lost:
         logger.warning(lost.message)
         return
     except Exception as error:  # noqa: BLE001 - raised again unless it is an outage
-        _give_up(error)
+        _exit_after_outage(error)
     status = 0
     try:
         result = compute(assignment)
-        ask_database(lambda: _settle(assignment, attempt, result))
+        ask_database(lambda: _store_end(assignment, attempt, result))
     except LeaseLost as lost:
         logger.warning(lost.message)
-        removal.discard(sessions, assignment.storage, assignment.stored)
+        removal.discard(sessions, assignment.storage, assignment.stored_digests)
         return
-    except ReadingInterrupted as why:
-        logger.error("the job is given back: %s", why)
+    except ReadingInterrupted as reason:
+        logger.error("the job is released: %s", reason)
         sys.exit(os.EX_SOFTWARE)
-    except Cancelled as why:
-        logger.info("job %s, attempt %d stops: %s", job_id, attempt, why)
-        status = 128 + signal.SIGTERM  # as if the order had come by signal
-    except SystemExit as told:
-        status = int(told.code or 0)
+    except Cancelled as reason:
+        logger.info("job %s, attempt %d stops: %s", job_id, attempt, reason)
+        status = 128 + signal.SIGTERM  # as if the request had come by signal
+    except SystemExit as stop:
+        status = int(stop.code or 0)
     except Exception as error:  # noqa: BLE001 - raised again unless it is an outage
-        _give_up(error)
+        _exit_after_outage(error)
     else:
         return
-    leave_behind(assignment)
+    store_remains(assignment)
     sys.exit(status)
 
 
-def compute(assignment: Assignment) -> Outcome | Problem:
-    """What the job ends with: its outcome, or the problem it failed with.
+def compute(assignment: Assignment) -> JobResult | Problem:
+    """Return the job's result, or the problem that it failed with.
 
-    Raises: Cancelled; ReadingInterrupted, and after an outage what it was raised as, since another attempt may succeed.
+    Raises: Cancelled; ReadingInterrupted; the original error after an outage, since another attempt may succeed.
     """
     job = assignment.job
     try:
@@ -105,45 +104,54 @@ def compute(assignment: Assignment) -> Outcome | Problem:
     except ReadingInterrupted:
         raise
     except Exception as error:
-        if outage_in(error) is not None:
+        if find_outage(error) is not None:
             raise
         if isinstance(error, FaalError | JobsError):
             return {"code": error.code, "message": error.message}
         logger.exception("job %s, attempt %d", job.id, job.attempt)
         if is_out_of_memory(error):
-            advice = "Submit it again with a smaller batch size, or run a worker on a machine with more memory."
+            advice = "Submit the job again with a smaller batch size, or run a worker with more memory."
             return {"code": OutOfMemory.code, "message": f"Memory ran out. {advice}"}
-        message = f"A defect of FAAL stopped this job. The worker's log of {job.id}, attempt {job.attempt}, says where."
+        message = (
+            f"A defect of FAAL stopped this job. Look for {job.id}, attempt {job.attempt}, in the worker's log and report the "
+            "defect."
+        )
         return {"code": "internal-error", "message": message}
 
 
-def assignment_of(settings: Settings, sessions: Sessions, job_id: str, attempt: int) -> Assignment:
-    """What the job's code is given. Raises: LeaseLost; OSError, after which another attempt may have more luck."""
+def open_assignment(settings: Settings, sessions: Sessions, job_id: str, attempt: int) -> Assignment:
+    """Return the job with all that its code needs. Raises: LeaseLost; OSError, after which another attempt may succeed."""
     with sessions.begin() as session:
-        job = lifecycle.hold(session, job_id, attempt)
+        job = lifecycle.lock_leased_job(session, job_id, attempt)
         allowed = lifecycle.seconds_allowed(session, job)
-        events = queries.events(session, job_id, limit=_MOST_EVENTS) if attempt > 1 else []
-    told = [{name: value for name, value in event.body.items() if name != "stage"} for event in events]
+        events = queries.list_events(session, job_id, limit=_MOST_EVENTS) if attempt > 1 else []
+    earlier_rows = [{name: value for name, value in event.body.items() if name != "stage"} for event in events]
     folder = settings.checkpoints_dir / job_id
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    checkpoint = Checkpoint(job, folder, open_storage(settings).of_job(job_id), sessions, settings.checkpoint_seconds)
+    checkpoint = Checkpoint(job, folder, open_storage(settings).for_job(job_id), sessions, settings.checkpoint_seconds)
     progress = JobProgress(
-        sessions, job_id, attempt, checkpoint, told=told, seconds_run=job.seconds_run, seconds_allowed=allowed
+        sessions,
+        job_id,
+        attempt,
+        checkpoint,
+        earlier_rows=earlier_rows,
+        seconds_run=job.seconds_run,
+        seconds_allowed=allowed,
     )
     return Assignment(job, settings, sessions, progress, folder, checkpoint)
 
 
-def _settle(assignment: Assignment, attempt: int, result: Outcome | Problem) -> None:
+def _store_end(assignment: Assignment, attempt: int, result: JobResult | Problem) -> None:
     """Store the job's result and its end in one transaction, then remove the file of an upload that was checked.
 
-    Raises: LeaseLost, StoreUnavailable; FileVanished, after which another attempt puts the file anew.
+    Raises: LeaseLost, StoreUnavailable; FileVanished, after which another attempt stores the file again.
     """
     job_id = assignment.job.id
     with assignment.sessions.begin() as session:
-        lifecycle.record(session, job_id, attempt, seconds_run=assignment.progress.seconds_run())
-        for event in assignment.progress.untold():
-            lifecycle.record(session, job_id, attempt, event=event)
-        if isinstance(result, Outcome):
+        lifecycle.record_progress(session, job_id, attempt, seconds_run=assignment.progress.seconds_run())
+        for event in assignment.progress.pending_events():
+            lifecycle.record_progress(session, job_id, attempt, event=event)
+        if isinstance(result, JobResult):
             lifecycle.succeed(
                 session,
                 job_id,
@@ -154,18 +162,18 @@ def _settle(assignment: Assignment, attempt: int, result: Outcome | Problem) -> 
                 trained=result.trained,
                 finding=result.finding,
             )
-            storage = open_storage(assignment.settings)  # of little patience: the job's row is locked
+            storage = open_storage(assignment.settings)  # with little patience: the job's row is locked
             if result.result_model is not None:
-                artifacts.require_there(storage, result.result_model.file)
+                artifacts.require_in_storage(storage, result.result_model.file)
             if result.trained is not None:
-                artifacts.require_there(storage, result.trained)
+                artifacts.require_in_storage(storage, result.trained)
         else:
             lifecycle.fail(session, job_id, attempt, **result)
     if assignment.job.kind in (JobKind.CHECK_MODEL, JobKind.CHECK_DATASET):
-        removal.collect_now(assignment.sessions, assignment.storage)
+        removal.try_collect(assignment.sessions, assignment.storage)
 
 
-def leave_behind(assignment: Assignment) -> None:
+def store_remains(assignment: Assignment) -> None:
     """Store the report of a cancelled audit, or the checkpoint of another job that stops, and discard unused results.
 
     A failure is logged: the supervisor releases or cancels the job in any case.
@@ -174,30 +182,30 @@ def leave_behind(assignment: Assignment) -> None:
     job = assignment.job
     try:
         with assignment.sessions.begin() as session:
-            cancelled = lifecycle.hold(session, job.id, job.attempt).cancel_requested
+            cancelled = lifecycle.lock_leased_job(session, job.id, job.attempt).cancel_requested
         if not cancelled:
             assignment.checkpoint.store()
         elif job.kind is JobKind.AUDIT:
             report = audit_job.report_so_far(assignment)
             with assignment.sessions.begin() as session:
-                lifecycle.cancel(session, job.id, job.attempt, report=report)
-    except (InvalidSpec, LeaseLost) as nothing_to_leave:
-        logger.info("job %s, attempt %d: %s", job.id, job.attempt, nothing_to_leave.message)
+                lifecycle.cancel_running(session, job.id, job.attempt, report=report)
+    except (InvalidSpec, LeaseLost) as error:
+        logger.info("job %s, attempt %d: %s", job.id, job.attempt, error.message)
     except Exception:
-        logger.exception("job %s, attempt %d: what it found until now was not kept", job.id, job.attempt)
-    removal.discard(assignment.sessions, assignment.storage, assignment.stored)
+        logger.exception("job %s, attempt %d: the results so far were not stored", job.id, job.attempt)
+    removal.discard(assignment.sessions, assignment.storage, assignment.stored_digests)
 
 
-def _give_up(error: Exception) -> NoReturn:
+def _exit_after_outage(error: Exception) -> NoReturn:
     """Exit with the status of the outage that `error` means. Raises: `error` itself where it means none."""
-    outage = outage_in(error)
+    outage = find_outage(error)
     if outage is None:
         raise error
-    logger.error("the job is given back (%s): %s", outage, error)
+    logger.error("the job is released (%s): %s", outage, error)
     sys.exit(EXIT_STATUS[outage])
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
+def _exit_on_signal(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 

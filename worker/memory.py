@@ -1,4 +1,4 @@
-"""What the system says of memory."""
+"""The system's reports about memory."""
 
 import resource
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
-def kills() -> int:
+def count_kills() -> int:
     """Return how many processes were killed for lack of memory: of this container, else of the machine since it started.
 
-    0 where the kernel does not tell.
+    0 where the kernel does not report it.
     """
     for counters in (_own_events(), Path("/proc/vmstat")):
         try:
@@ -22,8 +22,8 @@ def kills() -> int:
     return 0
 
 
-def address_space() -> int:
-    """Return the bytes of address space that this process has mapped; 0 where the kernel does not tell."""
+def mapped_bytes() -> int:
+    """Return the bytes of address space that this process has mapped; 0 where the kernel does not report it."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     except OSError:
@@ -31,7 +31,7 @@ def address_space() -> int:
 
 
 def _own_events() -> Path:
-    """Return the counters of this process's control group (version 2), which need not be there."""
+    """Return the path of the counters of this process's control group (version 2), which may be missing."""
     try:
         groups = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from faal_core.errors import FaalError
-from jobs.database import DatabaseFailure, unavailable
+from jobs.database import DatabaseFailure, is_unavailable
 from jobs.errors import FileVanished, JobsError, StorageFull, StoreUnavailable
 from jobs.states import Outage
 from jobs.storage import disk_is_full
@@ -25,13 +25,13 @@ EXIT_STATUS: Mapping[Outage, int] = MappingProxyType(
         "storage-full": os.EX_CANTCREAT,
     }
 )
-"""The status that a job's process exits with after an outage; the supervisor then gives the job back."""
+"""The status that a job's process exits with after an outage; the supervisor then releases the job."""
 
 Answer = TypeVar("Answer")
 
 
-def outage_in(error: Exception) -> Outage | None:
-    """Return which outage an exception means; None if it means none."""
+def find_outage(error: Exception) -> Outage | None:
+    """Return the outage that an exception means; None if it means none."""
     if isinstance(error, StoreUnavailable | FileVanished):
         return "store-unavailable"
     if isinstance(error, StorageFull):
@@ -40,21 +40,21 @@ def outage_in(error: Exception) -> Outage | None:
         return None
     if disk_is_full(error):
         return "storage-full"
-    return "database-unavailable" if unavailable(error) else None
+    return "database-unavailable" if is_unavailable(error) else None
 
 
 def ask_database(
     question: Callable[[], Answer],
     *,
     seconds: float = DATABASE_PATIENCE_SECONDS,
-    hurried: Callable[[], bool] = lambda: False,
+    is_stopping: Callable[[], bool] = lambda: False,
 ) -> Answer:
     """Call `question` until the database answers, and return its result.
 
     Args:
         question: a whole transaction, which may run several times.
-        seconds: how long it is called again while the database is unavailable.
-        hurried: when it returns true, the next failure is final.
+        seconds: time during which it is called again while the database is unavailable.
+        is_stopping: when it returns true, the next failure is final.
     Raises: what `question` raises.
     """
     deadline, pause = time.monotonic() + seconds, _FIRST_PAUSE_SECONDS
@@ -62,8 +62,8 @@ def ask_database(
         try:
             return question()
         except DatabaseFailure as failure:
-            if not unavailable(failure) or time.monotonic() + pause > deadline or hurried():
+            if not is_unavailable(failure) or time.monotonic() + pause > deadline or is_stopping():
                 raise
-            logger.warning("the database is asked again in %.1f s: %s", pause, failure)
+            logger.warning("the query is repeated in %.1f s: %s", pause, failure)
         time.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)

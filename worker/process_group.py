@@ -15,8 +15,8 @@ _POLL_SECONDS = 0.05
 class ProcessGroup:
     """A started process and its descendants.
 
-    The leader is reaped only by `close`, after the group was killed: until then its number cannot be given to another
-    process, so a signal never reaches a stranger.
+    The leader is reaped only by `close`, after the group was killed. Until then no other process can get its number, so a signal
+    never reaches a stranger.
     """
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -24,11 +24,11 @@ class ProcessGroup:
 
     @property
     def pid(self) -> int:
-        """The leader's process number, which is the group's too."""
+        """Return the leader's process number, which is the group's too."""
         return self._leader.pid
 
-    def ended(self, within_seconds: float = 0.0) -> bool:
-        """Whether the leader has ended, waiting that long for it."""
+    def has_ended(self, within_seconds: float = 0.0) -> bool:
+        """Wait at most that many seconds until the leader ends, and return whether it has ended."""
         deadline = time.monotonic() + within_seconds
         while True:
             if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
@@ -38,24 +38,24 @@ class ProcessGroup:
             time.sleep(min(_POLL_SECONDS, left))
 
     def terminate(self) -> None:
-        """Asks the leader to end."""
+        """Ask the leader to end."""
         os.kill(self.pid, signal.SIGTERM)
 
     def kill(self) -> None:
-        """Ends everything in the group."""
+        """Kill every process in the group."""
         os.killpg(self.pid, signal.SIGKILL)
 
     def close(self) -> int:
-        """The leader's exit status (−n: killed by signal n), after everything in the group was killed."""
+        """Kill every process in the group, and return the leader's exit status (−n: killed by signal n)."""
         self.kill()
         return self._leader.wait()
 
 
-def end_with(parent: int) -> None:
-    """From here on the kernel kills this process when the thread of `parent` that started it ends.
+def end_with_parent(parent: int) -> None:
+    """Make the kernel kill this process when the thread of `parent` that started it ends.
 
     The order closes a race: a parent that died before the request is noticed by looking at who the parent is now.
-    Only Linux has this; elsewhere a job whose worker was killed computes on until its lease is found lost.
+    Only Linux has this; elsewhere a job whose worker was killed computes on until it notices that its lease is lost.
     """
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)

@@ -1,4 +1,4 @@
-"""A job's progress in the jobs table, and how the job learns that it shall stop."""
+"""A job's progress in the jobs table, which also says when the job is to stop."""
 
 import logging
 import math
@@ -25,13 +25,13 @@ _BACK_OFF = 4.0  # after a write that failed, times the seconds it took: a froze
 class JobProgress:
     """Writes stage and units done at most every `WRITE_SECONDS`, and each row as an event at once.
 
-    Each write asks whether the job shall stop or is no longer this attempt's; either raises Cancelled. While
-    the database is away the job computes on, and events wait for the next write. After a write the checkpoint follows.
+    Each write asks whether the job is to stop or the attempt has lost the lease; either raises Cancelled. While the
+    database is unavailable the job computes on, and events wait for the next write. After a write the checkpoint may be stored.
 
     Args:
         seconds_run: by the attempts before.
-        told: rows that are events already, as `record` wrote them without their stages.
-        seconds_allowed: to this one, from now on.
+        earlier_rows: rows that are events already, as `record` wrote them without their stages.
+        seconds_allowed: for this attempt, from now on.
     """
 
     def __init__(
@@ -41,14 +41,14 @@ class JobProgress:
         attempt: int,
         checkpoint: Checkpoint,
         *,
-        told: Collection[Mapping[str, Any]] = (),
+        earlier_rows: Collection[Mapping[str, Any]] = (),
         seconds_run: float = 0.0,
         seconds_allowed: float = math.inf,
     ) -> None:
         self._sessions, self._job_id, self._attempt, self._checkpoint = sessions, job_id, attempt, checkpoint
-        self._told = told
+        self._earlier_rows = earlier_rows
         self._counted_from = time.monotonic() - seconds_run
-        self._due = time.monotonic() + seconds_allowed
+        self._deadline = time.monotonic() + seconds_allowed
         self._stage, self._done, self._total = "starting", 0, 0
         self._stage_began = time.monotonic()
         self._seconds_left: float | None = None
@@ -56,54 +56,54 @@ class JobProgress:
         self._write_at = 0.0
 
     def stage(self, name: str, total: int) -> None:
-        """A new stage of `total` units begins; the one before becomes an event with the next write."""
+        """Begin a new stage of `total` units; the stage before becomes an event with the next write."""
         self._unwritten.append(self._stage_event())
         self._stage, self._done, self._total = name, 0, total
         self._stage_began = time.monotonic()
         self.advance(0)
 
     def advance(self, count: int = 1) -> None:
-        """`count` more units are done. Raises: Cancelled."""
+        """Add `count` units to those done. Raises: Cancelled."""
         self._done += count
         if time.monotonic() >= self._write_at:
             self._write()
 
-    def expect(self, seconds: float) -> None:
-        """The next write says so. Only a whole audit can tell, so no later stage makes it wrong."""
+    def set_eta(self, seconds: float) -> None:
+        """Store the estimate with the next write. Only a whole audit estimates, so no later stage invalidates it."""
         self._seconds_left = seconds
 
     def record(self, row: BaseModel) -> None:
-        """An event of the row's kind ("epoch" for `EpochRow`) with its fields and stage. Raises: Cancelled."""
+        """Write an event of the row's kind ("epoch" for `EpochRow`) with its fields and stage. Raises: Cancelled."""
         self._unwritten.append((event_kind(row), {"stage": self._stage, **row.model_dump(mode="json")}))
         self._write()
 
-    def recall(self, row: BaseModel) -> None:
-        """Likewise, where no attempt before has made it one. Raises: Cancelled."""
-        if row.model_dump(mode="json") not in self._told:
+    def replay(self, row: BaseModel) -> None:
+        """Write the row's event, unless an earlier attempt has written it. Raises: Cancelled."""
+        if row.model_dump(mode="json") not in self._earlier_rows:
             self.record(row)
 
-    def untold(self) -> list[tuple[str, dict[str, Any]]]:
-        """The events that no write has taken yet, and last that of the present stage, which ends."""
+    def pending_events(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return the events that are not written yet, and last the event of the present stage, which ends."""
         return [*self._unwritten, self._stage_event()]
 
     def _stage_event(self) -> tuple[str, dict[str, Any]]:
-        """The present stage's name, the units that are done, and how many seconds it took."""
+        """Return the event of the present stage: its name, the units done, and its duration in seconds."""
         seconds = round(time.monotonic() - self._stage_began, 3)
         return "stage", {"stage": self._stage, "done": self._done, "seconds": seconds}
 
     def time_left(self) -> float:
-        """Until the job's budget is spent or its deadline comes."""
-        return self._due - time.monotonic()
+        """Return the seconds until the job's budget is spent or its deadline comes."""
+        return self._deadline - time.monotonic()
 
     def seconds_run(self) -> float:
-        """By all attempts until now."""
+        """Return the seconds that all attempts have run until now."""
         return time.monotonic() - self._counted_from
 
     def _write(self) -> None:
-        begun, waited = time.monotonic(), 0.0
+        start, seconds_lost = time.monotonic(), 0.0
         try:
             with self._sessions.begin() as session:
-                job = lifecycle.record(
+                job = lifecycle.record_progress(
                     session,
                     self._job_id,
                     self._attempt,
@@ -115,20 +115,20 @@ class JobProgress:
                     gpu_bytes=peak_bytes(),
                 )
                 for event in self._unwritten:
-                    lifecycle.record(session, self._job_id, self._attempt, event=event)
+                    lifecycle.record_progress(session, self._job_id, self._attempt, event=event)
         except LeaseLost as lost:
             raise Cancelled(lost.message) from None
         except Exception as error:  # noqa: BLE001 - whatever the database says, hours of computing outweigh a line of progress
             logger.warning("the progress of job %s was not written: %s", self._job_id, error)
-            waited = time.monotonic() - begun
+            seconds_lost = time.monotonic() - start
         else:
             self._unwritten.clear()
             if job.cancel_requested or job.pause_requested:
-                raise Cancelled(f"that job {self._job_id} stops was asked for")
-        self._checkpoint.follow()
-        self._write_at = time.monotonic() + WRITE_SECONDS + _BACK_OFF * waited
+                raise Cancelled(f"a client asked job {self._job_id} to stop")
+        self._checkpoint.store_if_due()
+        self._write_at = time.monotonic() + WRITE_SECONDS + _BACK_OFF * seconds_lost
 
 
 def event_kind(row: BaseModel) -> str:
-    """The row's class name in kebab case, without "row"."""
+    """Return the row's class name in kebab case, without "row"."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", type(row).__name__).lower().removesuffix("-row")

@@ -1,30 +1,30 @@
-"""`python -m worker.rank_process JOB ATTEMPT LEADER`: takes part in the training of the job whose process is LEADER."""
+"""`python -m worker.rank_process JOB ATTEMPT LEADER`: a rank of the training of the job whose process is LEADER."""
 
 import os
 import sys
 
 from structlog.contextvars import bind_contextvars
 
-from faal_core.training.ranks import joined
+from faal_core.training.ranks import join_ranks
 from jobs import logs
 from jobs.database import open_database
 from jobs.settings import Settings
 from worker import finetune_job
-from worker.job_process import assignment_of
+from worker.job_process import open_assignment
 from worker.outages import ask_database
-from worker.process_group import end_with
+from worker.process_group import end_with_parent
 
 
 def main(job_id: str, attempt: int, leader: int) -> None:
-    """Nothing: what comes of it is the leader's. Raises: LeaseLost; what the training raises."""
-    end_with(leader)
+    """Compute this rank's part of the training. Raises: LeaseLost; the training's errors."""
+    end_with_parent(leader)
     settings = Settings()
     logs.configure(settings.log_format)
     bind_contextvars(job_id=job_id, attempt=attempt)
     sessions = open_database(settings.database_url, pooled=False)
-    assignment = ask_database(lambda: assignment_of(settings, sessions, job_id, attempt))
-    with joined(os.environ, assignment.device) as ranks:
-        finetune_job.take_part(assignment, ranks)
+    assignment = ask_database(lambda: open_assignment(settings, sessions, job_id, attempt))
+    with join_ranks(os.environ, assignment.device) as ranks:
+        finetune_job.train_as_rank(assignment, ranks)
 
 
 if __name__ == "__main__":

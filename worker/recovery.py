@@ -1,6 +1,6 @@
 """The sweep: takes jobs back from dead workers, lets an idle worker look for jobs, and removes files that nobody needs.
 
-A message only makes a worker look sooner, so lost messages, a broker that is away and dead workers cost no more than the
+A message only makes a worker look sooner. So a lost message, an unavailable broker or a dead worker costs no more than the
 time between two sweeps.
 """
 
@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Self
 
 from jobs import lifecycle, partial_uploads, queries, removal, webhooks
 from jobs.database import DatabaseFailure, Sessions
@@ -21,7 +22,7 @@ from jobs.storage import FolderStorage, Storage, open_storage
 
 logger = logging.getLogger(__name__)
 
-SILENT_SECONDS = 86_400.0  # after which what nobody has touched is forgotten: their process, or their client, is gone
+SILENT_SECONDS = 86_400.0  # after which untouched files and uploads are removed: their process or client has ended
 COLLECT_SECONDS = 3600.0
 _LATE = 1 / 6  # of a lease's time, that a sweep may come late; workers renew in a third of it
 _JOB = re.compile(r"job_[0-9a-f]{32}")
@@ -33,11 +34,11 @@ class Sweeper:
     It sweeps at least once in the time of a lease: an outage as long as that must not pass between two sweeps unseen.
 
     Args:
-        swept: called in each sweep once jobs were taken back.
+        after_sweep: called in each sweep once jobs were taken back.
     """
 
-    def __init__(self, settings: Settings, sessions: Sessions, swept: Callable[[], None]) -> None:
-        self._settings, self._sessions, self._swept = settings, sessions, swept
+    def __init__(self, settings: Settings, sessions: Sessions, after_sweep: Callable[[], None]) -> None:
+        self._settings, self._sessions, self._after_sweep = settings, sessions, after_sweep
         self._storage = open_storage(settings)
         self._seconds = min(settings.sweep_seconds, settings.lease_seconds)
         self._collect_at = 0.0
@@ -46,7 +47,7 @@ class Sweeper:
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._keep_sweeping, name="sweep", daemon=True)
 
-    def __enter__(self) -> "Sweeper":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -58,8 +59,8 @@ class Sweeper:
         while not self._ending.is_set():
             try:
                 self.sweep()
-            except StoreUnavailable as away:
-                logger.warning("the sweep was not completed: %s", away.message)
+            except StoreUnavailable as failure:
+                logger.warning("the sweep was not completed: %s", failure.message)
             except DatabaseFailure as failure:
                 logger.warning("the sweep was not completed: %s", failure)
             except Exception:
@@ -67,56 +68,56 @@ class Sweeper:
             self._ending.wait(self._seconds)
 
     def sweep(self) -> None:
-        """Take back jobs whose lease ran out, let an idle worker look for jobs, and remove what is not needed.
+        """Take back jobs whose lease has expired, let an idle worker look for jobs, and remove what is not needed.
 
-        After an outage of the database leases have run out because no worker could renew them. So a job is taken back only
-        by a worker whose sweeps have reached the database, each in its time, for that of a whole lease: by then every living
+        After an outage of the database leases have expired because no worker could renew them. So a job is taken back only
+        by a worker whose sweeps have reached the database, each in its time, for as long as a whole lease: by then every living
         worker has renewed. A sweep that comes late, as after a frozen database or worker, may have missed an outage.
         """
         lease_seconds = self._settings.lease_seconds
         with self._sessions.begin() as session:
-            lifecycle.expire(session)
+            lifecycle.fail_overdue(session)
             now = time.monotonic()
             if now - self._reached_at > self._seconds + _LATE * lease_seconds:
                 self._reached_since = now
             self._reached_at = now
             if now - self._reached_since >= lease_seconds:
                 for job_id in lifecycle.take_back(session, max_attempts=self._settings.max_attempts):
-                    logger.warning("job %s is taken back: its worker has fallen silent", job_id)
+                    logger.warning("job %s is taken back: its worker did not renew the lease", job_id)
                     self._collect_at = now  # it may have been the last attempt of the check of an upload
-        self._swept()
+        self._after_sweep()
         self._clear_checkpoints()
-        self._storage.forget_broken_off(SILENT_SECONDS)
+        self._storage.remove_unfinished(SILENT_SECONDS)
         if time.monotonic() >= self._collect_at:
             self._collect_at = time.monotonic() + COLLECT_SECONDS
             self._collect()
 
     def _collect(self) -> None:
-        """What nobody needs any more is removed: jobs after the days they are kept, and files without a reference."""
+        """Remove what nobody needs any more: jobs after the days of `FAAL_KEEP_DAYS`, and files without a reference."""
         jobs = removal.remove_old_jobs(self._sessions, self._settings.keep_days) if self._settings.keep_days else 0
-        partial_uploads.remove_silent(self._sessions, SILENT_SECONDS)
+        partial_uploads.remove_abandoned(self._sessions, SILENT_SECONDS)
         with self._sessions.begin() as session:
-            webhooks.forget_old(session)
+            webhooks.remove_old_messages(session)
         files = removal.collect(self._sessions, self._storage)
         files += removal.collect_strays(self._sessions, self._storage, SILENT_SECONDS)
         if jobs or files:
             logger.info("%d old jobs and %d files were removed", jobs, files)
 
     def _clear_checkpoints(self) -> None:
-        """What jobs kept that have ended, or were deleted some time ago, is removed, here and in storage."""
-        here = self._settings.checkpoints_dir
-        folders = {folder.name: folder for folder in here.iterdir()} if here.is_dir() else {}
-        stored = self._storage.jobs()
+        """Remove the checkpoints of jobs that have ended, or were deleted some time ago, here and in storage."""
+        local = self._settings.checkpoints_dir
+        folders = {folder.name: folder for folder in local.iterdir()} if local.is_dir() else {}
+        stored = self._storage.list_jobs()
         with self._sessions() as session:
-            states = queries.states(session, {*folders, *stored})
+            states = queries.find_states(session, {*folders, *stored})
         for job_id, folder in folders.items():
             _clear(job_id, states.get(job_id), partial(FolderStorage, folder))
         for job_id in stored:
-            _clear(job_id, states.get(job_id), partial(self._storage.of_job, job_id))
+            _clear(job_id, states.get(job_id), partial(self._storage.for_job, job_id))
 
 
-def _clear(job_id: str, state: JobState | None, kept: Callable[[], Storage]) -> None:
+def _clear(job_id: str, state: JobState | None, open_checkpoints: Callable[[], Storage]) -> None:
     """Remove the checkpoint of a job that has ended, or that was deleted and whose files are older than a day."""
     deleted = state is None and _JOB.fullmatch(job_id) is not None
-    if state in FINAL or (deleted and kept().silent(SILENT_SECONDS)):
-        kept().clear()
+    if state in FINAL or (deleted and open_checkpoints().is_untouched(SILENT_SECONDS)):
+        open_checkpoints().clear()

@@ -1,7 +1,7 @@
-"""Runs one job after the other, each in a fresh process: keeps its lease, stops it when told, gives back what it left.
+"""Runs one job after the other, each in a new process: renews its lease, stops it on request, and releases it.
 
-The process settles the job itself when it comes to an end. Whatever else happens to it, the job is released here: to
-the next attempt, or to its end when cancellation was asked for or too many attempts crashed.
+The process itself stores the job's end. If it ends in any other way, the supervisor releases the job: to the next
+attempt, or to its end when cancellation was requested or too many attempts crashed.
 """
 
 import logging
@@ -17,7 +17,7 @@ import time
 from celery.utils.sysinfo import cpu_budget
 
 from jobs import lifecycle, removal
-from jobs.database import DatabaseFailure, Sessions, unavailable
+from jobs.database import DatabaseFailure, Sessions, is_unavailable
 from jobs.errors import LeaseLost
 from jobs.settings import Settings
 from jobs.states import FINAL, JobState, ReleaseReason
@@ -32,13 +32,12 @@ logger = logging.getLogger(__name__)
 _RETRY_SECONDS = 1.0  # after a lease could not be renewed
 _OUTAGES = {status: outage for outage, status in EXIT_STATUS.items()}
 _LOOK_SECONDS = 0.5  # how soon a request to cancel or to stop is noticed
-_ASKED_TO_STOP = frozenset(
-    {-signal.SIGTERM, 128 + signal.SIGTERM}
-)  # exit statuses before and after job_process takes it over
+# Exit statuses of a process that SIGTERM ended: before and after `job_process` handles the signal itself.
+_ASKED_TO_STOP = frozenset({-signal.SIGTERM, 128 + signal.SIGTERM})
 
 
 class Supervisor:
-    """Runs the jobs it is told of, one at a time; `stop` may be called from a signal handler."""
+    """Runs waiting jobs, one at a time; `stop` may be called from a signal handler."""
 
     def __init__(self, settings: Settings, sessions: Sessions) -> None:
         self._settings, self._sessions = settings, sessions
@@ -49,10 +48,10 @@ class Supervisor:
 
     @property
     def idle(self) -> bool:
-        """Whether no job runs here."""
+        """Return whether no job runs here."""
         return not self._turn.locked()
 
-    def stopped(self, within_seconds: float) -> bool:
+    def wait_for_stop(self, within_seconds: float) -> bool:
         """Wait until `stop` is called, for at most that many seconds, and return whether it was."""
         return self._stopping.wait(within_seconds)
 
@@ -63,29 +62,29 @@ class Supervisor:
     def run_next(self) -> bool:
         """Run a waiting job to its end, and return whether there was one. Waits until no other job runs here."""
         with self._turn:
-            job = None if self._stopping.is_set() else self._claimed()
+            job = None if self._stopping.is_set() else self._claim_next()
             if job is None:
                 return False
             logger.info("job %s begins (%s, attempt %d)", job.id, job.kind, job.attempt)
-            self._attempt(job.id, job.attempt)
+            self._run_attempt(job.id, job.attempt)
             return True
 
-    def _claimed(self) -> Job | None:
-        """Return the job whose turn it is, claimed; None when no job waits or the database is unavailable."""
+    def _claim_next(self) -> Job | None:
+        """Claim the job whose turn it is and return it; None when no job waits or the database is unavailable."""
         try:
             with self._sessions.begin() as session:
-                lifecycle.release_unbegun(session, self._name, max_attempts=self._settings.max_attempts)
+                lifecycle.release_unstarted(session, self._name, max_attempts=self._settings.max_attempts)
                 return lifecycle.claim_next(
                     session, worker=self._name, lease_seconds=self._settings.lease_seconds, pool=self._settings.pool
                 )
         except DatabaseFailure as failure:
-            if not unavailable(failure):
+            if not is_unavailable(failure):
                 raise
-            logger.warning("no job was taken, the database is unavailable: %s", failure)
+            logger.warning("no job was claimed, the database is unavailable: %s", failure)
             return None
 
-    def _attempt(self, job_id: str, attempt: int) -> None:
-        kills_before = memory.kills()
+    def _run_attempt(self, job_id: str, attempt: int) -> None:
+        kills_before = memory.count_kills()
         process = ProcessGroup(
             [sys.executable, "-m", "worker.job_process", job_id, str(attempt), str(os.getpid())],
             _environment(self._settings),
@@ -99,49 +98,49 @@ class Supervisor:
             reason = "worker-stopped"
         elif status in _OUTAGES:
             reason = _OUTAGES[status]
-        elif status == -signal.SIGKILL and memory.kills() > kills_before:
+        elif status == -signal.SIGKILL and memory.count_kills() > kills_before:
             reason = "out-of-memory"
-        self._give_back(job_id, attempt, reason, status)
+        self._release(job_id, attempt, reason, status)
 
     def _watch(self, process: ProcessGroup, job_id: str, attempt: int) -> None:
-        """Returns when the process has ended, by itself or because it had to. The lease is kept until then."""
+        """Renew the lease until the process has ended, by itself or because it had to."""
         renew_every = self._settings.lease_seconds / 3
         renew_at, kill_at = time.monotonic() + renew_every, math.inf
-        while not process.ended(within_seconds=_LOOK_SECONDS):
-            ours: bool | None = True
+        while not process.has_ended(within_seconds=_LOOK_SECONDS):
+            has_lease: bool | None = True
             if time.monotonic() >= renew_at:
-                ours = self._renewed(job_id, attempt)
-                renew_at = time.monotonic() + (_RETRY_SECONDS if ours is None else renew_every)
+                has_lease = self._renew(job_id, attempt)
+                renew_at = time.monotonic() + (_RETRY_SECONDS if has_lease is None else renew_every)
             if time.monotonic() >= kill_at:
                 process.kill()
-            elif kill_at == math.inf and self._must_end(ours is not False, job_id, attempt):
+            elif kill_at == math.inf and self._must_end(has_lease is not False, job_id, attempt):
                 process.terminate()
                 kill_at = time.monotonic() + self._settings.grace_seconds
 
-    def _must_end(self, ours: bool, job_id: str, attempt: int) -> bool:
-        if not ours:
-            logger.info("job %s, attempt %d: ended or given to another; its process is stopped", job_id, attempt)
-        return not ours or self._stopping.is_set() or self._stop_requested(job_id, attempt)
+    def _must_end(self, has_lease: bool, job_id: str, attempt: int) -> bool:
+        if not has_lease:
+            logger.info("job %s, attempt %d: the lease was lost; the process is stopped", job_id, attempt)
+        return not has_lease or self._stopping.is_set() or self._stop_requested(job_id, attempt)
 
     def _stop_requested(self, job_id: str, attempt: int) -> bool:
         try:
             with self._sessions() as session:
-                return lifecycle.stop_requested(session, job_id, attempt)
-        except Exception as failure:  # noqa: BLE001 - as in `_renewed`
-            logger.warning("job %s: the database did not say whether it shall stop: %s", job_id, failure)
+                return lifecycle.is_stop_requested(session, job_id, attempt)
+        except Exception as failure:  # noqa: BLE001 - as in `_renew`
+            logger.warning("job %s: the database did not answer whether the job is to stop: %s", job_id, failure)
             return False
 
-    def _renewed(self, job_id: str, attempt: int) -> bool | None:
-        """Renew the lease and return whether the job is still ours; None while the database does not say so."""
+    def _renew(self, job_id: str, attempt: int) -> bool | None:
+        """Renew the lease, and return whether this attempt still holds it; None if the database did not answer."""
         try:
             with self._sessions.begin() as session:
                 return lifecycle.renew(session, job_id, attempt, lease_seconds=self._settings.lease_seconds)
-        except Exception as failure:  # noqa: BLE001 - whatever it is, the job goes on: nobody else can take it meanwhile
+        except Exception as failure:  # noqa: BLE001 - whatever it is, the job continues: no other worker can claim it meanwhile
             logger.warning("job %s: the lease could not be renewed: %s", job_id, failure)
             return None
 
-    def _give_back(self, job_id: str, attempt: int, reason: ReleaseReason, status: int) -> None:
-        """Release the job unless its process settled it. While the database is unavailable, wait for it: until told to stop.
+    def _release(self, job_id: str, attempt: int, reason: ReleaseReason, status: int) -> None:
+        """Release the job unless its process stored its end. While the database is unavailable, wait for it until asked to stop.
 
         Then a sweep takes the job back when the database works again.
         """
@@ -153,21 +152,23 @@ class Supervisor:
                 )
 
         try:
-            state = ask_database(release, seconds=math.inf, hurried=self._stopping.is_set)
+            state = ask_database(release, seconds=math.inf, is_stopping=self._stopping.is_set)
         except LeaseLost:
-            logger.info("job %s, attempt %d: ended (exit status %d)", job_id, attempt, status)
+            logger.info("job %s, attempt %d: the process ended (exit status %d)", job_id, attempt, status)
         except Exception:
             logger.exception("job %s, attempt %d: could not be released (%s)", job_id, attempt, reason)
         else:
-            logger.warning("job %s, attempt %d: %s (exit status %d); it is %s", job_id, attempt, reason, status, state)
+            logger.warning(
+                "job %s, attempt %d: %s (exit status %d); the job is %s", job_id, attempt, reason, status, state
+            )
             if state in FINAL:
-                removal.collect_now(self._sessions, open_storage(self._settings))  # of an upload whose check ended so
+                removal.try_collect(self._sessions, open_storage(self._settings))  # of an upload whose check ended so
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """The job's environment: this process's, and how many threads each numerical library may take.
+    """Return the job's environment: this process's, and how many threads each numerical library may take.
 
-    Left alone, they would take all cores of the machine, however few of them a container may use.
+    Without limits they would take all cores of the machine, however few of them a container may use.
     """
     environment = {name: value for name, value in os.environ.items() if name != "FAAL_SECRET"}  # which no job needs
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):

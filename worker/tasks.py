@@ -1,4 +1,4 @@
-"""The only Celery task: a message says that a job waits, and the most urgent one is run."""
+"""The only Celery task: a message says that a job waits, and the worker runs the job whose turn it is."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""What runs in confinement: the functions that touch an upload's bytes. The upload's own name is unknown here."""
+"""The functions that run in confinement and read an upload's bytes. The upload's own name is unknown here."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ CONVERTED = "converted.safetensors"
 
 
 def convert_model(folder: Path, source: Path, spec: dict[str, Any], key: str | None = None) -> dict[str, Any]:
-    """Write the weights into the folder, named `CONVERTED`; return the spec that was read and their digest.
+    """Write the weights into the folder, named `CONVERTED`, and return the spec that was read and their digest.
 
     Raises: WeightsUnreadable, WeightsAmbiguous, WeightsMismatch.
     """
@@ -20,19 +20,19 @@ def convert_model(folder: Path, source: Path, spec: dict[str, Any], key: str | N
 
 
 def summarise_dataset(folder: Path, source: Path) -> dict[str, Any]:
-    """Shape, class names, images of each part, the test part's columns of groups. There must be one, and every part be sound.
+    """Return shape, class names, images of each part, and the test part's columns of groups.
 
-    Raises: DatasetInvalid.
+    There must be a test part, and every part must be sound. Raises: DatasetInvalid.
     """
     upload = folder / "upload"  # messages name the file, and a digest says nothing to its owner
     upload.symlink_to(source)
     parts: dict[str, LabelledImages] = {"test": datasets.load(str(upload), "test")}
-    for part in datasets.parts(str(upload)):
+    for part in datasets.list_parts(str(upload)):
         if part not in parts:
             parts[part] = datasets.load(str(upload), part)
     test = parts["test"]
     return {
-        "shape": test.summary().shape,
+        "shape": test.summarise().shape,
         "class_names": test.class_names,
         "images": {name: len(part) for name, part in parts.items()},
         "groups": {grouping.column: grouping.names for grouping in test.groups},

@@ -1,1 +1,1 @@
-"""Who may ask: API keys, page sessions, and the host names of the service."""
+"""Access control: API keys, page sessions, and the host names of the service."""

@@ -1,7 +1,8 @@
-"""The names and addresses of this service, by which it is protected while there are no API keys.
+"""The host names and addresses of this service, which protect it until there are API keys.
 
-Whoever reaches the service may then do everything, and a browser on this machine does. A page of another site can point its
-own name at the service (DNS rebinding), and the browser takes its requests for those of our pages; but their `Host` is that name.
+Without keys, every client that reaches the service may do everything, and a browser on this machine reaches it. A page of another
+site can point its own name at the service (DNS rebinding). The browser then treats its requests as same-origin, but their `Host`
+is the name of the other site.
 """
 
 import re
@@ -13,9 +14,9 @@ _HOST = re.compile(r"(?:\[(?P<address>[^\[\]]+)\]|(?P<name>[^:\[\]]+))(?::\d*)?"
 
 
 def is_own_host(host: str, settings: Settings) -> bool:
-    """Return whether a header `Host` names this service, whatever the port.
+    """Return whether a header `Host` names this service. The port is ignored.
 
-    An address names the service where it may listen on all of them: a page of another site cannot have that address in `Host`.
+    With FAAL_OPEN, any IP address counts as a name of the service: a page of another site cannot send an address as `Host`.
     """
     parts = _HOST.fullmatch(host)
     if parts is None:
@@ -25,7 +26,7 @@ def is_own_host(host: str, settings: Settings) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether that name or address means this machine and no other."""
+    """Return whether the name or address is this machine's loopback."""
     return ip_address(host).is_loopback if _is_address(host) else host.lower() == "localhost"
 
 

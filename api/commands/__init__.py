@@ -1,4 +1,4 @@
-"""`faal-service keys … | check`: what whoever runs the service does on its machine."""
+"""`faal-service keys … | check`: commands for the operator, on the machine of the service."""
 
 import argparse
 import sys
@@ -10,7 +10,7 @@ COMMANDS = {"check": check.main, "keys": keys.main}
 
 
 def main() -> int:
-    """The exit status of the command."""
+    """Run the command, and return its exit status."""
     parser = argparse.ArgumentParser(prog="faal-service", description=__doc__)
     parser.add_argument("command", choices=COMMANDS)
     name = parser.parse_args(sys.argv[1:2]).command

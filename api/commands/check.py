@@ -1,4 +1,4 @@
-"""`faal-service check`: reads every stored file, and lists those that are missing or damaged."""
+"""`faal-service check`: read every stored file, and list those that are missing or damaged."""
 
 import argparse
 import json
@@ -18,20 +18,20 @@ NOT_CHECKED = 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print a JSON line for each lost file, and return the exit status.
 
-    It is 0 where no file is lost, 1 where files are lost, and 2 where the storage or the database fails.
+    The status is 0 if no file is lost, 1 if files are lost, and 2 if the storage or the database fails.
     """
     argparse.ArgumentParser(prog="faal-service check", description=__doc__).parse_args(arguments)
-    with startup.faults_in_one_line():
+    with startup.exit_on_fault():
         settings = startup.read_settings()
     sessions, lost = open_database(settings.database_url, pooled=False), 0
     try:
-        for file in artifacts.check_all(sessions, open_storage(settings)):
+        for file in artifacts.check_files(sessions, open_storage(settings)):
             print(json.dumps(asdict(file)), flush=True)
             lost += 1
-    except (StoreUnavailable, DatabaseFailure) as away:
-        print(f"Not every file was checked: {away}", file=sys.stderr)
+    except (StoreUnavailable, DatabaseFailure) as failure:
+        print(f"Not every file was checked: {failure}", file=sys.stderr)
         return NOT_CHECKED
     finally:
         sessions.close()
-    print(f"{lost} files are lost." if lost else "Every stored file is whole.", file=sys.stderr)
+    print(f"{lost} files are lost." if lost else "No stored file is missing or damaged.", file=sys.stderr)
     return LOST if lost else 0

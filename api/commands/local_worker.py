@@ -1,4 +1,4 @@
-"""A worker beside the web service, for a machine that runs both with one command."""
+"""A worker process that the web service starts, for a machine that runs both with one command."""
 
 import logging
 import subprocess
@@ -9,14 +9,14 @@ from typing import Self
 
 logger = logging.getLogger(__name__)
 
-PAUSE_SECONDS = 3.0  # before a worker that died is started again
-STOP_SECONDS = 30.0  # for a worker to stop its job and give it back
+PAUSE_SECONDS = 3.0  # before a worker that died is restarted
+STOP_SECONDS = 30.0  # for a worker to stop its job and return it to the queue
 
 
 class WorkerProcess:
-    """`python -m worker` in this environment while the block lasts: started again when it dies, stopped at the end.
+    """Runs `python -m worker` in this environment during a `with` block: restarts it when it dies, stops it at the end.
 
-    It has a session of its own, so that Ctrl-C reaches it through us only: once, and after the last request.
+    The worker has its own process session, so Ctrl-C does not reach it. This class stops it once, after the last request.
     """
 
     def __init__(
@@ -28,12 +28,12 @@ class WorkerProcess:
         self._watcher = threading.Thread(target=self._watch, name="worker-watcher")
 
     def __enter__(self) -> Self:
-        """Start it."""
+        """Start the worker."""
         self._watcher.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop it and wait for its end."""
+        """Stop the worker, and wait until it has ended."""
         self._stopping.set()
         self._watcher.join()
 
@@ -46,7 +46,7 @@ class WorkerProcess:
                 if process.poll() is None:
                     _stop(process)
                 else:
-                    logger.warning("worker %d ended with %d; it is started again", process.pid, process.returncode)
+                    logger.warning("worker %d ended with status %d and is restarted", process.pid, process.returncode)
             self._stopping.wait(self._pause_seconds)
 
 

@@ -1,30 +1,30 @@
-"""A job's epochs as lines, in the units of their drawing."""
+"""Convert a job's epochs to the lines of a chart."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 
-WIDTH, HEIGHT = 640, 200  # of the drawing's plane, which the page scales
+WIDTH, HEIGHT = 640, 200  # of the chart in SVG units; the page scales it
 
 
 class Epoch(BaseModel):
-    """An epoch as its event tells it."""
+    """An epoch, from the body of its event."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     epoch: int
     learning_rate: float
     loss: float
-    held_out_clean: float | None
-    held_out_mean: float | None
-    held_out_worst: float | None
+    validation_clean: float | None
+    validation_robust: float | None
+    validation_robust_worst: float | None
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One line: `points` as (x, y) from the upper left corner, and the value it ends with."""
+    """A line of the chart: `points` as (x, y) from the upper left corner, and its last value."""
 
     name: str
     key: str
@@ -33,15 +33,20 @@ class Curve:
 
     @property
     def path(self) -> str:
-        """The points as SVG writes them."""
+        """Return the points in the format of SVG."""
         return " ".join(f"{x:.1f},{y:.1f}" for x, y in self.points)
 
 
 def curves(epochs: Sequence[Epoch]) -> list[Curve]:
-    """Accuracy on held-out images by epoch, from 0 at the bottom to 1 at the top; none where nothing was held out."""
+    """Return the lines of the validation accuracies, from 0 at the bottom to 1 at the top; none without validation images."""
     lines = []
-    for name, key in (("Clean", "clean"), ("Robust, mean", "mean"), ("Robust, worst class", "worst")):
-        values = [value for epoch in epochs if (value := getattr(epoch, f"held_out_{key}")) is not None]
+    accuracies = {
+        ("Clean", "clean"): [epoch.validation_clean for epoch in epochs],
+        ("Robust, mean", "mean"): [epoch.validation_robust for epoch in epochs],
+        ("Robust, worst class", "worst"): [epoch.validation_robust_worst for epoch in epochs],
+    }
+    for (name, key), series in accuracies.items():
+        values = [value for value in series if value is not None]
         if values:
             step = WIDTH / max(1, len(values) - 1)
             points = tuple((step * i, HEIGHT * (1 - value)) for i, value in enumerate(values))

@@ -1,4 +1,4 @@
-"""Signing in to the pages with an API key, and out again."""
+"""Sign in to the pages with an API key, and sign out."""
 
 from typing import Annotated
 from urllib.parse import urlencode, urlsplit
@@ -21,34 +21,36 @@ LONGEST_BACK = 2000
 
 
 def to_login(request: Request) -> Response:
-    """The way to the form, and after it back to the page that was asked for."""
-    if "HX-Request" in request.headers:  # a part of a page asked: the whole page goes
-        return Response(status_code=401, headers={"HX-Redirect": _form(request.headers.get("HX-Current-URL", "/"))})
-    if request.method != "GET":  # what was sent is lost, and its address shows nothing
-        return RedirectResponse(_form("/"), 303)
+    """Redirect to the login form, which leads back to the requested page."""
+    if "HX-Request" in request.headers:  # htmx requested a part of a page: redirect the whole page
+        return Response(
+            status_code=401, headers={"HX-Redirect": _login_address(request.headers.get("HX-Current-URL", "/"))}
+        )
+    if request.method != "GET":  # a form cannot be sent again, and its address has no page
+        return RedirectResponse(_login_address("/"), 303)
     query = request.scope["query_string"].decode("latin-1")
-    return RedirectResponse(_form(f"{request.scope['path']}?{query}"), 303)
+    return RedirectResponse(_login_address(f"{request.scope['path']}?{query}"), 303)
 
 
-def _form(wanted: str) -> str:
-    """The form's address, with the way back to that page."""
+def _login_address(page: str) -> str:
+    """Return the address of the login form, with the address of the page to return to."""
     try:
-        parts = urlsplit(wanted)
+        parts = urlsplit(page)
     except ValueError:
         return PATH
     back = parts.path + (f"?{parts.query}" if parts.query else "")
     return f"{PATH}?{urlencode({'back': back})}" if len(back) <= LONGEST_BACK else PATH
 
 
-def _here(back: str) -> str:
-    """That address if it is one of ours: a path, which no browser takes for another site."""
+def _local_address(back: str) -> str:
+    """Return the address if it is a path of this site in every browser, or else `/`."""
     return back if back.startswith("/") and not back.startswith(("//", "/\\")) and back.isprintable() else "/"
 
 
 @router.get(PATH)
 def show_login(request: Request, back: Annotated[str, Query(max_length=LONGEST_BACK)] = "/") -> Response:
-    """The form."""
-    return templates.TemplateResponse(request, "login.html", {"back": _here(back), "problem": None})
+    """Show the form."""
+    return templates.TemplateResponse(request, "login.html", {"back": _local_address(back), "problem": None})
 
 
 @router.post(PATH)
@@ -58,20 +60,20 @@ def log_in(
     key: Annotated[str, Form(max_length=200)],
     back: Annotated[str, Form(max_length=LONGEST_BACK)] = "/",
 ) -> Response:
-    """The page that was asked for, with a session; or the form again."""
-    answer = RedirectResponse(_here(back), 303)
+    """Sign in and go to the requested page, or show the form again."""
+    answer = RedirectResponse(_local_address(back), 303)
     try:
         sign_in(service, request, answer, key.strip())
     except KeyRefused as refusal:
-        problem = answers.problem_of(request, refusal)
-        filling = {"back": _here(back), "problem": problem}
+        problem = answers.describe_problem(request, refusal)
+        filling = {"back": _local_address(back), "problem": problem}
         return templates.TemplateResponse(request, "login.html", filling, problem.status)
     return answer
 
 
 @router.post("/logout")
 def log_out() -> Response:
-    """The form, without the session."""
+    """Sign out and go to the form."""
     answer = RedirectResponse(PATH, 303)
     sign_out(answer)
     return answer

@@ -1,4 +1,4 @@
-"""The form that starts a job, as text; what it says is judged as the API's own requests are."""
+"""The form that starts a job. Its fields become a request to the API, with the same validation."""
 
 from typing import Literal
 
@@ -20,7 +20,7 @@ def _points(rate: float | None) -> str:
 
 
 class StartForm(BaseModel):
-    """The fields as a person left them; a field that was emptied is an empty string."""
+    """The fields of the form as text; an empty field is an empty string."""
 
     model_config = ConfigDict(frozen=True, str_max_length=200)
 
@@ -44,12 +44,12 @@ class StartForm(BaseModel):
     seed: str = str(AuditSettings().seed)
 
     def request(self) -> FinetuneRequest | AuditRequest:
-        """What the API would be asked for. Raises: InvalidRequest."""
+        """Return the form as a request to the API. Raises: InvalidRequest."""
         threat: Fields = {"norm": self.norm, "epsilon": self.epsilon.strip()}
-        about: Fields = {"model": self.model, "dataset": self.dataset, "threat": threat}
+        common: Fields = {"model": self.model, "dataset": self.dataset, "threat": threat}
         audit: Fields = {"attacks": self.attacks, "images": self.images.strip() or None, "seed": self.seed}
         if self.kind is JobKind.AUDIT:
-            return _validated(AuditRequest, {**about, **audit})
+            return _validate(AuditRequest, {**common, **audit})
         rates = self._learning_rates()
         training: Fields = {
             "learning_rates": rates,
@@ -65,30 +65,38 @@ class StartForm(BaseModel):
         if self.method == FaalMethod().type:
             method["dro_radius"] = self.dro_radius
         finetuning: Fields = {"method": method, "training": training, "audit": audit}
-        return _validated(FinetuneRequest, {**about, **finetuning})
+        return _validate(FinetuneRequest, {**common, **finetuning})
 
     def _learning_rates(self) -> list[JsonValue]:
-        """One per epoch: the first half at the rate given, the second at a tenth of it, as the defaults do."""
+        """Return a learning rate per epoch: the rate of the form, then a tenth of it for the second half, as in the defaults."""
         try:
             epochs, rate = int(self.epochs), float(self.learning_rate)
         except ValueError:
-            raise InvalidRequest.at("/epochs", "epochs is a whole number, and the learning rate a number") from None
+            raise InvalidRequest.for_field(
+                "/epochs",
+                f"{self.epochs[:40]!r} epochs at the learning rate {self.learning_rate[:40]!r} cannot be read; give a whole "
+                "number of epochs and a decimal number as learning rate",
+            ) from None
         if not 1 <= epochs <= MAX_EPOCHS:
-            raise InvalidRequest.at("/epochs", f"between 1 and {MAX_EPOCHS}, not {epochs}")
+            raise InvalidRequest.for_field(
+                "/epochs", f"{epochs} is out of bounds; give a number from 1 to {MAX_EPOCHS}"
+            )
         first = (epochs + 1) // 2
         return [*[rate] * first, *[rate / 10] * (epochs - first)]
 
 
 def _rate(pointer: str, points: str) -> float | None:
-    """Return percentage points as a rate, or None for no bound where the field is empty. Raises: InvalidRequest."""
+    """Return percentage points as a rate; None, for no bound, if the field is empty. Raises: InvalidRequest."""
     try:
         return float(points) / 100 if points.strip() else None
     except ValueError:
-        raise InvalidRequest.at(pointer, f"{points[:40]!r} is no number of percentage points") from None
+        raise InvalidRequest.for_field(
+            pointer, f"{points[:40]!r} is not a number of percentage points; write a number such as 1.5"
+        ) from None
 
 
-def _validated(kind: type[FinetuneRequest | AuditRequest], asked: Fields) -> FinetuneRequest | AuditRequest:
+def _validate(kind: type[FinetuneRequest | AuditRequest], fields: Fields) -> FinetuneRequest | AuditRequest:
     try:
-        return kind.model_validate(asked)
+        return kind.model_validate(fields)
     except ValidationError as error:
-        raise InvalidRequest.of(error, asked) from None
+        raise InvalidRequest.from_pydantic(error, fields) from None

@@ -1,4 +1,4 @@
-"""The pages' templates, and how times, kinds and specs are written in them; rates are written as in reports."""
+"""The templates of the pages, and their filters for times, kinds and specs; rates are formatted as in reports."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -34,7 +34,7 @@ OUTCOMES: Mapping[Outcome, str] = {
 
 
 def ago(time: datetime) -> str:
-    """How long ago that was, roughly."""
+    """Return the approximate time since then as text, such as "3 h ago"."""
     seconds = (datetime.now(UTC) - time).total_seconds()
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
@@ -43,7 +43,7 @@ def ago(time: datetime) -> str:
 
 
 def duration(span: timedelta) -> str:
-    """A span of time in its two largest units."""
+    """Return a span of time as text, in its two largest units."""
     seconds = round(span.total_seconds())
     if seconds < 60:
         return f"{seconds} s"
@@ -53,7 +53,7 @@ def duration(span: timedelta) -> str:
 
 
 def threat(spec: dict[str, object]) -> str:
-    """The threat model of a job's spec."""
+    """Return the threat model of a job's spec as text."""
     return str(ThreatModel.model_validate(spec["threat"]))
 
 
@@ -65,24 +65,24 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    words = (
+    filters = (
         ago,
         duration,
         threat,
-        text.shown,
         text.percent,
         text.points,
         text.bounds,
         text.with_bounds,
         text.time_left,
     )
-    environment.filters.update({word.__name__: word for word in words})
+    environment.filters.update({one.__name__: one for one in filters})
+    environment.filters["shown"] = text.sanitise
     environment.globals.update(KINDS=KINDS, OUTCOMES=OUTCOMES, version=faal_core.__version__)
     return environment
 
 
 def _signed_in(request: Request) -> dict[str, object]:
-    """Whose session a page is shown in, if anybody's."""
+    """Return the owner whose session the page is shown in, or None."""
     return {"signed_in_as": getattr(request.state, "signed_in_as", None)}
 
 

@@ -1,4 +1,4 @@
-"""What the pages are filled with."""
+"""The data that the templates of the pages show."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from api.pages.curves import Curve, Epoch, curves
-from api.schemas.resources import EventResource, JobResource, Method, methods
+from api.schemas.catalog import Method, methods
+from api.schemas.resources import EventResource, JobResource
 from api.serving.dependencies import Service
 from faal_core import catalog
 from faal_core.catalog import DatasetEntry, PresetEntry
@@ -17,16 +18,16 @@ from faal_core.results.reading import read_report
 from jobs import candidates, dataset_registry, model_registry, queries
 from jobs.errors import JobCancelled, JobFailed
 from jobs.model_registry import ReadyModel
-from jobs.named_datasets import available
+from jobs.named_datasets import is_available
 from jobs.states import FINAL
 
-LISTED = 100  # models, data sets and events of each kind on a page
+LISTED = 100  # most models, data sets or events of each kind on a page
 SHOWN_EVENTS = ("epoch", "attack", "reliability-warning")
 
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job and the names of what it is about."""
+    """A job, and the names of its model and its data set."""
 
     job: JobResource
     model: str | None
@@ -34,13 +35,13 @@ class JobView:
 
     @property
     def final(self) -> bool:
-        """Whether it has ended."""
+        """Return whether the job has ended."""
         return self.job.status in FINAL
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A figure of a report: its name, its value, and a line below."""
+    """A figure of a report: its name, its value, and a note below it."""
 
     label: str
     value: str
@@ -48,21 +49,21 @@ class Tile:
 
 
 class CandidateView(NamedTuple):
-    """Weights that a fine-tuning could have kept, and the model of them, if there is one or one can be made."""
+    """A candidate of a fine-tuning, and its model, if there is one or one can be made."""
 
     number: int
     candidate: Candidate
-    kept: bool
+    selected: bool
     model: str | None
     can_make: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """How a job went, or goes: what its newest events and its report tell.
+    """The course of a job, from its newest events and its report.
 
     Args:
-        more: of each kind of event that is shown in part, how many events the job has.
+        more: total number of events of each kind of which the page shows only the newest.
     """
 
     epochs: Sequence[Epoch]
@@ -85,7 +86,7 @@ class Named(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What a job can be started with."""
+    """The choices of the form that starts a job."""
 
     models: Sequence[ReadyModel]
     uploaded: Mapping[str, str]
@@ -97,39 +98,39 @@ class Choices:
 def job_views(service: Service, jobs: Sequence[JobResource]) -> list[JobView]:
     """Return the jobs with the names of their models and data sets."""
     with service.sessions() as session:
-        models = model_registry.names(session, {job.model for job in jobs if job.model is not None})
-        datasets = dataset_registry.names(session, {job.dataset for job in jobs if job.dataset is not None})
+        models = model_registry.find_names(session, {job.model for job in jobs if job.model is not None})
+        datasets = dataset_registry.find_names(session, {job.dataset for job in jobs if job.dataset is not None})
     return [JobView(job, models.get(job.model or ""), datasets.get(job.dataset or "", job.dataset)) for job in jobs]
 
 
 def course(service: Service, job_id: str) -> Course:
-    """Return how the job went so far. An epoch that a later attempt repeated counts once."""
+    """Return the course of the job so far. An epoch that a later attempt repeated counts once."""
     document = None
     with service.sessions() as session:
-        counts = queries.event_counts(session, job_id)
-        newest = {kind: queries.newest_events(session, job_id, kind, limit=LISTED) for kind in SHOWN_EVENTS}
-        if queries.job(session, job_id).state in FINAL:
+        counts = queries.count_events(session, job_id)
+        newest = {kind: queries.list_newest_events(session, job_id, kind, limit=LISTED) for kind in SHOWN_EVENTS}
+        if queries.find_job(session, job_id).state in FINAL:
             with suppress(JobFailed, JobCancelled):
-                report = queries.report(session, job_id)
+                report = queries.find_report(session, job_id)
                 document = None if report is None else report.document
-        events = {kind: [EventResource.of(row) for row in rows] for kind, rows in newest.items()}
+        events = {kind: [EventResource.from_row(row) for row in rows] for kind, rows in newest.items()}
     epochs = {event.body["epoch"]: Epoch.model_validate(event.body) for event in events["epoch"]}
     ordered = [epochs[number] for number in sorted(epochs)]
-    found = None if document is None else read_report(document)
+    stored_report = None if document is None else read_report(document)
     return Course(
         epochs=ordered,
         curves=curves(ordered),
         attacks=events["attack"],
         more={kind: counts[kind] for kind in SHOWN_EVENTS if counts.get(kind, 0) > LISTED},
-        warnings=_warned(events["reliability-warning"]) if found is None else _warnings(found),
-        candidates=_candidates(service, job_id, found) if isinstance(found, FinetuneReport) else (),
-        verdict="" if found is None else text.verdict(found)[0],
-        tone="neutral" if found is None else _tone(found),
-        tiles=() if found is None else _tiles(found),
+        warnings=_read_warnings(events["reliability-warning"]) if stored_report is None else _warnings(stored_report),
+        candidates=_candidates(service, job_id, stored_report) if isinstance(stored_report, FinetuneReport) else (),
+        verdict="" if stored_report is None else text.verdict(stored_report)[0],
+        tone="neutral" if stored_report is None else _tone(stored_report),
+        tiles=() if stored_report is None else _tiles(stored_report),
     )
 
 
-def _warned(events: Sequence[EventResource]) -> list[ReliabilityWarning]:
+def _read_warnings(events: Sequence[EventResource]) -> list[ReliabilityWarning]:
     """Return the warnings that a job has recorded before its report, each once: every attempt records them again."""
     recorded = [
         ReliabilityWarning.model_validate({name: event.body[name] for name in ReliabilityWarning.model_fields})
@@ -139,7 +140,7 @@ def _warned(events: Sequence[EventResource]) -> list[ReliabilityWarning]:
 
 
 def _warnings(report: AuditReport | FinetuneReport) -> list[ReliabilityWarning]:
-    """The report's warnings, one of each kind."""
+    """Return the report's warnings, one of each code."""
     return _by_code(warning for _, warning in text.warnings(report))
 
 
@@ -149,33 +150,33 @@ def _by_code(warnings: Iterable[ReliabilityWarning]) -> list[ReliabilityWarning]
 
 
 def _candidates(service: Service, job_id: str, report: FinetuneReport) -> list[CandidateView]:
-    """The candidates of a report in their order."""
+    """Return the candidates of a report in their order."""
     with service.sessions() as session:
-        job = queries.job(session, job_id)
-        models, can_make = candidates.models(session, job, report), candidates.can_make(session, job)
-    kept = candidates.kept_number(report)
+        job = queries.find_job(session, job_id)
+        models, can_make = candidates.list_models(session, job, report), candidates.can_make(session, job)
+    selected = candidates.selected_candidate(report)
     return [
-        CandidateView(number, one, number == kept, models[number].id if number in models else None, can_make)
+        CandidateView(number, one, number == selected, models[number].id if number in models else None, can_make)
         for number, one in enumerate(report.candidates)
     ]
 
 
-def _judged(report: AuditReport | FinetuneReport) -> AuditReport:
+def _final_audit(report: AuditReport | FinetuneReport) -> AuditReport:
     """Return the audit itself, or the one after a fine-tuning."""
     return report if isinstance(report, AuditReport) else report.after
 
 
 def _tone(report: AuditReport | FinetuneReport) -> str:
-    """Name the colour of the verdict: that of the report's page for a fine-tuning, bad where no image's robustness counts."""
-    if _judged(report).robust.verdict == "at-chance":
+    """Name the colour of the verdict: as on the report's page, but bad if the robust accuracy is at chance."""
+    if _final_audit(report).robust.verdict == "at-chance":
         return "bad"
     return "neutral" if isinstance(report, AuditReport) else text.tone(report)
 
 
 def _tiles(report: AuditReport | FinetuneReport) -> list[Tile]:
-    """The four figures a report begins with; below each the one before, or what it is about."""
+    """Return the four main figures of a report, each with the figure before the fine-tuning or a note."""
     if isinstance(report, AuditReport):
-        worst = (text.shown(report.robust.worst_class), text.shown(report.clean.worst_class))
+        worst = (text.sanitise(report.robust.worst_class), text.sanitise(report.clean.worst_class))
         notes = (worst[0], "of all images", "of all images", worst[1])
         return [
             Tile(label, text.percent(rate), note) for (label, rate), note in zip(_figures(report), notes, strict=True)
@@ -196,15 +197,18 @@ def _figures(report: AuditReport) -> list[tuple[str, float]]:
 
 
 def named_datasets(service: Service) -> list[Named]:
-    """Return the data sets of the catalog, those first that jobs can use."""
-    named = [Named(entry, available(service.settings, entry.name)) for entry in catalog.datasets().values()]
+    """Return the data sets of the catalog; those that jobs can use come first."""
+    named = [Named(entry, is_available(service.settings, entry.name)) for entry in catalog.datasets().values()]
     return sorted(named, key=lambda one: not one.available)
 
 
 def choices(service: Service) -> Choices:
-    """Return what a job can be started with: models and data sets that are ready, the uploaded ones by id."""
+    """Return the choices of the form that starts a job: ready models and data sets, presets and methods."""
     with service.sessions() as session:
-        models, uploaded = model_registry.ready(session, limit=LISTED), dataset_registry.ready(session, limit=LISTED)
+        models, uploaded = (
+            model_registry.list_ready(session, limit=LISTED),
+            dataset_registry.list_ready(session, limit=LISTED),
+        )
     return Choices(
         models=models,
         uploaded=uploaded,

@@ -1,19 +1,19 @@
-"""What can go wrong because there is HTTP; the status of each stands in api/problems/answers.py.
+"""Errors that only the HTTP interface has; api/problems/request_problems.py has the status of each.
 
 ApiError
 ├── InvalidRequest        invalid-request        a field, parameter or form part is missing or wrong
-├── MalformedBody         malformed-body         the body is not the JSON or multipart form it says it is
+├── MalformedBody         malformed-body         the body is not valid JSON or not a valid multipart form
 ├── UnsupportedFile       unsupported-file       the uploaded file is of a kind that is not accepted
-├── DigestMismatch        digest-mismatch        the body or file is not the one its digest was sent for
+├── DigestMismatch        digest-mismatch        the body or file does not match its digest
 ├── UploadTooSlow         upload-too-slow        too little of an upload or another body arrives
 ├── KeyRequired           key-required           there are API keys and none was sent
-├── UnknownHost           unknown-host           there are no API keys, and the request is for a name that is not ours
-├── ScopeMissing          scope-missing          the API key does not allow that
-├── CrossSiteRequest      cross-site-request     a page of another site tried to change something here
-├── RateExceeded          rate-exceeded          the owner asks more often than they may
+├── UnknownHost           unknown-host           there are no API keys, and the request is for another host name
+├── ScopeMissing          scope-missing          the API key lacks the scope for the request
+├── CrossSiteRequest      cross-site-request     a page of another site tried to change something
+├── RateExceeded          rate-exceeded          the owner sent too many requests in the last minute
 ├── DatabaseUnavailable   database-unavailable   the database does not answer, or not in time
-├── ServiceBusy           service-busy           as many uploads or event streams are open as can be served
-└── ServiceNotReady       service-not-ready      the database, storage or broker is out of order
+├── ServiceBusy           service-busy           no place for another upload, download or event stream is free
+└── ServiceNotReady       service-not-ready      the database, storage or broker does not work
 """
 
 from collections.abc import Sequence
@@ -22,37 +22,37 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 
-from faal_core.specs.field_errors import explain, first_errors, shortened, steps_in
+from faal_core.specs.field_errors import explain, first_errors, shorten, steps_in
 
-_LONGEST_POINTER = 200  # characters; a key of the body can have a million
-_IN_MESSAGE = 5  # errors that a message repeats, so that it stays one a person reads
-_LONGEST_DETAIL = 400  # characters; a value that a detail quotes can have a million
+_LONGEST_POINTER = 200  # characters; a key of the body can have a million characters
+_IN_MESSAGE = 5  # errors that a message repeats, so that it stays readable
+_LONGEST_DETAIL = 400  # characters; a detail can quote a value of a million characters
 
 
 class FieldError(BaseModel):
-    """One thing that is wrong with a request, and where."""
+    """One error in a request, and its location."""
 
     model_config = ConfigDict(frozen=True)
 
     pointer: str | None = Field(
         None,
-        description="JSON pointer (RFC 6901) into the body or form; one of more than 200 characters is cut and ends with …",
+        description="JSON pointer (RFC 6901) to the field in the body or form; cut after 200 characters, with … at the end",
         examples=["/threat/epsilon"],
     )
-    parameter: str | None = Field(None, description="the query, path or header parameter", examples=["limit"])
-    detail: str = Field(examples=["a radius is positive and finite, not 0"])
+    parameter: str | None = Field(None, description="name of the query, path or header parameter", examples=["limit"])
+    detail: str = Field(description="the error and its remedy", examples=["a radius is positive and finite, not 0"])
 
     @field_validator("pointer", "detail", mode="before")
     @classmethod
     def _bounded(cls, text: str | None, info: ValidationInfo) -> str | None:
-        """Cut what the client wrote; a cut text ends with "…"."""
+        """Cut a text that the client wrote; a cut text ends with "…"."""
         most = _LONGEST_POINTER if info.field_name == "pointer" else _LONGEST_DETAIL
-        return None if text is None else shortened(text, most)
+        return None if text is None else shorten(text, most)
 
     @classmethod
-    def of(cls, found: ErrorDetails, body: JsonValue, root: str = "") -> "FieldError":
-        """What pydantic found wrong in `body`, which itself lies at the pointer `root`."""
-        return cls(pointer=root + json_pointer(found["loc"], body), detail=explain(found))
+    def from_pydantic(cls, details: ErrorDetails, body: JsonValue, root: str = "") -> "FieldError":
+        """Return an error of pydantic's in `body`, which itself is at the pointer `root`."""
+        return cls(pointer=root + json_pointer(details["loc"], body), detail=explain(details))
 
 
 def json_pointer(location: Sequence[str | int], body: JsonValue) -> str:
@@ -66,7 +66,7 @@ def and_more(errors: int) -> str:
 
 
 class ApiError(Exception):
-    """An error that only exists because there is HTTP; `fields` says where in the request it lies."""
+    """An error that only the HTTP interface has; `fields` locates it in the request."""
 
     code: ClassVar[str]
 
@@ -82,22 +82,22 @@ class InvalidRequest(ApiError):
     code = "invalid-request"
 
     @classmethod
-    def at(cls, pointer: str, detail: str) -> "InvalidRequest":
-        """The error for one field of the body or form."""
+    def for_field(cls, pointer: str, detail: str) -> "InvalidRequest":
+        """Return the error for one field of the body or form."""
         return cls(f"{pointer.removeprefix('/')}: {detail}", FieldError(pointer=pointer, detail=detail))
 
     @classmethod
-    def of(cls, error: ValidationError, body: JsonValue, root: str = "") -> "InvalidRequest":
-        """Return the error for what pydantic found wrong in `body`, which lies at the pointer `root`: the first 20 errors."""
+    def from_pydantic(cls, error: ValidationError, body: JsonValue, root: str = "") -> "InvalidRequest":
+        """Return the error for pydantic's first 20 errors in `body`, which is at the pointer `root`."""
         first, more = first_errors(error)
-        fields = [FieldError.of(found, body, root) for found in first]
+        fields = [FieldError.from_pydantic(details, body, root) for details in first]
         sentences = [f"{field.pointer or 'the form'}: {field.detail}" for field in fields]
         message = "; ".join(sentences[:_IN_MESSAGE])
         return cls(message + and_more(len(sentences[_IN_MESSAGE:]) + more), *fields)
 
 
 class MalformedBody(ApiError):
-    """The body is not the JSON or multipart form it says it is."""
+    """The body is not valid JSON or not a valid multipart form."""
 
     code = "malformed-body"
 
@@ -109,13 +109,13 @@ class UnsupportedFile(ApiError):
 
 
 class DigestMismatch(ApiError):
-    """The body or file is not the one its digest was sent for."""
+    """The body or file does not match its digest."""
 
     code = "digest-mismatch"
 
 
 class UploadTooSlow(ApiError):
-    """Too little of an upload arrives, so others shall have its place."""
+    """Too little of an upload arrives, so its place is given to other uploads."""
 
     code = "upload-too-slow"
 
@@ -133,32 +133,32 @@ class UnknownHost(ApiError):
 
 
 class ScopeMissing(ApiError):
-    """The API key does not allow that."""
+    """The API key lacks the scope that the request needs."""
 
     code = "scope-missing"
 
 
 class CrossSiteRequest(ApiError):
-    """A page of another site tried to change something here."""
+    """A page of another site tried to change something in this service."""
 
     code = "cross-site-request"
 
 
 class RateExceeded(ApiError):
-    """The owner asks more often than they may.
+    """The owner sent more requests or pings in the last minute than are allowed.
 
     Args:
-        rule: a sentence's beginning that says what is allowed.
-        of: what is counted.
-        most: how many are allowed a minute.
-        seconds: until there is room again.
+        rule: the first sentence of the message, without its full stop.
+        resource: the kind of request that is limited.
+        most: maximum number per minute.
+        seconds: time until the next request is allowed.
     """
 
     code = "rate-exceeded"
 
-    def __init__(self, rule: str, *, of: Literal["requests", "pings"], most: int, seconds: int) -> None:
-        super().__init__(f"{rule}; there is room again in {seconds:,} s.")
-        self.of, self.most, self.seconds = of, most, seconds
+    def __init__(self, rule: str, *, resource: Literal["requests", "pings"], most: int, seconds: int) -> None:
+        super().__init__(f"{rule}. Try again in {seconds:,} s.")
+        self.resource, self.most, self.seconds = resource, most, seconds
 
 
 class DatabaseUnavailable(ApiError):
@@ -168,12 +168,12 @@ class DatabaseUnavailable(ApiError):
 
 
 class ServiceBusy(ApiError):
-    """As many uploads or event streams are open as can be served."""
+    """No place for another upload, download or event stream is free for the owner."""
 
     code = "service-busy"
 
 
 class ServiceNotReady(ApiError):
-    """The database, storage or broker is out of order."""
+    """The database, the storage or the broker does not work."""
 
     code = "service-not-ready"

@@ -1,69 +1,22 @@
-"""What is offered: architectures, data sets, attack presets and methods."""
-
-from typing import Any
+"""The catalog: architectures, data sets, attack presets and methods."""
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
 
 from api.access.authentication import ReaderDep
-from api.schemas.resources import Method, methods
+from api.schemas.catalog import Architecture, Bounds, Catalog, NamedDataset, Preset, methods
 from faal_core import catalog
 from faal_core.specs import AuditSettings, TrainingSpec
-from jobs.named_datasets import available
+from jobs.named_datasets import is_available
 
 router = APIRouter(tags=["catalog"])
 
 
-class Bounds(BaseModel):
-    """A whole number an architecture takes."""
-
-    low: int
-    high: int
-    default: int
-
-
-class Architecture(BaseModel):
-    """A network that can be rebuilt from its name and weights."""
-
-    name: str
-    title: str
-    source: str
-    arguments: dict[str, Bounds]
-
-
-class NamedDataset(BaseModel):
-    """A data set that can be used by its name."""
-
-    name: str
-    title: str
-    source: str
-    num_classes: int | None = Field(description="absent where only loading tells")
-    shape: tuple[int, int, int] | None = Field(description="channels, height, width; absent where only loading tells")
-    available: bool = Field(description="whether jobs can use it: its files are here, as far as their names tell")
-
-
-class Preset(BaseModel):
-    """A named sequence of attacks."""
-
-    name: str
-    title: str
-    attacks: list[dict[str, Any]]
-
-
-class Catalog(BaseModel):
-    """All that can be asked for by name, and what is taken where nothing is said."""
-
-    architectures: list[Architecture]
-    datasets: list[NamedDataset]
-    presets: list[Preset]
-    methods: list[Method]
-    training_defaults: dict[str, Any]
-    audit_defaults: dict[str, Any]
-
-
-@router.get("/catalog", summary="What is offered by name, and the defaults")
+@router.get("/catalog", summary="Get the catalog and the defaults")
 def get_catalog(service: ReaderDep) -> Catalog:
-    """Architectures, data sets, attack presets and methods; JSON schemas of all fields stand in /openapi.json."""
+    """List the architectures, data sets, attack presets and methods that requests can name, and the defaults.
+
+    /openapi.json has the JSON schemas of all fields.
+    """
     return Catalog(
         architectures=[
             Architecture(
@@ -84,7 +37,7 @@ def get_catalog(service: ReaderDep) -> Catalog:
                 source=entry.source,
                 num_classes=entry.num_classes or None,
                 shape=entry.shape if entry.num_classes else None,
-                available=available(service.settings, entry.name),
+                available=is_available(service.settings, entry.name),
             )
             for entry in catalog.datasets().values()
         ],

@@ -1,22 +1,21 @@
-"""What a job would cost, before it is asked for."""
+"""Estimate the cost of a job before it is submitted."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter
 from pydantic import Field
 
 from api.access.authentication import SubmitterDep
-from api.routes.jobs import submission_of
-from api.schemas.requests import AuditRequest, FinetuneRequest
-from api.schemas.resources import Resource
+from api.schemas.requests import AuditEstimate, FinetuneEstimate
+from api.schemas.resources import EstimateResource
+from api.serving.use_cases import make_submission
 from faal_core import catalog
 from faal_core.errors import InvalidSpec
 from faal_core.results import cost
 from faal_core.results.documents import AuditReport
 from faal_core.results.reading import read_report
 from jobs import queries, submission
-from jobs.states import JobKind
 
 router = APIRouter(tags=["jobs"])
 
@@ -29,52 +28,27 @@ _EXAMPLE = {
 }
 
 
-class AuditEstimate(AuditRequest):
-    """An audit that might be asked for."""
-
-    kind: Literal["audit"]
-
-
-class FinetuneEstimate(FinetuneRequest):
-    """A fine-tuning that might be asked for."""
-
-    kind: Literal["finetune"]
-
-
-class EstimateResource(Resource):
-    """What a job takes."""
-
-    object: Literal["estimate"] = "estimate"
-    passes: int = Field(description="of an image through the network, forward and backward ones, at most")
-    minutes: float | None = Field(description="likely; null where no such network was audited here before")
-    minutes_at_most: float | None = Field(
-        description="if no attack breaks an image; weight perturbation and what some methods look at before an epoch apart"
-    )
-    measured_by: str | None = Field(description="the job whose report says how long a pass takes")
-
-
-@router.post("/jobs/estimate", summary="What a job would take")
+@router.post("/jobs/estimate", summary="Estimate the cost of a job")
 def estimate_job(
     body: Annotated[AuditEstimate | FinetuneEstimate, Field(discriminator="kind", examples=[_EXAMPLE])],
     service: SubmitterDep,
 ) -> EstimateResource:
-    """Passes are counted; how long one takes, and which part of an audit's is needed, the newest report of the model says.
+    """Estimate the network passes and the minutes of a job. Starts nothing; validates exactly as a submission does.
 
-    Without one of its own that of another model of the same architecture. Starts nothing; validates exactly as a submission does.
+    The minutes are based on the newest report about the model, or else about another model of the same architecture.
     """
-    kind = JobKind.FINETUNE if isinstance(body, FinetuneEstimate) else JobKind.AUDIT
     with service.sessions.begin() as session:
-        inputs = submission.check(session, service.settings, submission_of(service, body, body.spec, kind))
+        inputs = submission.check(session, service.settings, make_submission(service, body))
         classes = inputs.model.spec["num_classes"]
-        stored = queries.last_report(session, inputs.model)
+        stored = queries.find_last_report(session, inputs.model)
     earlier = None if stored is None else _last_audit(stored.document)
-    pace = None if earlier is None else cost.seconds_a_pass(earlier)
+    pace = None if earlier is None else cost.seconds_per_pass(earlier)
     images = _images(body.dataset, inputs.dataset_summary)
     if isinstance(body, FinetuneEstimate):
-        audit = cost.of_audit(body.audit, images["test"], classes, earlier)
-        parts = [audit, audit, cost.of_training(body.spec, images["train"], classes)]
+        audit = cost.audit_cost(body.audit, images["test"], classes, earlier)
+        parts = [audit, audit, cost.training_cost(body.spec, images["train"], classes)]
     else:
-        parts = [cost.of_audit(body.spec, images["test"], classes, earlier)]
+        parts = [cost.audit_cost(body.spec, images["test"], classes, earlier)]
     most, likely = (sum(part) for part in zip(*parts, strict=True))
     return EstimateResource(
         passes=int(most),
@@ -85,12 +59,14 @@ def estimate_job(
 
 
 def _images(dataset: str, summary: Mapping[str, Any] | None) -> Mapping[str, int]:
-    """How many images each part of the data set has. Raises: InvalidSpec where that is not known before it is loaded."""
+    """Return the number of images in each part of the data set. Raises: InvalidSpec if only loading it shows the number."""
     if summary is not None:
         return {"train": 0, **summary["images"]}
     train, test = catalog.dataset(dataset).images
     if not test:
-        raise InvalidSpec(f"How many images {dataset} has is known only where it is loaded; nothing can be estimated.")
+        raise InvalidSpec(
+            f"The number of images in {dataset!r} is unknown until a job loads it. Choose another one, or submit the job itself."
+        )
     return {"train": train, "test": test}
 
 

@@ -1,4 +1,4 @@
-"""What operators watch."""
+"""Metrics for operators."""
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -10,10 +10,10 @@ router = APIRouter(tags=["health"])
 
 @router.get(
     "/metrics",
-    summary="Figures for Prometheus",
+    summary="Get metrics for Prometheus",
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 def get_metrics(service: WatcherDep) -> Response:
-    """Requests of this process, and how many jobs of the site wait, run and ended, by kind; of everybody together."""
+    """Return the requests of this process, and the jobs of all owners by kind and status."""
     return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)

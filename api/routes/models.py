@@ -1,4 +1,4 @@
-"""Models: upload weights, look one up, follow one back to its origin, download weights."""
+"""Models: upload, get, list and delete them, list their ancestors, and download weights."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -14,12 +14,13 @@ from starlette.responses import MalformedRangeHeader, RangeNotSatisfiable
 
 from api.access.authentication import ReaderDep, SubmitterDep
 from api.schemas.resources import ModelResource, Page
+from api.serving import use_cases
 from api.serving.dependencies import After, Id, IdempotencyKey, Limit, Service
-from api.serving.negotiation import unchanged
-from api.uploads import forms, receiving
-from api.uploads.digests import digest_field
-from jobs import model_registry, removal
-from jobs.artifacts import note_lost
+from api.serving.negotiation import is_unchanged
+from api.uploads import forms
+from api.uploads.digests import format_digest
+from api.uploads.registration import register_model
+from jobs.artifacts import record_lost
 from jobs.errors import FileLost, ModelNotReady
 
 router = APIRouter(tags=["models"])
@@ -32,30 +33,32 @@ _FORM = {
         "file": {
             "type": "string",
             "format": "binary",
-            "description": "safetensors, or a state dict saved by torch.save. The part's own headers may carry "
-            "Content-Digest or Repr-Digest (sha-256) of the file; those of the request are about the whole body.",
+            "description": "weights as safetensors, or a state dict saved by torch.save. The part's own headers may carry "
+            "Content-Digest or Repr-Digest (sha-256) of the file; those of the request apply to the whole body.",
         },
         "upload": {
             "type": "string",
-            "description": "in place of a file, the id of one that came in parts (`POST /uploads`)",
+            "description": "instead of a file, the id of an upload in parts (`POST /uploads`)",
         },
-        "name": {"type": "string", "maxLength": 200, "description": "for people; default: the file's name"},
+        "name": {"type": "string", "maxLength": 200, "description": "name for people; default: the file's name"},
         "spec": {"type": "string", "contentMediaType": "application/json", "description": "ClassifierSpec as JSON"},
-        "architecture": {"type": "string", "description": "instead of spec, with the following"},
-        "num_classes": {"type": "integer"},
+        "architecture": {
+            "type": "string",
+            "description": "name of the architecture; with the fields below, instead of spec",
+        },
+        "num_classes": {"type": "integer", "description": "number of classes"},
         "mean": {
             "type": "string",
-            "description": "numbers with commas between, one per channel; a single one serves as many channels as the weights "
-            "take",
+            "description": "mean of each channel, with commas between; a single number applies to all channels of the weights",
         },
-        "std": {"type": "string", "description": "numbers with commas between, as many as mean has"},
-        "class_names": {"type": "string", "description": "names with commas between, or a JSON list"},
-        "arguments": {"type": "string", "description": "the architecture's own, as a JSON object"},
+        "std": {"type": "string", "description": "standard deviation of each channel, as many numbers as in mean"},
+        "class_names": {"type": "string", "description": "names of the classes with commas between, or a JSON list"},
+        "arguments": {"type": "string", "description": "arguments of the architecture, as a JSON object"},
         "weights_key": {
             "type": "string",
             "maxLength": 1000,
-            "description": "which weights to read from a checkpoint that holds several sets, such as `state_dict_ema`; without "
-            "it such a checkpoint is rejected with the list of its keys",
+            "description": "key of the weights to read from a checkpoint with several sets, such as `state_dict_ema`; without "
+            "it, such a checkpoint is rejected with the list of its keys",
         },
     },
     "examples": [
@@ -79,83 +82,53 @@ _FORM = {
 def upload_model(
     request: Request, service: SubmitterDep, response: Response, idempotency_key: IdempotencyKey = None
 ) -> ModelResource:
-    """The model, `validating` until a worker has checked the file; then `ready`, or `rejected` with a reason.
+    """Upload a model, and return it: `validating` until a worker has checked the file, then `ready` or `rejected`.
 
-    Without `spec` and its single fields, a safetensors file tells by itself what it is if this software wrote it.
+    Leave out `spec` and its single fields for a safetensors file that FAAL wrote: its metadata has them.
     """
-    model = receive_model(request, service, idempotency_key)
+    model = register_model(request, service, idempotency_key)
     response.headers["Location"] = f"/models/{model.id}"
-    return model
-
-
-def receive_model(request: Request, service: Service, idempotency_key: str | None) -> ModelResource:
-    """The uploaded model, committed, its check rung."""
-    received = receiving.receive(
-        request, service, idempotency_key, media_type=forms.model_media_type, check=forms.read_model_form
-    )
-    with received as upload, service.sessions.begin() as session:
-        row, check = model_registry.register_upload(
-            session,
-            name=upload.form.name,
-            spec=upload.form.spec,
-            weights_key=upload.form.weights_key,
-            upload=upload.file,
-            owner=service.owner,
-            idempotency_key=idempotency_key,
-            quota=service.settings.quota,
-            storage=service.storage,
-        )
-        model, check_id = ModelResource.of(row), check.id
-    service.queue.ring(check_id)
     return model
 
 
 @router.get("/models", summary="List models, newest first")
 def list_models(service: ReaderDep, after: After = None, limit: Limit = 20) -> Page[ModelResource]:
-    """Uploaded and fine-tuned models."""
-    with service.sessions() as session:
-        page = model_registry.models(session, after=after, limit=limit)
-    return Page[ModelResource].of(page, ModelResource.of)
+    """List the uploaded and the fine-tuned models."""
+    return use_cases.list_models(service, after=after, limit=limit)
 
 
-@router.get("/models/{id}", summary="One model")
+@router.get("/models/{id}", summary="Get a model")
 def get_model(model_id: Id, service: ReaderDep) -> ModelResource:
-    """What it is, where it stands, and what it was fine-tuned from."""
-    with service.sessions() as session:
-        return ModelResource.of(model_registry.model(session, model_id))
+    """Return a model: its network, its state, and the model it was fine-tuned from."""
+    return use_cases.get_model(service, model_id)
 
 
 @router.delete("/models/{id}", summary="Delete a model")
 def delete_model(model_id: Id, service: SubmitterDep) -> ModelResource:
-    """Delete its weights. The model stays, as `deleted`, for the jobs and fine-tuned models that name it."""
-    with service.sessions.begin() as session:
-        model = ModelResource.of(removal.remove_model(session, model_id))
-    removal.collect_now(service.sessions, service.storage)
-    return model
+    """Delete the weights of a model. The model is kept, as `deleted`, for the jobs and models that name it."""
+    return use_cases.delete_model(service, model_id)
 
 
-@router.get("/models/{id}/lineage", summary="Where a model comes from")
+@router.get("/models/{id}/lineage", summary="List the ancestors of a model")
 def list_model_lineage(
     model_id: Id, service: ReaderDep, after: After = None, limit: Limit = 100
 ) -> Page[ModelResource]:
-    """Return the model, the one it was fine-tuned from, and so on to the one that was uploaded."""
-    with service.sessions() as session:
-        page = model_registry.lineage(session, model_id, after=after, limit=limit)
-        return Page[ModelResource].of(page, ModelResource.of)
+    """List the model, the model it was fine-tuned from, and so on to the uploaded model."""
+    return use_cases.list_lineage(service, model_id, after=after, limit=limit)
 
 
 class _Weights(FileResponse):
-    """A file of a storage, whose range errors are problems like all others."""
+    """A response with a file of the storage. Range errors are answered with problems."""
 
     _open: Callable[[], BinaryIO]
 
     @classmethod
-    def of(cls, service: Service, sha256: str, *, filename: str, headers: Mapping[str, str]) -> Self:
-        """Return the answer with a file that is whole. Raises: ServiceBusy, FileLost, StoreUnavailable."""
-        status = service.downloads.verified(service.storage, sha256, service.owner)
-        made = cls(sha256, media_type=forms.SAFETENSORS, filename=filename, headers=headers, stat_result=status)
-        made._open = partial(service.storage.open, sha256)
-        return made
+    def for_file(cls, service: Service, sha256: str, *, filename: str, headers: Mapping[str, str]) -> Self:
+        """Verify the file, and return the response that sends it. Raises: ServiceBusy, FileLost, StoreUnavailable."""
+        status = service.downloads.verify(service.storage, sha256, service.owner)
+        response = cls(sha256, media_type=forms.SAFETENSORS, filename=filename, headers=headers, stat_result=status)
+        response._open = partial(service.storage.open, sha256)
+        return response
 
     @asynccontextmanager
     async def _open_file(self) -> AsyncIterator[anyio.AsyncFile[bytes]]:
@@ -163,7 +136,7 @@ class _Weights(FileResponse):
         try:
             yield file
         finally:
-            with anyio.CancelScope(shield=True):  # also when the client has gone
+            with anyio.CancelScope(shield=True):  # also when the client has disconnected
                 await file.aclose()
 
     @classmethod
@@ -171,13 +144,17 @@ class _Weights(FileResponse):
         try:
             return super()._parse_range_header(http_range, file_size)
         except MalformedRangeHeader:
-            return []  # RFC 9110, section 14.2: as if it had not been sent
+            return []  # RFC 9110, section 14.2: an invalid Range header is ignored
         except RangeNotSatisfiable:
             _refuse_range(file_size)
 
 
 def _refuse_range(size: int) -> NoReturn:
-    raise HTTPException(416, f"The file has {size:,} bytes.", headers={"Content-Range": f"bytes */{size}"})
+    raise HTTPException(
+        416,
+        f"The requested range is outside the file, which has {size:,} bytes. Request a range within it.",
+        headers={"Content-Range": f"bytes */{size}"},
+    )
 
 
 @router.get(
@@ -186,27 +163,28 @@ def _refuse_range(size: int) -> NoReturn:
     response_class=_Weights,
     responses={
         200: {"content": {forms.SAFETENSORS: {"schema": {"type": "string", "format": "binary"}}}},
-        206: {"description": "The part asked for in Range"},
-        304: {"description": "As in the version you have"},
-        307: {"description": "A link under which the object store has them, good for five minutes"},
+        206: {"description": "The part of the file that Range requests"},
+        304: {"description": "The weights are those that you have"},
+        307: {"description": "A link to the weights in the object store, valid for 5 minutes"},
     },
 )
 def download_model_weights(model_id: Id, service: ReaderDep, request: Request) -> Response:
-    """The weights as safetensors, with what they are in the metadata. Range requests are answered in part."""
-    with service.sessions() as session:
-        model = ModelResource.of(model_registry.model(session, model_id))
+    """Download the weights as safetensors, with the spec of the network in the metadata. Supports range requests."""
+    model = use_cases.get_model(service, model_id)
     if model.file_sha256 is None:
-        raise ModelNotReady(f"Model {model.id} is {model.status}; it has no weights to download.")
-    digest = digest_field(model.file_sha256)
+        raise ModelNotReady(
+            f"Model {model.id} is {model.status} and has no weights to download. Wait until it is ready, or choose another model."
+        )
+    digest = format_digest(model.file_sha256)
     headers = {"ETag": f'"{model.file_sha256}"', "Repr-Digest": digest}
-    if unchanged(request, headers["ETag"]):
+    if is_unchanged(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     if service.settings.store_links and (link := service.storage.link(model.file_sha256, LINK_SECONDS)) is not None:
         return RedirectResponse(link, headers={**headers, "Cache-Control": "no-store"})
     if "Range" not in request.headers:
         headers["Content-Digest"] = digest
     try:
-        return _Weights.of(service, model.file_sha256, filename=f"{model.name}.safetensors", headers=headers)
+        return _Weights.for_file(service, model.file_sha256, filename=f"{model.name}.safetensors", headers=headers)
     except FileLost as lost:
-        note_lost(service.sessions, lost)
+        record_lost(service.sessions, lost)
         raise

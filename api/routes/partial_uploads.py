@@ -1,92 +1,46 @@
-"""Uploads in parts: a large file that goes on where it was when a connection breaks."""
+"""Uploads in parts: a large file that resumes after its connection breaks."""
 
-from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
-from pydantic import ConfigDict, Field
 
 from api.access.authentication import ReaderDep, SubmitterDep
 from api.problems.errors import FieldError, InvalidRequest
-from api.schemas.resources import Resource
+from api.schemas.requests import UploadRequest
+from api.schemas.uploads import UploadResource
 from api.serving.dependencies import Id
 from api.uploads import receiving
-from faal_core.specs import Spec
 from jobs import partial_uploads, quotas, removal
 from jobs.errors import UploadTooLarge
-from jobs.tables import PartialUpload, UploadPart
 
 router = APIRouter(tags=["uploads"])
 
 
-class UploadRequest(Spec):
-    """A file that will come in parts."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"size": 1_073_741_824}]})
-
-    size: int = Field(ge=1, description="of the whole file, in bytes")
-
-
-class PartResource(Resource):
-    """A part that is there."""
-
-    number: int = Field(description="from 0")
-    size: int
-    sha256: str
-
-    @classmethod
-    def of(cls, part: UploadPart) -> Self:
-        """The part of that row."""
-        return cls(number=part.number, size=part.size, sha256=part.sha256)
-
-
-class UploadResource(Resource):
-    """A file that comes in parts."""
-
-    id: str = Field(examples=["upload_0199c2f2a3d87b1e9f5a6c7d8e9f0a1b"])
-    object: Literal["upload"] = "upload"
-    size: int = Field(description="of the whole file, in bytes")
-    part_bytes: int = Field(description="of each part; the last one has what is left")
-    parts: list[PartResource] = Field(description="those that are there; none any more once they were put together")
-    sha256: str | None = Field(description="of the whole file, once its parts were put together")
-    created_at: datetime
-
-    @classmethod
-    def of(cls, upload: PartialUpload, parts: list[UploadPart]) -> Self:
-        """The upload of these rows."""
-        return cls(
-            id=upload.id,
-            size=upload.size,
-            part_bytes=upload.part_bytes,
-            parts=[PartResource.of(part) for part in parts],
-            sha256=upload.sha256,
-            created_at=upload.created_at,
-        )
-
-
 @router.post("/uploads", status_code=201, summary="Begin an upload in parts")
 def begin_upload(body: UploadRequest, service: SubmitterDep, response: Response) -> UploadResource:
-    """The upload, of which nothing is there yet.
+    """Begin an upload in parts, and return it.
 
-    Send its parts in any order, also at the same time; then name it in the field `upload` of `POST /models` or
-    `POST /datasets`, in place of a file, and delete it. What nobody touches for a day is forgotten.
+    Send the parts in any order, also in parallel. Then send the upload's id in the field `upload` of `POST /models` or
+    `POST /datasets`, instead of a file, and delete the upload. An upload is removed after a day without requests.
     """
     limit, quota = service.settings.upload_limit, service.settings.quota
     if body.size > limit:
-        raise UploadTooLarge(f"A file may have {limit:,} bytes here.")
+        raise UploadTooLarge(
+            f"The file has {body.size:,} bytes and may have {limit:,}. Send a smaller file, or have the operator raise the limit."
+        )
     with service.sessions.begin() as session:
         quotas.require_room_for_parts(session, service.owner, quota, body.size)
-        upload = UploadResource.of(partial_uploads.begin(session, owner=service.owner, size=body.size), [])
+        upload = UploadResource.from_row(partial_uploads.begin(session, owner=service.owner, size=body.size), [])
     response.headers["Location"] = f"/uploads/{upload.id}"
     return upload
 
 
-@router.get("/uploads/{id}", summary="Which parts of an upload are there")
+@router.get("/uploads/{id}", summary="Get an upload in parts")
 def get_upload(upload_id: Id, service: ReaderDep) -> UploadResource:
-    """The upload: after a break, send the parts that are not there."""
+    """Return the upload and the parts that have arrived. After a broken connection, send the missing parts."""
     with service.sessions() as session:
         upload = partial_uploads.find(session, upload_id)
-        return UploadResource.of(upload, partial_uploads.parts(session, upload_id))
+        return UploadResource.from_row(upload, partial_uploads.list_parts(session, upload_id))
 
 
 @router.put(
@@ -103,22 +57,22 @@ def get_upload(upload_id: Id, service: ReaderDep) -> UploadResource:
 def send_part(
     upload_id: Id, number: Annotated[int, Path(ge=0, le=1_000_000)], service: SubmitterDep, request: Request
 ) -> None:
-    """Nothing: the part is there, whether it was before or not. A Content-Digest or Repr-Digest (sha-256) is checked."""
+    """Store a part, or replace it. The service checks a Content-Digest or Repr-Digest header (sha-256)."""
     with service.sessions() as session:
         upload = partial_uploads.find(session, upload_id)
     partial_uploads.require_open(upload)
     size = partial_uploads.part_size(upload, number)
     if size <= 0:
-        detail = f"the file has no part {number}; they are counted from 0"
+        detail = f"the upload has no part {number}; its parts are 0 to {-(-upload.size // upload.part_bytes) - 1}"
         raise InvalidRequest(detail, FieldError(parameter="number", detail=detail))
     with receiving.receive_part(request, service, size) as stored, service.sessions.begin() as session:
-        replaced = partial_uploads.keep_part(session, service.storage, upload_id, number, stored)
+        replaced = partial_uploads.record_part(session, service.storage, upload_id, number, stored)
     removal.discard(service.sessions, service.storage, replaced)
 
 
-@router.delete("/uploads/{id}", status_code=204, summary="Forget an upload")
+@router.delete("/uploads/{id}", status_code=204, summary="Delete an upload")
 def delete_upload(upload_id: Id, service: SubmitterDep) -> None:
-    """Remove the upload and its parts; models and data sets that were made of it stay."""
+    """Delete an upload and its parts. Models and data sets that were made from it are kept."""
     with service.sessions.begin() as session:
         digests = partial_uploads.remove(session, upload_id)
     removal.discard(service.sessions, service.storage, digests)

@@ -1,4 +1,4 @@
-"""A job's report: what clients poll until it is there."""
+"""A job's report, which clients poll until it exists."""
 
 from functools import lru_cache
 from typing import Annotated, Literal
@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from api.access.authentication import ReaderDep
 from api.schemas.resources import Amount, Pending
 from api.serving.dependencies import Id
-from api.serving.negotiation import preferred, unchanged
+from api.serving.negotiation import choose_media_type, is_unchanged
 from faal_core.reports import html
 from faal_core.results.reading import Report, read_report
 from jobs import queries
@@ -21,19 +21,21 @@ router = APIRouter(tags=["jobs"])
 RETRY_SECONDS = 2
 MEDIA_TYPES = {"json": "application/json", "html": "text/html"}
 
-# The page has its own style sheet inside; nothing in it may run or be fetched.
+# The page contains its style sheet. It may not run scripts or fetch anything.
 REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; frame-ancestors 'none'"
 
 
 @router.get(
     "/jobs/{id}/report",
-    summary="The report of a job, or how far it is",
+    summary="Get the report of a job, or its progress",
     response_model=Report,
     responses={
         200: {"description": "The report", "content": {"text/html": {"schema": {"type": "string"}}}},
-        202: {"model": Pending, "description": "Not there yet; ask again after `Retry-After` seconds"},
-        304: {"description": "As in the version you have"},
-        409: {"description": "There will be none: `job-failed` with the job's own error, or `job-cancelled`"},
+        202: {"model": Pending, "description": "The job has not ended; repeat the request after `Retry-After` seconds"},
+        304: {"description": "The report is the one that you have"},
+        409: {
+            "description": "The job ended without a report: `job-failed` with the job's own error, or `job-cancelled`"
+        },
     },
 )
 def get_job_report(
@@ -41,39 +43,41 @@ def get_job_report(
     service: ReaderDep,
     request: Request,
     format: Annotated[  # noqa: A002 - the name in the address
-        Literal["json", "html"] | None, Query(description="instead of the Accept header")
+        Literal["json", "html"] | None, Query(description="format of the report, instead of the Accept header")
     ] = None,
 ) -> Response:
-    """202 with the job's progress until the report is there; then the report, by Accept as JSON (as stored) or HTML.
+    """Return the report of a job as JSON or HTML; until the job ends, return 202 with its progress.
 
-    That of an audit that was cancelled is of what it had found: where `untried` of an attack is above 0, the true robust
-    accuracy may be lower still.
+    A cancelled audit reports the results so far: if `untried` of an attack is above 0, the true robust accuracy may be lower
+    still.
     """
     with service.sessions() as session:
-        job = queries.job(session, job_id)
+        job = queries.find_job(session, job_id)
         if job.kind not in (JobKind.AUDIT, JobKind.FINETUNE):
             raise JobStateConflict(
-                f"Job {job.id} checks an upload and makes no report; the upload itself tells the outcome."
+                f"Job {job.id} is of kind {job.kind}, which makes no report. Read the model or data set instead."
             )
-        report = queries.report(session, job_id)
-        pending = Pending(job=job.id, status=job.state, stage=job.stage, progress=Amount.of(job))
+        report = queries.find_report(session, job_id)
+        pending = Pending(job=job.id, status=job.state, stage=job.stage, progress=Amount.from_row(job))
         document, version = None if report is None else report.document, job.version
     if document is None:
         return JSONResponse(pending.model_dump(mode="json"), 202, headers={"Retry-After": str(RETRY_SECONDS)})
     media_type = (
-        MEDIA_TYPES[format] if format else preferred(request.headers.get("Accept", "*/*"), list(MEDIA_TYPES.values()))
+        MEDIA_TYPES[format]
+        if format
+        else choose_media_type(request.headers.get("Accept", "*/*"), list(MEDIA_TYPES.values()))
     )
     headers = {"ETag": f'W/"{version}-{media_type}"', "Vary": "Accept"}
-    if unchanged(request, headers["ETag"]):
+    if is_unchanged(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     if media_type == MEDIA_TYPES["html"]:
         return Response(
-            page_of(document), media_type="text/html", headers=headers | {"Content-Security-Policy": REPORT_POLICY}
+            render_page(document), media_type="text/html", headers=headers | {"Content-Security-Policy": REPORT_POLICY}
         )
     return Response(document, media_type="application/json", headers=headers)
 
 
 @lru_cache(maxsize=16)
-def page_of(document: str) -> str:
-    """The report of that JSON as a page; drawing takes about a second, so the last few are kept."""
+def render_page(document: str) -> str:
+    """Return a report in JSON as an HTML page. Rendering takes about a second, so the last pages are cached."""
     return html.render(read_report(document))

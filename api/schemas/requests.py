@@ -1,19 +1,35 @@
-"""What jobs are asked for with, as JSON: a spec of the library's, what it is about, and how it is run."""
+"""The bodies of requests: jobs with the library's specs, estimates, uploads, API keys and webhooks."""
 
 from datetime import UTC, datetime
-from typing import Annotated, TypedDict
+from typing import Annotated, Literal, TypedDict
 
-from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, HttpUrl, StringConstraints
 from pydantic.config import JsonDict
 
-from api.schemas.resources import Line
+from api.schemas.resources import Line, Name
 from faal_core.specs import AuditSpec, FinetuneSpec, Spec
+from jobs.keys import Scope
 from jobs.settings import MAX_PRIORITY, POOL
 
 METADATA_KEY = r"^[A-Za-z0-9_.-]{1,64}$"
+MOST_DAYS = 3650  # until a key expires
+OWNER = r"^[A-Za-z0-9][A-Za-z0-9._@-]*$"  # ASCII only: no two owners look alike
+Owner = Annotated[
+    str,
+    Field(
+        pattern=OWNER,
+        max_length=100,
+        description="owner of the objects that are created with the key",
+        examples=["vision-team"],
+    ),
+]
 Metadata = Annotated[
     dict[Annotated[str, StringConstraints(pattern=METADATA_KEY)], Annotated[Line, Field(max_length=512)]],
-    Field(max_length=16, description="up to 16 pairs of your own, kept with the job", examples=[{"ticket": "ML-1204"}]),
+    Field(
+        max_length=16,
+        description="up to 16 key-value pairs of your own, stored with the job",
+        examples=[{"ticket": "ML-1204"}],
+    ),
 ]
 
 _FINETUNE_EXAMPLE: JsonDict = {
@@ -32,16 +48,21 @@ _AUDIT_EXAMPLE: JsonDict = {
     "attacks": "pgd-20",
 }
 
+_KEY_EXAMPLE: JsonDict = {"owner": "vision-team", "name": "nightly audits", "scopes": ["read", "submit"], "days": 90}
+_WEBHOOK_EXAMPLE: JsonDict = {"url": "https://example.com/faal"}
+
 
 def _in_utc(time: datetime) -> datetime:
     try:
         return time.astimezone(UTC)
     except OverflowError:
-        raise ValueError("this is before the year 1 or after the year 9999 in UTC") from None
+        raise ValueError(
+            f"{time.isoformat()} is before the year 1 or after the year 9999 in UTC; give a time between them"
+        ) from None
 
 
-class Terms(TypedDict, total=False):
-    """How a job is run: what `JobRequest` has beside what it is about, all with defaults."""
+class JobTerms(TypedDict, total=False):
+    """The optional fields of `JobRequest`: metadata, priority, pool and limits."""
 
     metadata: dict[str, str]
     priority: int
@@ -51,15 +72,15 @@ class Terms(TypedDict, total=False):
 
 
 class JobRequest(Spec):
-    """What a job is about and how it is run."""
+    """The fields that all jobs have: model, data set, metadata, priority, pool and limits."""
 
-    model: Annotated[Line, Field(min_length=1, max_length=40, description="a model's id", examples=["model_0199…"])]
+    model: Annotated[Line, Field(min_length=1, max_length=40, description="id of the model", examples=["model_0199…"])]
     dataset: Annotated[
         Line,
         Field(
             min_length=1,
             max_length=100,
-            description="a catalog name or a data set's id",
+            description="name in the catalog, or id of an uploaded data set",
             examples=["fashion-mnist-subset"],
         ),
     ]
@@ -68,26 +89,30 @@ class JobRequest(Spec):
         0,
         ge=-MAX_PRIORITY,
         le=MAX_PRIORITY,
-        description="Jobs of higher priority are taken first. An API key has a highest priority, 0 by default, which replaces a "
-        "higher one; the answer shows the priority that the job has.",
+        description="Jobs of higher priority are taken first. A priority above the API key's `max_priority` (0 by default) is "
+        "lowered to it; the answer has the priority of the job.",
     )
     pool: str | None = Field(
-        None, pattern=POOL, description="of the workers that may take it, one of the site's; any when absent"
+        None,
+        pattern=POOL,
+        description="pool of workers that may run the job, one of the site's pools; default: any worker",
     )
     budget_minutes: float | None = Field(
         None,
         gt=0,
         le=1e6,
-        description="minutes of running, in all attempts together, after which the job ends with what it has: an audit with the "
-        "attacks made until then, a fine-tuning trained as far as leaves time for its second audit",
+        description="minutes of run time, over all attempts, after which the job ends with the results so far: an audit reports "
+        "the attacks up to then, and a fine-tuning stops training early enough for its second audit",
     )
     deadline: Annotated[AwareDatetime, AfterValidator(_in_utc)] | None = Field(
-        None, description="likewise a time; a job that no worker has begun until then fails"
+        None,
+        description="time at which the job ends with the results so far, as with `budget_minutes`; a job that no worker has "
+        "started by then fails",
     )
 
     @property
-    def terms(self) -> Terms:
-        """How the job is run."""
+    def terms(self) -> JobTerms:
+        """Return metadata, priority, pool and limits."""
         return {
             "metadata": self.metadata,
             "priority": self.priority,
@@ -98,24 +123,79 @@ class JobRequest(Spec):
 
 
 class FinetuneRequest(JobRequest, FinetuneSpec):
-    """A model to fine-tune, the data to do it with, and how."""
+    """A fine-tuning: the model, the data set and the settings."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_FINETUNE_EXAMPLE]})
 
     @property
     def spec(self) -> FinetuneSpec:
-        """What is asked for, without what it is asked about."""
+        """Return the spec alone, without the model and the data set."""
         return FinetuneSpec(
             preset=self.preset, threat=self.threat, method=self.method, training=self.training, audit=self.audit
         )
 
 
 class AuditRequest(JobRequest, AuditSpec):
-    """A model to judge, the data to do it with, and how."""
+    """An audit: the model, the data set and the settings."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_AUDIT_EXAMPLE]})
 
     @property
     def spec(self) -> AuditSpec:
-        """What is asked for, without what it is asked about."""
+        """Return the spec alone, without the model and the data set."""
         return AuditSpec.model_validate(self.model_dump(include=set(AuditSpec.model_fields)))
+
+
+class AuditEstimate(AuditRequest):
+    """An audit to estimate."""
+
+    kind: Literal["audit"]
+
+
+class FinetuneEstimate(FinetuneRequest):
+    """A fine-tuning to estimate."""
+
+    kind: Literal["finetune"]
+
+
+class UploadRequest(Spec):
+    """A file to upload in parts."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"size": 1_073_741_824}]})
+
+    size: int = Field(ge=1, description="size of the whole file in bytes")
+
+
+class KeyRequest(Spec):
+    """An API key to create: its owner, scopes, priority limit and lifetime."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_KEY_EXAMPLE]})
+
+    owner: Owner
+    name: Name
+    scopes: Annotated[tuple[Scope, ...], Field(min_length=1)] = Field(
+        (Scope.READ, Scope.SUBMIT),
+        description="scopes of the key. read: read the owner's jobs, models, data sets and reports; submit: upload, start, "
+        "cancel and delete as the owner; metrics: read /metrics; admin: create, list and revoke the keys of all owners",
+    )
+    max_priority: int = Field(
+        0, ge=-MAX_PRIORITY, le=MAX_PRIORITY, description="highest priority of the jobs that are submitted with the key"
+    )
+    days: float | None = Field(
+        90, gt=0, le=MOST_DAYS, description="days until the key expires; null: it is valid until it is revoked"
+    )
+
+
+class WebhookRequest(Spec):
+    """A webhook to register."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_WEBHOOK_EXAMPLE]})
+
+    url: Annotated[
+        HttpUrl,
+        Field(
+            max_length=2000,
+            description="URL that receives the messages: https, with a public address",
+            examples=["https://…"],
+        ),
+    ]

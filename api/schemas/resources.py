@@ -1,4 +1,4 @@
-"""What goes out as JSON: resources and pages of them."""
+"""The bodies of responses about jobs, models, data sets and the service, and pages of them."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -7,50 +7,53 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from faal_core.results.finetune_documents import Outcome
-from faal_core.specs import METHODS
 from jobs import paging
 from jobs.states import JobKind, JobState, UploadState
 from jobs.tables import Dataset, Job, JobEvent, Model
 
-# PostgreSQL's text has no room for NUL; control characters in names help nobody.
+# PostgreSQL's text cannot store NUL, and names need no control characters.
 Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$")]
-Name = Annotated[Line, Field(min_length=1, max_length=200, description="for people", examples=["street signs, March"])]
+Name = Annotated[
+    Line, Field(min_length=1, max_length=200, description="name for people", examples=["street signs, March"])
+]
 
 
 class Resource(BaseModel):
-    """Something with an id, as it is at this moment."""
+    """An object of the service, in its state at the time of the answer."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, serialize_by_alias=True)
 
 
 class ErrorBody(Resource):
-    """Why a job failed or an upload was rejected: a stable code and a sentence for a person."""
+    """The reason why a job failed or an upload was rejected: a stable code and a message for people."""
 
-    code: str = Field(examples=["training-diverged"])
-    message: str
+    code: str = Field(description="stable code, explained at `/problems/{code}`", examples=["training-diverged"])
+    message: str = Field(description="the cause and the remedy, for people")
 
     @classmethod
-    def of(cls, stored: Mapping[str, object] | None) -> Self | None:
-        """The error a row holds, if any."""
+    def from_stored(cls, stored: Mapping[str, object] | None) -> Self | None:
+        """Return the error that a row has, or None."""
         return None if stored is None else cls.model_validate(stored)
 
 
 class Amount(Resource):
-    """How much of the present stage is done, in images, and how long the audit takes from here."""
+    """The progress of the present stage in images, and the time that the audit still takes."""
 
-    done: int
-    total: int | None
-    seconds_left: float | None = Field(description="of the whole audit, at most: an estimate; null where none is known")
+    done: int = Field(description="images done in the present stage")
+    total: int | None = Field(description="images of the present stage; null if unknown")
+    seconds_left: float | None = Field(
+        description="estimated maximum of the seconds that the whole audit still takes; null if unknown"
+    )
 
     @classmethod
-    def of(cls, job: Job) -> Self | None:
-        """What is done of a running job's stage."""
+    def from_row(cls, job: Job) -> Self | None:
+        """Return the progress of a running job's stage, or None."""
         running = job.state is JobState.RUNNING and job.done is not None
         return cls(done=job.done, total=job.total, seconds_left=job.seconds_left) if running else None
 
 
 class JobResource(Resource):
-    """A job: what was asked for and where it stands."""
+    """A job: its request and its state."""
 
     id: str = Field(examples=["job_0199c2f2a3d87b1e9f5a6c7d8e9f0a1b"])
     object: Literal["job"] = "job"
@@ -58,28 +61,28 @@ class JobResource(Resource):
     status: JobState
     model: str | None
     dataset: str | None
-    spec: dict[str, Any] = Field(description="every number the result depends on, defaults included")
+    spec: dict[str, Any] = Field(description="all settings that the result depends on, including defaults")
     metadata: dict[str, str]
     priority: int
-    pool: str | None = Field(description="of the workers that may take it; any where it is null")
+    pool: str | None = Field(description="pool of workers that may run the job; null: any worker")
     budget_minutes: float | None
     deadline: datetime | None
-    seconds_run: float = Field(description="in all attempts, as last told")
-    gpu_bytes: int | None = Field(
-        description="the most its last attempt has held of a GPU's memory; null where it used none"
-    )
-    stage: str | None = Field(description="what is being done, while running")
+    seconds_run: float = Field(description="seconds of run time in all attempts, as last reported by the worker")
+    gpu_bytes: int | None = Field(description="peak GPU memory of the last attempt in bytes; null if it used no GPU")
+    stage: str | None = Field(description="present stage of a running job")
     progress: Amount | None
-    attempt: int = Field(description="how often a worker has taken the job up")
+    attempt: int = Field(description="number of times a worker has started the job")
     cancel_requested: bool
     pause_requested: bool
-    retry_of: str | None = Field(description="the job that this one tries again")
+    retry_of: str | None = Field(description="id of the job that this job retries")
     result_model: str | None = Field(
-        description="the new model of a fine-tuning that succeeded; null where it kept the original weights"
+        description="id of the new model of a fine-tuning that succeeded; null if it kept the original weights"
     )
-    outcome: Outcome | None = Field(description="what a fine-tuning came to, as its report says; null until then")
+    outcome: Outcome | None = Field(
+        description="outcome of a fine-tuning, as in its report; null until there is a report"
+    )
     falls: int | None = Field(
-        description="how many clean and robust accuracies, means and classes, a fine-tuning made significantly worse"
+        description="number of clean and robust accuracies, of means and classes, that a fine-tuning made significantly worse"
     )
     error: ErrorBody | None
     created_at: datetime
@@ -87,8 +90,8 @@ class JobResource(Resource):
     finished_at: datetime | None
 
     @classmethod
-    def of(cls, job: Job) -> Self:
-        """The job of that row."""
+    def from_row(cls, job: Job) -> Self:
+        """Return the job of a row."""
         return cls(
             id=job.id,
             kind=job.kind,
@@ -104,7 +107,7 @@ class JobResource(Resource):
             seconds_run=job.seconds_run,
             gpu_bytes=job.gpu_bytes,
             stage=job.stage if job.state is JobState.RUNNING else None,
-            progress=Amount.of(job),
+            progress=Amount.from_row(job),
             attempt=job.attempt,
             cancel_requested=job.cancel_requested,
             pause_requested=job.pause_requested,
@@ -112,7 +115,7 @@ class JobResource(Resource):
             result_model=job.result_model_id,
             outcome=(job.finding or {}).get("outcome"),
             falls=(job.finding or {}).get("falls"),
-            error=ErrorBody.of(job.error),
+            error=ErrorBody.from_stored(job.error),
             created_at=job.created_at,
             started_at=job.started_at,
             finished_at=job.finished_at,
@@ -120,18 +123,18 @@ class JobResource(Resource):
 
 
 class ClassifierBody(Resource):
-    """What a stored classifier is: the fields of ClassifierSpec, whether its architecture is still offered or not."""
+    """The fields of ClassifierSpec of a stored classifier, whose architecture this version may no longer offer."""
 
     architecture: str = Field(examples=["preact_resnet18"])
     num_classes: int
-    mean: tuple[float, ...] = Field(description="per channel, pixels in [0, 1]")
-    std: tuple[float, ...]
-    arguments: dict[str, int] = Field(description="the architecture's own")
+    mean: tuple[float, ...] = Field(description="mean of each channel, for pixels in [0, 1]")
+    std: tuple[float, ...] = Field(description="standard deviation of each channel")
+    arguments: dict[str, int] = Field(description="arguments of the architecture")
     class_names: tuple[str, ...] | None
 
 
 class ModelResource(Resource):
-    """A stored classifier: uploaded, or fine-tuned by a job (then it has parents)."""
+    """A stored classifier: uploaded, or made by a fine-tuning (then it has parents)."""
 
     id: str = Field(examples=["model_0199c2f2a3d87b1e9f5a6c7d8e9f0a1b"])
     object: Literal["model"] = "model"
@@ -140,24 +143,24 @@ class ModelResource(Resource):
     spec: ClassifierBody
     sha256: str | None = Field(
         description="SHA-256 of the weights' names, types, shapes and values: the `classifier.sha256` of every report on this "
-        "model, whatever file it came from. Null until the file was checked, and for models checked by a version that did not "
-        "store it."
+        "model, for every format of the uploaded file. Null until the file was checked, and for models checked by a version "
+        "that did not store it."
     )
     file_sha256: str | None = Field(
         description="SHA-256 of the safetensors file that `GET /models/{id}/weights` returns, once the upload was checked. The "
         "file also holds the spec, so this differs from `sha256`."
     )
-    parent_model: str | None = Field(description="the model it was fine-tuned from")
-    parent_job: str | None = Field(description="the job that fine-tuned it")
+    parent_model: str | None = Field(description="id of the model it was fine-tuned from")
+    parent_job: str | None = Field(description="id of the job that fine-tuned it")
     candidate: int | None = Field(
-        description="its place in the `candidates` of that job's report, where it was made of one"
+        description="index in the `candidates` of the report of `parent_job`, if the model was made from a candidate"
     )
-    error: ErrorBody | None = Field(description="why it was rejected")
+    error: ErrorBody | None = Field(description="the reason why the model was rejected")
     created_at: datetime
 
     @classmethod
-    def of(cls, model: Model) -> Self:
-        """The model of that row."""
+    def from_row(cls, model: Model) -> Self:
+        """Return the model of a row."""
         return cls(
             id=model.id,
             name=model.name,
@@ -168,7 +171,7 @@ class ModelResource(Resource):
             parent_model=model.parent_model_id,
             parent_job=model.parent_job_id,
             candidate=model.candidate,
-            error=ErrorBody.of(model.error),
+            error=ErrorBody.from_stored(model.error),
             created_at=model.created_at,
         )
 
@@ -180,39 +183,41 @@ class DatasetResource(Resource):
     object: Literal["dataset"] = "dataset"
     name: str
     status: UploadState
-    sha256: str | None = Field(description="of the uploaded file, while it is kept")
+    sha256: str | None = Field(description="SHA-256 of the uploaded file; null after the file was deleted")
     summary: dict[str, Any] | None = Field(
-        description="images of each part, shape, class names and columns of groups, once it was checked"
+        description="number of images in each part, image shape, class names and group columns; null until the check"
     )
-    error: ErrorBody | None = Field(description="why it was rejected")
+    error: ErrorBody | None = Field(description="the reason why the data set was rejected")
     created_at: datetime
 
     @classmethod
-    def of(cls, dataset: Dataset) -> Self:
-        """The data set of that row."""
+    def from_row(cls, dataset: Dataset) -> Self:
+        """Return the data set of a row."""
         return cls(
             id=dataset.id,
             name=dataset.name,
             status=dataset.state,
             sha256=dataset.sha256,
             summary=dataset.summary,
-            error=ErrorBody.of(dataset.error),
+            error=ErrorBody.from_stored(dataset.error),
             created_at=dataset.created_at,
         )
 
 
 class EventResource(Resource):
-    """Something that happened to a job."""
+    """An event of a job."""
 
-    seq: int = Field(description="grows within a job; `after` and `Last-Event-ID` take it")
-    at: datetime
+    seq: int = Field(
+        description="number of the event, which increases within a job; use it in `after` and `Last-Event-ID`"
+    )
+    time: datetime = Field(alias="at", description="time of the event")
     kind: str = Field(examples=["epoch"])
     body: dict[str, Any]
 
     @classmethod
-    def of(cls, event: JobEvent) -> Self:
-        """The event of that row."""
-        return cls(seq=event.seq, at=event.at, kind=event.kind, body=event.body)
+    def from_row(cls, event: JobEvent) -> Self:
+        """Return the event of a row."""
+        return cls(seq=event.seq, at=event.created_at, kind=event.kind, body=event.body)
 
 
 Item = TypeVar("Item", bound=Resource)
@@ -220,7 +225,7 @@ Row = TypeVar("Row")
 
 
 class Page(Resource, Generic[Item]):
-    """Part of a list; the next part is asked for with `after=<last_id>`. Large items make a page end before `limit`."""
+    """A page of a list. Request the next page with `after=<last_id>`. A page of large items has fewer than `limit`."""
 
     object: Literal["list"] = "list"
     data: list[Item]
@@ -228,13 +233,13 @@ class Page(Resource, Generic[Item]):
     last_id: str | None
 
     @classmethod
-    def of(cls, page: paging.Page[Row], item: Callable[[Row], Item]) -> Self:
-        """The page, with the item of each row."""
+    def from_page(cls, page: paging.Page[Row], item: Callable[[Row], Item]) -> Self:
+        """Return the page with an item for each row."""
         return cls(data=[item(row) for row in page.data], has_more=page.has_more, last_id=page.last_id)
 
 
 class EventPage(Resource):
-    """Part of a job's events; the next part is asked for with `after=<last_seq>`. Large events make it end before `limit`."""
+    """A page of a job's events. Request the next page with `after=<last_seq>`. A page of large events has fewer than `limit`."""
 
     object: Literal["list"] = "list"
     data: list[EventResource]
@@ -243,31 +248,43 @@ class EventPage(Resource):
 
 
 class Pending(Resource):
-    """A report that is not there yet: how far its job is. Ask again after `Retry-After` seconds."""
+    """The progress of a job that has no report yet. Repeat the request after `Retry-After` seconds."""
 
     object: Literal["pending-report"] = "pending-report"
-    job: str
+    job: str = Field(description="id of the job")
     status: JobState
     stage: str | None
     progress: Amount | None
 
 
-class Method(BaseModel):
-    """A method to fine-tune a model by."""
+class EstimateResource(Resource):
+    """The estimated cost of a job."""
 
-    type: str
-    title: str
-    defaults: dict[str, Any]
+    object: Literal["estimate"] = "estimate"
+    passes: int = Field(
+        description="largest possible number of passes of one image through the network, forward and backward"
+    )
+    minutes: float | None = Field(
+        description="expected duration in minutes; null if the service has no report about this architecture"
+    )
+    minutes_at_most: float | None = Field(
+        description="duration in minutes if no attack breaks an image, without weight perturbation and without the passes "
+        "that some methods make before an epoch"
+    )
+    measured_by: str | None = Field(description="id of the job whose report gives the duration of a pass")
 
 
-def methods() -> list[Method]:
-    """All of them, the default first."""
-    defaults = [method() for method in METHODS]
-    return [
-        Method(
-            type=default.type,
-            title=(default.__doc__ or "").splitlines()[0].rstrip("."),
-            defaults=default.model_dump(mode="json"),
-        )
-        for default in defaults
-    ]
+class Health(BaseModel):
+    """The answer of a process that runs."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(BaseModel):
+    """The answer of a service that can serve requests."""
+
+    status: Literal["ready"] = "ready"
+    lost_files: int | None = Field(
+        None,
+        description="number of stored files that were missing or damaged at the last read; `faal-service check` lists them",
+    )

@@ -1,4 +1,4 @@
-"""Bodies that are read as a whole: how large, how slow and how many of them at once may be."""
+"""Limits on the size, the duration and the number of request bodies that are read as a whole."""
 
 from http import HTTPStatus
 
@@ -8,16 +8,16 @@ from starlette.types import Message, Receive
 
 BODY_LIMIT = 1024 * 1024  # bytes; a spec with 10,000 class names stays below it
 INCOMPLETE = 64  # bodies that arrive at once; together they fill at most 64 MiB of memory
-_CLOSE = {"Connection": "close"}  # else the server would wait for the rest
+_CLOSE = {"Connection": "close"}  # otherwise the server would wait for the rest
 
 
 class Body:
-    """One body as it arrives.
+    """A request body that is arriving.
 
     Args:
-        receive: of the request.
-        incomplete: the bodies that are arriving, the oldest first.
-        seconds: in which the body has to be complete.
+        receive: the ASGI function that returns the messages of the request.
+        incomplete: all bodies that are arriving, the oldest first.
+        seconds: time within which the body must be complete.
     """
 
     def __init__(self, receive: Receive, incomplete: "dict[Body, None]", seconds: float) -> None:
@@ -37,7 +37,7 @@ class Body:
         Raises: HTTPException with 413 above `BODY_LIMIT`; with 408 when the body comes too slowly, or is the oldest of too
         many that are incomplete.
         """
-        if self._is_complete or self.is_answered:  # who waits now waits for the client to go away
+        if self._is_complete or self.is_answered:  # the caller now waits for the client to disconnect
             return await self._receive()
         if self._is_displaced:
             raise self._too_slow()
@@ -50,25 +50,27 @@ class Body:
             raise self._too_slow()
         self._size += len(message.get("body", b""))
         if self._size > BODY_LIMIT:
-            raise HTTPException(413, f"A body of this kind has at most {BODY_LIMIT:,} bytes.")
+            raise HTTPException(
+                413, f"This body may have at most {BODY_LIMIT:,} bytes, and has more. Send a smaller one."
+            )
         self._is_complete = not message.get("more_body", False)
         if self._is_complete:
             self.forget()
         return message
 
     def displace(self) -> None:
-        """Give the place of this body to another."""
+        """Give the place of this body to another body."""
         self.forget()
         self._is_displaced = True
         if self._wait is not None:
             self._wait.cancel()
 
     def forget(self) -> None:
-        """Count this body no longer as incomplete."""
+        """Stop counting this body as incomplete."""
         self._incomplete.pop(self, None)
 
     def _too_slow(self) -> HTTPException:
-        reason = f"{INCOMPLETE} later ones came" if self._is_displaced else f"{self._seconds:g} s were over"
+        reason = f"{INCOMPLETE} later bodies arrived" if self._is_displaced else f"{self._seconds:g} s had passed"
         return HTTPException(
             HTTPStatus.REQUEST_TIMEOUT, f"The body was not complete when {reason}. Send it again.", _CLOSE
         )

@@ -1,7 +1,7 @@
-"""Connections to the web service: how many are open at once, and how long a client may keep the service waiting.
+"""Limits on the number of connections to the web service, and on the time that a client may keep it waiting.
 
-uvicorn limits only the wait between two requests. Without the limits here, clients that connect and send nothing use up the
-process's file descriptors, and then nobody is answered.
+uvicorn limits only the wait between two requests. Without the limits here, clients that connect and send nothing exhaust the
+process's file descriptors, and then no client is answered.
 """
 
 import logging
@@ -17,13 +17,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 logger = logging.getLogger(__name__)
 
-DESCRIPTORS = 4096  # as many as the process uses at most, where its hard limit allows them
+DESCRIPTORS = 4096  # most file descriptors that the process uses, if its hard limit allows them
 HEAD_PIECE = 16 * 1024  # bytes parsed at a time, so that h11's limit of 16 KiB holds for a head that arrives at once
 LOG_SECONDS = 10.0  # between two lines about the same shortage
 
 
 class Patience(NamedTuple):
-    """How long a client may keep the service waiting, in seconds."""
+    """Limits in seconds on the time that a client may keep the service waiting."""
 
     head: float = 10.0  # for the complete head of a request; a head fits into a few packets
     body: float = 30.0  # for the complete body of a request that is not an upload: at most 1 MiB
@@ -34,14 +34,14 @@ PATIENCE = Patience()
 
 
 class Capacity(NamedTuple):
-    """How many connections there is room for."""
+    """The number of connections that a process has room for."""
 
     connections: int
     backlog: int
 
     @classmethod
     def for_descriptors(cls, descriptors: int) -> "Capacity":
-        """Return the capacity of a process with that many descriptors.
+        """Return the capacity of a process with a number of descriptors.
 
         A quarter is for connections, a quarter for the files that they download, and a quarter for database, uploads, broker
         and the rest. The last quarter is for sockets that asyncio has accepted and the server has not counted yet: up to
@@ -51,7 +51,7 @@ class Capacity(NamedTuple):
 
 
 def raise_descriptor_limit() -> int:
-    """Raise this process's limit of open files as far as it is of use. Return the limit."""
+    """Raise this process's limit of open files to at most `DESCRIPTORS`. Return the usable number."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     possible = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
     if soft == resource.RLIM_INFINITY or soft >= possible:
@@ -64,8 +64,8 @@ class Room:
     """The room for connections of one server, and the connections that wait for their clients.
 
     Args:
-        connections: most that are open at once.
-        patience: with a client.
+        connections: maximum number of open connections.
+        patience: time limits of the clients.
     """
 
     def __init__(self, connections: int, patience: Patience) -> None:
@@ -74,9 +74,9 @@ class Room:
         self.waiting: dict[Connection, None] = {}  # the longest wait first
 
     def make_place(self, open_connections: MutableSet[Any]) -> None:
-        """Close the connection that waits longest if there are too many.
+        """Close the connection that waits longest if too many are open.
 
-        The newcomer waits too: where all others are being answered, it is the one that is closed.
+        The new connection waits too: if all others are being answered, it is the one that is closed.
         """
         if len(open_connections) <= self.connections:
             return
@@ -94,7 +94,7 @@ class Connection(H11Protocol):
     _head_timer: TimerHandle | None = None
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
-        """Wait for the first request, in the place of another connection if there are too many."""
+        """Start the wait for the first request. Too many connections displace the one that waits longest."""
         super().connection_made(transport)
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # not on macOS
             # The kernel ends a connection when the client has acknowledged nothing for this time, or has not read what arrived.
@@ -104,12 +104,12 @@ class Connection(H11Protocol):
         self.room.make_place(self.connections)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give the place back."""
+        """Release the place of the connection."""
         self._end_wait()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came; the wait ends with the head of a request."""
+        """Parse the received data; the head of a request ends the wait."""
         size = len(data) if self._is_answering else HEAD_PIECE
         for start in range(0, len(data), size):
             if not self.transport.is_closing():
@@ -118,31 +118,31 @@ class Connection(H11Protocol):
             self._end_wait()
 
     def on_response_complete(self) -> None:
-        """Wait for the next request, unless it is here already; what is left of this one's body has to come meanwhile."""
+        """Start the wait for the next request, unless it has arrived; the rest of this body must arrive meanwhile."""
         super().on_response_complete()
         if not self._is_answering:
             self._wait_for_head(self.timeout_keep_alive + self.room.patience.head)
 
     def pause_writing(self) -> None:
-        """Wait for the client to read its answer."""
+        """Record that the client does not read its answer."""
         super().pause_writing()
         self.room.waiting.setdefault(self)
 
     def resume_writing(self) -> None:
-        """Go on with the answer."""
+        """Resume the answer."""
         super().resume_writing()
         if self._is_answering:
             self.room.waiting.pop(self, None)
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP; behind the beginning of an answer there is no place to say so."""
+        """Refuse data that is not HTTP; once an answer has started, only close the connection."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             super().send_400_response(msg)
         else:
             self.transport.close()
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Log no advice to install a WebSocket library: an upgrade that is not made is an ordinary request."""
+        """Skip uvicorn's advice to install a WebSocket library: a refused upgrade is an ordinary request."""
 
     @property
     def _is_answering(self) -> bool:
@@ -161,7 +161,7 @@ class Connection(H11Protocol):
 
 
 def http_protocol(room: Room) -> type[Connection]:
-    """Return the protocol of a server with that room; uvicorn makes the instances."""
+    """Return the protocol class of a server with this room; uvicorn creates the instances."""
     return type("RoomConnection", (Connection,), {"room": room})
 
 
@@ -171,7 +171,7 @@ class RareLines(logging.Filter):
     asyncio logs each socket that it cannot accept, with a traceback, thousands of times a second.
 
     Args:
-        beginning: of the lines; others pass.
+        beginning: first characters of the lines to limit; other lines pass.
     """
 
     def __init__(self, beginning: str) -> None:
@@ -193,6 +193,6 @@ class RareLines(logging.Filter):
 
 
 def log_shortages_rarely() -> None:
-    """Let neither asyncio's lines about descriptors nor those about connections flood the log."""
+    """Limit the log lines about missing descriptors and displaced connections."""
     logging.getLogger("asyncio").addFilter(RareLines("socket.accept() out of system resource"))
     logger.addFilter(RareLines("All "))

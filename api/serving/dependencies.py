@@ -1,4 +1,4 @@
-"""What routes ask for: the database, the files, the queue and the settings; api/access makes it the asker's own."""
+"""The dependencies of routes: database, storage, queue and settings. api/access restricts them to the owner."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -15,15 +15,15 @@ from jobs.queue import Queue
 from jobs.settings import MAX_PRIORITY, Settings
 from jobs.storage import Storage
 
-THREADS = 100  # of the pool that routes run in
-UPLOADS = 30  # at once, of all owners; each holds a thread for as long as its client sends
-DOWNLOADS = 10  # verified at once, of all owners; each holds a thread while its file is read
-STREAMS = 50  # of events, at once, of all owners; each holds a thread most of the time
+THREADS = 100  # in the pool that routes run in
+UPLOADS = 30  # in parallel, of all owners; each holds a thread while its client sends
+DOWNLOADS = 10  # verified in parallel, of all owners; each holds a thread while its file is read
+STREAMS = 50  # event streams in parallel, of all owners; each holds a thread most of the time
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What one process of the web service holds; where it is somebody's, `sessions` show nobody else's rows."""
+    """The resources of one process of the web service. With an `owner`, `sessions` show only the owner's rows."""
 
     settings: Settings
     sessions: Sessions
@@ -40,7 +40,7 @@ class Service:
     max_priority: int = MAX_PRIORITY
 
 
-async def _service(request: Request) -> Service:  # not in a thread: health must answer when all threads wait
+async def _service(request: Request) -> Service:  # async: health checks must answer even if all threads are busy
     service: Service = request.app.state.service
     return service
 
@@ -49,13 +49,15 @@ _PRINTABLE = r"^[\x21-\x7e]+$"
 
 ServiceDep = Annotated[Service, Depends(_service)]
 Id = Annotated[str, Path(alias="id", pattern=_PRINTABLE, max_length=100)]
-After = Annotated[str | None, Query(pattern=_PRINTABLE, max_length=100, description="`last_id` of the page before")]
-Limit = Annotated[int, Query(ge=1, le=100, description="most items in the page")]
+Number = Annotated[int, Path(ge=0, le=1000, description="index of the candidate in the report's `candidates`, from 0")]
+After = Annotated[str | None, Query(pattern=_PRINTABLE, max_length=100, description="`last_id` of the previous page")]
+Limit = Annotated[int, Query(ge=1, le=100, description="maximum number of items in the page")]
 IdempotencyKey = Annotated[
     str | None,
     Header(
         min_length=1,
         max_length=255,
-        description="your name for this request: sent again it gets the first answer and makes nothing new",
+        description="unique name of this request: a repeated request with the same key returns the first answer and creates "
+        "nothing new",
     ),
 ]

@@ -1,6 +1,6 @@
-"""What operators watch, for Prometheus: requests of this process, and jobs and webhooks of the whole site from its tables.
+"""Metrics for Prometheus: the requests of this process, and the jobs and webhooks of the whole site.
 
-Nothing is labelled by job, model or owner: the number of series does not grow with use.
+No metric has a label for a job, a model or an owner, so the number of series does not grow with use.
 """
 
 from collections.abc import Iterator
@@ -13,15 +13,15 @@ from prometheus_client.registry import Collector
 from jobs import queries, webhooks
 from jobs.database import Sessions
 
-_ELSEWHERE = "(none)"  # the route of an address that no route has
-_OTHER = "(other)"  # a method that somebody made up
+_NO_ROUTE = "(none)"  # label of an address without a route
+_OTHER = "(other)"  # label of an unknown HTTP method
 
 
 class Metrics:
-    """The figures of one process of the service.
+    """The metrics of one process of the service.
 
     Args:
-        sessions: of everybody's jobs.
+        sessions: sessions that see the rows of all owners.
     """
 
     def __init__(self, sessions: Sessions) -> None:
@@ -33,14 +33,14 @@ class Metrics:
         )
         self._registry.register(_Site(sessions))
 
-    def answered(self, method: str, route: str | None, status: int, seconds: float) -> None:
-        """One more request."""
-        method, route = method if method in HTTPMethod.__members__ else _OTHER, route or _ELSEWHERE
+    def count_request(self, method: str, route: str | None, status: int, seconds: float) -> None:
+        """Count an answered request."""
+        method, route = method if method in HTTPMethod.__members__ else _OTHER, route or _NO_ROUTE
         self._requests.labels(method, route, status).inc()
         self._seconds.labels(method, route).observe(seconds)
 
     def text(self) -> bytes:
-        """All figures as they are now, in Prometheus's text format."""
+        """Return all metrics in Prometheus's text format."""
         return generate_latest(self._registry)
 
 
@@ -49,13 +49,13 @@ class _Site(Collector):
         self._sessions = sessions
 
     def describe(self) -> list[Metric]:
-        """Nothing: what is there is known when somebody asks, and registering asks nothing of a database."""
+        """Return no metrics, so that registering does not read the database."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """The jobs as they stand, by kind and status."""
+        """Yield the metrics of jobs by kind and status, and of webhook messages."""
         with self._sessions() as session:
-            found, messages = queries.figures(session), webhooks.waiting(session)
+            counts, messages = queries.compute_statistics(session), webhooks.count_waiting(session)
         labels = ("kind", "status")
         count = GaugeMetricFamily("faal_jobs", "Jobs.", labels=labels)
         oldest = GaugeMetricFamily("faal_jobs_oldest_seconds", "Since the oldest of them was submitted.", labels=labels)
@@ -65,15 +65,15 @@ class _Site(Collector):
         waited = SummaryMetricFamily("faal_job_wait_seconds", "Until the last attempt began.", labels=labels)
         ran = SummaryMetricFamily("faal_job_run_seconds", "From then to the end, of ended ones.", labels=labels)
         memory = GaugeMetricFamily("faal_jobs_gpu_bytes", "The most that one held of a GPU's memory.", labels=labels)
-        for row in found:
+        for row in counts:
             by = (row.kind, row.state)
             count.add_metric(by, row.jobs)
             oldest.add_metric(by, row.oldest)
             crashes.add_metric(by, row.crashes)
             outages.add_metric(by, row.outages)
             lost.add_metric(by, row.leases_lost)
-            waited.add_metric(by, row.started, row.waited)
-            ran.add_metric(by, row.ended, row.ran)
+            waited.add_metric(by, row.starts, row.wait_seconds)
+            ran.add_metric(by, row.ends, row.run_seconds)
             memory.add_metric(by, row.gpu_bytes or 0)
         yield from (count, oldest, crashes, outages, lost, waited, ran, memory)
         yield GaugeMetricFamily("faal_webhook_messages_waiting", "Messages to be tried, once more or at all.", messages)

@@ -1,4 +1,4 @@
-"""What holds for every request: an id, a bounded body, no changes asked for by other sites, and safe headers."""
+"""Rules for every request: an id, a bounded body, no changes by pages of other sites, and safe headers."""
 
 import re
 import uuid
@@ -16,7 +16,7 @@ from api.serving.bodies import Body
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 HEADERS = {
-    "Cache-Control": "no-cache",  # kept copies are asked about; whoever has the present version gets 304
+    "Cache-Control": "no-cache",  # clients revalidate their copies; an unchanged one is answered with 304
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -32,9 +32,9 @@ class RequestRules:
     """ASGI middleware with the rules of this module.
 
     Args:
-        app: what answers.
-        streamed: matches paths whose routes read their body piece by piece and bound it themselves.
-        body_seconds: in which any other body has to be complete.
+        app: the wrapped application.
+        streamed: matches paths whose routes read their body in pieces and limit it themselves.
+        body_seconds: time within which any other body must be complete.
     """
 
     def __init__(self, app: ASGIApp, streamed: re.Pattern[str], body_seconds: float) -> None:
@@ -44,7 +44,7 @@ class RequestRules:
         self._incomplete: dict[Body, None] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -75,18 +75,18 @@ class RequestRules:
 
 
 def _refusal(method: str, headers: Headers) -> Exception | None:
-    """Return the error that refuses the request whatever it asks for; None if there is none."""
+    """Return the error that refuses the request before it reaches a route; None if there is none."""
     if "Content-Length" in headers and "Transfer-Encoding" in headers:
-        # A proxy that believes the other of the two takes a part of the body for a request of its own (RFC 9112, section 6.1).
+        # A proxy that trusts the other header reads a part of the body as a second request (RFC 9112, section 6.1).
         ambiguous = "Send either Content-Length or Transfer-Encoding; with both, the end of the body is ambiguous."
         return HTTPException(400, ambiguous, {"Connection": "close"})
-    if _foreign(headers) and method not in ("GET", "HEAD", "OPTIONS"):
-        return CrossSiteRequest("A page of another site asked for this. Use the pages of this service, or its API.")
+    if _is_foreign(headers) and method not in ("GET", "HEAD", "OPTIONS"):
+        return CrossSiteRequest("A page of another site sent this request. Use the pages of this service, or its API.")
     return None
 
 
-def _foreign(headers: Headers) -> bool:
-    """Whether a page of another site asks. Browsers that do not say so, as over plain HTTP, tell where the page is from."""
+def _is_foreign(headers: Headers) -> bool:
+    """Return whether a page of another site sent the request. Over plain HTTP, browsers send only `Origin`."""
     if (site := headers.get("Sec-Fetch-Site")) is not None:
         return site not in ("none", "same-origin")
     host = headers.get("Host")

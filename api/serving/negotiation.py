@@ -1,15 +1,15 @@
-"""Which of our answers a client wants, and whether it has it already."""
+"""Content negotiation: choose the media type of an answer, and detect that the client has it already."""
 
 import re
 from collections.abc import Sequence
 
 from fastapi import Request
 
-_OPAQUE_TAG = re.compile(r'"[^"]*"')  # an entity tag without its mark of weakness; commas inside belong to it
+_OPAQUE_TAG = re.compile(r'"[^"]*"')  # an entity tag without `W/`; it may contain commas
 
 
-def preferred(accept: str, offered: Sequence[str]) -> str:
-    """The media type of `offered` that an Accept header rates highest; the first one among equals, or when none is.
+def choose_media_type(accept: str, offered: Sequence[str]) -> str:
+    """Return the media type of `offered` that an Accept header rates highest; the first one among equals, or if none matches.
 
     Source: RFC 9110, section 12.5.1: the most specific range that matches a type gives its quality.
     """
@@ -19,7 +19,7 @@ def preferred(accept: str, offered: Sequence[str]) -> str:
         matches = [
             (_specificity(name), q)
             for name, q in ranges
-            if name in (media_type, media_type.split("/")[0] + "/*", "*/*")
+            if name in (media_type, media_type.split("/", maxsplit=1)[0] + "/*", "*/*")
         ]
         return max(matches)[1] if matches else 0.0
 
@@ -27,7 +27,7 @@ def preferred(accept: str, offered: Sequence[str]) -> str:
 
 
 def _range(item: str) -> tuple[str, float]:
-    """A media range and its quality."""
+    """Return a media range and its quality."""
     name, *parameters = (part.strip().lower() for part in item.split(";"))
     for parameter in parameters:
         if parameter.startswith("q="):
@@ -42,7 +42,7 @@ def _specificity(name: str) -> int:
     return 0 if name == "*/*" else 1 if name.endswith("/*") else 2
 
 
-def unchanged(request: Request, etag: str) -> bool:
+def is_unchanged(request: Request, etag: str) -> bool:
     """Return whether the client already has the version of that ETag, weak or strong: `W/"x"` and `"x"` are the same version.
 
     Source: RFC 9110, section 13.1.2, with the weak comparison of section 8.8.3.2.

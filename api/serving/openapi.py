@@ -1,4 +1,4 @@
-"""The OpenAPI document: what FastAPI derives, with problems as the answer to all that goes wrong."""
+"""The OpenAPI document: FastAPI's document, with problems as the answers to all errors."""
 
 from typing import Any
 
@@ -6,25 +6,27 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from api.problems.answers import MEDIA_TYPE, Problem
+from api.problems.explanations import PROBLEMS
+from jobs.errors import ModelNotReady
 
 _METHODS = {"get", "post", "put", "patch", "delete"}
 _EXAMPLE = {
     "type": "/problems/model-not-ready",
-    "title": "The model cannot be used yet",
+    "title": PROBLEMS[ModelNotReady.code].title,
     "status": 409,
     "code": "model-not-ready",
-    "detail": "Model model_0199… is still being checked; ask again in a moment.",
+    "detail": "Model model_0199… is still being checked. Try again when its status is ready.",
     "instance": "/jobs/finetune",
     "request_id": "req_6f2c…",
 }
 _ANSWER = {
-    "description": "A problem (RFC 9457); its codes are explained in docs/problems.md",
+    "description": "A problem (RFC 9457); `/problems/{code}` explains its code",
     "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "example": _EXAMPLE}},
 }
 
 
 def install(app: FastAPI) -> None:
-    """Let `app` answer /openapi.json with `document`."""
+    """Serve `document` at /openapi.json of `app`."""
 
     def generate() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -35,7 +37,7 @@ def install(app: FastAPI) -> None:
 
 
 def document(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document of `app`."""
+    """Return the OpenAPI document of `app`."""
     described = get_openapi(
         title=app.title, version=app.version, summary=app.summary, routes=app.routes, webhooks=app.webhooks.routes
     )
@@ -53,7 +55,7 @@ def document(app: FastAPI) -> dict[str, Any]:
 
 
 def _describe_problems(responses: dict[str, Any]) -> None:
-    """Every answer that is not a success is a problem."""
+    """Describe every answer that is not a success as a problem."""
     responses.pop("422", None)
     for status, answer in responses.items():
         if status >= "400":

@@ -1,4 +1,4 @@
-"""How often an owner may ask or ping, counted by each process of the service."""
+"""Limits on the requests and pings of an owner per minute. Each process of the service counts its own."""
 
 import time
 from typing import Literal
@@ -11,24 +11,27 @@ from api.problems.errors import RateExceeded
 
 
 class Rates:
-    """Requests or pings of each owner in the last minute.
+    """Counts the requests or pings of each owner in the last minute.
 
     Args:
-        most: a minute; 0 is no limit.
-        of: what is counted.
+        most: maximum per minute; 0 for no limit.
+        resource: the kind of request that is counted.
     """
 
-    def __init__(self, most: int, of: Literal["requests", "pings"] = "requests") -> None:
-        self._of = of
+    def __init__(self, most: int, resource: Literal["requests", "pings"] = "requests") -> None:
+        self._resource: Literal["requests", "pings"] = resource
         self._item = RateLimitItemPerMinute(most) if most else None
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
 
     def count(self, owner: str) -> None:
-        """One more. Raises: RateExceeded, with the seconds until there is room again."""
+        """Count one request. Raises: RateExceeded, with the seconds until the next one is allowed."""
         if self._item is None or self._limiter.hit(self._item, owner):
             return
         seconds = self._limiter.get_window_stats(self._item, owner).reset_time - time.time()
         most = self._item.amount
         raise RateExceeded(
-            f"You may make {most:,} {self._of} a minute", of=self._of, most=most, seconds=max(1, round(seconds))
+            f"You have made {most:,} {self._resource} within a minute, the maximum allowed",
+            resource=self._resource,
+            most=most,
+            seconds=max(1, round(seconds)),
         )

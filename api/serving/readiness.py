@@ -1,4 +1,4 @@
-"""Whether the database, the storage and the broker work: each is tried, within a deadline, by one request at a time."""
+"""Try the database, the storage and the broker, each within a deadline and by one request at a time."""
 
 import asyncio
 import secrets
@@ -8,7 +8,7 @@ import anyio
 import anyio.to_thread
 
 from jobs import artifacts
-from jobs.database import SchemaTooNew, Sessions, up_to_date
+from jobs.database import SchemaTooNew, Sessions, is_up_to_date
 from jobs.errors import FileLost, StoreUnavailable
 from jobs.queue import Queue
 from jobs.settings import Settings
@@ -18,10 +18,10 @@ DEADLINE_SECONDS = 5.0  # below the time-outs of most load balancers
 
 
 class Readiness:
-    """The parts that the service depends on. Requests that ask at the same time share one trial of each part.
+    """The parts that the service depends on. Simultaneous requests share one trial of each part.
 
     Attributes:
-        lost_files: how many stored files were lost when the database was last tried.
+        lost_files: number of lost stored files at the last trial of the database.
     """
 
     def __init__(self, settings: Settings, sessions: Sessions, storage: Storage, queue: Queue) -> None:
@@ -34,16 +34,16 @@ class Readiness:
         }
 
     async def faults(self) -> dict[str, str]:
-        """Return what is wrong with each part that does not work; takes at most `DEADLINE_SECONDS`."""
+        """Return the fault of each part that does not work, by its name. Takes at most `DEADLINE_SECONDS`."""
         faults = await asyncio.gather(*(part.fault() for part in self._parts.values()))
         return {name: fault for name, fault in zip(self._parts, faults, strict=True) if fault is not None}
 
     def _database_fault(self) -> str | None:
         try:
-            if not up_to_date(self._settings.database_url):
+            if not is_up_to_date(self._settings.database_url):
                 return "its schema is not this version's; run the migrations"
             with self._sessions() as session:
-                self.lost_files = artifacts.count_lost(session)
+                self.lost_files = artifacts.count_lost_files(session)
         except SchemaTooNew as newer:
             return str(newer)
         except Exception:  # noqa: BLE001 - whatever the driver raises, the database does not answer
@@ -52,7 +52,7 @@ class Readiness:
 
 
 class _Part:
-    """A part and its trial, which runs in a thread of its own: the threads of requests may all be waiting for this part."""
+    """A part and its trial, which runs in its own thread: all threads of requests may be waiting for this part."""
 
     def __init__(self, trial: Callable[[], str | None]) -> None:
         self._trial = trial
@@ -62,7 +62,7 @@ class _Part:
         if self._running is None or self._running.done():
             thread = anyio.to_thread.run_sync(self._trial, limiter=anyio.CapacityLimiter(1), abandon_on_cancel=True)
             self._running = asyncio.ensure_future(thread)
-        running = self._running  # another request may begin the next trial meanwhile
+        running = self._running  # another request may start the next trial meanwhile
         done, _ = await asyncio.wait([running], timeout=DEADLINE_SECONDS)
         return running.result() if done else f"it has not answered within {DEADLINE_SECONDS:g} s"
 
@@ -72,7 +72,7 @@ def _storage_fault(storage: Storage) -> str | None:
     try:
         sha256 = storage.put([b"ready ", secrets.token_bytes(16)], media_type="application/octet-stream").sha256
         try:
-            storage.verified(sha256)
+            storage.verify(sha256)
         finally:
             storage.remove(sha256)
     except (StoreUnavailable, FileLost) as fault:

@@ -1,4 +1,4 @@
-"""A line in the log and a count in the metrics for every request, however it ended."""
+"""Log and count every request, also if it fails."""
 
 import logging
 import time
@@ -10,8 +10,8 @@ from api.serving.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-_GONE = 499  # the client went away before there was an answer; as nginx has it
-_FAILED = 500  # what is raised through here is answered with by the server
+_GONE = 499  # the client disconnected before the answer; the code that nginx uses
+_FAILED = 500  # the server's answer to an exception that passes this middleware
 
 
 class RequestLog:
@@ -22,16 +22,16 @@ class RequestLog:
         self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let one request be answered, and tell of it."""
+        """Pass the request on, then log and count it."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        begun, answered, status = time.monotonic(), None, _GONE
+        started_at, answered_at, status = time.monotonic(), None, _GONE
 
         async def listen(message: Message) -> None:
-            nonlocal answered, status
+            nonlocal answered_at, status
             if message["type"] == "http.response.start":
-                answered, status = time.monotonic(), message["status"]
+                answered_at, status = time.monotonic(), message["status"]
             await send(message)
 
         try:
@@ -42,14 +42,14 @@ class RequestLog:
         finally:
             ended = time.monotonic()
             route = getattr(scope.get("route"), "path", None)
-            self.metrics.answered(scope["method"], route, status, (answered or ended) - begun)
-            _log(scope, status, ended - begun)
+            self.metrics.count_request(scope["method"], route, status, (answered_at or ended) - started_at)
+            _log(scope, status, ended - started_at)
 
 
 def _log(scope: Scope, status: int, seconds: float) -> None:
-    """The request, its id, the key that asked, and how long it took to the last byte."""
+    """Log the request, its id, the id of its API key, and its duration up to the last byte."""
     query = scope["query_string"].decode("latin-1")
     address = quote(scope["path"]) + (f"?{query}" if query else "")
-    about = {name: scope["state"].get(name) for name in ("request_id", "key_id")}
-    known = {name: value for name, value in about.items() if value is not None}
+    ids = {name: scope["state"].get(name) for name in ("request_id", "key_id")}
+    known = {name: value for name, value in ids.items() if value is not None}
     logger.info("%s %s %d", scope["method"], address, status, extra={**known, "seconds": round(seconds, 4)})

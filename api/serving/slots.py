@@ -1,4 +1,4 @@
-"""Places for long requests, shared out among owners."""
+"""Limit the number of long requests, and share their places among owners."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -9,26 +9,31 @@ from api.problems.errors import ServiceBusy
 
 
 class Slots:
-    """Places for long requests, shared out among their owners, so that they leave threads for the short ones.
+    """A number of places for long requests, shared among owners, so that threads stay free for short requests.
 
-    An owner may hold as many places as are free, so one alone gets half of them, and whoever comes next still gets some.
+    An owner may hold as many places as are free. So a single owner gets half of them, and the next owner still gets some.
+
+    Args:
+        count: number of places.
+        name: plural name of the requests, for the error message.
 
     Source: Choudhury & Hahne 1998, "Dynamic queue length thresholds for shared-memory packet switches", with α = 1.
     """
 
-    def __init__(self, count: int, what: str) -> None:
-        self._count, self._what = count, what
+    def __init__(self, count: int, name: str) -> None:
+        self._count, self._name = count, name
         self._held: Counter[str] = Counter()
         self._lock = Lock()
 
     @contextmanager
-    def of(self, owner: str) -> Iterator[None]:
-        """Hold a place within. Raises: ServiceBusy when there is none for that owner."""
+    def for_owner(self, owner: str) -> Iterator[None]:
+        """Hold a place during the block. Raises: ServiceBusy if the owner may hold no more."""
         with self._lock:
             held = self._held[owner]
             if held >= self._count - self._held.total():
                 raise ServiceBusy(
-                    f"You have {held} {self._what} open, and others need places; try again in a few seconds."
+                    f"You have {held} {self._name} open, and may open no more at the moment. Close one, or try again in a "
+                    "few seconds."
                 )
             self._held[owner] += 1
         try:
@@ -36,4 +41,4 @@ class Slots:
         finally:
             with self._lock:
                 self._held[owner] -= 1
-                self._held += Counter()  # forgets owners who hold none
+                self._held += Counter()  # removes owners who hold none

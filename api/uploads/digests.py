@@ -1,4 +1,4 @@
-"""Digest fields (RFC 9530): content whose SHA-256 is checked while it passes by, and the header that tells one."""
+"""Digest fields (RFC 9530): check the SHA-256 of content while it streams, and write such a field."""
 
 import base64
 import hashlib
@@ -10,17 +10,24 @@ from api.problems.errors import DigestMismatch
 FIELDS = ("content-digest", "repr-digest")
 
 
-def digest_field(sha256: str) -> str:
-    """The value of a Content-Digest or Repr-Digest header for a SHA-256 in hexadecimal."""
+def format_digest(sha256: str) -> str:
+    """Return the value of a Content-Digest or Repr-Digest header for a SHA-256 in hexadecimal."""
     return f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode()}:"
 
 
-def verified(pieces: Iterator[bytes], headers: Mapping[str, str], what: str) -> Iterator[bytes]:
-    """`pieces` as they are; after the last one their SHA-256 is compared with the digest fields in `headers`, if any.
+def verify_digests(pieces: Iterator[bytes], headers: Mapping[str, str], name: str) -> Iterator[bytes]:
+    """Yield the pieces unchanged, then compare their SHA-256 with the digest fields in `headers`, if there are any.
 
-    Raises: DigestMismatch, also for a field that cannot be read. Other algorithms than sha-256 are passed over.
+    Algorithms other than sha-256 are ignored.
+
+    Args:
+        pieces: the content.
+        headers: header fields with lower-case names.
+        name: name of the content, for the error message.
+
+    Raises: DigestMismatch, also for a field that cannot be read.
     """
-    claims = {field: claim for field in FIELDS if (claim := _claim(field, headers.get(field, ""))) is not None}
+    claims = {field: claim for field in FIELDS if (claim := _read_claim(field, headers.get(field, ""))) is not None}
     if not claims:
         yield from pieces
         return
@@ -31,11 +38,14 @@ def verified(pieces: Iterator[bytes], headers: Mapping[str, str], what: str) -> 
     for field, claim in claims.items():
         if not compare_digest(claim, digest.digest()):
             arrived = digest.hexdigest()
-            raise DigestMismatch(f"The {what} that arrived has the sha-256 {arrived}; {field} says {claim.hex()}.")
+            raise DigestMismatch(
+                f"The {name} that arrived has the sha-256 {arrived}, but {field} has {claim.hex()}. Send it again; if that fails "
+                "too, compute the digest again."
+            )
 
 
-def _claim(field: str, value: str) -> bytes | None:
-    """The sha-256 in a digest field such as `sha-256=:4REjxQ…=:`."""
+def _read_claim(field: str, value: str) -> bytes | None:
+    """Return the SHA-256 in a digest field such as `sha-256=:4REjxQ…=:`."""
     for member in value.split(","):
         name, _, encoded = member.strip().partition("=")
         if name.lower() != "sha-256":
@@ -45,6 +55,8 @@ def _claim(field: str, value: str) -> bytes | None:
         except ValueError:  # not base64, or not even ASCII
             claim = b""
         if len(claim) != hashlib.sha256().digest_size:
-            raise DigestMismatch(f"{field} has no readable sha-256; it is written as sha-256=:<base64>:")
+            raise DigestMismatch(
+                f"{field} is {value[:100]!r}, which has no readable SHA-256. Write it as sha-256=:<base64>:"
+            )
         return claim
     return None

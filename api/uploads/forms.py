@@ -1,6 +1,6 @@
-"""What an upload may be and what its form says, judged before anything of it is kept.
+"""Check the type of an uploaded file and the fields of its form before the upload is registered.
 
-Only first bytes and a safetensors header are looked at here; whether the file is what it says, a worker's check tells.
+This module reads only the first bytes of the file and a safetensors header; later, a worker checks the whole file.
 """
 
 import json
@@ -12,9 +12,10 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from api.problems.errors import FieldError, InvalidRequest, UnsupportedFile
 from api.schemas.resources import Name
-from api.uploads.receiving import HEAD, Form
+from api.uploads.upload_reader import HEAD, UploadedForm
 from faal_core.errors import WeightsUnreadable
 from faal_core.specs import ClassifierSpec
+from faal_core.specs.field_errors import shorten
 
 SAFETENSORS, CHECKPOINT, ARCHIVE = "application/vnd.safetensors", "application/vnd.pytorch", "application/zip"
 _ZIP = b"PK\x03\x04"
@@ -24,8 +25,8 @@ _NAME: TypeAdapter[str] = TypeAdapter(Name)
 _JSON: TypeAdapter[JsonValue] = TypeAdapter(JsonValue)
 
 
-def model_media_type(head: bytes) -> str:
-    """The media type of uploaded weights by their first bytes. Raises: UnsupportedFile."""
+def detect_model_type(head: bytes) -> str:
+    """Return the media type of uploaded weights by their first bytes. Raises: UnsupportedFile."""
     if head.startswith(_ZIP):
         return CHECKPOINT
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= HEAD - 8:
@@ -36,81 +37,90 @@ def model_media_type(head: bytes) -> str:
     )
 
 
-def dataset_media_type(head: bytes) -> str:
-    """The media type of an uploaded data set by its first bytes. Raises: UnsupportedFile."""
+def detect_dataset_type(head: bytes) -> str:
+    """Return the media type of an uploaded data set by its first bytes. Raises: UnsupportedFile."""
     if head.startswith(_ZIP):
         return ARCHIVE
-    raise UnsupportedFile("The file is neither an .npz file nor a zip archive of class folders.")
+    raise UnsupportedFile(
+        "The file is neither an .npz file nor a zip archive of class folders. Pack the images as one of the two."
+    )
 
 
 class ModelForm(NamedTuple):
-    """An uploaded model: its name, what network it is, and which of several sets of weights is meant."""
+    """The form of an uploaded model: its name, its spec, and the key of its weights in a file with several sets."""
 
     name: str
     spec: ClassifierSpec
     weights_key: str | None
 
 
-def read_model_form(form: Form) -> ModelForm:
-    """The name of an uploaded model, what it is, and the key of its weights, if one was given.
+def read_model_form(form: UploadedForm) -> ModelForm:
+    """Return the name of an uploaded model, its spec, and the key of its weights or None.
 
-    What it is says the field `spec` as JSON, or its fields one by one, or the metadata of a safetensors file of ours.
+    The spec is in the field `spec` as JSON, in its single fields, or in the metadata of a safetensors file that FAAL wrote.
 
     Raises: InvalidRequest for fields that are unknown, missing or wrong, WeightsUnreadable for a damaged header.
     """
     fields = {name: value for name, value in form.fields.items() if value.strip()}
-    _only_known(fields, "name", "spec", *_SPEC_FIELDS, "weights_key")
+    _require_known(fields, "name", "spec", *_SPEC_FIELDS, "weights_key")
     single = {name: value for name, value in fields.items() if name in _SPEC_FIELDS}
     if "spec" in fields and single:
-        raise InvalidRequest.at(f"/{next(iter(single))}", "give either spec or its single fields")
+        raise InvalidRequest.for_field(
+            f"/{next(iter(single))}", "the form has both spec and single fields of it; send one of the two"
+        )
     if "spec" in fields:
-        spec = _spec(_parse("/spec", fields["spec"]), "/spec")
+        spec = _read_spec(_parse("/spec", fields["spec"]), "/spec")
     elif single:
-        spec = _spec({name: _field_value(name, value) for name, value in single.items()}, "")
+        spec = _read_spec({name: _parse_field(name, value) for name, value in single.items()}, "")
     else:
-        spec = _spec_in_header(form.head)
+        spec = _read_header_spec(form.head)
     key = fields.get("weights_key", "").strip() or None
     if key is not None and not _KEY.fullmatch(key):
-        raise InvalidRequest.at("/weights_key", "a key has at most 1,000 characters and no control characters")
-    return ModelForm(_name(fields, form.filename, spec.architecture), spec, key)
+        raise InvalidRequest.for_field(
+            "/weights_key",
+            f"a key has at most 1,000 characters and no control characters, and this one has {len(key):,}; send a valid key",
+        )
+    return ModelForm(_read_name(fields, form.filename, spec.architecture), spec, key)
 
 
-def read_dataset_form(form: Form) -> str:
-    """The name of an uploaded data set. Raises: InvalidRequest for fields that are unknown or wrong."""
+def read_dataset_form(form: UploadedForm) -> str:
+    """Return the name of an uploaded data set. Raises: InvalidRequest for fields that are unknown or wrong."""
     fields = {name: value for name, value in form.fields.items() if value.strip()}
-    _only_known(fields, "name")
-    return _name(fields, form.filename, "data set")
+    _require_known(fields, "name")
+    return _read_name(fields, form.filename, "data set")
 
 
-def _only_known(fields: dict[str, str], *known: str) -> None:
+def _require_known(fields: dict[str, str], *known: str) -> None:
     if unknown := [name for name in fields if name not in known]:
         details = [
-            FieldError(pointer=f"/{name}", detail=f"the form has no such field; it has file, {', '.join(known)}")
+            FieldError(pointer=f"/{name}", detail=f"there is no such field; use file, {', '.join(known)}")
             for name in unknown
         ]
-        raise InvalidRequest(f"Unknown fields: {', '.join(unknown)}", *details)
+        raise InvalidRequest(
+            f"The form has unknown fields: {', '.join(unknown)}. Use file, {', '.join(known)}.", *details
+        )
 
 
-def _name(fields: dict[str, str], filename: str, otherwise: str) -> str:
-    """The name that was given, else the file's without its ending, where it can be shown."""
+def _read_name(fields: dict[str, str], filename: str, default: str) -> str:
+    """Return the name in the form, or else the file's name without its ending, or else `default`."""
     if "name" in fields:
         try:
             return _NAME.validate_python(fields["name"].strip())
         except ValidationError as error:
-            raise InvalidRequest.of(error, fields["name"], "/name") from None
+            raise InvalidRequest.from_pydantic(error, fields["name"], "/name") from None
     stem = "".join(sign for sign in PurePath(filename.replace("\\", "/")).stem if sign.isprintable()).strip()
-    return stem[:200] or otherwise
+    return stem[:200] or default
 
 
-def _spec(content: JsonValue, root: str) -> ClassifierSpec:
+def _read_spec(content: JsonValue, root: str) -> ClassifierSpec:
     try:
         return ClassifierSpec.model_validate(content)
     except ValidationError as error:
-        raise InvalidRequest.of(error, content, root) from None
+        raise InvalidRequest.from_pydantic(error, content, root) from None
 
 
-def _field_value(name: str, value: str) -> JsonValue:
-    """A single field as JSON: lists may be written with commas alone."""
+def _parse_field(name: str, value: str) -> JsonValue:
+    """Return a single field as JSON; a list may be written with commas."""
     if name == "arguments":
         return _parse("/arguments", value)
     if name in ("mean", "std", "class_names"):
@@ -124,16 +134,18 @@ def _parse(pointer: str, text: str) -> JsonValue:
     try:
         return _JSON.validate_json(text)
     except ValidationError as error:
-        raise InvalidRequest.at(pointer, f"this is not JSON ({error.errors()[0]['msg']})") from None
+        raise InvalidRequest.for_field(
+            pointer, f"{shorten(text, 60)!r} is not JSON ({error.errors()[0]['msg']}); correct it"
+        ) from None
 
 
-def _spec_in_header(head: bytes) -> ClassifierSpec:
-    """What a safetensors file of ours says of itself in its metadata.
+def _read_header_spec(head: bytes) -> ClassifierSpec:
+    """Return the spec in the metadata of a safetensors file that FAAL wrote.
 
     Source: https://github.com/huggingface/safetensors#format
     """
-    missing = InvalidRequest.at(
-        "/spec", "the file does not say what network it is for; name at least architecture and num_classes"
+    missing = InvalidRequest.for_field(
+        "/spec", "the file does not contain the spec of its network; name at least architecture and num_classes"
     )
     if head.startswith(_ZIP):
         raise missing
@@ -142,7 +154,9 @@ def _spec_in_header(head: bytes) -> ClassifierSpec:
         metadata = json.loads(head[8 : 8 + length]).get("__metadata__", {})
         written = metadata.get("faal")
     except (ValueError, AttributeError, RecursionError):
-        raise WeightsUnreadable("The safetensors header is damaged.") from None
+        raise WeightsUnreadable(
+            "The safetensors header of the file is damaged. Save the weights again and upload the new file."
+        ) from None
     if written is None:
         raise missing
-    return _spec(_parse("/spec", str(written)), "/spec")
+    return _read_spec(_parse("/spec", str(written)), "/spec")

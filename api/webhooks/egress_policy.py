@@ -1,6 +1,6 @@
-"""Where webhooks may go: to public addresses over TLS, and into networks that the site names; nobody reaches others by them.
+"""Restrict the targets of webhooks to public addresses over TLS, and to the networks that the site allows.
 
-The address that was judged is the one that is connected to: a name that is looked up twice could answer twice.
+The connection goes to the address that was checked. A second lookup of the name could return another address.
 """
 
 import socket
@@ -16,75 +16,79 @@ from jobs.settings import Network
 Address = IPv4Address | IPv6Address
 SocketOption = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
 
-_UNICAST = ip_network("2000::/3")  # all that is handed out of IPv6
-_NOT_FOR_US: Sequence[Network] = [
-    ip_network("192.0.0.0/24"),  # protocols' own; some clouds have their metadata here
-    ip_network("192.88.99.0/24"),  # relays into 6to4
-    ip_network("168.63.129.16/32"),  # Azure's own services, as a virtual machine sees them
-    ip_network("2001::/23"),  # protocols' own, Teredo among them
-    ip_network("2002::/16"),  # 6to4: an IPv4 address inside
+_UNICAST = ip_network("2000::/3")  # all IPv6 addresses that are assigned
+_SPECIAL: Sequence[Network] = [
+    ip_network("192.0.0.0/24"),  # protocol assignments; some clouds serve their metadata here
+    ip_network("192.88.99.0/24"),  # 6to4 relays
+    ip_network("168.63.129.16/32"),  # Azure's services for virtual machines
+    ip_network("2001::/23"),  # protocol assignments, including Teredo
+    ip_network("2002::/16"),  # 6to4: contains an IPv4 address
 ]
 
 
 class NotAllowed(Exception):
-    """A name has no address that may be connected to. Which it has stays unsaid: it may tell of the inside."""
+    """A host has no allowed address. The message omits its addresses, which could reveal an internal network."""
 
 
-class Destinations:
-    """What webhooks may reach.
+class EgressPolicy:
+    """The addresses that webhooks may be sent to.
 
     Args:
-        networks: of the site's choice, without TLS too.
+        networks: networks that the site allows, also without TLS.
     """
 
     def __init__(self, networks: Iterable[Network] = ()) -> None:
         self._networks = tuple(networks)
 
     def allow(self, address: Address, *, encrypted: bool) -> bool:
-        """Whether a webhook may be sent to that address."""
+        """Return whether a webhook may be sent to the address."""
         address = getattr(address, "ipv4_mapped", None) or address
         return any(address in network for network in self._networks) or (encrypted and _is_public(address))
 
     def objection(self, url: HttpUrl) -> str | None:
-        """What is to be said against that URL before any name is looked up."""
+        """Return the reason to refuse a URL, or None. Names are not looked up yet."""
         if url.username is not None or url.password is not None or url.fragment is not None:
-            return "a user, a password and a fragment have no place here"
+            return "the URL has a user, a password or a fragment; leave them out"
         encrypted = url.scheme == "https"
         if not encrypted and not self._networks:
-            return "webhooks are sent over TLS alone: https://…"
+            return "webhooks are sent over TLS only; give a URL that begins with https://"
         try:
             address = ip_address((url.host or "").strip("[]"))
-        except ValueError:  # it is a name
+        except ValueError:  # the host is a name
             return None
-        return None if self.allow(address, encrypted=encrypted) else "webhooks are not sent to this address"
+        return (
+            None
+            if self.allow(address, encrypted=encrypted)
+            else "webhooks are not sent to this address; give a public one, or ask the operator to allow its network"
+        )
 
 
 class GuardedBackend(httpcore.AsyncNetworkBackend):
-    """Connections to allowed addresses alone.
+    """A network backend that connects to allowed addresses only.
 
     Args:
-        encrypted: whether TLS will be spoken.
+        encrypted: whether the connection will use TLS.
     """
 
-    def __init__(self, destinations: Destinations, *, encrypted: bool) -> None:
-        self._destinations, self._encrypted = destinations, encrypted
+    def __init__(self, policy: EgressPolicy, *, encrypted: bool) -> None:
+        self._policy, self._encrypted = policy, encrypted
         self._backend = httpcore.AnyIOBackend()
 
     async def connect_tcp(
         self,
         host: str,
         port: int,
-        timeout: float | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
         local_address: str | None = None,
         socket_options: Iterable[SocketOption] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """A connection to an allowed address that the host has, the first that answers.
+        """Connect to the first allowed address of the host that answers.
 
         Raises: NotAllowed, OSError, httpcore's errors.
         """
         failure: Exception = NotAllowed(f"{host} has no address that webhooks are sent to")
         for *_, (address, *_) in await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-            if self._destinations.allow(ip_address(address), encrypted=self._encrypted):
+            if self._policy.allow(ip_address(address), encrypted=self._encrypted):
                 try:
                     return await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
                 except httpcore.ConnectError as error:
@@ -93,10 +97,10 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
 
 
 def _is_public(address: Address) -> bool:
-    """Whether the address is on the Internet, for everybody, and is of a single machine.
+    """Return whether the address is a public unicast address.
 
-    Source: IANA's special-purpose address registries, as far as `ipaddress` follows them, and `_NOT_FOR_US`.
+    Source: IANA's special-purpose address registries, as far as `ipaddress` follows them, and `_SPECIAL`.
     """
-    if not address.is_global or address.is_multicast or any(address in network for network in _NOT_FOR_US):
+    if not address.is_global or address.is_multicast or any(address in network for network in _SPECIAL):
         return False
     return address.version == 4 or address in _UNICAST

@@ -1,6 +1,11 @@
-"""Attacks: functions from images to adversarial images. None reports on itself; `faal_core.audit.evaluator` judges."""
+"""Search for adversarial images: one module per attack, and `build`, which makes an attack from its spec.
 
-from typing import Protocol, runtime_checkable
+An attack returns images and never judges them: `faal_core.audit.evaluator` projects them and predicts again.
+
+docs/how-to/add-attack.md lists the steps that add an attack.
+"""
+
+from typing import Protocol, assert_never, runtime_checkable
 
 from faal_core.attacks.apgd import Apgd
 from faal_core.attacks.fab import Fab
@@ -8,33 +13,41 @@ from faal_core.attacks.pgd import Pgd
 from faal_core.attacks.randomness import ImageRandom
 from faal_core.attacks.square import Square
 from faal_core.classifier import Classifier, Images, Labels
-from faal_core.specs import ApgdSpec, AttackSpec, FabSpec, PgdSpec
+from faal_core.specs import ApgdSpec, AttackSpec, FabSpec, PgdSpec, SquareSpec
 from faal_core.threat_model import ThreatModel
 
 
 @runtime_checkable
 class Attack(Protocol):
-    """A search for misclassified images within a threat model, in independent runs: restarts, or classes aimed at."""
+    """Searches for misclassified images within a threat model, in independent runs.
+
+    A run is one restart, or one restart against one target class.
+    """
 
     @property
     def runs(self) -> int:
-        """How many there are; each gets only images that the runs before left unbroken."""
+        """Return the number of runs; each run gets only the images that no earlier run broke."""
 
     def run(
         self, number: int, classifier: Classifier, x: Images, y: Labels, threat: ThreatModel, random: ImageRandom
     ) -> Images:
-        """Images near `x`, in its order, as far from being classified as `y` as run `number` could bring them.
+        """Return images near `x`, in the same order, that run `number` (from 0) brought as far from class `y` as it could.
 
-        The classifier is in eval mode and right about x, which lies in [0, 1]; all randomness comes from `random`.
+        The caller guarantees that the classifier is in eval mode, that it classifies `x` correctly, and that `x` is in
+        [0, 1]. Take all random numbers from `random`.
         """
 
 
 def build(spec: AttackSpec, num_classes: int) -> Attack:
-    """The attack with those hyper-parameters, for classifiers of that many classes."""
-    if isinstance(spec, PgdSpec):
-        return Pgd(spec)
-    if isinstance(spec, ApgdSpec):
-        return Apgd(spec, num_classes)
-    if isinstance(spec, FabSpec):
-        return Fab(spec, num_classes)
-    return Square(spec)
+    """Return the attack with the hyper-parameters of `spec`, for classifiers of `num_classes` classes."""
+    match spec:
+        case PgdSpec():
+            return Pgd(spec)
+        case ApgdSpec():
+            return Apgd(spec, num_classes)
+        case FabSpec():
+            return Fab(spec, num_classes)
+        case SquareSpec():
+            return Square(spec)
+        case _:
+            assert_never(spec)

@@ -1,4 +1,4 @@
-"""Auto-PGD: gradient ascent with momentum whose step size adapts to each image."""
+"""Run Auto-PGD: gradient ascent with momentum, whose step size adapts to each image."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -8,35 +8,37 @@ import torch
 from torch import Tensor
 
 from faal_core.attacks.ball import Ball, direction, expand
-from faal_core.attacks.losses import LOSSES, gradient_of, targeted_dlr
+from faal_core.attacks.losses import LOSSES, compute_gradient, targeted_dlr
 from faal_core.attacks.randomness import RandomSource
-from faal_core.attacks.targets import runner_up
+from faal_core.attacks.targets import select_target
 from faal_core.classifier import Classifier, Images, Labels, PerImage
 from faal_core.specs import ApgdSpec
 from faal_core.threat_model import ThreatModel
 
-_FIRST_STEP = 2.0  # in ε
-_MOMENTUM = 0.75  # share of the gradient step; the rest goes on as before
-_RISES = 0.75  # share of steps that must raise the loss, or the step is halved
+_FIRST_STEP = 2.0  # in multiples of ε: a step may cross the whole ball
+_MOMENTUM = 0.75  # fraction of a move along the gradient; the rest repeats the last move
+_RISES = 0.75  # fraction of steps that must raise the loss; otherwise the step size is halved
 
 
-def checkpoints(iterations: int) -> set[int]:
-    """The iterations after which step sizes are reconsidered: 22 % of all, then gaps shrinking by 3 % down to 6 %.
+def list_checkpoints(iterations: int) -> set[int]:
+    """Return the iterations after which step sizes are adapted.
 
-    Source: Croce and Hein 2020, section 3.1; gaps in whole iterations, at least one.
+    The first gap is 22 % of all iterations. Each further gap is 3 % of all iterations shorter, down to 6 %.
+
+    Source: Croce and Hein 2020, section 3.1. Differs: gaps are whole iterations, at least one.
     """
-    gap, shrink, least = (max(int(share * iterations), 1) for share in (0.22, 0.03, 0.06))
-    found, position = set(), 0
+    gap, shrink, least = (max(int(fraction * iterations), 1) for fraction in (0.22, 0.03, 0.06))
+    iterations_listed, position = set(), 0
     while position + gap <= iterations:
         position += gap
-        found.add(position)
+        iterations_listed.add(position)
         gap = max(gap - shrink, least)
-    return found
+    return iterations_listed
 
 
 @dataclass(slots=True)
 class _Climb:
-    """The images still in the search: where each is, where it was best, and how its steps fared since the last checkpoint."""
+    """Holds the images still in the search: their current and best points, and their progress since the last checkpoint."""
 
     rows: Tensor
     y: Labels
@@ -56,7 +58,7 @@ class _Climb:
 
     @classmethod
     def begin(cls, x_adv: Images, y: Labels, target: Labels, ball: Ball) -> "_Climb":
-        """No step taken yet and no loss known: whatever is found first is the best so far, and no rise."""
+        """Start with no step taken and no loss known: the first loss becomes the best one and does not count as a rise."""
         count, device = len(y), y.device
         unknown = torch.full((count,), torch.inf, device=device)
         return cls(
@@ -77,40 +79,42 @@ class _Climb:
             ball=ball,
         )
 
-    def of(self, kept: Tensor) -> "_Climb":
-        """The same for those images."""
+    def subset(self, indices: Tensor) -> "_Climb":
+        """Return the state of the images at `indices` alone."""
         values = (getattr(self, field.name) for field in fields(self))
-        kept_values: list[Any] = [value.of(kept) if isinstance(value, Ball) else value[kept] for value in values]
-        return _Climb(*kept_values)
+        selected: list[Any] = [v.subset(indices) if isinstance(v, Ball) else v[indices] for v in values]
+        return _Climb(*selected)
 
-    def note(self, loss: PerImage, gradient: Images) -> None:
-        """What was found at the images as they are."""
+    def record(self, loss: PerImage, gradient: Images) -> None:
+        """Store the loss and gradient at the current points, and update the best points."""
         self.rises += loss > self.loss
         self.loss, self.gradient = loss, gradient
         better = (loss > self.best_loss).nonzero().squeeze(1)
         self.best[better], self.best_gradient[better] = self.x_adv[better], gradient[better]
         self.best_loss = torch.maximum(loss, self.best_loss)
 
-    def reconsider(self, taken: int) -> None:
-        """Halves the steps of images that rose too seldom in the `taken` steps since the last time, or came no higher.
+    def adapt_steps(self, steps: int) -> None:
+        """Halve the step size of images that rose too seldom in the last `steps` steps, or whose best loss did not rise.
 
-        These go on from their best image. Source: Croce and Hein 2020, conditions 1 and 2 of section 3.1.
+        These images continue from their best point.
+
+        Source: Croce and Hein 2020, conditions 1 and 2 of section 3.1.
         """
         stuck = ~self.halved & (self.best_before >= self.best_loss)
-        self.halved = (self.rises <= _RISES * taken) | stuck
-        back = self.halved.float()
-        self.step = self.step * (1 - back / 2)
-        self.x_adv = torch.lerp(self.x_adv, self.best, expand(back))
-        self.gradient = torch.lerp(self.gradient, self.best_gradient, expand(back))
+        self.halved = (self.rises <= _RISES * steps) | stuck
+        restart = self.halved.float()
+        self.step = self.step * (1 - restart / 2)
+        self.x_adv = torch.lerp(self.x_adv, self.best, expand(restart))
+        self.gradient = torch.lerp(self.gradient, self.best_gradient, expand(restart))
         self.best_before = self.best_loss
         self.rises.zero_()
 
-    def move(self, share: float) -> None:
-        """One step: `share` of the way along the gradient, the rest along the last step."""
-        steepest = direction(self.gradient, self.ball.norm)
-        towards = self.ball.project(torch.addcmul(self.x_adv, expand(self.step), steepest))
-        onwards = torch.lerp(self.previous, self.x_adv, 2.0)
-        self.previous, self.x_adv = self.x_adv, self.ball.project(onwards.lerp_(towards, share))
+    def move(self, fraction: float) -> None:
+        """Take one step: `fraction` of the way along the gradient, the rest along the previous step."""
+        ascent = direction(self.gradient, self.ball.norm)
+        along_gradient = self.ball.project(torch.addcmul(self.x_adv, expand(self.step), ascent))
+        repeated = torch.lerp(self.previous, self.x_adv, 2.0)
+        self.previous, self.x_adv = self.x_adv, self.ball.project(repeated.lerp_(along_gradient, fraction))
 
 
 def apgd(
@@ -123,43 +127,43 @@ def apgd(
     target: Labels,
     random: RandomSource,
 ) -> Images:
-    """One run: each image where it was first misclassified, or at its highest loss.
+    """Return each image where it was first misclassified, or at its highest loss, after one run of Auto-PGD.
 
     Cost: `iterations` + 1 forward and `iterations` backward passes of the images still in the search.
     Source: Croce and Hein 2020, algorithm 1, from a random point of the sphere.
-    Differs: an image leaves when it is misclassified; the first step's rise is measured from the start.
+    Differs: an image leaves the search when it is misclassified; the first step's rise is measured from the start.
     """
     ball = Ball(x, threat)
-    climb = _Climb.begin(ball.random_edge_point(random), y, target, ball)
-    found = climb.x_adv.clone()
-    reconsidered, last = checkpoints(iterations), 0
-    for taken in range(iterations + 1):
-        x_adv = climb.x_adv.detach().requires_grad_(taken < iterations)
+    climb = _Climb.begin(ball.draw_edge_point(random), y, target, ball)
+    result = climb.x_adv.clone()
+    checkpoints, last_checkpoint = list_checkpoints(iterations), 0
+    for iteration in range(iterations + 1):
+        x_adv = climb.x_adv.detach().requires_grad_(iteration < iterations)
         logits = classifier(x_adv)
         value = loss(logits, climb.y, climb.target)
-        gradient = gradient_of(value, x_adv) if taken < iterations else climb.gradient
+        gradient = compute_gradient(value, x_adv) if iteration < iterations else climb.gradient
         climb.x_adv, value = x_adv.detach(), value.detach()
         unbroken = (logits.argmax(1) == climb.y).nonzero().squeeze(1)
         if len(unbroken) < len(climb.rows):
-            found[climb.rows] = climb.x_adv
-            climb, value, gradient = climb.of(unbroken), value[unbroken], gradient[unbroken]
+            result[climb.rows] = climb.x_adv
+            climb, value, gradient = climb.subset(unbroken), value[unbroken], gradient[unbroken]
         if not len(unbroken):
-            return found
-        climb.note(value, gradient)
-        if taken in reconsidered:
-            climb.reconsider(taken - last)
-            last = taken
-        if taken < iterations:
-            climb.move(_MOMENTUM if taken else 1.0)
-    found[climb.rows] = climb.best
-    return found
+            return result
+        climb.record(value, gradient)
+        if iteration in checkpoints:
+            climb.adapt_steps(iteration - last_checkpoint)
+            last_checkpoint = iteration
+        if iteration < iterations:
+            climb.move(_MOMENTUM if iteration else 1.0)
+    result[climb.rows] = climb.best
+    return result
 
 
 class Apgd:
-    """Auto-PGD: untargeted, or one run against each of the nearest classes.
+    """Runs Auto-PGD: untargeted, or once against each of the nearest classes.
 
     Args:
-        num_classes: there are at most that many less one targets.
+        num_classes: number of classes; limits the targets to `num_classes` − 1.
     """
 
     def __init__(self, spec: ApgdSpec, num_classes: int) -> None:
@@ -168,15 +172,15 @@ class Apgd:
 
     @property
     def runs(self) -> int:
-        """Restarts for each target in turn."""
+        """Return the number of runs: all restarts against the first target, then against the next."""
         return max(self._targets, 1) * self._spec.restarts
 
     def run(
         self, number: int, classifier: Classifier, x: Images, y: Labels, threat: ThreatModel, random: RandomSource
     ) -> Images:
-        """The images after one run."""
+        """Return the images after run `number`."""
         if self._targets:
-            target = runner_up(classifier, x, y, number // self._spec.restarts)
+            target = select_target(classifier, x, y, number // self._spec.restarts)
             return apgd(classifier, x, y, threat, self._spec.iterations, targeted_dlr, target, random)
         loss = LOSSES[self._spec.loss]
         return apgd(classifier, x, y, threat, self._spec.iterations, lambda z, y, _: loss(z, y), y, random)

@@ -1,36 +1,39 @@
-"""Fast adaptive boundary attack, targeted: walks along a linearised decision boundary towards the nearest point of it."""
+"""Run the targeted fast adaptive boundary attack: walk along a linearised decision boundary towards its nearest point."""
 
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
-from faal_core.attacks.ball import Ball, expand, inner, norms
-from faal_core.attacks.losses import at, gradient_of
+from faal_core.attacks.ball import Ball, expand, inner_product, norms
+from faal_core.attacks.losses import compute_gradient, select_logit
 from faal_core.attacks.randomness import RandomSource
-from faal_core.attacks.targets import runner_up
+from faal_core.attacks.targets import select_target
 from faal_core.classifier import Classifier, Images, Labels, PerImage
 from faal_core.specs import FabSpec
 from faal_core.threat_model import Norm, ThreatModel
 
-_FROM_ORIGINAL = 0.1  # α_max: at most this share of a step starts from the original image
-_OVERSHOOT = 1.05  # η
-_BACKWARD = 0.9  # β: what is left of a perturbation that crossed the boundary
-_SHORTEST = 1e-8  # a step of no length counts as this long
-_ROUNDING = 1e-6
-_TINY = 1e-12
-_CACHED = 2**17  # numbers a tensor may have for several to stay in a core's cache
+_FROM_ORIGINAL = 0.1  # α_max: the largest weight of the step that starts from the original image
+_OVERSHOOT = 1.05  # η: step length in multiples of the distance to the boundary, so that the step crosses it
+_BACKWARD = 0.9  # β: a perturbation that crossed the boundary is shortened to this fraction
+_SHORTEST = 1e-8  # lower bound of a step's length, in the norm: keeps the weights of two zero steps defined
+_ROUNDING = 1e-6  # relative change of a float32 length that counts as none
+_TINY = 1e-12  # keeps divisors positive
+_CACHED = 2**17  # numbers in a tensor, so that several such tensors stay in a core's cache
 
 
 def step_to_hyperplane(x: Images, gradient: Images, value: PerImage, norm: Norm) -> Images:
-    """The step δ of least norm with ⟨gradient, δ⟩ = value and x + δ in [0, 1]; as far towards it as the pixels allow.
+    """Return the step δ of least norm with ⟨gradient, δ⟩ = value and x + δ in [0, 1].
+
+    Where no such step exists, the step goes as far towards the hyperplane as the pixels allow. Every pixel moves at its
+    own speed until the box stops it: |δ_i| = min(λ, room) for L∞, |gradient_i| · min(λ, room / |gradient_i|) for L2. The
+    change of the linear function is concave and piecewise linear in λ. Newton's method from 0 therefore rises to the root
+    in finitely many steps, without sorting pixels.
 
     Args:
-        value: by how much the linear function is to change at each image, of either sign.
-    Every pixel moves at its own speed until the box stops it: |δ_i| = min(λ, room) for L∞, |gradient_i| · min(λ, room /
-    |gradient_i|) for L2. What is gained is concave and piecewise linear in λ, so Newton's method from 0 rises to the root in
-    finitely many steps; no pixels are sorted.
-    Source: the projections of Croce and Hein 2020 (FAB), section 2.2, by another algorithm.
+        value: the change of the linear function at each image, of either sign.
+    Source: the projections of Croce and Hein 2020 (FAB), section 2.2.
+    Differs: computed by Newton's method instead of a sort.
     """
     count = max(_CACHED // x[0].numel(), 1) if x.is_cpu else len(x)
     parts = zip(x.split(count), gradient.split(count), value.split(count), strict=True)
@@ -38,35 +41,38 @@ def step_to_hyperplane(x: Images, gradient: Images, value: PerImage, norm: Norm)
 
 
 def _step(x: Images, gradient: Images, value: PerImage, norm: Norm) -> Images:
-    """The step for images few enough to stay in the cache."""
-    way = (gradient * expand(value.sign())).sign()
-    room = 0.5 + way * (0.5 - x)
-    speed = gradient.abs() if norm is Norm.L2 else way.abs()
+    """Return the steps of a part of the batch that is small enough to stay in the cache."""
+    sign = (gradient * expand(value.sign())).sign()
+    room = 0.5 + sign * (0.5 - x)
+    speed = gradient.abs() if norm is Norm.L2 else sign.abs()
     slope = gradient.abs() * speed
     room = room / speed.clamp_min(_TINY)
     full = room * slope
-    lacking = value.abs() - full.sum((1, 2, 3))
-    length, free = torch.zeros_like(value), torch.empty_like(room)
+    shortfall = value.abs() - full.sum((1, 2, 3))
+    length, unclipped = torch.zeros_like(value), torch.empty_like(room)
     for _ in range(x[0].numel()):
-        torch.gt(room, expand(length), out=free)
-        rising = inner(slope, free)
-        further = (lacking + inner(full, free)) / rising.clamp_min(_TINY)
-        if not bool((further > length * (1 + _ROUNDING)).logical_and(rising > 0).any()):
-            length = torch.maximum(length, further)
+        torch.gt(room, expand(length), out=unclipped)
+        slope_left = inner_product(slope, unclipped)
+        new_length = (shortfall + inner_product(full, unclipped)) / slope_left.clamp_min(_TINY)
+        if not bool((new_length > length * (1 + _ROUNDING)).logical_and(slope_left > 0).any()):
+            length = torch.maximum(length, new_length)
             break
-        length = torch.maximum(length, further)
-    return way * speed * torch.minimum(room, expand(length))
+        length = torch.maximum(length, new_length)
+    return sign * speed * torch.minimum(room, expand(length))
 
 
 def _power_of_two(gradient: Images) -> PerImage:
-    """What brings each image's largest slope near 1 without a rounding, so that no logits are too small to step by."""
+    """Return per image the power of two that brings its largest slope near 1.
+
+    Scaling by it rounds nothing, so that steps can be computed for logits of any magnitude.
+    """
     exponent = torch.frexp(gradient.abs().amax((1, 2, 3))).exponent
     return torch.exp2(-exponent.clamp(-120, 120).float())
 
 
 @dataclass(slots=True)
 class _Walk:
-    """The images still in the search: where each is, and the nearest misclassified image found."""
+    """Holds the images still in the search: their current points and the nearest misclassified images so far."""
 
     rows: Tensor
     x: Images
@@ -76,67 +82,71 @@ class _Walk:
     nearest: Images
     distance: PerImage
 
-    def of(self, kept: Tensor) -> "_Walk":
-        """The same for those images."""
-        return _Walk(*(getattr(self, field.name)[kept] for field in fields(self)))
+    def subset(self, indices: Tensor) -> "_Walk":
+        """Return the state of the images at `indices` alone."""
+        return _Walk(*(getattr(self, field.name)[indices] for field in fields(self)))
 
     def move(self, classifier: Classifier, norm: Norm) -> None:
-        """One step to the linearised boundary, biased towards the original images."""
+        """Take one step to the linearised boundary, biased towards the original images."""
         x_adv = self.x_adv.detach().requires_grad_()
         logits = classifier(x_adv)
-        lead = at(logits, self.target) - at(logits, self.y)
-        gradient = gradient_of(lead, x_adv)
+        lead = select_logit(logits, self.target) - select_logit(logits, self.y)
+        gradient = compute_gradient(lead, x_adv)
         x_adv, lead = x_adv.detach(), lead.detach()
-        unit = _power_of_two(gradient)
-        gradient, lead = gradient * expand(unit), lead * unit
+        scale = _power_of_two(gradient)
+        gradient, lead = gradient * expand(scale), lead * scale
         step = step_to_hyperplane(x_adv, gradient, -lead, norm)
-        back = step_to_hyperplane(self.x, gradient, inner(gradient, x_adv - self.x) - lead, norm)
+        back = step_to_hyperplane(self.x, gradient, inner_product(gradient, x_adv - self.x) - lead, norm)
         near, far = norms(step, norm).clamp_min(_SHORTEST), norms(back, norm).clamp_min(_SHORTEST)
-        share = expand((near / (near + far)).clamp_max(_FROM_ORIGINAL))
-        ahead, home = x_adv.add(step, alpha=_OVERSHOOT), self.x.add(back, alpha=_OVERSHOOT)
-        self.x_adv = ahead.lerp_(home, share).clamp_(0, 1)
+        weight = expand((near / (near + far)).clamp_max(_FROM_ORIGINAL))
+        from_current, from_original = x_adv.add(step, alpha=_OVERSHOOT), self.x.add(back, alpha=_OVERSHOOT)
+        self.x_adv = from_current.lerp_(from_original, weight).clamp_(0, 1)
 
-    def note(self, broken: Tensor, norm: Norm) -> None:
-        """Keeps the misclassified images that are nearer than those before, and draws these back to their originals."""
+    def record(self, misclassified: Tensor, norm: Norm) -> None:
+        """Store misclassified images that are nearer than earlier ones, and draw all misclassified ones back.
+
+        The perturbation of a misclassified image is shortened to the fraction β.
+        """
         distance = norms(self.x_adv - self.x, norm)
-        nearer = broken & (distance < self.distance)
+        nearer = misclassified & (distance < self.distance)
         rows = nearer.nonzero().squeeze(1)
         self.nearest[rows], self.distance[rows] = self.x_adv[rows], distance[rows]
-        self.x_adv = torch.lerp(self.x, self.x_adv, expand(1 - (1 - _BACKWARD) * broken.float()))
+        self.x_adv = torch.lerp(self.x, self.x_adv, expand(1 - (1 - _BACKWARD) * misclassified.float()))
 
 
 def fab(
     classifier: Classifier, x: Images, y: Labels, threat: ThreatModel, iterations: int, target: Labels, start: Images
 ) -> Images:
-    """One run: each image where it was first misclassified within the radius, or the nearest misclassified one outside.
+    """Return each image where it was first misclassified within the radius, or the nearest misclassified image outside.
 
     Cost: 2 · `iterations` forward and `iterations` backward passes of the images still in the search.
     Source: Croce and Hein 2020 (FAB, arXiv 1907.02044), algorithm 1, in the targeted form that AutoAttack uses.
-    Differs: an image leaves as soon as it is broken within the radius: how much nearer it can be broken is not asked.
+    Differs: an image leaves the search as soon as it is misclassified within the radius; its smallest perturbation is not
+        sought.
     """
-    everywhere = torch.full((len(x),), torch.inf, device=x.device)
-    walk = _Walk(torch.arange(len(x), device=x.device), x, y, target, start, start.clone(), everywhere)
-    found = start.clone()
+    infinity = torch.full((len(x),), torch.inf, device=x.device)
+    walk = _Walk(torch.arange(len(x), device=x.device), x, y, target, start, start.clone(), infinity)
+    result = start.clone()
     for _ in range(iterations):
         walk.move(classifier, threat.norm)
         with torch.no_grad():
-            broken = classifier(walk.x_adv).argmax(1) != walk.y
-        walk.note(broken, threat.norm)
+            misclassified = classifier(walk.x_adv).argmax(1) != walk.y
+        walk.record(misclassified, threat.norm)
         outside = (walk.distance > threat.epsilon).nonzero().squeeze(1)
         if len(outside) < len(walk.rows):
-            found[walk.rows] = walk.nearest
-            walk = walk.of(outside)
+            result[walk.rows] = walk.nearest
+            walk = walk.subset(outside)
         if not len(outside):
-            return found
-    found[walk.rows] = walk.nearest
-    return found
+            return result
+    result[walk.rows] = walk.nearest
+    return result
 
 
 class Fab:
-    """FAB, one run against each of the nearest classes, from the image itself; restarts begin half a radius away.
+    """Runs FAB once against each of the nearest classes, from the image itself; restarts begin half a radius away.
 
     Args:
-        num_classes: there are at most that many less one targets.
+        num_classes: number of classes; limits the targets to `num_classes` − 1.
     """
 
     def __init__(self, spec: FabSpec, num_classes: int) -> None:
@@ -145,13 +155,13 @@ class Fab:
 
     @property
     def runs(self) -> int:
-        """Restarts for each target in turn."""
+        """Return the number of runs: all restarts against the first target, then against the next."""
         return self._targets * self._spec.restarts
 
     def run(
         self, number: int, classifier: Classifier, x: Images, y: Labels, threat: ThreatModel, random: RandomSource
     ) -> Images:
-        """The images after one run."""
-        place, restart = divmod(number, self._spec.restarts)
-        start = Ball(x, threat).random_edge_point(random, 0.5) if restart else x
-        return fab(classifier, x, y, threat, self._spec.iterations, runner_up(classifier, x, y, place), start)
+        """Return the images after run `number`."""
+        rank, restart = divmod(number, self._spec.restarts)
+        start = Ball(x, threat).draw_edge_point(random, 0.5) if restart else x
+        return fab(classifier, x, y, threat, self._spec.iterations, select_target(classifier, x, y, rank), start)

@@ -1,6 +1,6 @@
-"""What an attack climbs: one value per image, positive margins and ratios meaning misclassified.
+"""Define the losses that attacks maximise: one value per image; margins and ratios are positive where it is misclassified.
 
-Each takes logits `n k` and labels `n`; a targeted one also the classes aimed at, `n`.
+Each takes logits `n k` and labels `n`; a targeted loss also takes the target classes, `n`.
 """
 
 from collections.abc import Callable
@@ -12,37 +12,42 @@ from faal_core.classifier import Images, Labels, Logits, PerImage
 from faal_core.errors import ClassifierUnsuitable
 
 Loss = Callable[[Logits, Labels], PerImage]
-_TINY = 1e-12
+_TINY = 1e-12  # keeps divisors positive where logits are equal
 
 
-def at(logits: Logits, classes: Labels) -> PerImage:
-    """The logit of one class an image."""
+def select_logit(logits: Logits, classes: Labels) -> PerImage:
+    """Return the logit of one class per image."""
     return logits.gather(1, classes.unsqueeze(1)).squeeze(1)
 
 
 def cross_entropy(logits: Logits, y: Labels) -> PerImage:
-    """The cross-entropy −log softmax(z)_y, in nats."""
+    """Return the cross-entropy −log softmax(z)_y, in nats."""
     return functional.cross_entropy(logits, y, reduction="none")
 
 
 def margin(logits: Logits, y: Labels) -> PerImage:
-    """The largest other logit minus that of the label: positive exactly where the image is misclassified.
+    """Return the largest other logit minus that of the label: positive exactly where the image is misclassified.
 
     Source: Carlini and Wagner 2017, the objective f₆ of their section IV, without its floor.
     """
     others = logits.scatter(1, y.unsqueeze(1), -torch.inf)
-    return others.amax(1) - at(logits, y)
+    return others.amax(1) - select_logit(logits, y)
 
 
 def probability_margin(logits: Logits, y: Labels) -> PerImage:
-    """The margin of the softmax probabilities, in [−1, 1]. Source: the loss of PMA (Xie et al. 2024, arXiv 2411.15210)."""
+    """Return the margin of the softmax probabilities, in [−1, 1].
+
+    Source: the loss of PMA (Xie et al. 2024, arXiv 2411.15210).
+    """
     return margin(logits.softmax(1), y)
 
 
 def dlr(logits: Logits, y: Labels) -> PerImage:
-    """The difference of logits ratio: the margin over the distance from the largest to the third largest logit.
+    """Return the difference of logits ratio: the margin over the distance from the largest to the third largest logit.
 
-    Source: Croce and Hein 2020 (AutoAttack), eq. 6. With two classes there is no third: the margin.
+    With two classes there is no third logit, and the margin alone is returned.
+
+    Source: Croce and Hein 2020 (AutoAttack), eq. 6.
     """
     if logits.shape[1] < 3:
         return margin(logits, y)
@@ -51,21 +56,24 @@ def dlr(logits: Logits, y: Labels) -> PerImage:
 
 
 def targeted_dlr(logits: Logits, y: Labels, target: Labels) -> PerImage:
-    """The target's logit minus the label's, over the distance from the largest to the mean of the third and fourth.
+    """Return the target's logit minus the label's, over the distance from the largest to the mean of the third and fourth.
 
-    Source: Croce and Hein 2020, eq. 7. With three classes or fewer there is no fourth: the difference alone.
+    With three classes or fewer there is no fourth logit, and the difference alone is returned.
+
+    Source: Croce and Hein 2020, eq. 7.
     """
-    difference = at(logits, target) - at(logits, y)
+    difference = select_logit(logits, target) - select_logit(logits, y)
     if logits.shape[1] < 4:
         return difference
     top = logits.topk(4).values
     return difference / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + _TINY)
 
 
-def gradient_of(value: PerImage, x: Images) -> Images:
-    """The gradient of each image's value with respect to its pixels; zero where there is none, as behind a threshold.
+def compute_gradient(value: PerImage, x: Images) -> Images:
+    """Return the gradient of each image's value with respect to its pixels; zero where no gradient flows, as at a threshold.
 
-    Raises: ClassifierUnsuitable where it is NaN or infinite: an attack that followed it would stand still, and nobody notice.
+    Raises: ClassifierUnsuitable where the gradient is NaN or infinite: an attack that followed it would not move,
+        unnoticed.
     """
     if not value.requires_grad:
         return torch.zeros_like(x)
@@ -73,8 +81,8 @@ def gradient_of(value: PerImage, x: Images) -> Images:
     least, greatest = gradient.aminmax()
     if not bool((least + greatest).isfinite()):
         raise ClassifierUnsuitable(
-            "The network's gradient is NaN or infinite at an image with pixels in [0, 1]: attacks that follow gradients cannot "
-            'judge it. Audit it with attacks that need none: [{"type": "square"}].'
+            "The network's gradient is NaN or infinite at an image with pixels in [0, 1]. Attacks that follow gradients cannot "
+            'judge this network. Audit it with attacks that need no gradient: [{"type": "square"}].'
         )
     return gradient
 

@@ -1,4 +1,4 @@
-"""Where an attack's random numbers come from: a stream for each image in audits, one for the whole batch in training."""
+"""Provide an attack's random numbers: one stream per image in audits, one stream per batch in training."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -11,32 +11,32 @@ from torch import Tensor
 
 @runtime_checkable
 class RandomSource(Protocol):
-    """Random numbers for a batch of images."""
+    """Draws random numbers for a batch of images."""
 
     def uniform(self, count: int, *shape: int) -> Tensor:
-        """Numbers in [0, 1) of that shape for each of `count` images."""
+        """Draw numbers in [0, 1) of that shape for each of `count` images."""
 
     def normal(self, count: int, *shape: int) -> Tensor:
-        """Standard normal numbers of that shape for each of `count` images."""
+        """Draw standard normal numbers of that shape for each of `count` images."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchRandom:
-    """One stream for all images, drawn on its generator's device: fast, and dependent on the batch."""
+    """Draws from one stream for all images, on the generator's device: fast, but an image's numbers depend on its batch."""
 
     generator: torch.Generator
 
     def uniform(self, count: int, *shape: int) -> Tensor:
-        """Numbers in [0, 1)."""
+        """Draw numbers in [0, 1)."""
         return torch.rand(count, *shape, generator=self.generator, device=self.generator.device)
 
     def normal(self, count: int, *shape: int) -> Tensor:
-        """Standard normal numbers."""
+        """Draw standard normal numbers."""
         return torch.randn(count, *shape, generator=self.generator, device=self.generator.device)
 
 
 class ImageRandom:
-    """A stream for each image: what an image gets depends on its seed alone, not on its batch, its neighbours or the device.
+    """Draws from one stream per image: an image's numbers depend only on its seed, not on its batch or the device.
 
     The numbers are drawn on the CPU and moved to `device`.
     """
@@ -46,25 +46,25 @@ class ImageRandom:
         self._device = device
 
     def uniform(self, count: int, *shape: int) -> Tensor:
-        """Numbers in [0, 1)."""
-        return self._drawn(torch.rand, count, shape)
+        """Draw numbers in [0, 1)."""
+        return self._draw(torch.rand, count, shape)
 
     def normal(self, count: int, *shape: int) -> Tensor:
-        """Standard normal numbers."""
-        return self._drawn(torch.randn, count, shape)
+        """Draw standard normal numbers."""
+        return self._draw(torch.randn, count, shape)
 
-    def _drawn(self, draw: Callable[..., Tensor], count: int, shape: tuple[int, ...]) -> Tensor:
-        assert count == len(self._streams), "one stream an image"  # noqa: S101
+    def _draw(self, draw: Callable[..., Tensor], count: int, shape: tuple[int, ...]) -> Tensor:
+        assert count == len(self._streams), "there must be one stream per image"  # noqa: S101
         return torch.stack([draw(shape, generator=stream) for stream in self._streams]).to(self._device)
 
-    def of(self, kept: Tensor) -> "ImageRandom":
-        """The streams of those images, where they are now."""
-        chosen = ImageRandom((), self._device)
-        chosen._streams = [self._streams[i] for i in kept.tolist()]
-        return chosen
+    def subset(self, indices: Tensor) -> "ImageRandom":
+        """Return the streams of the images at `indices`, in their current state."""
+        selected = ImageRandom((), self._device)
+        selected._streams = [self._streams[i] for i in indices.tolist()]
+        return selected
 
 
 def seed_from(*parts: int | str) -> int:
-    """A seed for that purpose alone: it depends on `parts` and on nothing that ran before."""
+    """Return a seed in [0, 2⁵⁶) that depends on `parts` alone."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:7], "big")

@@ -1,4 +1,4 @@
-"""Square attack: random search with square windows of changed pixels; needs logits only, no gradient."""
+"""Run the Square attack: a random search with square windows of changed pixels, which needs logits and no gradient."""
 
 import math
 from dataclasses import dataclass
@@ -7,170 +7,187 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from faal_core.attacks.ball import Ball, expand, normalised, norms
+from faal_core.attacks.ball import Ball, expand, normalise, norms
 from faal_core.attacks.losses import margin
 from faal_core.attacks.randomness import ImageRandom
 from faal_core.classifier import Classifier, Images, Labels
 from faal_core.specs import SquareSpec
 from faal_core.threat_model import Norm, ThreatModel
 
-_HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries, however many there are
-_DRAWN_AHEAD = 250  # queries
-_TILES = 5  # along the shorter side, in the first perturbation for L2
-_TINY = 1e-12
+_HALVING_QUERIES = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # whatever the number of queries
+_DRAW_BLOCK = 250  # queries whose random numbers are drawn at once, which is faster
+_TILES = 5  # windows along the shorter side in the first perturbation for L2
+_TINY = 1e-12  # keeps divisors positive
 
 
 def window_side(query: int, shape: torch.Size, initial_share: float, norm: Norm) -> int:
-    """Side of the window of that query (from 0), in pixels: its share of the image is halved as the search goes on.
+    """Return the side of the window of query `query` (from 0), in pixels; its area is halved as the search continues.
+
+    L2 windows have an odd side of at least 3.
 
     Source: Andriushchenko et al. 2020, section 3.2, with the schedule of 10,000 queries whatever their number, as
-    AutoAttack has it. L2 windows have an odd side of at least 3.
+        AutoAttack has it.
     """
     *_, height, width = shape
-    share = initial_share / 2 ** sum(query > after for after in _HALVED_AFTER)
-    side = max(round(math.sqrt(share * height * width)), 1)
+    fraction = initial_share / 2 ** sum(query > halving for halving in _HALVING_QUERIES)
+    side = max(round(math.sqrt(fraction * height * width)), 1)
     if norm is Norm.L2:
         side = max(side, 3) | 1
     return min(side, height, width)
 
 
 class Windows:
-    """One square window in each image, all channels.
+    """Selects one square window in each image, across all channels.
 
     Args:
-        draws: two numbers in [0, 1) an image, `n 2`: its place among all that fit, from the top and from the left.
-        side: of the window, in pixels; at most the images' height and width.
-        shape: of the images, `n c h w`.
+        draws: two numbers in [0, 1) per image, `n 2`: the window's place among all that fit, from the top and from the
+            left.
+        side: side of the window in pixels; at most the height and width of the images.
+        shape: shape of the images, `n c h w`.
     """
 
     def __init__(self, draws: Tensor, side: int, shape: torch.Size) -> None:
         *_, height, width = shape
-        free = torch.tensor([height - side + 1, width - side + 1], device=draws.device)
-        self._side, self._places = side, (draws * free).long()
+        places = torch.tensor([height - side + 1, width - side + 1], device=draws.device)
+        self._side, self._places = side, (draws * places).long()
 
-    def of(self, images: Images) -> Tensor:
-        """Their pixels in `images`, `n c side side`: a copy."""
-        return self._everywhere(images)[self._index]
+    def read(self, images: Images) -> Tensor:
+        """Return a copy of the windows' pixels in `images`, `n c side side`."""
+        return self._view_all(images)[self._index]
 
-    def put(self, images: Images, pixels: Tensor) -> None:
-        """Overwrites them in `images` with `pixels`, `n c side side`."""
-        self._everywhere(images)[self._index] = pixels
+    def write(self, images: Images, pixels: Tensor) -> None:
+        """Overwrite the windows in `images` with `pixels`, `n c side side`."""
+        self._view_all(images)[self._index] = pixels
 
-    def keep(self, kept: Tensor) -> None:
-        """Drops the windows of all other images; `kept` has row numbers."""
-        self._places = self._places[kept]
+    def select(self, indices: Tensor) -> None:
+        """Keep only the windows of the images at `indices`."""
+        self._places = self._places[indices]
 
     @property
     def _index(self) -> tuple[Tensor, slice, Tensor, Tensor]:
         top, left = self._places.unbind(1)
         return torch.arange(len(top), device=top.device), slice(None), top, left
 
-    def _everywhere(self, images: Images) -> Tensor:
-        """A view of every window in every place, `n c top left side side`."""
+    def _view_all(self, images: Images) -> Tensor:
+        """Return a view of every window in every place, `n c top left side side`."""
         return images.unfold(2, self._side, 1).unfold(3, self._side, 1)
 
 
-def signs(draws: Tensor) -> Tensor:
-    """−1 or 1, by numbers in [0, 1)."""
+def to_signs(draws: Tensor) -> Tensor:
+    """Return −1 or 1 for each number in [0, 1)."""
     return torch.where(draws < 0.5, -1.0, 1.0)
 
 
 def expand_channels(per_channel: Tensor) -> Tensor:
-    """One number an image and channel, shaped to multiply images."""
+    """Return one number per image and channel in shape `n c 1 1`, which multiplies images."""
     return per_channel.unsqueeze(2).unsqueeze(3)
 
 
 @dataclass(frozen=True, slots=True)
 class LinfSearch:
-    """Square attack for L∞: every pixel at the edge of the ball. Source: Andriushchenko et al. 2020, algorithm 2."""
+    """Searches for L∞: every pixel is at the edge of the ball.
+
+    Source: Andriushchenko et al. 2020, algorithm 2.
+    """
 
     initial_share: float
 
-    def draws(self, channels: int) -> int:
-        """Random numbers a query."""
+    def count_draws(self, channels: int) -> int:
+        """Return the number of random numbers per query and image."""
         return 2 + channels
 
     def start(self, ball: Ball, random: ImageRandom) -> Images:
-        """Vertical stripes one pixel wide, each of a random sign."""
+        """Return the images with vertical stripes one pixel wide, each of a random sign."""
         count, channels, _, width = ball.x.shape
-        stripes = signs(random.uniform(count, channels, width)).unsqueeze(2)
+        stripes = to_signs(random.uniform(count, channels, width)).unsqueeze(2)
         return ball.project(ball.x + ball.epsilon * stripes)
 
     def propose(self, best: Images, ball: Ball, query: int, draws: Tensor) -> tuple[Tensor, Tensor]:
-        """The images with each channel of one window at one edge of the ball, where that changes anything; their numbers."""
+        """Return the row numbers of the images that the next query changes, and these images.
+
+        Each channel of one window moves to one edge of the ball.
+        """
         side = window_side(query, best.shape, self.initial_share, Norm.LINF)
         windows = Windows(draws[:, :2], side, best.shape)
-        edge = ball.epsilon * signs(expand_channels(draws[:, 2:]))
-        new = (windows.of(ball.x) + edge).clamp_(0, 1)
-        changed = (new != windows.of(best)).any(3).any(2).any(1).nonzero().squeeze(1)
+        edge = ball.epsilon * to_signs(expand_channels(draws[:, 2:]))
+        new = (windows.read(ball.x) + edge).clamp_(0, 1)
+        changed = (new != windows.read(best)).any(3).any(2).any(1).nonzero().squeeze(1)
         proposed = best[changed]
-        windows.keep(changed)
-        windows.put(proposed, new[changed])
+        windows.select(changed)
+        windows.write(proposed, new[changed])
         return changed, proposed
 
 
 @dataclass(frozen=True, slots=True)
 class L2Search:
-    """Square attack for L2: all of the norm is used, window by window. Source: Andriushchenko et al. 2020, algorithm 3."""
+    """Searches for L2: the perturbation always uses the whole norm, and moves it between windows.
+
+    Source: Andriushchenko et al. 2020, algorithm 3.
+    """
 
     initial_share: float
 
-    def draws(self, channels: int) -> int:
-        """Random numbers a query."""
+    def count_draws(self, channels: int) -> int:
+        """Return the number of random numbers per query and image."""
         return 5 + channels
 
     def start(self, ball: Ball, random: ImageRandom) -> Images:
-        """A grid of windows with the attack's pattern, each channel of each of a random sign."""
+        """Return the images with a grid of windows in the attack's pattern, each channel of each window of a random sign."""
         count, channels, height, width = ball.x.shape
         side = max(min(height, width) // _TILES, 1)
         rows, columns = height // side, width // side
         draws = random.uniform(count, channels + 1, rows, columns)
-        tile = bump(side, ball.x.device)
-        turned = torch.where(draws[:, :1, :, None, :, None] < 0.5, tile.T[:, None], tile[:, None])
-        pattern = (turned * signs(draws[:, 1:, :, None, :, None])).reshape(count, channels, rows * side, columns * side)
+        tile = build_pattern(side, ball.x.device)
+        tiles = torch.where(draws[:, :1, :, None, :, None] < 0.5, tile.T[:, None], tile[:, None])
+        pattern = (tiles * to_signs(draws[:, 1:, :, None, :, None])).reshape(
+            count, channels, rows * side, columns * side
+        )
         delta = torch.zeros_like(ball.x)
         top, left = (height - rows * side) // 2, (width - columns * side) // 2
         delta[:, :, top : top + rows * side, left : left + columns * side] = pattern
-        return (ball.x + ball.epsilon * normalised(delta, Norm.L2)).clamp_(0, 1)
+        return (ball.x + ball.epsilon * normalise(delta, Norm.L2)).clamp_(0, 1)
 
     def propose(self, best: Images, ball: Ball, query: int, draws: Tensor) -> tuple[Tensor, Tensor]:
-        """The images with the perturbation of a second window taken out and spent in a first; their numbers, that is all."""
+        """Return all row numbers, and the images whose perturbation moved from a second window to a first one."""
         channels = best.shape[1]
         side = window_side(query, best.shape, self.initial_share, Norm.L2)
         first = Windows(draws[:, :2], side, best.shape)
         second = Windows(draws[:, 2:4], side, best.shape)
         delta = best - ball.x
-        unused = (ball.epsilon**2 - norms(delta, Norm.L2).square()).clamp_min(0)
-        old = first.of(delta)
-        first.put(delta, torch.zeros_like(old))
-        freed = old.square().sum((2, 3), keepdim=True) + second.of(delta).square().sum((2, 3), keepdim=True)
-        second.put(delta, torch.zeros_like(old))
-        pattern = bump(side, best.device)
-        pattern = torch.where(expand(draws[:, 4]) < 0.5, pattern.T, pattern) * signs(expand_channels(draws[:, 5:]))
+        unused_square = (ball.epsilon**2 - norms(delta, Norm.L2).square()).clamp_min(0)
+        old = first.read(delta)
+        first.write(delta, torch.zeros_like(old))
+        freed_square = old.square().sum((2, 3), keepdim=True) + second.read(delta).square().sum((2, 3), keepdim=True)
+        second.write(delta, torch.zeros_like(old))
+        pattern = build_pattern(side, best.device)
+        pattern = torch.where(expand(draws[:, 4]) < 0.5, pattern.T, pattern) * to_signs(expand_channels(draws[:, 5:]))
         new = pattern + old / channel_norms(old)
-        first.put(delta, new / channel_norms(new) * (expand(unused) / channels + freed).sqrt())
-        proposed = (ball.x + ball.epsilon * normalised(delta, Norm.L2)).clamp_(0, 1)
+        first.write(delta, new / channel_norms(new) * (expand(unused_square) / channels + freed_square).sqrt())
+        proposed = (ball.x + ball.epsilon * normalise(delta, Norm.L2)).clamp_(0, 1)
         return torch.arange(len(best), device=best.device), proposed
 
 
 def channel_norms(windows: Tensor) -> Tensor:
-    """The L2 norm of each channel of each window, never zero."""
+    """Return the L2 norm of each channel of each window; at least `_TINY`."""
     return windows.square().sum((2, 3), keepdim=True).sqrt().clamp_min(_TINY)
 
 
 @lru_cache
-def bump(side: int, device: torch.device) -> Tensor:
-    """The window's pattern of L2 norm 1: two halves of opposite sign, each falling off from its centre.
+def build_pattern(side: int, device: torch.device) -> Tensor:
+    """Return the window's pattern of L2 norm 1: two halves of opposite sign, each falling off from its centre.
 
-    Source: Andriushchenko et al. 2020, eq. 2; a pixel at Chebyshev distance ρ from a half's centre has Σ_{k ≥ ρ} (k + 1)^−2.
+    A pixel at Chebyshev distance ρ from a half's centre has the value Σ_{k ≥ ρ} (k + 1)^−2 before scaling.
+
+    Source: Andriushchenko et al. 2020, eq. 2.
     """
     upper = side // 2
-    halves = [_falling(upper, side, device), -_falling(side - upper, side, device)]
+    halves = [_build_half(upper, side, device), -_build_half(side - upper, side, device)]
     pattern = torch.cat([half / half.norm().clamp_min(_TINY) for half in halves])
     return pattern / pattern.norm()
 
 
-def _falling(height: int, width: int, device: torch.device) -> Tensor:
+def _build_half(height: int, width: int, device: torch.device) -> Tensor:
+    """Return one half of the pattern before it is scaled: highest in its centre."""
     rows = (torch.arange(height, device=device) - height // 2).abs()
     columns = (torch.arange(width, device=device) - width // 2).abs()
     distance = torch.maximum(rows.unsqueeze(1), columns.unsqueeze(0))
@@ -182,51 +199,54 @@ def _falling(height: int, width: int, device: torch.device) -> Tensor:
 def square(
     classifier: Classifier, x: Images, y: Labels, threat: ThreatModel, spec: SquareSpec, random: ImageRandom
 ) -> Images:
-    """One run: each image where it was first misclassified, or at its highest margin.
+    """Return each image where it was first misclassified, or at its highest margin, after one run of the Square attack.
 
-    Cost: `queries` + 1 forward passes of the images still in the search at most: what would change nothing is not asked.
+    Cost: at most `queries` + 1 forward passes of the images still in the search; queries that change no pixel are
+        skipped.
     Source: Andriushchenko et al. 2020, algorithm 1, with the margin loss.
     Differs: each image has its own windows and signs; windows reach the last row and column; images need not be square.
     """
     ball = Ball(x, threat)
     search = (LinfSearch if threat.norm is Norm.LINF else L2Search)(spec.initial_share)
     best = search.start(ball, random)
-    found, rows = best.clone(), torch.arange(len(x), device=x.device)
-    asked, proposed = rows, best
+    result, rows = best.clone(), torch.arange(len(x), device=x.device)
+    candidates, proposed = rows, best
     value = torch.full((len(x),), -torch.inf, device=x.device)
     for query in range(spec.queries + 1):
-        if query % _DRAWN_AHEAD == 0:
-            draws = random.uniform(len(rows), _DRAWN_AHEAD, search.draws(x.shape[1]))
-        if len(asked):
+        if query % _DRAW_BLOCK == 0:
+            draws = random.uniform(len(rows), _DRAW_BLOCK, search.count_draws(x.shape[1]))
+        if len(candidates):
             logits = classifier(proposed)
-            risen, wrong = margin(logits, y[asked]), logits.argmax(1) != y[asked]
-            better = ((risen > value[asked]) | wrong).nonzero().squeeze(1)
-            best[asked[better]], value[asked[better]] = proposed[better], risen[better]
-            unbroken = torch.ones_like(rows).index_fill_(0, asked[wrong], 0).nonzero().squeeze(1)
+            new_value, wrong = margin(logits, y[candidates]), logits.argmax(1) != y[candidates]
+            better = ((new_value > value[candidates]) | wrong).nonzero().squeeze(1)
+            improved = candidates[better]
+            best[improved], value[improved] = proposed[better], new_value[better]
+            unbroken = torch.ones_like(rows).index_fill_(0, candidates[wrong], 0).nonzero().squeeze(1)
             if len(unbroken) < len(rows):
-                found[rows] = best
+                result[rows] = best
                 rows, y, best = rows[unbroken], y[unbroken], best[unbroken]
-                value, draws, ball, random = value[unbroken], draws[unbroken], ball.of(unbroken), random.of(unbroken)
+                value, draws = value[unbroken], draws[unbroken]
+                ball, random = ball.subset(unbroken), random.subset(unbroken)
         if not len(rows) or query == spec.queries:
             break
-        asked, proposed = search.propose(best, ball, query, draws[:, query % _DRAWN_AHEAD])
-    found[rows] = best
-    return found
+        candidates, proposed = search.propose(best, ball, query, draws[:, query % _DRAW_BLOCK])
+    result[rows] = best
+    return result
 
 
 @dataclass(frozen=True, slots=True)
 class Square:
-    """The Square attack; each run is one start."""
+    """Runs the Square attack; each run is one start."""
 
     spec: SquareSpec
 
     @property
     def runs(self) -> int:
-        """One each restart."""
+        """Return the number of runs: one per restart."""
         return self.spec.restarts
 
     def run(
         self, number: int, classifier: Classifier, x: Images, y: Labels, threat: ThreatModel, random: ImageRandom
     ) -> Images:
-        """The images after one search; the runs differ in their random numbers alone."""
+        """Return the images after one search; runs differ only in their random numbers."""
         return square(classifier, x, y, threat, self.spec, random)

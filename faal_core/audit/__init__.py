@@ -1,5 +1,9 @@
-"""The audit of a classifier: per-class accuracy clean and attacked, with checks of its own trustworthiness."""
+"""Audit a classifier: per-class accuracy, clean and attacked, with checks of whether the numbers can be trusted.
 
-from faal_core.audit.run import Audited, audit
+`run.audit` goes from images to the report. `evaluator` turns each image into an outcome, `reliability` looks for signs of
+a broken audit, and `gallery` chooses images for the report.
+"""
 
-__all__ = ["Audited", "audit"]
+from faal_core.audit.run import AuditResult, audit
+
+__all__ = ["AuditResult", "audit"]

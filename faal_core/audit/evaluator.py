@@ -1,10 +1,16 @@
-"""Clean and attacked predictions of every image: the only judge of attacks."""
+"""Turn images into outcomes: predict every image clean and after each attack.
+
+Only this module predicts attacked images again; `results.image_outcomes.ImageOutcomes.add` records which attack broke an image.
+`Evaluator` evaluates one batch and returns a `BatchResult`. `evaluate` runs all batches of an audit, stores them in the
+ledger and adds them up in `results.image_outcomes`.
+"""
 
 import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,18 +28,27 @@ from faal_core.errors import ClassifierUnsuitable, InvalidSpec
 from faal_core.errors.memory_exhaustion import is_out_of_memory
 from faal_core.progress import Progress
 from faal_core.results.documents import AttackRow
-from faal_core.results.image_outcomes import Evaluation, Verdicts
-from faal_core.results.ledger import CLEAN, Ledger, Unit
+from faal_core.results.image_outcomes import Evaluation, ImageOutcomes
+from faal_core.results.ledger import CLEAN, BatchResult, Ledger
 from faal_core.specs import AttackSpec
 from faal_core.threat_model import ThreatModel
 
-_NOT_FINITE = "The network answers NaN or infinity to an image with pixels in [0, 1]."
-Seen = tuple[int, float, float, float, str]  # of one image: predicted, margin, lead, distance, sha256, as in `Unit`
+_NOT_FINITE = "The network returned NaN or infinite logits for an image with pixels in [0, 1]."
+
+
+class ImageResult(NamedTuple):
+    """Describes one image after one run of an attack, or clean; the fields are those of `BatchResult`."""
+
+    predicted: int
+    margin: float
+    lead: float
+    distance: float
+    sha256: str
 
 
 @dataclass(slots=True)
 class Passes:
-    """Images passed through a network, and whether every answer was finite."""
+    """Counts the images passed through a network, and tells whether every output was finite."""
 
     forward: int = 0
     backward: int = 0
@@ -41,8 +56,11 @@ class Passes:
 
 
 @contextmanager
-def counted(classifier: Classifier) -> Iterator[Passes]:
-    """Counts the images that pass; a forward whose input asks for a gradient counts as one backward too."""
+def record_passes(classifier: Classifier) -> Iterator[Passes]:
+    """Count the images that pass through the classifier within the context.
+
+    A forward pass whose input needs a gradient also counts as a backward pass.
+    """
     passes = Passes()
 
     def count(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -58,26 +76,26 @@ def counted(classifier: Classifier) -> Iterator[Passes]:
 
 
 @contextmanager
-def frozen(classifier: Classifier) -> Iterator[None]:
-    """Within, no gradient of the weights is computed, and nothing is kept for one."""
-    trained = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
-    for parameter in trained:
+def freeze_weights(classifier: Classifier) -> Iterator[None]:
+    """Compute no gradients of the weights within the context, which saves their memory and time."""
+    trainable = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
+    for parameter in trainable:
         parameter.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter in trained:
+        for parameter in trainable:
             parameter.requires_grad_(True)
 
 
 class Evaluator:
-    """One classifier on one set of images, in eval mode, batch by batch.
+    """Evaluates one classifier in eval mode on one set of images, batch by batch.
 
     Args:
-        classifier: is moved to `device` and laid out as is fastest for it.
-        batch_size: images at a time, fewer where the device has no room or a CPU is faster; survivors of a run are gathered
-            from everywhere into full batches.
-        seed: fixes, with an image's pixels and the numbers of attack and run, the random numbers that are used on it.
+        classifier: moved to `device`, in the memory layout that is fastest for it.
+        batch_size: images per batch. Fewer pass at a time where the device lacks memory or a CPU is faster with fewer.
+            The images that survive a run are gathered into full batches.
+        seed: with an image's pixels and the numbers of attack and run, determines the random numbers used on the image.
     """
 
     def __init__(
@@ -89,64 +107,70 @@ class Evaluator:
         self._pieces = Pieces(min(batch_size, self.classifier.images_in_cache(data.images.shape[1:])))
 
     def pixels(self, rows: Tensor) -> Tensor:
-        """Those images, where and how the classifier wants them."""
+        """Return the images at `rows` on the classifier's device and in its memory layout."""
         return self.classifier.lay_out(self.data.pixels(rows, self.device))
 
-    def clean(self, rows: Tensor) -> Unit:
-        """What the classifier makes of those images."""
+    def evaluate_clean(self, rows: Tensor) -> BatchResult:
+        """Return the classifier's predictions for the images at `rows`, without an attack."""
 
-        def look(part: Tensor) -> list[Seen]:
+        def predict_clean(part: Tensor) -> list[ImageResult]:
             x = self.pixels(part)
-            seen = self.predict(x, self.data.labels[part].to(self.device))
-            return [(*image, 0.0, "") for image in zip(*seen, strict=True)]
+            predictions = self.predict(x, self.data.labels[part].to(self.device))
+            return [ImageResult(*image, distance=0.0, sha256="") for image in zip(*predictions, strict=True)]
 
-        return self._unit(CLEAN, 0, rows, look)
+        return self._run_batch(CLEAN, 0, rows, predict_clean)
 
-    def attacked(self, attack: Attack, number: int, run: int, rows: Tensor, threat: ThreatModel) -> Unit:
-        """What it makes of them after one run of attack `number`.
+    def evaluate_attack(self, attack: Attack, number: int, run: int, rows: Tensor, threat: ThreatModel) -> BatchResult:
+        """Return the predictions for the images at `rows` after one run of attack `number`.
 
-        What the attack returns is projected into the threat model and predicted again: its own word counts for nothing.
+        The images that the attack returns are projected into the threat model and predicted again. No other output of the
+        attack is used.
         """
 
-        def try_to_break(part: Tensor) -> list[Seen]:
+        def try_to_break(part: Tensor) -> list[ImageResult]:
             x, y = self.pixels(part), self.data.labels[part].to(self.device)
             seeds = [seed_from(self.seed, number, run, self.data.digest(row)) for row in part.tolist()]
             x_adv = attack.run(run, self.classifier, x, y, threat, ImageRandom(seeds, self.device)).detach()
-            x_adv = Ball(x, threat).project(x_adv.clone())  # it may be x itself
+            x_adv = Ball(x, threat).project(x_adv.clone())  # a copy: the attack may have returned x itself
             predicted, margin, lead = self.predict(x_adv, y)
             distance = norms(x_adv - x, threat.norm).tolist()
-            broken = [p != label for p, label in zip(predicted, y.tolist(), strict=True)]
-            return list(zip(predicted, margin, lead, distance, _digests(x_adv, broken), strict=True))
+            broken = [answer != label for answer, label in zip(predicted, y.tolist(), strict=True)]
+            images = zip(predicted, margin, lead, distance, _digest_pixels(x_adv, broken), strict=True)
+            return [ImageResult(*image) for image in images]
 
-        return self._unit(number, run, rows, try_to_break)
+        return self._run_batch(number, run, rows, try_to_break)
 
-    def _unit(self, attack: int, run: int, rows: Tensor, work: Callable[[Tensor], list[Seen]]) -> Unit:
-        begun = time.monotonic()
-        with counted(self.classifier) as passes:
-            images = self._pieces.each(work, rows)
+    def _run_batch(
+        self, attack: int, run: int, rows: Tensor, work: Callable[[Tensor], list[ImageResult]]
+    ) -> BatchResult:
+        """Process a batch in parts that fit into memory, and count its passes and its time."""
+        start = time.monotonic()
+        with record_passes(self.classifier) as passes:
+            images = self._pieces.map(work, rows)
         if not bool(passes.finite):
             raise ClassifierUnsuitable(_NOT_FINITE)
-        predicted, margin, lead, distance, sha256 = zip(*images, strict=True)
-        return Unit(
+        return BatchResult(
             attack=attack,
             run=run,
             rows=tuple(rows.tolist()),
-            predicted=predicted,
-            margin=margin,
-            lead=lead,
-            distance=distance,
-            sha256=sha256,
+            predicted=tuple(image.predicted for image in images),
+            margin=tuple(image.margin for image in images),
+            lead=tuple(image.lead for image in images),
+            distance=tuple(image.distance for image in images),
+            sha256=tuple(image.sha256 for image in images),
             forward=passes.forward,
             backward=passes.backward,
-            seconds=time.monotonic() - begun,
+            seconds=time.monotonic() - start,
         )
 
     @torch.no_grad()
     def predict(self, x: Tensor, y: Tensor) -> tuple[list[int], list[float], list[float]]:
-        """The predicted classes, and by how much the label leads the likeliest other class: its probability, its logit.
+        """Return the predicted classes, and the lead of the label over the likeliest other class.
 
-        Raises: ClassifierUnsuitable where the network does not take images of that size, and for logits of the wrong width
-            or not finite.
+        The lead is given in probability, in [−1, 1], and in logits.
+
+        Raises: ClassifierUnsuitable where the network does not accept images of that size, or its logits have the wrong
+            shape or are not finite.
         """
         try:
             logits = self.classifier(x)
@@ -154,86 +178,90 @@ class Evaluator:
             if isinstance(error, torch.AcceleratorError) or is_out_of_memory(error):
                 raise
             size = " × ".join(map(str, x.shape[1:]))
-            raise ClassifierUnsuitable(f"The network does not take images of {size}: {str(error)[:200]}") from error
+            raise ClassifierUnsuitable(f"The network does not accept images of {size}: {str(error)[:200]}") from error
         if logits.ndim != 2 or logits.shape[1] != self.classifier.num_classes:
             raise ClassifierUnsuitable(
-                f"The network answers {tuple(logits.shape)} to {len(x)} images; "
-                f"{self.classifier.num_classes} logits each are due."
+                f"The network returned outputs of shape {tuple(logits.shape)} for {len(x)} images. "
+                f"It must return {self.classifier.num_classes} logits for each image."
             )
         if not bool(logits.isfinite().all()):
             raise ClassifierUnsuitable(_NOT_FINITE)
         return logits.argmax(1).tolist(), (-probability_margin(logits, y)).tolist(), (-margin(logits, y)).tolist()
 
 
-def _digests(x: Tensor, wanted: list[bool]) -> list[str]:
-    """SHA-256 of each wanted image's float32 pixels, channels first; empty for the others."""
+def _digest_pixels(x: Tensor, selected: list[bool]) -> list[str]:
+    """Return the SHA-256 of each selected image's float32 pixels, channels first; an empty string for the others."""
     pixels = x.contiguous().cpu().numpy()
-    return [hashlib.sha256(pixels[i].tobytes()).hexdigest() if want else "" for i, want in enumerate(wanted)]
+    return [hashlib.sha256(pixels[i].tobytes()).hexdigest() if is_used else "" for i, is_used in enumerate(selected)]
 
 
-class _Work:
-    """Does the units of one evaluation that its ledger does not know, and tells its progress."""
+class _EvaluationRun:
+    """Runs one evaluation: computes the batches that its ledger lacks, adds up outcomes, and reports progress."""
 
     def __init__(self, evaluator: Evaluator, specs: tuple[AttackSpec, ...], ledger: Ledger, progress: Progress) -> None:
-        self.verdicts = Verdicts(evaluator.data.labels.numpy())
+        self.outcomes = ImageOutcomes(evaluator.data.labels.numpy())
         self._evaluator, self._ledger, self._progress = evaluator, ledger, progress
         classes = evaluator.classifier.num_classes
         self._attacks = [attacks.build(spec, classes) for spec in specs]
-        self._most = [spec.passes(classes) for spec in specs]  # of an image, in all runs
+        self._max_passes = [spec.passes(classes) for spec in specs]  # per image, in all runs
         self._passes, self._seconds = 0, 0.0
 
-    def look(self, looked_at: Tensor, *, compute: bool) -> None:
-        """Those images as they are. Raises: InvalidSpec where that was not done and is not to be done now."""
-        self._progress.stage("clean", len(looked_at))
-        for rows in looked_at.split(self._evaluator.batch_size) if len(looked_at) else ():
-            unit = self._ledger.find(CLEAN, 0, rows.tolist())
-            if unit is None and not compute:
-                raise InvalidSpec(
-                    "The audit was stopped before all images were looked at: there is nothing to report yet."
-                )
-            self._take_in(unit or self._ledger.add(self._evaluator.clean(rows)), CLEAN, 0)
+    def evaluate_clean(self, rows: Tensor, *, compute: bool) -> None:
+        """Predict the images at `rows` without an attack.
 
-    def attack(self, number: int, spec: AttackSpec, threat: ThreatModel, *, compute: bool) -> AttackRow:
-        """One attack, run by run, each on what is undecided then."""
-        attack, tried = self._attacks[number], torch.from_numpy(self.verdicts.undecided(spec.margin_left))
+        Raises: InvalidSpec where the ledger lacks a batch and `compute` is false.
+        """
+        self._progress.stage("clean", len(rows))
+        for batch in rows.split(self._evaluator.batch_size) if len(rows) else ():
+            result = self._ledger.find(CLEAN, 0, batch.tolist())
+            if result is None and not compute:
+                raise InvalidSpec(
+                    "The audit was stopped before every image had a clean prediction, so there is no report yet. Resume it."
+                )
+            self._add(result or self._ledger.add(self._evaluator.evaluate_clean(batch)), CLEAN, 0)
+
+    def run_attack(self, number: int, spec: AttackSpec, threat: ThreatModel, *, compute: bool) -> AttackRow:
+        """Run one attack, run by run, each on the images that are still undecided."""
+        attack, tried = self._attacks[number], torch.from_numpy(self.outcomes.find_undecided(spec.margin_left))
         waiting, untried = tried, torch.zeros(len(self._evaluator.data), dtype=torch.bool)
-        units: list[Unit] = []
+        results: list[BatchResult] = []
         self._progress.stage(str(spec), len(tried) * attack.runs)
         for run in range(attack.runs):
-            for rows in waiting.split(self._evaluator.batch_size) if len(waiting) else ():
-                unit = self._ledger.find(number, run, rows.tolist())
-                if unit is None and not (compute and self._progress.time_left() > 0):
-                    untried[rows] = True
+            for batch in waiting.split(self._evaluator.batch_size) if len(waiting) else ():
+                result = self._ledger.find(number, run, batch.tolist())
+                if result is None and not (compute and self._progress.time_left() > 0):
+                    untried[batch] = True
                     continue
-                unit = unit or self._ledger.add(self._evaluator.attacked(attack, number, run, rows, threat))
-                units.append(unit)
-                self._take_in(unit, number, int((waiting > rows[-1]).sum()))
-            waiting = waiting[torch.isin(waiting, torch.from_numpy(self.verdicts.undecided()))]
+                result = result or self._ledger.add(self._evaluator.evaluate_attack(attack, number, run, batch, threat))
+                results.append(result)
+                self._add(result, number, int((waiting > batch[-1]).sum()))
+            waiting = waiting[torch.isin(waiting, torch.from_numpy(self.outcomes.find_undecided()))]
         return AttackRow(
             name=str(spec),
             tried=len(tried),
             untried=int(untried.sum()),
             broken=len(tried) - len(waiting),
-            forward=sum(unit.forward for unit in units),
-            backward=sum(unit.backward for unit in units),
-            seconds=sum(unit.seconds for unit in units),
+            forward=sum(result.forward for result in results),
+            backward=sum(result.backward for result in results),
+            seconds=sum(result.seconds for result in results),
         )
 
-    def _take_in(self, unit: Unit, number: int, waiting: int) -> None:
-        broken = self.verdicts.take_in(unit)
-        self._passes += unit.forward + unit.backward
-        self._seconds += unit.seconds
-        runs_after = self._attacks[number].runs - unit.run - 1 if number != CLEAN else 0
-        self._progress.expect(self._rest(number, unit, waiting))
-        self._progress.advance(len(unit.rows) + broken * runs_after)
+    def _add(self, result: BatchResult, number: int, waiting: int) -> None:
+        """Add a batch to the outcomes, and report progress and the remaining time."""
+        broken = self.outcomes.add(result)
+        self._passes += result.forward + result.backward
+        self._seconds += result.seconds
+        runs_after = self._attacks[number].runs - result.run - 1 if number != CLEAN else 0
+        self._progress.set_eta(self._estimate_rest(number, result, waiting))
+        self._progress.advance(len(result.rows) + broken * runs_after)
 
-    def _rest(self, number: int, unit: Unit, waiting: int) -> float:
-        """Seconds that the rest takes at most: its passes if no more images fall, at the time a pass took so far."""
-        undecided = len(self.verdicts.undecided())
-        passes = sum(self._most[number + 1 :]) * undecided
+    def _estimate_rest(self, number: int, result: BatchResult, waiting: int) -> float:
+        """Estimate the largest remaining time in seconds: the passes if no more images break, at the mean time per pass."""
+        undecided = len(self.outcomes.find_undecided())
+        passes = sum(self._max_passes[number + 1 :]) * undecided
         if number != CLEAN:
             runs = self._attacks[number].runs
-            passes += self._most[number] // runs * (waiting + undecided * (runs - unit.run - 1))
+            passes += self._max_passes[number] // runs * (waiting + undecided * (runs - result.run - 1))
         return passes * self._seconds / max(self._passes, 1)
 
 
@@ -247,24 +275,26 @@ def evaluate(
     rows: Tensor | None = None,
     compute: bool = True,
 ) -> tuple[Evaluation, tuple[AttackRow, ...]]:
-    """One row an image, and what each attack did and cost.
+    """Return one row per image, and what each attack tried, broke and cost.
 
-    Attacks run in order, run by run. Images that are wrong when clean are never attacked, and a run sees only what all
-    before it left unbroken; an image is robust when it is right clean and after every run (the pointwise worst case).
+    Attacks run in order, run by run. Images that are misclassified clean are never attacked, and a run sees only the
+    images that no earlier run broke. An image is robust when it is classified correctly clean and after every run (the
+    pointwise worst case).
 
     Args:
-        ledger: what it knows is not computed again, and every new verdict goes into it.
-        rows: numbers of the images that are looked at; all when absent. The others count as wrong.
-        compute: otherwise what the ledger does not know stays untried, and robustness is an upper bound the more; likewise
-            what is not done when `progress` has no time left, clean predictions apart.
+        ledger: holds results of an earlier run, which are not computed again; stores every new batch.
+        rows: row numbers of the images to evaluate; all when absent. The other images count as misclassified.
+        compute: whether to compute what the ledger lacks. Otherwise these batches stay untried, so the true robust
+            accuracy may be lower still. The same holds for batches left when `progress` has no time left, except clean
+            predictions.
     Raises: InvalidSpec, ClassifierUnsuitable, OutOfMemory; Cancelled through `progress`; OSError of the ledger.
     """
-    work = _Work(evaluator, specs, ledger or Ledger(None, ""), progress)
+    evaluation = _EvaluationRun(evaluator, specs, ledger or Ledger(None, ""), progress)
     table = []
-    with frozen(evaluator.classifier):
-        work.look(torch.arange(len(evaluator.data)) if rows is None else rows, compute=compute)
+    with freeze_weights(evaluator.classifier):
+        evaluation.evaluate_clean(torch.arange(len(evaluator.data)) if rows is None else rows, compute=compute)
         for number, spec in enumerate(specs):
-            row = work.attack(number, spec, threat, compute=compute)
+            row = evaluation.run_attack(number, spec, threat, compute=compute)
             progress.record(row)
             table.append(row)
-    return work.verdicts.evaluation(), tuple(table)
+    return evaluation.outcomes.to_evaluation(), tuple(table)

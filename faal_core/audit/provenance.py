@@ -1,4 +1,4 @@
-"""The software and the device that a result is computed with."""
+"""Describe the software and the device that compute a result."""
 
 import torch
 
@@ -6,7 +6,7 @@ from faal_core import __version__
 from faal_core.results.documents import Provenance
 
 
-def provenance(device: torch.device) -> Provenance:
+def describe_provenance(device: torch.device) -> Provenance:
     """Return the versions, the device and the number of threads of this process."""
     on_gpu = device.type == "cuda"
     return Provenance(

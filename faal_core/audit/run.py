@@ -1,8 +1,8 @@
-"""Per-class accuracy of a classifier, clean and attacked, with a verdict: from images to the report."""
+"""Run an audit: from images to the report with per-class accuracy, clean and attacked, and a statistical verdict."""
 
 import hashlib
 import time
-from collections.abc import Set
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,27 +12,27 @@ import torch
 from faal_core import __version__, weights
 from faal_core.audit import reliability
 from faal_core.audit.evaluator import Evaluator, evaluate
-from faal_core.audit.gallery import gallery
-from faal_core.audit.provenance import provenance
+from faal_core.audit.gallery import build_gallery
+from faal_core.audit.provenance import describe_provenance
 from faal_core.classifier import Classifier
 from faal_core.datasets.data_warnings import examine_data
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.datasets.matching import check_radius, match_classes
-from faal_core.device_memory import room_for
+from faal_core.device_memory import require_room
 from faal_core.progress import NoProgress, Progress
-from faal_core.results.class_table import ClassTable, group_table
+from faal_core.results.class_table import ClassTable, build_group_table
 from faal_core.results.documents import AuditReport, ClassifierSummary
 from faal_core.results.image_outcomes import Evaluation
 from faal_core.results.ledger import Ledger
 from faal_core.specs import AuditSpec
 
 PRODUCT = f"FAAL {__version__}"
-_SAMPLE = 64  # images the reliability checks look at
+_SAMPLE = 64  # images that the reliability checks use: enough for their thresholds, a small part of an audit's cost
 
 
 @dataclass(frozen=True, slots=True)
-class Audited:
-    """The report and the rows it was computed from."""
+class AuditResult:
+    """Holds the report and the rows it was computed from."""
 
     report: AuditReport
     evaluation: Evaluation
@@ -48,83 +48,83 @@ def audit(
     ledger: Path | None = None,
     compute: bool = True,
     progress: Progress | None = None,
-    trained_on: Set[bytes] = frozenset(),
-) -> Audited:
-    """The audit of `classifier` (called `name` in the report) on `data`, or on the part of it that the spec asks for.
+    trained_on: AbstractSet[bytes] = frozenset(),
+) -> AuditResult:
+    """Audit `classifier`, called `name` in the report, on `data` or on the part of it that the spec asks for.
 
-    Where results repeat (docs/claims.md says where) the same arguments give the same report, times apart. One that runs out of
-    the time that `progress` gives it reports what was found until then, and says what is missing.
+    The same arguments give the same report, times apart, where docs/explanation/claims.md says so. When `progress` has no
+    time left, the audit stops, reports the results so far, and lists what is missing.
 
     Args:
-        ledger: a file in which every finished batch is stored at once; an audit that was killed resumes from it.
-        compute: otherwise the report is of what the ledger knows, and no verdict is added.
-        trained_on: `reliability.pixel_digests` of the training images, where they are known; the report warns of images that
-            are among them.
-    Raises: InvalidSpec where classifier and data do not fit, or the radius exceeds the diameter of all images;
-        LedgerMismatch where the file is another audit's; ClassifierUnsuitable, OutOfMemory; Cancelled; OSError.
+        ledger: file that stores every finished batch at once; a killed audit resumes from it.
+        compute: whether to compute what the ledger lacks; otherwise the report covers the ledger's batches alone.
+        trained_on: `reliability.digest_pixels` of the training images, where they are known; the report warns of audited
+            images that are among them.
+    Raises: InvalidSpec where classifier and data do not fit, or the radius exceeds the largest distance of two images;
+        LedgerMismatch where the file belongs to another audit; ClassifierUnsuitable, OutOfMemory; Cancelled; OSError.
     """
-    begun = time.monotonic()
+    start = time.monotonic()
     data = match_classes(classifier, data)
     summary = summarise(classifier, name)
-    subject = identity(summary, data, spec)
+    identity = compute_identity(summary, data, spec)
     if spec.images is not None:
         data = data.take(data.stratified(spec.images, spec.seed))
     check_radius(spec.threat, data)
     evaluator = Evaluator(classifier, data, device=device, batch_size=spec.batch_size, seed=spec.seed)
-    with room_for(spec.batch_size):
+    with require_room(spec.batch_size):
         sample = torch.randperm(len(data), generator=torch.Generator().manual_seed(spec.seed))[
             : min(_SAMPLE, max(2, spec.batch_size))
         ]
         x, y = evaluator.pixels(sample), data.labels[sample].to(device)
         evaluator.predict(x, y)
         warnings = reliability.examine(classifier, x, y, spec.threat)
-    with Ledger(ledger, subject, keep=compute) as verdicts:
+    with Ledger(ledger, identity, keep=compute) as batches:
         evaluation, attack_rows = evaluate(
-            evaluator, spec.threat, spec.attacks, progress or NoProgress(), verdicts, compute=compute
+            evaluator, spec.threat, spec.attacks, progress or NoProgress(), batches, compute=compute
         )
     column = (len(spec.attacks), spec.confidence)
     table = ClassTable(evaluation, data.class_names, *column)
-    rows = table.rows()
+    rows = table.build_rows()
     warnings = (
         *examine_data(data, classifier.spec.class_names),
         *reliability.examine_predictions(evaluation, data.class_names),
         *warnings,
         *reliability.examine_attacks(spec.attacks, attack_rows, len(data)),
         *reliability.examine_images(data, spec.threat, trained_on),
-        *reliability.few_images(rows),
+        *reliability.check_class_sizes(rows),
     )
     report = AuditReport(
         product=PRODUCT,
         created_at=datetime.now(UTC),
-        seconds=time.monotonic() - begun,
+        seconds=time.monotonic() - start,
         classifier=summary,
-        dataset=data.summary(),
+        dataset=data.summarise(),
         spec=spec,
         warnings=warnings,
         classes=rows,
-        clean=table.spread(table.clean),
-        robust=table.spread(table.robust),
+        clean=table.build_spread(table.clean),
+        robust=table.build_spread(table.robust),
         groups=tuple(
-            group_table(grouping.column, ClassTable(evaluation, grouping.names, *column, grouping.members))
+            build_group_table(grouping.column, ClassTable(evaluation, grouping.names, *column, grouping.members))
             for grouping in data.groups
         ),
         attacks=attack_rows,
-        confusion=table.confusion(),
+        confusion=table.count_confusions(),
         adversarial_sha256=hashlib.sha256("\n".join(evaluation.sha256).encode()).hexdigest(),
-        provenance=provenance(device),
-        gallery=gallery(data, evaluation, attack_rows),
+        provenance=describe_provenance(device),
+        gallery=build_gallery(data, evaluation, attack_rows),
     )
-    return Audited(report, evaluation)
+    return AuditResult(report, evaluation)
 
 
-def identity(classifier: ClassifierSummary, data: LabelledImages, spec: AuditSpec) -> str:
-    """A digest of what is judged, on what and how: a ledger's verdicts count for that alone."""
+def compute_identity(classifier: ClassifierSummary, data: LabelledImages, spec: AuditSpec) -> str:
+    """Return a digest of classifier, data and spec; a ledger's batches are valid for one identity alone."""
     network = classifier.spec.model_dump_json(exclude={"class_names"})
     parts = [PRODUCT, classifier.sha256, network, data.sha256, spec.model_dump_json(exclude={"confidence"})]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def summarise(classifier: Classifier, name: str) -> ClassifierSummary:
-    """What a report says of the classifier."""
+    """Return the report's description of the classifier."""
     parameters = sum(parameter.numel() for parameter in classifier.parameters())
     return ClassifierSummary(name=name, spec=classifier.spec, parameters=parameters, sha256=weights.digest(classifier))

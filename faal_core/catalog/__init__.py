@@ -1,7 +1,7 @@
-"""What is offered, by name: architectures, data sets and attack presets, each with its source and builder.
+"""List architectures, data sets and attack presets by name, each with its source and builder.
 
 Names are bound to builders by dotted path: our own constants, never user input. A site adds architectures and data sets
-through the entry points `faal.architectures` and `faal.datasets`, which its administrator installs; they are listed
+through the entry points `faal.architectures` and `faal.datasets`, which its administrator installs. They are listed
 without being imported.
 """
 
@@ -20,7 +20,7 @@ Augmentation = Literal["none", "crop", "flip", "crop-flip"]
 
 @dataclass(frozen=True, slots=True)
 class ArgumentRange:
-    """A whole number an architecture's builder takes, and its bounds."""
+    """Bounds a whole number that an architecture's builder takes."""
 
     low: int
     high: int
@@ -29,9 +29,11 @@ class ArgumentRange:
 
 @dataclass(frozen=True, slots=True)
 class ArchitectureEntry:
-    """A network that can be built: `builder` is "module:function" taking num_classes, channels and the arguments.
+    """Describes a network that can be built.
 
-    Where one function builds several networks, `variant` is passed to it too.
+    Args:
+        builder: "module:function", called with num_classes, channels and the arguments.
+        variant: passed to the builder too, where one function builds several networks.
     """
 
     name: str
@@ -44,10 +46,14 @@ class ArchitectureEntry:
 
 @dataclass(frozen=True, slots=True)
 class DatasetEntry:
-    """A data set that can be loaded: `builder` is "module:function" taking part, root and whether to download.
+    """Describes a data set that can be loaded.
 
-    `augmentation` is what preserves its labels and looks like its images: a mirrored digit or traffic sign is another one, or
-    none, and the shoes of Fashion-MNIST are centred and face the same way. None leaves it to the builder's `LabelledImages`.
+    Args:
+        builder: "module:function", called with the part, the root folder and whether to download.
+        num_classes, shape, images: 0 where they are not known; `images` counts the training and the test images.
+        augmentation: changes that preserve the labels and look like the data set's images. A mirrored digit or traffic
+            sign is another one, or none; the shoes of Fashion-MNIST are centred and face the same way. None leaves the
+            choice to the builder's `LabelledImages`.
     """
 
     name: str
@@ -56,13 +62,13 @@ class DatasetEntry:
     builder: str
     num_classes: int
     shape: tuple[int, int, int]
-    images: tuple[int, int] = (0, 0)  # to train and to test on; 0: not known
+    images: tuple[int, int] = (0, 0)  # training and test images
     augmentation: Augmentation | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PresetEntry:
-    """A named sequence of attacks: `attacks` are the fields of attack specs."""
+    """Names a sequence of attacks; `attacks` holds the fields of their specs."""
 
     name: str
     title: str
@@ -222,48 +228,48 @@ _PRESETS_BY_LETTERS = {
 
 
 def architectures() -> dict[str, ArchitectureEntry]:
-    """Every architecture by name, the site's own included."""
+    """Return every architecture by name, including those installed at this site."""
     entries = [*_OWN_ARCHITECTURES, *_torchvision_architectures(), *_timm_architectures()]
     known = {entry.name: entry for entry in entries}
-    for point in _installed("faal.architectures", tuple(sys.path)):
+    for point in _read_entry_points("faal.architectures", tuple(sys.path)):
         known.setdefault(point.name, ArchitectureEntry(point.name, point.name, "installed at this site", point.value))
     return known
 
 
 @cache
-def _installed(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
-    """What a site has added; to read every package's metadata takes ten milliseconds, so once for each search path."""
+def _read_entry_points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Return the site's entry points; cached per search path, because reading every package's metadata takes 10 ms."""
     return tuple(entry_points(group=group))
 
 
 def architecture(name: str) -> ArchitectureEntry:
-    """The architecture of that name. Raises: UnknownName."""
+    """Return the architecture of that name. Raises: UnknownName."""
     known = architectures()
     if name not in known:
-        raise UnknownName.among("architecture", name, list(known))
+        raise UnknownName.suggest("architecture", name, list(known))
     return known[name]
 
 
 def datasets() -> dict[str, DatasetEntry]:
-    """Every named data set, the site's own included."""
+    """Return every named data set, including those installed at this site."""
     known = {entry.name: entry for entry in _DATASETS}
-    for point in _installed("faal.datasets", tuple(sys.path)):
+    for point in _read_entry_points("faal.datasets", tuple(sys.path)):
         entry = DatasetEntry(point.name, point.name, "installed at this site", point.value, 0, (0, 0, 0))
         known.setdefault(point.name, entry)
     return known
 
 
 def dataset(name: str) -> DatasetEntry:
-    """The data set of that name. Raises: UnknownName."""
+    """Return the data set of that name. Raises: UnknownName."""
     known = datasets()
     if name not in known:
-        raise UnknownName.among("data set", name, list(known))
+        raise UnknownName.suggest("data set", name, list(known))
     return known[name]
 
 
 def preset(name: str) -> PresetEntry:
-    """The attack preset of that name, written with or without capitals, blanks and dashes. Raises: UnknownName."""
+    """Return the attack preset of that name; capitals, blanks and dashes do not matter. Raises: UnknownName."""
     letters = "".join(sign for sign in name.casefold() if sign.isalnum())
     if letters not in _PRESETS_BY_LETTERS:
-        raise UnknownName.among("attack preset", name, list(PRESETS))
+        raise UnknownName.suggest("attack preset", name, list(PRESETS))
     return PRESETS[_PRESETS_BY_LETTERS[letters]]

@@ -1,6 +1,7 @@
-"""Which files of torchvision's the catalog's data sets are read from, so that what is missing can be told without torch.
+"""List the files of torchvision's data sets in the catalog, so that a missing one is found without importing torch.
 
-Their names alone are looked for; whether they are whole, only loading them tells. What is not listed here brings its own files.
+Only the names are checked: whether a file is whole shows when it is loaded. Data sets that are not listed here bring
+their own files.
 """
 
 from collections.abc import Mapping
@@ -23,6 +24,6 @@ FILES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """By the data set's name, relative to the folder that torchvision calls `root`."""
 
 
-def missing(name: str, root: Path | None) -> tuple[str, ...]:
+def list_missing(name: str, root: Path | None) -> tuple[str, ...]:
     """Return the files of that data set that are not in the folder; all of them where there is no folder."""
     return tuple(file for file in FILES.get(name, ()) if root is None or not (root / file).exists())

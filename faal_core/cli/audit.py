@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from faal_core.cli import options
+from faal_core.cli import input_options, options
 from faal_core.cli.image_options import image_loader, name_classes
 from faal_core.cli.options import torch_device
 from faal_core.cli.results import output_folder, require_worst_class, write_report
@@ -16,51 +16,46 @@ from faal_core.cli.specs import build_spec, classifier_spec
 
 def audit(
     context: typer.Context,
-    weights: options.Weights,
-    dataset: options.Dataset,
-    out: options.Out,
+    *,
+    weights: input_options.Weights,
+    weights_key: input_options.WeightsKey = None,
+    architecture: input_options.Architecture = None,
+    num_classes: input_options.NumClasses = None,
+    mean: input_options.Mean = None,
+    std: input_options.Std = None,
+    arguments: input_options.Argument = None,
+    name: input_options.Name = None,
+    class_names: input_options.ClassNames = None,
+    dataset: input_options.Dataset,
+    data_root: input_options.DataRoot = input_options.DATA_ROOT,
+    download: input_options.Download = False,
+    part: input_options.ImagePart = "test",
+    class_order: input_options.ClassOrder = None,
+    resize: input_options.Resize = None,
+    crop: input_options.Crop = None,
     epsilon: options.Epsilon = None,
     norm: options.Norm = None,
     attacks: options.Attacks = None,
     images: options.Images = None,
-    confidence: options.Confidence = None,
-    batch_size: options.AuditBatch = None,
-    seed: options.Seed = None,
-    weights_key: options.WeightsKey = None,
-    architecture: options.Architecture = None,
-    num_classes: options.NumClasses = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
-    arguments: options.Argument = None,
-    name: options.Name = None,
-    class_names: options.ClassNames = None,
-    class_order: options.ClassOrder = None,
-    resize: options.Resize = None,
-    crop: options.Crop = None,
-    part: options.ImagePart = "test",
-    data_root: options.DataRoot = options.DATA_ROOT,
-    download: options.Download = False,
+    settings: options.AuditSettings = None,
     spec: options.SpecFile = None,
-    device: options.Device = "auto",
+    out: options.Out,
     minutes: options.Minutes = None,
     ledger: options.Ledger = None,
-    partial: options.Partial = False,
+    device: options.Device = "auto",
     require_worst: options.RequireWorst = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Judge a classifier on the test part of a data set: writes report.json and report.html."""
+    """Audit a classifier class by class on the test part of a data set, and write report.json and report.html."""
     from faal_core.specs import AuditSpec
 
-    if partial and not (ledger and ledger.exists()):
-        raise typer.BadParameter("goes with the --ledger of an audit that was begun", param_hint="--partial")
-    judged = {"images": images, "confidence": confidence, "batch_size": batch_size, "seed": seed}
-    given = {"threat": {"norm": norm, "epsilon": epsilon}, "attacks": attack_specs(attacks), **judged}
-    asked = build_spec(context, AuditSpec, spec, given)
+    option_values = {"threat": {"norm": norm, "epsilon": epsilon}, "attacks": attack_specs(attacks), "images": images}
+    checked_spec = build_spec(context, AuditSpec, spec, option_values, settings)
     network = classifier_spec(context, architecture, num_classes, mean, std, arguments)
     load = image_loader(dataset, data_root, download=download, class_order=class_order, resize=resize, crop=crop)
     context.with_resource(output_folder(out))
 
-    from faal_core.audit.reliability import training_digests
+    from faal_core.audit.reliability import digest_training_images
     from faal_core.audit.run import audit as run
     from faal_core.cli.progress_bar import ProgressBar
     from faal_core.weights import read_classifier
@@ -68,32 +63,31 @@ def audit(
     classifier = read_classifier(weights, network, weights_key)
     name_classes(context, classifier, class_names)
     data = load(part)
-    with _how_to_go_on(ledger), ProgressBar(minutes) as progress:
+    with _resume_hint(ledger), ProgressBar(minutes) as progress:
         audited = run(
             classifier,
             data,
-            asked,
+            checked_spec,
             name=name or weights.stem,
             device=torch_device(device),
             ledger=ledger,
-            compute=not partial,
             progress=progress,
-            trained_on=training_digests(dataset, part, root=data_root),
+            trained_on=digest_training_images(dataset, part, root=data_root),
         )
     write_report(audited.report, out, as_json=as_json)
     require_worst_class(audited.report, require_worst)
 
 
 @contextmanager
-def _how_to_go_on(ledger: Path | None) -> Iterator[None]:
-    """Say on Ctrl-C how to resume from the ledger, if there is one. Raises: KeyboardInterrupt, as it came."""
+def _resume_hint(ledger: Path | None) -> Iterator[None]:
+    """Print how to resume from the ledger, if there is one, on Ctrl-C. Raises: the same KeyboardInterrupt again."""
     try:
         yield
     except KeyboardInterrupt:
         if ledger:
             typer.echo(
-                f"Stopped. {ledger} keeps the results so far. Run the same command again to resume, or add --partial to report "
-                "them.",
+                f"Stopped. {ledger} keeps the results so far. Run the same command again to resume, or add --minutes 0 to "
+                "report them.",
                 err=True,
             )
         raise

@@ -1,21 +1,35 @@
 """The application `faal` and its commands."""
 
+from typing import Annotated
+
 import typer
 
+from faal_core import __version__
 from faal_core.cli.audit import audit
 from faal_core.cli.catalog import catalog
+from faal_core.cli.fields import fields
 from faal_core.cli.finetune import finetune
 from faal_core.cli.keep import keep
 from faal_core.cli.remedies import in_terms_of_options
 from faal_core.cli.render import render
 
-app = typer.Typer(
-    help="Audit classifiers for adversarial robustness class by class, and make their weakest classes more robust.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
-for command in (audit, finetune, keep, render, catalog):
+
+def _print_version(requested: bool) -> None:
+    if requested:
+        typer.echo(f"faal {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def faal(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Audit classifiers for adversarial robustness class by class, and make their weakest classes more robust."""
+
+
+for command in (audit, finetune, keep, render, catalog, fields):
     app.command()(in_terms_of_options(command))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from faal_core.cli.specs import checked, numbers
+from faal_core.cli.specs import check_options, numbers
 
 if TYPE_CHECKING:
     from faal_core.classifier import Classifier
@@ -54,12 +54,12 @@ def name_classes(context: typer.Context, classifier: "Classifier", text: str | N
 
     if text is None:
         return
-    given = {"class_names": _names(text)}
-    classifier.spec = checked(context, ClassifierSpec, classifier.spec.model_dump() | given, given, None)
+    options = {"class_names": _names(text)}
+    classifier.spec = check_options(context, ClassifierSpec, classifier.spec.model_dump(), options)
 
 
 def _names(text: str) -> list[str]:
-    """The names in that list or file; a text with commas that is also a file's path is the file's."""
+    """Return the names in that list or file; a text with commas that is also a file's path is the file's."""
     if text.lstrip().startswith("["):
         return _names_in_json(text)
     if "," in text and not _is_file(text):
@@ -75,7 +75,7 @@ def _names(text: str) -> list[str]:
 
 
 def _names_in_json(text: str) -> list[str]:
-    """The names in a JSON list of strings or numbers."""
+    """Return the names in a JSON list of strings or numbers."""
     try:
         names = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -89,7 +89,7 @@ def _names_in_json(text: str) -> list[str]:
 
 
 def _is_file(text: str) -> bool:
-    """Whether the text is a file's path; a list of names can be too long for one."""
+    """Return whether the text is a file's path; a list of names can be too long for one."""
     try:
         return Path(text).is_file()
     except (OSError, ValueError):

@@ -1,11 +1,11 @@
-"""faal keep: another candidate of a finished fine-tuning than the one it kept."""
+"""faal keep: write another candidate of a finished fine-tuning than the one it kept."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from faal_core.cli import options
+from faal_core.cli import input_options
 from faal_core.cli.finetune import TRAINED
 from faal_core.cli.specs import refuse
 
@@ -15,15 +15,15 @@ def keep(
         Path, typer.Argument(exists=True, file_okay=False, help="The folder that `faal finetune` wrote with --out.")
     ],
     candidate: Annotated[
-        int, typer.Argument(min=0, help="Its number in the report's table of candidates; 0 is the original.")
+        int, typer.Argument(min=0, help="The candidate's number in the report's table; 0 is the original.")
     ],
-    weights: options.Weights,
-    weights_key: options.WeightsKey = None,
+    weights: input_options.Weights,
+    weights_key: input_options.WeightsKey = None,
     output: Annotated[Path, typer.Option("--output", "-o", dir_okay=False, help="The file to write.")] = Path(
         "candidate.safetensors"
     ),
 ) -> None:
-    """Write the weights of any candidate in a fine-tuning's report. --weights names the file that was fine-tuned."""
+    """Write the weights of any candidate in a fine-tuning's report; --weights names the file that was fine-tuned."""
     from pydantic import ValidationError
 
     from faal_core.results.finetune_documents import FinetuneReport
@@ -43,6 +43,6 @@ def keep(
     if not isinstance(report, FinetuneReport):
         raise typer.BadParameter("report.json is the report of an audit, not of a fine-tuning", param_hint="RESULTS")
     trained = read_classifier(results / TRAINED)
-    given = read_classifier(weights, report.before.classifier.spec, weights_key)
-    write_classifier(output, candidate_classifier(given, trained, report, candidate))
+    original = read_classifier(weights, report.before.classifier.spec, weights_key)
+    write_classifier(output, candidate_classifier(original, trained, report, candidate))
     typer.echo(f"Written to {output}")

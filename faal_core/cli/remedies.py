@@ -1,9 +1,12 @@
-"""What an error of the library means for a reader who has options: the library itself knows none."""
+"""Errors in terms of the command line: which option or command helps. The library itself knows no options."""
 
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec
+from typing import ParamSpec, TypeVar
 
+import typer
+
+from faal_core.cli.spec_fields import SPECS, command_spec, spec_fields
 from faal_core.errors import FaalError
 
 REMEDIES = {
@@ -14,19 +17,42 @@ REMEDIES = {
     "resize": "Pass --resize N, and --crop N where their shapes differ too.",
 }
 
+FORMER_OPTIONS = {"--partial": "--minutes 0 reports the results so far"}
+
 Arguments = ParamSpec("Arguments")
+Status = TypeVar("Status", bound=int | None)
 
 
-def in_terms_of_options(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
+def in_terms_of_options(command: Callable[Arguments, Status]) -> Callable[Arguments, Status]:
     """Return the command, whose errors name the option that helps. Raises: what the command raises."""
 
     @wraps(command)
-    def explained(*args: Arguments.args, **options: Arguments.kwargs) -> None:
+    def explained(*args: Arguments.args, **options: Arguments.kwargs) -> Status:
         try:
-            command(*args, **options)
+            return command(*args, **options)
         except FaalError as error:
             if error.remedy is None:
                 raise
             raise type(error)(f"{error.message} {REMEDIES[error.remedy]}") from error
 
     return explained
+
+
+def explain_usage(error: typer.TyperException) -> str:
+    """Return what is wrong with the arguments, and what helps; "" where the help was printed instead."""
+    message, context = error.format_message().replace("Value error, ", ""), getattr(error, "ctx", None)
+    if not message or context is None:
+        return message
+    if paths := _fields_called(getattr(error, "option_name", ""), context.info_name):
+        message = f"{error.message}. Pass --set {' or --set '.join(f'{path}=VALUE' for path in paths)}"
+    if hint := FORMER_OPTIONS.get(getattr(error, "option_name", "")):
+        message = f"{error.message}. {hint}"
+    return f"{message.rstrip('.')}. Run `{context.command_path} --help` for all options."
+
+
+def _fields_called(option: str, command: str) -> list[str]:
+    """Return the paths of the fields of the command's spec that have the option's name."""
+    paths = spec_fields(command_spec(command)) if command in SPECS else ()
+    name = option.lstrip("-").replace("-", "_")
+    named = [path for path in paths if path.rpartition(".")[2] == name]
+    return [f"{path}.type" if f"{path}.type" in paths else path for path in named]

@@ -1,4 +1,4 @@
-"""faal render: a report's page from its JSON."""
+"""faal render: write a report's page from its JSON."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,12 +9,12 @@ from faal_core.cli.specs import refuse
 
 
 def render(
-    report: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A report.json.")],
-    output: Annotated[Path, typer.Option("--output", "-o", dir_okay=False, help="The page to write.")] = Path(
+    report: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The report.json to turn into a page.")],
+    output: Annotated[Path, typer.Option("--output", "-o", dir_okay=False, help="The HTML file to write.")] = Path(
         "report.html"
     ),
 ) -> None:
-    """Turn a report's JSON into its page."""
+    """Write the HTML page of a report.json."""
     from pydantic import ValidationError
 
     from faal_core.reports import html

@@ -1,8 +1,7 @@
-"""What a command leaves behind: the report's files, its summary, and the exit status of a gate."""
+"""The results of a command: the report's files, its summary, and the exit status."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
@@ -34,17 +33,9 @@ KEPT_ORIGINAL = 4
 MADE_WORSE = 5
 
 
-@dataclass(slots=True)
-class Success:
-    """The status that `faal` exits with when its command succeeded: not always 0. A command reaches it as its context's `obj`."""
-
-    status: int = 0
-
-
-def set_status(context: typer.Context, report: "FinetuneReport") -> None:
-    """Set the status of a fine-tuning that succeeded, by its outcome."""
-    if isinstance(context.obj, Success):
-        context.obj.status = {"kept-original": KEPT_ORIGINAL, "worse": MADE_WORSE}.get(report.outcome, 0)
+def exit_status(report: "FinetuneReport") -> int:
+    """Return the status of a fine-tuning that ended, by its outcome."""
+    return {"kept-original": KEPT_ORIGINAL, "worse": MADE_WORSE}.get(report.outcome, 0)
 
 
 @contextmanager
@@ -88,13 +79,15 @@ def require_worst_class(report: "AuditReport", required: float | None) -> None:
     if required is None:
         return
     if not report.complete:
-        typer.echo(f"The audit is incomplete; {percent(required)} are required of a complete one.", err=True)
+        typer.echo(
+            f"The audit is incomplete, so --require-worst {required:g} is not met. Run the audit to its end.", err=True
+        )
         raise typer.Exit(GATE_CLOSED)
     if doubts := [warning for warning in report.warnings if warning.code in OVERSTATED]:
         listed = "; ".join(f"{warning.code}: {warning.message}" for warning in doubts)
-        typer.echo(f"The rates may be far too high, so that they cannot pass --require-worst. {listed}", err=True)
+        typer.echo(f"The rates may be far too high, so --require-worst {required:g} is not met. {listed}", err=True)
         raise typer.Exit(GATE_CLOSED)
     if report.robust.worst.low < required:
         low = percent(report.robust.worst.low)
-        typer.echo(f"The worst class may be as low as {low}; {percent(required)} are required.", err=True)
+        typer.echo(f"The worst class may be as low as {low}, so --require-worst {required:g} is not met.", err=True)
         raise typer.Exit(GATE_CLOSED)

@@ -1,15 +1,18 @@
-"""How options and a `--spec` file become specs, and what is wrong with a spec in the terms of both.
+"""Turn options, `--set` and a `--spec` file into specs, and report errors by the option, setting or file they came from.
 
-An option left out leaves the file's value, or the spec's own default, in place. Which option a field of a spec comes from is
-read off the fields that a command hands over: each is called as the command's parameter is.
+An option left out leaves the file's value, or the spec's own default, in place. An option sets the field that has its name:
+a command hands over a document whose leaves are named like the command's parameters.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import typer
+
+from faal_core.cli.spec_fields import SpecField, spec_fields
+from faal_core.cli.spec_file import Fields, Place, did_you_mean, merge, parse_setting, path_of, put, read_document
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
@@ -21,14 +24,22 @@ if TYPE_CHECKING:
 
 MAX_LINE = 1000  # characters of an error; names in a file of somebody else can have a million
 ASKED_WRONGLY = 2
-Fields = Mapping[str, object]
 
 
-class _Option(NamedTuple):
-    """How an option is written, and what `--help` says of it."""
+class _Source(NamedTuple):
+    """An option or a setting: its name, its text in `--help`, and whether the command line has it."""
 
     name: str
     help: str
+    is_set: bool
+
+
+class _Origins(NamedTuple):
+    """The origins of a document's fields: options and settings by path, and the file."""
+
+    sources: Mapping[Place, _Source]
+    file: Path | None = None
+    fields: Mapping[str, SpecField] = {}
 
 
 def numbers(text: str | None) -> list[str] | None:
@@ -38,18 +49,42 @@ def numbers(text: str | None) -> list[str] | None:
 
 def attacks(text: str | None) -> object:
     """Return the value of `--attacks` for a spec: a preset's name, or the attacks of a JSON list. Raises: typer.BadParameter."""
-    return _json(text, "--attacks") if text is not None and text.lstrip().startswith("[") else text
+    if text is None or not text.lstrip().startswith("["):
+        return text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise typer.BadParameter(f"not JSON: {error}", param_hint="--attacks") from None
 
 
-def build_spec(context: typer.Context, spec: "type[Checked]", file: Path | None, given: Fields) -> "Checked":
-    """Return the spec in `file`, if any, with the given options over it.
+def build_spec(
+    context: typer.Context,
+    model: "type[Checked]",
+    file: Path | None,
+    options: Fields,
+    settings: Sequence[str] | None = None,
+) -> "Checked":
+    """Return the spec in `file`, if any, overridden by the options and the settings of `--set`.
 
-    Raises: typer.BadParameter for a file that is no JSON object; typer.Exit(2) after the errors were printed.
+    Raises: typer.BadParameter for a file that is no JSON or TOML document; typer.Exit(2) after the errors were printed.
     """
-    written = _json(file.read_bytes(), "--spec") if file else {}
-    if not isinstance(written, dict):
-        raise typer.BadParameter("the file holds no JSON object", param_hint="--spec")
-    return checked(context, spec, _merged(written, given), given, file)
+    document = merge(read_document(file) if file else {}, options)
+    option_sources = _sources(context, options)
+    sources = dict(option_sources)
+    fields = spec_fields(model)
+    complaints = []
+    for text in settings or ():
+        try:
+            assigned = list(parse_setting(text, fields, {path: one.name for path, one in option_sources.items()}))
+        except ValueError as error:
+            complaints.append(str(error))
+            continue
+        for path, value in assigned:
+            put(document, path, value)
+            sources[path] = _Source(f"--set {path_of(path)}", "", is_set=True)
+    if complaints:
+        raise _refused(complaints)
+    return _validate(model, document, _Origins(sources, file, fields))
 
 
 def classifier_spec(
@@ -73,110 +108,103 @@ def classifier_spec(
     pairs = [text.partition("=") for text in arguments or []]
     if any(not sign for _, sign, _ in pairs):
         raise typer.BadParameter("an argument is written name=value", param_hint="--argument")
-    given = {
+    options = {
         "architecture": architecture,
         "num_classes": num_classes,
         "mean": numbers(mean),
         "std": numbers(std),
         "arguments": {name: value for name, _, value in pairs},
     }
-    return checked(context, ClassifierSpec, _merged({}, given), given, None)
+    return check_options(context, ClassifierSpec, {}, options)
+
+
+def check_options(context: typer.Context, model: "type[Checked]", defaults: Fields, options: Fields) -> "Checked":
+    """Return the options, over the defaults, as that model. Raises: typer.Exit(2) after the errors were printed."""
+    return _validate(model, merge(dict(defaults), options), _Origins(_sources(context, options)))
 
 
 def refuse(error: "ValidationError") -> typer.Exit:
     """Print what is wrong with a document, a line for each field, and return the exit with code 2."""
-    return _refused(error, lambda found: f"{_path(found['loc']) or 'document'}: {_explained(found)}")
+    return _refused(*_lines(error, lambda detail: f"{path_of(detail['loc']) or 'document'}: {_explained(detail)}"))
 
 
-def _json(text: str | bytes, where: str) -> object:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise typer.BadParameter(f"not JSON: {error}", param_hint=where) from None
-
-
-def _merged(under: dict[str, Any], over: Fields) -> dict[str, Any]:
-    """Both together; where both speak, `over`. None in `over` is silence."""
-    merged = dict(under)
-    for name, value in over.items():
-        if isinstance(value, Mapping):
-            inner = merged.get(name)
-            merged[name] = _merged(inner if isinstance(inner, dict) else {}, value)
-        elif value is not None:
-            merged[name] = value
-    return merged
-
-
-def checked(
-    context: typer.Context, model: "type[Checked]", fields: Fields, given: Fields, file: Path | None
-) -> "Checked":
-    """Return the fields as that model. Raises: typer.Exit(2) after the errors were printed, a line each."""
+def _validate(model: "type[Checked]", document: Fields, origins: _Origins) -> "Checked":
     from pydantic import ValidationError
 
     try:
-        return model.model_validate(fields)
+        return model.model_validate(document)
     except ValidationError as error:
-        raise _refused(error, lambda found: _line(context, found, fields, given, file)) from None
+        raise _refused(*_lines(error, lambda detail: _line(detail, document, origins))) from None
 
 
-def _explained(found: "ErrorDetails") -> str:
+def _sources(context: typer.Context, options: Fields, path: Place = ()) -> dict[Place, _Source]:
+    """Return the options by the path of the field that each sets: the running command's parameters named like the leaves."""
+    parameters = {parameter.name: parameter for parameter in context.command.params}
+    sources = {}
+    for name, value in options.items():
+        if parameter := parameters.get(name):
+            option = max(parameter.opts, key=len)
+            explained = getattr(parameter, "help", None) or ""
+            sources[*path, name] = _Source(option, explained, is_set=value is not None and value != {})
+        elif isinstance(value, Mapping):
+            sources |= _sources(context, value, (*path, name))
+        else:
+            raise KeyError(f"{context.command.name} has no option named {name}")
+    return sources
+
+
+def _explained(detail: "ErrorDetails") -> str:
     from faal_core.specs.field_errors import explain
 
-    return explain(found)
+    return explain(detail)
 
 
-def _refused(error: "ValidationError", line: "Callable[[ErrorDetails], str]") -> typer.Exit:
-    from faal_core.reports.text import shown
-    from faal_core.specs.field_errors import first_errors, shortened
+def _lines(error: "ValidationError", line: "Callable[[ErrorDetails], str]") -> tuple[Iterator[str], int]:
+    """Return the lines for the first errors, and how many errors have none."""
+    from faal_core.specs.field_errors import first_errors
 
     first, more = first_errors(error)
-    for found in first:
-        typer.echo(shown(shortened(line(found), MAX_LINE)), err=True)
+    return map(line, first), more
+
+
+def _refused(lines: Iterable[str], more: int = 0) -> typer.Exit:
+    """Print the lines, each shortened, and return the exit with code 2."""
+    from faal_core.reports.text import sanitise
+    from faal_core.specs.field_errors import shorten
+
+    for line in lines:
+        typer.echo(sanitise(shorten(line, MAX_LINE)), err=True)
     if more:
         typer.echo(f"… and {more} more", err=True)
     return typer.Exit(ASKED_WRONGLY)
 
 
-def _line(context: typer.Context, found: "ErrorDetails", fields: Fields, given: Fields, file: Path | None) -> str:
+def _line(detail: "ErrorDetails", document: Fields, origins: _Origins) -> str:
     """Return the error as a line that begins with the option, or with the file and the path in it."""
     from faal_core.specs.field_errors import steps_in
 
-    steps = list(steps_in(found["loc"], dict(fields)))  # type: ignore[arg-type]  # JSON, but for tuples of options
-    value, depth = _follow(given, steps)
-    option = _option(context, steps[:depth])
-    if found["type"] == "missing" and option is not None and value is None:
-        elsewhere = f"; {file} has no {_path(steps)} either" if file else ""
-        return f"{option.name} is missing{elsewhere}. {option.help}"
-    explained = _explained(found)
-    if isinstance(value, Mapping):  # about several fields together
-        together = [one.name for name in value if value[name] and (one := _option(context, [*steps, name]))]
-        return f"{', '.join(together) or file or 'options'}: {explained}"
-    if option is None or (value is None and file):
-        return f"{file or 'options'}: {_path(steps) or 'document'}: {explained}"
-    if found["type"] == "extra_forbidden" and depth == len(steps):
-        tag = [step for step in found["loc"] if step not in steps]
-        return f"{option.name} does not go with {tag[-1] if tag else 'this'}; leave it out"
-    rest = _path(steps[depth:])
-    return f"{option.name}: {rest}{': ' if rest else ''}{explained}"
-
-
-def _follow(given: Fields, steps: Sequence[str | int]) -> tuple[object, int]:
-    """Return the option's value on that path, or the group of options at its end, and how many steps lead there."""
-    inner: object = given
-    for depth, step in enumerate(steps):
-        if not isinstance(inner, Mapping) or step not in inner:
-            return (None if isinstance(inner, Mapping) else inner), depth
-        inner = inner[str(step)]
-    return inner, len(steps)
-
-
-def _option(context: typer.Context, steps: Sequence[str | int]) -> _Option | None:
-    """Return the running command's option for that field: the parameter called as the last step, or as one before it."""
-    known = {parameter.name: parameter for parameter in context.command.params}
-    found = next((known[str(step)] for step in reversed(steps) if step in known), None)
-    return None if found is None else _Option(max(found.opts, key=len), getattr(found, "help", None) or "")
-
-
-def _path(steps: Sequence[str | int]) -> str:
-    """Return the path as it is written in code: "attacks[0].steps"."""
-    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).removeprefix(".")
+    sources, file, fields = origins
+    steps = tuple(steps_in(detail["loc"], dict(document)))  # type: ignore[arg-type]  # JSON, but for tuples of options
+    depth = next((size for size in range(len(steps), 0, -1) if steps[:size] in sources), 0)
+    source = sources.get(steps[:depth])
+    if detail["type"] == "missing" and source and not source.is_set:
+        elsewhere = f"; {file} has no {path_of(steps)} either" if file else ""
+        return f"{source.name} is missing{elsewhere}. {source.help}"
+    explained = _explained(detail)
+    within = [
+        one.name
+        for path, one in sources.items()
+        if one.is_set and len(path) > len(steps) and path[: len(steps)] == steps
+    ]
+    if within:  # about several fields together
+        named = [name for name in within if steps or name.startswith("--set ")]
+        return f"{', '.join(named) or file or 'options'}: {explained}"
+    if source is None or (file and not source.is_set):
+        unknown = detail["type"] == "extra_forbidden"
+        meant = did_you_mean(path_of(steps), fields) if unknown else ""
+        return f"{file or 'options'}: {path_of(steps) or 'document'}: {explained}{meant}"
+    if detail["type"] == "extra_forbidden" and depth == len(steps):
+        tag = [step for step in detail["loc"] if step not in steps]
+        return f"{source.name} does not go with {tag[-1] if tag else 'this'}; leave it out"
+    rest = path_of(steps[depth:])
+    return f"{source.name}: {rest}{': ' if rest else ''}{explained}"

@@ -1,6 +1,6 @@
-"""Data sets by name or path: `load` gives one part as two tensors.
+"""Data sets by name or path: `load` returns one part as two tensors.
 
-Archives are hostile until shown otherwise: they are told apart by their content, read in memory and never extracted.
+Archives come from strangers. Their content decides their kind. They are read in memory and never extracted.
 """
 
 from dataclasses import replace
@@ -10,7 +10,7 @@ from pkgutil import resolve_name
 from faal_core import catalog
 from faal_core.archives import UnsafeArchive, open_archive
 from faal_core.datasets import image_folder, npz_archive
-from faal_core.datasets.class_order import NameOrder, aligned
+from faal_core.datasets.class_order import NameOrder, align_labels
 from faal_core.datasets.image_file import Resizing
 from faal_core.datasets.image_folder import Reading
 from faal_core.datasets.labelled_images import LabelledImages, Part
@@ -22,10 +22,10 @@ __all__ = [
     "Part",
     "Reading",
     "Resizing",
-    "aligned",
+    "align_labels",
     "is_archive_of_arrays",
+    "list_parts",
     "load",
-    "parts",
 ]
 
 
@@ -34,12 +34,13 @@ def load(
 ) -> LabelledImages:
     """Return one part of the data set `ref`: a catalog name, or a path to a .npz, a .zip of images or a folder of them.
 
-    Named sets but the bundled one are read from `root`; with `download`, missing files are fetched into it.
-
     Args:
-        reading: how image files are read. Arrays and named sets have no files to resize and no folders to order.
-    Raises: UnknownName where `ref` is neither name nor path; DatasetMissing; DatasetInvalid; InvalidSpec for a reading that the
-        data set has no use for.
+        root: the folder of named data sets; the bundled one needs none.
+        download: whether files that are missing from `root` are downloaded into it.
+        reading: options for image files; arrays and named data sets accept only the defaults.
+
+    Raises: UnknownName where `ref` is neither a name nor a path; DatasetMissing; DatasetInvalid; InvalidSpec for options
+        that do not apply to the data set.
     """
     known = catalog.datasets()
     if ref in known:
@@ -47,44 +48,44 @@ def load(
         entry = known[ref]
         named: LabelledImages = resolve_name(entry.builder)(part, root=root, download=download)
         return replace(named, augmentation=entry.augmentation) if entry.augmentation else named
-    path = _path(ref)
+    path = _find_path(ref)
     if is_archive_of_arrays(path):
         _require_no_reading(path.name, reading)
         return npz_archive.load(path, part)
     return image_folder.load(path, part, reading or Reading())
 
 
-def parts(ref: str) -> tuple[Part, ...]:
-    """Return which parts the data set `ref` has, without decoding an image: of a named set, training and test.
+def list_parts(ref: str) -> tuple[Part, ...]:
+    """Return the parts of the data set `ref` without decoding an image; a named data set has training and test.
 
     Raises: UnknownName, DatasetMissing, DatasetInvalid, as `load`.
     """
     if ref in catalog.datasets():
         return ("train", "test")
-    path = _path(ref)
-    return npz_archive.parts(path) if is_archive_of_arrays(path) else image_folder.parts(path)
+    path = _find_path(ref)
+    return npz_archive.list_parts(path) if is_archive_of_arrays(path) else image_folder.list_parts(path)
 
 
-def _path(ref: str) -> Path:
-    """The existing file or folder of that name. Raises: DatasetMissing, UnknownName."""
+def _find_path(ref: str) -> Path:
+    """Return the existing file or folder of that name. Raises: DatasetMissing, UnknownName."""
     path = Path(ref)
     if path.exists():
         return path
     if path.suffix or len(path.parts) > 1:
-        raise DatasetMissing(f"There is no file or folder {ref}, and no data set of that name.")
-    raise UnknownName.among("data set", ref, list(catalog.datasets()))
+        raise DatasetMissing(f"File or folder {ref!r} was not found, and no data set has that name. Check the path.")
+    raise UnknownName.suggest("data set", ref, list(catalog.datasets()))
 
 
 def _require_no_reading(name: str, reading: Reading | None) -> None:
-    """Check that nothing is asked of the reading of image files. Raises: InvalidSpec."""
+    """Check that all reading options have their defaults. Raises: InvalidSpec."""
     if reading is not None and reading != Reading():
         raise InvalidSpec(
-            f"{name} has no image files: resizing, cropping and an order of classes are for folders and zip archives of images."
+            f"{name} has no image files. Resizing, cropping and a class order apply only to folders and zip archives of images."
         )
 
 
 def is_archive_of_arrays(path: Path) -> bool:
-    """Return whether the path is an archive of NumPy's rather than images. Raises: DatasetInvalid where it is neither."""
+    """Return whether the path is an archive of NumPy arrays, not of images. Raises: DatasetInvalid where it is neither."""
     if path.is_dir():
         return False
     try:
@@ -93,5 +94,5 @@ def is_archive_of_arrays(path: Path) -> bool:
     except OSError as error:
         raise DatasetInvalid(f"{path} cannot be read: {error.strerror or error}.") from None
     except UnsafeArchive as error:
-        message = f"{path.name} is refused: {error}; .npz archives and .zip files of class folders are read."
+        message = f"{path.name} is refused: {error}. Pass a .npz archive or a .zip of class folders."
         raise DatasetInvalid(message) from None

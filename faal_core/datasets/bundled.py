@@ -1,4 +1,4 @@
-"""The bundled demo set: a stratified subset of Fashion-MNIST, there without any download."""
+"""The bundled demo set: a stratified subset of Fashion-MNIST, which needs no download."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -10,9 +10,11 @@ from faal_core.datasets.labelled_images import LabelledImages, Part
 
 
 def load(part: Part, root: Path | None = None, download: bool = False) -> LabelledImages:
-    """600 training or 300 test images a class, in the order of the official files; the other arguments change nothing.
+    """Return 600 training or 300 test images a class, in the order of the official files.
 
-    Made by scripts/make_bundled_data.py. Source: Xiao, Rasul and Vollgraf 2017, MIT licence.
+    `root` and `download` are ignored. scripts/make_bundled_data.py wrote the file.
+
+    Source: Xiao, Rasul and Vollgraf 2017, MIT licence.
     """
     with (
         files("faal_core").joinpath("bundled/fashion_mnist_subset.npz").open("rb") as file,

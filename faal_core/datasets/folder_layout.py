@@ -1,7 +1,7 @@
-"""The layout of an image data set: which file belongs to which part and class, by the folders it lies in.
+"""The layout of an image data set: folders decide the part and the class of each file.
 
-Parts are the folders train, val and test (or training, valid, validation, testing, in any case of letters) around class folders;
-class folders without them are a test part. One folder around all of it, or around all images beside the tables, is allowed.
+The folders of parts are train, val and test (or training, valid, validation, testing; case is ignored), with class folders in
+them. Class folders alone are a test part. One more folder may surround all of it, or all images beside the tables.
 """
 
 import re
@@ -25,20 +25,20 @@ PART_FOLDERS: Mapping[str, Part] = {
     "testing": "test",
 }
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm"}
-_LEFT_BEHIND = {"__macosx", "thumbs.db", "desktop.ini"}  # by file managers
+_IGNORED = {"__macosx", "thumbs.db", "desktop.ini"}  # files of file managers
 _ARCHIVES = {".zip", ".npz", ".tar", ".gz", ".tgz", ".7z", ".rar"}
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where everything is.
+    """The files of a data set by their meaning.
 
     Args:
-        images: the paths of each part's images, in order.
-        folders: the folder of each part; one that is undivided has the folder around its classes.
-        classes: the names of all class folders, those without images included; empty where labels.csv names the classes.
-        tables: the paths of groups.csv and labels.csv, by that name.
-        top: the folder around it all; empty where there is none.
+        images: the sorted paths of each part's images.
+        folders: the folder of each part; without parts, the folder around the classes.
+        classes: the names of all class folders, empty ones included; an empty set where labels.csv names the classes.
+        tables: the paths of groups.csv and labels.csv, by file name.
+        top: the folder around everything; empty where there is none.
     """
 
     images: Mapping[Part, list[str]]
@@ -48,129 +48,131 @@ class Layout:
     top: str
 
 
-def layout(names: Iterable[str], empty: Iterable[str] = ()) -> Layout:
-    """Return the layout of the files of those names, and of folders that may be empty.
+def derive_layout(names: Iterable[str], empty: Iterable[str] = ()) -> Layout:
+    """Return the layout of files with those names, and of folders that may be empty.
 
-    Raises: DatasetInvalid naming a file that has no place in it.
+    Raises: DatasetInvalid for a file that does not belong there; the message names it.
     """
     paths = [PurePosixPath(name) for name in names]
-    paths = [path for path in paths if not any(_is_left_behind(step) for step in path.parts)]
+    paths = [path for path in paths if not any(_is_ignored(step) for step in path.parts)]
     tables: dict[str, list[str]] = {GROUPS: [], LABELS: []}
     images = []
     for path in paths:
         tables[path.name].append(str(path)) if path.name in tables else images.append(path)
-    labelled = bool(tables[LABELS])
-    _require_images(images, labelled=labelled)
-    around = int(_is_wrapped(images, labelled=labelled))
-    divided = _is_divided(images, around, labelled=labelled)
-    if labelled and not divided:
-        _require_no_parts_in_words([path.parts[around] for path in images if len(path.parts) > around + 1])
-    depth = around + (3 if divided else 2)
+    has_labels = bool(tables[LABELS])
+    _require_images(images, has_labels=has_labels)
+    depth_above = int(_is_wrapped(images, has_labels=has_labels))
+    has_parts = _has_part_folders(images, depth_above, has_labels=has_labels)
+    if has_labels and not has_parts:
+        _require_no_parts_in_words([path.parts[depth_above] for path in images if len(path.parts) > depth_above + 1])
+    depth = depth_above + (3 if has_parts else 2)
     by_part: dict[Part, list[str]] = {}
     folders: dict[Part, str] = {}
-    top = images[0].parts[0] if around else ""
+    top = images[0].parts[0] if depth_above else ""
     for path in sorted(images):
-        if not labelled and len(path.parts) != depth:
-            raise DatasetInvalid(_misplaced(path, images, around))
-        part = PART_FOLDERS[path.parts[around].casefold()] if divided else "test"
-        if labelled:
-            _require_part(path, path.parts[around:-1], part, divided=divided)
-        folder = str(PurePosixPath(*path.parts[: around + divided])) if around + divided else ""
+        if not has_labels and len(path.parts) != depth:
+            raise DatasetInvalid(_describe_misplaced(path, images, depth_above))
+        part = PART_FOLDERS[path.parts[depth_above].casefold()] if has_parts else "test"
+        if has_labels:
+            _require_part(path, path.parts[depth_above:-1], part, has_parts=has_parts)
+        folder = str(PurePosixPath(*path.parts[: depth_above + has_parts])) if depth_above + has_parts else ""
         if folders.setdefault(part, folder) != folder:
             raise DatasetInvalid(f"{folders[part]} and {folder} are both folders of the {part} part; join them.")
         by_part.setdefault(part, []).append(str(path))
     classes = {path.parent.name for path in images} | _class_folders(map(PurePosixPath, empty), set(folders.values()))
-    return Layout(by_part, folders, frozenset() if labelled else frozenset(classes), tables, top)
+    return Layout(by_part, folders, frozenset() if has_labels else frozenset(classes), tables, top)
 
 
-def _class_folders(paths: Iterable[PurePosixPath], around: set[str]) -> set[str]:
-    """The names of those folders that lie directly in one of the folders around classes."""
-    visible = (path for path in paths if not any(_is_left_behind(step) for step in path.parts))
-    return {path.name for path in visible if str(path.parent) in {folder or "." for folder in around}}
+def _class_folders(paths: Iterable[PurePosixPath], parents: set[str]) -> set[str]:
+    """Return the names of the folders that are directly below one of `parents`."""
+    visible = (path for path in paths if not any(_is_ignored(step) for step in path.parts))
+    return {path.name for path in visible if str(path.parent) in {folder or "." for folder in parents}}
 
 
-def _is_left_behind(step: str) -> bool:
-    """Whether the name is hidden, or what a file manager leaves behind."""
-    return step.startswith(".") or step.casefold() in _LEFT_BEHIND
+def _is_ignored(step: str) -> bool:
+    """Return whether a file or folder is hidden, or was left by a file manager."""
+    return step.startswith(".") or step.casefold() in _IGNORED
 
 
-def _parts(names: Iterable[str]) -> bool:
-    """Whether one of the names is a part's."""
+def _has_part_folder(names: Iterable[str]) -> bool:
+    """Return whether one of the names is the name of a part."""
     return any(name.casefold() in PART_FOLDERS for name in names)
 
 
-def _is_wrapped(images: Sequence[PurePosixPath], *, labelled: bool) -> bool:
-    """Whether there is one folder around all images, which is not a part's own."""
+def _is_wrapped(images: Sequence[PurePosixPath], *, has_labels: bool) -> bool:
+    """Return whether one folder, which is not the folder of a part, surrounds all images."""
     tops, depth = {path.parts[0] for path in images}, min(len(path.parts) for path in images)
     if len(tops) > 1:
         return False
-    within = 2 if labelled else 3  # parts of a path from the folder of a part
-    if _parts(tops):  # one named "test" around train/ and test/
+    within = 2 if has_labels else 3  # parts of a path from the folder of a part
+    if _has_part_folder(tops):  # a folder "test" around train/ and test/
         return depth > within and all(path.parts[1].casefold() in PART_FOLDERS for path in images)
     return depth > within - 1
 
 
-def _is_divided(images: Sequence[PurePosixPath], around: int, *, labelled: bool) -> bool:
-    """Whether the folders below `around` are parts; a class may be called after one, but not lie where one would."""
-    depth = around + (2 if labelled else 3)
+def _has_part_folders(images: Sequence[PurePosixPath], depth_above: int, *, has_labels: bool) -> bool:
+    """Return whether the folders at depth `depth_above` are parts. A class may have a part's name, at the depth of classes."""
+    depth = depth_above + (2 if has_labels else 3)
     if any(len(path.parts) < depth for path in images):
         return False
-    return all(path.parts[around].casefold() in PART_FOLDERS for path in images)
+    return all(path.parts[depth_above].casefold() in PART_FOLDERS for path in images)
 
 
-def _require_part(path: PurePosixPath, folders: Sequence[str], part: Part, *, divided: bool) -> None:
-    """Check that none of the folders around an image of labels.csv is called after another part. Raises: DatasetInvalid."""
+def _require_part(path: PurePosixPath, folders: Sequence[str], part: Part, *, has_parts: bool) -> None:
+    """Check that no folder around an image of labels.csv has the name of another part. Raises: DatasetInvalid."""
     for folder in folders:
         if PART_FOLDERS.get(folder.casefold(), part) != part:
-            where = f"the {part} part" if divided else "a data set without parts"
+            parent = f"the {part} part" if has_parts else "a data set without parts"
             raise DatasetInvalid(
-                f"{path} lies in a folder {folder} of {where}. Put the folders of the parts beside one another, with at most one "
-                f"folder around them. If {folder} is no part, rename it; the classes are those of {LABELS}."
+                f"{path} is in a folder {folder} of {parent}. Put the folders of the parts beside one another, with at most one "
+                f"folder around them. If {folder} is not a part, rename it; {LABELS} names the classes."
             )
 
 
 def _require_no_parts_in_words(folders: Iterable[str]) -> None:
-    """Check that folders of labelled images are not called train_images and test_images. Raises: DatasetInvalid."""
+    """Check that folders of labelled images have no names such as train_images and test_images. Raises: DatasetInvalid."""
     by_part: dict[Part, str] = {}
     for folder in dict.fromkeys(folders):
         words = re.split(r"[\W\d_]+", folder.casefold())
         by_part |= {PART_FOLDERS[word]: folder for word in words if word in PART_FOLDERS}
     if len(set(by_part.values())) > 1:
-        one, other = sorted(set(by_part.values()))[:2]
+        first, second = sorted(set(by_part.values()))[:2]
         raise DatasetInvalid(
-            f"The folders {one} and {other} look like parts, and would be read as one test part. Call the folders of parts "
-            "train, val and test; rename folders that are none."
+            f"The folders {first} and {second} look like parts, but would be read as one test part. Name the folders of parts "
+            "train, val and test, and rename other folders."
         )
 
 
-def _require_images(paths: Sequence[PurePosixPath], *, labelled: bool) -> None:
-    """Check that there are images and nothing else. Raises: DatasetInvalid."""
+def _require_images(paths: Sequence[PurePosixPath], *, has_labels: bool) -> None:
+    """Check that all files are images, and their number. Raises: DatasetInvalid."""
     for path in paths:
         if path.suffix.lower() in _ARCHIVES:
             raise DatasetInvalid(
-                f"{path} is no image but an archive; pass the archive itself as the data set, or unpack it."
+                f"{path} is an archive, not an image; pass the archive itself as the data set, or unpack it."
             )
         if path.suffix.lower() not in SUFFIXES:
-            raise DatasetInvalid(f"{path} is no image that is read here ({', '.join(sorted(SUFFIXES))}).")
+            raise DatasetInvalid(
+                f"{path} is not a supported image ({', '.join(sorted(SUFFIXES))}). Convert or remove it."
+            )
     if not paths or len(paths) > MAX_IMAGES:
-        raise DatasetInvalid(f"There are {len(paths):,} images; 1 to {MAX_IMAGES:,} are read.")
-    if not labelled and all(len(path.parts) == 1 for path in paths):
+        raise DatasetInvalid(f"The data set has {len(paths):,} images; 1 to {MAX_IMAGES:,} are supported.")
+    if not has_labels and all(len(path.parts) == 1 for path in paths):
         raise DatasetInvalid(
-            f"{paths[0]} and all other images lie directly in the folder. Put each into a folder named after its class, or add "
+            f"{paths[0]} and all other images are directly in the folder. Put each into a folder named after its class, or add "
             f"a file {LABELS} with the columns image and label."
         )
 
 
-def _misplaced(path: PurePosixPath, images: Sequence[PurePosixPath], around: int) -> str:
-    """What is wrong with the place of that image, or of another that lies in a part without a class."""
-    if all(image.parts[around].casefold() in PART_FOLDERS for image in images):
+def _describe_misplaced(path: PurePosixPath, images: Sequence[PurePosixPath], depth_above: int) -> str:
+    """Return the error message for an image at the wrong depth, or for another that has a part but no class."""
+    if all(image.parts[depth_above].casefold() in PART_FOLDERS for image in images):
         for image in images:
-            if len(image.parts) == around + 2:
-                return f"{image} lies in a part without a class folder. Put it into one, or add a file {LABELS}."
+            if len(image.parts) == depth_above + 2:
+                return f"{image} is in a part but in no class folder. Put it into one, or add a file {LABELS}."
     expected = "<class>/<image> or train|val|test/<class>/<image>"
-    return f"{path} lies at another depth than {'/'.join([*path.parts[:around], expected])}."
+    return f"{path} is at the wrong depth. Expected: {'/'.join([*path.parts[:depth_above], expected])}."
 
 
-def same_path(name: str) -> str:
-    """Return the form in which paths in tables and of files are compared: NFC, forward slashes, no leading `./`."""
+def normalise_path(name: str) -> str:
+    """Return the form in which paths of tables and files are compared: NFC, forward slashes, no leading `./`."""
     return unicodedata.normalize("NFC", str(PurePosixPath(name.strip().replace("\\", "/"))))

@@ -1,4 +1,4 @@
-"""Columns of groups: what else is known of each image beside its class, such as where or of whom it was taken."""
+"""Columns of groups: what is known of each image beside its class, for example the camera or the patient."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ MAX_GROUPS = 100
 
 @dataclass(frozen=True)
 class Grouping:
-    """One column.
+    """One column of groups.
 
     Args:
-        column: its name.
-        names: of its groups, distinct, in alphabetical order.
-        members: `n`, int64: which group each image belongs to, each in 0..g-1 for g names.
+        column: the column's name.
+        names: the distinct names of its groups, in alphabetical order.
+        members: `n`, int64: the group of each image, in 0..g-1 for g names.
     """
 
     column: str
@@ -30,9 +30,10 @@ class Grouping:
     members: Rows
 
     @classmethod
-    def of(cls, column: str, values: Sequence[str] | np.ndarray) -> Self:
-        """The column in which each image has the value of its place; groups in alphabetical order. Raises: DatasetInvalid."""
-        names = sorted({str(value) for value in values})  # judged before NumPy gives each value the room of the longest
+    def from_values(cls, column: str, values: Sequence[str] | np.ndarray) -> Self:
+        """Return the column with one value for each image; groups are in alphabetical order. Raises: DatasetInvalid."""
+        # Names are checked first, because NumPy would give each value the length of the longest.
+        names = sorted({str(value) for value in values})
         if len(names) > MAX_GROUPS:
             raise DatasetInvalid(
                 f"The column {column[:MAX_NAME_LENGTH]!r} has {len(names):,} groups; at most {MAX_GROUPS} are allowed."
@@ -43,11 +44,11 @@ class Grouping:
         return cls(column, tuple(names), np.array([places[str(value)] for value in values], np.int64))
 
     def take(self, rows: Rows) -> Self:
-        """The column for those images alone, with the groups that they are of."""
-        return type(self).of(self.column, np.asarray(self.names)[self.members[rows]])
+        """Return the column for those images, with only the groups that occur among them."""
+        return type(self).from_values(self.column, np.asarray(self.names)[self.members[rows]])
 
 
-def require_few(columns: Sequence[str]) -> None:
-    """Returns if that many columns are read. Raises: DatasetInvalid."""
+def require_few_columns(columns: Sequence[str]) -> None:
+    """Check that there are at most `MAX_COLUMNS` columns. Raises: DatasetInvalid."""
     if len(columns) > MAX_COLUMNS:
-        raise DatasetInvalid(f"There are {len(columns)} columns of groups; at most {MAX_COLUMNS} are read.")
+        raise DatasetInvalid(f"There are {len(columns)} columns of groups; at most {MAX_COLUMNS} are allowed.")

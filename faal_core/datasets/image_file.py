@@ -1,7 +1,7 @@
-"""One image file: decoded without losing levels, turned upright, converted where that is lossless, resized where asked for.
+"""One image file: decoded without losing levels, turned upright, converted where that is lossless, and resized on request.
 
-Pillow decodes some files to fewer levels, frames or channels than they have. Those are refused by name. What is
-converted is counted, so that a report can say it.
+Pillow decodes some files to fewer levels, frames or channels than they have. Those files are rejected by name. Conversions are
+counted for the report.
 """
 
 import io
@@ -16,14 +16,14 @@ from faal_core.errors import DatasetInvalid
 from faal_core.errors.memory_exhaustion import require_memory
 from faal_core.torchvision_import import torchvision
 
-MAX_PIXELS = 2**25  # of a file, and once resized: photographs have up to 24 million, and 2**25 take 128 MiB with alpha
+MAX_PIXELS = 2**25  # in a file, and after resizing: photographs have up to 24 million; 2**25 take 128 MiB with alpha
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM")
 _TRANSPARENT = ("RGBA", "LA", "PA")
 
 
 @dataclass(frozen=True, slots=True)
 class Resizing:
-    """How images are brought to one size, by torchvision's functions on Pillow images: first resized, then cropped.
+    """How images are brought to one size: resized, then cropped, by torchvision's functions on Pillow images.
 
     Args:
         resize: as `torchvision.transforms.Resize`: one number is the shorter side, two are height and width; bilinear with
@@ -36,19 +36,19 @@ class Resizing:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is done to every image, one sentence each."""
-        done = []
+        """Return one sentence for each step that is applied to every image."""
+        notes = []
         if self.resize:
             side = "shorter side" if len(self.resize) == 1 else "height and width"
-            done.append(
-                f"Resized to {_sides(self.resize)} pixels ({side}; torchvision's resize, bilinear, antialiased)."
+            notes.append(
+                f"Resized to {_format_sides(self.resize)} pixels ({side}; torchvision's resize, bilinear, antialiased)."
             )
         if self.crop:
-            done.append(f"Cropped to the central {_sides(self.crop)} pixels (torchvision's center_crop).")
-        return tuple(done)
+            notes.append(f"Cropped to the central {_format_sides(self.crop)} pixels (torchvision's center_crop).")
+        return tuple(notes)
 
-    def resized(self, width: int, height: int) -> tuple[int, int]:
-        """Return the sides, the shorter one first, of an image of that size once it is resized, before it is cropped."""
+    def scale_sides(self, width: int, height: int) -> tuple[int, int]:
+        """Return the sides of an image of that size after resizing and before cropping, the shorter one first."""
         shorter, longer = sorted((width, height))
         match self.resize:
             case ():
@@ -68,16 +68,18 @@ class Resizing:
         return image
 
 
-def _sides(sides: tuple[int, ...]) -> str:
+def _format_sides(sides: tuple[int, ...]) -> str:
+    """Return the sides in words."""
     return " × ".join(str(side) for side in sides)
 
 
 @dataclass(slots=True)
 class Decoder:
-    """Reads image files and counts what was converted.
+    """Decodes image files and counts conversions.
 
     Args:
-        resizing: what is done to each image.
+        resizing: is applied to each image.
+        conversions: the number of images by conversion.
     """
 
     resizing: Resizing = field(default_factory=Resizing)
@@ -86,65 +88,71 @@ class Decoder:
     def decode(self, name: str, read: Callable[[str], bytes]) -> np.ndarray:
         """Return the levels of one image, c × h × w, uint8, grey or RGB. Its size is checked before it is unpacked.
 
-        Raises: DatasetInvalid where it cannot be decoded, or only with a loss.
+        Args:
+            read: returns the content of the file of that name.
+
+        Raises: DatasetInvalid where it cannot be decoded without loss.
         """
         content = read(name)
         try:
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 self._require_room(name, image)
                 self._require_lossless(name, image)
-                levels = np.asarray(self.resizing.apply(self._grey_or_rgb(name, self._upright(image))))
+                levels = np.asarray(self.resizing.apply(self._convert_to_grey_or_rgb(name, self._turn_upright(image))))
         except DatasetInvalid:
             raise
         except UnidentifiedImageError:
-            known = ", ".join(FORMATS)
-            raise DatasetInvalid(f"{name} cannot be decoded: by its content it is none of {known}.") from None
+            formats = ", ".join(FORMATS)
+            raise DatasetInvalid(f"{name} cannot be decoded: its content is none of {formats}.") from None
         except Exception as error:  # noqa: BLE001 - a damaged image can raise anything in a decoder
             require_memory(error, f"to decode {name}")
             raise DatasetInvalid(f"{name} cannot be decoded: {str(error)[:200]}") from None
         return levels[np.newaxis] if levels.ndim == 2 else levels.transpose(2, 0, 1)
 
+    @property
     def notes(self) -> tuple[str, ...]:
-        """Return what was done to the images, one sentence each."""
-        counted = [f"{count:,} {what}." for what, count in sorted(self.conversions.items())]
+        """Return one sentence for each conversion and each step of resizing."""
+        counted = [f"{count:,} {conversion}." for conversion, count in sorted(self.conversions.items())]
         return (*counted, *self.resizing.notes)
 
     def _require_room(self, name: str, image: Image.Image) -> None:
-        told = f"{name} has {image.width} × {image.height} pixels"
+        """Check that the image has at most `MAX_PIXELS`, before and after resizing. Raises: DatasetInvalid."""
+        size = f"{name} has {image.width} × {image.height} pixels"
         if image.width * image.height > MAX_PIXELS:
-            raise DatasetInvalid(f"{told}; at most {MAX_PIXELS:,} are read.")
-        sides = self.resizing.resized(image.width, image.height)
+            raise DatasetInvalid(f"{size}; at most {MAX_PIXELS:,} are read.")
+        sides = self.resizing.scale_sides(image.width, image.height)
         if sides[0] * sides[1] > MAX_PIXELS:
-            raise DatasetInvalid(f"{told}, and {_sides(sides)} once it is resized; at most {MAX_PIXELS:,} are read.")
+            raise DatasetInvalid(f"{size}, and {_format_sides(sides)} after resizing; at most {MAX_PIXELS:,} are read.")
 
     def _require_lossless(self, name: str, image: Image.Image) -> None:
-        if _is_deep(image):
+        """Check that decoding loses no levels or frames. Raises: DatasetInvalid."""
+        if _has_more_than_8_bits(image):
             raise DatasetInvalid(
-                f"{name} has more than 8 bits a channel, and would be cut to 8. Convert it to 8 bits, or pass the images as "
-                "floats in an .npz file."
+                f"{name} has more than 8 bits a channel, which decoding would cut to 8. Convert it to 8 bits, or pass the "
+                "images as floats in an .npz file."
             )
         frames = getattr(image, "n_frames", 1)
-        if image.format == "MPO":  # a camera's JPEG: previews and depth follow its one picture
+        if image.format == "MPO":  # a camera's JPEG: previews and depth follow the picture
             self.conversions["JPEG files with several pictures: the first was used"] += 1
         elif frames > 1:
-            raise DatasetInvalid(f"{name} is animated and has {frames} frames; store the frame that is meant.")
+            raise DatasetInvalid(f"{name} is animated and has {frames} frames; store one frame instead.")
 
-    def _upright(self, image: Image.Image) -> Image.Image:
-        """The image as its EXIF orientation asks for it."""
+    def _turn_upright(self, image: Image.Image) -> Image.Image:
+        """Return the image turned as its EXIF orientation says."""
         if image.getexif().get(ExifTags.Base.Orientation) not in range(2, 9):
             return image
         upright: Image.Image = ImageOps.exif_transpose(image)
         self.conversions["images turned upright by their EXIF orientation"] += 1
         return upright
 
-    def _grey_or_rgb(self, name: str, image: Image.Image) -> Image.Image:
-        """The image in mode L or RGB. Raises: DatasetInvalid where that would lose something."""
+    def _convert_to_grey_or_rgb(self, name: str, image: Image.Image) -> Image.Image:
+        """Return the image in mode L or RGB. Raises: DatasetInvalid where the conversion would lose information."""
         if image.mode in _TRANSPARENT or "transparency" in image.info:
             opaque = image.convert("RGBA")
             if opaque.getchannel("A").getextrema()[0] != 255:
                 raise DatasetInvalid(
-                    f"{name} has mode {image.mode}; convert it to grey (L) or RGB: some of its pixels are transparent, and the "
-                    "background is not known."
+                    f"{name} has mode {image.mode}; convert it to grey (L) or RGB: some of its pixels are transparent, and their "
+                    "background is unknown."
                 )
             self.conversions["images without their alpha channel, which was opaque everywhere"] += 1
             return opaque.convert("L" if image.mode in ("L", "LA") else "RGB")
@@ -162,11 +170,11 @@ class Decoder:
         raise DatasetInvalid(f"{name} has mode {image.mode}; convert it to grey (L) or RGB with 8 bits a channel.")
 
 
-def _is_deep(image: Image.Image) -> bool:
-    """Whether the file has more than 8 bits a channel, whatever the mode that Pillow decodes it to.
+def _has_more_than_8_bits(image: Image.Image) -> bool:
+    """Return whether the file has more than 8 bits a channel, whatever the mode that Pillow decodes it to.
 
-    Its decoder's arguments tell: a raw mode such as "RGB;16B", or the maxval of a PGM or PPM file. Others of these formats
-    count as deep, because nothing tells that they are not.
+    The arguments of Pillow's decoder show it: a raw mode such as "RGB;16B", or the maxval of a PGM or PPM file. PNG and PPM
+    files without such arguments count as having more.
     """
     if image.format not in ("PNG", "PPM"):
         return image.mode.startswith(("I", "F"))

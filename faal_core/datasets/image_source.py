@@ -1,6 +1,6 @@
-"""Where the files of an image data set come from: a folder or a .zip, as names and a way to read each.
+"""Sources of image files: a folder or a .zip, as names and a function that reads each.
 
-Nothing is lost unseen: what cannot be listed or read is an error, and a link must stay within its folder.
+No file is skipped silently. A file that cannot be listed or read is an error, and a link must stay within its folder.
 """
 
 import os
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from faal_core.archives import UnsafeArchive, open_archive, safe_members
+from faal_core.archives import UnsafeArchive, list_safe_members, open_archive
 from faal_core.errors import DatasetInvalid
 from faal_core.errors.memory_exhaustion import require_memory
 
@@ -22,10 +22,10 @@ class ImageSource:
     """The files of one data set.
 
     Args:
-        title: its name.
-        names: of its files: paths below it, with `/`.
-        folders: the paths of its folders, as far as it lists any.
-        content: gives the content of the file of that name.
+        title: the data set's name.
+        names: paths of the files below the data set, with `/`.
+        folders: paths of the folders; an archive may list only some.
+        content: returns the content of the file of that name.
     """
 
     title: str
@@ -44,8 +44,8 @@ class ImageSource:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[ImageSource]:
-    """Within, the files of the folder or archive at `path` can be read.
+def open_source(path: Path) -> Iterator[ImageSource]:
+    """Open the folder or archive at `path` for the block.
 
     Raises: DatasetInvalid where it, or a file in it, breaks a rule or cannot be read.
     """
@@ -54,10 +54,12 @@ def opened(path: Path) -> Iterator[ImageSource]:
             yield ImageSource(path.resolve().name, *_walk(path), lambda name: (path / name).read_bytes())
             return
         with open_archive(path) as archive:
-            members = safe_members(archive, most=2 * MAX_IMAGES)
+            members = list_safe_members(archive, most=2 * MAX_IMAGES)
             for member in members:
                 if member.file_size > MAX_FILE_BYTES:
-                    raise UnsafeArchive(f"{member.filename!r} unpacks to {member.file_size:,} bytes")
+                    raise UnsafeArchive(  # noqa: TRY301 - reported as the other faults of an archive are
+                        f"{member.filename!r} unpacks to {member.file_size:,} bytes; at most {MAX_FILE_BYTES:,} are read"
+                    )
             folders = [member.filename.rstrip("/") for member in archive.infolist() if member.is_dir()]
             yield ImageSource(path.stem, [member.filename for member in members], folders, archive.read)
     except UnsafeArchive as error:
@@ -67,17 +69,17 @@ def opened(path: Path) -> Iterator[ImageSource]:
 
 
 def _walk(root: Path) -> tuple[list[str], list[str]]:
-    """All files and all folders below `root`, through links that stay below it. Raises: DatasetInvalid, OSError."""
-    inside, files, folders = root.resolve(), list[str](), list[str]()
-    waiting: list[tuple[Path, tuple[Path, ...]]] = [(root, (inside,))]
-    while waiting:
-        folder, around = waiting.pop()
+    """Return all files and all folders below `root`, and follow links that stay below it. Raises: DatasetInvalid, OSError."""
+    boundary, files, folders = root.resolve(), list[str](), list[str]()
+    pending: list[tuple[Path, tuple[Path, ...]]] = [(root, (boundary,))]
+    while pending:
+        folder, ancestors = pending.pop()
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
             path = Path(entry.path)
             if entry.is_symlink():
-                _require_within(path, inside, around)
+                _require_link_within(path, boundary, ancestors)
             if entry.is_dir():
-                waiting.append((path, (*around, path.resolve())))
+                pending.append((path, (*ancestors, path.resolve())))
                 folders.append(path.relative_to(root).as_posix())
             elif not entry.is_file():
                 raise DatasetInvalid(f"{path} is neither a file nor a folder; remove it.")
@@ -90,14 +92,14 @@ def _walk(root: Path) -> tuple[list[str], list[str]]:
     return files, folders
 
 
-def _require_within(link: Path, inside: Path, around: Sequence[Path]) -> None:
-    """Check that a link leads to something below `inside`, and not to a folder `around` it. Raises: DatasetInvalid."""
+def _require_link_within(link: Path, boundary: Path, ancestors: Sequence[Path]) -> None:
+    """Check that a link leads below `boundary`, and to none of the folders that contain it. Raises: DatasetInvalid."""
     target = Path(os.path.realpath(link))  # unlike `resolve`, no error for a link to itself
     if not target.exists():
-        raise DatasetInvalid(f"{link} is a link to {target}, where there is nothing.")
-    if not target.is_relative_to(inside):
+        raise DatasetInvalid(f"{link} is a link to {target}, which does not exist; remove it.")
+    if not target.is_relative_to(boundary):
         raise DatasetInvalid(
-            f"{link} is a link to {target}, outside {inside}; copy what it points to, or pass the folder it points to."
+            f"{link} is a link to {target}, outside {boundary}; copy what it points to, or pass the folder it points to."
         )
-    if target in around:
-        raise DatasetInvalid(f"{link} is a link to a folder that it lies in itself; remove it.")
+    if target in ancestors:
+        raise DatasetInvalid(f"{link} is a link to a folder that contains it; remove it.")

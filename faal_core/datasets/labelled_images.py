@@ -1,4 +1,4 @@
-"""A part of a data set in memory: the whole of it as two tensors, no loader processes."""
+"""One part of a data set in memory, as two tensors."""
 
 import hashlib
 from bisect import bisect_left
@@ -14,7 +14,7 @@ from faal_core.catalog import Augmentation
 from faal_core.classifier import Images, Labels
 from faal_core.datasets.grouping import Grouping
 from faal_core.datasets.names import require_names
-from faal_core.datasets.pixel_range import in_unit_range
+from faal_core.datasets.pixel_range import clip_to_unit_range
 from faal_core.errors import DatasetInvalid
 from faal_core.results.documents import ClassOrder, DatasetSummary
 
@@ -29,11 +29,12 @@ class LabelledImages:
         images: `n c h w`, uint8 (levels 0–255) or float32 (pixels in [0, 1]; an excess within rounding is clipped).
         labels: `n`, int64, each in 0..k-1 for k class names; a class may have no image.
         class_names: distinct, of 1 to `MAX_NAME_LENGTH` characters, without control characters.
-        groups: columns with a group for each image, which audits are told by too; training does not look at them.
+        groups: columns with a group for each image; audits report by group, training ignores them.
         augmentation: the random changes of training images that preserve their labels.
         class_order: how the order of the classes was decided.
-        preparation: what was done to the stored images, one sentence each.
-    Raises: DatasetInvalid where one of these does not hold; the message names the first offender.
+        preparation: one sentence for each step from the stored images to these.
+
+    Raises: DatasetInvalid where one of these rules is broken; the message names the first offender.
     """
 
     images: Tensor
@@ -47,81 +48,83 @@ class LabelledImages:
     preparation: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        where = f"{self.name} ({self.part})"
+        subject = f"{self.name} ({self.part})"
         if self.images.ndim != 4 or not 1 <= self.images.shape[1] <= 4 or 0 in self.images.shape[2:]:
             raise DatasetInvalid(
-                f"{where}: images are n × c × h × w with 1 to 4 channels, not {tuple(self.images.shape)}"
+                f"{subject}: images are n × c × h × w with 1 to 4 channels, not {tuple(self.images.shape)}"
             )
         if len(self.images) != len(self.labels) or not len(self.labels):
-            raise DatasetInvalid(f"{where}: {len(self.images)} images and {len(self.labels)} labels")
+            raise DatasetInvalid(
+                f"{subject}: {len(self.images)} images and {len(self.labels)} labels; each image needs one label"
+            )
         if self.images.dtype not in (torch.uint8, torch.float32):
-            raise DatasetInvalid(f"{where}: images are uint8 or float32, not {self.images.dtype}")
+            raise DatasetInvalid(f"{subject}: images are uint8 or float32, not {self.images.dtype}")
         if self.images.dtype == torch.float32:
-            images, notes = in_unit_range(self.images, where)
+            images, notes = clip_to_unit_range(self.images, subject)
             object.__setattr__(self, "images", images)
             object.__setattr__(self, "preparation", (*self.preparation, *notes))
         if len(set(self.class_names)) < len(self.class_names):
-            raise DatasetInvalid(f"{where}: two classes have the same name among {sorted(self.class_names)[:10]}")
-        require_names(f"{where}: a class", self.class_names)
+            raise DatasetInvalid(f"{subject}: two classes have the same name among {sorted(self.class_names)[:10]}")
+        require_names(f"{subject}: a class", self.class_names)
         for grouping in self.groups:
             if len(grouping.members) != len(self):
                 raise DatasetInvalid(
-                    f"{where}: the column {grouping.column!r} has groups for {len(grouping.members)} of {len(self)} images"
+                    f"{subject}: the column {grouping.column!r} has groups for {len(grouping.members)} of {len(self)} images"
                 )
         low_label, high_label = int(self.labels.min()), int(self.labels.max())
         if low_label < 0 or high_label >= len(self.class_names):
             offender = low_label if low_label < 0 else high_label
-            raise DatasetInvalid(f"{where}: label {offender} is not in 0…{len(self.class_names) - 1}")
+            raise DatasetInvalid(f"{subject}: label {offender} is not in 0…{len(self.class_names) - 1}")
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @cached_property
     def counts(self) -> np.ndarray:
-        """Images per class, int64 of length k."""
+        """Return the number of images of each class, int64 of length k."""
         return np.bincount(self.labels.numpy(), minlength=len(self.class_names))
 
     @property
     def classes_without_images(self) -> tuple[str, ...]:
-        """Their names."""
+        """Return the names of the classes that have no image."""
         return tuple(self.class_names[c] for c in np.flatnonzero(self.counts == 0))
 
     @cached_property
     def sha256(self) -> str:
-        """Digest of shape, levels and labels: the same images in the same order give the same digest."""
+        """Return the digest of shape, levels and labels: the same images in the same order give the same digest."""
         digest = hashlib.sha256(str((tuple(self.images.shape), str(self.images.dtype))).encode())
         digest.update(self.images.contiguous().numpy().tobytes())
         digest.update(self.labels.numpy().astype("<i8").tobytes())
         return digest.hexdigest()
 
     def digest(self, row: int) -> str:
-        """SHA-256 of one image's pixels, in its own levels."""
+        """Return the SHA-256 of one image's pixels, in its own levels."""
         return hashlib.sha256(self.images[row].contiguous().numpy().tobytes()).hexdigest()
 
     def pixels(self, rows: Tensor | slice, device: torch.device) -> Images:
-        """Those images on `device`, float32 in [0, 1]."""
-        chosen = self.images[rows].to(device)
-        return chosen.float() / 255 if chosen.dtype == torch.uint8 else chosen
+        """Return those images on `device`, float32 in [0, 1]."""
+        images = self.images[rows].to(device)
+        return images.float() / 255 if images.dtype == torch.uint8 else images
 
     def take(self, rows: Tensor) -> "LabelledImages":
-        """Only those rows, in that order."""
+        """Return only those rows, in that order."""
         groups = tuple(grouping.take(rows.numpy()) for grouping in self.groups)
         return replace(self, images=self.images[rows], labels=self.labels[rows], groups=groups)
 
     def stratified(self, count: int, seed: int) -> Tensor:
-        """`count` row numbers, spread over the classes in proportion (at least one of each that has images), ascending.
+        """Draw `count` row numbers, ascending, in proportion to the classes; every class that has images gets at least one.
 
-        Raises: DatasetInvalid when `count` exceeds the images or falls short of one a class.
+        Raises: DatasetInvalid when `count` exceeds the number of images or is below one for each class.
         """
         classes = int((self.counts > 0).sum())
         if not classes <= count <= len(self):
             raise DatasetInvalid(
-                f"{self.name} ({self.part}): {count} images asked for; {classes} to {len(self)} can be drawn"
+                f"{self.name} ({self.part}): {count} images were requested; {classes} to {len(self)} are possible"
             )
-        return stratified(self.labels, self.counts, count, seed)
+        return draw_stratified(self.labels, self.counts, count, seed)
 
-    def summary(self) -> DatasetSummary:
-        """What a report says of it."""
+    def summarise(self) -> DatasetSummary:
+        """Return the summary for reports."""
         _, channels, height, width = self.images.shape
         return DatasetSummary(
             name=self.name,
@@ -136,30 +139,32 @@ class LabelledImages:
         )
 
 
-def stratified(labels: Labels, counts: np.ndarray, count: int, seed: int) -> Tensor:
-    """`count` places of `labels`, spread over the classes in proportion (at least one of each that has any), ascending.
+def draw_stratified(labels: Labels, counts: np.ndarray, count: int, seed: int) -> Tensor:
+    """Return `count` indices into `labels`, ascending, in proportion to the classes; every class that occurs gets at least one.
 
     Args:
-        counts: how many labels of each class there are, `k`; `count` lies between how many are not 0 and their sum.
+        counts: the number of labels of each class, `k`. `count` must be between the number of classes that occur and their sum.
     """
     total = int(counts.sum())
-    shares = np.maximum(np.minimum(counts, 1), np.floor(counts * (count / total))).astype(int)
-    remainders = counts * (count / total) - shares
-    for c in np.argsort(-remainders, kind="stable")[: max(0, count - shares.sum())]:
-        shares[c] += 1
-    if (excess := int(shares.sum()) - count) > 0:
-        shares = _lowered(shares, excess)
+    allocation = np.maximum(np.minimum(counts, 1), np.floor(counts * (count / total))).astype(int)
+    remainders = counts * (count / total) - allocation
+    for c in np.argsort(-remainders, kind="stable")[: max(0, count - allocation.sum())]:
+        allocation[c] += 1
+    if (excess := int(allocation.sum()) - count) > 0:
+        allocation = _lower_allocation(allocation, excess)
     generator = torch.Generator().manual_seed(seed)
     rows = []
-    for members, share in zip(labels.argsort(stable=True).split(counts.tolist()), shares, strict=True):
-        rows.append(members[torch.randperm(len(members), generator=generator)[: int(share)]])
+    for members, size in zip(labels.argsort(stable=True).split(counts.tolist()), allocation, strict=True):
+        rows.append(members[torch.randperm(len(members), generator=generator)[: int(size)]])
     return torch.cat(rows).sort().values
 
 
-def _lowered(shares: np.ndarray, excess: int) -> np.ndarray:
-    """The shares without `excess` in all, as taken one by one from the first of the largest."""
-    due = int(shares.sum()) - excess
-    level = bisect_left(range(int(shares.max())), due, key=lambda height: int(np.minimum(shares, height).sum()))
-    lowered = np.minimum(shares, level)
-    lowered[np.flatnonzero(lowered == level)[: int(lowered.sum()) - due]] -= 1
+def _lower_allocation(allocation: np.ndarray, excess: int) -> np.ndarray:
+    """Return the allocation reduced by `excess` in total; each unit comes from the first of the largest entries."""
+    target = int(allocation.sum()) - excess
+    level = bisect_left(
+        range(int(allocation.max())), target, key=lambda height: int(np.minimum(allocation, height).sum())
+    )
+    lowered = np.minimum(allocation, level)
+    lowered[np.flatnonzero(lowered == level)[: int(lowered.sum()) - target]] -= 1
     return lowered

@@ -1,4 +1,4 @@
-"""What classes, groups and their columns may be called."""
+"""The rule for names of classes, groups and columns."""
 
 from collections.abc import Iterable
 
@@ -6,11 +6,11 @@ from faal_core.errors import DatasetInvalid
 from faal_core.specs.class_names import MAX_NAME_LENGTH, is_name
 
 
-def require_names(what: str, names: Iterable[str]) -> None:
-    """Returns if each is 1 to `MAX_NAME_LENGTH` characters without control characters. Raises: DatasetInvalid."""
+def require_names(subject: str, names: Iterable[str]) -> None:
+    """Check that each name has 1 to `MAX_NAME_LENGTH` characters and no control character. Raises: DatasetInvalid."""
     for name in names:
         if not is_name(name):
             raise DatasetInvalid(
-                f"{what} is called {name[:MAX_NAME_LENGTH]!r}; names have 1 to {MAX_NAME_LENGTH} characters, "
+                f"{subject} is called {name[:MAX_NAME_LENGTH]!r}; names have 1 to {MAX_NAME_LENGTH} characters, "
                 "none of them a control character"
             )

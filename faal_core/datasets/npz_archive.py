@@ -1,10 +1,10 @@
 """NumPy .npz archives of images and labels.
 
-Arrays of a divided archive: `train_images`, `train_labels`, `test_images`, `test_labels`, and `validation_images` and
-`validation_labels` (or `val_…`); of an undivided one, which is a test part only: `images`, `labels`. Images are n × h × w,
-n × h × w × c or n × c × h × w, uint8 levels or floats in [0, 1]; labels are whole numbers from 0, of shape (n,) or (n, 1).
-`class_names` may name the classes. `test_group_<column>`, or `group_<column>`, may say which group of that column each image
-belongs to, as strings or whole numbers. Other arrays are ignored.
+An archive with parts has the arrays `train_images`, `train_labels`, `test_images`, `test_labels`, and `validation_images` and
+`validation_labels` (or `val_…`). An archive with `images` and `labels` alone is a test part. Images are n × h × w,
+n × h × w × c or n × c × h × w, uint8 levels or floats in [0, 1]. Labels are whole numbers from 0, of shape (n,) or (n, 1).
+`class_names` may name the classes. `test_group_<column>`, or `group_<column>`, may assign each image to a group of that
+column, as strings or whole numbers. Other arrays are ignored.
 """
 
 import math
@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from numpy.lib import format as npy
 
-from faal_core.archives import MAX_BYTES, UnsafeArchive, open_archive, safe_members
-from faal_core.datasets.grouping import Grouping, require_few
+from faal_core.archives import MAX_BYTES, UnsafeArchive, list_safe_members, open_archive
+from faal_core.datasets.grouping import Grouping, require_few_columns
 from faal_core.datasets.labelled_images import LabelledImages, Part
 from faal_core.datasets.pixel_range import require_levels
 from faal_core.errors import DatasetInvalid
@@ -28,7 +28,7 @@ from faal_core.specs import MAX_CLASSES
 MAX_ARRAYS = 100
 MAX_CHANNELS = 4
 MAX_DIMENSIONS = 4
-PIECE_BYTES = 2**24
+CHUNK_BYTES = 2**24
 _PREFIXES: dict[Part, tuple[str, ...]] = {
     "train": ("train_",),
     "validation": ("validation_", "val_", "valid_"),
@@ -38,27 +38,31 @@ _LABELS = {f"{prefix}labels" for prefixes in _PREFIXES.values() for prefix in pr
 
 
 def load(path: Path, part: Part) -> LabelledImages:
-    """Return one part of the archive. Raises: DatasetInvalid for a missing part, an unsafe archive, or arrays out of order."""
+    """Return one part of the archive.
+
+    Raises: DatasetInvalid for a missing part, an unsafe archive, or arrays that break a rule.
+    """
     try:
         with open_archive(path) as archive:
-            arrays = _arrays(archive)
-            prefix = _prefix(arrays, part)
-            labels = {name: _labels(_read(archive, name), name) for name in sorted(arrays & _LABELS)}
-            names = _class_names(archive, arrays, list(labels.values()))
-            images, ours = _images(_read(archive, f"{prefix}images")), labels[f"{prefix}labels"]
-            if len(images) != len(ours):
-                raise DatasetInvalid(f"{path.name} ({part}): {len(images)} images and {len(ours)} labels")
+            arrays = _list_arrays(archive)
+            prefix = _find_prefix(arrays, part)
+            labels = {name: _convert_labels(_read_array(archive, name), name) for name in sorted(arrays & _LABELS)}
+            names = _read_class_names(archive, arrays, list(labels.values()))
+            images, part_labels = _convert_images(_read_array(archive, f"{prefix}images")), labels[f"{prefix}labels"]
+            if len(images) != len(part_labels):
+                raise DatasetInvalid(f"{path.name} ({part}): {len(images)} images and {len(part_labels)} labels")
             columns = sorted(name for name in arrays if name.startswith(f"{prefix}group_"))
-            require_few(columns)
+            require_few_columns(columns)
             groups = [
-                _grouping(_read(archive, name), name.removeprefix(f"{prefix}group_"), len(images)) for name in columns
+                _convert_groups(_read_array(archive, name), name.removeprefix(f"{prefix}group_"), len(images))
+                for name in columns
             ]
     except UnsafeArchive as error:
         raise DatasetInvalid(f"{path.name} is refused: {error}.") from None
     require_levels(images, f"{path.stem} ({part})")
     return LabelledImages(
         images=torch.from_numpy(images),
-        labels=torch.from_numpy(ours),
+        labels=torch.from_numpy(part_labels),
         class_names=names,
         name=path.stem,
         part=part,
@@ -66,47 +70,50 @@ def load(path: Path, part: Part) -> LabelledImages:
     )
 
 
-def pieces(path: Path, part: Part) -> Iterator[np.ndarray]:
+def iterate_chunks(path: Path, part: Part) -> Iterator[np.ndarray]:
     """Yield the part's images as `load` reads them, a few at a time: n × c × h × w, uint8 or float32.
 
-    Raises: DatasetInvalid, UnsafeArchive; what NumPy or zipfile raise for a damaged array.
+    Raises: DatasetInvalid, UnsafeArchive, and the errors of NumPy and zipfile for a damaged array.
     """
     with open_archive(path) as archive:
-        name = f"{_prefix(_arrays(archive), part)}images"
+        name = f"{_find_prefix(_list_arrays(archive), part)}images"
         with archive.open(f"{name}.npy") as file:
-            shape, fortran, dtype = _header(file)
+            shape, fortran, dtype = _read_header(file)
             _require_plain(shape, dtype)
-            if fortran:  # then an image's pixels are all over the array
-                yield _images(_read(archive, name))
+            if fortran:  # then an image's pixels are spread over the whole array
+                yield _convert_images(_read_array(archive, name))
                 return
             size = math.prod(shape[1:]) * dtype.itemsize
-            while content := file.read(size * max(1, PIECE_BYTES // max(1, size))):
-                yield _images(np.frombuffer(content, dtype).reshape(-1, *shape[1:]))
+            while content := file.read(size * max(1, CHUNK_BYTES // max(1, size))):
+                yield _convert_images(np.frombuffer(content, dtype).reshape(-1, *shape[1:]))
 
 
-def parts(path: Path) -> tuple[Part, ...]:
-    """Return which parts the archive has. Raises: DatasetInvalid."""
+def list_parts(path: Path) -> tuple[Part, ...]:
+    """Return the parts of the archive. Raises: DatasetInvalid."""
     try:
         with open_archive(path) as archive:
-            arrays = _arrays(archive)
+            arrays = _list_arrays(archive)
     except UnsafeArchive as error:
         raise DatasetInvalid(f"{path.name} is refused: {error}.") from None
-    return tuple(part for part in _PREFIXES if _prefixes(arrays, part))
+    return tuple(part for part in _PREFIXES if _find_prefixes(arrays, part))
 
 
-def _arrays(archive: ZipFile) -> set[str]:
-    """The arrays' names. Raises: UnsafeArchive."""
-    return {member.filename.removesuffix(".npy") for member in safe_members(archive, most=MAX_ARRAYS)}
+def _list_arrays(archive: ZipFile) -> set[str]:
+    """Return the names of the arrays. Raises: UnsafeArchive."""
+    return {member.filename.removesuffix(".npy") for member in list_safe_members(archive, most=MAX_ARRAYS)}
 
 
-def _prefixes(arrays: set[str], part: Part) -> list[str]:
-    """What stands before `images` and `labels` of that part, where both are there."""
+def _find_prefixes(arrays: set[str], part: Part) -> list[str]:
+    """Return the prefixes of `images` and `labels` for that part, where the archive has both."""
     return [prefix for prefix in _PREFIXES[part] if {f"{prefix}images", f"{prefix}labels"} <= arrays]
 
 
-def _prefix(arrays: set[str], part: Part) -> str:
-    """What stands before `images` and `labels` for that part: "" in an undivided archive, which is the test part."""
-    prefixes = _prefixes(arrays, part)
+def _find_prefix(arrays: set[str], part: Part) -> str:
+    """Return the prefix of `images` and `labels` for that part: "" in an archive without parts, which is a test part.
+
+    Raises: DatasetInvalid where there is none.
+    """
+    prefixes = _find_prefixes(arrays, part)
     if not prefixes:
         raise DatasetInvalid(
             f"The archive has no {part} part: it holds {', '.join(sorted(arrays)[:8]) or 'nothing'}. Name its arrays "
@@ -116,24 +123,29 @@ def _prefix(arrays: set[str], part: Part) -> str:
     return prefixes[0]
 
 
-def _read(archive: ZipFile, name: str) -> np.ndarray:
-    """The array of that name. Unlike np.load, it takes no memory on the word of a header, and can read no pickle."""
+def _read_array(archive: ZipFile, name: str) -> np.ndarray:
+    """Return the array of that name.
+
+    Differs: np.load allocates what a header claims, and may unpickle. This does neither.
+
+    Raises: DatasetInvalid.
+    """
     try:
         with archive.open(f"{name}.npy") as file:
-            shape, fortran, dtype = _header(file)
+            shape, fortran, dtype = _read_header(file)
             _require_plain(shape, dtype)
             content = file.read()
         array = np.ndarray(shape, dtype, content, order="F" if fortran else "C")
     except Exception as error:  # noqa: BLE001 - a damaged header or stream can raise anything
         require_memory(error, f"to read {name}")
-        raise DatasetInvalid(f"{name} is no array that can be read: {str(error)[:200]}") from None
+        raise DatasetInvalid(f"{name} cannot be read as an array: {str(error)[:200]}") from None
     if array.nbytes != len(content):
-        raise DatasetInvalid(f"{name} states shape {shape} of {dtype}, and the archive holds more for it.")
+        raise DatasetInvalid(f"{name} states shape {shape} of {dtype}, but the archive holds more bytes for it.")
     return array
 
 
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether the first axis varies fastest, and type."""
+def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Return the array's shape, whether the first axis varies fastest, and the type."""
     version = npy.read_magic(file)
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, fortran, dtype = read(file)
@@ -141,7 +153,7 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 
 def _require_plain(shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """Check that an array is of numbers or text and takes no more than is read. Raises: ValueError."""
+    """Check that an array holds numbers or text and is small enough. Raises: ValueError."""
     if dtype.hasobject:
         raise ValueError("it holds Python objects")
     if dtype.fields is not None or dtype.subdtype is not None:
@@ -154,58 +166,63 @@ def _require_plain(shape: tuple[int, ...], dtype: np.dtype) -> None:
         raise ValueError(f"it states shape {shape} of {dtype}; at most {MAX_BYTES:,} bytes are read")
 
 
-def _labels(labels: np.ndarray, name: str) -> np.ndarray:
-    """The labels as int64. Raises: DatasetInvalid where they are no list of whole numbers in 0 … MAX_CLASSES - 1."""
+def _convert_labels(labels: np.ndarray, name: str) -> np.ndarray:
+    """Return the labels as int64. Raises: DatasetInvalid where they are not a list of whole numbers in 0 … MAX_CLASSES - 1."""
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    if labels.ndim == 2 and labels.shape[1] > 1 and _one_hot(labels):
+    if labels.ndim == 2 and labels.shape[1] > 1 and _is_one_hot(labels):
         raise DatasetInvalid(f"{name} are one-hot, of shape {labels.shape}; store {name}.argmax(1).")
     if labels.dtype.kind not in "iu" or labels.ndim != 1 or not len(labels):
         advice = f"; store {name}.astype(int)" if labels.dtype.kind in "bf" and labels.ndim == 1 else ""
         raise DatasetInvalid(
-            f"{name} are whole numbers, one per image, not {labels.dtype} of shape {labels.shape}{advice}."
+            f"{name} must be whole numbers, one per image, not {labels.dtype} of shape {labels.shape}{advice}."
         )
     if labels.min() < 0 or labels.max() >= MAX_CLASSES:
-        raise DatasetInvalid(f"{name} span {labels.min()} to {labels.max()}; they lie in 0…{MAX_CLASSES - 1}.")
+        raise DatasetInvalid(f"{name} span {labels.min()} to {labels.max()}; they must be in 0…{MAX_CLASSES - 1}.")
     return labels.astype(np.int64)
 
 
-def _one_hot(labels: np.ndarray) -> bool:
-    """Whether each row is a single 1 among zeros."""
+def _is_one_hot(labels: np.ndarray) -> bool:
+    """Return whether each row is a single 1 among zeros."""
     return labels.dtype.kind in "biuf" and bool(((labels == 0) | (labels == 1)).all() and (labels.sum(1) == 1).all())
 
 
-def _grouping(values: np.ndarray, column: str, count: int) -> Grouping:
-    """The column. Raises: DatasetInvalid where it is no list of strings or whole numbers, one for each of `count` images."""
+def _convert_groups(values: np.ndarray, column: str, count: int) -> Grouping:
+    """Return the column of groups.
+
+    Raises: DatasetInvalid where it is not a list of strings or whole numbers, one for each of `count` images.
+    """
     if values.dtype.kind not in "iuU" or values.ndim != 1:
         raise DatasetInvalid(
-            f"Groups of {column!r} are strings or whole numbers, one per image, not {values.dtype} of shape {values.shape}."
+            f"Groups of {column!r} must be strings or whole numbers, one per image, not {values.dtype} of shape {values.shape}."
         )
     if len(values) != count:
         raise DatasetInvalid(f"The column {column!r} has groups for {len(values)} of {count} images.")
-    return Grouping.of(column, _strings(values, f"The column {column!r}"))
+    return Grouping.from_values(column, _convert_to_text(values, f"The column {column!r}"))
 
 
-def _strings(values: np.ndarray, where: str) -> tuple[str, ...]:
-    """The values in words. Raises: DatasetInvalid for numbers that stand for no character."""
+def _convert_to_text(values: np.ndarray, where: str) -> tuple[str, ...]:
+    """Return the values as text. Raises: DatasetInvalid for code points that are no characters."""
     try:
         return tuple(str(value) for value in values)
     except (ValueError, SystemError):
-        raise DatasetInvalid(f"{where} holds numbers that stand for no character.") from None
+        raise DatasetInvalid(f"{where} holds code points that are not characters.") from None
 
 
-def _class_names(archive: ZipFile, arrays: set[str], labels: list[np.ndarray]) -> tuple[str, ...]:
-    """The names in the archive, or "0", "1", … up to the largest label of any part."""
+def _read_class_names(archive: ZipFile, arrays: set[str], labels: list[np.ndarray]) -> tuple[str, ...]:
+    """Return the class names in the archive, or "0", "1", … up to the largest label of any part."""
     if "class_names" not in arrays:
         return tuple(str(c) for c in range(max(int(part.max()) for part in labels) + 1))
-    names = _read(archive, "class_names")
+    names = _read_array(archive, "class_names")
     if names.dtype.kind != "U" or names.ndim != 1 or not 2 <= len(names) <= MAX_CLASSES:
-        raise DatasetInvalid(f"class_names are 2 to {MAX_CLASSES} strings, not {names.dtype} of shape {names.shape}.")
-    return _strings(names, "class_names")
+        raise DatasetInvalid(
+            f"class_names must be 2 to {MAX_CLASSES} strings, not {names.dtype} of shape {names.shape}."
+        )
+    return _convert_to_text(names, "class_names")
 
 
-def _conversion(images: np.ndarray) -> str:
-    """How images of whole numbers are stored so that they are read, by the highest level they have."""
+def _advise_conversion(images: np.ndarray) -> str:
+    """Return advice on how to store images of another type, by their highest level."""
     if images.dtype.kind not in "biu" or not images.size:
         return "convert them"
     highest = int(images.max())
@@ -214,19 +231,24 @@ def _conversion(images: np.ndarray) -> str:
     return "store images.astype('uint8')" if highest <= 255 else "store images / the highest level, as float32"
 
 
-def _images(images: np.ndarray) -> np.ndarray:
-    """The images as n × c × h × w, uint8 or float32, in memory of their own."""
+def _convert_images(images: np.ndarray) -> np.ndarray:
+    """Return the images as n × c × h × w, uint8 or float32, in memory of their own.
+
+    Raises: DatasetInvalid for another type or shape.
+    """
     if images.dtype.kind == "f":
         images = images.astype(np.float32)
     if images.dtype not in (np.uint8, np.float32):
-        raise DatasetInvalid(f"images are uint8 levels or floats in [0, 1], not {images.dtype}; {_conversion(images)}.")
+        raise DatasetInvalid(
+            f"images must be uint8 levels or floats in [0, 1], not {images.dtype}; {_advise_conversion(images)}."
+        )
     if images.ndim == 3:
         return images[:, np.newaxis].copy()
     channels_last = images.ndim == 4 and images.shape[3] <= MAX_CHANNELS < images.shape[1]
     channels_first = images.ndim == 4 and images.shape[1] <= MAX_CHANNELS < images.shape[3]
     if not channels_last and not channels_first:
         raise DatasetInvalid(
-            f"images are n × h × w, n × h × w × c or n × c × h × w with 1 to {MAX_CHANNELS} channels, not of shape "
+            f"images must be n × h × w, n × h × w × c or n × c × h × w with 1 to {MAX_CHANNELS} channels, not of shape "
             f"{images.shape}."
         )
     return (images.transpose(0, 3, 1, 2) if channels_last else images).copy()

@@ -1,6 +1,6 @@
-"""Named data sets from torchvision's files, each read whole: images as uint8 levels n × c × h × w.
+"""Named data sets from torchvision's files, read whole: images as uint8 levels n × c × h × w.
 
-Every function takes the part, the folder that torchvision calls `root`, and whether missing files may be downloaded.
+Every function takes the part, torchvision's folder `root`, and whether to download missing files.
 """
 
 from collections.abc import Callable
@@ -67,53 +67,53 @@ GTSRB_CLASSES = (
 
 
 def cifar10(part: Part, root: Path | None, download: bool) -> LabelledImages:
-    """CIFAR-10: 50,000 and 10,000 images. Raises: DatasetMissing."""
-    found = _opened("cifar10", torchvision.datasets.CIFAR10, root, train=part == "train", download=download)
-    return _labelled("cifar10", part, _channels_first(found.data), found.targets, found.classes)
+    """Return CIFAR-10: 50,000 training and 10,000 test images. Raises: DatasetMissing."""
+    dataset = _open("cifar10", torchvision.datasets.CIFAR10, root, train=part == "train", download=download)
+    return _convert("cifar10", part, _move_channels_first(dataset.data), dataset.targets, dataset.classes)
 
 
 def cifar100(part: Part, root: Path | None, download: bool) -> LabelledImages:
-    """CIFAR-100 with its fine labels: 50,000 and 10,000 images. Raises: DatasetMissing."""
-    found = _opened("cifar100", torchvision.datasets.CIFAR100, root, train=part == "train", download=download)
-    return _labelled("cifar100", part, _channels_first(found.data), found.targets, found.classes)
+    """Return CIFAR-100 with its fine labels: 50,000 training and 10,000 test images. Raises: DatasetMissing."""
+    dataset = _open("cifar100", torchvision.datasets.CIFAR100, root, train=part == "train", download=download)
+    return _convert("cifar100", part, _move_channels_first(dataset.data), dataset.targets, dataset.classes)
 
 
 def mnist(part: Part, root: Path | None, download: bool) -> LabelledImages:
-    """MNIST: 60,000 and 10,000 images. Raises: DatasetMissing."""
-    found = _opened("mnist", torchvision.datasets.MNIST, root, train=part == "train", download=download)
-    return _labelled("mnist", part, found.data.unsqueeze(1), found.targets, DIGITS)
+    """Return MNIST: 60,000 training and 10,000 test images. Raises: DatasetMissing."""
+    dataset = _open("mnist", torchvision.datasets.MNIST, root, train=part == "train", download=download)
+    return _convert("mnist", part, dataset.data.unsqueeze(1), dataset.targets, DIGITS)
 
 
 def fashion_mnist(part: Part, root: Path | None, download: bool) -> LabelledImages:
-    """Fashion-MNIST: 60,000 and 10,000 images. Raises: DatasetMissing."""
-    found = _opened("fashion-mnist", torchvision.datasets.FashionMNIST, root, train=part == "train", download=download)
-    return _labelled("fashion-mnist", part, found.data.unsqueeze(1), found.targets, found.classes)
+    """Return Fashion-MNIST: 60,000 training and 10,000 test images. Raises: DatasetMissing."""
+    dataset = _open("fashion-mnist", torchvision.datasets.FashionMNIST, root, train=part == "train", download=download)
+    return _convert("fashion-mnist", part, dataset.data.unsqueeze(1), dataset.targets, dataset.classes)
 
 
 def svhn(part: Part, root: Path | None, download: bool) -> LabelledImages:
-    """SVHN, cropped digits without the extra part: 73,257 and 26,032 images. Raises: DatasetMissing."""
-    found = _opened("svhn", torchvision.datasets.SVHN, root, split=part, download=download)
-    return _labelled("svhn", part, torch.from_numpy(found.data), found.labels, DIGITS)
+    """Return SVHN, cropped digits without the extra part: 73,257 training and 26,032 test images. Raises: DatasetMissing."""
+    dataset = _open("svhn", torchvision.datasets.SVHN, root, split=part, download=download)
+    return _convert("svhn", part, torch.from_numpy(dataset.data), dataset.labels, DIGITS)
 
 
 def gtsrb(part: Part, root: Path | None, download: bool) -> LabelledImages:
-    """German traffic signs, each scaled to 32 × 32: 26,640 and 12,630 images. Raises: DatasetMissing."""
-    found = _opened("gtsrb", torchvision.datasets.GTSRB, root, split=part, download=download)
+    """Return German traffic signs, each scaled to 32 × 32: 26,640 training and 12,630 test images. Raises: DatasetMissing."""
+    dataset = _open("gtsrb", torchvision.datasets.GTSRB, root, split=part, download=download)
     images, labels = [], []
-    for image, label in found:
+    for image, label in dataset:
         images.append(np.asarray(image.convert("RGB").resize((GTSRB_SIDE, GTSRB_SIDE))))
         labels.append(label)
-    return _labelled("gtsrb", part, _channels_first(np.stack(images)), labels, GTSRB_CLASSES)
+    return _convert("gtsrb", part, _move_channels_first(np.stack(images)), labels, GTSRB_CLASSES)
 
 
 def stl10(part: Part, root: Path | None, download: bool) -> LabelledImages:
-    """STL-10, labelled images only: 5,000 and 8,000. Raises: DatasetMissing."""
-    found = _opened("stl10", torchvision.datasets.STL10, root, split=part, download=download)
-    return _labelled("stl10", part, torch.from_numpy(found.data), found.labels, found.classes)
+    """Return STL-10, labelled images only: 5,000 training and 8,000 test images. Raises: DatasetMissing."""
+    dataset = _open("stl10", torchvision.datasets.STL10, root, split=part, download=download)
+    return _convert("stl10", part, torch.from_numpy(dataset.data), dataset.labels, dataset.classes)
 
 
-def _opened(name: str, dataset: Callable[..., Any], root: Path | None, **options: object) -> Any:  # noqa: ANN401 - untyped
-    """The set of torchvision. Raises: DatasetMissing where its files are not there, damaged or cannot be downloaded."""
+def _open(name: str, dataset: Callable[..., Any], root: Path | None, **options: object) -> Any:  # noqa: ANN401 - untyped
+    """Return torchvision's data set. Raises: DatasetMissing where files are missing, damaged or cannot be downloaded."""
     if root is None:
         raise DatasetMissing(
             f"Data set {name!r} is read from torchvision's files, and no folder was given for them.", remedy="data-root"
@@ -124,17 +124,21 @@ def _opened(name: str, dataset: Callable[..., Any], root: Path | None, **options
         require_memory(error, f"to read data set {name!r}")
         reason = " ".join(str(error).split())[:200]
         if options["download"]:
-            raise DatasetMissing(f"Data set {name!r} could not be fetched into {root}: {reason}") from None
-        absent = dataset_files.missing(name, root)
-        fault = f"was not found in {root}: {', '.join(absent)} missing" if absent else f"is damaged in {root}: {reason}"
+            raise DatasetMissing(f"Data set {name!r} could not be downloaded into {root}: {reason}") from None
+        missing_files = dataset_files.list_missing(name, root)
+        fault = (
+            f"was not found in {root}: {', '.join(missing_files)} missing"
+            if missing_files
+            else f"is damaged in {root}: {reason}"
+        )
         raise DatasetMissing(f"Data set {name!r} {fault}.", remedy="data-root") from None
 
 
-def _channels_first(images: np.ndarray) -> Tensor:
-    """Images n × h × w × c as n × c × h × w."""
+def _move_channels_first(images: np.ndarray) -> Tensor:
+    """Return images n × h × w × c as n × c × h × w."""
     return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
 
 
-def _labelled(name: str, part: Part, images: Tensor, labels: object, class_names: object) -> LabelledImages:
-    """The part with labels of any kind as int64."""
+def _convert(name: str, part: Part, images: Tensor, labels: object, class_names: object) -> LabelledImages:
+    """Return the part as labelled images; labels of any kind become int64."""
     return LabelledImages(images, torch.as_tensor(labels).long(), tuple(class_names), name, part)  # type: ignore[arg-type]

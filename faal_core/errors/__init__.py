@@ -1,30 +1,30 @@
-"""What can go wrong in the library, each with a stable code and a message that says what to do.
+"""Define the library's errors, each with a stable code and a message that says what to do.
 
 FaalError
-├── InvalidSpec            invalid-spec            what was asked for contradicts itself or its model or data
+├── InvalidSpec            invalid-spec            the request contradicts itself, the model or the data
 ├── UnknownName            unknown-name            no architecture, data set or preset has that name
-├── WeightsUnreadable      weights-unreadable      the file is not weights, is damaged, or could run code
+├── WeightsUnreadable      weights-unreadable      the file holds no weights, is damaged, or could run code
 ├── WeightsAmbiguous       weights-ambiguous       the file holds several sets of weights
 ├── WeightsMismatch        weights-mismatch        the weights do not fit the architecture
 ├── ClassifierUnsuitable   classifier-unsuitable   the network's outputs cannot be audited
-├── DatasetMissing         dataset-missing         its files are not there
-├── DatasetInvalid         dataset-invalid         its files are there and break a rule
+├── DatasetMissing         dataset-missing         the data set's files were not found
+├── DatasetInvalid         dataset-invalid         the data set's files break a rule
 ├── TrainingDiverged       training-diverged       the loss became NaN or infinite
-├── LedgerMismatch         ledger-mismatch         the file holds the verdicts of another audit
-├── OutOfTime              out-of-time             the time given is too short for any result
-└── OutOfMemory            out-of-memory           the device had no room for a batch, or the machine for a file
+├── LedgerMismatch         ledger-mismatch         the ledger file belongs to another audit
+├── OutOfTime              out-of-time             the given time is too short for any result
+└── OutOfMemory            out-of-memory           the device lacks memory for a batch, or the machine for a file
 """
 
 from typing import ClassVar
 
-_LONGEST_NAME = 100  # characters of an unknown name that are compared with the known ones and repeated in the message
+_LONGEST_NAME = 100  # characters of an unknown name; the rest is neither compared with known names nor repeated
 
 
 class FaalError(Exception):
-    """An error a user can act on; `code` is stable, the message says what was wrong and what to do.
+    """Reports an error that a user can act on: `code` is stable, the message says what happened and what to do.
 
     Args:
-        remedy: the name of an option that helps, for whoever knows how its readers write it (`faal_core.cli.remedies`).
+        remedy: name of an option that helps; each front end writes it in its own way (`faal_core.cli.remedies`).
     """
 
     code: ClassVar[str]
@@ -35,12 +35,12 @@ class FaalError(Exception):
 
     @property
     def message(self) -> str:
-        """The sentence for a person."""
+        """Return the message for a person, or the code where there is none."""
         return str(self.args[0]) if self.args else self.code
 
 
 class InvalidSpec(FaalError):
-    """What was asked for contradicts itself, the model or the data."""
+    """The request contradicts itself, the model or the data."""
 
     code = "invalid-spec"
 
@@ -51,19 +51,19 @@ class UnknownName(FaalError):
     code = "unknown-name"
 
     @classmethod
-    def among(cls, what: str, name: str, known: list[str]) -> "UnknownName":
-        """The error for `name`, listing the nearest known names."""
+    def suggest(cls, kind: str, name: str, known_names: list[str]) -> "UnknownName":
+        """Return the error for `name`, with the nearest known names."""
         import difflib
 
-        # Without case and signs, and without the library in front: "ResNet-18" is near "torchvision/resnet18".
-        forms = {one: (_letters(one), _letters(one.rpartition("/")[2])) for one in known}
+        # Compare without case, signs and the library's prefix, so that "ResNet-18" is close to "torchvision/resnet18".
+        forms = {one: (_letters(one), _letters(one.rpartition("/")[2])) for one in known_names}
         close = difflib.get_close_matches(
             _letters(name[:_LONGEST_NAME]), {form for pair in forms.values() for form in pair}, cutoff=0.5
         )
-        near = list(dict.fromkeys(one for form in close for one in known if form in forms[one]))[:3]
-        meant = f"did you mean {', '.join(near)}? " if near else ""
+        nearest = list(dict.fromkeys(one for form in close for one in known_names if form in forms[one]))[:3]
+        hint = f"did you mean {', '.join(nearest)}? " if nearest else ""
         return cls(
-            f"There is no {what} named {name[:_LONGEST_NAME]!r}; {meant}`faal catalog` and GET /catalog list all."
+            f"There is no {kind} named {name[:_LONGEST_NAME]!r}; {hint}`faal catalog` and GET /catalog list all."
         )
 
 
@@ -72,19 +72,19 @@ def _letters(name: str) -> str:
 
 
 class WeightsUnreadable(FaalError):
-    """The file is not weights, is damaged, or is of a kind that could run code."""
+    """The file holds no weights, is damaged, or is of a kind that could run code."""
 
     code = "weights-unreadable"
 
 
 class WeightsAmbiguous(FaalError):
-    """The file holds several sets of weights, or none at the key that was named: the message lists their keys."""
+    """The file holds several sets of weights, or none at the named key; the message lists their keys."""
 
     code = "weights-ambiguous"
 
 
 class WeightsMismatch(FaalError):
-    """The weights do not fit the architecture: the message names keys and shapes."""
+    """The weights do not fit the architecture; the message names keys and shapes."""
 
     code = "weights-mismatch"
 
@@ -96,13 +96,13 @@ class ClassifierUnsuitable(FaalError):
 
 
 class DatasetMissing(FaalError):
-    """The data set's files are not where they were looked for."""
+    """The data set's files were not found."""
 
     code = "dataset-missing"
 
 
 class DatasetInvalid(FaalError):
-    """The data set's files are there and break a rule."""
+    """The data set's files were found and break a rule."""
 
     code = "dataset-invalid"
 
@@ -114,18 +114,18 @@ class TrainingDiverged(FaalError):
 
 
 class LedgerMismatch(FaalError):
-    """The file holds the verdicts of another audit, or something else altogether."""
+    """The ledger file belongs to another audit, or is no ledger."""
 
     code = "ledger-mismatch"
 
 
 class OutOfTime(FaalError):
-    """The time that was given is too short for any result."""
+    """The given time is too short for any result."""
 
     code = "out-of-time"
 
 
 class OutOfMemory(FaalError):
-    """The device had no room for a batch, or the machine for a file."""
+    """The device lacks memory for a batch, or the machine for a file."""
 
     code = "out-of-memory"

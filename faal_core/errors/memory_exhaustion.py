@@ -1,10 +1,10 @@
-"""How an exception shows that memory ran out: the machine's or a device's, whichever library reports it."""
+"""Recognise exceptions that mean that memory ran out, the machine's or a device's, whichever library raises them."""
 
 import errno
 
 from faal_core.errors import OutOfMemory
 
-_TEXTS = (  # in small letters
+_TEXTS = (  # compared in lower case
     "out of memory",  # torch's allocators of CUDA, ROCm, XPU and MPS, CUDA's own error, NCCL, Pillow's decoders
     "can't allocate memory",  # torch's allocator of the machine's memory
     "not enough memory",  # the same on Windows, and oneMKL

@@ -14,36 +14,38 @@ MAX_PARAMETERS = 1_000_000_000
 
 
 def build(spec: ClassifierSpec) -> Classifier:
-    """A classifier with random weights, on the CPU and in eval mode. Raises: as `outline`."""
+    """Return a classifier with random weights, on the CPU and in eval mode. Raises: as `outline`."""
     outline(spec)
-    return Classifier(_backbone(spec), spec).eval()
+    return Classifier(_build_backbone(spec), spec).eval()
 
 
 def outline(spec: ClassifierSpec) -> nn.Module:
-    """Return the network on the meta device: its names and shapes, in no memory and little time.
+    """Return the network on the meta device: names and shapes, without memory for values.
 
     Raises: InvalidSpec where it would have more than `MAX_PARAMETERS`.
     """
     with torch.device("meta"):
-        network = _backbone(spec)
+        network = _build_backbone(spec)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     if parameters > MAX_PARAMETERS:
         raise InvalidSpec(
-            f"{spec.architecture} would have {parameters:,} parameters; at most {MAX_PARAMETERS:,} are built"
+            f"{spec.architecture} would have {parameters:,} parameters; at most {MAX_PARAMETERS:,} are supported"
         )
     return network
 
 
-def arguments(spec: ClassifierSpec) -> dict[str, int]:
-    """The architecture's arguments by name, absent ones at their defaults."""
+def resolve_arguments(spec: ClassifierSpec) -> dict[str, int]:
+    """Return the architecture's arguments by name, with defaults for absent ones."""
     bounds = catalog.architecture(spec.architecture).arguments
     return {name: spec.arguments.get(name, bound.default) for name, bound in bounds.items()}
 
 
-def _backbone(spec: ClassifierSpec) -> nn.Module:
-    """What the catalog's builder makes of the spec."""
+def _build_backbone(spec: ClassifierSpec) -> nn.Module:
+    """Return the network that the catalog's builder makes from the spec."""
     entry = catalog.architecture(spec.architecture)
     variant = {} if entry.variant is None else {"variant": entry.variant}
     builder = resolve_name(entry.builder)
-    backbone: nn.Module = builder(num_classes=spec.num_classes, channels=spec.channels, **arguments(spec), **variant)
+    backbone: nn.Module = builder(
+        num_classes=spec.num_classes, channels=spec.channels, **resolve_arguments(spec), **variant
+    )
     return backbone

@@ -1,4 +1,4 @@
-"""PreActResNet-18 for 32 × 32 images, and the pre-activation block it is built of."""
+"""PreActResNet-18 for 32 × 32 images, and its pre-activation block."""
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -7,7 +7,8 @@ from torch.nn import functional
 class PreActBlock(nn.Module):
     """A residual block that normalises and rectifies before each 3 × 3 convolution.
 
-    Where the shape changes, a 1 × 1 convolution of the rectified input takes the place of the identity.
+    Where the shape changes, a 1 × 1 convolution of the rectified input replaces the identity.
+
     Source: He et al. 2016, "Identity Mappings in Deep Residual Networks", figure 4(e).
     """
 
@@ -22,21 +23,24 @@ class PreActBlock(nn.Module):
             self.shortcut = nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, stride, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features with `channels_out` channels, height and width divided by the stride."""
+        """Return features with `channels_out` channels; height and width are divided by the stride."""
         activated = functional.relu(self.bn1(x))
         identity = x if self.shortcut is None else self.shortcut(activated)
         out: Tensor = self.conv2(functional.relu(self.bn2(self.conv1(activated)))) + identity
         return out
 
 
-def preact_stage(channels_in: int, channels_out: int, blocks: int, stride: int) -> nn.Sequential:
-    """`blocks` blocks, of which the first changes the number of channels and the resolution."""
+def build_preact_stage(channels_in: int, channels_out: int, blocks: int, stride: int) -> nn.Sequential:
+    """Return a sequence of `blocks` blocks; the first changes the number of channels and the resolution."""
     first = PreActBlock(channels_in, channels_out, stride)
     return nn.Sequential(first, *(PreActBlock(channels_out, channels_out, 1) for _ in range(blocks - 1)))
 
 
 def initialise_convolutions(network: nn.Module) -> None:
-    """He et al. 2015's normal initialisation (fan-out, ReLU) for every convolution of `network`."""
+    """Initialise every convolution of `network` by a normal distribution (fan-out, ReLU).
+
+    Source: He et al. 2015, "Delving Deep into Rectifiers".
+    """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -48,21 +52,21 @@ class PreActResNet(nn.Module):
     def __init__(self, num_classes: int, channels: int, blocks: tuple[int, int, int, int]) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
-        self.layer1 = preact_stage(64, 64, blocks[0], 1)
-        self.layer2 = preact_stage(64, 128, blocks[1], 2)
-        self.layer3 = preact_stage(128, 256, blocks[2], 2)
-        self.layer4 = preact_stage(256, 512, blocks[3], 2)
+        self.layer1 = build_preact_stage(64, 64, blocks[0], 1)
+        self.layer2 = build_preact_stage(64, 128, blocks[1], 2)
+        self.layer3 = build_preact_stage(128, 256, blocks[2], 2)
+        self.layer4 = build_preact_stage(256, 512, blocks[3], 2)
         self.bn = nn.BatchNorm2d(512)
         self.linear = nn.Linear(512, num_classes)
         initialise_convolutions(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of normalised images of any size from 8 × 8."""
+        """Return logits of normalised images of any size from 8 × 8."""
         features = self.layer4(self.layer3(self.layer2(self.layer1(self.conv1(x)))))
         logits: Tensor = self.linear(functional.relu(self.bn(features)).mean(dim=(2, 3)))
         return logits
 
 
 def preact_resnet18(num_classes: int, channels: int) -> PreActResNet:
-    """PreActResNet-18 with random weights: two blocks a stage."""
+    """Return a PreActResNet-18 with random weights: two blocks a stage."""
     return PreActResNet(num_classes, channels, (2, 2, 2, 2))

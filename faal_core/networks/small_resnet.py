@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
-from faal_core.networks.preact_resnet import initialise_convolutions, preact_stage
+from faal_core.networks.preact_resnet import build_preact_stage, initialise_convolutions
 
 
 class SmallResNet(nn.Module):
@@ -12,20 +12,20 @@ class SmallResNet(nn.Module):
     def __init__(self, num_classes: int, channels: int, width: int, blocks: int) -> None:
         super().__init__()
         self.stem = nn.Conv2d(channels, width, 3, padding=1, bias=False)
-        self.stage1 = preact_stage(width, width, blocks, 1)
-        self.stage2 = preact_stage(width, 2 * width, blocks, 2)
-        self.stage3 = preact_stage(2 * width, 4 * width, blocks, 2)
+        self.stage1 = build_preact_stage(width, width, blocks, 1)
+        self.stage2 = build_preact_stage(width, 2 * width, blocks, 2)
+        self.stage3 = build_preact_stage(2 * width, 4 * width, blocks, 2)
         self.bn = nn.BatchNorm2d(4 * width)
         self.linear = nn.Linear(4 * width, num_classes)
         initialise_convolutions(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of normalised images."""
+        """Return logits of normalised images."""
         features = self.stage3(self.stage2(self.stage1(self.stem(x))))
         logits: Tensor = self.linear(functional.relu(self.bn(features)).mean(dim=(2, 3)))
         return logits
 
 
 def small_resnet(num_classes: int, channels: int, width: int, blocks: int) -> SmallResNet:
-    """A network with random weights; `width` channels in the first stage, `blocks` blocks in each."""
+    """Return a network with random weights: `width` channels in the first stage, `blocks` blocks in each stage."""
     return SmallResNet(num_classes, channels, width, blocks)

@@ -26,15 +26,15 @@ class WideBlock(nn.Module):
             self.convShortcut = nn.Conv2d(channels_in, channels_out, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features with `channels_out` channels, height and width divided by the stride."""
+        """Return features with `channels_out` channels; height and width are divided by the stride."""
         activated = functional.relu(self.bn1(x))
         identity = x if self.convShortcut is None else self.convShortcut(activated)
         out: Tensor = self.conv2(functional.relu(self.bn2(self.conv1(activated)))) + identity
         return out
 
 
-def _stage(channels_in: int, channels_out: int, blocks: int, stride: int) -> nn.Sequential:
-    """`blocks` blocks under the name `layer`, of which the first changes channels and resolution."""
+def _build_stage(channels_in: int, channels_out: int, blocks: int, stride: int) -> nn.Sequential:
+    """Return `blocks` blocks under the name `layer`; the first changes the number of channels and the resolution."""
     first = WideBlock(channels_in, channels_out, stride)
     rest = (WideBlock(channels_out, channels_out, 1) for _ in range(blocks - 1))
     return nn.Sequential(OrderedDict(layer=nn.Sequential(first, *rest)))
@@ -43,32 +43,32 @@ def _stage(channels_in: int, channels_out: int, blocks: int, stride: int) -> nn.
 class WideResNet(nn.Module):
     """A stem, three stages at strides 1, 2, 2, batch-norm and ReLU, mean over positions, one linear layer."""
 
-    # TRADES' code has a second first stage that its forward pass never visits.
+    # TRADES' code has one more first stage, which its forward pass does not use.
     unused_keys: ClassVar[tuple[str, ...]] = ("sub_block1.",)
 
-    def __init__(self, num_classes: int, channels: int, depth: int, widening: int) -> None:
+    def __init__(self, num_classes: int, channels: int, depth: int, width_factor: int) -> None:
         super().__init__()
         blocks = (depth - 4) // 6
         self.conv1 = nn.Conv2d(channels, 16, 3, padding=1, bias=False)
-        self.block1 = _stage(16, 16 * widening, blocks, 1)
-        self.block2 = _stage(16 * widening, 32 * widening, blocks, 2)
-        self.block3 = _stage(32 * widening, 64 * widening, blocks, 2)
-        self.bn1 = nn.BatchNorm2d(64 * widening)
-        self.fc = nn.Linear(64 * widening, num_classes)
+        self.block1 = _build_stage(16, 16 * width_factor, blocks, 1)
+        self.block2 = _build_stage(16 * width_factor, 32 * width_factor, blocks, 2)
+        self.block3 = _build_stage(32 * width_factor, 64 * width_factor, blocks, 2)
+        self.bn1 = nn.BatchNorm2d(64 * width_factor)
+        self.fc = nn.Linear(64 * width_factor, num_classes)
         initialise_convolutions(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of normalised images of any size from 8 × 8."""
+        """Return logits of normalised images of any size from 8 × 8."""
         features = self.block3(self.block2(self.block1(self.conv1(x))))
         logits: Tensor = self.fc(functional.relu(self.bn1(features)).mean(dim=(2, 3)))
         return logits
 
 
 def wrn_28_10(num_classes: int, channels: int) -> WideResNet:
-    """Wide ResNet 28-10 with random weights: four blocks a stage, ten times the width."""
+    """Return a Wide ResNet 28-10 with random weights: four blocks a stage, ten times the width."""
     return WideResNet(num_classes, channels, 28, 10)
 
 
 def wrn_34_10(num_classes: int, channels: int) -> WideResNet:
-    """Wide ResNet 34-10 with random weights: five blocks a stage, ten times the width."""
+    """Return a Wide ResNet 34-10 with random weights: five blocks a stage, ten times the width."""
     return WideResNet(num_classes, channels, 34, 10)

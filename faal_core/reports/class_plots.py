@@ -1,23 +1,23 @@
-"""Every class as a dot with its interval, drawn by the page itself, so that it fits a phone, a screen and paper.
+"""Plot every class as a dot with its interval, drawn by the page itself, so that it fits a phone, a screen and paper.
 
-Positions are percentages of a track's width: no text is placed by coordinates, so none can cover another.
+Positions are percentages of a track's width. No text is placed by coordinates, so no text can cover another.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from faal_core.reports.wording import distinct, worst_first
+from faal_core.reports.wording import distinguish, worst_first
 from faal_core.results.documents import AuditReport, ClassRow, Rate
 from faal_core.results.finetune_documents import FinetuneReport
 
-PLOTTED_CLASSES = 60  # with a row each; with more, those of the lowest robust accuracy have one
+PLOTTED_CLASSES = 60  # most rows; of more classes, those with the lowest robust accuracy get a row
 PROFILE_HEIGHT = 200  # pixels
 
 
 @dataclass(frozen=True, slots=True)
 class PlotRow:
-    """One class: its name, and a rate for each kind."""
+    """Holds one class: its name, and a rate for each kind of accuracy."""
 
     name: str
     rates: tuple[Rate, ...]
@@ -25,11 +25,11 @@ class PlotRow:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """All classes in a space of fixed size, worst first from left to right; the points of an SVG of 1000 × 100 units.
+    """Draws all classes in a space of fixed size, worst first from left to right; points of an SVG of 1000 × 100 units.
 
     Args:
         band: outline of the intervals.
-        line: the rates.
+        line: points of the rates.
     """
 
     classes: int
@@ -39,7 +39,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class ClassPlot:
-    """A plot of one or two kinds of accuracy, with its caption and its description for screen readers."""
+    """Holds a plot of one or two kinds of accuracy."""
 
     title: str
     kinds: tuple[str, ...]
@@ -48,55 +48,55 @@ class ClassPlot:
     profile: Profile | None
 
 
-def audit_plot(report: AuditReport) -> ClassPlot:
-    """Return the clean and robust accuracy of the worst classes, and the robust accuracy of all where these are more."""
+def build_audit_plot(report: AuditReport) -> ClassPlot:
+    """Return the clean and robust accuracy of the worst classes, and a profile of all classes where there are more."""
     order = worst_first(report.classes)
     return ClassPlot(
         title="",
         kinds=("clean", "robust"),
-        rows=_rows([report], order, lambda row: row.rates),
+        rows=_build_rows([report], order, lambda row: row.rates),
         mean=report.robust.mean.rate,
-        profile=_profile([report.classes[c].robust for c in order]),
+        profile=_build_profile([report.classes[c].robust for c in order]),
     )
 
 
-def finetune_plots(report: FinetuneReport) -> list[ClassPlot]:
+def build_finetune_plots(report: FinetuneReport) -> list[ClassPlot]:
     """Return one plot of robust and one of clean accuracy, before and after, of the classes that are worst afterwards."""
     order = worst_first(report.after.classes)
     return [
         ClassPlot(
             title=title,
             kinds=("before", "after"),
-            rows=_rows([report.before, report.after], order, partial(_rate, title)),
+            rows=_build_rows([report.before, report.after], order, partial(_select_rate, title)),
             mean=None,
-            profile=_profile([report.after.classes[c].robust for c in order]) if title == "robust" else None,
+            profile=_build_profile([report.after.classes[c].robust for c in order]) if title == "robust" else None,
         )
         for title in ("robust", "clean")
     ]
 
 
-def _rate(kind: str, row: ClassRow) -> tuple[Rate, ...]:
+def _select_rate(kind: str, row: ClassRow) -> tuple[Rate, ...]:
     return (row.robust if kind == "robust" else row.clean,)
 
 
-def _rows(
+def _build_rows(
     audits: Sequence[AuditReport], order: Sequence[int], rates: Callable[[ClassRow], tuple[Rate, ...]]
 ) -> tuple[PlotRow, ...]:
-    names = distinct([row.name for row in audits[0].classes])
+    names = distinguish([row.name for row in audits[0].classes])
     return tuple(
         PlotRow(names[c], tuple(rate for audit in audits for rate in rates(audit.classes[c])))
         for c in order[:PLOTTED_CLASSES]
     )
 
 
-def _profile(rates: Sequence[Rate]) -> Profile | None:
-    """Return the profile of those rates, in ascending order; None where every class has a row of its own."""
+def _build_profile(rates: Sequence[Rate]) -> Profile | None:
+    """Return the profile of the rates, which ascend; None where every class has a row of its own."""
     if len(rates) <= PLOTTED_CLASSES:
         return None
     places = [1000 * i / (len(rates) - 1) for i in range(len(rates))]
 
-    def points(values: Sequence[float], at: Sequence[float]) -> str:
-        return " ".join(f"{x:.1f},{100 - 100 * value:.1f}" for x, value in zip(at, values, strict=True))
+    def points(values: Sequence[float], positions: Sequence[float]) -> str:
+        return " ".join(f"{x:.1f},{100 - 100 * value:.1f}" for x, value in zip(positions, values, strict=True))
 
     low, high = ([rate.low for rate in rates], [rate.high for rate in rates])
     band = f"{points(high, places)} {points(low[::-1], places[::-1])}"

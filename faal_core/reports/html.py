@@ -1,4 +1,4 @@
-"""A report as one self-contained page: inline charts, inline style, no script, nothing fetched.
+"""Render a report as one self-contained HTML page: inline charts, inline style, no script, no external files.
 
 Only the drawings enter a template as markup; every other text is escaped. Works without torch.
 """
@@ -18,27 +18,27 @@ from faal_core.reports import audit_text, class_plots, finetune_text, text, word
 from faal_core.results.documents import AuditReport, ClassRow, GalleryImage
 from faal_core.results.finetune_documents import FinetuneReport, PairedChange
 
-TOP_PAIRS = 10
-LISTED_CLASSES = 50  # in the tables among the text, where there are more than twice as many; an appendix has them all
+TOP_PAIRS = 10  # most frequent confusions listed
+LISTED_CLASSES = 50  # rows of the tables in the text, where there are over 100 classes; an appendix lists all classes
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """Drawings with their caption and their description for screen readers."""
+    """Holds drawings with their caption and their description for screen readers."""
 
     svg: str
     caption: str
-    spoken: str
+    description: str
 
     @property
     def drawing(self) -> Markup:
-        """The drawing as it stands in the page: Vega escapes every text in it."""
-        return Markup(self.svg)  # noqa: S704 - the one place; a test draws hostile class names
+        """Return the drawing as markup: Vega escapes every text in it."""
+        return Markup(self.svg)  # noqa: S704 - the only such place; a test draws hostile class names
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A class taken for another: how many images, in each audit of the report, and the class's images."""
+    """Counts the images of one class that were taken for another, in each audit of the report."""
 
     true: str
     predicted: str
@@ -48,7 +48,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """The images of one class in the gallery."""
+    """Holds the images of one class in the gallery."""
 
     name: str
     fragile: list[GalleryImage]
@@ -57,7 +57,7 @@ class Pictures:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A class before and after, with the paired test between them."""
+    """Holds a class before and after, with the paired tests between them."""
 
     before: ClassRow
     after: ClassRow
@@ -66,12 +66,12 @@ class Change:
 
 
 def render(report: AuditReport | FinetuneReport) -> str:
-    """The page, a complete HTML document. Takes a second or two the first time, while the chart engine starts."""
-    return _audit_page(report) if isinstance(report, AuditReport) else _finetune_page(report)
+    """Return the page, a complete HTML document. Takes a second or two the first time, while the chart engine starts."""
+    return _render_audit(report) if isinstance(report, AuditReport) else _render_finetune(report)
 
 
 @cache
-def _templates() -> Environment:
+def _load_templates() -> Environment:
     folder = Path(__file__).parent / "templates"
     environment = Environment(
         loader=FileSystemLoader(folder),
@@ -80,8 +80,8 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    words = (
-        wording.shown,
+    filters = (
+        wording.sanitise,
         wording.percent,
         wording.points,
         wording.bounds,
@@ -92,43 +92,43 @@ def _templates() -> Environment:
         audit_text.attack_key,
         audit_text.attacked_cells,
         audit_text.caveat,
-        audit_text.worst_place,
+        audit_text.name_worst_class,
     )
-    environment.filters["place"] = _place
+    environment.filters["position"] = _write_position
     environment.globals.update(
         first_look=audit_text.FIRST_LOOK, listed=LISTED_CLASSES, profile_height=class_plots.PROFILE_HEIGHT
     )
     environment.filters.update(
-        {word.__name__: word for word in (*words, audit_text.group_verdict, wording.worst_first)}
+        {function.__name__: function for function in (*filters, audit_text.summarise_group, wording.worst_first)}
     )
     return environment
 
 
-def _place(rate: float) -> str:
-    """Return where a rate is on a track, as SVG writes it."""
+def _write_position(rate: float) -> str:
+    """Return the position of a rate on a track, as SVG writes it."""
     return f"{100 * rate:.2f}%"
 
 
-def _audit_page(report: AuditReport) -> str:
-    page = _templates().get_template("audit.html")
+def _render_audit(report: AuditReport) -> str:
+    page = _load_templates().get_template("audit.html")
     return page.render(
         report=report,
-        verdict=text.verdict(report),
+        summary=text.verdict(report),
         warnings=text.warnings(report),
         rows=[report.classes[c] for c in wording.worst_first(report.classes)],
         after_attacks=audit_text.after_attacks(report),
-        plots=[class_plots.audit_plot(report)],
-        spoken=_spoken(report),
-        figures=_confusion_figure({"": report}),
-        origin=_origin(report),
-        pairs=_top_pairs([report]),
-        pictures=_pictures(report),
-        fields=list(_fields(report.spec.model_dump(mode="json"))),
+        plots=[class_plots.build_audit_plot(report)],
+        description=_describe_worst_classes(report),
+        figures=_draw_confusion({"": report}),
+        origin=_list_origin(report),
+        pairs=_list_top_pairs([report]),
+        pictures=_collect_pictures(report),
+        fields=list(_list_fields(report.spec.model_dump(mode="json"))),
     )
 
 
-def _finetune_page(report: FinetuneReport) -> str:
-    page = _templates().get_template("finetune.html")
+def _render_finetune(report: FinetuneReport) -> str:
+    page = _load_templates().get_template("finetune.html")
     audits = finetune_text.audits(report)
     order = wording.worst_first(report.after.classes)
     return page.render(
@@ -136,7 +136,7 @@ def _finetune_page(report: FinetuneReport) -> str:
         tone=finetune_text.tone(report),
         bounds=finetune_text.training_bounds(report),
         cut=finetune_text.training_cut(report),
-        verdict=text.verdict(report),
+        summary=text.verdict(report),
         warnings=text.warnings(report),
         rows=[
             Change(report.before.classes[c], report.after.classes[c], report.robust.classes[c], report.clean.classes[c])
@@ -148,13 +148,15 @@ def _finetune_page(report: FinetuneReport) -> str:
         audit_rows=[report.before.classes[c] for c in order],
         after_attacks=audit_text.after_attacks(report.before),
         pair_columns=[when.capitalize() or "Images" for when in audits],
-        plots=[class_plots.audit_plot(report.before)] if len(audits) == 1 else class_plots.finetune_plots(report),
-        spoken=_spoken(report.after),
-        figures=_finetune_figures(report),
-        origin=_origin(report.before),
-        pairs=_top_pairs(list(audits.values())),
-        pictures=_pictures(report.after),
-        fields=list(_fields(report.spec.model_dump(mode="json"))),
+        plots=[class_plots.build_audit_plot(report.before)]
+        if len(audits) == 1
+        else class_plots.build_finetune_plots(report),
+        description=_describe_worst_classes(report.after),
+        figures=_draw_finetune_figures(report),
+        origin=_list_origin(report.before),
+        pairs=_list_top_pairs(list(audits.values())),
+        pictures=_collect_pictures(report.after),
+        fields=list(_list_fields(report.spec.model_dump(mode="json"))),
         digests=[
             ("weights before", report.before.classifier.sha256),
             ("weights after", report.after.classifier.sha256),
@@ -164,8 +166,8 @@ def _finetune_page(report: FinetuneReport) -> str:
     )
 
 
-def _top_pairs(audits: list[AuditReport]) -> list[Pair]:
-    """The commonest confusions of the audits taken together, most frequent first."""
+def _list_top_pairs(audits: list[AuditReport]) -> list[Pair]:
+    """Return the most frequent confusions of all audits together, most frequent first."""
     counts = [Counter({(pair.true, pair.predicted): pair.count for pair in audit.confusion}) for audit in audits]
     images = {row.name: row.images for row in audits[0].classes}
     return [
@@ -174,34 +176,34 @@ def _top_pairs(audits: list[AuditReport]) -> list[Pair]:
     ]
 
 
-def _pictures(report: AuditReport) -> list[Pictures]:
-    """The gallery class by class, in its order."""
+def _collect_pictures(report: AuditReport) -> list[Pictures]:
+    """Return the gallery's images by class, in the gallery's order."""
     classes: dict[str, Pictures] = {}
     for image in report.gallery:
-        shown = classes.setdefault(image.true, Pictures(image.true, [], []))
-        (shown.fragile if image.kind == "fragile" else shown.hardest).append(image)
+        pictures = classes.setdefault(image.true, Pictures(image.true, [], []))
+        (pictures.fragile if image.kind == "fragile" else pictures.hardest).append(image)
     return list(classes.values())
 
 
-def _fields(value: JsonValue, path: str = "") -> Iterator[tuple[str, str]]:
-    """Every value of a spec with its dotted path, in order; a list of plain values in one line."""
+def _list_fields(value: JsonValue, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every value of a spec with its dotted path, in order; a list of plain values in one line."""
     if isinstance(value, dict) and value:
         for name, inner in value.items():
-            yield from _fields(inner, f"{path}.{name}" if path else name)
+            yield from _list_fields(inner, f"{path}.{name}" if path else name)
     elif isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
         for place, inner in enumerate(value):
-            yield from _fields(inner, f"{path}.{place}")
+            yield from _list_fields(inner, f"{path}.{place}")
     else:
         plain = value if isinstance(value, list) else [value]
         yield path, ", ".join(inner if isinstance(inner, str) else json.dumps(inner) for inner in plain) or "none"
 
 
-def _origin(report: AuditReport) -> list[tuple[str, str]]:
-    """Return the names and values of what the report was computed by; none in older documents."""
+def _list_origin(report: AuditReport) -> list[tuple[str, str]]:
+    """Return the names and values of what computed the report; none in older documents."""
     origin = report.provenance
     if origin is None:
         return []
-    named = {
+    values = {
         "job": origin.job_id,
         "model": origin.model_id,
         "FAAL": origin.faal,
@@ -211,66 +213,66 @@ def _origin(report: AuditReport) -> list[tuple[str, str]]:
         "CPU instruction set": origin.instruction_set,
         "CPU threads": str(origin.threads),
     }
-    return [(name, value) for name, value in named.items() if value is not None]
+    return [(name, value) for name, value in values.items() if value is not None]
 
 
-def _spoken(report: AuditReport) -> str:
-    """The robust accuracy of the five worst classes, to be read aloud."""
+def _describe_worst_classes(report: AuditReport) -> str:
+    """Return the robust accuracy of the five worst classes, for screen readers."""
     rows = [report.classes[c] for c in wording.worst_first(report.classes)[:5]]
-    return "; ".join(f"{wording.shown(row.name)} {wording.percent(row.robust.rate)}" for row in rows)
+    return "; ".join(f"{wording.sanitise(row.name)} {wording.percent(row.robust.rate)}" for row in rows)
 
 
-def _cut(report: AuditReport, kept: int) -> str:
-    """The remark that a chart shows only the worst classes, where it does."""
+def _describe_cut(report: AuditReport, limit: int) -> str:
+    """Return the remark that a chart shows only the worst classes, where it does."""
     classes = len(report.classes)
-    return f" Only the {kept} of {classes} classes with the lowest robust accuracy." if classes > kept else ""
+    return f" Only the {limit} of {classes} classes with the lowest robust accuracy." if classes > limit else ""
 
 
-def _curves(report: FinetuneReport) -> str:
-    """What the training chart shows."""
+def _describe_curves(report: FinetuneReport) -> str:
+    """Return what the training chart shows."""
     loss = "mean weighted loss"
-    return f"Accuracy on images held out from training, and {loss}," if report.held_out_images else loss.capitalize()
+    return f"Accuracy on the validation images, and {loss}," if report.validation_images else loss.capitalize()
 
 
 _CONFUSION = (
-    "Images that are not robust: what they were taken for. A stronger colour is a larger share of the true class.",
-    "Heat map of the true class against the class taken for it; the table has the largest counts.",
+    "Predicted classes of the images that are not robust. A stronger colour is a larger part of the true class.",
+    "Heat map of the true class against the predicted class; the table has the largest counts.",
 )
 
 
-def _confusion_figure(audits: dict[str, AuditReport]) -> dict[str, Figure]:
-    """Return the heat map of the confusions, one panel an audit; none without confusions or with too many classes in it."""
-    from faal_core.reports import plots  # altair and its engine take half a second: only who draws waits for them
+def _draw_confusion(audits: dict[str, AuditReport]) -> dict[str, Figure]:
+    """Return the heat map of the confusions, one panel per audit; none without confusions or with too many classes."""
+    from faal_core.reports import plots  # imported here, since altair and its engine take half a second
 
-    of_all = list(audits.values())
-    few = len(plots.confusion_classes(of_all)) <= plots.HEATMAP_CLASSES
-    if not few or not any(audit.confusion for audit in of_all):
+    all_audits = list(audits.values())
+    few = len(plots.confusion_classes(all_audits)) <= plots.HEATMAP_CLASSES
+    if not few or not any(audit.confusion for audit in all_audits):
         return {}
-    return {"confusion": Figure(plots.confusion(audits), *_CONFUSION)}
+    return {"confusion": Figure(plots.draw_confusion(audits), *_CONFUSION)}
 
 
-def _finetune_figures(report: FinetuneReport) -> dict[str, Figure]:
+def _draw_finetune_figures(report: FinetuneReport) -> dict[str, Figure]:
     from faal_core.reports import plots  # as above
 
     after, epochs = report.after, len(report.epochs)
-    cut = _cut(after, plots.CHART_CLASSES)
+    cut = _describe_cut(after, plots.CHART_CLASSES)
     figures = {
         "training": Figure(
-            plots.training(report),
-            f"{_curves(report)} by epoch; dashed: the best epoch.",
+            plots.draw_training(report),
+            f"{_describe_curves(report)} by epoch; dashed: the best epoch.",
             f"Lines over {epochs} epochs; epoch {report.selected_epoch} was the best.",
         ),
         "weights": Figure(
-            plots.class_weights(report),
+            plots.draw_class_weights(report),
             f"Mean weight of a class's images in each epoch; 1 is neutral.{cut}",
             "Heat map of the mean weight of each class in each epoch.",
         ),
     }
     if report.candidates:
         figures["candidates"] = Figure(
-            plots.candidates(report),
-            "Weights on the way from the given ones, with class offsets where there are any, to the best epoch's, on held-out "
-            "images: robust on average against the worst class. Numbers are those of the table below; filled: the weights kept.",
-            f"Points of mean and worst-class robust accuracy; kept are {finetune_text.kept(report)}.",
+            plots.draw_candidates(report),
+            "Weights between the given ones (with class offsets, if any) and the best epoch's, on the validation images: mean "
+            "robust accuracy against the worst class. Numbers refer to the table below; the filled point is the weights kept.",
+            f"Points of mean and worst-class robust accuracy; FAAL kept {finetune_text.describe_kept(report)}.",
         )
-    return figures | _confusion_figure(finetune_text.audits(report))
+    return figures | _draw_confusion(finetune_text.audits(report))

@@ -1,21 +1,18 @@
 """A report as text for a terminal: its warnings, its verdict, and its classes and groups as aligned tables."""
 
-import unicodedata
-from collections.abc import Sequence
-
-from faal_core.reports.audit_text import after_attacks, attack_key, attacked_cells, group_verdict
+from faal_core.reports.audit_text import after_attacks, attack_key, attacked_cells, summarise_group
 from faal_core.reports.finetune_text import audits, training_cut
 from faal_core.reports.text import verdict, warnings
-from faal_core.reports.wording import p_value, percent, points, shown, with_bounds, worst_first
+from faal_core.reports.text_table import text_table
+from faal_core.reports.wording import p_value, percent, points, sanitise, with_bounds, worst_first
 from faal_core.results.documents import AttackRow, AuditReport
 from faal_core.results.finetune_documents import EpochRow, FinetuneReport
 
-NAME_WIDTH = 28  # columns of a terminal
 CONDITION = " where "  # in the name of an attack that is tried only on images that are close to being broken
 
 
 def summary(report: AuditReport | FinetuneReport) -> str:
-    """Warnings first, then the verdict, then the classes, for a terminal."""
+    """Return the warnings, the verdict and the classes, in this order, for a terminal."""
     alarms = [
         f"Warning{f' ({when})' if when else ''}: {warning.message} {warning.advice} ({warning.code}: {warning.evidence})"
         for when, warning in warnings(report)
@@ -25,33 +22,33 @@ def summary(report: AuditReport | FinetuneReport) -> str:
     if len(audits(report)) == 1:
         (audit,) = audits(report).values()
         classes += "".join(f"\nafter {line}" for line in attack_key(audit))
-    sentences = [shown(line) for line in (*alarms, *cut)]  # names of classes and groups can turn the text around
-    return "\n\n".join([*sentences, "\n".join(map(shown, verdict(report))), classes, *group_tables(report)])
+    sentences = [sanitise(line) for line in (*alarms, *cut)]  # names of classes and groups can turn the text around
+    return "\n\n".join([*sentences, "\n".join(map(sanitise, verdict(report))), classes, *group_tables(report)])
 
 
 def class_table(report: AuditReport | FinetuneReport, limit: int = 30) -> str:
-    """The classes, lowest robust accuracy first, one a line; past `limit` a last line says how many are left out."""
+    """Return the classes, lowest robust accuracy first, one a line; past `limit` a line gives the number of the others."""
     (first, *others) = audits(report).values()
     table = _finetune_rows(report) if isinstance(report, FinetuneReport) and others else _audit_rows(first)
     hidden = len(table) - 2 - limit
-    shortened = [*table[: 1 + limit], table[-1]] if hidden > 0 else table
-    lines = _aligned(shortened)
+    shorten = [*table[: 1 + limit], table[-1]] if hidden > 0 else table
+    lines = text_table(shorten, numeric=True)
     if hidden > 0:
         lines.insert(-1, f"… {hidden} more classes, all more robust than these, are in the report")
     return "\n".join(lines)
 
 
 def group_tables(report: AuditReport | FinetuneReport) -> list[str]:
-    """The groups of each column, lowest robust accuracy first, one a line; of a fine-tuning, before and after."""
-    judged = audits(report)
-    heads = [f"{rate} {when}".rstrip() for when in judged for rate in ("clean", "robust")]
+    """Return a table for each column of groups, lowest robust accuracy first; of a fine-tuning, before and after."""
+    reports = audits(report)
+    heads = [f"{rate} {when}".rstrip() for when in reports for rate in ("clean", "robust")]
     tables = []
-    for at, last in enumerate([*judged.values()][-1].groups):
-        found = [[last.column, *heads]]
+    for column, last in enumerate([*reports.values()][-1].groups):
+        table = [[last.column, *heads]]
         for row in worst_first(last.groups):
-            cells = (with_bounds(rate) for audit in judged.values() for rate in audit.groups[at].groups[row].rates)
-            found.append([last.groups[row].name, *cells])
-        tables.append("\n".join([shown(group_verdict(last)), *_aligned(found)]))
+            cells = (with_bounds(rate) for audit in reports.values() for rate in audit.groups[column].groups[row].rates)
+            table.append([last.groups[row].name, *cells])
+        tables.append("\n".join([sanitise(summarise_group(last)), *text_table(table, numeric=True)]))
     return tables
 
 
@@ -87,34 +84,8 @@ def _finetune_rows(report: FinetuneReport) -> list[list[str]]:
     return table
 
 
-def _cells(text: str) -> int:
-    """How many columns of a terminal the text fills."""
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
-
-
-def _shortened(name: str) -> str:
-    """The name cut to NAME_WIDTH columns, with an ellipsis where something was cut."""
-    clean = shown(name)
-    if _cells(clean) <= NAME_WIDTH:
-        return clean
-    while _cells(clean) >= NAME_WIDTH:
-        clean = clean[:-1]
-    return clean + "…"
-
-
-def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
-    """The rows as lines: first column to the left, the others to the right."""
-    named = [[_shortened(row[0]), *row[1:]] for row in table]
-    widths = [max(_cells(cell) for cell in column) for column in zip(*named, strict=True)]
-    lines = []
-    for first, *rest in named:
-        padded = (" " * (width - _cells(cell)) + cell for cell, width in zip(rest, widths[1:], strict=True))
-        lines.append("  ".join([first + " " * (widths[0] - _cells(first)), *padded]).rstrip())
-    return lines
-
-
 def _attack_outcome(row: AttackRow) -> str:
-    """What the attack broke, or why it broke nothing: it was due on no image, or the time was over."""
+    """Return the number of images that the attack broke, or why it tried none: no image needed it, or the time was over."""
     if row.tried == 0:
         return "no image was close enough to need it" if CONDITION in row.name else "no image was left to try it on"
     if row.untried and not row.forward:
@@ -124,13 +95,13 @@ def _attack_outcome(row: AttackRow) -> str:
 
 
 def row_line(stage: str, row: AttackRow | EpochRow) -> str:
-    """The attack or epoch that was finished in that stage, in one line, while a computation runs."""
+    """Return a line about the attack or epoch that has just finished in that stage, while a computation runs."""
     if isinstance(row, AttackRow):
         return f"{stage}: {_attack_outcome(row)}"
-    held_out = (
-        f", held-out images {percent(row.held_out_mean)} robust, {percent(row.held_out_worst)} in the worst class"
-        if row.held_out_mean is not None and row.held_out_worst is not None
+    validation = (
+        f", validation images {percent(row.validation_robust)} robust, {percent(row.validation_robust_worst)} in the worst class"
+        if row.validation_robust is not None and row.validation_robust_worst is not None
         else ""
     )
-    cut = "" if row.share == 1 else f", {percent(row.share)} of it"
-    return f"epoch {row.epoch}{cut}: loss {row.loss:.3f}{held_out}, {row.seconds:.1f} s"
+    cut = "" if row.fraction == 1 else f", {percent(row.fraction)} of it"
+    return f"epoch {row.epoch}{cut}: loss {row.loss:.3f}{validation}, {row.seconds:.1f} s"

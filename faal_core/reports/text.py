@@ -1,8 +1,8 @@
-"""A report in plain words: its verdict and its warnings. What other packages need of the wording is offered here too."""
+"""A report in plain words: its verdict and its warnings. Other packages import the functions for wording from here."""
 
-from faal_core.reports.audit_text import audit_verdict
-from faal_core.reports.finetune_text import LISTED_FALLS, audits, finetune_verdict, tone
-from faal_core.reports.wording import bounds, percent, points, shown, time_left, with_bounds
+from faal_core.reports.audit_text import summarise_audit
+from faal_core.reports.finetune_text import LISTED_FALLS, audits, summarise_finetune, tone
+from faal_core.reports.wording import bounds, percent, points, sanitise, time_left, with_bounds
 from faal_core.results.documents import AuditReport, ReliabilityWarning
 from faal_core.results.finetune_documents import FinetuneReport
 
@@ -11,7 +11,7 @@ __all__ = [
     "bounds",
     "percent",
     "points",
-    "shown",
+    "sanitise",
     "time_left",
     "tone",
     "verdict",
@@ -21,8 +21,8 @@ __all__ = [
 
 
 def verdict(report: AuditReport | FinetuneReport) -> list[str]:
-    """What was found, with numbers and intervals, as sentences; the first alone says the most important."""
-    return audit_verdict(report) if isinstance(report, AuditReport) else finetune_verdict(report)
+    """Return the findings, with numbers and intervals, as sentences; the first one gives the most important finding."""
+    return summarise_audit(report) if isinstance(report, AuditReport) else summarise_finetune(report)
 
 
 def warnings(report: AuditReport | FinetuneReport) -> list[tuple[str, ReliabilityWarning]]:
@@ -48,7 +48,7 @@ def _merged(alike: list[tuple[str, ReliabilityWarning]]) -> tuple[str, Reliabili
 
 
 def _stopped(report: AuditReport) -> list[ReliabilityWarning]:
-    """The sign that attacks are missing, where they are."""
+    """Return a warning where attacks are missing."""
     if report.complete:
         return []
     unfinished = (
@@ -57,7 +57,7 @@ def _stopped(report: AuditReport) -> list[ReliabilityWarning]:
     return [
         ReliabilityWarning(
             code="audit-stopped",
-            message="The audit was stopped before every attack was made on every image it was due on, so the true "
+            message="The audit was stopped before every attack had tried every image left for it, so the true "
             "robust accuracy may be lower still.",
             evidence=f"not finished: {'; '.join(unfinished)}",
             advice="Resume it, or read its robust rates as upper bounds only.",

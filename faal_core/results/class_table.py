@@ -1,4 +1,4 @@
-"""From one row an image to one row a class or group: counts, and the rates and intervals that follow from them."""
+"""Count images per class or group, and compute the rates and intervals that follow from the counts."""
 
 from typing import Literal
 
@@ -8,18 +8,18 @@ from faal_core.results import intervals
 from faal_core.results.documents import ClassRow, Confusion, GroupTable, Interval, Rate, Spread
 from faal_core.results.image_outcomes import Evaluation, Flags, Rows
 
-_ROUNDING = 1e-12  # the same gap summed over the classes in another order
+_ROUNDING = 1e-12  # largest difference of a gap that is summed over the classes in another order
 
 
 class ClassTable:
-    """Counts per class of one evaluation, and what follows from them; or per group, where `members` are given.
+    """Counts the images of one evaluation per class, or per group where `members` is given.
 
     Args:
-        evaluation: its rows.
-        class_names: one per class; those without images are in no row, and no statistic counts them.
-        attacks: how many attacks were run.
-        confidence: of the intervals of one column together.
-        members: which class or group each image is counted in; its label's when absent.
+        evaluation: one row per image.
+        class_names: one name per class, or per group; classes without images are left out of rows and statistics.
+        attacks: number of attacks that were run.
+        confidence: confidence of the intervals of one column together.
+        members: class or group of each image; its label when absent.
     """
 
     def __init__(
@@ -42,17 +42,17 @@ class ClassTable:
     def _count(self, flags: Flags) -> intervals.Counts:
         return np.bincount(self._members[flags], minlength=len(self._all_names))[self._present]
 
-    def _rates(self, correct: intervals.Counts) -> list[Rate]:
-        low, high = intervals.simultaneous(correct, self.images, self._confidence)
+    def _build_rates(self, correct: intervals.Counts) -> list[Rate]:
+        low, high = intervals.simultaneous_bounds(correct, self.images, self._confidence)
         return [
-            Rate(count=int(count), images=int(n), rate=count / n, low=below, high=above)
-            for count, n, below, above in zip(correct, self.images, low, high, strict=True)
+            Rate(count=int(count), images=int(n), rate=count / n, low=lower, high=upper)
+            for count, n, lower, upper in zip(correct, self.images, low, high, strict=True)
         ]
 
-    def rows(self) -> tuple[ClassRow, ...]:
-        """One row a class that has images, in label order; the intervals of a column hold for all classes together."""
-        clean, robust = self._rates(self.clean), self._rates(self.robust)
-        after = [self._rates(count) for count in self.after_attack]
+    def build_rows(self) -> tuple[ClassRow, ...]:
+        """Return one row per class that has images, in label order; the intervals of a column hold for all classes together."""
+        clean, robust = self._build_rates(self.clean), self._build_rates(self.robust)
+        after = [self._build_rates(count) for count in self.after_attack]
         return tuple(
             ClassRow(
                 name=name,
@@ -64,17 +64,17 @@ class ClassTable:
             for c, name in enumerate(self._names)
         )
 
-    def spread(self, correct: intervals.Counts) -> Spread:
-        """Mean, worst class, gap and verdict of one column of counts (`clean` or `robust`)."""
+    def build_spread(self, correct: intervals.Counts) -> Spread:
+        """Return mean, worst class, gap and verdict of one column of counts (`clean` or `robust`)."""
         rates = correct / self.images
         ascending = np.sort(rates)
-        low, high = intervals.simultaneous(correct, self.images, self._confidence)
+        low, high = intervals.simultaneous_bounds(correct, self.images, self._confidence)
         worst_low, worst_high = intervals.worst_bounds(low, high)
         gap_low, gap_high = intervals.gap_bounds(low, high)
         gap = float(rates.mean() - rates.min())
         by_chance = intervals.gap_by_chance(correct, self.images, self._confidence)
         return Spread(
-            mean=self._mean(correct),
+            mean=self._build_mean(correct),
             worst_class=self._names[int(rates.argmin())],
             worst=Interval(value=float(rates.min()), low=worst_low, high=worst_high),
             gap=Interval(value=gap, low=gap_low, high=gap_high),
@@ -82,27 +82,27 @@ class ClassTable:
             tail_10=float(ascending[: -(-len(rates) // 10)].mean()),
             tail_20=float(ascending[: -(-len(rates) // 5)].mean()),
             deviation=float(rates.std()),
-            verdict="unequal" if gap > by_chance + _ROUNDING else self._without_gap(correct),
+            verdict="unequal" if gap > by_chance + _ROUNDING else self._judge_small_gap(correct),
         )
 
-    def _without_gap(self, correct: intervals.Counts) -> Literal["no-evidence", "at-chance"]:
-        """Return the verdict where no gap shows: whether the mean is surely above that of a constant answer.
+    def _judge_small_gap(self, correct: intervals.Counts) -> Literal["no-evidence", "at-chance"]:
+        """Return the verdict where the gap may be chance: whether the mean is significantly above that of a constant answer.
 
-        A classifier that gives every image the same class has a mean class rate of 1 / classes, under any attack. Classes are
-        those that occur as a label or as an answer.
+        A classifier that gives every image the same class has a mean class rate of 1 / classes, under any attack. Classes
+        are those that occur as a label or as an answer.
         """
         rows = self._evaluation
         classes = len(np.unique(np.concatenate([rows.labels, rows.clean, rows.attacked])))
-        at_chance = correct.sum() == 0 or self._mean(correct).low <= 1 / classes
+        at_chance = correct.sum() == 0 or self._build_mean(correct).low <= 1 / classes
         return "at-chance" if at_chance else "no-evidence"
 
-    def _mean(self, correct: intervals.Counts) -> Rate:
+    def _build_mean(self, correct: intervals.Counts) -> Rate:
         total, images = correct.sum(), self.images.sum()
         low, high = intervals.clopper_pearson(total, images, self._confidence)
         return Rate(count=int(total), images=int(images), rate=total / images, low=float(low), high=float(high))
 
-    def confusion(self) -> tuple[Confusion, ...]:
-        """Which class the images that are not robust were taken for, most frequent first, then in label order."""
+    def count_confusions(self) -> tuple[Confusion, ...]:
+        """Return which class the images that are not robust were taken for, most frequent first, then in label order."""
         rows = self._evaluation
         wrong = ~rows.robust
         pairs, counts = np.unique(np.stack([rows.labels[wrong], rows.attacked[wrong]]), axis=1, return_counts=True)
@@ -112,8 +112,11 @@ class ClassTable:
         )
 
 
-def group_table(column: str, table: ClassTable) -> GroupTable:
-    """The report's table of a column of groups, from their counts."""
+def build_group_table(column: str, table: ClassTable) -> GroupTable:
+    """Return the report's table of one column of groups."""
     return GroupTable(
-        column=column, groups=table.rows(), clean=table.spread(table.clean), robust=table.spread(table.robust)
+        column=column,
+        groups=table.build_rows(),
+        clean=table.build_spread(table.clean),
+        robust=table.build_spread(table.robust),
     )

@@ -1,7 +1,7 @@
-"""The documents of audits, as JSON; those of fine-tunings build on them. Fields are explained in docs/report.md.
+"""Define the JSON documents of audits; those of fine-tunings build on them. docs/reference/report.md explains every field.
 
-Rates lie in [0, 1] and are computed from the counts beside them. Two runs of the same job on the same machine with the same
-number of CPU threads differ in `seconds`, `created_at` and the ids of `provenance` only.
+Rates are in [0, 1] and are computed from the counts beside them. Two runs of the same job on the same machine with the
+same number of CPU threads differ only in `seconds`, `created_at` and the ids of `provenance`.
 """
 
 from datetime import datetime
@@ -14,13 +14,16 @@ from faal_core.specs import AuditSpec, ClassifierSpec
 
 
 class Document(BaseModel):
-    """A part of a report: complete, and never changed after it was written."""
+    """Is a part of a report: complete, and immutable once written."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Rate(Document):
-    """A share of images with its confidence interval (bounds hold for all classes together where there are several)."""
+    """Gives the fraction of images that are classified correctly, with its confidence interval.
+
+    Where there are several classes, the bounds of a column hold for all classes together.
+    """
 
     count: int
     images: int
@@ -30,7 +33,7 @@ class Rate(Document):
 
 
 class Interval(Document):
-    """An estimate with its confidence bounds."""
+    """Gives an estimate with its confidence bounds."""
 
     value: float
     low: float
@@ -38,60 +41,71 @@ class Interval(Document):
 
 
 class ClassRow(Document):
-    """One class, or group: how many of its images are classified correctly, clean and after each attack in turn."""
+    """Counts, for one class or group, the images that are classified correctly: clean and after each attack in turn."""
 
     name: str
     images: int
     clean: Rate
-    after_attack: tuple[Rate, ...] = Field(description="still correct after attacks 0..k, one per attack")
-    robust: Rate = Field(description="correct clean and after every attack")
+    after_attack: tuple[Rate, ...] = Field(description="Accuracy after attacks 0..k, one entry per attack k.")
+    robust: Rate = Field(description="Accuracy on images that are classified correctly clean and after every attack.")
 
     @property
     def rates(self) -> tuple[Rate, Rate]:
-        """Without an attack and after all."""
+        """Return the accuracy without an attack and after all attacks."""
         return self.clean, self.robust
 
 
 class Spread(Document):
-    """One accuracy (clean or robust) over the classes, or groups: its mean, its worst class, and how unequal the classes are."""
+    """Summarises one accuracy (clean or robust) over the classes or groups: mean, worst class, and inequality."""
 
-    mean: Rate = Field(description="over all images, Clopper–Pearson at the report's confidence")
-    worst_class: str
-    worst: Interval = Field(description="the smallest class rate; the interval covers the smallest true rate")
-    gap: Interval = Field(description="mean of the class rates minus the smallest")
-    gap_by_chance: float = Field(description="the gap that equal classes would stay below, at the report's confidence")
-    tail_10: float = Field(description="mean of the lowest 10 % of the class rates, rounded up to whole classes")
-    tail_20: float = Field(description="the same for 20 %")
-    deviation: float = Field(description="standard deviation of the class rates")
+    mean: Rate = Field(
+        description="Accuracy over all images, with a Clopper–Pearson interval at the report's confidence."
+    )
+    worst_class: str = Field(
+        description="Name of the class with the lowest accuracy; the first in label order of several."
+    )
+    worst: Interval = Field(description="Smallest class rate; its interval covers the smallest true class rate.")
+    gap: Interval = Field(description="Mean of the class rates minus the smallest class rate.")
+    gap_by_chance: float = Field(
+        description="Gap that classes of equal accuracy would stay below, at the report's confidence."
+    )
+    tail_10: float = Field(description="Mean of the lowest 10 % of the class rates, rounded up to whole classes.")
+    tail_20: float = Field(description="Mean of the lowest 20 % of the class rates, rounded up to whole classes.")
+    deviation: float = Field(description="Standard deviation of the class rates.")
     verdict: Literal["unequal", "no-evidence", "at-chance"] = Field(
-        description="unequal: the gap exceeds what chance shows; at-chance: it does not, and the mean is no better than that of "
-        "a classifier that gives every image the same class, or zero; no-evidence: neither"
+        description="Statistical conclusion about the classes. unequal: the gap exceeds `gap_by_chance`. at-chance: "
+        "it does not, and the mean is zero or no better than that of a classifier that gives every image the same "
+        "class. no-evidence: neither of the two."
     )
 
 
 class GroupTable(Document):
-    """The same images counted by the groups of one column, whatever their classes."""
+    """Counts the same images by the groups of one column, whatever their classes."""
 
     column: str
-    groups: tuple[ClassRow, ...] = Field(description="those that have images, in alphabetical order")
+    groups: tuple[ClassRow, ...] = Field(description="Groups that have images, in alphabetical order.")
     clean: Spread
     robust: Spread
 
 
 class AttackRow(Document):
-    """One attack of the audit: what it tried, broke and cost."""
+    """Counts the images that one attack of the audit tried and broke, and its cost."""
 
     name: str
     tried: int
-    untried: int = Field(0, description="of these, images that not all of its runs were made on: the audit was stopped")
+    untried: int = Field(
+        0,
+        description="Number of the tried images that some runs of the attack did not reach, because the audit was "
+        "stopped.",
+    )
     broken: int
-    forward: int = Field(description="images passed forward through the network")
-    backward: int = Field(description="images passed backward")
+    forward: int = Field(description="Number of images passed forward through the network.")
+    backward: int = Field(description="Number of images passed backward through the network, for gradients.")
     seconds: float
 
 
 class Confusion(Document):
-    """How many images of one class were taken for another after the attacks."""
+    """Counts the images of one class that were taken for another class after the attacks."""
 
     true: str
     predicted: str
@@ -99,23 +113,29 @@ class Confusion(Document):
 
 
 class GalleryImage(Document):
-    """An image that falls easily or that holds, as it is: without a perturbation."""
+    """Shows an image that breaks easily or that holds, without a perturbation."""
 
-    kind: Literal["fragile", "hardest"] = Field(description="broken by an attack, or by none")
-    row: int = Field(description="its place among the images judged, from 0")
+    kind: Literal["fragile", "hardest"] = Field(
+        description="fragile: an attack broke the image; hardest: no attack broke it."
+    )
+    row: int = Field(description="Place of the image among the audited images, from 0.")
     true: str
     margin: float = Field(
-        description="probability of its class minus that of the likeliest other: of a fragile image as it is, of a hardest "
-        "one the least under attack"
+        description="Probability of the image's class minus that of the likeliest other class. For a fragile image: "
+        "without an attack. For a hardest image: the smallest value under attack."
     )
-    predicted: str | None = Field(None, description="what the attack made of it; null for a hardest one")
-    attack: str | None = Field(None, description="the name of the one that broke it; null for a hardest one")
-    distance: float | None = Field(None, description="norm of the perturbation; null for a hardest one")
-    png: str = Field(description="in base64, at most 64 pixels on the longer side")
+    predicted: str | None = Field(None, description="Class predicted after the attack; null for a hardest image.")
+    attack: str | None = Field(None, description="Name of the attack that broke the image; null for a hardest image.")
+    distance: float | None = Field(
+        None, description="Norm of the perturbation that broke the image; null for a hardest image."
+    )
+    png: str = Field(
+        description="The image without a perturbation: PNG in base64, at most 64 pixels on the longer side."
+    )
 
 
 class ReliabilityWarning(Document):
-    """A sign that the numbers below are not to be trusted."""
+    """Gives a sign that the report's numbers cannot be trusted."""
 
     code: str
     message: str
@@ -124,14 +144,14 @@ class ReliabilityWarning(Document):
 
 
 class ClassifierSummary(Document):
-    """What was judged."""
+    """Describes the classifier that was audited."""
 
     name: str
     spec: ClassifierSpec
     parameters: int
     sha256: str = Field(
-        description="SHA-256 of the weights' names, types, shapes and values: the same for any file that holds them, and the "
-        "`sha256` of the service's model; not that of a file"
+        description="SHA-256 of the weights' names, types, shapes and values. It is the same for every file that "
+        "holds these weights, and equals the `sha256` of the service's model. It is not the digest of a file."
     )
 
 
@@ -139,7 +159,7 @@ ClassOrder = Literal["stored", "natural", "string", "assumed-natural", "assumed-
 
 
 class DatasetSummary(Document):
-    """What it was judged on."""
+    """Describes the images that the classifier was audited or trained on."""
 
     name: str
     part: Literal["train", "validation", "test"]
@@ -148,37 +168,39 @@ class DatasetSummary(Document):
     class_names: tuple[str, ...]
     class_order: ClassOrder = Field(
         "stored",
-        description="how the order of the classes was decided: stored: the data set's own labels; natural, string: the names in "
-        "that order, as asked for or assumed; matched: by name, with the classes that the classifier names",
+        description="How the order of the classes was decided. stored: by the data set's own labels. natural, string: "
+        "names in numerical or alphabetical order, as requested. assumed-natural, assumed-string: the same order, but "
+        "assumed. matched: by name, in the order of the classifier's classes.",
     )
-    preparation: tuple[str, ...] = Field((), description="what was done to the stored images, one sentence each")
-    sha256: str = Field(description="of the images and labels used; groups are not in it")
+    preparation: tuple[str, ...] = Field((), description="Changes made to the stored images, one sentence each.")
+    sha256: str = Field(description="SHA-256 of the images and labels that were used; groups are not part of it.")
     augmentation: Augmentation | None = Field(
         None,
-        description="the random changes of training images that preserve its labels; null in reports written before they were "
-        "recorded",
+        description="Random changes of training images that preserve the data set's labels; null in older reports.",
     )
 
 
 class Provenance(Document):
-    """The job, the stored model, the software and the device that a report comes from."""
+    """Names the job, the stored model, the software and the device that a report comes from."""
 
-    job_id: str | None = Field(None, description="the service's job; null outside of a service")
-    model_id: str | None = Field(None, description="the service's model that was audited; null where it has no id")
-    faal: str = Field(description="version of FAAL")
-    torch: str = Field(description="version of PyTorch")
-    cuda: str | None = Field(description="version of CUDA that PyTorch was built for; null on a CPU")
-    device: str = Field(description="cpu, or the name of the GPU")
-    instruction_set: str = Field(description="widest vector instructions that PyTorch uses on the CPU, such as AVX2")
-    threads: int = Field(description="CPU threads that PyTorch uses within one operation")
+    job_id: str | None = Field(None, description="Id of the service's job; null outside of a service.")
+    model_id: str | None = Field(
+        None, description="Id of the service's model that was audited; null where it has no id."
+    )
+    faal: str = Field(description="Version of FAAL.")
+    torch: str = Field(description="Version of PyTorch.")
+    cuda: str | None = Field(description="Version of CUDA that PyTorch was built for; null on a CPU.")
+    device: str = Field(description="cpu, or the name of the GPU.")
+    instruction_set: str = Field(description="Widest vector instructions that PyTorch uses on the CPU, such as AVX2.")
+    threads: int = Field(description="Number of CPU threads that PyTorch uses within one operation.")
 
 
 class AuditReport(Document):
-    """Per-class accuracy of one classifier, clean and attacked."""
+    """Reports the per-class accuracy of one classifier, clean and under attack."""
 
     kind: Literal["audit"] = "audit"
     version: Literal[1] = 1
-    product: str = Field(description="name and version of what wrote it")
+    product: str = Field(description="Name and version of the program that wrote the report.")
     created_at: datetime
     seconds: float
     classifier: ClassifierSummary
@@ -186,25 +208,34 @@ class AuditReport(Document):
     spec: AuditSpec
     first_look: bool = Field(
         default_factory=lambda fields: fields["spec"].is_first_look(len(fields["dataset"].class_names)),
-        description="whether the attacks are weaker than the preset fast: robust rates are upper bounds from a first look",
+        description="Whether the attacks are weaker than the preset fast. If so, stronger attacks may lower the "
+        "robust rates by several points.",
     )
     warnings: tuple[ReliabilityWarning, ...]
     classes: tuple[ClassRow, ...]
     clean: Spread
     robust: Spread
-    groups: tuple[GroupTable, ...] = Field((), description="one for each column of groups that the data set has")
+    groups: tuple[GroupTable, ...] = Field((), description="One table per column of groups in the data set.")
     attacks: tuple[AttackRow, ...]
-    confusion: tuple[Confusion, ...] = Field(description="robust-accuracy errors, most frequent first")
+    confusion: tuple[Confusion, ...] = Field(description="Mistakes on images that are not robust, most frequent first.")
     adversarial_sha256: str = Field(
-        "", description="of the adversarial images that were counted: their digests in the images' order, a line each"
+        "",
+        description="SHA-256 over the digests of the adversarial images that were counted, one line each, in the "
+        "images' order.",
     )
-    provenance: Provenance | None = Field(None, description="where the report comes from; null in older documents")
+    provenance: Provenance | None = Field(
+        None, description="Software and device that computed the report; null in older reports."
+    )
     gallery: tuple[GalleryImage, ...] = Field(
         (),
-        description="up to three fragile and three hardest images of each of the ten least robust classes, worst first",
+        description="Up to three fragile and three hardest images of each of the ten least robust classes, worst "
+        "first.",
     )
 
     @property
     def complete(self) -> bool:
-        """Whether every attack was made on every image it was due on; otherwise the true robust accuracy may be lower still."""
+        """Return whether every attack reached every image left for it.
+
+        Otherwise the true robust accuracy may be lower still.
+        """
         return not any(attack.untried for attack in self.attacks)

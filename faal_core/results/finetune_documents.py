@@ -1,73 +1,90 @@
-"""The documents of fine-tunings, and what one came to. Fields are explained in docs/report.md."""
+"""Define the JSON documents of fine-tunings, and judge their outcome. docs/reference/report.md explains every field."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from faal_core.results.documents import AuditReport, DatasetSummary, Document, Interval, ReliabilityWarning
+from faal_core.results.older_documents import upgrade_report
 from faal_core.specs import FinetuneSpec
 
 
 class EpochRow(Document):
-    """One epoch of training, measured on images held out from the training data."""
+    """Describes one epoch of training, with accuracies on the validation images."""
 
     epoch: int
-    share: float = Field(1.0, description="of its steps: less where the time was over")
-    learning_rate: float
-    loss: float = Field(description="mean of the weighted loss over the epoch")
-    class_weights: tuple[float, ...] = Field(
-        description="factor of the classification loss, mean over the batches; 1 is neutral"
+    fraction: float = Field(
+        1.0, description="Fraction of the epoch's steps that were made; below 1 where the time limit ended it."
     )
-    held_out_clean: float | None
-    held_out_mean: float | None = Field(description="robust accuracy, mean of the classes")
-    held_out_worst: float | None = Field(description="robust accuracy of the worst class")
+    learning_rate: float
+    loss: float = Field(description="Mean of the weighted loss over the epoch.")
+    class_weights: tuple[float, ...] = Field(
+        description="Factor of each class's classification loss, mean over the batches; 1 is neutral."
+    )
+    validation_clean: float | None = Field(description="Clean accuracy on the validation images.")
+    validation_robust: float | None = Field(
+        description="Robust accuracy on the validation images, mean of the classes."
+    )
+    validation_robust_worst: float | None = Field(description="Robust accuracy on the validation images, worst class.")
     seconds: float
 
 
 class Candidate(Document):
-    """Weights that could be kept, on held-out images: the given ones, or on the way from where training began to its best."""
+    """Describes weights that could be kept, with accuracies on the validation images.
 
-    share: float = Field(description="of the way: 0 is where training began, 1 the best epoch's weights")
-    offsets: float = Field(0.0, description="share of the class offsets, where training began with any")
-    clean: float
-    mean: float = Field(description="robust accuracy, mean of the classes")
-    worst: float = Field(description="robust accuracy of the worst class")
+    Candidates are the given weights, and weights between those that training began with and those of the best epoch.
+    """
+
+    interpolation: float = Field(
+        description="Interpolation between the weights that training began with (0) and the best epoch's weights (1)."
+    )
+    offset_scale: float = Field(
+        0.0, description="Scale of the class offsets in these weights; 0 where there are none, 1 for their full size."
+    )
+    clean: float = Field(description="Clean accuracy on the validation images.")
+    robust: float = Field(description="Robust accuracy on the validation images, mean of the classes.")
+    robust_worst: float = Field(description="Robust accuracy on the validation images, worst class.")
     class_drop: float | None = Field(
         None,
-        description="largest fall of the clean or robust accuracy of a single class below the given weights'; null in reports "
-        "written before it was recorded",
+        description="Largest fall of a single class's clean or robust accuracy below that of the given weights; null "
+        "in older reports.",
     )
     within_bounds: bool | None = Field(
         None,
-        description="whether mean and class accuracies fall by no more than the spec allows; null in reports written before it "
-        "was recorded",
+        description="Whether mean and class accuracies fall by no more than the spec allows; null in older reports.",
     )
-    on_front: bool = Field(description="no other is as good in mean and worst class and better in one of them")
+    on_front: bool = Field(
+        description="Whether no other candidate is at least as good in both mean and worst class and better in one of "
+        "them."
+    )
 
 
 class PairedChange(Document):
-    """One class on the same images before and after, by an exact McNemar test."""
+    """Compares one class on the same images before and after, by an exact McNemar test."""
 
     name: str
     before: float
     after: float
-    gained: int = Field(description="images wrong before and right after")
-    lost: int = Field(description="images right before and wrong after")
+    gained: int = Field(description="Number of images that are misclassified before and correctly classified after.")
+    lost: int = Field(description="Number of images that are correctly classified before and misclassified after.")
     p_value: float
-    p_adjusted: float = Field(description="Holm's correction over the classes")
+    p_adjusted: float = Field(description="p-value adjusted over the classes by Holm's method.")
     verdict: Literal["better", "worse", "unclear"]
 
 
 class Comparison(Document):
-    """Clean or robust accuracy before and after, on the same images."""
+    """Compares clean or robust accuracy before and after, on the same images."""
 
     classes: tuple[PairedChange, ...]
-    mean_change: Interval = Field(description="stratified paired bootstrap over images")
+    mean_change: Interval = Field(
+        description="Change of the mean accuracy; bounds by a stratified paired bootstrap over images."
+    )
     worst_class_before: str
     worst_class_after: str
     worst_change: Interval = Field(
-        description="smallest class rate after minus smallest before; bounds from both intervals"
+        description="Smallest class rate after minus smallest class rate before; bounds from both intervals."
     )
 
 
@@ -75,7 +92,11 @@ Outcome = Literal["better", "mixed", "worse", "unclear", "kept-original"]
 
 
 class Fall(NamedTuple):
-    """A significant fall of clean or robust accuracy: of a class, or of the mean (`name` is None); `change` is negative."""
+    """Describes a significant fall of clean or robust accuracy; `change` is negative.
+
+    Args:
+        name: name of the class; None for the mean over all images.
+    """
 
     accuracy: Literal["clean", "robust"]
     name: str | None
@@ -83,88 +104,102 @@ class Fall(NamedTuple):
 
 
 def falls(clean: Comparison, robust: Comparison) -> list[Fall]:
-    """List what fell significantly on the test images: the means first, then classes, the largest fall first."""
-    found: list[Fall] = []
+    """Return the accuracies that fell significantly on the test images.
+
+    The means come first, then the classes; the largest fall comes first within each.
+    """
+    significant: list[Fall] = []
     compared: tuple[tuple[Literal["clean", "robust"], Comparison], ...] = (("clean", clean), ("robust", robust))
     for accuracy, comparison in compared:
         if comparison.mean_change.high < 0:
-            found.append(Fall(accuracy, None, comparison.mean_change.value))
-        found += [
+            significant.append(Fall(accuracy, None, comparison.mean_change.value))
+        significant += [
             Fall(accuracy, row.name, row.after - row.before) for row in comparison.classes if row.verdict == "worse"
         ]
-    return sorted(found, key=lambda fall: (fall.name is not None, fall.change))
+    return sorted(significant, key=lambda fall: (fall.name is not None, fall.change))
 
 
 def worst_class_rose(robust: Comparison) -> bool:
-    """Tell whether the class that was worst is significantly better, and the smallest class rate rose with it."""
+    """Return whether the class that was worst is significantly better, and the smallest class rate rose with it."""
     worst = next(row for row in robust.classes if row.name == robust.worst_class_before)
     return worst.verdict == "better" and robust.worst_change.value > 0
 
 
-def _outcome(given: dict[str, Any]) -> Outcome:
-    """Judge a fine-tuning by its report's fields that come before `outcome`.
+def _judge_outcome(fields: dict[str, Any]) -> Outcome:
+    """Return the outcome of a fine-tuning from the report's fields that come before `outcome`.
 
-    Bounded are both means and, where the spec bounds them, single classes: "better" needs that none of these fell.
+    "better" needs that no bounded accuracy fell: both means are bounded, and single classes where the spec bounds them.
     """
-    if given.get("selected_candidate") == 0:
+    if fields.get("selected_candidate") == 0:
         return "kept-original"
-    if not {"spec", "clean", "robust"} <= given.keys():
-        return "unclear"  # the document is invalid, and its errors say so
-    fallen = falls(given["clean"], given["robust"])
-    if not worst_class_rose(given["robust"]):
-        return "worse" if fallen else "unclear"
-    classes_bounded = given["spec"].training.max_class_drop is not None
-    return "mixed" if any(fall.name is None or classes_bounded for fall in fallen) else "better"
+    if not {"spec", "clean", "robust"} <= fields.keys():
+        return "unclear"  # pydantic reports the missing fields
+    significant = falls(fields["clean"], fields["robust"])
+    if not worst_class_rose(fields["robust"]):
+        return "worse" if significant else "unclear"
+    classes_bounded = fields["spec"].training.max_class_drop is not None
+    return "mixed" if any(fall.name is None or classes_bounded for fall in significant) else "better"
 
 
 class FinetuneReport(Document):
-    """What fine-tuning did: two audits on the same images, the way between them, and the comparison."""
+    """Reports a fine-tuning: two audits on the same images, the training between them, and the comparison."""
 
     kind: Literal["finetune"] = "finetune"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     product: str
     created_at: datetime
     seconds: float
     spec: FinetuneSpec
     training_dataset: DatasetSummary
-    held_out_images: int
+    validation_images: int
     warnings: tuple[ReliabilityWarning, ...] = Field(
-        (), description="signs that this classifier cannot be fine-tuned to a useful one, found before the training"
+        (), description="Signs, from before the training, that this classifier cannot be fine-tuned to a useful one."
     )
     epochs: tuple[EpochRow, ...]
     selected_epoch: int
     candidates: tuple[Candidate, ...] = Field(
-        (), description="weights that could be kept: the given ones first, the best epoch's last"
+        (), description="Weights that could be kept: the given weights first, the best epoch's weights last."
     )
     selected_candidate: int | None = Field(
         None,
-        description="number of the candidate that was kept, from 0: 0 is the given weights; null where the spec sets no bounds, "
-        "and in reports written before it was recorded",
+        description="Number of the candidate that was kept, from 0; 0 is the given weights. Null where the spec sets "
+        "no bounds, and in older reports.",
     )
-    selected_share: float = Field(1.0, description="which of them was kept")
-    selected_offsets: float = Field(0.0, description="which share of the class offsets was kept")
-    class_offsets: tuple[float, ...] | None = Field(None, description="that share of them: added to each class's logit")
-    whole_class_offsets: tuple[float, ...] | None = Field(
-        None, description="all of the class offsets, of which candidates have shares; null where none were found"
+    selected_interpolation: float = Field(1.0, description="Interpolation of the weights that were kept.")
+    selected_offset_scale: float = Field(0.0, description="Scale of the class offsets that were kept.")
+    class_offsets: tuple[float, ...] | None = Field(
+        None,
+        description="Constants added to each class's logit in the weights that were kept; null where there are none.",
+    )
+    unscaled_class_offsets: tuple[float, ...] | None = Field(
+        None, description="Class offsets at their full size, which candidates scale; null where there are none."
     )
     trained_sha256: str | None = Field(
         None,
-        description="of the best epoch's weights, from which other candidates are made; null in reports written before it was "
-        "recorded",
+        description="SHA-256 of the best epoch's weights, from which other candidates are made; null in older reports.",
     )
     before: AuditReport
-    after: AuditReport = Field(description="the same as `before` where the original weights were kept")
+    after: AuditReport = Field(
+        description="Audit of the weights that were kept; the same as `before` where these are the original weights."
+    )
     clean: Comparison
     robust: Comparison
     outcome: Outcome = Field(
-        default_factory=_outcome,
-        description="better: the worst class is significantly more robust, and no bounded accuracy fell significantly; mixed: "
-        "the worst class is, and a bounded accuracy fell; worse: something fell, and the worst class is not significantly "
-        "better; unclear: neither; kept-original: no candidate within the bounds made the worst class better on the held-out "
-        "images, so no new weights were made",
+        default_factory=_judge_outcome,
+        description="Result of the fine-tuning. better: the worst class is significantly more robust, and no bounded "
+        "accuracy fell significantly. mixed: the worst class is significantly more robust, and a bounded accuracy "
+        "fell significantly. worse: an accuracy fell significantly, and the worst class is not significantly better. "
+        "unclear: no significant change of either kind. kept-original: no candidate within the bounds made the worst "
+        "class better on the validation images, so no new weights were made.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _upgrade(cls, fields: object) -> object:
+        """Rename the fields of a report of version 1."""
+        return upgrade_report(fields) if isinstance(fields, Mapping) else fields
 
     @property
     def falls(self) -> list[Fall]:
-        """What fell significantly on the test images, means first."""
+        """Return the accuracies that fell significantly on the test images, means first."""
         return falls(self.clean, self.robust)

@@ -1,31 +1,32 @@
-"""One row an image: what an audit saw of it, and how batch results add up to that."""
+"""Turn batch results into one outcome per image: `ImageOutcomes` adds up batches, `Evaluation` holds the finished rows."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from faal_core.results.ledger import CLEAN, Unit
+from faal_core.results.ledger import CLEAN, BatchResult
 
 Rows = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
-UNBROKEN = -1  # in `broken_by`: every attack failed
-_UNKNOWN = -1  # class of an image that was not looked at
+UNBROKEN = -1  # value of `broken_by` where no attack broke the image
+_UNKNOWN = -1  # class of an image that was not evaluated
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What was seen of each image: one row each, the only thing statistics are computed from.
+    """Holds one row per image; all statistics are computed from these rows alone.
 
     Args:
         labels, clean: true and predicted class of the unperturbed image.
-        attacked: predicted class of the adversarial image that broke it; `clean` where none did.
-        broken_by: number of the attack that broke it; −1 where none did or where it was wrong already.
-        distance: norm of the perturbation that broke it, 0 elsewhere.
-        clean_margin, margin: probability of the label minus that of the likeliest other class, in [−1, 1]: of the image as
-            it is, and the least that was seen.
-        sha256: of the adversarial image that broke it; empty where none did.
+        attacked: predicted class of the adversarial image that broke the image; `clean` where no attack broke it.
+        broken_by: number of the attack that broke the image, from 0; −1 where none did or the image was misclassified
+            clean.
+        distance: norm of the perturbation that broke the image; 0 where no attack broke it.
+        clean_margin, margin: probability of the label minus that of the likeliest other class, in [−1, 1]: of the clean
+            image, and the smallest over the clean image and all attacks.
+        sha256: SHA-256 of the adversarial image that broke the image; empty where no attack broke it.
     """
 
     labels: Rows
@@ -39,24 +40,24 @@ class Evaluation:
 
     @property
     def correct(self) -> Flags:
-        """Which images are right without an attack."""
+        """Return which images are classified correctly without an attack."""
         return self.clean == self.labels
 
     def correct_after(self, attack: int) -> Flags:
-        """Which images are right clean and after attacks 0..attack."""
+        """Return which images are classified correctly clean and after attacks 0..attack."""
         return self.correct & ((self.broken_by == UNBROKEN) | (self.broken_by > attack))
 
     @property
     def robust(self) -> Flags:
-        """Which images are right clean and after every attack."""
+        """Return which images are classified correctly clean and after every attack."""
         return self.correct & (self.broken_by == UNBROKEN)
 
 
-class Verdicts:
-    """What is known of each image so far; it grows unit by unit.
+class ImageOutcomes:
+    """Holds the outcome of each image so far: clean, broken by an attack, or undecided. Grows batch by batch.
 
     Args:
-        labels: true class of each image, in the order that units number them.
+        labels: true class of each image; batch results refer to images by their places here.
     """
 
     def __init__(self, labels: Rows) -> None:
@@ -68,35 +69,36 @@ class Verdicts:
         self._clean_lead, self._lead = np.full(count, np.inf), np.full(count, np.inf)
         self._sha256 = np.full(count, "", dtype=object)
 
-    def undecided(self, margin_left: float | None = None) -> Rows:
-        """Row numbers of the images that are right clean and unbroken so far, ascending.
+    def find_undecided(self, margin_left: float | None = None) -> Rows:
+        """Return the row numbers of the images that are classified correctly clean and unbroken so far, ascending.
 
-        With `margin_left` only those whose label once led by at most that share of its lead, in logits, when clean.
+        Args:
+            margin_left: only images whose label's lead, in logits, once fell to this fraction of the clean lead or below.
         """
         undecided = (self._clean == self._labels) & (self._broken_by == UNBROKEN)
         if margin_left is not None:
             undecided &= self._lead <= margin_left * self._clean_lead
         return np.flatnonzero(undecided)
 
-    def take_in(self, unit: Unit) -> int:
-        """How many images the unit broke; from here on its verdicts count."""
-        rows = np.array(unit.rows)
-        predicted, margin = np.array(unit.predicted), np.array(unit.margin)
+    def add(self, result: BatchResult) -> int:
+        """Add the results of a batch, and return the number of images that it broke."""
+        rows = np.array(result.rows)
+        predicted, margin = np.array(result.predicted), np.array(result.margin)
         self._margin[rows] = np.minimum(self._margin[rows], margin)
-        self._lead[rows] = np.minimum(self._lead[rows], unit.lead)
-        if unit.attack == CLEAN:
+        self._lead[rows] = np.minimum(self._lead[rows], result.lead)
+        if result.attack == CLEAN:
             self._clean[rows] = self._attacked[rows] = predicted
-            self._clean_margin[rows], self._clean_lead[rows] = margin, unit.lead
+            self._clean_margin[rows], self._clean_lead[rows] = margin, result.lead
             return 0
-        hit = predicted != self._labels[rows]
-        broken = rows[hit]
-        self._attacked[broken], self._broken_by[broken] = predicted[hit], unit.attack
-        self._distance[broken] = np.array(unit.distance)[hit]
-        self._sha256[broken] = np.array(unit.sha256, dtype=object)[hit]
+        misclassified = predicted != self._labels[rows]
+        broken = rows[misclassified]
+        self._attacked[broken], self._broken_by[broken] = predicted[misclassified], result.attack
+        self._distance[broken] = np.array(result.distance)[misclassified]
+        self._sha256[broken] = np.array(result.sha256, dtype=object)[misclassified]
         return len(broken)
 
-    def evaluation(self) -> Evaluation:
-        """All rows; of images never looked at the predicted class is none."""
+    def to_evaluation(self) -> Evaluation:
+        """Return the rows of all images; images that were never evaluated have the class −1."""
         return Evaluation(
             labels=self._labels,
             clean=self._clean,

@@ -1,7 +1,8 @@
-"""Confidence intervals for per-class rates, what chance alone shows, and paired tests. Everything in float64.
+"""Compute confidence intervals for per-class rates, the gap that chance alone shows, and paired tests, in float64.
 
-The number of correct images of a class is taken as binomial: images drawn independently from the class. Sources: Clopper
-and Pearson 1934; Bonferroni and Holm 1979 for several classes at once; McNemar 1947, in its exact form.
+The number of correct images of a class is taken as binomial: images are drawn independently from the class.
+
+Sources: Clopper and Pearson 1934; Bonferroni and Holm 1979 for several classes at once; McNemar 1947, in its exact form.
 """
 
 import math
@@ -13,11 +14,11 @@ from scipy import special
 Counts = NDArray[np.int64]
 Vector = NDArray[np.float64]
 
-_DRAWS = 20_000  # a 95 % quantile of a gap is then good to about 0.1 points
+_DRAWS = 20_000  # random draws; a 95 % quantile of a gap is then exact to about 0.1 points
 
 
 def clopper_pearson(correct: Counts, images: Counts, confidence: float) -> tuple[Vector, Vector]:
-    """Lower and upper bounds of each rate, each on its own at least `confidence` sure (exact, never too narrow)."""
+    """Return lower and upper bounds of each rate, each with at least `confidence` on its own (exact, never too narrow)."""
     alpha = 1 - confidence
     with np.errstate(invalid="ignore"):
         low = np.where(correct == 0, 0.0, special.betaincinv(correct, images - correct + 1, alpha / 2))
@@ -25,20 +26,21 @@ def clopper_pearson(correct: Counts, images: Counts, confidence: float) -> tuple
     return low, high
 
 
-def simultaneous(correct: Counts, images: Counts, confidence: float) -> tuple[Vector, Vector]:
-    """Bounds that hold for all classes together with at least `confidence`: Clopper–Pearson at level α/C."""
+def simultaneous_bounds(correct: Counts, images: Counts, confidence: float) -> tuple[Vector, Vector]:
+    """Return bounds that hold for all classes together with at least `confidence`: Clopper–Pearson at level α/C."""
     return clopper_pearson(correct, images, 1 - (1 - confidence) / len(correct))
 
 
 def worst_bounds(low: Vector, high: Vector) -> tuple[float, float]:
-    """Bounds of the smallest true rate, given bounds that hold for all classes together."""
+    """Return bounds of the smallest true rate, given bounds that hold for all classes together."""
     return float(low.min()), float(high.min())
 
 
 def gap_bounds(low: Vector, high: Vector) -> tuple[float, float]:
-    """Bounds of (mean − smallest) true class rate: its extremes over the box of simultaneous bounds.
+    """Return bounds of (mean − smallest) true class rate: its extremes over the box of simultaneous bounds.
 
-    Smallest: one class at the lowest upper bound, nobody below it. Largest: one class at its lower bound, the rest high.
+    Smallest: one class at the lowest upper bound, no class below it. Largest: one class at its lower bound, the others at
+    their upper bounds.
     """
     floor = high.min()
     least = float(np.maximum(low, floor).mean() - floor)
@@ -47,24 +49,30 @@ def gap_bounds(low: Vector, high: Vector) -> tuple[float, float]:
 
 
 def gap_by_chance(correct: Counts, images: Counts, confidence: float) -> float:
-    """The gap (mean − smallest class rate) that classes of one common true rate stay below with `confidence`.
+    """Return the gap (mean − smallest class rate) that classes with one true rate stay below with `confidence`.
 
-    Given how many images are correct in all, equal classes share them out hypergeometrically, whatever the common rate:
-    an exact permutation test, by 20,000 draws of fixed seed.
+    Given the total number of correct images, equal classes share them hypergeometrically, whatever the true rate. This is
+    an exact permutation test, approximated by 20,000 draws with a fixed seed.
     """
     generator = np.random.default_rng(0)
-    drawn = generator.multivariate_hypergeometric(images, int(correct.sum()), size=_DRAWS, method="marginals")
-    rates = drawn / images
+    draws = generator.multivariate_hypergeometric(images, int(correct.sum()), size=_DRAWS, method="marginals")
+    rates = draws / images
     return float(np.quantile(rates.mean(axis=1) - rates.min(axis=1), confidence, method="higher"))
 
 
 def mcnemar(gained: Counts, lost: Counts) -> Vector:
-    """Two-sided exact p-values: whether as many images were gained as lost, by the binomial law of the discordant ones."""
+    """Return two-sided exact p-values of the hypothesis that gains and losses are equally likely.
+
+    Source: McNemar 1947, by the binomial distribution of the discordant images.
+    """
     return np.minimum(1.0, 2 * special.bdtr(np.minimum(gained, lost), gained + lost, 0.5))
 
 
 def holm(p_values: Vector) -> Vector:
-    """The p-values adjusted so that rejecting those below α errs anywhere with probability at most α (Holm 1979)."""
+    """Return adjusted p-values: rejecting those below α makes any false rejection with probability at most α.
+
+    Source: Holm 1979.
+    """
     order = np.argsort(p_values, kind="stable")
     scaled = (len(p_values) - np.arange(len(p_values))) * p_values[order]
     adjusted = np.empty(len(p_values))
@@ -75,20 +83,21 @@ def holm(p_values: Vector) -> Vector:
 def least_provable_loss(classes: int, confidence: float) -> int:
     """Return how many images a class must lose, gaining none, to be significantly worse whatever the other classes do.
 
-    The smallest k with C · 2 · 0.5^k ≤ α: McNemar's p-value of k images lost, times Holm's largest factor.
+    It is the smallest k with C · 2 · 0.5^k ≤ α: McNemar's p-value of k lost images, times Holm's largest factor.
     """
     return math.ceil(1 + math.log2(classes / (1 - confidence)))
 
 
 def mean_change_bounds(gained: Counts, lost: Counts, images: Counts, confidence: float) -> tuple[float, float]:
-    """Percentile bounds of the change of the mean rate over all images, by a paired bootstrap within each class.
+    """Return percentile bounds of the change of the mean rate over all images, by a paired bootstrap within each class.
 
-    Resampling a class's images with replacement makes (gained, lost, same) multinomial: 20,000 draws of fixed seed.
+    Resampling a class's images with replacement makes (gained, lost, same) multinomial. Uses 20,000 draws with a fixed
+    seed.
     """
     generator = np.random.default_rng(0)
     change = np.zeros(_DRAWS)
     for up, down, n in zip(gained, lost, images, strict=True):
-        drawn = generator.multinomial(n, [up / n, down / n, (n - up - down) / n], size=_DRAWS)
-        change += drawn[:, 0] - drawn[:, 1]
+        draws = generator.multinomial(n, [up / n, down / n, (n - up - down) / n], size=_DRAWS)
+        change += draws[:, 0] - draws[:, 1]
     low, high = np.quantile(change / images.sum(), [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)

@@ -1,4 +1,4 @@
-"""Reports read back from their JSON."""
+"""Read reports back from their JSON."""
 
 from typing import Annotated
 
@@ -12,5 +12,5 @@ _ADAPTER: TypeAdapter[AuditReport | FinetuneReport] = TypeAdapter(Report)
 
 
 def read_report(document: str | bytes) -> AuditReport | FinetuneReport:
-    """The report in a JSON document. Raises: pydantic.ValidationError."""
+    """Return the report in a JSON document. Raises: pydantic.ValidationError."""
     return _ADAPTER.validate_json(document)

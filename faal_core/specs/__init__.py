@@ -1,6 +1,7 @@
-"""What can be asked for: classifiers, attacks, audits and fine-tuning, as JSON with bounds and defaults.
+"""Define the requests that users make: classifiers, attacks, audits and fine-tunings, as JSON with bounds and defaults.
 
-Every number a result depends on stands here and is kept with the report. Source of the defaults: docs/method.md.
+Every number that a result depends on is a field here and is stored with the report. docs/explanation/faal.md gives the sources of
+the defaults.
 """
 
 from faal_core.specs.audit import ApgdSpec, AttackSpec, AuditSettings, AuditSpec, FabSpec, PgdSpec, SquareSpec

@@ -1,4 +1,4 @@
-"""Attacks and audits: how a classifier is judged."""
+"""Define the specs of attacks and audits."""
 
 from typing import Annotated, Literal, Self
 
@@ -11,109 +11,119 @@ from faal_core.threat_model import ThreatModel
 
 
 class AnyAttackSpec(Spec):
-    """What every attack can be told."""
+    """Holds the fields that every attack has."""
 
     margin_left: float | None = Field(
         None,
         gt=0,
         lt=1,
-        description="tried only on images where the attacks before left at most this share of the margin, the label's logit "
-        "minus the largest other, that the image has when clean; on all that are still robust when absent",
+        description="Try the attack only on images whose margin earlier attacks reduced to at most this fraction of "
+        "the clean margin. The margin is the label's logit minus the largest other logit. When absent, the attack is "
+        "tried on every image that is still robust.",
     )
 
     @property
-    def _condition(self) -> str:
+    def _condition_text(self) -> str:
         return "" if self.margin_left is None else f" where ≤ {100 * self.margin_left:g} % of the margin is left"
 
 
 class PgdSpec(AnyAttackSpec):
-    """Projected gradient descent (Madry et al. 2018)."""
+    """Configures projected gradient descent (Madry et al. 2018)."""
 
     type: Literal["pgd"] = "pgd"
     loss: Literal["cross-entropy", "margin"] = "cross-entropy"
     steps: int = Field(20, ge=1, le=10_000)
-    relative_step: float = Field(0.25, gt=0, le=2, description="step size as a share of ε: 0.25 is 2/255 at 8/255")
+    relative_step: float = Field(
+        0.25, gt=0, le=2, description="Step size as a fraction of ε: 0.25 is 2/255 at ε = 8/255."
+    )
     restarts: int = Field(1, ge=1, le=100)
-    random_start: bool = Field(True, description="start from a uniform point of the ball instead of the image")
+    random_start: bool = Field(
+        True, description="Whether to start from a uniform point of the ball instead of the image."
+    )
 
     def passes(self, num_classes: int) -> int:
-        """Of an image, forward and backward, in all its runs, at most; with the one after each that judges it."""
+        """Return the most passes per image, forward and backward, in all runs; one pass judges each run."""
         return self.restarts * (2 * self.steps + 1)
 
     def __str__(self) -> str:
-        return f"PGD-{self.steps}{_times(self.restarts)} ({self.loss}){self._condition}"
+        return f"PGD-{self.steps}{_times(self.restarts)} ({self.loss}){self._condition_text}"
 
 
 class ApgdSpec(AnyAttackSpec):
-    """Auto-PGD (Croce and Hein 2020, AutoAttack)."""
+    """Configures Auto-PGD (Croce and Hein 2020, AutoAttack)."""
 
     type: Literal["apgd"] = "apgd"
     loss: Literal["cross-entropy", "margin", "probability-margin", "dlr"] = "cross-entropy"
     targets: int = Field(
-        0, ge=0, lt=MAX_CLASSES, description="classes aimed at, nearest first, one run each; 0 aims away from the label"
+        0,
+        ge=0,
+        lt=MAX_CLASSES,
+        description="Number of target classes, nearest first, one run each; 0 moves away from the label.",
     )
     iterations: int = Field(100, ge=1, le=10_000)
-    restarts: int = Field(1, ge=1, le=100, description="of each run")
+    restarts: int = Field(1, ge=1, le=100, description="Number of restarts of each run.")
 
     @model_validator(mode="after")
     def _targeted_by_dlr(self) -> Self:
         if self.targets and self.loss != "dlr":
-            raise ValueError(f"targets go with the loss dlr, not {self.loss}")
+            raise ValueError(f"targets need the loss dlr, not {self.loss}")
         return self
 
     def passes(self, num_classes: int) -> int:
-        """Of an image, forward and backward, in all its runs, at most; with the one after each that judges it."""
+        """Return the most passes per image, forward and backward, in all runs; one pass judges each run."""
         targets = min(self.targets, num_classes - 1)
         return max(targets, 1) * self.restarts * (2 * self.iterations + (3 if targets else 2))
 
     def __str__(self) -> str:
         targets = f", {self.targets} targets" if self.targets else ""
-        return f"APGD-{self.iterations}{_times(self.restarts)} ({self.loss}{targets}){self._condition}"
+        return f"APGD-{self.iterations}{_times(self.restarts)} ({self.loss}{targets}){self._condition_text}"
 
 
 class FabSpec(AnyAttackSpec):
-    """Fast adaptive boundary attack, targeted (Croce and Hein 2020)."""
+    """Configures the targeted fast adaptive boundary attack (Croce and Hein 2020)."""
 
     type: Literal["fab"] = "fab"
-    targets: int = Field(9, ge=1, lt=MAX_CLASSES, description="classes aimed at, nearest first, one run each")
+    targets: int = Field(9, ge=1, lt=MAX_CLASSES, description="Number of target classes, nearest first, one run each.")
     iterations: int = Field(100, ge=1, le=10_000)
-    restarts: int = Field(1, ge=1, le=100, description="of each run; the first starts at the image itself")
+    restarts: int = Field(
+        1, ge=1, le=100, description="Number of restarts of each run; the first starts at the image itself."
+    )
 
     def passes(self, num_classes: int) -> int:
-        """Of an image, forward and backward, in all its runs, at most; with the one after each that judges it."""
+        """Return the most passes per image, forward and backward, in all runs; one pass judges each run."""
         return min(self.targets, num_classes - 1) * self.restarts * (3 * self.iterations + 2)
 
     def __str__(self) -> str:
-        return f"FAB-{self.iterations}{_times(self.restarts)} ({self.targets} targets){self._condition}"
+        return f"FAB-{self.iterations}{_times(self.restarts)} ({self.targets} targets){self._condition_text}"
 
 
 class SquareSpec(AnyAttackSpec):
-    """Square attack: random search without gradients (Andriushchenko et al. 2020)."""
+    """Configures the Square attack, a random search without gradients (Andriushchenko et al. 2020)."""
 
     type: Literal["square"] = "square"
     queries: int = Field(5000, ge=1, le=1_000_000)
-    initial_share: float = Field(0.8, gt=0, le=1, description="of the pixels, changed by the first queries")
+    initial_share: float = Field(0.8, gt=0, le=1, description="Fraction of the pixels that the first queries change.")
     restarts: int = Field(1, ge=1, le=100)
 
     def passes(self, num_classes: int) -> int:
-        """Of an image, forward and backward, in all its runs, at most; with the one after each that judges it."""
+        """Return the most passes per image, forward and backward, in all runs; one pass judges each run."""
         return self.restarts * (self.queries + 2)
 
     def __str__(self) -> str:
-        return f"Square-{self.queries}{_times(self.restarts)}{self._condition}"
+        return f"Square-{self.queries}{_times(self.restarts)}{self._condition_text}"
 
 
 def _times(restarts: int) -> str:
     return f"×{restarts}" if restarts > 1 else ""
 
 
-# What the preset `fast` does to every image that is still robust. Untargeted attacks leave images robust that it breaks.
+# The preset `fast` attacks every image that is still robust in this way. Untargeted attacks leave images that it breaks.
 _THOROUGH_TARGETS, _THOROUGH_ITERATIONS = 3, 30
 
 
-def _is_thorough(attack: PgdSpec | ApgdSpec | FabSpec | SquareSpec, num_classes: int) -> bool:
-    """Return whether this is a targeted attack on every robust image, with as many targets and steps as `fast` has."""
-    if isinstance(attack, PgdSpec | SquareSpec) or attack.margin_left is not None:
+def _is_thorough(attack: AnyAttackSpec, num_classes: int) -> bool:
+    """Return whether this is a targeted attack on every robust image, with at least as many targets and steps as `fast` has."""
+    if not isinstance(attack, ApgdSpec | FabSpec) or attack.margin_left is not None:
         return False
     return attack.targets >= min(_THOROUGH_TARGETS, num_classes - 1) and attack.iterations >= _THOROUGH_ITERATIONS
 
@@ -122,7 +132,7 @@ AttackSpec = Annotated[PgdSpec | ApgdSpec | FabSpec | SquareSpec, Field(discrimi
 
 
 def _expand_preset(value: object) -> object:
-    """The attacks of a preset where its name was given."""
+    """Return the attacks of the preset that the value names; another value unchanged."""
     if not isinstance(value, str):
         return value
     try:
@@ -137,37 +147,38 @@ Attacks = Annotated[
     Field(
         min_length=1,
         max_length=20,
-        description="a preset's name or attacks in order, each run only on images still robust; the result is the worst case",
+        description="Name of a preset, or attacks in order. Each attack runs only on images that are still robust; "
+        "the result is the worst case.",
     ),
 ]
 
 
 class AuditSettings(Spec):
-    """How hard a classifier is tried, and how sure the answer must be."""
+    """Configures how strongly a classifier is attacked, and how certain the result must be."""
 
     attacks: Attacks = (PgdSpec(), PgdSpec(loss="margin"))
     images: int | None = Field(
-        None, ge=1, description="test images, drawn from each class in proportion; all when absent"
+        None, ge=1, description="Number of test images, drawn from each class in proportion; all when absent."
     )
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="of all intervals of a kind together")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of all intervals of a kind together.")
     batch_size: int = Field(250, ge=1, le=100_000)
     seed: int = Field(0, ge=0, lt=2**31)
 
     @property
     def preset(self) -> str | None:
-        """Return the name of the preset that has these attacks, if there is one."""
-        known = {name: type(self).model_validate({**dict(self), "attacks": name}).attacks for name in catalog.PRESETS}
-        return next((name for name, attacks in known.items() if attacks == self.attacks), None)
+        """Return the name of the preset that has these attacks, or None."""
+        presets = {name: type(self).model_validate({**dict(self), "attacks": name}).attacks for name in catalog.PRESETS}
+        return next((name for name, attacks in presets.items() if attacks == self.attacks), None)
 
     def is_first_look(self, num_classes: int) -> bool:
-        """Return whether the attacks are weaker than the preset `fast`: none of them is a targeted attack as thorough as its own.
+        """Return whether no attack is as thorough as the targeted attacks of the preset `fast`.
 
-        Robust accuracy is an upper bound under any attack; after a first look it may be several points too high.
+        Robust accuracy is an upper bound under any attack. After a first look it may be several points too high.
         """
         return not any(_is_thorough(attack, num_classes) for attack in self.attacks)
 
 
 class AuditSpec(AuditSettings):
-    """How a classifier is judged."""
+    """Configures an audit."""
 
     threat: ThreatModel

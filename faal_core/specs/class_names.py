@@ -1,22 +1,22 @@
-"""What classes may be called, and when two names mean the same class."""
+"""Define valid class names, and decide when two names mean the same class."""
 
 import re
 import unicodedata
 
-MAX_NAME_LENGTH = 100
-_UNNAMED = {"Cc", "Cs"}  # Unicode's control characters and halves of characters
+MAX_NAME_LENGTH = 100  # characters
+_FORBIDDEN = {"Cc", "Cs"}  # Unicode's control characters and halves of characters
 _SEPARATORS = re.compile(r"[\s_\-‐-―/\\:*?\"<>|]+")  # blanks, dashes, and signs that a folder's name cannot have
 
 
 def is_name(text: str) -> bool:
-    """Return whether a class or group may be called that: 1 to `MAX_NAME_LENGTH` characters, none a control character."""
-    return 0 < len(text) <= MAX_NAME_LENGTH and not any(unicodedata.category(sign) in _UNNAMED for sign in text)
+    """Return whether a class or group may have this name: 1 to `MAX_NAME_LENGTH` characters, no control characters."""
+    return 0 < len(text) <= MAX_NAME_LENGTH and not any(unicodedata.category(sign) in _FORBIDDEN for sign in text)
 
 
-def comparable(name: str) -> str:
+def normalise_name(name: str) -> str:
     """Return the form in which names are compared: NFC, case folded, trimmed, each run of separators one blank.
 
-    A whole number is compared by its value: `007` is `7`.
+    A whole number is compared by its value: `007` equals `7`.
     """
     folded = _SEPARATORS.sub(" ", unicodedata.normalize("NFC", name).casefold()).strip()
     if folded.isdecimal():  # of any script and length; int() takes 4,300 digits at most

@@ -1,4 +1,4 @@
-"""What must be known of a classifier."""
+"""Define the spec of a classifier."""
 
 import math
 from typing import Self
@@ -10,34 +10,38 @@ from faal_core.errors import UnknownName
 from faal_core.specs.class_names import MAX_NAME_LENGTH, is_name
 from faal_core.specs.spec import MAX_CLASSES, Spec
 
-MAX_CHANNELS = 4
+MAX_CHANNELS = 4  # red, green, blue and a fourth
 
 
 class ClassifierSpec(Spec):
-    """What must be known beside the weights to rebuild a classifier."""
+    """Describes what must be known besides the weights to rebuild a classifier."""
 
-    architecture: str = Field(max_length=100, examples=["preact_resnet18"], description="a name from the catalog")
+    architecture: str = Field(
+        max_length=100, examples=["preact_resnet18"], description="Name of an architecture in the catalog."
+    )
     num_classes: int = Field(ge=2, le=MAX_CLASSES, examples=[10])
     mean: tuple[float, ...] = Field(
         (0.0,),
         min_length=1,
         max_length=MAX_CHANNELS,
-        description="subtracted from pixels in [0, 1], per channel: the number of values sets the network's channels; a "
-        "single value serves as many channels as the weights take",
+        description="Value subtracted from pixels in [0, 1], per channel. The number of values is the number of the "
+        "network's channels; a single value applies to all channels that the weights have.",
     )
     std: tuple[float, ...] = Field(
         (1.0,),
         min_length=1,
         max_length=MAX_CHANNELS,
         validate_default=True,
-        description="what pixels are divided by after that, per channel, positive; as many values as mean has",
+        description="Positive divisor of the pixels after mean is subtracted, per channel; as many values as mean has.",
     )
-    arguments: dict[str, int] = Field(default_factory=dict, description="the architecture's own; bounds in the catalog")
-    class_names: tuple[str, ...] | None = Field(None, description="one per class, in label order")
+    arguments: dict[str, int] = Field(
+        default_factory=dict, description="Arguments of the architecture; the catalog lists their names and bounds."
+    )
+    class_names: tuple[str, ...] | None = Field(None, description="Name of each class, in label order.")
 
     @field_validator("architecture")
     @classmethod
-    def _offered(cls, architecture: str) -> str:
+    def _check_architecture(cls, architecture: str) -> str:
         try:
             catalog.architecture(architecture)
         except UnknownName as error:
@@ -46,38 +50,38 @@ class ClassifierSpec(Spec):
 
     @field_validator("std")
     @classmethod
-    def _one_per_channel(cls, std: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+    def _check_std(cls, std: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
         if any(not math.isfinite(one) or one <= 0 for one in std):
-            raise ValueError("every std is positive")
+            raise ValueError("every std must be positive and finite")
         if "mean" in info.data and len(std) != len(info.data["mean"]):
             raise ValueError(f"mean has {len(info.data['mean'])} channels and std has {len(std)}")
         return std
 
     @field_validator("arguments")
     @classmethod
-    def _within_bounds(cls, arguments: dict[str, int], info: ValidationInfo) -> dict[str, int]:
+    def _check_arguments(cls, arguments: dict[str, int], info: ValidationInfo) -> dict[str, int]:
         if "architecture" not in info.data:
             return arguments
         entry = catalog.architecture(info.data["architecture"])
         for name, value in arguments.items():
             if name not in entry.arguments:
-                takes = f"it takes {', '.join(entry.arguments)}" if entry.arguments else "it takes none"
-                raise ValueError(f"{entry.name} takes no argument {name[:100]!r}; {takes}")
+                allowed = f"it takes {', '.join(entry.arguments)}" if entry.arguments else "it takes none"
+                raise ValueError(f"{entry.name} takes no argument {name[:100]!r}; {allowed}")
             bounds = entry.arguments[name]
             if not bounds.low <= value <= bounds.high:
-                raise ValueError(f"{name} of {entry.name} lies between {bounds.low} and {bounds.high}, not {value}")
+                raise ValueError(f"{name} of {entry.name} must be between {bounds.low} and {bounds.high}, not {value}")
         return arguments
 
     @field_validator("class_names")
     @classmethod
-    def _one_per_class(cls, names: tuple[str, ...] | None, info: ValidationInfo) -> tuple[str, ...] | None:
+    def _check_class_names(cls, names: tuple[str, ...] | None, info: ValidationInfo) -> tuple[str, ...] | None:
         if names is not None and len(names) != info.data.get("num_classes", len(names)):
             raise ValueError(f"{len(names)} class names for {info.data['num_classes']} classes")
-        odd = next((name for name in names or () if not is_name(name)), None)
-        if odd is not None:
+        invalid = next((name for name in names or () if not is_name(name)), None)
+        if invalid is not None:
             raise ValueError(
-                f"a class is called {odd[:MAX_NAME_LENGTH]!r}; names have 1 to {MAX_NAME_LENGTH} characters, none of them a "
-                "control character"
+                f"the class name {invalid[:MAX_NAME_LENGTH]!r} is invalid: a name has 1 to {MAX_NAME_LENGTH} characters and no "
+                "control characters"
             )
         if names is not None and len(set(names)) < len(names):
             raise ValueError("two classes have the same name")
@@ -85,11 +89,11 @@ class ClassifierSpec(Spec):
 
     @property
     def channels(self) -> int:
-        """Input channels: one mean per channel."""
+        """Return the number of input channels."""
         return len(self.mean)
 
     def for_channels(self, channels: int) -> Self:
-        """Return the spec with its single mean and std repeated for that many channels; itself where it has several."""
+        """Return the spec with its single mean and std repeated for each channel; unchanged where it has several."""
         if self.channels > 1:
             return self
         return self.model_copy(update={"mean": self.mean * channels, "std": self.std * channels})

@@ -1,1 +1,4 @@
-"""Class-wise fair adversarial training: the loop, its losses, its methods, and what survives a crash."""
+"""Class-wise fair adversarial training.
+
+`recipe.train` is the loop, `step` one step, `methods` the class weights, and `selection` the choice of the weights that are kept.
+"""

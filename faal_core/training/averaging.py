@@ -1,4 +1,4 @@
-"""A moving average of the weights, which is validated and kept in their place."""
+"""A moving average of the weights, which is validated and selected in their place."""
 
 from collections.abc import Callable
 from typing import cast
@@ -7,13 +7,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from faal_core.classifier import Classifier
 from faal_core.specs import Averaging
-from faal_core.training.validation import HeldOutAccuracy
+from faal_core.training.validation import ValidationAccuracy
 
 
 class WeightAverage(AveragedModel):
-    """The average of the weights after steps or epochs, batch-norm's statistics included; at first the classifier itself.
+    """The average of the weights after steps or epochs, batch-norm's statistics included; it starts as the classifier itself.
 
-    Source: with `every: epoch` and `least_worst`, the fairness-aware averaging of Wei et al., CVPR 2023 (CFA), section 4.3.
+    Source: with `every: epoch` and `min_robust_worst`, the fairness-aware averaging of Wei et al., CVPR 2023 (CFA), section 4.3.
     """
 
     def __init__(self, classifier: Classifier, spec: Averaging) -> None:
@@ -23,16 +23,20 @@ class WeightAverage(AveragedModel):
 
     @property
     def classifier(self) -> Classifier:
-        """The average as a classifier."""
-        return cast(Classifier, self.module)
+        """Return the average as a classifier."""
+        return cast("Classifier", self.module)
 
     def after_step(self, classifier: Classifier) -> None:
-        """Takes the weights in, if every step counts."""
+        """Add the weights to the average, if every step counts."""
         if self._spec.every == "step":
             self.update_parameters(classifier)
 
-    def after_epoch(self, classifier: Classifier, judge: Callable[[Classifier], HeldOutAccuracy]) -> None:
-        """Takes the weights in, if every epoch counts and the worst class is as robust as asked, by what `judge` says of them."""
-        least = self._spec.least_worst
-        if self._spec.every == "epoch" and (not least or judge(classifier).robust_worst >= least):
+    def after_epoch(self, classifier: Classifier, validate: Callable[[Classifier], ValidationAccuracy]) -> None:
+        """Add the weights to the average, if every epoch counts and their worst class is robust enough.
+
+        Args:
+            validate: called only where the spec asks how robust the worst class is.
+        """
+        min_worst = self._spec.min_robust_worst
+        if self._spec.every == "epoch" and (not min_worst or validate(classifier).robust_worst >= min_worst):
             self.update_parameters(classifier)

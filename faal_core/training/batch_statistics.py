@@ -1,4 +1,4 @@
-"""Batch-norm's running statistics, put back after forward passes that are to leave no trace in them."""
+"""Batch-norm's running statistics, restored after forward passes that must leave no trace in them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,27 +9,27 @@ from faal_core.classifier import Classifier
 
 
 @contextmanager
-def statistics_kept(classifier: Classifier) -> Iterator[None]:
-    """Afterwards all buffers are as they were before."""
+def restored_statistics(classifier: Classifier) -> Iterator[None]:
+    """Restore all buffers at the end of the block."""
     before = [buffer.clone() for buffer in classifier.buffers()]
     try:
         yield
     finally:
-        _put_back(classifier, before)
+        _restore(classifier, before)
 
 
 @contextmanager
-def statistics_restored(classifier: Classifier) -> Iterator[None]:
-    """Likewise, but only where what was done within failed."""
+def restored_statistics_on_error(classifier: Classifier) -> Iterator[None]:
+    """Restore all buffers where the block raises; otherwise keep what it made of them."""
     before = [buffer.clone() for buffer in classifier.buffers()]
     try:
         yield
     except BaseException:
-        _put_back(classifier, before)
+        _restore(classifier, before)
         raise
 
 
-def _put_back(classifier: Classifier, before: list[torch.Tensor]) -> None:
+def _restore(classifier: Classifier, before: list[torch.Tensor]) -> None:
     with torch.no_grad():
         for buffer, value in zip(classifier.buffers(), before, strict=True):
             buffer.copy_(value)

@@ -1,70 +1,80 @@
-"""The inner maximum of training: the images of a batch where the classifier is worst, as far as PGD finds them."""
+"""The attack of training: PGD towards the images of a batch where the classifier is worst, the inner maximum."""
+
+from dataclasses import dataclass
 
 import torch
 
-from faal_core.attacks.ball import Ball, direction
+from faal_core.attacks.ball import Ball
 from faal_core.attacks.losses import LOSSES
 from faal_core.attacks.randomness import BatchRandom
-from faal_core.audit.evaluator import frozen
+from faal_core.audit.evaluator import freeze_weights
 from faal_core.classifier import Classifier, Images, Labels, PerImage
-from faal_core.specs import TrainingAttack
-from faal_core.threat_model import ThreatModel
+from faal_core.specs import FinetuneSpec
 from faal_core.training.losses import kl_divergence
 
-_NEAR = 1e-3  # standard deviation of where an ascent of the divergence starts: at the image it has no gradient
+_KL_START_DEVIATION = 1e-3  # in pixel units; the divergence has no gradient at the image itself
 
 
-def starting_points(x: Images, threat: ThreatModel, loss: str, generator: torch.Generator, reach: PerImage) -> Images:
-    """Where the ascent of `loss` begins: anywhere in the ball of each image, for "kl" close to the image.
+@dataclass(frozen=True, slots=True)
+class AttackBatch:
+    """Images to attack, their labels, and for each the point where its attack starts and its radius in ε."""
 
-    Source: Madry et al. 2018; for "kl" Zhang et al. 2019 (TRADES), algorithm 1.
-    """
-    ball = Ball(x, threat, reach)
-    if loss == "kl":
-        return ball.project(x + _NEAR * torch.randn(x.shape, generator=generator, device=x.device))
-    return ball.random_point(BatchRandom(generator))
+    x: Images
+    y: Labels
+    start: Images
+    relative_radius: PerImage
+
+    def subset(self, rows: slice) -> "AttackBatch":
+        """Return some of the images."""
+        return AttackBatch(self.x[rows], self.y[rows], self.start[rows], self.relative_radius[rows])
+
+    def split(self, size: int) -> list["AttackBatch"]:
+        """Split into batches of `size` images; the last may have fewer."""
+        return [self.subset(slice(first, first + size)) for first in range(0, max(len(self.x), 1), size)]
 
 
-def worst_images(
-    classifier: Classifier,
-    x: Images,
-    y: Labels,
-    threat: ThreatModel,
-    attack: TrainingAttack,
-    loss: str,
-    start: Images,
-    reach: PerImage,
-    at_once: int,
-) -> Images:
-    """Every image after every step of PGD from where it starts.
+def start_attack(
+    x: Images, y: Labels, relative_radius: PerImage, spec: FinetuneSpec, generator: torch.Generator
+) -> AttackBatch:
+    """Draw where the attack of each image starts: anywhere in its ball, or for the loss "kl" close to the image.
 
     Args:
-        loss: "cross-entropy", "margin" or "kl", the divergence from the clean answer.
-        reach: multiples of ε, one an image, for radius and step.
-        at_once: how many images there is room for.
-    Cost: `steps` forward and backward passes, and a forward pass for "kl"; no gradient of the weights.
+        relative_radius: radius of each image, in ε.
+    Source: Madry et al. 2018; for "kl" Zhang et al. 2019 (TRADES), algorithm 1.
+    """
+    ball = Ball(x, spec.threat, relative_radius)
+    if spec.attack_loss == "kl":
+        noise = torch.randn(x.shape, generator=generator, device=x.device)
+        return AttackBatch(x, y, ball.project(x + _KL_START_DEVIATION * noise), relative_radius)
+    return AttackBatch(x, y, ball.draw_point(BatchRandom(generator)), relative_radius)
+
+
+def perturb(classifier: Classifier, batch: AttackBatch, spec: FinetuneSpec, max_images: int) -> Images:
+    """Return every image after all steps of PGD, as the spec's attack of training takes them.
+
+    Args:
+        max_images: how many images fit into the device's memory at a time.
+    Cost: `steps` forward and backward passes, and a forward pass for the loss "kl"; no gradient of the weights.
     Source: Madry et al. 2018, eq. 3; for "kl" Zhang et al. 2019 (TRADES), algorithm 1.
     """
-    size = min(at_once, classifier.images_in_cache(x.shape[1:]))
-    with frozen(classifier):
-        parts = zip(x.split(size), y.split(size), start.split(size), reach.split(size), strict=True)
-        found = [
-            _climbed(classifier, Ball(centre, threat, reaches), labels, attack, loss, first)
-            for centre, labels, first, reaches in parts
-        ]
-    return classifier.lay_out(torch.cat(found))
+    size = min(max_images, classifier.images_in_cache(batch.x.shape[1:]))
+    with freeze_weights(classifier):
+        x_adv = torch.cat([_perturb_piece(classifier, piece, spec) for piece in batch.split(size)])
+    return classifier.lay_out(x_adv)
 
 
-def _climbed(classifier: Classifier, ball: Ball, y: Labels, attack: TrainingAttack, loss: str, x_adv: Images) -> Images:
-    """The images of the balls' centres, as far up as the steps lead."""
-    step = attack.relative_step * ball.radius
+def _perturb_piece(classifier: Classifier, batch: AttackBatch, spec: FinetuneSpec) -> Images:
+    attack, loss = spec.training.attack, spec.attack_loss
+    ball = Ball(batch.x, spec.threat, batch.relative_radius)
+    step_size = attack.relative_step * ball.radius
     if loss == "kl":
         with torch.no_grad():
-            clean = classifier(ball.x)
+            clean_logits = classifier(batch.x)
+    x_adv = batch.start
     for _ in range(attack.steps):
         x_adv = x_adv.detach().requires_grad_()
         logits = classifier(x_adv)
-        value = kl_divergence(clean, logits) if loss == "kl" else LOSSES[loss](logits, y)
+        value = kl_divergence(clean_logits, logits) if loss == "kl" else LOSSES[loss](logits, batch.y)
         (gradient,) = torch.autograd.grad(value.sum(), x_adv)
-        x_adv = ball.project(x_adv.detach() + step * direction(gradient, ball.norm))
+        x_adv = ball.step(x_adv, gradient, step_size)
     return x_adv

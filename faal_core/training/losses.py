@@ -1,4 +1,4 @@
-"""What training minimises: two terms an image, so that each can be weighed by class."""
+"""The losses of training: two terms an image, so that each can be weighed by class."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,9 +11,10 @@ from faal_core.classifier import Classifier, Images, Labels, Logits, PerImage
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Of a batch: how badly each image is classified and how far its adversarial answer lies from the clean one, in nats.
+    """The terms of a batch's loss, in nats: classification, and divergence of the adversarial prediction from the clean one.
 
-    `adversarial_logits` are those the terms came from.
+    Args:
+        adversarial_logits: the logits that the terms were computed from.
     """
 
     adversarial_logits: Logits
@@ -22,19 +23,19 @@ class Terms:
 
 
 def adversarial_cross_entropy(adversarial_logits: Logits, y: Labels) -> Terms:
-    """The cross-entropy on the adversarial images; no divergence. Source: Madry et al. 2018, eq. 1 (called AT)."""
+    """Return the cross-entropy on the adversarial images; no divergence. Source: Madry et al. 2018, eq. 1 (called AT)."""
     loss = functional.cross_entropy(adversarial_logits, y, reduction="none")
     return Terms(adversarial_logits, loss, torch.zeros_like(loss))
 
 
 def trades(clean_logits: Logits, adversarial_logits: Logits, y: Labels) -> Terms:
-    """The cross-entropy on the clean images; KL(clean‖adversarial). Source: Zhang et al. 2019 (TRADES), eq. 5."""
+    """Return the cross-entropy on the clean images; KL(clean‖adversarial). Source: Zhang et al. 2019 (TRADES), eq. 5."""
     loss = functional.cross_entropy(clean_logits, y, reduction="none")
     return Terms(adversarial_logits, loss, kl_divergence(clean_logits, adversarial_logits))
 
 
 def mart(clean_logits: Logits, adversarial_logits: Logits, y: Labels) -> Terms:
-    """The boosted cross-entropy on the adversarial images; KL(clean‖adversarial) · (1 − clean probability of the label).
+    """Return the boosted cross-entropy on the adversarial images; KL(clean‖adversarial) · (1 − clean probability of the label).
 
     Source: Wang et al. 2020 (MART), eq. 9 and 10: the boost is −log(1 − the likeliest other class's probability).
     Differs: computed from log-probabilities, without constants against log 0.
@@ -49,7 +50,7 @@ def mart(clean_logits: Logits, adversarial_logits: Logits, y: Labels) -> Terms:
 
 
 def kl_divergence(reference: Logits, logits: Logits) -> PerImage:
-    """KL(softmax(reference)‖softmax(logits)), in nats."""
+    """Return KL(softmax(reference)‖softmax(logits)), in nats."""
     log_reference, log_other = functional.log_softmax(reference, 1), functional.log_softmax(logits, 1)
     return functional.kl_div(log_other, log_reference, reduction="none", log_target=True).sum(1)
 
@@ -60,10 +61,11 @@ _BESIDE_CLEAN: dict[str, Callable[[Logits, Logits, Labels], Terms]] = {"trades":
 def terms(
     classifier: Classifier, x: Images, x_adv: Images, y: Labels, loss: str, *, clean_forward: bool = False
 ) -> Terms:
-    """The terms of one of the losses at, trades and mart, with the classifier in the mode it is in.
+    """Return the terms of a loss, with the classifier in the mode that it is in.
 
     Args:
-        clean_forward: for at, forward the clean images too, before: for batch-norm's statistics alone.
+        loss: "at", "trades" or "mart".
+        clean_forward: for "at", forward the clean images first, for batch-norm's statistics alone.
     """
     if loss != "at":
         return _BESIDE_CLEAN[loss](classifier(x), classifier(x_adv), y)

@@ -1,4 +1,4 @@
-"""The processes that train one classifier together, each with its share of every batch."""
+"""The ranks: processes that train one classifier together, each on its shard of every batch."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,141 +13,144 @@ from faal_core.errors import InvalidSpec, OutOfMemory, TrainingDiverged
 from faal_core.errors.memory_exhaustion import is_out_of_memory
 
 _TORCHRUN = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
-_PATIENCE = timedelta(days=7)  # the other processes wait while the first one audits
+_TIMEOUT = timedelta(days=7)  # the other ranks wait while the first one audits
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _CPU = torch.device("cpu")
-_WELL, _FAILED, _DIVERGED, _FULL = range(4)  # what a process tells the others, the worst counts
+_OK, _FAILED, _DIVERGED, _OUT_OF_MEMORY = range(4)  # status of a rank; the greatest counts
 
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """Which of how many processes this one is; a process on its own is the first of one.
+    """The rank of this process among `count` of them; a single process has rank 0.
 
-    All draw the same random numbers for a whole batch and compute their share of it. What a batch is judged by is summed over
-    them, so that every method sees the whole batch, and gradients are summed once a step: there is nothing that could overlap
-    with ten passes of an attack, in which nothing is exchanged.
+    All ranks draw the same random numbers for a whole batch, and each computes its shard of it. Logits are gathered, so that
+    every method sees the whole batch. Gradients are summed once a step: the attack, which takes most of the time, exchanges
+    nothing that the sum could overlap with.
 
     Args:
-        device: where this process computes.
+        device: where this rank computes.
     """
 
-    number: int = 0
+    rank: int = 0
     count: int = 1
     device: torch.device = _CPU
 
     @property
-    def leads(self) -> bool:
-        """Whether this is the process that tells of progress, keeps checkpoints and reports."""
-        return self.number == 0
+    def is_leader(self) -> bool:
+        """Return whether this rank reports progress and writes checkpoints and reports."""
+        return self.rank == 0
 
-    def share(self, rows: int) -> slice:
-        """What this process has of so many rows; the parts differ by at most one row."""
-        return slice(rows * self.number // self.count, rows * (self.number + 1) // self.count)
+    def shard(self, rows: int) -> slice:
+        """Return this rank's part of `rows` rows; the parts of the ranks differ by at most one row."""
+        return slice(rows * self.rank // self.count, rows * (self.rank + 1) // self.count)
 
     def sum(self, value: Tensor) -> Tensor:
-        """`value` itself, summed over the processes, in each of them."""
+        """Sum a tensor over the ranks in place, and return it."""
         if self.count > 1:
             distributed.all_reduce(value)
         return value
 
-    def told(self, by_first: bool) -> bool:
-        """What the first process says, in each of them."""
-        return bool(self.sum(torch.tensor(float(self.leads and by_first), device=self.device)))
+    def broadcast(self, flag: bool) -> bool:
+        """Return the leader's flag in every rank."""
+        return bool(self.sum(torch.tensor(float(self.is_leader and flag), device=self.device)))
 
     def sum_each(self, values: Iterable[Tensor]) -> None:
-        """Nothing. Afterwards each of these tensors is its sum over the processes; they travel as one."""
+        """Sum each of these tensors over the ranks in place; they are exchanged as one."""
         if self.count == 1:
             return
-        found = list(values)
-        together = self.sum(torch.cat([value.flatten() for value in found]))
-        for value, total in zip(found, together.split([value.numel() for value in found]), strict=True):
+        tensors = list(values)
+        sums = self.sum(torch.cat([value.flatten() for value in tensors]))
+        for value, total in zip(tensors, sums.split([value.numel() for value in tensors]), strict=True):
             value.copy_(total.view_as(value))
 
-    def whole(self, part: Tensor, rows: int) -> Tensor:
-        """All rows, of which each process has its share."""
+    def gather(self, shard: Tensor, rows: int) -> Tensor:
+        """Return all `rows` rows, of which each rank has its shard."""
         if self.count == 1:
-            return part
-        gathered = part.new_zeros(rows, *part.shape[1:])
-        gathered[self.share(rows)] = part
+            return shard
+        gathered = shard.new_zeros(rows, *shard.shape[1:])
+        gathered[self.shard(rows)] = shard
         return self.sum(gathered)
 
     @contextmanager
-    def agreed(self) -> Iterator[None]:
-        """Within, each process computes by itself; afterwards all go on, or all raise where one has failed.
+    def fail_together(self) -> Iterator[None]:
+        """Raise at the end of the block in every rank, where one rank has failed inside it.
 
-        Raises: what failed within; in the other processes OutOfMemory, TrainingDiverged or RuntimeError in its place.
+        Raises: the error of the block; in the other ranks OutOfMemory, TrainingDiverged or RuntimeError in its place.
         """
         try:
             yield
         except Exception as error:
-            self._worst(_kind(error))
+            self._worst_status(_status(error))
             raise
-        worst = self._worst(_WELL)
-        if worst == _FULL:
-            raise OutOfMemory("A process that trains with this one has no room for its share of a batch.")
+        worst = self._worst_status(_OK)
+        if worst == _OUT_OF_MEMORY:
+            raise OutOfMemory("A process that trains with this one has no memory for its part of a batch.")
         if worst == _DIVERGED:
             raise TrainingDiverged("The numbers of a process that trains with this one became NaN or infinite.")
         if worst == _FAILED:
             raise RuntimeError("a process that trains with this one has failed")
 
-    def require_same(self, what: str, *numbers: int) -> None:
-        """Raises: InvalidSpec in all processes where the numbers are not the same in each; `what` says of what they are."""
+    def require_same(self, subject: str, *numbers: int) -> None:
+        """Check that all ranks have the same numbers. Raises: InvalidSpec in all of them, with the `subject` that differs."""
         own = torch.tensor(numbers, dtype=torch.float64).to(self.device)
-        least, most = (self._reduced(own, by) for by in (distributed.ReduceOp.MIN, distributed.ReduceOp.MAX))
+        least, most = (
+            self._reduce(own, operation) for operation in (distributed.ReduceOp.MIN, distributed.ReduceOp.MAX)
+        )
         if not torch.equal(least, most):
-            raise InvalidSpec(f"{what} is not the same for all processes that train together.")
+            raise InvalidSpec(f"{subject} is not the same for all processes that train together.")
 
-    def level(self, classifier: Classifier) -> None:
-        """Nothing. Afterwards the statistics of batch-norms, which each go by a process's share, are their means over all."""
+    def average_batch_norm(self, classifier: Classifier) -> None:
+        """Average batch-norm's running statistics over the ranks, each of which has seen its shards alone."""
         norms = [module for module in classifier.modules() if isinstance(module, _BATCH_NORMS)]
-        kept = [value for norm in norms for value in (norm.running_mean, norm.running_var) if value is not None]
-        if self.count > 1 and kept:
-            self.sum_each(kept)
-            for value in kept:
+        statistics = [value for norm in norms for value in (norm.running_mean, norm.running_var) if value is not None]
+        if self.count > 1 and statistics:
+            self.sum_each(statistics)
+            for value in statistics:
                 value.div_(self.count)
 
-    def _worst(self, kind: int) -> int:
-        """The worst kind that any process tells."""
+    def _worst_status(self, status: int) -> int:
+        """Return the worst status of any rank."""
         if self.count == 1:
-            return kind
-        return int(self._reduced(torch.tensor(kind, device=self.device), distributed.ReduceOp.MAX))
+            return status
+        return int(self._reduce(torch.tensor(status, device=self.device), distributed.ReduceOp.MAX))
 
-    def _reduced(self, value: Tensor, by: distributed.ReduceOp.RedOpType) -> Tensor:
+    def _reduce(self, value: Tensor, operation: distributed.ReduceOp.RedOpType) -> Tensor:
+        """Return the value reduced over the ranks."""
         reduced = value.clone()
         if self.count > 1:
-            distributed.all_reduce(reduced, by)
+            distributed.all_reduce(reduced, operation)
         return reduced
 
 
-ALONE = Ranks()
+SINGLE_RANK = Ranks()
 
 
-def _kind(error: Exception) -> int:
-    """What the other processes are told of it."""
+def _status(error: Exception) -> int:
+    """Return the status that the other ranks receive for an error."""
     if is_out_of_memory(error):
-        return _FULL
+        return _OUT_OF_MEMORY
     return _DIVERGED if isinstance(error, TrainingDiverged) else _FAILED
 
 
 @contextmanager
-def joined(environment: Mapping[str, str], device: torch.device) -> Iterator[Ranks]:
-    """Within, the processes that `torchrun` started know one another, by NCCL on GPUs, one each, and by gloo on CPUs.
+def join_ranks(environment: Mapping[str, str], device: torch.device) -> Iterator[Ranks]:
+    """Connect the processes that `torchrun` started, inside the block: by NCCL on GPUs, one each, and by gloo on CPUs.
 
     Args:
-        environment: of the process; without torchrun's variables it is on its own.
-        device: where a process on its own computes; several have a GPU each where that is one.
+        environment: of the process; without torchrun's variables it is a single rank.
+        device: where a single rank computes; where it is a GPU, each of several ranks has a GPU of its own.
     Raises: InvalidSpec where there are fewer GPUs than processes.
     """
     if not environment.keys() >= _TORCHRUN or environment["WORLD_SIZE"] == "1":
         yield Ranks(device=device)
         return
-    place = int(environment["LOCAL_RANK"])
+    local_rank = int(environment["LOCAL_RANK"])
     if device.type == "cuda":
-        if place >= torch.cuda.device_count():
+        if local_rank >= torch.cuda.device_count():
             raise InvalidSpec(f"There are {torch.cuda.device_count()} GPUs here; start no more processes than that.")
-        device = torch.device("cuda", place)
+        device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
     yield Ranks(int(environment["RANK"]), int(environment["WORLD_SIZE"]), device)
-    distributed.barrier()  # who leaves while another still listens may break that one's connection
+    distributed.barrier()  # a rank that leaves early may break the connections of the others
     distributed.destroy_process_group()  # not after an error: NCCL would wait for the others, which wait for this one

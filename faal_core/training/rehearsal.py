@@ -1,4 +1,4 @@
-"""One step on a copy before the first audit: what would stop the training stops it in seconds, not after hours."""
+"""One step on a copy before the first audit, so that errors of the training appear in seconds, not after hours."""
 
 import copy
 
@@ -12,44 +12,45 @@ from faal_core.errors import ClassifierUnsuitable
 from faal_core.progress import NoProgress
 from faal_core.specs import FinetuneSpec, UniformMethod
 from faal_core.training.recipe import train
-from faal_core.training.selection import hold_out
+from faal_core.training.row_split import split_rows
 
 
 class _OneStep(NoProgress):
-    """Leaves no time, in which a training makes one step."""
+    """Leaves no time, in which a training takes one step."""
 
     def time_left(self) -> float:
-        """None."""
+        """Return 0."""
         return 0.0
 
 
 def rehearse(classifier: Classifier, data: LabelledImages, spec: FinetuneSpec, device: torch.device) -> None:
-    """Nothing: a copy of the classifier takes one step on a batch of the images that it would be trained on.
+    """Train a copy of the classifier for one step on a batch of its training images.
 
-    All classes count alike in it, since some methods have to look at every image before they can weigh any.
+    All classes weigh the same in it, since some methods must survey every image before they can weigh any class.
 
-    Raises: InvalidSpec where too few images can be held out; ClassifierUnsuitable where the network does not take them, or
-        does not answer with a logit a class; TrainingDiverged, OutOfMemory.
+    Raises: InvalidSpec where too few images can validate; ClassifierUnsuitable where the network does not take the images, or
+        does not return one logit a class; TrainingDiverged, OutOfMemory.
     """
     training = spec.training
-    hold_out(data, training.held_out_share, training.seed)
+    split_rows(data, training.validation_fraction, training.seed)
     _require_logits(copy.deepcopy(classifier), data, device)
-    alike = UniformMethod(loss=spec.method.loss, beta=spec.method.beta)
-    once = {"held_out_share": 0.0, "averaging": None}
-    step = spec.model_copy(update={"method": alike, "training": training.model_copy(update=once)})
+    uniform = UniformMethod(loss=spec.method.loss, beta=spec.method.beta)
+    without_validation = {"validation_fraction": 0.0, "averaging": None}
+    step = spec.model_copy(update={"method": uniform, "training": training.model_copy(update=without_validation)})
     train(classifier, data, step, device=device, progress=_OneStep())
 
 
 @torch.no_grad()
 def _require_logits(classifier: Classifier, data: LabelledImages, device: torch.device) -> None:
-    """Raises: ClassifierUnsuitable where the classifier does not answer with one logit a class, in training too."""
+    """Check that the classifier returns one logit a class, in training mode too. Raises: ClassifierUnsuitable."""
     rows = torch.arange(min(4, len(data)))
     evaluator = Evaluator(classifier, data, device=device, batch_size=len(rows), seed=0)
     x = evaluator.pixels(rows)
     evaluator.predict(x, data.labels[rows].to(device))
-    answer = classifier.train()(x)
-    shape = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+    output = classifier.train()(x)
+    shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
     if shape != (len(x), classifier.num_classes):
         raise ClassifierUnsuitable(
-            f"In training mode the network answers {shape} to {len(x)} images; {classifier.num_classes} logits each are due."
+            f"In training mode the network returns {shape} for {len(x)} images; it must return {classifier.num_classes} logits "
+            "for each."
         )

@@ -1,158 +1,177 @@
-"""One step of training: attack the batch, weigh its classes, move the weights."""
+"""One step of training: attack the batch, weigh its classes, step along the gradient of the weighted loss."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from faal_core.classifier import Classifier, Images, Labels, Logits
-from faal_core.device_memory import Pieces
-from faal_core.errors import TrainingDiverged
-from faal_core.specs import FinetuneSpec, TrainingSpec
 from faal_core.training import losses
-from faal_core.training.batch_statistics import statistics_kept, statistics_restored
-from faal_core.training.inner_maximum import starting_points, worst_images
+from faal_core.training.batch_statistics import restored_statistics, restored_statistics_on_error
+from faal_core.training.divergence import require_finite
+from faal_core.training.inner_maximum import AttackBatch, perturb
 from faal_core.training.losses import Terms
-from faal_core.training.methods.method import Emphasis, Method
-from faal_core.training.ranks import ALONE, Ranks
+from faal_core.training.methods.method import ClassWeights, Method
+from faal_core.training.run import TrainingRun
 from faal_core.training.weight_perturbation import perturbed_weights
 
 
+class StepResult(NamedTuple):
+    """The weighted loss of a step, and the factor of each class's classification loss, `k`, on the CPU."""
+
+    loss: float
+    class_weights: Tensor
+
+
 def training_step(
-    classifier: Classifier,
-    optimizer: torch.optim.Optimizer,
-    method: Method,
-    x: Images,
-    y: Labels,
-    spec: FinetuneSpec,
-    generator: torch.Generator,
-    pieces: Pieces,
-    ranks: Ranks = ALONE,
-) -> tuple[float, Tensor]:
-    """One step on one batch; its weighted loss and the weight of each class's classification (on the CPU).
+    classifier: Classifier, optimizer: Optimizer, method: Method, batch: AttackBatch, run: TrainingRun
+) -> StepResult:
+    """Take one step on one batch.
 
     The attack sees the classifier in eval mode. In train mode the clean batch goes first, for batch-norm's statistics.
 
     Args:
-        x, y: the whole batch, the same in every process.
-        pieces: how many images there was room for so far. A batch passed in several pieces costs one more forward pass, which
-            finds the weights of its classes; gradients add up to the same, unless batch-norm, which then goes by each piece's
-            statistics, makes a difference.
-    Raises: TrainingDiverged where the loss is not finite; OutOfMemory.
+        batch: the whole batch, the same in every rank. Where it does not fit into memory it is passed in pieces. That costs one
+            more forward pass, which yields the class weights; gradients add up to the same, except that batch-norm then goes by
+            each piece's statistics.
+    Raises: TrainingDiverged where logits or the loss are not finite; OutOfMemory.
     """
-    start = starting_points(x, spec.threat, spec.attack_loss, generator, method.reach[y])
-    own = ranks.share(len(x))
-    share = _Share(classifier, method, x[own], y[own], start[own], y, spec, ranks)
+    shard = _BatchShard(classifier, method, batch.subset(run.ranks.shard(len(batch.x))), batch.y, run)
+    return run.pieces.fit(partial(shard.step, optimizer), len(shard.batch.x))
 
-    def step(size: int) -> tuple[float, Tensor]:
-        with statistics_restored(classifier):
-            return share.step(optimizer, size)
 
-    return pieces.fit(step, len(share.x))
+class _Images(NamedTuple):
+    """Clean images, their perturbed counterparts, and their labels."""
+
+    x: Images
+    x_adv: Images
+    y: Labels
 
 
 @dataclass(frozen=True, slots=True)
-class _Share:
-    """What a process has of a batch; `labels` are the whole batch's."""
+class _BatchShard:
+    """A rank's part of a batch, and the step on it.
+
+    Args:
+        batch: the images of this rank.
+        labels: of the whole batch, over all ranks.
+    """
 
     classifier: Classifier
     method: Method
-    x: Images
-    y: Labels
-    start: Images
-    labels: Labels
-    spec: FinetuneSpec
-    ranks: Ranks
+    batch: AttackBatch
+    labels: Tensor
+    run: TrainingRun
 
-    def step(self, optimizer: torch.optim.Optimizer, size: int) -> tuple[float, Tensor]:
-        """The step, `size` images at a time. Where there is no room for it, the weights are as they were, to rounding."""
-        with self.ranks.agreed():
-            x_adv = self._attacked(size)
-        self.classifier.train()
-        with self._worse_weights(x_adv, size):
-            logits, parts = self._answered(x_adv, size, clean_forward=self.spec.training.clean_forward)
-            emphasis = self.method.emphasis(logits, self.labels)
-            optimizer.zero_grad()
-            total = torch.zeros((), device=logits.device)
-            with self.ranks.agreed():
-                for loss in self._losses(emphasis, parts):
-                    loss.backward()
-                    total += loss.detach()
-            if not bool(self.ranks.sum(total).isfinite()):
-                raise diverged("loss became NaN or infinite")
-            gradients = [parameter.grad for parameter in self.classifier.parameters()]
-            self.ranks.sum_each(gradient for gradient in gradients if gradient is not None)
-            optimizer.step()
-        self.ranks.level(self.classifier)
-        self.method.note(logits, self.labels)
-        return total.item(), emphasis.classification.cpu()
+    def step(self, optimizer: Optimizer, size: int) -> StepResult:
+        """Take the step, `size` images at a time.
 
-    def _attacked(self, size: int) -> Images:
-        """The worst images that PGD finds."""
-        training, loss, reach = self.spec.training, self.spec.attack_loss, self.method.reach[self.y]
-        self.classifier.eval()
-        with precision(self.classifier, training):
-            return worst_images(
-                self.classifier, self.x, self.y, self.spec.threat, training.attack, loss, self.start, reach, size
-            )
-
-    def _parts(self, x_adv: Images, size: int, *, clean_forward: bool) -> Iterator[tuple[Terms, Labels]]:
-        """Terms and labels of `size` images at a time."""
-        count = max(-(-len(self.x) // size), 1)  # as even as they can be: batch-norm needs more than one image
-        parts = (images.tensor_split(count) for images in (self.x, x_adv, self.y))
-        for x, worst, y in zip(*parts, strict=True):
-            with precision(self.classifier, self.spec.training):
-                terms = losses.terms(self.classifier, x, worst, y, self.spec.method.loss, clean_forward=clean_forward)
-            yield terms, y
-
-    def _answered(
-        self, x_adv: Images, size: int, *, clean_forward: bool
-    ) -> tuple[Logits, Iterable[tuple[Terms, Labels]]]:
-        """The adversarial logits of the whole batch; and the parts, computed when asked for where they are several.
-
-        Raises: TrainingDiverged where the logits are not finite, before a method is asked to weigh classes by them.
+        Where memory runs out, weights are as before up to rounding, and batch-norm's statistics exactly.
         """
-        parts: Iterable[tuple[Terms, Labels]] = self._parts(x_adv, size, clean_forward=clean_forward)
-        with self.ranks.agreed():
-            if size >= len(self.x):
-                parts = list(parts)
-                found = [terms.adversarial_logits.detach() for terms, _ in parts]
-            else:
-                with torch.no_grad(), statistics_kept(self.classifier):
-                    found = [terms.adversarial_logits for terms, _ in self._parts(x_adv, size, clean_forward=False)]
-        logits = self.ranks.whole(torch.cat(found), len(self.labels))
-        if not bool(logits.isfinite().all()):
-            raise diverged("network's logits became NaN or infinite")
-        return logits, parts
+        with restored_statistics_on_error(self.classifier):
+            images = self._attack(size)
+            self.classifier.train()
+            with self._perturbed_weights(images, size):
+                forward = self._forward(images, size, clean_forward=self.run.training.clean_forward)
+                logits = self._batch_logits(forward.logits)
+                class_weights = self.method.class_weights(logits, self.labels)
+                optimizer.zero_grad()
+                loss = self._backward(self._losses(forward, class_weights))
+                optimizer.step()
+            self.run.ranks.average_batch_norm(self.classifier)
+            self.method.observe(logits, self.labels)
+            return StepResult(loss, class_weights.classification.cpu())
 
-    def _losses(self, emphasis: Emphasis, parts: Iterable[tuple[Terms, Labels]]) -> Iterator[Tensor]:
-        """The loss of each part: over all parts and processes they sum to the mean of the whole batch."""
-        for terms, y in parts:
-            yield emphasis.weigh(terms, y).sum() / len(self.labels)
+    def _attack(self, size: int) -> _Images:
+        """Perturb the images, in eval mode."""
+        self.classifier.eval()
+        with self.run.ranks.fail_together(), self.run.autocast():
+            x_adv = perturb(self.classifier, self.batch, self.run.spec, size)
+        return _Images(self.batch.x, x_adv, self.batch.y)
 
-    def _worse_weights(self, x_adv: Images, size: int) -> AbstractContextManager[None]:
-        """Within, the weights perturbed for this batch as the spec says, if it does."""
-        perturbation = self.spec.training.weight_perturbation
+    def _perturbed_weights(self, images: _Images, size: int) -> AbstractContextManager[None]:
+        """Return a context that perturbs the weights for this batch, where the spec asks for it."""
+        perturbation = self.run.training.weight_perturbation
         if perturbation is None:
             return nullcontext()
+        proxy = partial(self._proxy_losses, images, size, weighted=perturbation.weighted)
+        return perturbed_weights(self.classifier, perturbation.gamma, proxy, self.run.ranks)
 
-        def proxy() -> Iterator[Tensor]:
-            logits, parts = self._answered(x_adv, size, clean_forward=False)
-            emphasis = self.method.emphasis(logits, self.labels) if perturbation.weighted else self.method.alike
-            return self._losses(emphasis, parts)
+    def _proxy_losses(self, images: _Images, size: int, *, weighted: bool) -> Iterator[Tensor]:
+        """Return the losses whose gradient perturbs the weights."""
+        forward = self._forward(images, size, clean_forward=False)
+        logits = self._batch_logits(forward.logits)
+        class_weights = self.method.class_weights(logits, self.labels) if weighted else self.method.equal_weights
+        return self._losses(forward, class_weights)
 
-        return perturbed_weights(self.classifier, perturbation.gamma, proxy, self.ranks)
+    def _forward(self, images: _Images, size: int, *, clean_forward: bool) -> "_WholePass | _PiecewisePass":
+        """Forward the images at once where `size` allows, otherwise in pieces."""
+        with self.run.ranks.fail_together():
+            if size >= len(images.x):
+                return _WholePass(self, images, clean_forward=clean_forward)
+            return _PiecewisePass(self, images, size, clean_forward=clean_forward)
+
+    def _batch_logits(self, logits: Logits) -> Logits:
+        """Gather the adversarial logits of the whole batch. Raises: TrainingDiverged where they are not finite."""
+        gathered = self.run.ranks.gather(logits, len(self.labels))
+        require_finite(gathered, "network's logits")
+        return gathered
+
+    def _losses(self, forward: "_WholePass | _PiecewisePass", class_weights: ClassWeights) -> Iterator[Tensor]:
+        """Yield the weighted loss of each piece; over all pieces and ranks they sum to the mean over the whole batch."""
+        for terms, y in forward.terms():
+            yield class_weights.weigh(terms, y).sum() / len(self.labels)
+
+    def _backward(self, piece_losses: Iterator[Tensor]) -> float:
+        """Sum losses and their gradients over pieces and ranks, and return the loss."""
+        total = torch.zeros((), device=self.run.device)
+        with self.run.ranks.fail_together():
+            for loss in piece_losses:
+                loss.backward()
+                total += loss.detach()
+        require_finite(self.run.ranks.sum(total), "loss")
+        gradients = [parameter.grad for parameter in self.classifier.parameters()]
+        self.run.ranks.sum_each(gradient for gradient in gradients if gradient is not None)
+        return total.item()
+
+    def terms(self, images: _Images, *, clean_forward: bool) -> Terms:
+        """Forward some images, and return the terms of their loss."""
+        with self.run.autocast():
+            return losses.terms(self.classifier, *images, self.run.spec.method.loss, clean_forward=clean_forward)
 
 
-def precision(classifier: Classifier, training: TrainingSpec) -> torch.autocast:
-    """Within, what gains from it is computed in the spec's precision; `Classifier` answers in float32 all the same."""
-    return torch.autocast(
-        classifier.device.type, dtype=torch.bfloat16, enabled=training.precision == "bfloat16", cache_enabled=False
-    )
+class _WholePass:
+    """A shard that fits into memory: one forward pass yields both its logits and the terms of its loss."""
+
+    def __init__(self, shard: _BatchShard, images: _Images, *, clean_forward: bool) -> None:
+        self._terms, self._y = shard.terms(images, clean_forward=clean_forward), images.y
+        self.logits = self._terms.adversarial_logits.detach()
+
+    def terms(self) -> Iterator[tuple[Terms, Labels]]:
+        """Yield the terms of all images, and their labels."""
+        yield self._terms, self._y
 
 
-def diverged(what: str) -> TrainingDiverged:
-    """The error that ends a training whose numbers are lost."""
-    return TrainingDiverged(f"The {what}; try a smaller learning rate. No weights were kept.")
+class _PiecewisePass:
+    """A shard in pieces: a first pass without gradients yields its logits, a second one the terms of piece after piece.
+
+    So the graph of one piece is in memory at a time. Pieces are as even as they can be: batch-norm needs more than one image.
+    """
+
+    def __init__(self, shard: _BatchShard, images: _Images, size: int, *, clean_forward: bool) -> None:
+        count = -(-len(images.x) // size)
+        self._shard, self._clean_forward = shard, clean_forward
+        self._pieces = list(map(_Images, *(part.tensor_split(count) for part in images)))
+        with torch.no_grad(), restored_statistics(shard.classifier):
+            terms = [shard.terms(piece, clean_forward=False) for piece in self._pieces]
+        self.logits = torch.cat([piece.adversarial_logits for piece in terms])
+
+    def terms(self) -> Iterator[tuple[Terms, Labels]]:
+        """Yield the terms of each piece, computed when they are asked for, and its labels."""
+        for piece in self._pieces:
+            yield self._shard.terms(piece, clean_forward=self._clean_forward), piece.y

@@ -1,20 +1,21 @@
-"""What some methods must know of every class before an epoch: accuracies, losses and confusions under attack."""
+"""The measurements of every class that some methods take before an epoch: accuracies, losses, confusions under attack."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from faal_core.classifier import Classifier, Images, Labels, Logits, PerImage
-from faal_core.datasets.labelled_images import LabelledImages
-from faal_core.device_memory import Pieces
-from faal_core.specs import FinetuneSpec
-from faal_core.training.inner_maximum import starting_points, worst_images
+from faal_core.classifier import Classifier, Logits
+from faal_core.training.inner_maximum import AttackBatch, perturb, start_attack
 from faal_core.training.losses import trades
-from faal_core.training.ranks import ALONE, Ranks
+from faal_core.training.run import TrainingRun
+
+SurveyPart = Literal["training", "validation"]
+# Part of the random seeds: other names would change results.
+_SEED_NAMES: dict[SurveyPart, str] = {"training": "fitted", "validation": "held out"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,47 +35,49 @@ class Survey:
     confusion: Tensor
 
 
-Surveyed = Callable[[Literal["fitted", "held out"]], Survey]
+TakeSurvey = Callable[[SurveyPart], Survey]
+"""Surveys the classifier as it is, on the images that are trained on or on the validation images."""
 
 
-def _answers(
-    classifier: Classifier, x: Images, y: Labels, start: Images, reach: PerImage, spec: FinetuneSpec, size: int
-) -> tuple[Logits, Logits]:
-    """Logits of the images as they are and as the attack of the training leaves them, `size` at a time."""
-    x_adv = worst_images(classifier, x, y, spec.threat, spec.training.attack, spec.attack_loss, start, reach, size)
-    with torch.no_grad():
-        clean, adversarial = (torch.cat([classifier(part) for part in images.split(size)]) for images in (x, x_adv))
-    return clean, adversarial
+class _BothLogits(NamedTuple):
+    clean: Logits
+    adversarial: Logits
 
 
-def survey(
-    classifier: Classifier,
-    data: LabelledImages,
-    rows: Tensor,
-    spec: FinetuneSpec,
-    generator: torch.Generator,
-    pieces: Pieces,
-    ranks: Ranks = ALONE,
-) -> Survey:
-    """The survey of those images, by the classifier in eval mode; each process looks at its share of each batch.
+def survey(classifier: Classifier, run: TrainingRun, epoch: int, part: SurveyPart) -> Survey:
+    """Measure the classifier before that epoch, counted from 0, on the images of that part.
 
-    Cost: the attack of an epoch over them, no step.
+    Cost: the attack of an epoch over these images, no step.
     """
+    rows = run.rows.training if part == "training" else run.rows.validation
+    generator = run.generator("survey", _SEED_NAMES[part], epoch)
+    with run.autocast():
+        return survey_rows(classifier, rows, run, generator)
+
+
+def survey_rows(classifier: Classifier, rows: Tensor, run: TrainingRun, generator: torch.Generator) -> Survey:
+    """Measure the classifier in eval mode on these rows; each rank processes its shard of each batch."""
     classifier.eval()
     classes = classifier.num_classes
-    sums = torch.zeros(classes, 5 + classes, dtype=torch.float64, device=generator.device)
-    for few in rows.split(spec.training.batch_size):
-        x, y = classifier.lay_out(data.pixels(few, generator.device)), data.labels[few].to(generator.device)
-        reach, own = torch.ones_like(y).float(), ranks.share(len(x))
-        start = starting_points(x, spec.threat, spec.attack_loss, generator, reach)
-        x, y, start, reach = x[own], y[own], start[own], reach[own]
-        with ranks.agreed():
-            look = partial(_answers, classifier, x, y, start, reach, spec)
-            clean, adversarial = pieces.fit(look, len(x))
-        terms = trades(clean, adversarial, y)
-        right = [(logits.argmax(1) == y).double() for logits in (clean, adversarial)]
-        values = [torch.ones_like(right[0]), *right, terms.classification.double(), terms.divergence.double()]
-        sums.index_add_(0, y, torch.cat([torch.stack(values, 1), adversarial.softmax(1).double()], 1))
-    ranks.sum(sums)
+    sums = torch.zeros(classes, 5 + classes, dtype=torch.float64, device=run.device)
+    for batch_rows in rows.split(run.training.batch_size):
+        x = classifier.lay_out(run.data.pixels(batch_rows, run.device))
+        y = run.data.labels[batch_rows].to(run.device)
+        batch = start_attack(x, y, torch.ones_like(y).float(), run.spec, generator)
+        shard = batch.subset(run.ranks.shard(len(x)))
+        with run.ranks.fail_together():
+            logits = run.pieces.fit(partial(_both_logits, classifier, shard, run), len(shard.x))
+        terms = trades(logits.clean, logits.adversarial, shard.y)
+        correct = [(part.argmax(1) == shard.y).double() for part in logits]
+        values = [torch.ones_like(correct[0]), *correct, terms.classification.double(), terms.divergence.double()]
+        sums.index_add_(0, shard.y, torch.cat([torch.stack(values, 1), logits.adversarial.softmax(1).double()], 1))
+    run.ranks.sum(sums)
     means = sums[:, 1:] / sums[:, :1].clamp_min(1)
     return Survey(means[:, 0], means[:, 1], means[:, 2], means[:, 3], means[:, 4:])
+
+
+def _both_logits(classifier: Classifier, batch: AttackBatch, run: TrainingRun, size: int) -> _BothLogits:
+    """Return the logits of the clean and of the perturbed images, computed `size` at a time."""
+    x_adv = perturb(classifier, batch, run.spec, size)
+    with torch.no_grad():
+        return _BothLogits(*(torch.cat([classifier(part) for part in x.split(size)]) for x in (batch.x, x_adv)))

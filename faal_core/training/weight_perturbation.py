@@ -1,4 +1,4 @@
-"""Adversarial weight perturbation: a step is computed where the weights, too, are a little worse."""
+"""Adversarial weight perturbation: a step is computed where the weights are a little worse, too."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -7,43 +7,45 @@ import torch
 from torch import Tensor
 
 from faal_core.classifier import Classifier
-from faal_core.training.batch_statistics import statistics_kept
-from faal_core.training.ranks import ALONE, Ranks
+from faal_core.training.batch_statistics import restored_statistics
+from faal_core.training.ranks import SINGLE_RANK, Ranks
 
 _TINY = 1e-20
 
 
 @contextmanager
 def perturbed_weights(
-    classifier: Classifier, gamma: float, losses: Callable[[], Iterable[Tensor]], ranks: Ranks = ALONE
+    classifier: Classifier, gamma: float, losses: Callable[[], Iterable[Tensor]], ranks: Ranks = SINGLE_RANK
 ) -> Iterator[None]:
-    """Within, every weight W of two dimensions or more is W + γ ‖W‖ g / ‖g‖ (Frobenius), g its gradient of the sum of `losses()`.
+    """Move every weight W of two dimensions or more to W + γ ‖W‖ g / ‖g‖ (Frobenius norms) inside the block.
 
-    Afterwards the perturbation is taken away again from whatever W became. `losses()` leaves no trace in batch-norm's statistics.
+    g is W's gradient of the sum of `losses()`, which leaves no trace in batch-norm's statistics. At the end of the block the
+    perturbation is subtracted from whatever W became.
+
     Source: Wu et al. 2020, eq. 7 to 10, with one ascent step, layer by layer.
     Differs: no copy of the network and no optimiser of its own, on whose rate the scaled perturbation does not depend.
     """
     weights = [parameter for parameter in classifier.parameters() if parameter.requires_grad and parameter.ndim > 1]
-    slopes = [torch.zeros_like(weight) for weight in weights]
-    with statistics_kept(classifier), ranks.agreed():
+    gradients = [torch.zeros_like(weight) for weight in weights]
+    with restored_statistics(classifier), ranks.fail_together():
         for loss in losses():
-            for slope, more in zip(slopes, torch.autograd.grad(loss, weights, allow_unused=True), strict=True):
-                if more is not None:
-                    slope += more
-    ranks.sum_each(slopes)
+            for gradient, part in zip(gradients, torch.autograd.grad(loss, weights, allow_unused=True), strict=True):
+                if part is not None:
+                    gradient.add_(part)
+    ranks.sum_each(gradients)
     with torch.no_grad():
-        shifts = [
-            slope * (gamma * weight.norm() / slope.norm().clamp_min(_TINY))
-            for weight, slope in zip(weights, slopes, strict=True)
+        perturbations = [
+            gradient * (gamma * weight.norm() / gradient.norm().clamp_min(_TINY))
+            for weight, gradient in zip(weights, gradients, strict=True)
         ]
-        _shift(weights, shifts, 1)
+        _add(weights, perturbations, 1)
     try:
         yield
     finally:
         with torch.no_grad():
-            _shift(weights, shifts, -1)
+            _add(weights, perturbations, -1)
 
 
-def _shift(weights: list[torch.nn.Parameter], shifts: list[Tensor], sign: int) -> None:
-    for weight, shift in zip(weights, shifts, strict=True):
-        weight.add_(shift, alpha=sign)
+def _add(weights: list[torch.nn.Parameter], perturbations: list[Tensor], sign: int) -> None:
+    for weight, perturbation in zip(weights, perturbations, strict=True):
+        weight.add_(perturbation, alpha=sign)

@@ -1,4 +1,4 @@
-"""Fit a set of weights to a network: ignore bookkeeping, check the normalisation in the file, explain what does not fit."""
+"""Fit a set of weights to a network: ignore bookkeeping, check the file's normalisation, explain mismatches."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -9,21 +9,21 @@ from torch import Tensor, nn
 from faal_core.classifier import Classifier
 from faal_core.errors import WeightsMismatch, WeightsUnreadable
 from faal_core.specs import ClassifierSpec
-from faal_core.weights.library_names import current_names
+from faal_core.weights.library_names import rename_to_current
 from faal_core.weights.weight_sets import WeightSet
 
-# Buffers under which training code keeps its normalisation, by what they hold.
+# Names of buffers that hold training code's normalisation, by the statistic.
 NORMALISATION = {"mean": "mean", "mu": "mean", "std": "std", "sigma": "std"}
-NORMALISATION_TOLERANCE = 1e-4
-LISTED = 5
+NORMALISATION_TOLERANCE = 1e-4  # covers rounding to four decimals
+MAX_QUOTED = 5  # names in a message
 
-# Modules that training code keeps beside a network. Words that a layer may be called (scaler, accuracy, metric) are not here.
+# Training modules beside a network. Names that a layer may have (scaler, accuracy, metric) are excluded.
 _BOOKKEEPING = re.compile(
     r"(\w+_)?(loss|losses|criterion|criteria|optim|optimi[sz]er|(lr_)?scheduler)(_?(fn|\d+))?"
     r"|(train|training|val|valid|validation|test)_metrics?",
     re.IGNORECASE,
 )
-# Single values that no logit depends on: anywhere, and where they are not in the network, whose parameters these may be called.
+# Single values that do not affect logits. The second set counts only outside the network, where parameters may have these names.
 _COUNTERS = {
     *("num_batches_tracked", "n_averaged", "num_updates", "epoch", "global_step", "iteration"),
     *("total_ops", "total_params"),
@@ -31,187 +31,206 @@ _COUNTERS = {
 _COUNTERS_BESIDE = {"decay", "step"}
 
 
-def own_names(weights: WeightSet, network: nn.Module) -> dict[str, Tensor]:
-    """The tensors behind the set's prefix, without it, as the network's own library names them."""
+def strip_prefix(weights: WeightSet, network: nn.Module) -> dict[str, Tensor]:
+    """Return the set's tensors without its prefix, under the names that the network's own library uses."""
     start = weights.prefix
-    behind = {name.removeprefix(start): tensor for name, tensor in weights.tensors.items() if name.startswith(start)}
-    return current_names(behind, network)
+    tensors = {name.removeprefix(start): tensor for name, tensor in weights.tensors.items() if name.startswith(start)}
+    return rename_to_current(tensors, network)
 
 
 def arrange(weights: WeightSet, network: nn.Module, spec: ClassifierSpec) -> dict[str, Tensor]:
-    """The set's tensors by the network's own names; batch counters that the file lacks are left out.
+    """Return the set's tensors by the network's own names; batch counters that the file lacks are left out.
 
-    The prefix of the set is dropped, the network's own library renames what it renames, keys in its `unused_keys`, counters
-    (`n_averaged`) and modules of the training beside the network (`loss.…`, `criterion.…`) are left out; with a set that was
-    chosen by its key everything beside it is. A mean or std is compared with the spec's, whatever it is part of.
+    These are dropped: the set's prefix, keys in the network's `unused_keys`, counters (`n_averaged`), and training modules
+    beside the network (`loss.…`, `criterion.…`). For a set that was selected by its key, all tensors beside it are dropped. A
+    mean or std is always compared with the spec's.
 
     Args:
         network: for its names and shapes; may be on the meta device.
 
     Raises: WeightsMismatch where names, shapes or a normalisation do not fit.
     """
-    own, named = network.state_dict(), own_names(weights, network)
-    beside = {name: t for name, t in weights.tensors.items() if not name.startswith(weights.prefix)}
-    extra = {name: t for name, t in named.items() if name not in own}
-    for name, tensor in sorted({**extra, **beside}.items()):
+    network_state, renamed = network.state_dict(), strip_prefix(weights, network)
+    extra_beside = {name: t for name, t in weights.tensors.items() if not name.startswith(weights.prefix)}
+    extra = {name: t for name, t in renamed.items() if name not in network_state}
+    for name, tensor in sorted({**extra, **extra_beside}.items()):
         if name.rpartition(".")[2] in NORMALISATION:
             _check_normalisation(name, tensor, spec)
             extra.pop(name, None)
-            beside.pop(name, None)
+            extra_beside.pop(name, None)
     unused: tuple[str, ...] = getattr(network, "unused_keys", ())
-    extra = {name: t for name, t in extra.items() if not name.startswith(unused) and not _counts(name, t, _COUNTERS)}
-    if not weights.prefix:  # then the training's modules are among the network's own
-        extra = {name: t for name, t in extra.items() if not _of_training(name) or _shares_module(name, own)}
-    beside = {name: t for name, t in beside.items() if not _is_bookkeeping(_after_common(name, weights.prefix), t)}
-    fitting = {name: t for name, t in named.items() if name in own} | extra
-    if beside and not weights.chosen:
-        _check_names_and_shapes(fitting, own, spec, beside)
-        raise _beside(weights, sorted(beside))
-    _check_names_and_shapes(fitting, own, spec)
-    return fitting
+    extra = {
+        name: t for name, t in extra.items() if not name.startswith(unused) and not _is_counter(name, t, _COUNTERS)
+    }
+    if not weights.prefix:  # then training modules are among the network's own
+        extra = {
+            name: t for name, t in extra.items() if not _is_training_module(name) or _has_module_of(name, network_state)
+        }
+    extra_beside = {
+        name: t for name, t in extra_beside.items() if not _is_bookkeeping(_drop_common_parts(name, weights.prefix), t)
+    }
+    network_tensors = {name: t for name, t in renamed.items() if name in network_state} | extra
+    if extra_beside and not weights.is_selected:
+        _check_names_and_shapes(network_tensors, network_state, spec, extra_beside)
+        raise _name_unclear_tensors(weights, sorted(extra_beside))
+    _check_names_and_shapes(network_tensors, network_state, spec)
+    return network_tensors
 
 
 def fill(classifier: Classifier, tensors: Mapping[str, Tensor]) -> None:
-    """Give the classifier's network those values; floats of any width become float32.
+    """Copy those values into the classifier's network; floats of any width become float32.
 
-    Batch counters (`num_batches_tracked`), on which no logit depends, are rounded: an average of state dicts leaves fractions.
+    Batch counters (`num_batches_tracked`) do not affect logits. They are rounded, because averaged state dicts have fractions.
 
     Args:
-        tensors: by the network's names, with its shapes, but for single values.
+        tensors: by the network's names and with its shapes; a single value may have any shape.
 
     Raises: WeightsUnreadable for NaN, infinity, and a fraction where the network has whole numbers.
     """
-    own = classifier.backbone.state_dict()
+    network_state = classifier.backbone.state_dict()
     for name, tensor in tensors.items():
-        kind = own[name].dtype if own[name].is_floating_point() else torch.float64
-        value = tensor.reshape(own[name].shape).to(kind)
+        kind = network_state[name].dtype if network_state[name].is_floating_point() else torch.float64
+        value = tensor.reshape(network_state[name].shape).to(kind)
         if not bool(torch.isfinite(value).all()):
             raise WeightsUnreadable(f"{name} holds NaN or infinite values.")
         if name.endswith("num_batches_tracked"):
             value = value.round()
-        converted = value.to(own[name].dtype)
+        converted = value.to(network_state[name].dtype)
         if not converted.is_floating_point() and not bool((converted == value).all()):
             raise WeightsUnreadable(
-                f"{name} holds {value.flatten()[0].item():g}; the network has a whole number there."
+                f"{name} holds {value.flatten()[0].item():g}; the network needs a whole number there."
             )
-        own[name].copy_(converted)
+        network_state[name].copy_(converted)
 
 
-def channels_of(tensors: Mapping[str, Tensor], network: nn.Module) -> int | None:
-    """How many channels the first convolution takes, where its shape is the network's in all but that; None otherwise."""
-    odd = [
-        (own.shape, tensors[name].shape)
-        for name, own in network.state_dict().items()
-        if name in tensors and own.shape != tensors[name].shape
+def infer_channels(tensors: Mapping[str, Tensor], network: nn.Module) -> int | None:
+    """Return the input channels of the first convolution, if its shape differs from the network's only in them; else None."""
+    misfitting = [
+        (tensor.shape, tensors[name].shape)
+        for name, tensor in network.state_dict().items()
+        if name in tensors and tensor.shape != tensors[name].shape
     ]
-    takes = {theirs[1] for mine, theirs in odd if _differ_in_channels(mine, theirs)}
-    return takes.pop() if len(takes) == 1 else None
+    channel_counts = {stored[1] for own, stored in misfitting if _differ_only_in_channels(own, stored)}
+    return channel_counts.pop() if len(channel_counts) == 1 else None
 
 
-def _differ_in_channels(mine: torch.Size, theirs: torch.Size) -> bool:
-    return len(mine) == len(theirs) == 4 and mine[1] != theirs[1] and (mine[0], *mine[2:]) == (theirs[0], *theirs[2:])
+def _differ_only_in_channels(own: torch.Size, stored: torch.Size) -> bool:
+    """Return whether two shapes of convolutions differ in their input channels alone."""
+    return len(own) == len(stored) == 4 and own[1] != stored[1] and (own[0], *own[2:]) == (stored[0], *stored[2:])
 
 
-def _after_common(name: str, prefix: str) -> str:
-    """The name without the parts that it shares with the prefix."""
+def _drop_common_parts(name: str, prefix: str) -> str:
+    """Return the name without the leading parts that it shares with the prefix."""
     parts, shared = name.split("."), prefix.split(".")
     common = next((i for i, part in enumerate(parts) if i >= len(shared) or shared[i] != part), 0)
     return ".".join(parts[common:])
 
 
 def _is_bookkeeping(name: str, tensor: Tensor) -> bool:
-    """Whether a tensor beside the network is a counter, or belongs to a module of the training."""
-    return _counts(name, tensor, _COUNTERS | _COUNTERS_BESIDE) or _of_training(name)
+    """Return whether a tensor beside the network is a counter, or belongs to a training module."""
+    return _is_counter(name, tensor, _COUNTERS | _COUNTERS_BESIDE) or _is_training_module(name)
 
 
-def _counts(name: str, tensor: Tensor, counters: set[str]) -> bool:
-    """Whether the tensor is a single value of one of those names, in any module."""
+def _is_counter(name: str, tensor: Tensor, counters: set[str]) -> bool:
+    """Return whether the tensor is a single value with one of those names, in any module."""
     return name.rpartition(".")[2] in counters and tensor.numel() == 1
 
 
-def _of_training(name: str) -> bool:
-    """Whether the name's first part is a module of the training."""
+def _is_training_module(name: str) -> bool:
+    """Return whether the name's first part is a training module."""
     return _BOOKKEEPING.fullmatch(name.partition(".")[0]) is not None
 
 
-def _shares_module(name: str, own: Iterable[str]) -> bool:
-    """Whether one of the network's own names has the same first part."""
-    return any(key.startswith(f"{name.partition('.')[0]}.") for key in own)
+def _has_module_of(name: str, network_state: Iterable[str]) -> bool:
+    """Return whether one of the network's own names has the same first part."""
+    return any(key.startswith(f"{name.partition('.')[0]}.") for key in network_state)
 
 
-def _beside(weights: WeightSet, names: list[str]) -> WeightsMismatch:
-    """The error for tensors that may belong to the network or not."""
+def _name_unclear_tensors(weights: WeightSet, names: list[str]) -> WeightsMismatch:
+    """Return the error for tensors that may or may not belong to the network."""
     return WeightsMismatch(
-        f"The network's weights lie under {weights.key!r}, and {len(names)} tensors lie beside it: {_listed(names)}. If the "
-        f"network's answers do not depend on them, choose its weights alone: weights_key {weights.key} "
+        f"The network's weights are under {weights.key!r}, but {len(names)} tensors are beside it: {_quote_names(names)}. If the "
+        f"network does not need them, select its weights alone: weights_key {weights.key} "
         f"(--weights-key {weights.key})."
     )
 
 
-def _listed(names: list[str]) -> str:
-    more = f", … {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(name[:150] for name in names[:LISTED]) + more
+def _quote_names(names: list[str]) -> str:
+    """Return the first few names for a message."""
+    more = f", … {len(names) - MAX_QUOTED} more" if len(names) > MAX_QUOTED else ""
+    return ", ".join(name[:150] for name in names[:MAX_QUOTED]) + more
 
 
 def _check_normalisation(name: str, tensor: Tensor, spec: ClassifierSpec) -> None:
-    """Check that the file's mean or std is the one in the spec. Raises: WeightsMismatch."""
+    """Check that the file's mean or std equals the spec's. Raises: WeightsMismatch."""
     kind = NORMALISATION[name.rpartition(".")[2]]
-    asked = torch.tensor(spec.mean if kind == "mean" else spec.std)
-    found = tensor.flatten().float()
-    if found.shape != asked.shape or not torch.allclose(found, asked, rtol=0, atol=NORMALISATION_TOLERANCE):
-        values = ", ".join(f"{value:.4g}" for value in found[:4].tolist())
-        stated = ", ".join(f"{value:.4g}" for value in asked.tolist())
+    expected = torch.tensor(spec.mean if kind == "mean" else spec.std)
+    actual = tensor.flatten().float()
+    if actual.shape != expected.shape or not torch.allclose(actual, expected, rtol=0, atol=NORMALISATION_TOLERANCE):
+        values = ", ".join(f"{value:.4g}" for value in actual[:4].tolist())
+        stated = ", ".join(f"{value:.4g}" for value in expected.tolist())
         raise WeightsMismatch(
             f"The file normalises with {kind} ({values}) in {name!r}; the spec says {kind} ({stated})."
         )
 
 
 def _check_names_and_shapes(
-    tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], spec: ClassifierSpec, beside: Iterable[str] = ()
+    tensors: Mapping[str, Tensor],
+    network_state: Mapping[str, Tensor],
+    spec: ClassifierSpec,
+    extra_beside: Iterable[str] = (),
 ) -> None:
     """Check that all names are there and no others. Raises: WeightsMismatch naming the first misfits of each kind.
 
     Args:
-        beside: names that are no misfit by themselves, and may be what others were missed for.
+        extra_beside: names beside the network. They are no misfit on their own, but a message lists them as unexpected.
     """
-    odd = [name for name in sorted(own.keys() & tensors.keys()) if not _fits(tensors[name], own[name])]
+    misfitting = [
+        name for name in sorted(network_state.keys() & tensors.keys()) if not _fits(tensors[name], network_state[name])
+    ]
     misfits = {
-        "missing": sorted(name for name in own.keys() - tensors.keys() if not name.endswith("num_batches_tracked")),
-        "unexpected": sorted(tensors.keys() - own.keys()),
-        "of another shape or type": [f"{name} {_described(tensors[name], own[name])}" for name in odd],
+        "missing": sorted(
+            name for name in network_state.keys() - tensors.keys() if not name.endswith("num_batches_tracked")
+        ),
+        "unexpected": sorted(tensors.keys() - network_state.keys()),
+        "of another shape or type": [
+            f"{name} {_describe_misfit(tensors[name], network_state[name])}" for name in misfitting
+        ],
     }
     if not any(misfits.values()):
         return
-    misfits["unexpected"] += sorted(beside)
+    misfits["unexpected"] += sorted(extra_beside)
     parts = [f"The weights do not fit {spec.architecture}."]
-    for name in odd:
-        mine, theirs = own[name].shape, tensors[name].shape
-        if mine[1:] == theirs[1:] and mine[:1] == (spec.num_classes,) != theirs[:1] != ():
-            parts.append(f"They tell {theirs[0]} classes apart; the spec says {spec.num_classes}.")
+    for name in misfitting:
+        own, stored = network_state[name].shape, tensors[name].shape
+        if own[1:] == stored[1:] and own[:1] == (spec.num_classes,) != stored[:1] != ():
+            parts.append(f"They have {stored[0]} classes; the spec says {spec.num_classes}.")
             break
-    for name in odd:
-        mine, theirs = own[name].shape, tensors[name].shape
-        if _differ_in_channels(mine, theirs) and mine[1] == spec.channels:
+    for name in misfitting:
+        own, stored = network_state[name].shape, tensors[name].shape
+        if _differ_only_in_channels(own, stored) and own[1] == spec.channels:
             parts.append(
-                f"They take images of {theirs[1]} channels; the spec says {spec.channels}, because mean has "
-                f"{spec.channels} values and the number of means sets the channels. Give mean and std {theirs[1]} values each."
+                f"They take images of {stored[1]} channels; the spec says {spec.channels}, because mean has "
+                f"{spec.channels} values and the number of means sets the channels. Give mean and std {stored[1]} values each."
             )
             break
-    parts += [f"{len(names)} keys are {kind}: {_listed(names)}." for kind, names in misfits.items() if names]
+    parts += [f"{len(names)} keys are {kind}: {_quote_names(names)}." for kind, names in misfits.items() if names]
     raise WeightsMismatch(" ".join(parts))
 
 
-def _fits(tensor: Tensor, own: Tensor) -> bool:
-    """Whether the shape is that of `own` and the type converts: any width of floats, and any real number for a counter."""
-    if own.ndim == 0 and not own.is_floating_point():
+def _fits(tensor: Tensor, expected: Tensor) -> bool:
+    """Return whether the shape is that of `expected` and the type converts: any float to a float, any real to a counter."""
+    if expected.ndim == 0 and not expected.is_floating_point():
         return tensor.numel() == 1 and not tensor.is_complex()
     return (
-        tensor.shape == own.shape and tensor.is_floating_point() == own.is_floating_point() and not tensor.is_complex()
+        tensor.shape == expected.shape
+        and tensor.is_floating_point() == expected.is_floating_point()
+        and not tensor.is_complex()
     )
 
 
-def _described(tensor: Tensor, own: Tensor) -> str:
-    """Both shapes, or types where the shapes are equal."""
-    if tensor.shape != own.shape:
-        return f"{tuple(tensor.shape)} for {tuple(own.shape)}"
-    return f"{tensor.dtype} for {own.dtype}".replace("torch.", "")
+def _describe_misfit(tensor: Tensor, expected: Tensor) -> str:
+    """Return both shapes, or both types where the shapes are equal."""
+    if tensor.shape != expected.shape:
+        return f"{tuple(tensor.shape)} for {tuple(expected.shape)}"
+    return f"{tensor.dtype} for {expected.dtype}".replace("torch.", "")

@@ -10,48 +10,48 @@ from faal_core.errors.memory_exhaustion import require_memory
 _OLDEST_VERSION = {"version": 1}  # of a module's key names; files that were converted no longer tell theirs
 
 
-def current_names(tensors: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """The tensors under the names that the network's own library gives them.
+def rename_to_current(tensors: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors under the names that the network's own library gives them.
 
-    torchvision renames DenseNet's and ViT's published names, timm those of the papers' code. That code of theirs is called.
-    A renamed tensor keeps its values: what the library would compute anew, such as positions for another image size, stays
-    as it was in the file and is judged so.
+    torchvision renames DenseNet's and ViT's published names, timm the names of the papers' code. This calls their functions.
+    A renamed tensor keeps its values. A value that the library would recompute, such as positions for another image size, stays
+    as it was in the file.
 
     Args:
         network: of the library, on any device.
     """
-    named = names_as_published(tensors, network)
-    for rename in (_by_filter, _by_modules):
-        named = _values_kept(named, rename(named, network))
-    return named
+    renamed = rename_published(tensors, network)
+    for rename in (_rename_by_filter, _rename_by_modules):
+        renamed = _keep_values(renamed, rename(renamed, network))
+    return renamed
 
 
-def names_as_published(tensors: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """The tensors, renamed as torchvision's module of the network does before it loads a file, behind any prefix."""
-    published = _Published(dict(tensors))
-    if load := _function(network, "torchvision.", "_load_state_dict"):
+def rename_published(tensors: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors, renamed as the network's torchvision module does before it loads a file; any prefix is kept."""
+    published = _PublishedWeights(dict(tensors))
+    if load := _find_function(network, "torchvision.", "_load_state_dict"):
         load(model=published, weights=published, progress=False)
     return published.state
 
 
-class _Published:
-    """Weights and network in one, for a function that asks the former for a state dict and gives it to the latter."""
+class _PublishedWeights:
+    """Weights and network in one, for a function that reads a state dict from the weights and loads it into the network."""
 
     def __init__(self, state: dict[str, Tensor]) -> None:
         self.state = state
 
     def get_state_dict(self, **_: object) -> dict[str, Tensor]:
-        """The names as published."""
+        """Return the published names."""
         return self.state
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take the names as they are now."""
+        """Store the current names."""
         self.state = state
 
 
-def _by_filter(tensors: dict[str, Tensor], network: nn.Module) -> Mapping[str, Tensor]:
-    """What timm's module of the network does."""
-    rename = _function(network, "timm.", "checkpoint_filter_fn")
+def _rename_by_filter(tensors: dict[str, Tensor], network: nn.Module) -> Mapping[str, Tensor]:
+    """Rename the tensors as the network's timm module does."""
+    rename = _find_function(network, "timm.", "checkpoint_filter_fn")
     if rename is None or tensors.keys() == network.state_dict().keys():
         return tensors
     try:
@@ -62,8 +62,8 @@ def _by_filter(tensors: dict[str, Tensor], network: nn.Module) -> Mapping[str, T
     return renamed
 
 
-def _by_modules(tensors: dict[str, Tensor], network: nn.Module) -> Mapping[str, Tensor]:
-    """What modules that are not torch's own do while they load their part."""
+def _rename_by_modules(tensors: dict[str, Tensor], network: nn.Module) -> Mapping[str, Tensor]:
+    """Rename the tensors as modules outside torch do while they load their part."""
     state = dict(tensors)
     for path, module in network.named_modules():
         kind = next(kind for kind in type(module).__mro__ if "_load_from_state_dict" in vars(kind))
@@ -74,15 +74,15 @@ def _by_modules(tensors: dict[str, Tensor], network: nn.Module) -> Mapping[str, 
     return state
 
 
-def _function(network: nn.Module, library: str, name: str) -> Callable[..., Mapping[str, Tensor]] | None:
-    """The function of that name beside the network's class, where the class is the library's."""
+def _find_function(network: nn.Module, library: str, name: str) -> Callable[..., Mapping[str, Tensor]] | None:
+    """Return the function of that name in the module of the network's class, if the class is the library's."""
     module = type(network).__module__
-    found: Callable[..., Mapping[str, Tensor]] | None = getattr(sys.modules[module], name, None)
-    return found if module.startswith(library) else None
+    function: Callable[..., Mapping[str, Tensor]] | None = getattr(sys.modules[module], name, None)
+    return function if module.startswith(library) else None
 
 
-def _values_kept(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`after`, where each tensor is one of `before`; those that were computed anew as they were."""
+def _keep_values(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return `after`, with the tensors of `before` in place of recomputed ones."""
     known = {(tensor.data_ptr(), tensor.numel()) for tensor in before.values()}
-    named = {name: tensor for name, tensor in after.items() if (tensor.data_ptr(), tensor.numel()) in known}
-    return named | {name: before[name] for name in after.keys() - named.keys() if name in before}
+    renamed = {name: tensor for name, tensor in after.items() if (tensor.data_ptr(), tensor.numel()) in known}
+    return renamed | {name: before[name] for name in after.keys() - renamed.keys() if name in before}

@@ -1,12 +1,12 @@
-"""A look at a pickle before it is read: a few bytes can ask for more work than anybody has time for."""
+"""Limit the cost of a pickle before it is read: a few bytes can ask for hours of work."""
 
 import pickletools
 from dataclasses import dataclass
 
 MAX_OPERATIONS = 600_000  # five thousand tensors with an optimiser's state take about 400,000
-MAX_VALUES = 10_000_000  # counted wherever one is referred to: hashing a tuple visits each
-MAX_DEPTH = 200  # of containers in containers; hashing a tuple descends on the processor's stack
-MAX_LONG_INTEGERS = 1_000  # beyond 8 bytes; their hashes can be made to collide
+MAX_VALUES = 10_000_000  # each counted at every reference: hashing a tuple visits all
+MAX_DEPTH = 200  # of nested containers; hashing a tuple recurses on the C stack
+MAX_LONG_INTEGERS = 1_000  # of more than 8 bytes; an attacker can make their hashes collide
 _INTO_CONTAINER = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD"}
 _MARK = pickletools.markobject
 
@@ -17,13 +17,13 @@ class TooMuchEffort(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class _Effort:
-    """What it takes to walk through a value.
+    """The cost of walking through a value.
 
     Args:
-        values: in it, each as often as it is referred to.
-        depth: how deep they are nested.
+        values: the number of values in it, each counted as often as it is referred to.
+        depth: their nesting depth.
         tensor: whether one of them is a tensor, which can have any number of elements on a few bytes.
-        function: the name of what can be called, "module name".
+        function: the name of a callable, "module name".
     """
 
     values: int = 1
@@ -33,9 +33,9 @@ class _Effort:
 
 
 def check_effort(pickled: bytes) -> None:
-    """Check that a pickle is read in time, by its operations alone: nothing of it is built.
+    """Check that a pickle can be read in bounded time. This reads its operations and builds no values.
 
-    Raises: TooMuchEffort; ValueError for a pickle that no reader understands.
+    Raises: TooMuchEffort; ValueError for an invalid pickle.
     """
     stack: list[_Effort | None] = []  # None is a mark
     memo: dict[int, _Effort | None] = {}
@@ -57,44 +57,44 @@ def check_effort(pickled: bytes) -> None:
         elif name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
             memo[len(memo) if argument is None else int(argument)] = stack[-1] if stack else None
         else:
-            stack += [_together(name, _taken(operation, stack))] * len(operation.stack_after)
+            stack += [_combine(name, _pop_operands(operation, stack))] * len(operation.stack_after)
 
 
-def _taken(operation: pickletools.OpcodeInfo, stack: list[_Effort | None]) -> list[_Effort]:
-    """What the operation takes from the stack, lowest first."""
+def _pop_operands(operation: pickletools.OpcodeInfo, stack: list[_Effort | None]) -> list[_Effort]:
+    """Pop the operands of the operation from the stack and return them, the lowest first."""
     before = operation.stack_before
-    taken: list[_Effort] = []
+    operands: list[_Effort] = []
     if _MARK in before:
-        while stack and (top := stack.pop()) is not None:
-            taken.append(top)
+        while stack and (effort := stack.pop()) is not None:
+            operands.append(effort)
         before = before[: before.index(_MARK)]
-    taken.extend((stack.pop() if stack else None) or _Effort() for _ in before)
-    return taken[::-1]
+    operands.extend((stack.pop() if stack else None) or _Effort() for _ in before)
+    return operands[::-1]
 
 
-def _together(name: str, taken: list[_Effort]) -> _Effort:
-    """The effort of what an operation makes of those. Raises: TooMuchEffort."""
-    values = 1 + sum(effort.values for effort in taken)
-    tensor = any(effort.tensor for effort in taken)
-    container, *items = taken or [_Effort()]
+def _combine(name: str, operands: list[_Effort]) -> _Effort:
+    """Return the effort of the operation's result. Raises: TooMuchEffort."""
+    values = 1 + sum(effort.values for effort in operands)
+    tensor = any(effort.tensor for effort in operands)
+    container, *items = operands or [_Effort()]
     if name in _INTO_CONTAINER:
         depth = max(container.depth, 1 + max((effort.depth for effort in items), default=0))
     else:
-        depth = 1 + max((effort.depth for effort in taken), default=-1)
+        depth = 1 + max((effort.depth for effort in operands), default=-1)
     if values > MAX_VALUES:
         raise TooMuchEffort(f"its pickle refers to more than {MAX_VALUES:,} values")
     if depth > MAX_DEPTH:
         raise TooMuchEffort(f"its pickle nests values more than {MAX_DEPTH} deep")
     if name in ("REDUCE", "NEWOBJ"):
-        tensor = _called(container.function, on_tensor=tensor)
+        tensor = _returns_tensor(container.function, on_tensor=tensor)
     return _Effort(values, depth, tensor)
 
 
-def _called(function: str, *, on_tensor: bool) -> bool:
-    """Whether calling the function returns a tensor. Raises: TooMuchEffort for a call whose cost has no bound."""
+def _returns_tensor(function: str, *, on_tensor: bool) -> bool:
+    """Return whether calling the function returns a tensor. Raises: TooMuchEffort for a call with unbounded cost."""
     rebuilds = function.startswith(("torch._utils _rebuild", "torch._tensor _rebuild"))
     if function.endswith(" bytearray"):
-        raise TooMuchEffort("its pickle calls bytearray, for any number of bytes")
+        raise TooMuchEffort("its pickle calls bytearray, which may allocate any number of bytes")
     if on_tensor and not rebuilds:
         raise TooMuchEffort(f"its pickle calls {function.replace(' ', '.') or 'a value'} on a tensor")
     return rebuilds

@@ -1,4 +1,4 @@
-"""safetensors files: tensors and metadata, after a look at the header; and writing one in a single step."""
+"""safetensors files: read tensors and metadata after a check of the header, and write a file atomically."""
 
 import json
 import os
@@ -20,8 +20,8 @@ DTYPES = {"F16", "BF16", "F32", "F64", "I64"}
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of `path`, on the CPU, and its metadata. Raises: WeightsUnreadable."""
-    metadata = _check_header(path)
+    """Return the tensors of `path`, on the CPU, and its metadata. Raises: WeightsUnreadable."""
+    metadata = _read_metadata(path)
     try:
         return safetensors.torch.load_file(path), metadata
     except (safetensors.SafetensorError, ValueError, RuntimeError, OverflowError) as error:
@@ -29,8 +29,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise WeightsUnreadable(f"The safetensors file is damaged: {error}") from None
 
 
-def _check_header(path: Path) -> dict[str, str]:
-    """The metadata. Raises: WeightsUnreadable for a header that is too long or lists too many or unusual tensors."""
+def _read_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata. Raises: WeightsUnreadable for a header that is too long or lists too many or unusual tensors."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > MAX_HEADER_BYTES:
@@ -39,7 +39,7 @@ def _check_header(path: Path) -> dict[str, str]:
             )
         content = file.read(length)
     try:
-        header = json.loads(content, object_pairs_hook=_without_doubles)
+        header = json.loads(content, object_pairs_hook=_reject_duplicates)
         metadata = header.pop("__metadata__", {})
         kinds = {name: str(entry["dtype"]) for name, entry in header.items()}
         dimensions = {name: len(entry["shape"]) for name, entry in header.items()}
@@ -49,7 +49,9 @@ def _check_header(path: Path) -> dict[str, str]:
         raise WeightsUnreadable(f"The file holds {len(kinds):,} tensors; at most {MAX_TENSORS:,} are read.")
     for name, kind in kinds.items():
         if kind not in DTYPES:
-            raise WeightsUnreadable(f"{name[:100]} is of type {kind[:20]}; {', '.join(sorted(DTYPES))} are read.")
+            raise WeightsUnreadable(
+                f"{name[:100]} has type {kind[:20]}; the supported types are {', '.join(sorted(DTYPES))}."
+            )
         if len(name) > MAX_NAME:
             raise WeightsUnreadable(
                 f"The key {name[:50]!r}… has {len(name):,} characters; at most {MAX_NAME:,} are read."
@@ -57,20 +59,20 @@ def _check_header(path: Path) -> dict[str, str]:
         if dimensions[name] > MAX_DIMENSIONS:
             raise WeightsUnreadable(f"{name} has {dimensions[name]:,} dimensions; at most {MAX_DIMENSIONS} are read.")
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise WeightsUnreadable("The safetensors header is damaged: metadata are strings.")
+        raise WeightsUnreadable("The safetensors header is damaged: its metadata must be strings.")
     return metadata
 
 
-def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """The pairs as an object. Raises: ValueError where a name stands in it twice, of which readers may see different ones."""
+def _reject_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return the pairs as an object. Raises: ValueError for a repeated name: readers differ in which one they use."""
     entries = dict(pairs)
     if len(entries) < len(pairs):
-        raise ValueError("a name stands in the header twice")
+        raise ValueError("the header repeats a name")
     return entries
 
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write `path` as a whole: a run that is killed leaves what was there before. Raises: OSError."""
+    """Write `path` atomically: if the process is killed, the old file remains. Raises: OSError."""
     temporary = path.with_name(f".{uuid4().hex}.part")
     try:
         safetensors.torch.save_file(tensors, temporary, metadata)

@@ -1,4 +1,4 @@
-"""Jobs with their events and reports, models, data sets, and the files they name.
+"""Create jobs with their events and reports, models, data sets, and the files they name.
 
 Revision: 0001
 Revises: nothing

@@ -1,4 +1,4 @@
-"""How long a running audit takes at most from now on.
+"""Add the seconds that a running audit still takes at most.
 
 Revision: 0002
 Revises: 0001

@@ -1,4 +1,4 @@
-"""Which stored files the next attempt of a job goes on from.
+"""Add the stored files that the next attempt of a job resumes from.
 
 Revision: 0003
 Revises: 0002

@@ -1,4 +1,4 @@
-"""Keys of who may ask, and lists by owner.
+"""Add API keys, and indexes for lists by owner.
 
 Revision: 0004
 Revises: 0003

@@ -1,4 +1,4 @@
-"""Priorities, pauses and second tries of jobs.
+"""Add priorities, pauses and retries of jobs.
 
 Revision: 0005
 Revises: 0004

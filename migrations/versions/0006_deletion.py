@@ -1,4 +1,4 @@
-"""Data sets may lose their file.
+"""Let data sets be deleted: their file may be null.
 
 Revision: 0006
 Revises: 0005

@@ -1,4 +1,4 @@
-"""Budgets and deadlines of jobs, and how long they ran.
+"""Add budgets and deadlines of jobs, and the seconds they ran.
 
 Revision: 0007
 Revises: 0006

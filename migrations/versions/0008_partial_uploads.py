@@ -1,4 +1,4 @@
-"""Uploads in parts.
+"""Add uploads in parts.
 
 Revision: 0008
 Revises: 0007

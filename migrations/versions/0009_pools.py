@@ -1,4 +1,4 @@
-"""Pools of workers.
+"""Add pools of workers.
 
 Revision: 0009
 Revises: 0008

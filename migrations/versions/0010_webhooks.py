@@ -1,4 +1,4 @@
-"""Webhooks and their messages.
+"""Add webhooks and their messages.
 
 Revision: 0010
 Revises: 0009

@@ -1,4 +1,4 @@
-"""How much of a GPU's memory a job took.
+"""Add the GPU memory that a job held.
 
 Revision: 0011
 Revises: 0010

@@ -1,4 +1,4 @@
-"""How often a job was taken back from a worker that had fallen silent.
+"""Add how often a job's lease expired.
 
 Revision: 0012
 Revises: 0011

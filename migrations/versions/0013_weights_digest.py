@@ -1,4 +1,4 @@
-"""The digest of a model's weights, beside that of the file that holds them.
+"""Add the digest of a model's weights, beside that of the file that holds them.
 
 Revision: 0013
 Revises: 0012

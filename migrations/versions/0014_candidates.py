@@ -1,4 +1,4 @@
-"""What a fine-tuning came to, models of its candidates, and the trained weights that these are made from.
+"""Add a fine-tuning's outcome, models of its candidates, and the trained weights that these are made from.
 
 Revision: 0014
 Revises: 0013

@@ -1,4 +1,4 @@
-"""When a stored file was found missing or damaged.
+"""Add the time at which a stored file was found missing or damaged.
 
 Revision: 0015
 Revises: 0014

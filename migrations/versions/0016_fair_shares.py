@@ -1,4 +1,4 @@
-"""Outages beside crashes, a pause after an outage, keys that bound priorities, indexes of files; no more rings.
+"""Add outages, a delay after an outage, maximum priorities of keys and indexes of files; remove the rings.
 
 Revision: 0016
 Revises: 0015

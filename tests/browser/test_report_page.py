@@ -16,7 +16,7 @@ MEASURE = """
 const box = element => { const r = element.getBoundingClientRect(); return [r.left, r.top, r.right, r.bottom] };
 const lanes = [...document.querySelectorAll(".lane:not(.scale)")].map(lane => [...lane.children].map(box));
 const drawings = [...document.querySelectorAll(".drawing svg")];
-const chart = drawings.find(drawing => drawing.textContent.includes("in the worst class")) || document;
+const chart = drawings.find(drawing => drawing.textContent.includes("mean robust accuracy, validation images")) || document;
 const boxes = chosen => [...document.querySelectorAll(chosen)].map(box);
 document.title = JSON.stringify({
   width: document.documentElement.scrollWidth, seen: innerWidth, lanes,
@@ -51,10 +51,10 @@ def phone(tmp_path_factory: pytest.TempPathFactory) -> dict:
     """The page of a fine-tuning with candidates close to one another, at 390 pixels."""
     places = [(0.74, 0.31), (0.74, 0.31), (0.7401, 0.312), (0.739, 0.36), (0.735, 0.38), (0.7391, 0.361), (0.72, 0.45)]
     candidates = tuple(
-        Candidate(share=i / 6, clean=0.86, mean=mean, worst=worst, on_front=True)
+        Candidate(interpolation=i / 6, clean=0.86, robust=mean, robust_worst=worst, on_front=True)
         for i, (mean, worst) in enumerate(places)
     )
-    report = sample_finetune().model_copy(update={"candidates": candidates, "selected_share": 1.0})
+    report = sample_finetune().model_copy(update={"candidates": candidates, "selected_interpolation": 1.0})
     return measured(html.render(report), tmp_path_factory.mktemp("phone"), 390, MEASURE)
 
 

@@ -1,6 +1,7 @@
-"""The inner maximum of FAAL, against general convex solvers and its own invariances."""
+"""Test FAAL's inner maximum against general convex solvers and its own invariances."""
 
 import warnings
+from random import Random
 
 import cvxpy
 import numpy as np
@@ -21,13 +22,13 @@ SOLVERS = ((cvxpy.CLARABEL, {}), (cvxpy.SCS, {"eps_abs": 1e-9, "eps_rel": 1e-9, 
 
 
 class Reference:
-    """General solvers of convex problems, which now and then give up on one, by rounding; counts how often all of them do."""
+    """Solves convex problems by general solvers, and counts how often all of them fail by rounding."""
 
     def __init__(self, solvers: tuple[tuple[str, dict[str, float]], ...] = SOLVERS) -> None:
         self.solvers, self.solved, self.unsolved = solvers, 0, 0
 
     def optimum(self, problem: cvxpy.Problem) -> float | None:
-        """The optimum by the first solver that is sure of its solution; None where none is."""
+        """Return the optimum by the first solver that is certain of its solution; None where none is."""
         for solver, options in self.solvers:
             try:
                 with warnings.catch_warnings():
@@ -42,12 +43,12 @@ class Reference:
         return None
 
     def require_answers(self) -> None:
-        """Fails unless more than four problems of five were solved, so that there was something to compare with."""
+        """Fail unless more than four problems of five were solved, so that there was something to compare with."""
         assert self.solved > 4 * self.unsolved, f"{self.solved} problems solved, {self.unsolved} not"
 
 
 def kl_from_uniform(weights: np.ndarray) -> float:
-    """KL(u‖p) in nats, u uniform."""
+    """Return KL(u‖p) in nats, u uniform."""
     return float(-np.log(len(weights)) - np.log(weights).mean())
 
 
@@ -68,7 +69,7 @@ def test_greater_risk_never_gets_less_weight(risk: np.ndarray, radius: float) ->
 
 
 @given(RISKS, RADII, st.randoms(use_true_random=False))
-def test_classes_have_no_order(risk: np.ndarray, radius: float, random: object) -> None:
+def test_classes_have_no_order(risk: np.ndarray, radius: float, random: Random) -> None:
     """Permuting the classes permutes the weights."""
     order = np.random.default_rng(random.randrange(2**32)).permutation(len(risk))
     np.testing.assert_allclose(

@@ -13,7 +13,7 @@ from jobs.database import Sessions
 from jobs.errors import JobStateConflict, LeaseLost
 from jobs.states import FINAL, MOVES, JobState, ReleaseReason
 from jobs.tables import Job
-from tests.registered import queued_audit, ready_model
+from tests.job_steps import add_ready_model, queue_audit
 
 MAX_ATTEMPTS = 3
 ALLOWED = {(source, move.target) for move in MOVES.values() for source in move.sources}
@@ -27,18 +27,18 @@ class OneJob(RuleBasedStateMachine):
 
     @initialize()
     def submit(self) -> None:
-        """A queued job."""
-        self.job_id = queued_audit(self.sessions, self.model_id)
+        """Queue a job."""
+        self.job_id = queue_audit(self.sessions, self.model_id)
         self.seen, self.claimed = self.job(), []
 
     def job(self) -> Job:
-        """The job as it is in the table."""
+        """Return the job as it is in the table."""
         with self.sessions() as session:
-            return queries.job(session, self.job_id)
+            return queries.find_job(session, self.job_id)
 
     @rule(lease_seconds=st.sampled_from([-1, 60]))
     def claim(self, lease_seconds: int) -> None:
-        """A worker that was rung: it gets the job exactly when it is queued, under the next attempt."""
+        """Claim the job as a worker: this succeeds exactly when it is queued, under the next attempt."""
         with self.sessions.begin() as session:
             job = lifecycle.claim(session, self.job_id, worker="w", lease_seconds=lease_seconds)
         assert (job is not None) == (self.seen.state is JobState.QUEUED)
@@ -50,20 +50,20 @@ class OneJob(RuleBasedStateMachine):
         age=st.integers(0, 3),
     )
     def write(self, verb: str, age: int) -> None:
-        """A worker of the latest attempt or of one before: it is obeyed exactly when it holds the job."""
+        """Write as a worker of the latest attempt or of one before: this succeeds exactly when it holds the job."""
         attempt = max(self.seen.attempt - age, 0)
         holds = self.seen.state is JobState.RUNNING and attempt == self.seen.attempt
         job_id = self.job_id
         try:
             with self.sessions.begin() as session:
                 if verb == "record":
-                    lifecycle.record(session, job_id, attempt, stage="audit", event=("attack", {}))
+                    lifecycle.record_progress(session, job_id, attempt, stage="audit", event=("attack", {}))
                 elif verb == "succeed":
                     lifecycle.succeed(session, job_id, attempt, report="{}")
                 elif verb == "fail":
                     lifecycle.fail(session, job_id, attempt, code="internal-error", message="m")
                 elif verb == "cancel":
-                    lifecycle.cancel(session, job_id, attempt)
+                    lifecycle.cancel_running(session, job_id, attempt)
                 else:
                     lifecycle.release(session, job_id, attempt, reason=verb, max_attempts=MAX_ATTEMPTS)
         except LeaseLost:
@@ -74,7 +74,7 @@ class OneJob(RuleBasedStateMachine):
 
     @rule(age=st.integers(0, 2))
     def renew(self, age: int) -> None:
-        """A heartbeat: it succeeds exactly for the attempt that holds the job."""
+        """Renew the lease: this succeeds exactly for the attempt that holds the job."""
         attempt = max(self.seen.attempt - age, 0)
         with self.sessions.begin() as session:
             renewed = lifecycle.renew(session, self.job_id, attempt, lease_seconds=60)
@@ -82,7 +82,7 @@ class OneJob(RuleBasedStateMachine):
 
     @rule()
     def request_cancel(self) -> None:
-        """A client: refused exactly when the job succeeded or failed."""
+        """Cancel the job as a client: this is refused exactly when the job succeeded or failed."""
         try:
             with self.sessions.begin() as session:
                 control.cancel(session, self.job_id)
@@ -93,7 +93,7 @@ class OneJob(RuleBasedStateMachine):
 
     @rule(order=st.sampled_from([control.pause, control.resume]))
     def pause_or_resume(self, order: Callable[[Session, str], Job]) -> None:
-        """A client: refused exactly when the job has ended or shall be cancelled; what waits obeys at once."""
+        """Pause or resume the job as a client: this is refused exactly when it has ended or is being cancelled."""
         refused = self.seen.state in FINAL or self.seen.cancel_requested
         try:
             with self.sessions.begin() as session:
@@ -107,17 +107,17 @@ class OneJob(RuleBasedStateMachine):
         assert stands == (order is control.pause)
 
     @rule()
-    def sweep(self) -> None:
+    def run_sweep(self) -> None:
         """Sweep as another worker: only a job whose lease ran out is taken back."""
         before = self.job()
         with self.sessions.begin() as session:
             taken = lifecycle.take_back(session, max_attempts=MAX_ATTEMPTS)
-            lifecycle.expire(session)
+            lifecycle.fail_overdue(session)
         assert self.job_id not in taken or before.state is JobState.RUNNING
 
     @invariant()
     def moves_are_in_the_table(self) -> None:
-        """Each step is a move of the table; version and attempt never fall; crashes stay within the limit."""
+        """Check that each step is a move of the table, that version and attempt never fall, and that crashes are limited."""
         if not hasattr(self, "seen"):
             return
         before, now = self.seen, self.job()
@@ -133,17 +133,17 @@ class OneJob(RuleBasedStateMachine):
 
     @invariant()
     def one_owner_an_attempt(self) -> None:
-        """Every attempt was claimed once, in order, and none was made up."""
+        """Check that every attempt was claimed once, in order, and that no attempt was made up."""
         if hasattr(self, "claimed"):
             assert self.claimed == list(range(1, self.seen.attempt + 1))
 
     @invariant()
     def one_end(self) -> None:
-        """A job has at most one final event, which is its last, and its state is that of its last state event."""
+        """Check that a final event is the last one, and that the job's state is that of its last state event."""
         if not hasattr(self, "seen"):
             return
         with self.sessions() as session:
-            events = queries.events(session, self.job_id, limit=10_000)
+            events = queries.list_events(session, self.job_id, limit=10_000)
         kinds = [event.kind for event in events]
         assert [kind for kind in kinds[:-1] if kind in FINAL] == []
         assert [kind for kind in kinds if kind in set(JobState)][-1] == self.seen.state
@@ -153,7 +153,7 @@ class OneJob(RuleBasedStateMachine):
 
 def test_random_verbs(sessions):
     """On both databases random verbs stay within the moves, with one owner an attempt and one end a job."""
-    machine = type("OneJobHere", (OneJob,), {"sessions": sessions, "model_id": ready_model(sessions)})
+    machine = type("OneJobHere", (OneJob,), {"sessions": sessions, "model_id": add_ready_model(sessions)})
     run_state_machine_as_test(
         machine,
         settings=settings(

@@ -14,13 +14,13 @@ from tests.service.small_jobs import submit_finetuning, timeless, untrained_weig
 
 @pytest.fixture(scope="session")
 def weights_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of an untrained network for three classes of grey images."""
+    """Return weights of an untrained network for three classes of grey images."""
     return untrained_weights(tmp_path_factory.mktemp("weights") / "untrained.safetensors")
 
 
 @pytest.fixture
 def open_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
-    """Opens installations with the settings given and closes them after the test."""
+    """Yield a function that opens installations with the settings given; close them after the test."""
     sites: list[Site] = []
 
     def opened(**settings: object) -> Site:
@@ -34,7 +34,7 @@ def open_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
 
 @pytest.fixture
 def served_site(servers: dict[str, str], open_site: Callable[..., Site]) -> Iterator[Site]:
-    """An installation on PostgreSQL, Redis and an object store."""
+    """Yield an installation on PostgreSQL, Redis and an object store."""
     opened = open_site(**servers)
     yield opened
     opened.close()  # before its database goes
@@ -42,7 +42,7 @@ def served_site(servers: dict[str, str], open_site: Callable[..., Site]) -> Iter
 
 @pytest.fixture
 def servers(postgres: PostgresServer, redis_url: str, object_store: ObjectStore) -> Iterator[dict[str, str]]:
-    """Settings that name a database, a broker and an object store of their own, which is all that machines share."""
+    """Yield settings that name a database, a broker and an object store of their own, which is all that machines share."""
     database = postgres.new_database()
     yield {"database_url": postgres.url(database), "broker_url": redis_url, "store_url": object_store.new_url()}
     postgres.drop_database(database)
@@ -50,7 +50,7 @@ def servers(postgres: PostgresServer, redis_url: str, object_store: ObjectStore)
 
 @pytest.fixture(params=["sqlite and folder", "postgresql, redis and s3"])
 def site(request: pytest.FixtureRequest) -> Site:
-    """An installation: the test runs once with nothing but files, and once with all servers."""
+    """Return an installation: the test runs once with nothing but files, and once with all servers."""
     if request.param == "sqlite and folder":
         return request.getfixturevalue("open_site")()
     return request.getfixturevalue("served_site")
@@ -58,12 +58,12 @@ def site(request: pytest.FixtureRequest) -> Site:
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, weights_file: Path) -> Any:
-    """What the fine-tuning reports when nothing happens to it, times left out."""
+    """Return the report of a fine-tuning that nothing disturbs, without times."""
     site = Site(tmp_path_factory.mktemp("undisturbed"))
     site.worker()
     job_id = submit_finetuning(site, weights_file)
     site.queue.ring(job_id)
-    assert site.ended(job_id).state is JobState.SUCCEEDED, site.tell()
+    assert site.wait_until_ended(job_id).state is JobState.SUCCEEDED, site.tell()
     report = timeless(site.report(job_id))
     site.close()
     return report

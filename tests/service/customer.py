@@ -42,7 +42,7 @@ class Asked:
 
     @property
     def allowed(self) -> set[JobState]:
-        """The states in which it may end."""
+        """Return the states in which it may end."""
         if self.cancelled:
             return {JobState.CANCELLED}
         return {JobState.FAILED if self.body is _DIVERGING else JobState.SUCCEEDED}
@@ -61,7 +61,7 @@ class Customer(threading.Thread):
         self.problems: list[str] = []
 
     def run(self) -> None:
-        """Until `enough` is set, and the last wish was granted."""
+        """Submit jobs until `enough` is set and the last request succeeded."""
         try:
             with self._client:
                 self._answer("POST", "/webhooks", json={"url": self._webhook_url})
@@ -95,7 +95,7 @@ class Customer(threading.Thread):
             self._answer("POST", f"/jobs/{job.id}/resume")
 
     def _answer(self, method: str, path: str, **given: Any) -> httpx.Response:
-        """What a service says that may be away or lack a database: 503 and silence are no answers; 409 is one."""
+        """Return the answer of a service that may be unavailable: 503 and silence are no answers; 409 is one."""
         while True:
             try:
                 answer = self._client.request(method, path, **given)

@@ -15,10 +15,10 @@ from pathlib import Path
 import psycopg
 import redis
 
-from jobs.content import digest_at
-from tests.servers import ObjectStore, free_port, object_store, postgres_folder, postgres_in, redis_server
-from tests.service.processes import START_SECONDS, Running, Site, until
-from tests.stored import content_of, damage, places
+from jobs.content import digest_from_path
+from tests.servers import ObjectStore, find_free_port, object_store, postgres_folder, postgres_in, redis_server
+from tests.service.processes import START_SECONDS, Site, SiteProcess, until
+from tests.storage_contents import list_places, overwrite, read_content
 
 # Names of faults, and how often one is drawn beside the others.
 FAULTS = {
@@ -58,7 +58,7 @@ class Servers:
     """PostgreSQL, Redis and an object store of this test alone. All keep their addresses; only Redis forgets."""
 
     def __init__(self, stack: ExitStack) -> None:
-        self._folder, self._port = stack.enter_context(postgres_folder()), free_port()
+        self._folder, self._port = stack.enter_context(postgres_folder()), find_free_port()
         self._database, self._broker = (stack.enter_context(ExitStack()) for _ in range(2))
         self._postgres = self._database.enter_context(postgres_in(self._folder))
         self.store: ObjectStore = stack.enter_context(object_store())
@@ -70,7 +70,7 @@ class Servers:
 
     @contextmanager
     def without_database(self, *, killed: bool) -> Iterator[None]:
-        """Within, PostgreSQL is not there; killed, it had no time to end its sessions or write what it had in memory."""
+        """Stop PostgreSQL for the block; if killed, it cannot end its sessions or write what it has in memory."""
         if killed:
             self._postgres.process.send_signal(signal.SIGQUIT)
             self._postgres.process.wait()
@@ -80,14 +80,14 @@ class Servers:
 
     @contextmanager
     def without_broker(self) -> Iterator[None]:
-        """Within, Redis is not there, and all messages are lost."""
+        """Stop Redis for the block, so that all messages are lost."""
         self._broker.close()
         yield
         self._broker.enter_context(redis_server(self._port))
 
     @contextmanager
     def frozen_database(self) -> Iterator[None]:
-        """Within, PostgreSQL takes connections and statements and answers nothing."""
+        """Freeze PostgreSQL for the block: it takes connections and statements and answers nothing."""
         processes = [self._postgres.process.pid, *_children(self._postgres.process.pid)]
         for pid in processes:
             with suppress(ProcessLookupError):
@@ -99,7 +99,7 @@ class Servers:
 
     @contextmanager
     def without_connections(self) -> Iterator[None]:
-        """Within, every connection that PostgreSQL has to spare is taken as soon as it is free."""
+        """Take every spare connection of PostgreSQL for the block, as soon as it is free."""
         over = threading.Event()
         thread = threading.Thread(target=self._take_connections, args=[over])
         thread.start()
@@ -116,7 +116,7 @@ class Servers:
 
     @contextmanager
     def full_broker(self) -> Iterator[None]:
-        """Within, Redis has no memory left and refuses all that it would have to keep."""
+        """Leave Redis without memory for the block, so that it refuses all that it would have to store."""
         with redis.Redis.from_url(self.settings["broker_url"]) as server:
             server.config_set("maxmemory", "1mb")
             yield
@@ -144,7 +144,7 @@ class Faulty:
         self._frozen: dict[int, float] = {}  # which worker is woken when
 
     def inject(self) -> None:
-        """One more fault, whichever it is by chance; it has passed when this returns, but for a worker's sleep."""
+        """Cause a fault that is chosen by chance; it has passed when this returns, but for a worker's sleep."""
         names = list(FAULTS)
         if self._frozen:
             names.remove("worker frozen past its lease")
@@ -154,7 +154,7 @@ class Faulty:
         self.injected[name] += self._happened(name)
 
     def tend(self) -> None:
-        """What died is started again, who slept long enough is woken, and who is ready is known."""
+        """Start again what died, wake workers that slept long enough, and record which are ready."""
         for index, worker in enumerate(self._workers):
             if worker.pid in self._frozen and time.monotonic() > self._frozen[worker.pid]:
                 del self._frozen[worker.pid]
@@ -168,12 +168,12 @@ class Faulty:
             self._api = self._site.start("api")
 
     def rest(self) -> None:
-        """Whatever sleeps is woken, and all is there."""
+        """Wake all workers."""
         self._frozen = dict.fromkeys(self._frozen, 0.0)
         self.tend()
 
     def _happened(self, name: str) -> bool:
-        """Whether there was something for this fault to befall."""
+        """Cause the fault, and return whether there was a process for it."""
         worker = self._chance.choice(self._workers)
         short, long = self._chance.uniform(0.2, 3), self._chance.uniform(2, 15)  # the latter beyond most time-outs
         if name in _CRASHES:
@@ -208,21 +208,21 @@ class Faulty:
             case "broker stopped":
                 self._while(self._servers.without_broker(), short)
             case "store refuses":
-                self._while(self._servers.store.asking_for_credentials(), short)
+                self._while(self._servers.store.require_credentials(), short)
             case "store frozen":
                 self._while(_frozen(self._servers.store.process.pid), short)
             case _:
                 return False
         return True
 
-    def _sleeps(self, worker: Running) -> bool:
+    def _sleeps(self, worker: SiteProcess) -> bool:
         return worker.pid in self._frozen
 
-    def _kill(self, worker: Running) -> None:
+    def _kill(self, worker: SiteProcess) -> None:
         self.ready_since.pop(worker.pid, None)
         worker.kill()
 
-    def _kill_job(self, worker: Running) -> bool:
+    def _kill_job(self, worker: SiteProcess) -> bool:
         victims = worker.children
         for pid in victims:
             with suppress(ProcessLookupError):
@@ -231,19 +231,19 @@ class Faulty:
 
     @contextmanager
     def _damaged_file(self) -> Iterator[None]:
-        """Within, one byte of a stored file is another; afterwards it is as it was, unless it was stored anew."""
+        """Change one byte of a stored file for the block; restore it afterwards, unless it was stored again."""
         storage = self._site.storage
-        sha256 = self._chance.choice(sorted(filter(None, map(digest_at, places(storage)))))
-        whole = content_of(storage, sha256)
+        sha256 = self._chance.choice(sorted(filter(None, map(digest_from_path, list_places(storage)))))
+        whole = read_content(storage, sha256)
         changed = bytearray(whole)
         changed[self._chance.randrange(len(whole))] ^= 1
-        damage(storage, whole, bytes(changed))
+        overwrite(storage, whole, bytes(changed))
         yield
-        if storage.exists(sha256) and content_of(storage, sha256) == changed:
+        if storage.exists(sha256) and read_content(storage, sha256) == changed:
             storage.put([whole], media_type="application/octet-stream")
 
     def _while(self, outage: AbstractContextManager[None], seconds: float) -> None:
-        """The outage lasts so long."""
+        """Keep up the outage for `seconds`."""
         self.whole_since = None
         with outage:
             time.sleep(seconds)
@@ -252,7 +252,7 @@ class Faulty:
 
 @contextmanager
 def faulty_site(folder: Path, chance: random.Random, **settings: object) -> Iterator[tuple[Site, Faulty]]:
-    """An installation on servers of its own, with all its processes running."""
+    """Yield an installation on servers of its own, with all its processes running."""
     with ExitStack() as stack:
         servers = Servers(stack)
         outside = dict(os.environ)
@@ -276,20 +276,20 @@ def _all_ready(faulty: Faulty) -> bool:
     return len(faulty.ready_since) == WORKERS
 
 
-def _is_ready(worker: Running) -> bool:
+def _is_ready(worker: SiteProcess) -> bool:
     return b" ready." in worker.log.read_bytes()
 
 
 def _clock(folder: Path, days: int) -> dict[str, str]:
-    """The environment in which Python's clock is wrong by so many days."""
+    """Return the environment in which Python's clock is wrong by `days`."""
     place = folder / f"clock{days:+}"
     place.mkdir(exist_ok=True)
     (place / "sitecustomize.py").write_text(_WRONG_CLOCK.format(days=days))
     return {"PYTHONPATH": str(place)}
 
 
-def _tell(worker: Running, number: signal.Signals) -> None:
-    """The worker, then all that it has started, get the signal."""
+def _tell(worker: SiteProcess, number: signal.Signals) -> None:
+    """Send the signal to the worker, then to all processes that it has started."""
     pids = [worker.pid]
     for pid in pids:
         with suppress(ProcessLookupError):  # it has ended
@@ -305,7 +305,7 @@ def _children(pid: int) -> list[int]:
     return []
 
 
-def _jobs_of(worker: Running) -> list[str]:
+def _jobs_of(worker: SiteProcess) -> list[str]:
     """Return the ids of the jobs whose processes the worker has started."""
     jobs = []
     for pid in worker.children:
@@ -317,7 +317,7 @@ def _jobs_of(worker: Running) -> list[str]:
 
 @contextmanager
 def _full(folder: Path) -> Iterator[None]:
-    """Within, the disk of that folder has no room."""
+    """Fill the disk of that folder for the block."""
     ballast = folder / "ballast"
     with suppress(OSError), ballast.open("wb", buffering=0) as file:
         while True:

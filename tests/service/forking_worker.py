@@ -21,21 +21,21 @@ LEASE_SECONDS = 120.0
 
 
 def main() -> None:
-    """Runs jobs until it is killed; its children end with it."""
+    """Run jobs until killed; the children end with this process."""
     settings = Settings()
     sessions = open_database(settings.database_url, pooled=False)
     running: set[int] = set()
     while True:
         running -= {pid for pid in running if os.waitpid(pid, os.WNOHANG)[0]}
-        job = _claimed(sessions) if len(running) < AT_ONCE else None
+        job = _claim_latest(sessions) if len(running) < AT_ONCE else None
         if job is None:
             time.sleep(0.05)
         else:
-            running.add(_started(job.id, job.attempt))
+            running.add(_start_process(job.id, job.attempt))
 
 
-def _claimed(sessions: Sessions) -> Job | None:
-    """A job that waited, the latest first: the real worker begins at the other end."""
+def _claim_latest(sessions: Sessions) -> Job | None:
+    """Claim a waiting job, the latest first: the real worker begins at the other end."""
     with sessions.begin() as session:
         lifecycle.take_back(session)
         waiting = select(Job.id).where(Job.state == JobState.QUEUED).order_by(Job.id.desc())
@@ -45,8 +45,8 @@ def _claimed(sessions: Sessions) -> Job | None:
     return None
 
 
-def _started(job_id: str, attempt: int) -> int:
-    """Number of the process that runs the job."""
+def _start_process(job_id: str, attempt: int) -> int:
+    """Start the process that runs the job, and return its number."""
     parent = os.getpid()
     if (pid := os.fork()) == 0:
         os.setsid()  # as those of the real worker

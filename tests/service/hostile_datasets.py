@@ -15,15 +15,15 @@ from tests.service.hostile_files import (
     LABELS,
     Hostile,
     folders,
+    folders_with_link,
     half_an_image,
     huge_png,
-    linked,
     names,
     npy,
     npz,
     npz_members,
     png,
-    zipped,
+    zip_archive,
 )
 from tests.service.hostile_pickles import Command
 
@@ -36,7 +36,7 @@ def _dataset(name: str, content: Callable[[Path], bytes], reason: str) -> Hostil
 
 
 def _up_to(canary: Path) -> str:
-    """The canary as a member's name, for whoever unpacks it into a folder of whatever depth."""
+    """Return the canary as a member's name, for whoever unpacks it into a folder of whatever depth."""
     return "../" * 20 + str(canary)[1:]
 
 
@@ -80,16 +80,24 @@ _ARRAYS = [
 ]
 
 _FOLDERS = [
-    _dataset("archive-in-archive", lambda _: zipped({f"{MARKUP}.zip": folders({})}), "is no image"),
+    _dataset("archive-in-archive", lambda _: zip_archive({f"{MARKUP}.zip": folders({})}), "is no image"),
     _dataset("image-leads-out", lambda c: folders({_up_to(c): png()}), "leads out of the archive"),
     _dataset("image-from-the-root", lambda c: folders({str(c): png()}), "leads out of the archive"),
-    _dataset("link-to-a-secret", lambda _: linked("/etc/passwd"), "'cat/9.png' is a link"),
+    _dataset("link-to-a-secret", lambda _: folders_with_link("/etc/passwd"), "'cat/9.png' is a link"),
     _dataset("folder-bomb", lambda _: folders({"cat/9.png": bytes(128 * 2**20)}, ZIP_DEFLATED), "more than 200 times"),
-    _dataset("hundred-thousand-files", lambda _: folders({f"cat/{i}": b"" for i in range(10**5)}), "cat/0 is no image"),
+    _dataset(
+        _dataset(
+            "hundred-thousand-files",
+            lambda _: folders({f"cat/{i}": b"" for i in range(10**5)}),
+            "cat/0 is not a supported image",
+        ),
+        lambda _: folders({f"cat/{i}": b"" for i in range(10**5)}),
+        "cat/0 is not a supported image",
+    ),
     _dataset("pixel-bomb", lambda _: folders({"cat/9.png": huge_png(50_000)}), "50000 × 50000|Image size"),
     _dataset("truncated-image", lambda _: folders({"cat/9.png": half_an_image()}), "cat/9.png cannot be decoded"),
-    _dataset("svg-as-png", lambda _: folders({"cat/9.png": SVG}), "by its content it is none of PNG"),
-    _dataset("gif-as-png", lambda _: folders({"cat/9.png": png(kind="GIF")}), "by its content it is none of PNG"),
+    _dataset("svg-as-png", lambda _: folders({"cat/9.png": SVG}), "its content is none of PNG"),
+    _dataset("gif-as-png", lambda _: folders({"cat/9.png": png(kind="GIF")}), "its content is none of PNG"),
     _dataset("class-of-control-characters", lambda _: folders({"\x1b[2J\n/9.png": png()}), "control character"),
 ]
 
@@ -113,7 +121,7 @@ ACCEPTED: Mapping[str, tuple[Callable[[], bytes], tuple[str, ...]]] = MappingPro
             ODD_NAMES,
         ),
         "folders-alike-but-for-case": (
-            lambda: zipped({**FOLDERS, **{f"{name}/1.png": png(200) for name in ("CAT", "=cmd()", MARKUP)}}),
+            lambda: zip_archive({**FOLDERS, **{f"{name}/1.png": png(200) for name in ("CAT", "=cmd()", MARKUP)}}),
             (MARKUP, "=cmd()", "CAT", "ape", "cat"),
         ),
     }

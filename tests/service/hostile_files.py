@@ -47,13 +47,13 @@ class Hostile:
     part_headers: str = ""
 
     def body(self, canary: Path) -> bytes:
-        """The form as it is sent."""
+        """Return the form as it is sent."""
         usual = SPEC_FIELD if self.path == "/models" else {}
         return form(self.content(canary), usual if self.fields is None else self.fields, part_headers=self.part_headers)
 
 
 def form(content: bytes, fields: Mapping[str, str], filename: str = "upload", part_headers: str = "") -> bytes:
-    """A multipart body; unlike a client's, its file name is sent as it is."""
+    """Return a multipart body; unlike a client's, its file name is sent as it is."""
     parts = [
         f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
         for name, value in fields.items()
@@ -62,8 +62,8 @@ def form(content: bytes, fields: Mapping[str, str], filename: str = "upload", pa
     return "".join(parts).encode() + head.encode() + content + f"\r\n--{BOUNDARY}--\r\n".encode()
 
 
-def zipped(members: Mapping[str, bytes], compression: int = ZIP_STORED) -> bytes:
-    """An archive of those members."""
+def zip_archive(members: Mapping[str, bytes], compression: int = ZIP_STORED) -> bytes:
+    """Return an archive of those members."""
     content = io.BytesIO()
     with ZipFile(content, "w", compression) as archive:
         for name, member in members.items():
@@ -71,8 +71,8 @@ def zipped(members: Mapping[str, bytes], compression: int = ZIP_STORED) -> bytes
     return content.getvalue()
 
 
-def unzipped(content: bytes) -> dict[str, bytes]:
-    """The members of an archive."""
+def read_zip(content: bytes) -> dict[str, bytes]:
+    """Return the members of an archive."""
     with ZipFile(io.BytesIO(content)) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
@@ -81,21 +81,21 @@ def unzipped(content: bytes) -> dict[str, bytes]:
 
 
 def png(level: int = 0, size: tuple[int, int] = (8, 8), kind: str = "PNG") -> bytes:
-    """A grey image of one level."""
+    """Return a grey image of one level."""
     content = io.BytesIO()
     Image.new("L", size, level).save(content, kind)
     return content.getvalue()
 
 
 def half_an_image() -> bytes:
-    """The first half of an image of noise."""
+    """Return the first half of an image of noise."""
     content = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)).save(content, "PNG")
     return content.getvalue()[: len(content.getvalue()) // 2]
 
 
 def huge_png(side: int) -> bytes:
-    """An image of a few bytes that states that many pixels a side."""
+    """Return an image of a few bytes that states that many pixels a side."""
     chunks = [
         (b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)),
         (b"IDAT", zlib.compress(b"")),
@@ -114,12 +114,12 @@ FOLDERS: Mapping[str, bytes] = MappingProxyType(
 
 
 def folders(more: Mapping[str, bytes], compression: int = ZIP_STORED) -> bytes:
-    """The honest class folders with more members."""
-    return zipped({**FOLDERS, **more}, compression)
+    """Return the honest class folders with more members."""
+    return zip_archive({**FOLDERS, **more}, compression)
 
 
-def linked(target: str) -> bytes:
-    """The honest class folders with a link among their images."""
+def folders_with_link(target: str) -> bytes:
+    """Return the honest class folders with a link among their images."""
     content, link = io.BytesIO(folders({})), ZipInfo("cat/9.png")
     link.external_attr = 0o120777 << 16  # S_IFLNK
     with ZipFile(content, "a") as archive:
@@ -133,25 +133,25 @@ IMAGES, LABELS = np.arange(6 * 64, dtype=np.uint8).reshape(6, 8, 8), np.arange(6
 
 
 def npz(**changes: object) -> bytes:
-    """An honest data set of arrays, but for the changes."""
+    """Return an honest data set of arrays, but for the changes."""
     content = io.BytesIO()
     np.savez(content, **{"images": IMAGES, "labels": LABELS, **changes})
     return content.getvalue()
 
 
 def npz_members(changes: Mapping[str, bytes], compression: int = ZIP_STORED) -> bytes:
-    """The same with other members, as bytes."""
-    return zipped({**unzipped(npz()), **changes}, compression)
+    """Return the same data set with other members, as bytes."""
+    return zip_archive({**read_zip(npz()), **changes}, compression)
 
 
 def npy(shape: str, content: bytes, kind: str = "|u1") -> bytes:
-    """An array file that states that shape, as Python text, and that type."""
+    """Return an array file that states that shape, as Python text, and that type."""
     header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}}}".ljust(117) + "\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + content
 
 
 def names(*code_points: int) -> np.ndarray:
-    """Class names of one character each, which no Python text needs to be able to hold."""
+    """Return class names of one character each, which no Python text needs to be able to hold."""
     return np.array(code_points, np.uint32).view("<U1")
 
 
@@ -159,11 +159,11 @@ def names(*code_points: int) -> np.ndarray:
 
 
 def safetensors_file(header: object, values: bytes = b"") -> bytes:
-    """A file of that header, as JSON or in bytes, and those values."""
+    """Return a file of that header, as JSON or in bytes, and those values."""
     content = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(content)) + content + values
 
 
 def deflated_zeros(size: int) -> bytes:
-    """A state dict's record of that many zeros, packed."""
-    return zipped({"archive/data.pkl": b"\x80\x02}.", "archive/data/0": bytes(size)}, ZIP_DEFLATED)
+    """Return a state dict's record of that many zeros, packed."""
+    return zip_archive({"archive/data.pkl": b"\x80\x02}.", "archive/data/0": bytes(size)}, ZIP_DEFLATED)

@@ -14,40 +14,40 @@ from torch import Tensor
 
 from faal_core import networks
 from tests.service import hostile_pickles as pickles
-from tests.service.hostile_files import Hostile, deflated_zeros, safetensors_file, unzipped, zipped
-from tests.service.hostile_pickles import Code, Command, FromBytes, checkpoint, saved, tensor
+from tests.service.hostile_files import Hostile, deflated_zeros, read_zip, safetensors_file, zip_archive
+from tests.service.hostile_pickles import Code, Command, FromBytes, checkpoint, tensor, torch_file
 from tests.service.small_jobs import SPEC
 
 
 @cache
-def honest() -> Mapping[str, Tensor]:
-    """Weights that fit the spec."""
+def honest_weights() -> Mapping[str, Tensor]:
+    """Return weights that fit the spec."""
     return networks.build(SPEC).backbone.state_dict()
 
 
-def fitting(**changes: Tensor | None) -> bytes:
-    """The same as safetensors, with tensors added, changed, or left out for None."""
-    tensors = {**honest(), **{name.replace("__", "."): value for name, value in changes.items()}}
+def fitting_weights(**changes: Tensor | None) -> bytes:
+    """Return the honest weights as safetensors, with tensors added, changed, or left out for None."""
+    tensors = {**honest_weights(), **{name.replace("__", "."): value for name, value in changes.items()}}
     return safetensors.torch.save({name: value for name, value in tensors.items() if value is not None})
 
 
 def as_values(content: bytes) -> Tensor:
-    """Those bytes as a tensor of floats."""
+    """Return those bytes as a tensor of floats."""
     return torch.frombuffer(bytearray(content + bytes(-len(content) % 4)), dtype=torch.float32)
 
 
-def relabelled(change: Callable[[dict[str, Any]], object]) -> bytes:
-    """The same with a changed header: `change` gets it, with entries by name, and alters it."""
-    content = fitting()
+def with_header(change: Callable[[dict[str, Any]], object]) -> bytes:
+    """Return that file with a changed header: `change` gets it, with entries by name, and alters it."""
+    content = fitting_weights()
     (length,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + length])
     change(header)
     return safetensors_file(header, content[8 + length :])
 
 
-def named_twice() -> bytes:
-    """The same with one tensor listed twice."""
-    content = fitting()
+def with_doubled_tensor() -> bytes:
+    """Return that file with one tensor listed twice."""
+    content = fitting_weights()
     (length,) = struct.unpack("<Q", content[:8])
     header = content[8 : 8 + length].rstrip()
     again = json.dumps({"bn.bias": json.loads(header)["bn.bias"]}).encode()
@@ -55,13 +55,13 @@ def named_twice() -> bytes:
 
 
 def empty_tensors(count: int) -> bytes:
-    """A file of that many tensors without values."""
+    """Return a file of that many tensors without values."""
     entries = ",".join(f'"{i}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}' for i in range(count))
     return safetensors_file(f"{{{entries}}}".encode())
 
 
-def claiming(shape: list[int], end: int, dtype: str = "F32") -> bytes:
-    """A file of four bytes whose header claims a tensor of that shape, up to that byte."""
+def false_claim(shape: list[int], end: int, dtype: str = "F32") -> bytes:
+    """Return a file of four bytes whose header claims a tensor of that shape, up to that byte."""
     return safetensors_file({"weight": {"dtype": dtype, "shape": shape, "data_offsets": [0, end]}}, bytes(4))
 
 
@@ -70,12 +70,12 @@ def _overlap(header: dict[str, Any]) -> None:
 
 
 def _huge(architecture: str = "small_resnet", num_classes: int = 3, **arguments: int) -> dict[str, str]:
-    """The form's field for a network of that size."""
+    """Return the form's field for a network of that size."""
     return {"spec": json.dumps({"architecture": architecture, "num_classes": num_classes, "arguments": arguments})}
 
 
 def _of_ours(spec: str) -> bytes:
-    """A file of ours, by its metadata, with that spec."""
+    """Return a file of ours, by its metadata, with that spec."""
     return safetensors_file({"__metadata__": {"faal": spec}})
 
 
@@ -93,9 +93,12 @@ LIVE = [
     _model("magic-number-alone", "unsupported-file", lambda c: pickles.magic_alone(Code(c)), status=415),
     _model("tar-of-torch-0.1", "unsupported-file", lambda c: pickles.tar(Command(c)), status=415),
     _model(
-        "os-system", "weights-unreadable", lambda c: saved({"a": torch.zeros(3), "b": Command(c)}), "call posix.system"
+        "os-system",
+        "weights-unreadable",
+        lambda c: torch_file({"a": torch.zeros(3), "b": Command(c)}),
+        "call posix.system",
     ),
-    _model("exec-deep-inside", "weights-unreadable", pickles.nested, "call builtins.exec"),
+    _model("exec-deep-inside", "weights-unreadable", pickles.nested_call, "call builtins.exec"),
     _model("opcode-inst", "weights-unreadable", lambda c: checkpoint(pickles.instance(c)), "Unsupported operand"),
     _model(
         "opcode-stack-global",
@@ -107,14 +110,17 @@ LIVE = [
     _model(
         "storage-from-bytes",
         "weights-unreadable",
-        lambda c: saved({"a": FromBytes(c)}),
+        lambda c: torch_file({"a": FromBytes(c)}),
         "call torch.storage._load_from",
     ),
 ]
 
 _ARCHIVES = [
     _model(
-        "whole-module", "weights-unreadable", lambda _: saved(torch.nn.Linear(2, 2)), "call torch.nn.modules.linear"
+        "whole-module",
+        "weights-unreadable",
+        lambda _: torch_file(torch.nn.Linear(2, 2)),
+        "call torch.nn.modules.linear",
     ),
     _model("torchscript", "weights-unreadable", lambda _: pickles.script(), "code/__torch__"),
     _model(
@@ -126,11 +132,13 @@ _ARCHIVES = [
     _model(
         "code-beside-weights",
         "weights-unreadable",
-        lambda _: zipped({**unzipped(saved(honest())), "archive/code/__torch__.py": b"import os"}),
+        lambda _: zip_archive({**read_zip(torch_file(honest_weights())), "archive/code/__torch__.py": b"import os"}),
         "no member 'archive/code",
     ),
     _model("deflated-bomb", "weights-unreadable", lambda _: deflated_zeros(48 * 2**20), "compressed by a method"),
-    _model("meta-tensor", "weights-unreadable", lambda _: saved({"w": torch.empty(10**12, device="meta")}), "claims"),
+    _model(
+        "meta-tensor", "weights-unreadable", lambda _: torch_file({"w": torch.empty(10**12, device="meta")}), "claims"
+    ),
     _model(
         "more-values-than-bytes",
         "weights-unreadable",
@@ -169,42 +177,69 @@ _SAFETENSORS = [
         status=422,
         fields={},
     ),
-    _model("tensor-named-twice", "weights-unreadable", lambda _: named_twice(), "damaged"),
-    _model("overlapping-tensors", "weights-unreadable", lambda _: relabelled(_overlap), "damaged"),
-    _model("offsets-beyond-file", "weights-unreadable", lambda _: claiming([2**28], 2**30), "damaged"),
-    _model("shape-overflows", "weights-unreadable", lambda _: claiming([2**33, 2**33], 4), "damaged"),
-    _model("trillion-values", "weights-unreadable", lambda _: claiming([10**12], 4), "damaged"),
-    _model("type-not-accepted", "weights-unreadable", lambda _: claiming([4], 4, "F8_E4M3"), "of type F8_E4M3"),
+    _model("tensor-named-twice", "weights-unreadable", lambda _: with_doubled_tensor(), "damaged"),
+    _model("overlapping-tensors", "weights-unreadable", lambda _: with_header(_overlap), "damaged"),
+    _model("offsets-beyond-file", "weights-unreadable", lambda _: false_claim([2**28], 2**30), "damaged"),
+    _model("shape-overflows", "weights-unreadable", lambda _: false_claim([2**33, 2**33], 4), "damaged"),
+    _model("trillion-values", "weights-unreadable", lambda _: false_claim([10**12], 4), "damaged"),
+    _model("type-not-accepted", "weights-unreadable", lambda _: false_claim([4], 4, "F8_E4M3"), "of type F8_E4M3"),
     _model(
         "wrong-and-missing-keys",
         "weights-mismatch",
-        lambda c: fitting(bn__bias=None, bn__bogus=as_values(saved(Command(c)))),
+        lambda c: fitting_weights(bn__bias=None, bn__bogus=as_values(torch_file(Command(c)))),
         "missing: bn.bias.* unexpected: bn.bogus",
     ),
     _model(
-        "not-a-number", "weights-unreadable", lambda _: fitting(linear__bias=torch.full((3,), torch.nan)), "NaN or inf"
+        "not-a-number",
+        "weights-unreadable",
+        lambda _: fitting_weights(linear__bias=torch.full((3,), torch.nan)),
+        "NaN or inf",
     ),
     _model(
         "infinite-once-single",
         "weights-unreadable",
-        lambda _: fitting(linear__bias=torch.full((3,), 1e300, dtype=torch.float64)),
+        lambda _: fitting_weights(linear__bias=torch.full((3,), 1e300, dtype=torch.float64)),
         "NaN or infinite",
     ),
 ]
 
 _SPECS = [
-    _model("network-too-wide", "invalid-request", lambda _: fitting(), "width", 422, fields=_huge(width=10**9)),
+    _model("network-too-wide", "invalid-request", lambda _: fitting_weights(), "width", 422, fields=_huge(width=10**9)),
     _model(
-        "too-many-classes", "invalid-request", lambda _: fitting(), "num_classes", 422, fields=_huge(num_classes=10**9)
+        "too-many-classes",
+        "invalid-request",
+        lambda _: fitting_weights(),
+        "num_classes",
+        422,
+        fields=_huge(num_classes=10**9),
     ),
     _model(
-        "code-as-architecture", "invalid-request", lambda _: fitting(), "architecture", 422, fields=_huge("os:system")
+        "code-as-architecture",
+        "invalid-request",
+        lambda _: fitting_weights(),
+        "architecture",
+        422,
+        fields=_huge("os:system"),
     ),
-    _model("spec-of-brackets", "invalid-request", lambda _: fitting(), "not JSON", 422, fields={"spec": "[" * 10**5}),
+    _model(
+        "spec-of-brackets",
+        "invalid-request",
+        lambda _: fitting_weights(),
+        "not JSON",
+        422,
+        fields={"spec": "[" * 10**5},
+    ),
     _model(
         "wide-in-metadata", "invalid-request", lambda _: _of_ours(_huge(width=10**9)["spec"]), "width", 422, fields={}
     ),
-    _model("no-spec", "invalid-request", lambda _: saved(honest()), "architecture and num_classes", 422, fields={}),
+    _model(
+        "no-spec",
+        "invalid-request",
+        lambda _: torch_file(honest_weights()),
+        "architecture and num_classes",
+        422,
+        fields={},
+    ),
 ]
 
 MODELS = LIVE + _ARCHIVES + _SAFETENSORS + _SPECS

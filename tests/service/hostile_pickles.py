@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from tests.service.hostile_files import unzipped, zipped
+from tests.service.hostile_files import read_zip, zip_archive
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # torch/serialization.py, of the format before 1.6
 
@@ -39,11 +39,11 @@ class FromBytes(Command):
     """The same by the function with which torch unpickles a storage: what it loads is a checkpoint of its own."""
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[bytes]]:
-        return torch.storage._load_from_bytes, (saved(Command(self.canary)),)
+        return torch.storage._load_from_bytes, (torch_file(Command(self.canary)),)
 
 
-def saved(value: object, **options: Any) -> bytes:
-    """The value as `torch.save` writes it."""
+def torch_file(value: object, **options: Any) -> bytes:
+    """Return the value as `torch.save` writes it."""
     content = io.BytesIO()
     with warnings.catch_warnings(action="ignore"):
         torch.save(value, content, **options)
@@ -51,13 +51,13 @@ def saved(value: object, **options: Any) -> bytes:
 
 
 def checkpoint(pickled: bytes, **members: bytes) -> bytes:
-    """A checkpoint with one record of twelve bytes, whose pickle is that one; with members changed or added."""
+    """Return a checkpoint with one record of twelve bytes, whose pickle is that one; with members changed or added."""
     changed = {"archive/data.pkl": pickled} | {f"archive/{name}": member for name, member in members.items()}
-    return zipped(unzipped(saved({"weight": torch.zeros(3)})) | changed)
+    return zip_archive(read_zip(torch_file({"weight": torch.zeros(3)})) | changed)
 
 
 def script() -> bytes:
-    """A network as TorchScript."""
+    """Return a network as TorchScript."""
     content = io.BytesIO()
     with warnings.catch_warnings(action="ignore"):
         torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), content)
@@ -65,7 +65,7 @@ def script() -> bytes:
 
 
 def exported_program() -> bytes:
-    """An archive with the members of `torch.export.save`."""
+    """Return an archive with the members of `torch.export.save`."""
     names = [
         "data/weights/weight_0",
         "models/model.json",
@@ -73,24 +73,24 @@ def exported_program() -> bytes:
         "archive_version",
         "data/sample_inputs/model.pt",
     ]
-    return zipped({f"archive/{name}": b"pt2" for name in names})
+    return zip_archive({f"archive/{name}": b"pt2" for name in names})
 
 
 # Formats of old
 
 
 def before_1_6(value: object) -> bytes:
-    """The value in the format of torch before 1.6."""
-    return saved(value, _use_new_zipfile_serialization=False)
+    """Return the value in the format of torch before 1.6."""
+    return torch_file(value, _use_new_zipfile_serialization=False)
 
 
 def magic_alone(value: object) -> bytes:
-    """The head of that format, with the value in the place of what the system was like."""
+    """Return the head of that format, with the value in the place of what the system was like."""
     return b"".join(pickle.dumps(part, protocol=2) for part in (_MAGIC, 1001, value))
 
 
 def tar(value: object) -> bytes:
-    """The value in the format of torch 0.1, a tar archive."""
+    """Return the value in the format of torch 0.1, a tar archive."""
     content = io.BytesIO()
     pickled = pickle.dumps(value, protocol=2)
     no_storages, no_tensors = pickle.dumps(0) + pickle.dumps([]), pickle.dumps(0)
@@ -107,51 +107,51 @@ def tar(value: object) -> bytes:
 
 
 def _text(value: str) -> bytes:
-    """BINUNICODE."""
+    """Return the opcode BINUNICODE with that text."""
     return b"X" + struct.pack("<I", len(encoded := value.encode("utf-8", "surrogatepass"))) + encoded
 
 
 def _long(value: int) -> bytes:
-    """LONG1 of eight bytes."""
+    """Return the opcode LONG1 with eight bytes."""
     return b"\x8a\x08" + value.to_bytes(8, "little", signed=True)
 
 
 def instance(canary: Path) -> bytes:
-    """The command by the opcode INST of the first protocol."""
+    """Return the command by the opcode INST of the first protocol."""
     return f"(S\"touch '{canary}'\"\nios\nsystem\n.".encode()
 
 
 def stack_global(canary: Path) -> bytes:
-    """The command by the opcode STACK_GLOBAL of the fourth protocol."""
+    """Return the command by the opcode STACK_GLOBAL of the fourth protocol."""
     return pickle.dumps(Command(canary), protocol=4)
 
 
 def persistent_id(canary: Path) -> bytes:
-    """The command inside the name of a storage that torch is to fetch."""
+    """Return the command inside the name of a storage that torch is to fetch."""
     call = b"cposix\nsystem\n" + _text(f"touch '{canary}'") + b"\x85R"
     return b"\x80\x02(" + _text("storage") + b"ctorch\nFloatStorage\n" + call + _text("cpu") + b"K\x03tQ."
 
 
 def tensor(name: str = "weight", *, numel: int = 3, offset: int = 0, size: int = 3, stride: int = 1) -> bytes:
-    """A state dict of one tensor on the record of twelve bytes, as it says."""
+    """Return a state dict of one tensor on the record of twelve bytes, as it says."""
     storage = b"(" + _text("storage") + b"ctorch\nFloatStorage\n" + _text("0") + _text("cpu") + _long(numel) + b"tQ"
     view = storage + _long(offset) + _long(size) + b"\x85" + _long(stride) + b"\x85\x89ccollections\nOrderedDict\n)R"
     return b"\x80\x02}" + _text(name) + b"ctorch._utils\n_rebuild_tensor_v2\n(" + view + b"tRs."
 
 
 def endless() -> bytes:
-    """A key of sixty nested pairs, each twice in the next: hashing it takes 2⁶⁰ steps."""
+    """Return a key of sixty nested pairs, each twice in the next: hashing it takes 2⁶⁰ steps."""
     pairs = b"".join(b"h%ch%c\x86q%c" % (depth, depth, depth + 1) for depth in range(60))
     return b"\x80\x02(K\x01q\x00" + pairs + b"t}h\x3cK\x01s."
 
 
 def greedy() -> bytes:
-    """A call, one that torch allows, for two gigabytes of zeros."""
+    """Return a call, one that torch allows, for two gigabytes of zeros."""
     return b"\x80\x02cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R."
 
 
-def nested(canary: Path) -> bytes:
-    """A checkpoint with the call deep in plain containers."""
-    return saved(
+def nested_call(canary: Path) -> bytes:
+    """Return a checkpoint with the call deep in plain containers."""
+    return torch_file(
         {"state_dict": collections.OrderedDict(weight=torch.zeros(3)), "epochs": [({"best": (Code(canary),)},)]}
     )

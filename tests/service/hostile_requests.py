@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from http.client import HTTPResponse
 from typing import Any
 
-from tests.service.hostile_files import BOUNDARY, FOLDERS, FORM_TYPE, Hostile, form, zipped
+from tests.service.hostile_files import BOUNDARY, FOLDERS, FORM_TYPE, Hostile, form, zip_archive
 
 ZEROS = "A" * 43 + "="  # 32 bytes in base64
 SILENCE_SECONDS = 60.0  # twice what the service waits for
@@ -45,7 +45,7 @@ class Sent:
     leaves: bool = False
 
     def exchange(self, address: tuple[str, int]) -> Answer:
-        """What comes back for it, as a data set; once that is there the rest is not sent."""
+        """Send the request until an answer comes, and return the answer."""
         start = time.monotonic()
         with socket.create_connection(address, timeout=SILENCE_SECONDS) as connection:
             status, problem = 0, {}
@@ -69,7 +69,7 @@ class Sent:
             connection.shutdown(socket.SHUT_WR)
 
 
-_BODY = form(zipped(FOLDERS), {})
+_BODY = form(zip_archive(FOLDERS), {})
 
 
 def _head(*fields: str) -> bytes:
@@ -128,7 +128,7 @@ SENT = [
 
 
 def _mismatch(name: str, reason: str, **lie: Any) -> Hostile:
-    return Hostile(name, "/datasets", "digest-mismatch", lambda _: zipped(FOLDERS), 400, reason, **lie)
+    return Hostile(name, "/datasets", "digest-mismatch", lambda _: zip_archive(FOLDERS), 400, reason, **lie)
 
 
 _OF_ANOTHER = f"sha-256=:{ZEROS}:"

@@ -20,7 +20,7 @@ from jobs.states import FINAL, JobKind, JobState
 from jobs.storage import open_storage
 from jobs.submission import Submission, submit
 from jobs.tables import Job, JobEvent
-from tests.servers import free_port
+from tests.servers import find_free_port
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 60.0
@@ -28,7 +28,7 @@ BUSY_SECONDS = 30.0  # a machine with other work may need as long for what takes
 JOB_SECONDS = 120.0
 
 
-class Running:
+class SiteProcess:
     """A process of the installation, and what it says."""
 
     def __init__(self, module: str, environment: dict[str, str], log: Path) -> None:
@@ -39,27 +39,27 @@ class Running:
 
     @property
     def pid(self) -> int:
-        """Its number."""
+        """Return the process number."""
         return self._process.pid
 
     @property
     def children(self) -> list[int]:
-        """Numbers of the processes it started that are not reaped yet."""
+        """Return the numbers of the processes it started that are not reaped yet."""
         tasks = Path(f"/proc/{self._process.pid}/task").glob("*/children")
         return [int(pid) for task in tasks for pid in task.read_text().split()]
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended."""
+        """Return whether it has not ended."""
         return self._process.poll() is None
 
     def kill(self) -> None:
-        """It is gone, as by `kill -9`."""
+        """Kill it, as by `kill -9`."""
         self._process.kill()
         self._process.wait()
 
     def stop(self, within_seconds: float = 30, by: signal.Signals = signal.SIGTERM) -> int:
-        """Its exit status after that signal."""
+        """Send that signal, and return the exit status."""
         self._process.send_signal(by)
         return self._process.wait(within_seconds)
 
@@ -73,11 +73,11 @@ class Site:
             "threads": 1,
             "lease_seconds": 6,
             "sweep_seconds": 1,
-            "port": free_port(),
+            "port": find_free_port(),
         }
         self.settings = Settings(**given | settings)
         self.folder = folder
-        self._processes: list[Running] = []
+        self._processes: list[SiteProcess] = []
         self._clients: list[httpx.Client] = []
         upgrade(self.settings.database_url)
         self.sessions = open_database(self.settings.database_url, pooled=False)
@@ -90,17 +90,19 @@ class Site:
         fields = self.settings.model_dump(exclude_none=True)
         return os.environ | {f"FAAL_{name.upper()}": str(value) for name, value in fields.items()}
 
-    def start(self, module: str, **environment: str) -> Running:
-        """A process of that module, with the site's settings and what else its environment shall have."""
-        process = Running(module, self.environment | environment, self.folder / f"{module}-{len(self._processes)}.log")
+    def start(self, module: str, **environment: str) -> SiteProcess:
+        """Start a process of that module, with the site's settings and further variables."""
+        process = SiteProcess(
+            module, self.environment | environment, self.folder / f"{module}-{len(self._processes)}.log"
+        )
         self._processes.append(process)
         return process
 
-    def worker(self, **environment: str) -> Running:
-        """A worker that has begun; messages wait for it."""
+    def worker(self, **environment: str) -> SiteProcess:
+        """Start a worker; messages wait for it."""
         return self.start("worker", **environment)
 
-    def api(self, module: str = "api") -> tuple[Running, httpx.Client]:
+    def api(self, module: str = "api") -> tuple[SiteProcess, httpx.Client]:
         """Return a web service that answers, started by that module, and a client of it."""
         process = self.start(module)
         client = httpx.Client(base_url=f"http://127.0.0.1:{self.settings.port}", timeout=30)
@@ -117,35 +119,35 @@ class Site:
         return process, client
 
     def submit(self, spec: dict[str, Any], *, kind: JobKind, model: str, dataset: str) -> str:
-        """Id of a queued job that no worker was told of."""
+        """Queue a job without a message to a worker, and return its id."""
         with self.sessions.begin() as session:
             asked = Submission(kind=kind, model_id=model, dataset=dataset, spec=spec, owner="local")
             job = submit(session, self.settings, asked)
         return job.id
 
     def job(self, job_id: str) -> Job:
-        """The job as it stands."""
+        """Return the job as it is in the table."""
         with self.sessions() as session:
-            return queries.job(session, job_id)
+            return queries.find_job(session, job_id)
 
     def events(self, job_id: str, kind: str) -> list[JobEvent]:
-        """The job's events of that kind."""
+        """Return the job's events of that kind."""
         with self.sessions() as session:
-            return [event for event in queries.events(session, job_id, limit=10_000) if event.kind == kind]
+            return [event for event in queries.list_events(session, job_id, limit=10_000) if event.kind == kind]
 
     def report(self, job_id: str) -> str | None:
-        """The job's report as stored."""
+        """Return the job's report as stored."""
         with self.sessions() as session:
-            stored = queries.report(session, job_id)
+            stored = queries.find_report(session, job_id)
         return None if stored is None else stored.document
 
-    def ended(self, job_id: str) -> Job:
-        """The job after its end."""
+    def wait_until_ended(self, job_id: str) -> Job:
+        """Wait until the job has ended, and return it."""
         until(lambda: self.job(job_id).state in FINAL, JOB_SECONDS, self.tell)
         return self.job(job_id)
 
-    def begun(self, job_id: str, *, epochs: int = 0) -> Job:
-        """The job while it runs, after that many epochs."""
+    def wait_until_running(self, job_id: str, *, epochs: int = 0) -> Job:
+        """Wait until the job runs and has that many epochs, and return it."""
 
         def far_enough() -> bool:
             job = self.job(job_id)
@@ -158,11 +160,11 @@ class Site:
         return self.job(job_id)
 
     def tell(self) -> str:
-        """What all processes said, for a failing test."""
+        """Return the ends of all processes' logs, for a failing test."""
         return "\n".join(f"--- {path.name}\n{path.read_text()[-4000:]}" for path in sorted(self.folder.glob("*.log")))
 
     def close(self) -> None:
-        """All processes are stopped and all connections closed."""
+        """Stop all processes and close all connections."""
         for client in self._clients:
             client.close()
         for process in self._processes:
@@ -173,7 +175,7 @@ class Site:
 
 
 def until(holds: Callable[[], bool], within_seconds: float, tell: Callable[[], str] = str) -> None:
-    """Returns when it holds. Raises: AssertionError when the time is over."""
+    """Wait until `holds` returns true. Raises: AssertionError when the time is over."""
     within_seconds = max(within_seconds, BUSY_SECONDS)
     deadline = time.monotonic() + within_seconds
     while not holds():
@@ -181,8 +183,8 @@ def until(holds: Callable[[], bool], within_seconds: float, tell: Callable[[], s
         time.sleep(0.05)
 
 
-def gone(pid: int) -> bool:
-    """Whether that process is no more, or a zombie that waits to be reaped."""
+def is_gone(pid: int) -> bool:
+    """Return whether that process has ended, or is a zombie that waits to be reaped."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
     except FileNotFoundError:

@@ -11,7 +11,7 @@ import torch
 from faal_core import networks, weights
 from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec
 from jobs import dataset_registry, lifecycle, model_registry
-from jobs.outcomes import StoredClassifier
+from jobs.results import StoredClassifier
 from jobs.states import JobKind
 from tests.service.processes import Site
 
@@ -37,7 +37,7 @@ LONGER_AUDIT = LONG_AUDIT | {"attacks": [{"type": "pgd", "steps": 30, "restarts"
 
 
 def untrained_weights(path: Path, spec: ClassifierSpec = SPEC) -> Path:
-    """A file of random weights for that network, the same every time."""
+    """Return a file of random weights for that network, the same every time."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         weights.write_classifier(path, networks.build(spec))
@@ -45,7 +45,7 @@ def untrained_weights(path: Path, spec: ClassifierSpec = SPEC) -> Path:
 
 
 def noise() -> bytes:
-    """The data set as .npz: 480 images to train on and 90 to test on, 16 × 16, three classes; tested in two groups."""
+    """Return the data set as .npz: 480 images to train on and 90 to test on, 16 × 16, three classes; tested in two groups."""
     generator, content = np.random.default_rng(0), io.BytesIO()
     arrays: dict[str, Any] = {"class_names": np.array(CLASSES)}
     for part, count in [("train", 480), ("test", 90)]:
@@ -68,21 +68,21 @@ FINETUNING = {
 
 
 def submit_finetuning(site: Site, weights_file: Path) -> str:
-    """Id of that fine-tuning, which no worker was told of."""
+    """Queue that fine-tuning without a message to a worker, and return its id."""
     spec = FinetuneSpec.model_validate(FINETUNING)
     model, dataset = store(site, weights_file)
     return site.submit(spec.model_dump(mode="json"), kind=JobKind.FINETUNE, model=model, dataset=dataset)
 
 
 def submit_audit(site: Site, weights_file: Path, dataset: str | None = None, **fields: Any) -> str:
-    """Id of an audit on the noise or another data set, that no worker was told of; `fields` win over the usual spec."""
+    """Queue an audit on the noise or another data set without a message, and return its id; `fields` override the spec."""
     spec = AuditSpec.model_validate({**AUDIT, **fields})
     model, stored_dataset = store(site, weights_file)
     return site.submit(spec.model_dump(mode="json"), kind=JobKind.AUDIT, model=model, dataset=dataset or stored_dataset)
 
 
 def store(site: Site, weights_file: Path) -> tuple[str, str]:
-    """Ids of model and data set, as if their checks had passed."""
+    """Store a model and a data set as if their checks had passed, and return their ids."""
     file = site.storage.put([weights_file.read_bytes()], media_type="application/vnd.safetensors")
     data = site.storage.put([noise()], media_type="application/zip")
     digest = weights.digest(weights.read_classifier(weights_file))
@@ -101,7 +101,7 @@ NOT_COMPARED = ("seconds", "created_at", "job_id", "model_id")
 
 
 def timeless(document: str | None) -> Any:
-    """The report without the fields in which two runs differ: how long it took, when it was made and the service's ids."""
+    """Return the report without the fields in which two runs differ: how long it took, when it was made and the service's ids."""
     assert document is not None
 
     def left(value: Any) -> Any:

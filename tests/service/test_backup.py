@@ -1,4 +1,4 @@
-"""A site is its database, its files and its secret: docs/operations.md, tried."""
+"""A site is its database, its files and its secret: docs/how-to/backup.md, tried."""
 
 import shutil
 import sqlite3
@@ -15,8 +15,8 @@ from tests.service.api.conftest import AUDIT, Web
 from tests.service.processes import Site
 
 
-def copied(url: str, folder: Path, postgres: PostgresServer | None) -> str:
-    """URL of a new database that holds what a backup of that one does."""
+def copy_database(url: str, folder: Path, postgres: PostgresServer | None) -> str:
+    """Return the URL of a new database that holds what a backup of that one does."""
     database = str(make_url(url).database)
     if postgres is not None:
         return postgres.url(postgres.copy(database, folder / "faal.dump"))
@@ -43,7 +43,7 @@ def test_a_restored_site_has_everything(
     weights = client.get(f"/models/{about['model']}/weights", headers=bearer).content
 
     backup = tmp_path / "backup"
-    restored = copied(site.settings.database_url, tmp_path, postgres)
+    restored = copy_database(site.settings.database_url, tmp_path, postgres)
     shutil.copytree(site.settings.files_dir, backup / "files", ignore=shutil.ignore_patterns("incoming"))
     shutil.copy(site.settings.data_dir / "secret", backup / "secret")
     process.kill()

@@ -18,7 +18,7 @@ BOUNDS = {"max_robust_drop": 1.0, "max_clean_drop": 1.0, "learning_rates": [0.1]
 
 
 def ready_weights(client: httpx.Client, model_id: str, file: Path) -> dict[str, torch.Tensor]:
-    """The weights of the model, once it is ready."""
+    """Return the weights of the model, once it is ready."""
     until(lambda: client.get(f"/models/{model_id}").json()["status"] != "validating", JOB_SECONDS)
     model = client.get(f"/models/{model_id}").json()
     assert model["status"] == "ready", model
@@ -35,10 +35,10 @@ def test_every_candidate_can_be_had(open_site, weights_file, tmp_path) -> None:
     spec = FinetuneSpec.model_validate(FINETUNING | {"training": FINETUNING["training"] | BOUNDS})
     job_id = site.submit(spec.model_dump(mode="json"), kind=JobKind.FINETUNE, model=given, dataset=dataset)
     site.queue.ring(job_id)
-    site.ended(job_id)
+    site.wait_until_ended(job_id)
     report = read_report(site.report(job_id))
     assert isinstance(report, FinetuneReport)
-    assert [one.share for one in report.candidates] == [0, 0.25, 0.5, 0.75, 1]
+    assert [one.interpolation for one in report.candidates] == [0, 0.25, 0.5, 0.75, 1]
     job = client.get(f"/jobs/{job_id}").json()
     assert (job["outcome"], job["falls"]) == (report.outcome, len(report.falls))
     page = client.get(f"/ui/jobs/{job_id}").text
@@ -62,7 +62,7 @@ def test_every_candidate_can_be_had(open_site, weights_file, tmp_path) -> None:
     for number in (1, 2, 3):
         for name, value in weights[number].items():
             if value.is_floating_point():
-                expected = start[name] + report.candidates[number].share * (end[name] - start[name])
+                expected = start[name] + report.candidates[number].interpolation * (end[name] - start[name])
                 torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-5)
     with Client(str(client.base_url)) as customer:
         assert customer.make_candidate(job_id, others[0]).candidate == others[0]

@@ -1,7 +1,9 @@
 """The demo: a real service with its worker, for as long as it is needed and no longer."""
 
 import os
+import signal
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from tests.service.small_jobs import UNBOUNDED
 
 
 def processes_with(text: str) -> list[int]:
-    """Ids of the processes whose environment holds that text."""
+    """Return the ids of the processes whose environment holds that text."""
     found = []
     for folder in Path("/proc").iterdir():
         try:
@@ -45,6 +47,21 @@ def test_a_service_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("FAAL_DEVICE", "abacus")
     with pytest.raises(demo.ServiceFailed, match="abacus"), demo.service():
         pass
+
+
+def test_a_service_that_ends_too_early_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the service was killed, the error gives its exit status and its last lines."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def kill_and_ask(url: str) -> None:
+        for process in processes_with(str(tmp_path)):
+            os.kill(process, signal.SIGKILL)
+        for _ in range(100):
+            httpx.get(f"{url}/readyz")
+            time.sleep(0.1)
+
+    with pytest.raises(demo.ServiceFailed, match=r"exit status -9:\n.+"), demo.service() as url:
+        kill_and_ask(url)
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ from tests.service.customer import Asked, Customer
 from tests.service.faults import Faulty, faulty_site
 from tests.service.processes import Site
 from tests.service.small_jobs import EPOCHS, timeless
-from tests.webhook_receiver import Receiver, receiver
+from tests.webhook_receiver import Receiver, run_receiver
 
 LEAST_JOBS = 50
 BETWEEN_SECONDS = 2.5  # two faults, in the mean
@@ -47,7 +47,7 @@ class Watch(threading.Thread):
         self.longest, self.over = 0.0, threading.Event()
 
     def run(self) -> None:
-        """Until it is over."""
+        """Watch until it is over."""
         while not self.over.wait(0.2):
             try:
                 waits = self._a_job_waits_for_an_idle_worker()
@@ -82,7 +82,7 @@ class Pulse(threading.Thread):
         self.over = threading.Event()
 
     def run(self) -> None:
-        """Until it is over."""
+        """Send requests until it is over."""
         while not self.over.wait(0.1):
             begun = time.monotonic()
             try:
@@ -95,7 +95,7 @@ class Pulse(threading.Thread):
 
     @property
     def p99(self) -> float:
-        """The seconds that 99 of 100 answers did not take longer than."""
+        """Return the 99th percentile of the answers' seconds."""
         return sorted(self.seconds)[int(0.99 * len(self.seconds))]
 
 
@@ -105,7 +105,7 @@ def test_hundreds_of_faults(tmp_path: Path, weights_file: Path) -> None:
     """Whatever dies, stops, freezes or has a wrong clock, jobs end as if nothing had happened, once, and none waits for long."""
     seed, faults = (int(os.environ.get(f"TEST_{name}", given)) for name, given in [("SEED", 0), ("FAULTS", 300)])
     chance = random.Random(seed)
-    with receiver() as told, faulty_site(tmp_path, chance, webhook_networks="127.0.0.1") as (site, faulty):
+    with run_receiver() as told, faulty_site(tmp_path, chance, webhook_networks="127.0.0.1") as (site, faulty):
         customer, watch = Customer(site, weights_file, random.Random(seed + 1), told.url), Watch(site, faulty)
         pulse = Pulse(site)
         pulse.start()
@@ -132,8 +132,10 @@ def test_hundreds_of_faults(tmp_path: Path, weights_file: Path) -> None:
         assert watch.longest < site.settings.lease_seconds + 2 * site.settings.sweep_seconds
         assert pulse.p99 < 1
         _check(site, customer.asked, faulty)
-        _wait(lambda: _ends_told(told) >= {(one.id, site.job(one.id).state) for one in customer.asked}, faulty, site)
-        assert len({end for end, _ in _ends_told(told)}) == len(_ends_told(told))
+        _wait(
+            lambda: _announced_ends(told) >= {(one.id, site.job(one.id).state) for one in customer.asked}, faulty, site
+        )
+        assert len({end for end, _ in _announced_ends(told)}) == len(_announced_ends(told))
 
 
 def _wait(holds: Callable[[], bool], faulty: Faulty, site: Site) -> None:
@@ -149,9 +151,9 @@ def _all_ended(site: Site) -> bool:
         return session.scalar(select(func.count()).where(Job.state.not_in(FINAL))) == 0
 
 
-def _ends_told(told: Receiver) -> set[tuple[str, str]]:
-    """The jobs whose end the webhook's receiver was told, with that end."""
-    ends = [json.loads(body)["data"] for _, body in told.received]
+def _announced_ends(told: Receiver) -> set[tuple[str, str]]:
+    """Return the jobs and ends that the webhook's receiver got."""
+    ends = [json.loads(body)["data"] for _, body in told.requests]
     return {(end["id"], end["status"]) for end in ends}
 
 
@@ -178,11 +180,11 @@ def _check(site: Site, asked: list[Asked], faulty: Faulty) -> None:
             f"{one.id} {one.route} {one.wish}: {job.state} {job.error}"
         )
         with site.sessions() as session:
-            events = list(queries.events(session, one.id, limit=10_000))
+            events = list(queries.list_events(session, one.id, limit=10_000))
             results = session.scalars(select(Model).where(Model.parent_job_id == one.id)).all()
         assert job.crashes <= faulty.crashes[one.id], (
             f"{one.id}: {job.crashes} crashes of {faulty.crashes[one.id]}: "
-            f"{[(event.at, event.kind, event.body) for event in events]}"
+            f"{[(event.created_at, event.kind, event.body) for event in events]}"
         )
         _check_history(job, events)
         succeeded = job.state is JobState.SUCCEEDED
@@ -200,7 +202,7 @@ def _check(site: Site, asked: list[Asked], faulty: Faulty) -> None:
 
 
 def _check_history(job: Job, events: list[JobEvent]) -> None:
-    """One attempt after the other, each with its own epochs in order and none but its own; one end, and nothing after it."""
+    """Check that one attempt follows the other, each with its own epochs in order, and that nothing follows the one end."""
     assert [event.kind for event in events if event.kind in FINAL] == [job.state]
     assert events[-1].kind == job.state
     attempt, epoch, running = 0, 0, False

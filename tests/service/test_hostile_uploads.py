@@ -19,7 +19,7 @@ from jobs.states import FINAL
 from jobs.tables import Job
 from tests.service.hostile_datasets import ACCEPTED, DATASETS, MARKUP, ODD_DATASET, ODD_NAMES
 from tests.service.hostile_files import FORM_TYPE, SPEC_FIELD, Hostile, form
-from tests.service.hostile_models import LIVE, MODELS, fitting
+from tests.service.hostile_models import LIVE, MODELS, fitting_weights
 from tests.service.hostile_requests import DIGESTS, SENT, Answer, Sent
 from tests.service.processes import JOB_SECONDS, Site, until
 
@@ -45,7 +45,7 @@ class Peaks(Thread):
         self._site, self._over = site, Event()
 
     def run(self) -> None:
-        """Looks until it is told to stop."""
+        """Measure until asked to stop."""
         while not self._over.wait(0.1):
             waiting = [process._process.pid for process in self._site._processes if process.running]
             while waiting:
@@ -54,7 +54,7 @@ class Peaks(Thread):
                     waiting += self._look(pid)
 
     def stop(self) -> None:
-        """Looks no more."""
+        """Stop the measurement."""
         self._over.set()
         self.join()
 
@@ -93,13 +93,13 @@ class Attacked:
     peaks: Peaks
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> httpx.Response:
-        """The answer to that form. Each has a connection of its own: the service closes one after an error inside."""
+        """Send that form on a connection of its own, and return the answer."""
         fields = {"Content-Type": FORM_TYPE, **(headers or {})}
         encoded = {name: value.encode("latin-1") for name, value in fields.items()}
         return httpx.post(self.client.base_url.join(path), content=body, headers=encoded, timeout=30)
 
     def send_all(self) -> None:
-        """All uploads are sent, and all that were taken in are checked."""
+        """Send all uploads, and wait for the checks of those that were accepted."""
         for case in sorted(HOSTILE, key=lambda case: case.name in LONG):
             body, start = case.body(self.canaries / case.name), time.monotonic()
             self.answers[case.name] = self.post(case.path, body, case.headers)
@@ -109,7 +109,7 @@ class Attacked:
         self.follow(*(name for name, answer in self.answers.items() if answer.status_code == 202))
 
     def follow(self, *names: str) -> None:
-        """Those uploads are checked, and it is known what became of them."""
+        """Wait for the checks of those uploads, and record their results."""
         uploads = {self.answers[name].json()["id"]: name for name in names}
         checks = or_(Job.model_id.in_(uploads), Job.dataset.in_(uploads))
         until(lambda: not self._jobs(checks, Job.state.not_in(FINAL)), ALL_SECONDS, self.site.tell)
@@ -118,9 +118,9 @@ class Attacked:
             self.resources[name] = httpx.get(self.client.base_url.join(self.answers[name].headers["Location"])).json()
 
     def honest_model(self) -> dict:
-        """A model without harm, under a hostile file name, after its check."""
+        """Return a model without harm, under a hostile file name, after its check."""
         if "honest" not in self.resources:
-            body = form(fitting(), SPEC_FIELD, filename="../../etc/cron.d/\0<b>mine.safetensors")
+            body = form(fitting_weights(), SPEC_FIELD, filename="../../etc/cron.d/\0<b>mine.safetensors")
             self.answers["honest"] = self.post("/models", body)
             self.follow("honest")
         return self.resources["honest"]
@@ -132,7 +132,7 @@ class Attacked:
 
 @pytest.fixture(scope="module")
 def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attacked]:
-    """The service under attack: the uploads one after the other, and meanwhile the bodies that drip or go on and on."""
+    """Return the service under attack: the uploads one after the other, and meanwhile bodies that never end."""
     folder = tmp_path_factory.mktemp("hostile")
     site = Site(folder, **LIMITS)
     canaries = folder / "canaries"
@@ -208,8 +208,8 @@ def test_nothing_is_left(attacked: Attacked) -> None:
     files = [(resource["status"], resource.get("file_sha256", resource["sha256"])) for resource in resources]
     assert {sha256 for status, sha256 in files if status == "rejected"} == {None}
     kept = {attacked.site.storage.path(sha256) for status, sha256 in files if status == "ready"}
-    files = attacked.site.settings.files_dir
-    until(lambda: {path for path in files.rglob("*") if path.is_file()} == kept, within_seconds=10)
+    files_dir = attacked.site.settings.files_dir
+    until(lambda: {path for path in files_dir.rglob("*") if path.is_file()} == kept, within_seconds=10)
     folder = attacked.site.settings.checkpoints_dir
     until(lambda: not list(folder.iterdir()), within_seconds=10)
 

@@ -11,7 +11,7 @@ from faal_core import weights
 from faal_core.results.reading import read_report
 from jobs import control, model_registry
 from jobs.states import JobState, UploadState
-from tests.service.processes import JOB_SECONDS, gone, until
+from tests.service.processes import JOB_SECONDS, is_gone, until
 from tests.service.small_jobs import (
     CLASSES,
     HALVES,
@@ -34,8 +34,8 @@ QUICK = {
 }
 
 
-def answered(client: httpx.Client, path: str) -> httpx.Response:
-    """The answer that ends the polling, 202 being "not yet"."""
+def wait_for_answer(client: httpx.Client, path: str) -> httpx.Response:
+    """Return the answer that ends the polling, 202 being "not yet"."""
     deadline = time.monotonic() + JOB_SECONDS
     while (answer := client.get(path, headers={"Accept": "application/json"})).status_code == 202:
         assert int(answer.headers["Retry-After"]) >= 1
@@ -44,8 +44,8 @@ def answered(client: httpx.Client, path: str) -> httpx.Response:
     return answer
 
 
-def checked(client: httpx.Client, path: str) -> dict:
-    """The upload once it was checked."""
+def wait_for_check(client: httpx.Client, path: str) -> dict:
+    """Wait for the check of the upload, and return it."""
     until(lambda: client.get(path).json()["status"] != "validating", JOB_SECONDS)
     return client.get(path).json()
 
@@ -59,13 +59,13 @@ def test_upload_to_report(site, tmp_path):
     with upload.open("rb") as file:
         answer = client.post("/models", files={"file": ("mine.safetensors", file)}, data={"name": "mine"})
     assert answer.status_code == 202, answer.text
-    model = checked(client, answer.headers["Location"])
+    model = wait_for_check(client, answer.headers["Location"])
     assert (model["status"], model["error"]) == ("ready", None)
 
     answer = client.post("/jobs/finetune", json={"model": model["id"], "dataset": "fashion-mnist-subset", **QUICK})
     assert answer.status_code == 202, answer.text
     job = answer.json()
-    answer = answered(client, f"/jobs/{job['id']}/report")
+    answer = wait_for_answer(client, f"/jobs/{job['id']}/report")
     assert answer.status_code == 200, answer.text
     report = read_report(answer.text)
     assert (report.before.dataset.images, len(report.before.classes), len(report.epochs)) == (100, 10, 1)
@@ -93,10 +93,10 @@ def test_a_fine_tuning_that_keeps_the_original_makes_no_model(open_site, tmp_pat
     upload = untrained_weights(tmp_path / "mine.safetensors", SPEC.model_copy(update={"num_classes": 10}))
     with upload.open("rb") as file:
         answer = client.post("/models", files={"file": ("mine.safetensors", file)})
-    model = checked(client, answer.headers["Location"])["id"]
+    model = wait_for_check(client, answer.headers["Location"])["id"]
     bounded = QUICK | {"training": QUICK["training"] | {"max_clean_drop": 0.01}}
     job = client.post("/jobs/finetune", json={"model": model, "dataset": "fashion-mnist-subset", **bounded}).json()
-    report = read_report(answered(client, f"/jobs/{job['id']}/report").text)
+    report = read_report(wait_for_answer(client, f"/jobs/{job['id']}/report").text)
     assert report.outcome == "kept-original"
     job = client.get(f"/jobs/{job['id']}").json()
     assert (job["status"], job["result_model"]) == ("succeeded", None)
@@ -111,7 +111,7 @@ def test_report_does_not_depend_on_the_installation(site, weights_file, undistur
     site.worker()
     job_id = submit_finetuning(site, weights_file)
     site.queue.ring(job_id)
-    assert site.ended(job_id).state is JobState.SUCCEEDED, site.tell()
+    assert site.wait_until_ended(job_id).state is JobState.SUCCEEDED, site.tell()
     assert timeless(site.report(job_id)) == undisturbed
 
 
@@ -122,7 +122,7 @@ def test_uploaded_data_set(open_site, weights_file):
     site.worker()
     answer = client.post("/datasets", files={"file": ("noise.npz", noise())}, data={"name": "my noise"})
     assert answer.status_code == 202, answer.text
-    dataset = checked(client, answer.headers["Location"])
+    dataset = wait_for_check(client, answer.headers["Location"])
     assert dataset["status"] == "ready", dataset
     assert dataset["summary"] == {
         "shape": [1, 16, 16],
@@ -131,7 +131,7 @@ def test_uploaded_data_set(open_site, weights_file):
         "groups": {"half": list(HALVES)},
     }
     job_id = submit_audit(site, weights_file, dataset=dataset["id"])
-    report = read_report(answered(client, f"/jobs/{job_id}/report").text)
+    report = read_report(wait_for_answer(client, f"/jobs/{job_id}/report").text)
     assert report.dataset.name == "my noise"
     (table,) = report.groups
     assert (table.column, tuple(group.name for group in table.groups)) == ("half", HALVES)
@@ -148,9 +148,9 @@ def test_checkpoint_is_converted_and_forgotten(open_site, weights_file, tmp_path
     with site.sessions.begin() as session:
         model, check = model_registry.register_upload(session, name="mine", spec=SPEC, upload=upload, owner="local")
     site.worker()
-    assert site.ended(check.id).state is JobState.SUCCEEDED, site.tell()
+    assert site.wait_until_ended(check.id).state is JobState.SUCCEEDED, site.tell()
     with site.sessions() as session:
-        model = model_registry.model(session, model.id)
+        model = model_registry.find_model(session, model.id)
     converted = weights.read_classifier(site.storage.path(model.sha256))
     assert weights.digest(converted) == weights.digest(weights.read_classifier(weights_file))
     until(lambda: not site.storage.path(upload.sha256).exists(), within_seconds=10)
@@ -164,10 +164,10 @@ def test_hostile_upload_is_rejected(open_site):
     with site.sessions.begin() as session:
         model, check = model_registry.register_upload(session, name="bad", spec=SPEC, upload=upload, owner="local")
     site.worker()
-    job = site.ended(check.id)
+    job = site.wait_until_ended(check.id)
     assert (job.state, job.error["code"]) == (JobState.FAILED, "weights-unreadable")
     with site.sessions() as session:
-        model = model_registry.model(session, model.id)
+        model = model_registry.find_model(session, model.id)
     assert (model.state, model.error) == (UploadState.REJECTED, job.error)
 
 
@@ -186,13 +186,13 @@ def test_running_job_is_cancelled_soon(site, weights_file):
     """A job that runs ends as cancelled, with its process, and its worker takes the next one."""
     worker = site.worker()
     job_id = submit_finetuning(site, weights_file)
-    site.begun(job_id, epochs=1)
+    site.wait_until_running(job_id, epochs=1)
     computing = worker.children
     with site.sessions.begin() as session:
         control.cancel(session, job_id)
     until(lambda: site.job(job_id).state is JobState.CANCELLED, within_seconds=20, tell=site.tell)
-    assert all(map(gone, computing))
-    assert site.ended(submit_audit(site, weights_file)).state is JobState.SUCCEEDED
+    assert all(map(is_gone, computing))
+    assert site.wait_until_ended(submit_audit(site, weights_file)).state is JobState.SUCCEEDED
 
 
 def test_cancelled_audit_reports_what_it_had_found(open_site, weights_file):
@@ -205,7 +205,7 @@ def test_cancelled_audit_reports_what_it_had_found(open_site, weights_file):
     until(lambda: (site.job(job_id).stage or "").startswith("PGD") and site.job(job_id).done, 60, site.tell)
     assert client.get(f"/jobs/{job_id}").json()["progress"]["seconds_left"] > 0
     assert client.post(f"/jobs/{job_id}/cancel").json()["cancel_requested"]
-    job = site.ended(job_id)
+    job = site.wait_until_ended(job_id)
     assert (job.state, job.error, job.seconds_left) == (JobState.CANCELLED, None, None)
     report = read_report(client.get(f"/jobs/{job_id}/report", headers={"Accept": "application/json"}).text)
     assert not report.complete
@@ -221,7 +221,7 @@ def test_an_audit_ends_with_its_budget(open_site, weights_file):
     model, dataset = store(site, weights_file)
     body = {"model": model, "dataset": dataset, "budget_minutes": 0.05, **LONGER_AUDIT}
     job_id = client.post("/jobs/audit", json=body).raise_for_status().json()["id"]
-    assert site.ended(job_id).state is JobState.SUCCEEDED
+    assert site.wait_until_ended(job_id).state is JobState.SUCCEEDED
     assert 3 <= client.get(f"/jobs/{job_id}").json()["seconds_run"] < 60  # of 150 for all of it
     report = read_report(client.get(f"/jobs/{job_id}/report", headers={"Accept": "application/json"}).text)
     assert not report.complete
@@ -230,11 +230,11 @@ def test_an_audit_ends_with_its_budget(open_site, weights_file):
 
 def test_failing_job_tells_why(site, weights_file):
     """A job that cannot be done fails in its first attempt, with the library's own code and words."""
-    job_id = submit_audit(site, weights_file, dataset="fashion-mnist-subset")
+    job_id = submit_audit(site, weights_file, threat={"norm": "l2", "epsilon": 17})
     site.worker()
-    job = site.ended(job_id)
+    job = site.wait_until_ended(job_id)
     assert (job.state, job.attempt, job.error["code"]) == (JobState.FAILED, 1, "invalid-spec")
-    assert "3 classes" in job.error["message"]
+    assert "exceeds 16, the largest distance between two images of 1 × 16 × 16" in job.error["message"]
 
 
 def test_two_workers_share_the_jobs(served_site, weights_file):
@@ -243,7 +243,7 @@ def test_two_workers_share_the_jobs(served_site, weights_file):
     for job_id in jobs:
         served_site.queue.ring(job_id)
     workers = [served_site.worker(), served_site.worker()]
-    assert [(served_site.ended(job_id).state, served_site.job(job_id).attempt) for job_id in jobs] == [
+    assert [(served_site.wait_until_ended(job_id).state, served_site.job(job_id).attempt) for job_id in jobs] == [
         (JobState.SUCCEEDED, 1)
     ] * 4
     begun = [worker.log.read_text().count("begins (audit") for worker in workers]
@@ -271,7 +271,7 @@ def test_a_worker_of_a_pool_hears_its_jobs(request, open_site, weights_file, bro
         pool: client.post("/jobs/audit", json=body | {"pool": pool}).json()["id"] for pool in ("large", "small", None)
     }
     for pool in ("large", None):
-        assert common.ended(ids[pool]).state is JobState.SUCCEEDED
+        assert common.wait_until_ended(ids[pool]).state is JobState.SUCCEEDED
     assert common.job(ids["small"]).state is JobState.QUEUED
     assert common.job(ids["large"]).attempt == 1
 
@@ -281,5 +281,5 @@ def test_missing_device_fails_the_job(open_site, weights_file):
     site = open_site(device="cuda:9")
     job_id = submit_audit(site, weights_file)
     worker = site.worker()
-    assert site.ended(job_id).state is JobState.FAILED
+    assert site.wait_until_ended(job_id).state is JobState.FAILED
     assert worker.running

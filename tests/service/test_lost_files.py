@@ -12,18 +12,18 @@ import pytest
 from jobs.states import JobState
 from tests.service.processes import JOB_SECONDS, Site, until
 from tests.service.small_jobs import AUDIT, SPEC, noise
-from tests.stored import content_of, damage
+from tests.storage_contents import overwrite, read_content
 
 
-def checked(client: httpx.Client, route: str, content: bytes, **fields: str) -> dict[str, Any]:
-    """What an upload became, once it was checked."""
+def wait_for_check(client: httpx.Client, route: str, content: bytes, **fields: str) -> dict[str, Any]:
+    """Return the upload after its check."""
     at = client.post(route, files={"file": content}, data=fields).headers["Location"]
     until(lambda: client.get(at).json()["status"] != "validating", JOB_SECONDS)
     return client.get(at).json()
 
 
 def check_storage(site: Site) -> tuple[int, list[dict[str, Any]]]:
-    """The exit status of `faal-service check`, and the files it lists."""
+    """Return the exit status of `faal-service check`, and the files it lists."""
     done = subprocess.run(
         [sys.executable, "-c", "import sys; from api.commands import main; sys.exit(main())", "check"],
         env=site.environment,
@@ -40,18 +40,18 @@ def test_a_lost_file_ends_jobs_and_downloads_until_it_is_sent_again(site: Site, 
     _, client = site.api()
     site.worker()
     upload = weights_file.read_bytes()
-    model = checked(client, "/models", upload, spec=SPEC.model_dump_json())
-    dataset = checked(client, "/datasets", noise())
-    whole = content_of(site.storage, model["file_sha256"])
+    model = wait_for_check(client, "/models", upload, spec=SPEC.model_dump_json())
+    dataset = wait_for_check(client, "/datasets", noise())
+    whole = read_content(site.storage, model["file_sha256"])
     changed = bytearray(whole)
     changed[-1] ^= 1
     if kind == "missing":
         site.storage.remove(model["file_sha256"])
     else:
-        damage(site.storage, whole, bytes(changed))
+        overwrite(site.storage, whole, bytes(changed))
 
     submitted = client.post("/jobs/audit", json={"model": model["id"], "dataset": dataset["id"], **AUDIT}).json()["id"]
-    job = site.ended(submitted)
+    job = site.wait_until_ended(submitted)
     assert (job.state, (job.error or {}).get("code")) == (JobState.FAILED, "file-lost"), site.tell()
     for headers in ({}, {"Range": "bytes=0-9"}):
         refused = client.get(f"/models/{model['id']}/weights", headers=headers)
@@ -61,7 +61,7 @@ def test_a_lost_file_ends_jobs_and_downloads_until_it_is_sent_again(site: Site, 
     listed = {"sha256": model["file_sha256"], "damaged": kind != "missing", "named_by": [model["id"]]}
     assert check_storage(site) == (1, [listed])
 
-    again = checked(client, "/models", upload, spec=SPEC.model_dump_json())
+    again = wait_for_check(client, "/models", upload, spec=SPEC.model_dump_json())
     assert again["status"] == "ready"
     assert client.get(f"/models/{model['id']}/weights").content == whole
     assert client.get("/readyz").json() == {"status": "ready"}
@@ -72,12 +72,12 @@ def test_a_damaged_data_set_is_not_read(site: Site, weights_file: Path) -> None:
     """An audit on images of which one bit has changed fails as `file-lost`."""
     _, client = site.api()
     site.worker()
-    model = checked(client, "/models", weights_file.read_bytes(), spec=SPEC.model_dump_json())
-    dataset = checked(client, "/datasets", noise())
+    model = wait_for_check(client, "/models", weights_file.read_bytes(), spec=SPEC.model_dump_json())
+    dataset = wait_for_check(client, "/datasets", noise())
     images = bytearray(noise())
     images[len(images) // 2] ^= 1
-    damage(site.storage, noise(), bytes(images))
-    job = site.ended(
+    overwrite(site.storage, noise(), bytes(images))
+    job = site.wait_until_ended(
         client.post("/jobs/audit", json={"model": model["id"], "dataset": dataset["id"], **AUDIT}).json()["id"]
     )
     assert (job.error or {}).get("code") == "file-lost", site.tell()
@@ -90,7 +90,7 @@ def test_a_damaged_part_can_be_sent_again(site: Site) -> None:
     upload = client.post("/uploads", json={"size": len(content)}).json()["id"]
     part = f"/uploads/{upload}/parts/0"
     assert client.put(part, content=content).is_success
-    damage(site.storage, content, content[:-1] + b"?")
+    overwrite(site.storage, content, content[:-1] + b"?")
     refused = client.post("/datasets", files={"upload": (None, upload), "name": (None, "noise")})
     assert (refused.status_code, refused.json()["code"]) == (410, "file-lost")
     assert client.put(part, content=content).is_success

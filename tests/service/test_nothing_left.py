@@ -10,7 +10,7 @@ import pytest
 
 from tests.service.processes import JOB_SECONDS, Site, until
 from tests.service.small_jobs import noise
-from tests.stored import contents
+from tests.storage_contents import read_contents
 
 QUOTA = 300_000
 SMALL, OTHER = (b"PK\x03\x04" + sign * 45_000 for sign in (b"a", b"b"))
@@ -39,7 +39,7 @@ on_both = pytest.mark.parametrize("owner", ["sqlite and folder", "postgresql, re
 
 def sizes(site: Site) -> list[int]:
     """Return the sizes of all that is in storage, whatever refers to it."""
-    return sorted(map(len, contents(site.storage)))
+    return sorted(map(len, read_contents(site.storage)))
 
 
 def send(client: httpx.Client, content: bytes, key: str | None = None, **headers: str) -> httpx.Response:
@@ -98,19 +98,19 @@ def test_what_is_replaced_or_put_together_is_not_kept(owner: tuple[Site, httpx.C
     assert client.put(f"{upload}/parts/1", content=OTHER).is_client_error
     named = {"upload": (None, upload.rsplit("/", 1)[1])}
     dataset = client.post("/datasets", files=named).headers["Location"]
-    assert contents(site.storage) == [OTHER]
+    assert read_contents(site.storage) == [OTHER]
     assert client.put(f"{upload}/parts/0", content=SMALL).status_code == 409
-    assert contents(site.storage) == [OTHER]
+    assert read_contents(site.storage) == [OTHER]
     assert client.delete(upload).status_code == 204
-    assert contents(site.storage) == [OTHER]
+    assert read_contents(site.storage) == [OTHER]
     check = client.get("/jobs").json()["data"][0]["id"]
     assert client.post(f"/jobs/{check}/cancel").json()["status"] == "cancelled"
     assert client.get(dataset).json()["status"] == "rejected"
-    assert contents(site.storage) == []
+    assert read_contents(site.storage) == []
     half = client.post("/uploads", json={"size": 2 * len(SMALL)}).headers["Location"]
     client.put(f"{half}/parts/0", content=SMALL * 2)
     assert client.delete(half).status_code == 204
-    assert contents(site.storage) == []
+    assert read_contents(site.storage) == []
 
 
 @pytest.mark.parametrize("owner", ["postgresql, redis and s3"], indirect=True)
@@ -125,15 +125,15 @@ def test_what_ends_unused_is_not_kept(owner: tuple[Site, httpx.Client]) -> None:
 
     rejected = send(client, archive(100)).headers["Location"]
     assert status(rejected, "ready", "rejected") == "rejected"
-    until(lambda: contents(site.storage) == [], 5, site.tell)
+    until(lambda: read_contents(site.storage) == [], 5, site.tell)
     cancelled = send(client, archive(200)).headers["Location"]
     check = client.get("/jobs").json()["data"][0]["id"]
     status(f"/jobs/{check}", "running", "failed")
     client.post(f"/jobs/{check}/cancel")
     assert status(cancelled, "ready", "rejected") == "rejected"
-    until(lambda: contents(site.storage) == [], 5, site.tell)
+    until(lambda: read_contents(site.storage) == [], 5, site.tell)
     used = client.post("/datasets", files={"file": ("n.npz", noise())}).headers["Location"]
     assert status(used, "ready", "rejected") == "ready"
-    assert contents(site.storage) == [noise()]
+    assert read_contents(site.storage) == [noise()]
     client.delete(used)
-    until(lambda: contents(site.storage) == [], 5, site.tell)
+    until(lambda: read_contents(site.storage) == [], 5, site.tell)

@@ -7,12 +7,12 @@ import httpx
 
 from api.client import Client
 from jobs.states import JobState
-from tests.service.processes import JOB_SECONDS, gone, until
+from tests.service.processes import JOB_SECONDS, is_gone, until
 from tests.service.small_jobs import EPOCHS, FINETUNING, SPEC, noise, store, submit_audit, timeless
 
 
-def ready(client: httpx.Client, answer: httpx.Response) -> str:
-    """Id of what was uploaded, once it was checked."""
+def wait_until_ready(client: httpx.Client, answer: httpx.Response) -> str:
+    """Wait for the check of what was uploaded, and return its id."""
     assert answer.status_code == 202, answer.text
     at = answer.headers["Location"]
     until(lambda: client.get(at).json()["status"] != "validating", JOB_SECONDS)
@@ -32,17 +32,17 @@ def test_another_machine_goes_on(servers, open_site, weights_file: Path, undistu
     _, client = web.api()
     worker = first.worker()
     fields = {"name": "shapes", "spec": SPEC.model_dump_json()}
-    model = ready(client, client.post("/models", files={"file": weights_file.read_bytes()}, data=fields))
-    dataset = ready(client, client.post("/datasets", files={"file": noise()}, data={"name": "noise"}))
+    model = wait_until_ready(client, client.post("/models", files={"file": weights_file.read_bytes()}, data=fields))
+    dataset = wait_until_ready(client, client.post("/datasets", files={"file": noise()}, data={"name": "noise"}))
     finetuning = client.post("/jobs/finetune", json={"model": model, "dataset": dataset, **FINETUNING}).json()["id"]
-    web.begun(finetuning, epochs=1)
+    web.wait_until_running(finetuning, epochs=1)
     until(lambda: "training.pt" in (web.job(finetuning).checkpoint or {}), within_seconds=20, tell=web.tell)
     computing = worker.children
     worker.kill()
-    until(lambda: all(map(gone, computing)), within_seconds=5)
+    until(lambda: all(map(is_gone, computing)), within_seconds=5)
 
     second.worker()
-    job = web.ended(finetuning)
+    job = web.wait_until_ended(finetuning)
     assert (job.state, job.attempt, job.crashes) == (JobState.SUCCEEDED, 2, 1), web.tell()
     assert timeless(web.report(finetuning)) == undisturbed
     second_begun = web.events(finetuning, "running")[1].seq
@@ -54,7 +54,7 @@ def test_another_machine_goes_on(servers, open_site, weights_file: Path, undistu
     assert hashlib.sha256(whole).hexdigest() == client.get(f"/models/{repaired}").json()["file_sha256"]
     part = client.get(f"/models/{repaired}/weights", headers={"Range": "bytes=100-"})
     assert (part.status_code, part.content) == (206, whole[100:])
-    until(lambda: web.storage.jobs() == [], within_seconds=10, tell=web.tell)
+    until(lambda: web.storage.list_jobs() == [], within_seconds=10, tell=web.tell)
     assert [site for site in (web, first, second) if site.settings.files_dir.exists()] == []
 
 

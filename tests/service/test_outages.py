@@ -13,15 +13,15 @@ import redis
 
 from jobs.states import JobState
 from tests.servers import postgres_folder, postgres_in, redis_server
-from tests.service.processes import Running, Site, until
+from tests.service.processes import Site, SiteProcess, until
 from tests.service.small_jobs import submit_audit
 
 ANSWERS_SECONDS = 20.0  # the limits on a connection and on a statement, and a busy machine
 
 
 @contextmanager
-def frozen(pid: int) -> Iterator[None]:
-    """Within, that process and those that it has started do nothing."""
+def freeze(pid: int) -> Iterator[None]:
+    """Freeze that process and those that it has started for the block."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     pids = [pid, *map(int, children)]
     for each in pids:
@@ -39,7 +39,7 @@ def test_a_frozen_database_takes_nothing_but_itself_away(open_site: Callable[...
         site = open_site(database_url=postgres.url(postgres.new_database()))
         process, client = site.api()
         assert client.get("/jobs").is_success
-        with ThreadPoolExecutor(40) as threads, frozen(postgres.process.pid):
+        with ThreadPoolExecutor(40) as threads, freeze(postgres.process.pid):
             begun = time.monotonic()
             waiting = [threads.submit(httpx.get, f"{client.base_url}/jobs", timeout=60) for _ in range(40)]
             time.sleep(1)
@@ -64,22 +64,22 @@ def test_a_full_broker_ends_no_worker(open_site: Callable[..., Site], weights_fi
         _, client = site.api()
         until(lambda: "ready" in worker.log.read_text(), 60, site.tell)
         first = submit_audit(site, weights_file)
-        with frozen(worker.pid):  # so that Redis is full when the worker takes the message
+        with freeze(worker.pid):  # so that Redis is full when the worker takes the message
             assert site.queue.ring(first)
             server.config_set("maxmemory", "1mb")
         assert client.get("/readyz").json()["errors"][0]["parameter"] == "broker"
-        assert site.ended(first).state is JobState.SUCCEEDED
+        assert site.wait_until_ended(first).state is JobState.SUCCEEDED
         server.config_set("maxmemory", "0")
         until(lambda: listens_again(worker), 30, site.tell)
         assert client.get("/readyz").is_success
         second = submit_audit(site, weights_file)
         assert site.queue.ring(second)
-        assert site.ended(second).state is JobState.SUCCEEDED
+        assert site.wait_until_ended(second).state is JobState.SUCCEEDED
         assert worker.running
         site.close()  # before its broker goes
 
 
-def listens_again(worker: Running) -> bool:
+def listens_again(worker: SiteProcess) -> bool:
     """Return whether the worker's Celery was ended by the broker's answer, and is ready once more."""
     _, error, after = worker.log.read_text().partition("the broker answered with an error")
     return bool(error) and " ready." in after

@@ -14,11 +14,11 @@ from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)
 AUDIT = {"attacks": [{"type": "pgd", "steps": 1}], "batch_size": 10}
-TRAINING = {"learning_rates": [0.001], "batch_size": 10, "attack": {"steps": 1}, "held_out_share": 0}
+TRAINING = {"learning_rates": [0.001], "batch_size": 10, "attack": {"steps": 1}, "validation_fraction": 0}
 
 
 def colour_images(path: Path) -> Path:
-    """Twenty images of noise for training and ten for testing, 32 × 32, ten classes."""
+    """Return twenty images of noise for training and ten for testing, 32 × 32, ten classes."""
     generator = np.random.default_rng(0)
     arrays = {}
     for part, count in [("train", 20), ("test", 10)]:

@@ -9,7 +9,7 @@ import pytest
 
 from jobs import control
 from jobs.states import JobState
-from tests.service.processes import Site, gone, until
+from tests.service.processes import Site, is_gone, until
 from tests.service.small_jobs import EPOCHS, submit_finetuning
 
 
@@ -20,50 +20,50 @@ class Pair:
     site: Site
     job_id: str
     leader: int
-    fellow: int
+    rank_1: int
 
-    def gone(self) -> bool:
-        """Whether both have ended."""
-        return gone(self.leader) and gone(self.fellow)
+    def is_gone(self) -> bool:
+        """Return whether both have ended."""
+        return is_gone(self.leader) and is_gone(self.rank_1)
 
     def epochs(self) -> list[int]:
-        """Numbers of the epochs that were computed."""
+        """Return the numbers of the epochs that were computed."""
         return [event.body["epoch"] for event in self.site.events(self.job_id, "epoch")]
 
 
-def fellows_of(leader: int) -> list[int]:
-    """Numbers of the processes that train with that one."""
+def rank_processes(leader: int) -> list[int]:
+    """Return the numbers of the processes that train with that one."""
     started = [int(pid) for task in Path(f"/proc/{leader}/task").glob("*/children") for pid in task.read_text().split()]
     return [pid for pid in started if b"worker.rank_process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 @pytest.fixture
 def pair(open_site, weights_file) -> Pair:
-    """One of an installation whose fine-tunings train with two processes."""
+    """Return a job of an installation whose fine-tunings train with two processes."""
     site = open_site(processes=2, checkpoint_seconds=0)
     job_id = submit_finetuning(site, weights_file)
     worker = site.worker()
-    site.begun(job_id, epochs=1)
+    site.wait_until_running(job_id, epochs=1)
     leader = worker.children[0]
-    (fellow,) = fellows_of(leader)
-    return Pair(site, job_id, leader, fellow)
+    (rank_1,) = rank_processes(leader)
+    return Pair(site, job_id, leader, rank_1)
 
 
 def test_two_processes_train_one_job(pair):
     """The job has one report with every epoch once, and both processes are gone afterwards."""
-    job = pair.site.ended(pair.job_id)
+    job = pair.site.wait_until_ended(pair.job_id)
     assert (job.state, job.attempt, job.crashes) == (JobState.SUCCEEDED, 1, 0), pair.site.tell()
     assert pair.epochs() == list(range(1, EPOCHS + 1))
     assert pair.site.report(pair.job_id) is not None
-    until(pair.gone, within_seconds=5)
+    until(pair.is_gone, within_seconds=5)
 
 
-@pytest.mark.parametrize("who", ["leader", "fellow"])
+@pytest.mark.parametrize("who", ["leader", "rank_1"])
 def test_one_of_two_dies(pair, who):
     """After `kill -9` of either process the other ends too, and the next attempt goes on from the checkpoint."""
     os.kill(getattr(pair, who), signal.SIGKILL)
-    until(pair.gone, within_seconds=10, tell=pair.site.tell)
-    job = pair.site.ended(pair.job_id)
+    until(pair.is_gone, within_seconds=10, tell=pair.site.tell)
+    job = pair.site.wait_until_ended(pair.job_id)
     assert (job.state, job.attempt, job.crashes) == (JobState.SUCCEEDED, 2, 1), pair.site.tell()
     assert pair.epochs() == list(range(1, EPOCHS + 1))
 
@@ -72,6 +72,6 @@ def test_cancelled_while_two_train(pair):
     """Cancellation ends both processes, and is no crash."""
     with pair.site.sessions.begin() as session:
         control.cancel(session, pair.job_id)
-    job = pair.site.ended(pair.job_id)
+    job = pair.site.wait_until_ended(pair.job_id)
     assert (job.state, job.crashes) == (JobState.CANCELLED, 0), pair.site.tell()
-    until(pair.gone, within_seconds=15)
+    until(pair.is_gone, within_seconds=15)

@@ -11,35 +11,35 @@ import pytest
 from jobs import control, lifecycle
 from jobs.errors import LeaseLost
 from jobs.states import JobState
-from tests.servers import free_port, redis_server
-from tests.service.processes import gone, until
+from tests.servers import find_free_port, redis_server
+from tests.service.processes import is_gone, until
 from tests.service.small_jobs import CLEAN_UNITS, EPOCHS, LONG_AUDIT, submit_audit, submit_finetuning, timeless
 
 
-def epochs_told(site, job_id: str) -> list[int]:
-    """Numbers of the epochs that were computed, in the order of their events."""
+def epoch_numbers(site, job_id: str) -> list[int]:
+    """Return the numbers of the epochs that were computed, in the order of their events."""
     return [event.body["epoch"] for event in site.events(job_id, "epoch")]
 
 
 @pytest.fixture
 def finetuning(site, weights_file) -> str:
-    """Id of a fine-tuning that waits."""
+    """Return the id of a fine-tuning that waits."""
     return submit_finetuning(site, weights_file)
 
 
 def test_killed_job_process(site, finetuning, undisturbed):
     """After `kill -9` of the job's process the job goes on from its last epoch and reports what it would have."""
     worker = site.worker()
-    site.begun(finetuning, epochs=1)
+    site.wait_until_running(finetuning, epochs=1)
     os.kill(worker.children[0], signal.SIGKILL)
-    job = site.ended(finetuning)
+    job = site.wait_until_ended(finetuning)
     assert (job.state, job.attempt, job.crashes) == (JobState.SUCCEEDED, 2, 1)
     assert timeless(site.report(finetuning)) == undisturbed
-    assert epochs_told(site, finetuning) == list(range(1, EPOCHS + 1))
+    assert epoch_numbers(site, finetuning) == list(range(1, EPOCHS + 1))
 
 
 def whole_lines(ledger: Path) -> list[str]:
-    """The lines of a ledger that are not half-written."""
+    """Return the lines of a ledger that are not half-written."""
     lines = ledger.read_text().splitlines(keepends=True) if ledger.exists() else []
     return [line for line in lines if line.endswith("\n")]
 
@@ -50,7 +50,7 @@ def test_killed_audit_goes_on_from_its_ledger(open_site, weights_file):
     worker = site.worker()
     undisturbed = submit_audit(site, weights_file, **LONG_AUDIT)
     site.queue.ring(undisturbed)
-    assert site.ended(undisturbed).state is JobState.SUCCEEDED, site.tell()
+    assert site.wait_until_ended(undisturbed).state is JobState.SUCCEEDED, site.tell()
     audit = submit_audit(site, weights_file, **LONG_AUDIT)
     site.queue.ring(audit)
     ledger = site.settings.checkpoints_dir / audit / "audit.ledger"
@@ -59,7 +59,7 @@ def test_killed_audit_goes_on_from_its_ledger(open_site, weights_file):
     until(lambda: site.job(audit).crashes == 1, within_seconds=20, tell=site.tell)
     before = whole_lines(ledger)
     with ledger.open() as kept:  # its folder goes when the job has ended
-        job = site.ended(audit)
+        job = site.wait_until_ended(audit)
         lines = kept.readlines()
     assert (job.state, job.attempt, job.seconds_left) == (JobState.SUCCEEDED, 2, None)
     assert lines[: len(before)] == before
@@ -71,51 +71,51 @@ def test_killed_audit_goes_on_from_its_ledger(open_site, weights_file):
 def test_killed_worker(site, finetuning, undisturbed):
     """After `kill -9` of the worker its job's process is gone too, and another worker goes on from the last epoch."""
     worker = site.worker()
-    site.begun(finetuning, epochs=1)
+    site.wait_until_running(finetuning, epochs=1)
     computing = worker.children
     assert computing
     worker.kill()
-    until(lambda: all(map(gone, computing)), within_seconds=5)
+    until(lambda: all(map(is_gone, computing)), within_seconds=5)
     assert site.job(finetuning).state is JobState.RUNNING
     site.worker()
-    job = site.ended(finetuning)
+    job = site.wait_until_ended(finetuning)
     assert (job.state, job.attempt, job.crashes) == (JobState.SUCCEEDED, 2, 1)
     assert timeless(site.report(finetuning)) == undisturbed
-    assert epochs_told(site, finetuning) == list(range(1, EPOCHS + 1))
+    assert epoch_numbers(site, finetuning) == list(range(1, EPOCHS + 1))
 
 
 def test_paused_job(site, weights_file, finetuning, undisturbed):
     """A job that is paused midway leaves its worker to others, and resumed reports what it would have; it is no crash."""
     site.worker()
-    site.begun(finetuning, epochs=1)
+    site.wait_until_running(finetuning, epochs=1)
     with site.sessions.begin() as session:
         control.pause(session, finetuning)
     until(lambda: site.job(finetuning).state is JobState.PAUSED, within_seconds=20, tell=site.tell)
     other = submit_audit(site, weights_file)
     site.queue.ring(other)
-    assert site.ended(other).state is JobState.SUCCEEDED, site.tell()
+    assert site.wait_until_ended(other).state is JobState.SUCCEEDED, site.tell()
     assert site.job(finetuning).state is JobState.PAUSED
     with site.sessions.begin() as session:
         control.resume(session, finetuning)
     site.queue.ring(finetuning)
-    job = site.ended(finetuning)
+    job = site.wait_until_ended(finetuning)
     assert (job.state, job.attempt, job.crashes) == (JobState.SUCCEEDED, 2, 0)
     assert timeless(site.report(finetuning)) == undisturbed
-    assert epochs_told(site, finetuning) == list(range(1, EPOCHS + 1))
+    assert epoch_numbers(site, finetuning) == list(range(1, EPOCHS + 1))
 
 
 def test_stopped_worker(served_site, weights_file, undisturbed):
     """A worker that is told to stop gives its job back at once; that is no crash, and another worker goes on."""
     site, finetuning = served_site, submit_finetuning(served_site, weights_file)
     worker = site.worker()
-    site.begun(finetuning, epochs=1)
+    site.wait_until_running(finetuning, epochs=1)
     assert worker.stop(within_seconds=site.settings.grace_seconds + 5) == 0
     job = site.job(finetuning)
     assert (job.state, job.attempt, job.crashes) == (JobState.QUEUED, 1, 0)
     site.worker()
-    assert site.ended(finetuning).state is JobState.SUCCEEDED
+    assert site.wait_until_ended(finetuning).state is JobState.SUCCEEDED
     assert timeless(site.report(finetuning)) == undisturbed
-    assert epochs_told(site, finetuning) == list(range(1, EPOCHS + 1))
+    assert epoch_numbers(site, finetuning) == list(range(1, EPOCHS + 1))
 
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGQUIT])
@@ -123,7 +123,7 @@ def test_interrupted_worker(open_site, weights_file, by):
     """Ctrl-C and SIGQUIT stop a worker as SIGTERM does: its job is given back, and that is no crash."""
     site = open_site()
     worker, job_id = site.worker(), submit_finetuning(site, weights_file)
-    site.begun(job_id)
+    site.wait_until_running(job_id)
     assert worker.stop(within_seconds=site.settings.grace_seconds + 5, by=by) == 0
     job = site.job(job_id)
     assert (job.state, job.crashes) == (JobState.QUEUED, 0)
@@ -136,7 +136,7 @@ def test_folder_of_an_ended_job_goes(open_site, weights_file):
     job_id = submit_audit(site, weights_file)
     folder = site.settings.checkpoints_dir / job_id
     until(folder.exists, within_seconds=60, tell=site.tell)
-    site.ended(job_id)
+    site.wait_until_ended(job_id)
     until(lambda: not folder.exists(), within_seconds=10, tell=site.tell)
 
 
@@ -144,9 +144,9 @@ def test_job_that_kills_its_process_fails(open_site, weights_file):
     """A job whose process dies too often fails with a reason."""
     site = open_site(max_attempts=1)
     worker, job_id = site.worker(), submit_finetuning(site, weights_file)
-    site.begun(job_id)
+    site.wait_until_running(job_id)
     os.kill(worker.children[0], signal.SIGKILL)
-    job = site.ended(job_id)
+    job = site.wait_until_ended(job_id)
     assert (job.state, job.error["code"]) == (JobState.FAILED, "worker-lost")
 
 
@@ -154,12 +154,12 @@ def test_lost_lease_ends_the_process(served_site, weights_file):
     """The process of an attempt that lost its job is stopped and changes nothing any more."""
     site, finetuning = served_site, submit_finetuning(served_site, weights_file)
     worker = site.worker()
-    site.begun(finetuning, epochs=1)
+    site.wait_until_running(finetuning, epochs=1)
     computing = worker.children
     with site.sessions.begin() as session:
         lifecycle.release(session, finetuning, 1, reason="worker-stopped")
         assert lifecycle.claim(session, finetuning, worker="another:1", lease_seconds=60).attempt == 2
-    until(lambda: all(map(gone, computing)), within_seconds=15, tell=site.tell)
+    until(lambda: all(map(is_gone, computing)), within_seconds=15, tell=site.tell)
     job = site.job(finetuning)
     assert (job.state, job.attempt, job.lease_owner) == (JobState.RUNNING, 2, "another:1")
     with site.sessions.begin() as session, pytest.raises(LeaseLost):
@@ -171,10 +171,10 @@ def test_killed_web_service(open_site, weights_file, undisturbed):
     site = open_site()
     api, _ = site.api()
     worker, job_id = site.worker(), submit_finetuning(site, weights_file)
-    site.begun(job_id)
+    site.wait_until_running(job_id)
     api.kill()
     assert worker.running
-    assert site.ended(job_id).state is JobState.SUCCEEDED
+    assert site.wait_until_ended(job_id).state is JobState.SUCCEEDED
     _, client = site.api()
     answer = client.get(f"/jobs/{job_id}/report", headers={"Accept": "application/json"})
     assert answer.status_code == 200
@@ -187,7 +187,7 @@ def test_doubled_messages(site, weights_file):
     for _ in range(5):
         site.queue.ring(job_id)
     worker = site.worker()
-    job = site.ended(job_id)
+    job = site.wait_until_ended(job_id)
     until(lambda: worker.log.read_text().count("no job waits") >= 4, within_seconds=30, tell=site.tell)
     assert (job.state, job.attempt) == (JobState.SUCCEEDED, 1)
     assert len(site.events(job_id, "running")) == 1
@@ -195,7 +195,7 @@ def test_doubled_messages(site, weights_file):
 
 def test_broker_that_was_away(open_site, weights_file):
     """A job submitted while Redis is down runs meanwhile, in the next sweep of the worker that lost its broker."""
-    port = free_port()
+    port = find_free_port()
     site = open_site(broker_url=f"redis://127.0.0.1:{port}/0")
     with redis_server(port):
         worker = site.worker()
@@ -204,32 +204,32 @@ def test_broker_that_was_away(open_site, weights_file):
     begun = time.monotonic()
     assert not site.queue.ring(job_id)
     assert time.monotonic() - begun < 10
-    assert site.ended(job_id).state is JobState.SUCCEEDED
+    assert site.wait_until_ended(job_id).state is JobState.SUCCEEDED
     rung = submit_audit(site, weights_file)
     with redis_server(port):
         assert site.queue.ring(rung)
-        assert site.ended(rung).state is JobState.SUCCEEDED
+        assert site.wait_until_ended(rung).state is JobState.SUCCEEDED
         assert worker.running
 
 
 def test_broker_that_goes_while_a_job_runs(open_site, weights_file):
     """A job that runs needs no broker, and its worker takes the next one when the broker is back."""
-    port = free_port()
+    port = find_free_port()
     site = open_site(broker_url=f"redis://127.0.0.1:{port}/0")
     first = submit_finetuning(site, weights_file)
     with redis_server(port):
         site.worker()
-        site.begun(first, epochs=1)
-    job = site.ended(first)
+        site.wait_until_running(first, epochs=1)
+    job = site.wait_until_ended(first)
     assert (job.state, job.attempt) == (JobState.SUCCEEDED, 1)
     second = submit_audit(site, weights_file)
     with redis_server(port):
-        assert site.ended(second).state is JobState.SUCCEEDED
+        assert site.wait_until_ended(second).state is JobState.SUCCEEDED
 
 
 def test_broker_that_is_not_there_yet(open_site, weights_file):
     """A worker may be started, and stopped, before its broker."""
-    port = free_port()
+    port = find_free_port()
     site = open_site(broker_url=f"redis://127.0.0.1:{port}/0")
     early = site.worker()
     until(lambda: "Cannot connect" in early.log.read_text(), within_seconds=60, tell=site.tell)
@@ -237,4 +237,4 @@ def test_broker_that_is_not_there_yet(open_site, weights_file):
     site.worker()
     job_id = submit_audit(site, weights_file)
     with redis_server(port):
-        assert site.ended(job_id).state is JobState.SUCCEEDED
+        assert site.wait_until_ended(job_id).state is JobState.SUCCEEDED

@@ -17,8 +17,8 @@ from tests.service.processes import JOB_SECONDS, until
 from tests.service.small_jobs import AUDIT, SPEC, noise
 
 
-def uploaded(client: httpx.Client, path: Path, **fields: str) -> dict:
-    """The model of that file after its check."""
+def upload_model(client: httpx.Client, path: Path, **fields: str) -> dict:
+    """Upload that file, and return the model after its check."""
     with path.open("rb") as file:
         answer = client.post("/models", files={"file": (path.name, file)}, data=fields)
     assert answer.status_code == 202, answer.text
@@ -27,7 +27,7 @@ def uploaded(client: httpx.Client, path: Path, **fields: str) -> dict:
 
 
 def command_line_report(folder: Path, file: Path, *options: str) -> dict:
-    """The report of `faal audit` on the same file and images."""
+    """Return the report of `faal audit` on the same file and images."""
     command = [
         sys.executable,
         "-m",
@@ -47,7 +47,7 @@ def command_line_report(folder: Path, file: Path, *options: str) -> dict:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    """A checkpoint with two sets of weights; the average is that of `torch.manual_seed(1)`."""
+    """Return a checkpoint with two sets of weights; the average is that of `torch.manual_seed(1)`."""
     torch.manual_seed(1)
     average = networks.build(SPEC).backbone.state_dict()
     plain = {name: torch.zeros_like(tensor) for name, tensor in average.items()}
@@ -61,7 +61,7 @@ def test_one_digest_everywhere(open_site, checkpoint, tmp_path):
     _, client = site.api()
     site.worker()
     spec = {"spec": SPEC.model_dump_json()}
-    model = uploaded(client, checkpoint, weights_key="state_dict_ema", **spec)
+    model = upload_model(client, checkpoint, weights_key="state_dict_ema", **spec)
     assert (model["status"], model["error"]) == ("ready", None)
     (tmp_path / "noise.npz").write_bytes(noise())
     with (tmp_path / "noise.npz").open("rb") as file:
@@ -103,7 +103,9 @@ def test_the_service_takes_no_weights_silently(open_site, checkpoint, key):
     site = open_site()
     _, client = site.api()
     site.worker()
-    model = uploaded(client, checkpoint, spec=SPEC.model_dump_json(), **({} if key is None else {"weights_key": key}))
+    model = upload_model(
+        client, checkpoint, spec=SPEC.model_dump_json(), **({} if key is None else {"weights_key": key})
+    )
     assert (model["status"], model["error"]["code"]) == ("rejected", "weights-ambiguous")
     assert "state_dict, state_dict_ema" in model["error"]["message"]
     assert "weights_key" in model["error"]["message"]
@@ -117,7 +119,7 @@ def test_one_mean_becomes_as_many_as_the_weights_take(open_site, tmp_path):
     site.worker()
     colour = SPEC.model_copy(update={"mean": (0.0,) * 3, "std": (1.0,) * 3})
     torch.save(networks.build(colour).backbone.state_dict(), tmp_path / "colour.pt")
-    model = uploaded(
+    model = upload_model(
         client, tmp_path / "colour.pt", architecture="small_resnet", num_classes="3", arguments='{"width": 8}'
     )
     assert (model["status"], model["spec"]["mean"], model["spec"]["std"]) == ("ready", [0.0] * 3, [1.0] * 3)

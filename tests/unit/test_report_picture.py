@@ -1,4 +1,4 @@
-"""The picture of the README is drawn by a script, from a report."""
+"""A script draws the README's picture from a report."""
 
 import os
 import shutil
@@ -14,17 +14,17 @@ from tests.sample_reports import sample_finetune
 SCRIPT = Path(__file__).parents[2] / "scripts/draw_report_picture.py"
 
 
-def run(report: Path, picture: Path, path: str) -> subprocess.CompletedProcess[str]:
-    """The script, with programs looked for in that path."""
+def run_script(report: Path, picture: Path, path: str) -> subprocess.CompletedProcess[str]:
+    """Run the script, with programs searched in that path."""
     command = [sys.executable, str(SCRIPT), str(report), "--output", str(picture)]
     return subprocess.run(command, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False)
 
 
 def test_without_a_browser_the_script_says_what_to_install(tmp_path: Path) -> None:
-    """It ends with 1 and names the browser that it needs, and writes nothing."""
+    """Without a browser the script exits with 1, names the browser that it needs, and writes no file."""
     report, picture = tmp_path / "report.json", tmp_path / "report.png"
     report.write_text(sample_finetune().model_dump_json())
-    ended = run(report, picture, str(tmp_path))
+    ended = run_script(report, picture, str(tmp_path))
     assert ended.returncode == 1
     assert "No Chromium was found" in ended.stderr
     assert "apt-get install chromium" in ended.stderr
@@ -34,10 +34,10 @@ def test_without_a_browser_the_script_says_what_to_install(tmp_path: Path) -> No
 @pytest.mark.browser
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")
 def test_the_picture_is_the_beginning_of_the_page(tmp_path: Path) -> None:
-    """It has the size of the committed one and is not blank."""
+    """The picture has the size of the committed one and is not blank."""
     report, picture = tmp_path / "report.json", tmp_path / "report.png"
     report.write_text(sample_finetune().model_dump_json())
-    assert run(report, picture, os.environ["PATH"]).returncode == 0
+    assert run_script(report, picture, os.environ["PATH"]).returncode == 0
     with Image.open(picture) as drawn, Image.open(SCRIPT.parents[1] / "docs/report.png") as committed:
         assert drawn.size == committed.size
         assert len(drawn.convert("RGB").getcolors(2**24)) > 100

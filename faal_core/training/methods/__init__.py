@@ -1,4 +1,4 @@
-"""Methods of class-wise training, one file each, named after its paper: how they make classes count."""
+"""Methods of class-wise training, one file each, named after its paper."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,5 +25,5 @@ _METHODS: dict[str, Callable[[Any, int], Method]] = {
 
 
 def build(spec: MethodSpec, num_classes: int) -> Method:
-    """The method with those hyper-parameters, as it is before training."""
+    """Return the method of that spec, as it is before training."""
     return _METHODS[spec.type](spec, num_classes)

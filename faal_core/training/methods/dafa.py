@@ -5,25 +5,30 @@ from torch import Tensor
 
 from faal_core.classifier import Labels, Logits
 from faal_core.specs import DafaMethod
-from faal_core.training.methods.method import Emphasis, Method
-from faal_core.training.survey import Surveyed
+from faal_core.training.methods.method import ClassWeights, Method
+from faal_core.training.survey import TakeSurvey
 
 
 def distance_aware_weights(confusion: Tensor, strength: float) -> Tensor:
-    """One weight a class, of mean 1; `confusion` `k k` has the mean adversarial probabilities of each class in its row.
+    """Return one weight a class, of mean 1.
 
-    Of two classes the harder takes from the easier: the probability with which its images are taken for the easier class,
-    times that with which the easier's are recognised. Source: Lee et al., ICLR 2024, eq. 5.
+    Of two classes the harder takes weight from the easier: the probability that its images are taken for the easier class,
+    times the probability that the easier's images are recognised.
+
+    Args:
+        confusion: row i has the mean adversarial probabilities of the images of class i, `k k`.
+        strength: λ, a factor of the weight that moves.
+    Source: Lee et al., ICLR 2024, eq. 5.
     """
     own = confusion.diagonal()
-    taken = strength * confusion * own  # [i, j]: what i takes from j, where i is the harder
-    harder = own.unsqueeze(1) < own
-    taken = taken * harder
-    return 1 + taken.sum(1) - taken.sum(0)
+    transfer = strength * confusion * own  # [i, j]: from j to i, where i is the harder
+    is_harder = own.unsqueeze(1) < own
+    transfer = transfer * is_harder
+    return 1 + transfer.sum(1) - transfer.sum(0)
 
 
 class Dafa(Method):
-    """Distance-aware fair adversarial training: uniform up to the warm-up's end, when the weights are found once.
+    """Distance-aware fair adversarial training: uniform until the warm-up ends, when the weights are computed once.
 
     Source: Lee et al., ICLR 2024, algorithm 1.
     Differs: similarities are measured on the training images in a pass of their own; a weight that a strength over 1 would make
@@ -37,17 +42,17 @@ class Dafa(Method):
         self._spec = spec
         self.register_buffer("weight", torch.ones(num_classes))
 
-    def begin_epoch(self, epoch: int, surveyed: Surveyed) -> None:
-        """Finds the weights after the warm-up."""
+    def begin_epoch(self, epoch: int, survey: TakeSurvey) -> None:
+        """Compute the weights, where the warm-up has just ended."""
         if epoch == self._spec.warmup_epochs:
-            weights = distance_aware_weights(surveyed("fitted").confusion, self._spec.strength)
+            weights = distance_aware_weights(survey("training").confusion, self._spec.strength)
             self.weight = weights.clamp_min(0).float()
 
     @property
-    def reach(self) -> Tensor:
-        """The weights again."""
+    def relative_radius(self) -> Tensor:
+        """Return the class weights, in ε, `k`."""
         return self.weight
 
-    def emphasis(self, adversarial_logits: Logits, y: Labels) -> Emphasis:
-        """The weights on the classification alone."""
-        return Emphasis(self.weight, self.beta * self.neutral)
+    def class_weights(self, adversarial_logits: Logits, y: Labels) -> ClassWeights:
+        """Return the weights for the classification, and β for the divergence."""
+        return ClassWeights(self.weight, self.beta * self.neutral)

@@ -7,22 +7,22 @@ from torch import Tensor
 from faal_core.classifier import Labels, Logits, PerImage
 from faal_core.dro import Vector, worst_case_weights
 from faal_core.specs import FaalMethod
-from faal_core.training.methods.method import Emphasis, Method
+from faal_core.training.methods.method import ClassWeights, Method
 
 
 @torch.no_grad()
 def probability_margins(logits: Logits, y: Labels) -> PerImage:
-    """The largest other class's probability minus that of the label, in [−1, 1]; positive where misclassified."""
+    """Return the largest other class's probability minus that of the label, in [−1, 1]; positive where misclassified."""
     probabilities = logits.softmax(1)
     own = probabilities.gather(1, y.unsqueeze(1)).squeeze(1)
     return probabilities.scatter(1, y.unsqueeze(1), -1).amax(1) - own
 
 
-def class_weights(logits: Logits, y: Labels, method: FaalMethod) -> Tensor:
-    """C·p of the worst class distribution p for this batch: one weight a class, 1 is neutral, on the logits' device.
+def worst_case_class_weights(logits: Logits, y: Labels, method: FaalMethod) -> Tensor:
+    """Return k·p of the worst class distribution p for this batch: one weight a class, 1 is neutral, on the logits' device.
 
-    The risk of a class is the mean margin of its images (`class-risk`), or their sum (`batch-count`). Classes without an
-    image in the batch get 0 and C counts the others, so that the weights of a balanced batch average 1.
+    The risk of a class is the mean margin of its images (`class-risk`), or their sum (`batch-count`). A class without an
+    image in the batch gets 0. Here k (C in the paper) counts the classes with images: the weights of a balanced batch average 1.
 
     Source: Zhang et al., CVPR 2024, the intermediate maximisation; `batch-count` is what its published code computes.
     Differs: uniform is taken over the classes present; an absent class attracts no weight.
@@ -51,7 +51,7 @@ class Faal(Method):
         super().__init__(num_classes, spec.beta)
         self._spec = spec
 
-    def emphasis(self, adversarial_logits: Logits, y: Labels) -> Emphasis:
-        """The weights of this batch."""
-        weight = class_weights(adversarial_logits, y, self._spec)
-        return Emphasis(weight, self.beta * weight)
+    def class_weights(self, adversarial_logits: Logits, y: Labels) -> ClassWeights:
+        """Return the worst-case weights of this batch, which weigh both terms."""
+        weight = worst_case_class_weights(adversarial_logits, y, self._spec)
+        return ClassWeights(weight, self.beta * weight)

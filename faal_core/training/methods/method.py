@@ -1,4 +1,4 @@
-"""What a method of class-wise training may decide, and what it decides unless it says otherwise: all classes alike."""
+"""The base of all methods: what a method may decide, by default the same for every class."""
 
 from dataclasses import dataclass
 
@@ -7,27 +7,27 @@ from torch import Tensor, nn
 
 from faal_core.classifier import Labels, Logits, PerImage
 from faal_core.training.losses import Terms
-from faal_core.training.survey import Surveyed
+from faal_core.training.survey import TakeSurvey
 
 
 @dataclass(frozen=True, slots=True)
-class Emphasis:
-    """How much each class counts in a step: a factor of each term of the loss, `k`; 1 is neutral (β for the divergence)."""
+class ClassWeights:
+    """The weight of each class in a step: a factor of each term of the loss, `k`; neutral are 1 and, for the divergence, β."""
 
     classification: Tensor
     divergence: Tensor
 
     def weigh(self, terms: Terms, y: Labels) -> PerImage:
-        """One value an image: its terms, each times the factor of its class."""
+        """Return the weighted loss of each image: both its terms, each times the weight of its class."""
         return self.classification[y] * terms.classification + self.divergence[y] * terms.divergence
 
 
 class Method(nn.Module):
-    """A method between two steps. What it has learnt lies in buffers, so that a checkpoint holds it.
+    """A method of class-wise training. It keeps its state in buffers, which checkpoints save.
 
     Args:
         num_classes: k.
-        beta: share of the divergence.
+        beta: weight of the divergence.
     """
 
     def __init__(self, num_classes: int, beta: float) -> None:
@@ -37,35 +37,39 @@ class Method(nn.Module):
 
     neutral: Tensor
 
-    def begin_epoch(self, epoch: int, surveyed: Surveyed) -> None:
-        """Called before each epoch, counted from 0. `surveyed` looks at the classifier as it is, when asked."""
-
-    def choose(self, step: int, order: Tensor, labels: Labels, steps: int, generator: torch.Generator) -> Tensor:
-        """Return the row numbers of the batch of that step, counted from 0, of `steps` an epoch.
-
-        Batches of an epoch are as large as one another, to one image: a small last one would leave its own statistics in
-        batch-norm's running ones, by which the epoch's weights are judged.
+    def begin_epoch(self, epoch: int, survey: TakeSurvey) -> None:
+        """Prepare the method for an epoch, counted from 0.
 
         Args:
-            order: all rows that may be used, shuffled; each once an epoch unless the method draws otherwise.
+            survey: measures the classifier as it is, when it is called.
+        """
+
+    def choose_rows(self, step: int, order: Tensor, labels: Labels, steps: int, generator: torch.Generator) -> Tensor:
+        """Return the row numbers of the batch of that step, counted from 0, of `steps` an epoch.
+
+        Sizes of batches differ by at most one image. A small last batch would bias batch-norm's running statistics, with which
+        the epoch's weights are validated.
+
+        Args:
+            order: all rows that may be used, shuffled; each occurs once an epoch unless the method draws otherwise.
             labels: of the whole data, by row number.
-        Differs: the published codes end an epoch with what is left over.
+        Differs: the published codes end an epoch with a batch of the remaining images.
         """
         return order[step * len(order) // steps : (step + 1) * len(order) // steps]
 
     @property
-    def reach(self) -> Tensor:
-        """Radius of the attack on each class, in ε, `k`."""
+    def relative_radius(self) -> Tensor:
+        """Return the radius of the attack on each class, in ε, `k`."""
         return self.neutral
 
     @property
-    def alike(self) -> Emphasis:
-        """Every class counts as every other."""
-        return Emphasis(self.neutral, self.beta * self.neutral)
+    def equal_weights(self) -> ClassWeights:
+        """Return weights that are the same for every class."""
+        return ClassWeights(self.neutral, self.beta * self.neutral)
 
-    def emphasis(self, adversarial_logits: Logits, y: Labels) -> Emphasis:
-        """What counts in a step on that batch; no gradient flows through it."""
-        return self.alike
+    def class_weights(self, adversarial_logits: Logits, y: Labels) -> ClassWeights:
+        """Return the weights of the classes in the step on this batch; no gradient flows through them."""
+        return self.equal_weights
 
-    def note(self, adversarial_logits: Logits, y: Labels) -> None:
-        """Called after each step with what the batch was answered."""
+    def observe(self, adversarial_logits: Logits, y: Labels) -> None:
+        """Update the method's state after a step, from the adversarial logits of its batch."""

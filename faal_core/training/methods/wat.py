@@ -5,15 +5,15 @@ from torch import Tensor
 
 from faal_core.classifier import Labels, Logits
 from faal_core.specs import WatMethod
-from faal_core.training.methods.method import Emphasis, Method
-from faal_core.training.survey import Surveyed
+from faal_core.training.methods.method import ClassWeights, Method
+from faal_core.training.survey import TakeSurvey
 
 
 class Wat(Method):
-    """Worst-class adversarial training: k + 1 experts, one a class and one for the mean of all.
+    """Worst-class adversarial training: k + 1 experts (k is C in the papers), one a class and one for the mean of all.
 
-    Source: Li and Liu, AAAI 2023, algorithm 1, on held-out images.
-    Differs: the costs are known before the first epoch too, since what is trained here is a trained classifier.
+    Source: Li and Liu, AAAI 2023, algorithm 1, on the validation images.
+    Differs: the costs are computed before the first epoch too, since the given classifier is already trained.
     """
 
     cost: Tensor
@@ -23,14 +23,14 @@ class Wat(Method):
         self._rate = spec.rate
         self.register_buffer("cost", torch.zeros(num_classes + 1, dtype=torch.float64))
 
-    def begin_epoch(self, epoch: int, surveyed: Surveyed) -> None:
-        """Adds each expert's loss to what it has lost so far."""
-        seen = surveyed("held out")
-        loss = seen.classification + self.beta * seen.divergence
+    def begin_epoch(self, epoch: int, survey: TakeSurvey) -> None:
+        """Add each expert's loss to its cost."""
+        measured = survey("validation")
+        loss = measured.classification + self.beta * measured.divergence
         self.cost = self.cost + torch.cat([loss, loss.mean().unsqueeze(0)])
 
-    def emphasis(self, adversarial_logits: Logits, y: Labels) -> Emphasis:
-        """K times an expert's share: a class's own, and on all classes that of the mean."""
-        shares = (self._rate * self.cost).softmax(0).float() * self.num_classes
-        weight = shares[:-1] + shares[-1]
-        return Emphasis(weight, self.beta * weight)
+    def class_weights(self, adversarial_logits: Logits, y: Labels) -> ClassWeights:
+        """Return k times the experts' probabilities: each class's own plus that of the mean."""
+        probabilities = (self._rate * self.cost).softmax(0).float() * self.num_classes
+        weight = probabilities[:-1] + probabilities[-1]
+        return ClassWeights(weight, self.beta * weight)

@@ -13,9 +13,9 @@ import pytest
 from faal_core.specs import ClassifierSpec
 from jobs import keys, lifecycle, model_registry
 from jobs.keys import Scope, site_secret
-from jobs.outcomes import StoredClassifier
+from jobs.results import StoredClassifier
 from tests.sample_reports import sample_audit
-from tests.service.processes import Running, Site
+from tests.service.processes import Site, SiteProcess
 
 UPLOAD_LIMIT = 64 * 2**20
 SPEC = ClassifierSpec(architecture="small_resnet", num_classes=10)
@@ -29,7 +29,7 @@ class Web:
     """A web service that runs, a client of it, and the site it serves."""
 
     site: Site
-    process: Running
+    process: SiteProcess
     client: httpx.Client
 
     def key(self, owner: str, *scopes: Scope) -> dict[str, str]:
@@ -61,7 +61,7 @@ class Web:
 
         def record(**progress: Any) -> None:
             with self.site.sessions.begin() as session:
-                lifecycle.record(session, job_id, 1, **progress)
+                lifecycle.record_progress(session, job_id, 1, **progress)
 
         return record
 
@@ -75,7 +75,7 @@ class Web:
     def cancel(self, job_id: str, *, report: str) -> str:
         """The report with which the running job was cancelled."""
         with self.site.sessions.begin() as session:
-            lifecycle.cancel(session, job_id, 1, report=report)
+            lifecycle.cancel_running(session, job_id, 1, report=report)
         return report
 
     def fail(self, job_id: str, code: str, message: str) -> None:

@@ -235,7 +235,7 @@ def test_sessions_end_with_their_key(guarded: Guarded) -> None:
         browser.post("/login", data={"key": bearer["Authorization"].split()[1]})
         assert browser.get("/ui/models").status_code == 200
         with guarded.web.site.sessions.begin() as session:
-            keys.revoke(session, keys.keys(session, limit=1).data[0].id)
+            keys.revoke(session, keys.list_keys(session, limit=1).data[0].id)
         part = browser.get(
             "/ui/jobs", headers={"HX-Request": "true", "HX-Current-URL": f"{browser.base_url}/?after=job_1"}
         )
@@ -257,7 +257,7 @@ def test_streams_end_with_their_key(guarded: Guarded) -> None:
         lines = answer.iter_lines()
         assert any("queued" in line for line in itertools.islice(lines, 4))
         with web.site.sessions.begin() as session:
-            keys.revoke(session, keys.keys(session, limit=1).data[0].id)
+            keys.revoke(session, keys.list_keys(session, limit=1).data[0].id)
         web.run(job)
         assert not any("running" in line for line in lines)
 

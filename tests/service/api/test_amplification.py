@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi.routing import APIRoute
 
 from api.pages import login, routes
 from faal_core.specs import ClassifierSpec
@@ -100,6 +101,7 @@ def requests(description: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 yield {**to, "url": path.replace("{id}", "%01" * (LINE_BYTES // 3)).replace("{number}", "0")}
     for router in (routes.router, login.router):
         for route in router.routes:
+            assert isinstance(route, APIRoute)
             to = {"method": "POST", "url": route.path}
             if "POST" in route.methods and (fields := [one.name for one in route.dependant.body_params]):
                 yield from urlencoded(to, fields)

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from jobs import lifecycle, model_registry
-from jobs.outcomes import StoredClassifier
+from jobs.results import StoredClassifier
 from tests.service.api.conftest import SPEC, Web
 from tests.service.hasty_api import CONNECTIONS, DESCRIPTORS, HASTE
 from tests.service.processes import Site, until

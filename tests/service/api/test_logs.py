@@ -36,7 +36,7 @@ def test_as_json_every_line_is_one(open_site: Callable[..., Site], weights_file:
     worker = site.worker()
     job_id = submit_audit(site, weights_file)
     site.queue.ring(job_id)
-    assert site.ended(job_id).state is JobState.SUCCEEDED
+    assert site.wait_until_ended(job_id).state is JobState.SUCCEEDED
     until(lambda: job_id in worker.log.read_text(), 30)
     assert all("event" in line for line in lines(worker.log))
 

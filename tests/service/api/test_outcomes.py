@@ -7,9 +7,9 @@ import pytest
 from faal_core.reports import text
 from faal_core.results.finetune_documents import FinetuneReport
 from jobs import lifecycle
-from jobs.outcomes import StoredClassifier
+from jobs.results import StoredClassifier
 from jobs.states import JobKind
-from tests.registered import submitted
+from tests.job_steps import submit_job
 from tests.sample_reports import sample_finetune
 from tests.service.api.conftest import SPEC
 
@@ -22,7 +22,7 @@ def finetuned(web, outcome: str, falls: int, report: FinetuneReport, trained: bo
     """
     model = web.model()
     with web.site.sessions.begin() as session:
-        job = submitted(
+        job = submit_job(
             session,
             kind=JobKind.FINETUNE,
             model_id=model,
@@ -102,9 +102,9 @@ def test_a_warning_before_the_training_is_shown(web) -> None:
     }
     with web.site.sessions.begin() as session:
         lifecycle.claim(session, job_id, worker="test", lease_seconds=600)
-        lifecycle.record(session, job_id, 1, event=("reliability-warning", {"stage": "before", **warning}))
+        lifecycle.record_progress(session, job_id, 1, event=("reliability-warning", {"stage": "before", **warning}))
         lifecycle.release(session, job_id, 1, reason="worker-stopped")
         lifecycle.claim(session, job_id, worker="test", lease_seconds=600)
-        lifecycle.record(session, job_id, 2, event=("reliability-warning", {"stage": "before", **warning}))
+        lifecycle.record_progress(session, job_id, 2, event=("reliability-warning", {"stage": "before", **warning}))
     page = web.client.get(f"/ui/jobs/{job_id}").text
     assert page.count("<h3>Hardly trained &lt;so far&gt;.</h3><p>0 of 9. Train it.</p>") == 1

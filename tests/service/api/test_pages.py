@@ -98,7 +98,7 @@ def test_the_form_starts_a_job(web) -> None:
     ("change", "status", "told"),
     [
         ({"epsilon": "8/0"}, 422, "is not a radius"),
-        ({"dataset": "cifar100"}, 422, "10 classes apart"),
+        ({"dataset": "cifar100"}, 422, "The model has 10 classes"),
         ({"model": "model_0"}, 404, "no model"),
         ({"kind": "check-model"}, 422, "kind"),
     ],
@@ -133,6 +133,7 @@ def test_a_job_is_followed_and_called_off(web) -> None:
     web.fail(job, "training-diverged", "The loss became NaN & more.")
     page = web.client.get(f"/ui/jobs/{job}").text
     assert "The loss became NaN &amp; more." in page
+    assert 'href="/problems/training-diverged"' in page
     assert "hx-get" not in page
     assert "/cancel" not in page
 
@@ -164,9 +165,16 @@ def test_epochs_are_drawn_as_they_come(web) -> None:
     """Each epoch is a row of the table, the newest first, and from the second on there are lines; a repeated one counts once."""
     model = web.model()
     job = web.client.post("/jobs/finetune", json=FINETUNE | {"model": model}).json()["id"]
-    record, rates = web.run(job), {"held_out_clean": 0.9, "held_out_mean": 0.5}
+    record, rates = web.run(job), {"validation_clean": 0.9, "validation_robust": 0.5}
     for number, worst in [(1, 0.2), (2, 0.3), (2, 0.25)]:
-        epoch = {"epoch": number, "learning_rate": 0.1, "loss": 1.5, "held_out_worst": worst, "seconds": 2, **rates}
+        epoch = {
+            "epoch": number,
+            "learning_rate": 0.1,
+            "loss": 1.5,
+            "validation_robust_worst": worst,
+            "seconds": 2,
+            **rates,
+        }
         record(event=("epoch", {"stage": "epoch", "class_weights": [], **epoch}))
     course = web.client.get(f"/ui/jobs/{job}/course").text
     assert re.findall(r'<th scope="row">(\d)</th>', course) == ["2", "1"]
@@ -177,7 +185,7 @@ def test_a_job_with_many_events_has_a_small_page(web) -> None:
     """The page of a job with 2,000 epochs and attacks shows the newest 100 of each, says so, and stays below 200 kB."""
     job = web.client.post("/jobs/finetune", json=FINETUNE | {"model": web.model()}).json()["id"]
     web.run(job)
-    rates = {"held_out_clean": 0.9, "held_out_mean": 0.5, "held_out_worst": 0.2, "seconds": 2}
+    rates = {"validation_clean": 0.9, "validation_robust": 0.5, "validation_robust_worst": 0.2, "seconds": 2}
     with web.site.sessions.begin() as session:
         for number in range(1, 2001):
             epoch = {"epoch": number, "learning_rate": 0.1, "loss": 1.5, "class_weights": [], **rates}
@@ -231,7 +239,20 @@ def test_unknown_pages_are_told_on_a_page(web) -> None:
     for address in ("/ui/jobs/job_0", "/ui/models/model_0", "/problems/nothing"):
         page = web.client.get(address)
         assert (page.status_code, page.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
-    assert "The job failed" in web.client.get("/problems/job-failed").text
+
+
+@pytest.mark.parametrize(
+    ("code", "texts"),
+    [
+        ("job-failed", ["The job failed", "409", "<h2>Cause</h2>", "<h2>Remedy</h2>", "<code>error</code>"]),
+        ("out-of-memory", ["Out of memory", "Error of a job or an upload", "Use a smaller batch size"]),
+        ("dataset-missing", ["409", "Upload the data set", "Error of a job or an upload", "Tell the operator"]),
+    ],
+)
+def test_a_code_has_a_page_with_its_cause_and_remedy(web, code, texts) -> None:
+    """The page of a code explains it, as the answer to a request and as the error of a job where it can be both."""
+    page = web.client.get(f"/problems/{code}").text
+    assert [text for text in texts if text not in page] == []
 
 
 def test_the_vendored_script_is_served_with_its_licence(web) -> None:

@@ -108,16 +108,16 @@ def test_deleted_and_silent_uploads_are_forgotten(web: Web) -> None:
     for address in (deleted, silent):
         web.client.put(f"{address}/parts/0", content=weights(1000))
     assert web.client.delete(deleted).status_code == 204
-    partial_uploads.remove_silent(web.site.sessions, 3600)
+    partial_uploads.remove_abandoned(web.site.sessions, 3600)
     assert [web.client.get(address).status_code for address in (deleted, silent)] == [404, 200]
-    partial_uploads.remove_silent(web.site.sessions, -1)
+    partial_uploads.remove_abandoned(web.site.sessions, -1)
     assert web.client.get(silent).status_code == 404
 
 
 def test_the_client_sends_large_files_in_parts(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file above its limit arrives whole although connections break under its parts."""
     monkeypatch.setattr(api_client, "LARGE", PART)
-    monkeypatch.setattr(api_client, "TRIES_AFTER", (0.0, 0.0))
+    monkeypatch.setattr(api_client, "RETRY_WAITS", (0.0, 0.0))
     file, tries = tmp_path / "weights.safetensors", itertools.count()
     file.write_bytes(weights(2 * PART + 5))
     send = httpx.Client.request

@@ -85,7 +85,7 @@ def test_a_cancelled_audit_tells_what_it_had_found(web, running) -> None:
     assert (answer.status_code, answer.text) == (200, document)
     assert web.client.get(f"/jobs/{running}").json()["status"] == "cancelled"
     page = web.client.get(f"/ui/jobs/{running}").text
-    assert "What it had found" in page
+    assert "Results so far" in page
     assert f"/jobs/{running}/report?format=html" in page
 
 

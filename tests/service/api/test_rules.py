@@ -6,7 +6,7 @@ from contextlib import ExitStack, closing
 import pytest
 
 from jobs import database
-from tests.servers import free_port, postgres_folder, postgres_in
+from tests.servers import find_free_port, postgres_folder, postgres_in
 from tests.service.api.conftest import Web
 
 PAGES = ["/", "/ui/models", "/ui/datasets"]
@@ -192,7 +192,7 @@ def test_a_service_whose_database_goes_says_so_until_it_is_back(open_site, probl
 
 def test_a_service_without_a_broker_takes_jobs_and_says_so(open_site, problem) -> None:
     """With a broker that is gone, readiness names it, within seconds, while uploads are still taken in."""
-    site = open_site(broker_url=f"redis://127.0.0.1:{free_port()}/0")
+    site = open_site(broker_url=f"redis://127.0.0.1:{find_free_port()}/0")
     with closing(site.api()[1]) as client:
         answer = problem(client.get("/readyz"))
         assert [error["parameter"] for error in answer["errors"]] == ["broker"]

@@ -10,14 +10,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.servers import free_port
-from tests.service.processes import ROOT, Running, gone, until
+from tests.servers import find_free_port
+from tests.service.processes import ROOT, SiteProcess, is_gone, until
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """Settings of a fresh installation: nothing is there, not even a database."""
-    own = {"FAAL_DATA_DIR": str(tmp_path / "faal-data"), "FAAL_PORT": str(free_port()), "FAAL_THREADS": "1"}
+    own = {"FAAL_DATA_DIR": str(tmp_path / "faal-data"), "FAAL_PORT": str(find_free_port()), "FAAL_THREADS": "1"}
     return {name: value for name, value in os.environ.items() if not name.startswith("FAAL_")} | own
 
 
@@ -56,7 +56,7 @@ def test_one_command_serves_with_a_worker(service) -> None:
     [worker] = _workers(service)
     service.send_signal(signal.SIGTERM)
     assert service.wait(60) == 0
-    assert gone(worker)
+    assert is_gone(worker)
 
 
 def test_ctrl_c_ends_both(service) -> None:
@@ -64,14 +64,14 @@ def test_ctrl_c_ends_both(service) -> None:
     [worker] = _workers(service)
     service.send_signal(signal.SIGINT)
     assert service.wait(60) == 0
-    assert gone(worker)
+    assert is_gone(worker)
 
 
 def test_an_old_schema_is_not_served(environment, postgres, tmp_path) -> None:
     """On PostgreSQL the service refuses to start before the migrations were run, and says what to do."""
     database = postgres.new_database()
     log = tmp_path / "log"
-    process = Running("api", environment | {"FAAL_DATABASE_URL": postgres.url(database)}, log)
+    process = SiteProcess("api", environment | {"FAAL_DATABASE_URL": postgres.url(database)}, log)
     until(lambda: not process.running, 60)
     assert process.stop() == 1
     assert "alembic upgrade head" in log.read_text()

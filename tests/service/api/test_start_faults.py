@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from jobs.database import open_database, upgrade
-from tests.servers import free_port
+from tests.servers import find_free_port
 from tests.service.processes import ROOT
 
 PROCESSES = (["api"], ["worker"], ["api.keys", "list"])
@@ -43,7 +43,7 @@ def test_a_database_of_a_later_version_is_refused_in_one_line(tmp_path: Path, ar
 @pytest.mark.parametrize("arguments", PROCESSES, ids=" ".join)
 def test_a_database_that_does_not_answer_is_one_line_without_the_password(tmp_path: Path, arguments: list[str]) -> None:
     """The line names the address of the database and the cause."""
-    port = free_port()
+    port = find_free_port()
     url = f"postgresql+psycopg://ann:s3cret@127.0.0.1:{port}/faal"
     line = refusal(arguments, tmp_path, FAAL_DATABASE_URL=url)
     assert f"ann:***@127.0.0.1:{port}/faal (FAAL_DATABASE_URL) cannot be used: connection failed" in line

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.service.api.conftest import SPEC, UPLOAD_LIMIT
-from tests.stored import content_of, places
+from tests.storage_contents import list_places, read_content
 
 FIELDS = {"spec": SPEC.model_dump_json(), "name": "road signs"}
 
@@ -32,12 +32,12 @@ def digest(content: bytes) -> str:
 
 def stored(web) -> set[str]:
     """All files in the site's storage, unfinished ones too."""
-    return places(web.site.storage)
+    return list_places(web.site.storage)
 
 
 def form(content: bytes, before: dict[str, str], after: dict[str, str]) -> httpx.Request:
     """A multipart body with fields in front of the file and behind it."""
-    parts = [(name, (None, value)) for name, value in before.items()]
+    parts: list[tuple[str, tuple[str | None, str | bytes]]] = [(name, (None, value)) for name, value in before.items()]
     parts += [("file", ("weights.safetensors", content)), *((name, (None, value)) for name, value in after.items())]
     return httpx.Request("POST", "http://site", files=parts)
 
@@ -60,7 +60,7 @@ def test_fields_may_stand_before_or_behind_the_file(web, before, after) -> None:
     model = answer.json()
     assert (model["name"], model["status"], model["spec"]) == ("road signs", "validating", SPEC.model_dump(mode="json"))
     assert web.client.get(answer.headers["Location"]).json() == model
-    assert content_of(web.site.storage, hashlib.sha256(content).hexdigest()) == content
+    assert read_content(web.site.storage, hashlib.sha256(content).hexdigest()) == content
 
 
 def test_data_sets_are_taken_in(web) -> None:

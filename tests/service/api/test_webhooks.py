@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook as StandardWebhook
 
-from api.routes.webhooks import Announcement, EndedJob
+from api.schemas.webhooks import Announcement, EndedJob
 from tests.service.api.conftest import Web
 from tests.service.processes import until
-from tests.webhook_receiver import Receiver, receiver
+from tests.webhook_receiver import Receiver, run_receiver
 
 
 def made(web: Web, there: Receiver) -> tuple[str, str]:
@@ -28,7 +28,7 @@ def messages(web: Web, webhook: str) -> list[dict[str, Any]]:
 def test_the_end_of_a_job_is_told(web: Web) -> None:
     """Within seconds of a job's end its owner's webhook gets a signed message, and the service knows that it was taken."""
     job = web.audit(metadata={"ticket": "ML-1"})
-    with receiver([503]) as there:
+    with run_receiver([503]) as there:
         webhook, secret = made(web, there)
         listed = web.client.get("/webhooks").json()["data"]
         assert (listed[0]["id"], listed[0]["url"], listed[0]["disabled_at"]) == (webhook, there.url, None)
@@ -40,7 +40,7 @@ def test_the_end_of_a_job_is_told(web: Web) -> None:
         web.client.post(f"/jobs/{job}/cancel")
         until(lambda: messages(web, webhook)[0]["status"] == "delivered", 15, web.site.tell)
         assert messages(web, webhook)[0] | {"type": "job.cancelled", "answer": 204} == messages(web, webhook)[0]
-        headers, body = there.received[-1]
+        headers, body = there.requests[-1]
         told = StandardWebhook(secret).verify(body, headers)
         described = Announcement.model_validate(told)
         assert isinstance(described.data, EndedJob)
@@ -50,7 +50,7 @@ def test_the_end_of_a_job_is_told(web: Web) -> None:
             {"ticket": "ML-1"},
         )
         assert web.client.delete(f"/webhooks/{webhook}").status_code == 204
-    assert len(there.received) == 2
+    assert len(there.requests) == 2
     assert web.client.get(f"/webhooks/{webhook}/messages").json()["code"] == "webhook-not-found"
 
 

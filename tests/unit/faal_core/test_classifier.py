@@ -1,4 +1,4 @@
-"""Normalisation inside the classifier."""
+"""Test the classifier's normalisation and memory layout."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def test_is_where_it_was_moved() -> None:
 
 
 def strided_shortcut(channels: int) -> nn.Sequential:
-    """A strided 1 × 1 convolution of that many channels and a linear layer."""
+    """Return a strided 1 × 1 convolution of that many channels and a linear layer."""
     return nn.Sequential(nn.Conv2d(channels, 8, 1, stride=2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
 
 

@@ -1,4 +1,4 @@
-"""Batches that do not fit are halved, and nothing is lost."""
+"""Test that batches that do not fit into memory are halved, and that no result is lost."""
 
 import pytest
 import torch
@@ -18,10 +18,10 @@ def test_pieces_are_halved_until_they_fit_and_stay_so() -> None:
         return rows.tolist()
 
     pieces, rows = Pieces(8), torch.arange(10) * 5
-    assert pieces.each(work, rows) == rows.tolist()
+    assert pieces.map(work, rows) == rows.tolist()
     assert sizes == [8, 4, 2, 2, 2, 2, 2]
     sizes.clear()
-    assert pieces.each(work, rows) == rows.tolist()
+    assert pieces.map(work, rows) == rows.tolist()
     assert max(sizes) == 2
 
 
@@ -34,7 +34,7 @@ def test_no_room_for_one_image_is_an_error() -> None:
     def broken(rows: torch.Tensor) -> list[int]:
         raise RuntimeError("something else")
 
-    with pytest.raises(OutOfMemory, match="room for 1 images"):
-        Pieces(4).each(full, torch.arange(4))
+    with pytest.raises(OutOfMemory, match="memory for 1 images"):
+        Pieces(4).map(full, torch.arange(4))
     with pytest.raises(RuntimeError, match="something else"):
-        Pieces(4).each(broken, torch.arange(4))
+        Pieces(4).map(broken, torch.arange(4))

@@ -1,5 +1,6 @@
 """The whole repair on a few bundled images."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from faal_core import weights
 from faal_core.classifier import Classifier
 from faal_core.datasets import LabelledImages, load
 from faal_core.errors import ClassifierUnsuitable, InvalidSpec, OutOfTime, WeightsMismatch
-from faal_core.finetune import Finetuned, finetune
+from faal_core.finetune import FinetuneResult, finetune
 from faal_core.networks import build
 from faal_core.progress import Cancelled, NoProgress
 from faal_core.reports import text
@@ -21,10 +22,10 @@ from faal_core.results.reading import read_report
 from faal_core.specs import AuditSettings, ClassifierSpec, FinetuneSpec, PgdSpec, TrainingAttack, TrainingSpec
 from faal_core.threat_model import ThreatModel
 from faal_core.training.candidates import candidate_classifier
-from faal_core.training.ranks import ALONE
 from faal_core.training.rehearsal import rehearse
-from faal_core.training.selection import hold_out
+from faal_core.training.row_split import split_rows
 from faal_core.training.validation import validate
+from tests.training_runs import training_run
 
 CPU = torch.device("cpu")
 SPEC = FinetuneSpec(
@@ -49,7 +50,7 @@ def random_classifier() -> Classifier:
 
 def finetuned(
     checkpoint: Path | None = None, progress: NoProgress | None = None, spec: FinetuneSpec = SPEC
-) -> Finetuned:
+) -> FinetuneResult:
     """The same short fine-tuning of the same random network, each time."""
     training_data, test_data = load("fashion-mnist-subset", "train"), load("fashion-mnist-subset", "test")
     training_data = training_data.take(training_data.stratified(300, 0))
@@ -101,7 +102,7 @@ def test_report_is_consistent_and_survives_json() -> None:
     for before, after, change in zip(report.before.classes, report.after.classes, report.robust.classes, strict=True):
         assert after.robust.count - before.robust.count == change.gained - change.lost
         assert (change.before, change.after) == (before.robust.rate, after.robust.rate)
-    assert report.held_out_images == 30
+    assert report.validation_images == 30
     assert report.before.classifier.spec.class_names is None
     assert report.after.classifier.spec.class_names == report.training_dataset.class_names
     assert read_report(report.model_dump_json()) == report
@@ -164,7 +165,7 @@ class Due(NoProgress):
 def test_a_repair_whose_time_is_over_finishes_its_second_audit() -> None:
     """Training ends early then, and both audits are complete all the same."""
     report = run(progress=Due("epoch 1"))
-    assert [row.share < 1 for row in report.epochs] == [True]
+    assert [row.fraction < 1 for row in report.epochs] == [True]
     assert report.before.complete
     assert report.after.complete
 
@@ -198,7 +199,7 @@ class NoAudit(NoProgress):
 
 
 def test_what_would_stop_the_training_stops_it_before_the_first_audit() -> None:
-    """A class that nothing can be held out of, a network that answers otherwise in training: both are told at once."""
+    """A class with too few images for validation, and a network with other outputs in training, are refused at once."""
     training_data, test_data = load("fashion-mnist-subset", "train"), load("fashion-mnist-subset", "test")
     others, trousers = (
         (training_data.labels != 1).nonzero().squeeze(1),
@@ -209,7 +210,7 @@ def test_what_would_stop_the_training_stops_it_before_the_first_audit() -> None:
     with pytest.raises(InvalidSpec, match="one training image"):
         finetune(classifier, scarce, test_data, SPEC, name="x", device=CPU, progress=NoAudit())
     classifier.backbone = OtherInTraining(classifier.backbone)
-    with pytest.raises(ClassifierUnsuitable, match="In training mode the network answers"):
+    with pytest.raises(ClassifierUnsuitable, match="In training mode the network returns"):
         finetune(classifier, training_data, test_data, SPEC, name="x", device=CPU, progress=NoAudit())
 
 
@@ -237,14 +238,14 @@ def test_a_repair_that_was_cut_stays_so(tmp_path: Path) -> None:
     with pytest.raises(Cancelled):
         run(tmp_path, EndsLater("epoch 1"))
     resumed = run(tmp_path)
-    assert [row.share < 1 for row in resumed.epochs] == [True]
+    assert [row.fraction < 1 for row in resumed.epochs] == [True]
 
 
 def test_where_no_worst_class_is_better_the_original_is_kept() -> None:
     """A worst class of 0 that no candidate moves leaves the given weights, without a second audit, and the report says so."""
     done = finetuned(spec=BOUNDED)
     report = done.report
-    assert max(one.worst for one in report.candidates) == 0
+    assert max(one.robust_worst for one in report.candidates) == 0
     assert (report.outcome, report.selected_candidate) == ("kept-original", 0)
     assert report.after == report.before
     assert weights.digest(done.classifier) == report.before.classifier.sha256
@@ -255,17 +256,18 @@ def test_where_no_worst_class_is_better_the_original_is_kept() -> None:
 
 
 def test_every_candidate_can_be_made_from_both_ends() -> None:
-    """A candidate's weights have the held-out accuracies that the report lists for it; the last one is the trained end."""
+    """A candidate's weights have the validation accuracies that the report lists for it; the last one is the trained end."""
     done = finetuned(spec=BOUNDED)
     data = load("fashion-mnist-subset", "train")
     data = data.take(data.stratified(300, 0))
-    _, held_out = hold_out(data, BOUNDED.training.held_out_share, BOUNDED.training.seed)
+    rows = split_rows(data, BOUNDED.training.validation_fraction, BOUNDED.training.seed)
+    run = replace(training_run(BOUNDED, data), rows=rows)
     for number, one in enumerate(done.report.candidates):
-        made = candidate_classifier(random_classifier(), done.trained, done.report, number)
-        accuracy = validate(made, data, held_out, BOUNDED, NoProgress(), ALONE)
-        assert (accuracy.clean_mean, accuracy.robust_mean) == pytest.approx((one.clean, one.mean), abs=1e-9)
+        made = candidate_classifier(random_classifier(), done.trained_classifier, done.report, number)
+        accuracy = validate(made, run)
+        assert (accuracy.clean_mean, accuracy.robust_mean) == pytest.approx((one.clean, one.robust), abs=1e-9)
         assert made.spec.class_names == data.class_names
-    assert weights.digest(made) == weights.digest(done.trained)
+    assert weights.digest(made) == weights.digest(done.trained_classifier)
 
 
 def test_only_candidates_of_the_report_can_be_made() -> None:
@@ -273,9 +275,9 @@ def test_only_candidates_of_the_report_can_be_made() -> None:
     done = finetuned(spec=BOUNDED)
     for number in (-1, 5):
         with pytest.raises(InvalidSpec, match="5 candidates, numbered from 0"):
-            candidate_classifier(random_classifier(), done.trained, done.report, number)
+            candidate_classifier(random_classifier(), done.trained_classifier, done.report, number)
     with pytest.raises(WeightsMismatch, match="not the weights that were fine-tuned"):
-        candidate_classifier(done.trained, done.trained, done.report, 1)
+        candidate_classifier(done.trained_classifier, done.trained_classifier, done.report, 1)
     with pytest.raises(WeightsMismatch, match="another run has replaced them"):
         candidate_classifier(random_classifier(), random_classifier(), done.report, 1)
 
@@ -313,4 +315,8 @@ def test_fine_tuned_weights_carry_the_class_names() -> None:
     """A classifier that came without class names goes out with those of the images it was trained on."""
     done = finetuned()
     assert done.report.before.classifier.spec.class_names is None
-    assert done.classifier.spec.class_names == done.trained.spec.class_names == done.report.after.dataset.class_names
+    assert (
+        done.classifier.spec.class_names
+        == done.trained_classifier.spec.class_names
+        == done.report.after.dataset.class_names
+    )

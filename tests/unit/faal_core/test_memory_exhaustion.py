@@ -1,4 +1,4 @@
-"""Memory that ran out is recognised, whichever library reports it, and is never taken for a fault of the file."""
+"""Test that an exception of exhausted memory is recognised, whichever library raises it, and never blamed on the file."""
 
 import errno
 import mmap

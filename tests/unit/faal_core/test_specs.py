@@ -1,4 +1,4 @@
-"""What can be asked for, and what is refused with a reason."""
+"""Test which specs are accepted, and which are refused with a reason."""
 
 from collections.abc import Callable
 
@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from faal_core import catalog
 from faal_core.errors import UnknownName
+from faal_core.results.older_documents import upgrade_spec
 from faal_core.specs import AuditSpec, ClassifierSpec, FaalMethod, FinetuneSpec, TrainingSpec, UniformMethod
 from faal_core.threat_model import Norm, ThreatModel, format_radius
 
@@ -77,9 +78,9 @@ def test_errors_point_at_their_field(fields: dict[str, object], where: tuple[str
         ({"std": (0.0,)}, "positive"),
         ({"class_names": ("a",)}, "1 class names for 10"),
         ({"class_names": ("a",) * 10}, "same name"),
-        ({"class_names": ("", *"bcdefghij")}, "names have 1 to 100 characters"),
-        ({"class_names": ("1" * 5000, *"bcdefghij")}, "names have 1 to 100 characters"),
-        ({"class_names": ("a\n", *"bcdefghij")}, "none of them a control character"),
+        ({"class_names": ("", *"bcdefghij")}, "a name has 1 to 100 characters"),
+        ({"class_names": ("1" * 5000, *"bcdefghij")}, "a name has 1 to 100 characters"),
+        ({"class_names": ("a\n", *"bcdefghij")}, "no control characters"),
         ({"arguments": {"width": 1000}}, "between 8 and 64"),
         ({"arguments": {"depth": 3}}, "no argument 'depth'"),
     ],
@@ -173,11 +174,15 @@ def test_a_misspelt_name_leads_to_the_near_ones(what: Callable[[str], object], w
 
 
 @pytest.mark.parametrize("bound", [0.02, None])
-def test_a_spec_of_an_earlier_version_keeps_its_meaning(bound: float | None) -> None:
+def test_the_spec_of_an_older_report_keeps_its_meaning(bound: float | None) -> None:
     """Where `mean_may_fall` was the only bound it stays the only one; a bound by its new name counts more."""
-    earlier = TrainingSpec.model_validate({"mean_may_fall": bound})
-    assert (earlier.max_robust_drop, earlier.max_clean_drop, earlier.bounded) == (bound, None, bound is not None)
-    both = TrainingSpec.model_validate({"mean_may_fall": bound, "max_robust_drop": 0.3, "max_clean_drop": 0.2})
+
+    def read(**training: object) -> TrainingSpec:
+        return TrainingSpec.model_validate(upgrade_spec({"training": training})["training"])
+
+    earlier = read(mean_may_fall=bound)
+    assert (earlier.max_robust_drop, earlier.max_clean_drop, earlier.has_bounds) == (bound, None, bound is not None)
+    both = read(mean_may_fall=bound, max_robust_drop=0.3, max_clean_drop=0.2)
     assert (both.max_robust_drop, both.max_clean_drop) == (0.3, 0.2)
 
 

@@ -3,16 +3,16 @@
 import pytest
 
 from jobs.database import Sessions
-from tests.registered import queued_audit, ready_model
+from tests.job_steps import add_ready_model, queue_audit
 
 
 @pytest.fixture
 def model_id(sessions: Sessions) -> str:
-    """Id of a model that can be used."""
-    return ready_model(sessions)
+    """Return the id of a model that can be used."""
+    return add_ready_model(sessions)
 
 
 @pytest.fixture
 def job_id(sessions: Sessions, model_id: str) -> str:
-    """Id of a queued audit of that model."""
-    return queued_audit(sessions, model_id)
+    """Return the id of a queued audit of that model."""
+    return queue_audit(sessions, model_id)

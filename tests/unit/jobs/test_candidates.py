@@ -8,25 +8,25 @@ from sqlalchemy.orm import ORMExecuteState
 
 from jobs import candidates, control, lifecycle, model_registry, queries, removal
 from jobs.errors import CandidateNotFound, InUse, JobStateConflict, ModelNotReady, QuotaExceeded
-from jobs.outcomes import StoredClassifier
+from jobs.results import StoredClassifier
 from jobs.settings import NO_QUOTA, Quota
 from jobs.states import JobKind, JobState, UploadState
-from jobs.storage import Stored
+from jobs.storage import StoredFile
 from jobs.submission import require_model_ready
 from jobs.tables import Artifact, Model
-from tests.registered import SPEC, WEIGHTS_SHA256, WORKER, job_of, submitted
+from tests.job_steps import SPEC, WEIGHTS_SHA256, WORKER, load_job, submit_job
 from tests.sample_reports import sample_finetune
 
 REPORT = sample_finetune().model_copy(update={"selected_candidate": 3}).model_dump_json()
-RESULT = Stored("c" * 64, 6, "application/vnd.safetensors")
-TRAINED = Stored("d" * 64, 7, "application/vnd.safetensors")
-MADE = Stored("e" * 64, 8, "application/vnd.safetensors")
+RESULT = StoredFile("c" * 64, 6, "application/vnd.safetensors")
+TRAINED = StoredFile("d" * 64, 7, "application/vnd.safetensors")
+MADE = StoredFile("e" * 64, 8, "application/vnd.safetensors")
 
 
-def finetuned(sessions, model_id, *, trained=TRAINED, report=REPORT) -> str:
-    """Id of a fine-tuning of that model that has succeeded; it kept its fourth candidate."""
+def finish_finetuning(sessions, model_id, *, trained=TRAINED, report=REPORT) -> str:
+    """Return the id of a fine-tuning of that model that has succeeded; it kept its fourth candidate."""
     with sessions.begin() as session:
-        job = submitted(
+        job = submit_job(
             session, kind=JobKind.FINETUNE, model_id=model_id, dataset="fashion-mnist-subset", spec={}, owner="ann"
         )
         lifecycle.claim(session, job.id, **WORKER)
@@ -35,16 +35,16 @@ def finetuned(sessions, model_id, *, trained=TRAINED, report=REPORT) -> str:
         return job.id
 
 
-def asked(sessions, job_id, number, quota=NO_QUOTA):
-    """Ids of the candidate's model and of the job that makes it."""
+def ask_for_candidate(sessions, job_id, number, quota=NO_QUOTA):
+    """Ask for the candidate, and return the ids of its model and of the job that makes it."""
     with sessions.begin() as session:
         model, job = candidates.make_model(session, job_id, number, quota=quota)
         return model.id, None if job is None else job.id
 
 
-def made(sessions, job_id, number) -> str:
-    """Id of the candidate's model, which a worker has made."""
-    model, making = asked(sessions, job_id, number)
+def make_candidate(sessions, job_id, number) -> str:
+    """Make the candidate's model as a worker does, and return its id."""
+    model, making = ask_for_candidate(sessions, job_id, number)
     with sessions.begin() as session:
         lifecycle.claim(session, making, **WORKER)
         lifecycle.succeed(session, making, 1, result_model=StoredClassifier(MADE, SPEC, WEIGHTS_SHA256))
@@ -53,64 +53,64 @@ def made(sessions, job_id, number) -> str:
 
 def test_a_candidate_waits_for_its_job_and_is_ready_after_it(sessions, model_id):
     """The model says of which job and candidate it is, and holds the trained weights until its own are there."""
-    finetuning = finetuned(sessions, model_id)
-    model, making = asked(sessions, finetuning, 1)
-    job = job_of(sessions, making)
+    finetuning = finish_finetuning(sessions, model_id)
+    model, making = ask_for_candidate(sessions, finetuning, 1)
+    job = load_job(sessions, making)
     assert (job.kind, job.state, job.model_id) == (JobKind.MAKE_CANDIDATE, JobState.QUEUED, model)
     assert job.spec == {"job": finetuning, "candidate": 1}
     with sessions() as session:
-        row = model_registry.model(session, model)
+        row = model_registry.find_model(session, model)
     assert (row.state, row.parent_model_id, row.parent_job_id) == (UploadState.VALIDATING, model_id, finetuning)
     assert (row.candidate, row.upload_sha256, row.name) == (1, TRAINED.sha256, "digits + faal, candidate 1")
     with sessions.begin() as session:
         lifecycle.claim(session, making, **WORKER)
         lifecycle.succeed(session, making, 1, result_model=StoredClassifier(MADE, SPEC, WEIGHTS_SHA256))
     with sessions() as session:
-        row = model_registry.model(session, model)
-        assert [one.id for one in model_registry.lineage(session, model).data] == [model, model_id]
+        row = model_registry.find_model(session, model)
+        assert [one.id for one in model_registry.list_lineage(session, model).data] == [model, model_id]
     assert (row.state, row.sha256, row.upload_sha256) == (UploadState.READY, MADE.sha256, None)
 
 
 def test_a_candidate_is_made_once(sessions, model_id):
     """Asked for again, the same model is there, while it is made and after; one that was rejected or deleted is made anew."""
-    finetuning = finetuned(sessions, model_id)
-    model, making = asked(sessions, finetuning, 1)
-    assert asked(sessions, finetuning, 1) == (model, None)
-    assert asked(sessions, finetuning, 2)[0] != model
+    finetuning = finish_finetuning(sessions, model_id)
+    model, making = ask_for_candidate(sessions, finetuning, 1)
+    assert ask_for_candidate(sessions, finetuning, 1) == (model, None)
+    assert ask_for_candidate(sessions, finetuning, 2)[0] != model
     with sessions.begin() as session:
         control.cancel(session, making)
-    again = made(sessions, finetuning, 1)
+    again = make_candidate(sessions, finetuning, 1)
     assert again != model
-    assert asked(sessions, finetuning, 1) == (again, None)
+    assert ask_for_candidate(sessions, finetuning, 1) == (again, None)
     with sessions.begin() as session:
         removal.remove_model(session, again)
-    assert asked(sessions, finetuning, 1)[0] not in (model, again)
+    assert ask_for_candidate(sessions, finetuning, 1)[0] not in (model, again)
 
 
 def test_the_given_weights_and_those_that_were_kept_are_there_already(sessions, model_id):
     """Candidate 0 is the model that was given, the one that was kept is the job's result."""
-    finetuning = finetuned(sessions, model_id)
-    assert asked(sessions, finetuning, 0) == (model_id, None)
-    assert asked(sessions, finetuning, 3) == (job_of(sessions, finetuning).result_model_id, None)
+    finetuning = finish_finetuning(sessions, model_id)
+    assert ask_for_candidate(sessions, finetuning, 0) == (model_id, None)
+    assert ask_for_candidate(sessions, finetuning, 3) == (load_job(sessions, finetuning).result_model_id, None)
 
 
 def test_the_candidate_that_older_reports_kept_is_the_jobs_result(sessions, model_id):
     """A report that does not number the kept candidate has it where its share of the way and of the offsets is the kept one."""
     older = sample_finetune()
-    assert (older.selected_candidate, older.selected_share) == (None, 0.75)
-    assert candidates.kept_number(older) == 3
-    assert candidates.kept_number(older.model_copy(update={"selected_offsets": 0.5})) is None
-    finetuning = finetuned(sessions, model_id, report=older.model_dump_json())
-    assert asked(sessions, finetuning, 3) == (job_of(sessions, finetuning).result_model_id, None)
+    assert (older.selected_candidate, older.selected_interpolation) == (None, 0.75)
+    assert candidates.selected_candidate(older) == 3
+    assert candidates.selected_candidate(older.model_copy(update={"selected_offset_scale": 0.5})) is None
+    finetuning = finish_finetuning(sessions, model_id, report=older.model_dump_json())
+    assert ask_for_candidate(sessions, finetuning, 3) == (load_job(sessions, finetuning).result_model_id, None)
 
 
 def test_models_can_be_made_while_what_they_are_made_of_is_there(sessions, model_id, job_id):
     """No candidate can be made without the trained weights, nor once the given model was deleted."""
-    whole, earlier = finetuned(sessions, model_id), finetuned(sessions, model_id, trained=None)
+    whole, earlier = finish_finetuning(sessions, model_id), finish_finetuning(sessions, model_id, trained=None)
 
     def makeable() -> list[bool]:
         with sessions() as session:
-            return [candidates.can_make(session, queries.job(session, one)) for one in (whole, earlier)]
+            return [candidates.can_make(session, queries.find_job(session, one)) for one in (whole, earlier)]
 
     assert makeable() == [True, False]
     with sessions.begin() as session:
@@ -130,21 +130,21 @@ def test_a_given_model_that_is_deleted_meanwhile_is_refused(sessions, model_id):
 
 def test_a_cancelled_candidate_can_be_asked_for_again(sessions, model_id):
     """The model of a cancelled job says what its reader can do: there is no upload that could be sent again."""
-    model, making = asked(sessions, finetuned(sessions, model_id), 1)
+    model, making = ask_for_candidate(sessions, finish_finetuning(sessions, model_id), 1)
     with sessions.begin() as session:
         control.cancel(session, making)
     with sessions() as session:
-        row = model_registry.model(session, model)
+        row = model_registry.find_model(session, model)
     assert row.state is UploadState.REJECTED
     assert row.error == {
         "code": "job-cancelled",
-        "message": "The job that made it was cancelled; ask for the candidate again.",
+        "message": "The job that made this candidate was cancelled. Ask for the candidate again.",
     }
 
 
 def test_a_candidate_that_is_asked_for_during_a_sweep_keeps_its_job_alone(sessions, model_id, job_id):
     """Old jobs are removed though one of the same batch is needed by a candidate that came after they were looked for."""
-    finetuning = finetuned(sessions, model_id)
+    finetuning = finish_finetuning(sessions, model_id)
     with sessions.begin() as session:
         control.cancel(session, job_id)
 
@@ -160,36 +160,36 @@ def test_a_candidate_that_is_asked_for_during_a_sweep_keeps_its_job_alone(sessio
     event.listen(sessions, "do_orm_execute", ask_after)
     assert removal.remove_old_jobs(sessions, days=0) == 2  # the check of the given model and the cancelled audit
     assert waiting == []
-    assert job_of(sessions, finetuning).state is JobState.SUCCEEDED
+    assert load_job(sessions, finetuning).state is JobState.SUCCEEDED
 
 
 def test_what_has_no_candidates_is_refused(sessions, model_id, job_id):
     """A job that is no finished fine-tuning, numbers beyond the report's, and weights that were not kept."""
-    finetuning = finetuned(sessions, model_id)
-    with pytest.raises(JobStateConflict, match="only these have candidates"):
-        asked(sessions, job_id, 0)
+    finetuning = finish_finetuning(sessions, model_id)
+    with pytest.raises(JobStateConflict, match="Choose a fine-tuning that has succeeded"):
+        ask_for_candidate(sessions, job_id, 0)
     with pytest.raises(CandidateNotFound, match="candidates 0 to 4"):
-        asked(sessions, finetuning, 5)
+        ask_for_candidate(sessions, finetuning, 5)
     with pytest.raises(JobStateConflict, match="were not stored"):
-        asked(sessions, finetuned(sessions, model_id, trained=None), 1)
-    unbounded = sample_finetune(held_out=False).model_dump_json()
+        ask_for_candidate(sessions, finish_finetuning(sessions, model_id, trained=None), 1)
+    unbounded = sample_finetune(validated=False).model_dump_json()
     with pytest.raises(JobStateConflict, match="sets no bounds"):
-        asked(sessions, finetuned(sessions, model_id, report=unbounded), 0)
+        ask_for_candidate(sessions, finish_finetuning(sessions, model_id, report=unbounded), 0)
     with pytest.raises(QuotaExceeded):
-        asked(sessions, finetuning, 1, quota=Quota(bytes=1))
+        ask_for_candidate(sessions, finetuning, 1, quota=Quota(bytes=1))
     with sessions.begin() as session:
         control.cancel(session, job_id)
         removal.remove_model(session, model_id)
     with pytest.raises(ModelNotReady, match="was deleted"):
-        asked(sessions, finetuning, 1)
+        ask_for_candidate(sessions, finetuning, 1)
 
 
 def test_what_a_candidate_is_made_from_cannot_be_deleted_meanwhile(sessions, storage, model_id, job_id):
     """The given model and the fine-tuning stay until the candidate is there; the trained weights as long as their job."""
-    finetuning = finetuned(sessions, model_id)
+    finetuning = finish_finetuning(sessions, model_id)
     with sessions.begin() as session:
         control.cancel(session, job_id)
-    _, making = asked(sessions, finetuning, 1)
+    _, making = ask_for_candidate(sessions, finetuning, 1)
     for remove, needed in ((removal.remove_model, model_id), (removal.remove_job, finetuning)):
         with sessions.begin() as session, pytest.raises(InUse):
             remove(session, needed)

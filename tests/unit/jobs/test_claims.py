@@ -7,8 +7,8 @@ from threading import Barrier
 from jobs import lifecycle, queries
 from jobs.database import open_database
 from jobs.states import JobState
-from tests.registered import queued_audit
-from tests.servers import python
+from tests.job_steps import queue_audit
+from tests.servers import run_python
 
 CLAIM_ALL = """
 import sys
@@ -45,14 +45,14 @@ def test_one_thread_gets_the_job(database_url, sessions, job_id):
 
 def test_processes_share_the_jobs(database_url, sessions, model_id, tmp_path):
     """Three processes that reach for the same twenty jobs get each job once, all of them together."""
-    job_ids, go = [queued_audit(sessions, model_id) for _ in range(20)], tmp_path / "go"
+    job_ids, go = [queue_audit(sessions, model_id) for _ in range(20)], tmp_path / "go"
     with ExitStack() as stack:
         arguments = [(database_url, str(go), f"w{number}", *job_ids) for number in range(3)]
-        processes = [stack.enter_context(python(CLAIM_ALL, *each)) for each in arguments]
+        processes = [stack.enter_context(run_python(CLAIM_ALL, *each)) for each in arguments]
         go.touch()
-        claimed = [line for process in processes for line in process.communicate(timeout=120)[0].split()]
+        claims = [line for process in processes for line in process.communicate(timeout=120)[0].split()]
     assert [process.returncode for process in processes] == [0, 0, 0]
-    assert sorted(claimed) == job_ids
+    assert sorted(claims) == job_ids
 
 
 def test_one_sweep_takes_a_job_back(database_url, sessions, job_id):
@@ -61,17 +61,17 @@ def test_one_sweep_takes_a_job_back(database_url, sessions, job_id):
         lifecycle.claim(session, job_id, worker="dead", lease_seconds=-1)
     gate = Barrier(6)
 
-    def sweep(_: int) -> list[str]:
+    def run_sweep(_: int) -> list[str]:
         own = open_database(database_url, pooled=False)
         gate.wait()
         with own.begin() as session:
             return lifecycle.take_back(session)
 
     with ThreadPoolExecutor(6) as threads:
-        taken = [jobs for jobs in threads.map(sweep, range(6)) if jobs]
+        taken = [jobs for jobs in threads.map(run_sweep, range(6)) if jobs]
     assert taken == [[job_id]]
     with sessions() as session:
-        job = queries.job(session, job_id)
+        job = queries.find_job(session, job_id)
     assert (job.state, job.crashes) == (JobState.QUEUED, 1)
 
 
@@ -84,13 +84,13 @@ def test_events_of_concurrent_writers(database_url, sessions, job_id):
         own = open_database(database_url, pooled=False)
         for step in range(10):
             with own.begin() as session:
-                lifecycle.record(session, job_id, 1, event=("step", {"of": number, "step": step}))
+                lifecycle.record_progress(session, job_id, 1, event=("step", {"of": number, "step": step}))
 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(record, range(4)))
     with sessions() as session:
-        events = queries.events(session, job_id)
-        assert queries.job(session, job_id).version == 42
+        events = queries.list_events(session, job_id)
+        assert queries.find_job(session, job_id).version == 42
     assert [event.seq for event in events] == list(range(1, 43))
     for number in range(4):
         assert [event.body["step"] for event in events if event.body.get("of") == number] == list(range(10))

@@ -28,7 +28,7 @@ def test_times_come_back_in_utc(sessions):
 def test_naive_times_are_refused(sessions):
     """A time without a zone could mean anything and is not stored."""
     with pytest.raises(StatementError, match="no time zone"):
-        _round_trip(sessions, datetime(2026, 3, 1))
+        _round_trip(sessions, datetime(2026, 3, 1))  # noqa: DTZ001 - the mistake under test
 
 
 def test_now_is_now(sessions):

@@ -9,28 +9,28 @@ from jobs import control, lifecycle
 from jobs.errors import DatasetNotFound, JobNotFound, JobStateConflict, ModelNotFound, ModelNotReady
 from jobs.model_registry import register_upload
 from jobs.states import JobKind, JobState
-from tests.registered import (
+from tests.job_steps import (
     SITE,
     SPEC,
     UPLOAD,
     WORKER,
-    claimed,
-    events_of,
-    job_of,
-    kinds_of,
-    queued_audit,
-    submitted,
-    swept,
+    claim_job,
+    load_event_kinds,
+    load_events,
+    load_job,
+    queue_audit,
+    run_sweep,
+    submit_job,
 )
 
 
 def test_submit(sessions, model_id):
     """A submitted job is queued, untouched, and has one event."""
-    job = job_of(sessions, queued_audit(sessions, model_id))
+    job = load_job(sessions, queue_audit(sessions, model_id))
     assert (job.kind, job.state, job.version, job.attempt, job.crashes) == (JobKind.AUDIT, JobState.QUEUED, 1, 0, 0)
     assert (job.owner, job.spec, job.metadata_, job.error) == ("ann", {"seed": 0}, {}, None)
     assert abs(job.created_at - datetime.now(UTC)) < timedelta(seconds=5)
-    assert [(event.seq, event.kind) for event in events_of(sessions, job.id)] == [(1, "queued")]
+    assert [(event.seq, event.kind) for event in load_events(sessions, job.id)] == [(1, "queued")]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_submit_checks_what_it_names(sessions, model_id, fields, error):
     """A job for a model or data set that does not exist is refused with a message that names it."""
     request = {"model_id": model_id, "dataset": "mnist", **fields}
     with pytest.raises(error, match=next(iter(fields.values()))), sessions.begin() as session:
-        submitted(session, kind=JobKind.AUDIT, spec={}, owner="ann", **request)
+        submit_job(session, kind=JobKind.AUDIT, spec={}, owner="ann", **request)
 
 
 def test_submit_waits_for_the_check(sessions):
@@ -53,7 +53,7 @@ def test_submit_waits_for_the_check(sessions):
     with sessions.begin() as session:
         model, _ = register_upload(session, name="m", spec=SPEC, upload=UPLOAD, owner="ann")
     with pytest.raises(ModelNotReady, match="still being checked"):
-        queued_audit(sessions, model.id)
+        queue_audit(sessions, model.id)
 
 
 def test_cancel_while_queued(sessions, job_id):
@@ -62,25 +62,25 @@ def test_cancel_while_queued(sessions, job_id):
         assert control.cancel(session, job_id).state is JobState.CANCELLED
     with sessions.begin() as session:
         assert control.cancel(session, job_id).version == 2
-    assert kinds_of(sessions, job_id) == ["queued", "cancelled"]
+    assert load_event_kinds(sessions, job_id) == ["queued", "cancelled"]
 
 
 def test_cancel_while_running(sessions, job_id):
     """A running job is asked to stop, once; its worker sees that and cancels it."""
-    claimed(sessions, job_id)
+    claim_job(sessions, job_id)
     for _ in range(2):
         with sessions.begin() as session:
             assert not control.cancel(session, job_id).state.startswith("cancel")
     with sessions() as session:
-        assert lifecycle.stop_requested(session, job_id, 1)
+        assert lifecycle.is_stop_requested(session, job_id, 1)
     with sessions.begin() as session:
-        assert lifecycle.cancel(session, job_id, 1).state is JobState.CANCELLED
-    assert kinds_of(sessions, job_id) == ["queued", "running", "cancel-requested", "cancelled"]
+        assert lifecycle.cancel_running(session, job_id, 1).state is JobState.CANCELLED
+    assert load_event_kinds(sessions, job_id) == ["queued", "running", "cancel-requested", "cancelled"]
 
 
 def test_a_cancelled_job_does_not_run_again(sessions, job_id):
     """A job that was asked to stop and then lost its worker is cancelled instead of queued."""
-    claimed(sessions, job_id)
+    claim_job(sessions, job_id)
     with sessions.begin() as session:
         control.cancel(session, job_id)
     with sessions.begin() as session:
@@ -91,35 +91,35 @@ def test_pause_while_queued(sessions, job_id):
     """A queued job that is paused waits for nobody; resumed it is rung like a new one."""
     with sessions.begin() as session:
         control.pause(session, job_id)
-    swept(sessions)
+    run_sweep(sessions)
     with sessions.begin() as session:
         assert lifecycle.claim_next(session, **WORKER) is None
         assert control.resume(session, job_id).state is JobState.QUEUED
-    assert kinds_of(sessions, job_id) == ["queued", "paused", "queued"]
-    assert claimed(sessions, job_id) == 1
+    assert load_event_kinds(sessions, job_id) == ["queued", "paused", "queued"]
+    assert claim_job(sessions, job_id) == 1
 
 
 @pytest.mark.parametrize("reason", ["worker-stopped", "worker-lost"])
 def test_pause_while_running(sessions, job_id, reason):
     """A running job that shall be paused is paused when its worker gives it back, and keeps checkpoint and crashes."""
-    attempt = claimed(sessions, job_id)
+    attempt = claim_job(sessions, job_id)
     with sessions.begin() as session:
-        lifecycle.keep_checkpoint(session, job_id, attempt, {"training.pt": "0" * 64})
+        lifecycle.record_checkpoint(session, job_id, attempt, {"training.pt": "0" * 64})
         assert control.pause(session, job_id).state is JobState.RUNNING
-        assert lifecycle.stop_requested(session, job_id, attempt)
+        assert lifecycle.is_stop_requested(session, job_id, attempt)
         assert lifecycle.release(session, job_id, attempt, reason=reason) is JobState.PAUSED
-    job = job_of(sessions, job_id)
+    job = load_job(sessions, job_id)
     assert (job.checkpoint, job.crashes, job.pause_requested) == ({"training.pt": "0" * 64}, 0, False)
-    assert kinds_of(sessions, job_id) == ["queued", "running", "pause-requested", "paused"]
+    assert load_event_kinds(sessions, job_id) == ["queued", "running", "pause-requested", "paused"]
 
 
 def test_a_pause_can_be_taken_back(sessions, job_id):
     """Resumed before it has stopped, a job is queued again by the worker that stops it, or just runs on."""
-    attempt = claimed(sessions, job_id)
+    attempt = claim_job(sessions, job_id)
     with sessions.begin() as session:
         control.pause(session, job_id)
         assert control.resume(session, job_id).state is JobState.RUNNING
-        assert not lifecycle.stop_requested(session, job_id, attempt)
+        assert not lifecycle.is_stop_requested(session, job_id, attempt)
         assert lifecycle.release(session, job_id, attempt, reason="worker-stopped") is JobState.QUEUED
 
 
@@ -134,12 +134,12 @@ def test_retry(sessions, model_id):
     """A failed job tried again is a new one that asks for the same and names it, once for an idempotency key."""
     soon = datetime.now(UTC) + timedelta(hours=1)
     asked = {"priority": 2, "metadata": {"ticket": "1"}, "budget_minutes": 5.0, "deadline": soon}
-    failed = queued_audit(sessions, model_id, **asked)
-    attempt = claimed(sessions, failed)
+    failed = queue_audit(sessions, model_id, **asked)
+    attempt = claim_job(sessions, failed)
     with sessions.begin() as session:
         lifecycle.fail(session, failed, attempt, code="internal-error", message="m")
         tries = [control.retry(session, SITE, failed, owner="ann", idempotency_key="k").id for _ in "12"]
-    old, new = job_of(sessions, failed), job_of(sessions, tries[0])
+    old, new = load_job(sessions, failed), load_job(sessions, tries[0])
     assert tries[0] == tries[1] != failed
     assert (new.state, new.retry_of, old.state) == (JobState.QUEUED, failed, JobState.FAILED)
     assert (new.spec, new.dataset, new.priority, new.metadata_) == (old.spec, old.dataset, 2, {"ticket": "1"})
@@ -158,7 +158,7 @@ def test_only_what_did_not_succeed_is_tried_again(sessions, job_id):
 
 def test_an_ended_job_is_not_cancelled(sessions, job_id):
     """Cancelling a job that has a report is a conflict that names its state; a job that does not exist is not found."""
-    claimed(sessions, job_id)
+    claim_job(sessions, job_id)
     with sessions.begin() as session:
         lifecycle.succeed(session, job_id, 1, report="{}")
     with pytest.raises(JobStateConflict, match="has succeeded already"), sessions.begin() as session:

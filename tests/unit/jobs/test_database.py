@@ -3,15 +3,16 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from sqlalchemy import NullPool, func, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, StatementError
 
 from jobs import database, dataset_registry
-from jobs.database import open_database, unavailable
+from jobs.database import is_unavailable, open_database
 from jobs.tables import Artifact, Dataset, Job, Model, Report
-from tests.registered import UPLOAD, queued_audit, ready_model
+from tests.job_steps import UPLOAD, add_ready_model, queue_audit
 
 
 def _artifact(number: int, size: int = 0) -> Artifact:
@@ -101,7 +102,7 @@ def test_a_worker_holds_no_connection(database_url):
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
 def test_memory_is_not_shared(url):
     """A database in memory cannot be shared by api and workers and is refused with advice."""
-    with pytest.raises(ValueError, match="is not a file"):
+    with pytest.raises(ValueError, match="names no file"):
         open_database(url)
 
 
@@ -129,18 +130,18 @@ def test_many_open_a_new_database_at_once(tmp_path):
 
 def test_others_rows_are_not_there(sessions):
     """In one owner's sessions others' jobs, models and data sets are not found, listed, counted or changed."""
-    model_id = ready_model(sessions)  # ann's, as is the job
-    job_id = queued_audit(sessions, model_id)
+    model_id = add_ready_model(sessions)  # ann's, as is the job
+    job_id = queue_audit(sessions, model_id)
     with sessions.begin() as session:
         dataset, _ = dataset_registry.register_upload(session, name="signs", upload=UPLOAD, owner="ann")
-    own = [(Job, job_id), (Model, model_id), (Dataset, dataset.id)]
+    own: list[tuple[Any, str]] = [(Job, job_id), (Model, model_id), (Dataset, dataset.id)]
     for owner, seen in [("ann", True), ("ben", False), ("ann", True)]:
-        with sessions.of(owner)() as session:
+        with sessions.for_owner(owner)() as session:
             for table, row_id in own:
                 assert (session.get(table, row_id) is not None) is seen
                 assert (row_id in session.scalars(select(table.id)).all()) is seen
                 assert (session.scalar(select(func.count()).select_from(table)) > 0) is seen
-        with sessions.of(owner).begin() as session:
+        with sessions.for_owner(owner).begin() as session:
             for table, row_id in own:
                 changed = update(table).where(table.id == row_id).values(owner=table.owner).returning(table.id)
                 assert (session.scalars(changed).one_or_none() == row_id) is seen
@@ -155,7 +156,7 @@ def test_a_statement_without_an_answer_is_given_up(postgres, monkeypatch):
     with pytest.raises(OperationalError, match="did not answer within") as failure, sessions() as session:
         session.execute(text("SELECT pg_sleep(20)"))
     assert time.monotonic() - begun < 5
-    assert unavailable(failure.value)
+    assert is_unavailable(failure.value)
     with sessions() as session:
         assert session.scalar(text("SELECT 1")) == 1
     sessions.close()

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from kombu import Connection
+from kombu import Connection  # type: ignore[attr-defined]
 
-from tests.servers import python
+from tests.servers import run_python
 
 MESSAGES = 200
 BODY = "x" * 300_000  # long enough to be met half-written
@@ -33,7 +33,7 @@ def _connection(folder: Path) -> Connection:
 
 def test_busy_readers_get_whole_messages_once(tmp_path):
     """Two processes that read without a pause while a third writes get every message whole, and each message once."""
-    with python(TAKE_ALL, str(tmp_path)) as one, python(TAKE_ALL, str(tmp_path)) as other:
+    with run_python(TAKE_ALL, str(tmp_path)) as one, run_python(TAKE_ALL, str(tmp_path)) as other:
         with _connection(tmp_path) as connection:
             for number in range(MESSAGES):
                 connection.default_channel._put("q", {"body": f"{number:010}{BODY}"})

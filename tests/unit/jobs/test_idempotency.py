@@ -13,7 +13,7 @@ from jobs.idempotency import payload_digest
 from jobs.states import JobKind
 from jobs.storage import FolderStorage
 from jobs.tables import Dataset, Job, JobEvent, Model
-from tests.registered import SPEC, UPLOAD, WEIGHTS, queued_audit, submitted
+from tests.job_steps import SPEC, UPLOAD, WEIGHTS, queue_audit, submit_job
 
 
 def _count(sessions, table) -> int:
@@ -29,31 +29,31 @@ def test_the_order_of_fields_does_not_matter():
 
 def test_without_a_key_every_request_is_new(sessions, model_id):
     """Two equal requests without a key are two jobs."""
-    assert queued_audit(sessions, model_id) != queued_audit(sessions, model_id)
+    assert queue_audit(sessions, model_id) != queue_audit(sessions, model_id)
 
 
 def test_the_same_request_gets_the_first_job(sessions, model_id):
     """A request that is repeated with its key gets the first job as it is now, and leaves no trace."""
-    first = queued_audit(sessions, model_id, key="k")
+    first = queue_audit(sessions, model_id, key="k")
     with sessions.begin() as session:
         control.cancel(session, first)
     before = (_count(sessions, Job), _count(sessions, JobEvent))
-    assert queued_audit(sessions, model_id, key="k") == first
+    assert queue_audit(sessions, model_id, key="k") == first
     assert (_count(sessions, Job), _count(sessions, JobEvent)) == before
 
 
 def test_another_request_is_a_conflict(sessions, model_id):
     """A key that was used for another request is refused, naming the job it belongs to."""
-    first = queued_audit(sessions, model_id, key="k")
+    first = queue_audit(sessions, model_id, key="k")
     with pytest.raises(IdempotencyConflict, match=first):
-        queued_audit(sessions, model_id, key="k", seed=1)
+        queue_audit(sessions, model_id, key="k", seed=1)
 
 
 def test_keys_belong_to_owners(sessions, model_id):
     """Two owners may use the same key."""
-    first = queued_audit(sessions, model_id, key="k")
+    first = queue_audit(sessions, model_id, key="k")
     with sessions.begin() as session:
-        other = submitted(
+        other = submit_job(
             session, kind=JobKind.AUDIT, model_id=model_id, dataset="mnist", spec={}, owner="bob", idempotency_key="k"
         )
     assert other.id != first
@@ -82,7 +82,7 @@ def test_uploads_have_keys_too(sessions):
 
 def test_a_key_of_another_kind_of_request(sessions, model_id):
     """A key that made an audit does not answer an upload."""
-    queued_audit(sessions, model_id, key="k")
+    queue_audit(sessions, model_id, key="k")
     with pytest.raises(IdempotencyConflict), sessions.begin() as session:
         dataset_registry.register_upload(session, name="d", upload=UPLOAD, owner="ann", idempotency_key="k")
 
@@ -96,7 +96,7 @@ def test_the_same_request_twice_at_the_same_moment(database_url, sessions, model
         own = open_database(database_url, pooled=False)
         gate.wait()
         if what == "job":
-            return queued_audit(own, model_id, key="k")
+            return queue_audit(own, model_id, key="k")
         with own.begin() as session:
             _, job = model_registry.register_upload(
                 session, name="m", spec=SPEC, upload=UPLOAD, owner="ann", idempotency_key="k"
@@ -108,7 +108,7 @@ def test_the_same_request_twice_at_the_same_moment(database_url, sessions, model
     assert len(ids) == 1
     assert _count(sessions, Model) == models + (what == "model")
     with sessions() as session:
-        assert [event.kind for event in queries.events(session, ids.pop())] == ["queued"]
+        assert [event.kind for event in queries.list_events(session, ids.pop())] == ["queued"]
 
 
 def test_content_that_was_only_compared_makes_nothing_new(sessions, tmp_path):
@@ -119,4 +119,4 @@ def test_content_that_was_only_compared_makes_nothing_new(sessions, tmp_path):
             session, name="d", upload=UPLOAD, owner="ann", idempotency_key="k", storage=storage
         )
     with sessions() as session:
-        assert dataset_registry.datasets(session).data == []
+        assert dataset_registry.list_datasets(session).data == []

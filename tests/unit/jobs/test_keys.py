@@ -16,7 +16,7 @@ SECRET = b"the site's own secret, of some length"
 
 
 def issue(sessions: Sessions, *, lifetime: timedelta | None = None, owner: str = "ann") -> tuple[str, str]:
-    """A key's id and the key."""
+    """Issue a key, and return its id and the key."""
     with sessions.begin() as session:
         row, key = keys.issue(session, SECRET, owner=owner, name="laptop", scopes=[Scope.READ], lifetime=lifetime)
         return row.id, key
@@ -28,14 +28,14 @@ def test_a_key_is_known_until_it_is_revoked(sessions):
         assert not keys.exist(session)
     key_id, key = issue(sessions)
     with sessions() as session:
-        found = keys.known(session, SECRET, key)
+        found = keys.authenticate(session, SECRET, key)
         assert (found.id, found.owner, found.scopes) == (key_id, "ann", ["read"])
-        assert keys.still_valid(session, key_id).id == key_id
+        assert keys.require_valid(session, key_id).id == key_id
     with sessions.begin() as session:
         first = keys.revoke(session, key_id).revoked_at
     with sessions.begin() as session:
         assert keys.revoke(session, key_id).revoked_at == first
-        for look in (lambda: keys.known(session, SECRET, key), lambda: keys.still_valid(session, key_id)):
+        for look in (lambda: keys.authenticate(session, SECRET, key), lambda: keys.require_valid(session, key_id)):
             with pytest.raises(KeyRefused):
                 look()
         assert keys.exist(session)
@@ -46,9 +46,9 @@ def test_a_key_runs_out(sessions):
     _, over = issue(sessions, lifetime=timedelta(seconds=-1))
     _, running = issue(sessions, lifetime=timedelta(minutes=1))
     with sessions() as session:
-        assert keys.known(session, SECRET, running).owner == "ann"
+        assert keys.authenticate(session, SECRET, running).owner == "ann"
         with pytest.raises(KeyRefused):
-            keys.known(session, SECRET, over)
+            keys.authenticate(session, SECRET, over)
 
 
 @pytest.mark.parametrize("changed", ["", "faal_", "x", "\x00", "ключ"])
@@ -58,9 +58,9 @@ def test_anything_else_is_refused(sessions, changed):
     with sessions() as session:
         for wrong in (changed, key + changed + "A", key[:-1]):
             with pytest.raises(KeyRefused):
-                keys.known(session, SECRET, wrong)
+                keys.authenticate(session, SECRET, wrong)
         with pytest.raises(KeyRefused):
-            keys.known(session, b"another site's secret, of some length", key)
+            keys.authenticate(session, b"another site's secret, of some length", key)
 
 
 def test_the_database_does_not_tell_a_key(sessions):
@@ -81,8 +81,8 @@ def test_keys_are_listed_newest_first(sessions):
     """Pages of everybody's keys, those that are refused included."""
     ids = [issue(sessions, owner=owner)[0] for owner in ("ann", "ben", "cem")]
     with sessions() as session:
-        first = keys.keys(session, limit=2)
-        rest = keys.keys(session, limit=2, after=first.data[-1].id)
+        first = keys.list_keys(session, limit=2)
+        rest = keys.list_keys(session, limit=2, after=first.data[-1].id)
     assert [row.id for row in [*first.data, *rest.data]] == ids[::-1]
     assert (first.has_more, rest.has_more) == (True, False)
 

@@ -13,24 +13,24 @@ from jobs.clock import now
 from jobs.errors import LeaseLost
 from jobs.states import JobState, Outage
 from jobs.tables import Job
-from tests.registered import WORKER, claimed, events_of, job_of, kinds_of, queued_audit, swept
+from tests.job_steps import WORKER, claim_job, load_event_kinds, load_events, load_job, queue_audit, run_sweep
 
 
 def test_claim(sessions, job_id):
     """A claim makes the job running for one worker, under a new attempt and a lease."""
-    assert claimed(sessions, job_id) == 1
-    job = job_of(sessions, job_id)
+    assert claim_job(sessions, job_id) == 1
+    job = load_job(sessions, job_id)
     assert (job.state, job.lease_owner, job.version) == (JobState.RUNNING, "host:1", 2)
     assert (job.lease_expires_at - job.started_at).total_seconds() == pytest.approx(60, abs=0.1)
-    assert [(event.kind, event.body) for event in events_of(sessions, job_id)][1:] == [("running", {"attempt": 1})]
+    assert [(event.kind, event.body) for event in load_events(sessions, job_id)][1:] == [("running", {"attempt": 1})]
 
 
 def test_a_running_job_is_not_claimed(sessions, job_id):
     """A second claim, of this worker or another, gets nothing and changes nothing."""
-    claimed(sessions, job_id)
+    claim_job(sessions, job_id)
     with sessions.begin() as session:
         assert lifecycle.claim(session, job_id, worker="other", lease_seconds=60) is None
-    assert (job_of(sessions, job_id).version, job_of(sessions, job_id).lease_owner) == (2, "host:1")
+    assert (load_job(sessions, job_id).version, load_job(sessions, job_id).lease_owner) == (2, "host:1")
 
 
 def test_an_absent_job_is_not_claimed(sessions):
@@ -41,116 +41,116 @@ def test_an_absent_job_is_not_claimed(sessions):
 
 def test_renew(sessions, job_id):
     """A renewed lease lasts from now on, and clients see no change."""
-    claimed(sessions, job_id, lease_seconds=1)
+    claim_job(sessions, job_id, lease_seconds=1)
     with sessions.begin() as session:
         assert lifecycle.renew(session, job_id, 1, lease_seconds=60)
-    job = job_of(sessions, job_id)
+    job = load_job(sessions, job_id)
     assert job.lease_expires_at > datetime.now(UTC) + timedelta(seconds=50)
     assert job.version == 2
 
 
 def test_record(sessions, job_id):
     """Progress is kept; a new stage starts at 0; an event is numbered by the version it makes."""
-    claimed(sessions, job_id)
+    claim_job(sessions, job_id)
     with sessions.begin() as session:
-        lifecycle.record(session, job_id, 1, stage="audit", total=500)
-        lifecycle.record(session, job_id, 1, done=250, seconds_left=8.5, event=("attack", {"broken": 3}))
-    job = job_of(sessions, job_id)
+        lifecycle.record_progress(session, job_id, 1, stage="audit", total=500)
+        lifecycle.record_progress(session, job_id, 1, done=250, seconds_left=8.5, event=("attack", {"broken": 3}))
+    job = load_job(sessions, job_id)
     assert (job.stage, job.done, job.total, job.seconds_left, job.version) == ("audit", 250, 500, 8.5, 4)
-    assert [(event.seq, event.kind, event.body) for event in events_of(sessions, job_id)][2:] == [
+    assert [(event.seq, event.kind, event.body) for event in load_events(sessions, job_id)][2:] == [
         (4, "attack", {"broken": 3})
     ]
     with sessions.begin() as session:
-        job = lifecycle.record(session, job_id, 1, stage="train", total=6000)
+        job = lifecycle.record_progress(session, job_id, 1, stage="train", total=6000)
     assert (job.stage, job.done, job.total, job.seconds_left) == ("train", 0, 6000, None)
 
 
-def test_keep_checkpoint(sessions, job_id):
+def test_record_checkpoint(sessions, job_id):
     """What a job goes on from outlasts its attempts, clients see no change, and its end forgets it."""
-    claimed(sessions, job_id)
+    claim_job(sessions, job_id)
     with sessions.begin() as session:
-        lifecycle.keep_checkpoint(session, job_id, 1, {"training.pt": "a" * 64})
-        lifecycle.keep_checkpoint(session, job_id, 1, {"training.pt": "b" * 64})
-    assert job_of(sessions, job_id).version == 2
+        lifecycle.record_checkpoint(session, job_id, 1, {"training.pt": "a" * 64})
+        lifecycle.record_checkpoint(session, job_id, 1, {"training.pt": "b" * 64})
+    assert load_job(sessions, job_id).version == 2
     with sessions.begin() as session:
         lifecycle.release(session, job_id, 1, reason="worker-lost")
-    claimed(sessions, job_id)
-    assert job_of(sessions, job_id).checkpoint == {"training.pt": "b" * 64}
+    claim_job(sessions, job_id)
+    assert load_job(sessions, job_id).checkpoint == {"training.pt": "b" * 64}
     with sessions.begin() as session:
         lifecycle.fail(session, job_id, 2, code="internal-error", message="m")
-    assert job_of(sessions, job_id).checkpoint is None
+    assert load_job(sessions, job_id).checkpoint is None
 
 
 def test_held_job_is_not_taken_back(sessions, job_id):
     """A job that is held keeps its attempt until the transaction ends, though its lease has run out."""
-    claimed(sessions, job_id, lease_seconds=-1)
-    sweep = threading.Thread(target=swept, args=[sessions])
+    claim_job(sessions, job_id, lease_seconds=-1)
+    sweeping = threading.Thread(target=run_sweep, args=[sessions])
     with sessions.begin() as session:
-        assert lifecycle.hold(session, job_id, 1).attempt == 1
-        sweep.start()
-        sweep.join(0.3)
-        assert job_of(sessions, job_id).state is JobState.RUNNING
-    sweep.join()
-    swept(sessions)
-    assert job_of(sessions, job_id).state is JobState.QUEUED
+        assert lifecycle.lock_leased_job(session, job_id, 1).attempt == 1
+        sweeping.start()
+        sweeping.join(0.3)
+        assert load_job(sessions, job_id).state is JobState.RUNNING
+    sweeping.join()
+    run_sweep(sessions)
+    assert load_job(sessions, job_id).state is JobState.QUEUED
 
 
 def test_succeed(sessions, job_id):
     """The report and the end of the job are stored together."""
-    claimed(sessions, job_id)
+    claim_job(sessions, job_id)
     with sessions.begin() as session:
         lifecycle.succeed(session, job_id, 1, report='{"kind": "audit"}')
-    job = job_of(sessions, job_id)
+    job = load_job(sessions, job_id)
     assert (job.state, job.lease_owner, job.lease_expires_at) == (JobState.SUCCEEDED, None, None)
     assert job.finished_at >= job.started_at
     with sessions() as session:
-        assert queries.report(session, job_id).document == '{"kind": "audit"}'
-    assert kinds_of(sessions, job_id) == ["queued", "running", "succeeded"]
+        assert queries.find_report(session, job_id).document == '{"kind": "audit"}'
+    assert load_event_kinds(sessions, job_id) == ["queued", "running", "succeeded"]
 
 
 def test_success_is_all_or_nothing(sessions, job_id):
     """When what a job brings is wrong, neither report nor state is stored."""
-    claimed(sessions, job_id)
+    claim_job(sessions, job_id)
     with pytest.raises(ValueError, match=r"audit job ends with \['report'\]"), sessions.begin() as session:
         lifecycle.succeed(session, job_id, 1, report="{}", summary={"images": 1})
-    assert job_of(sessions, job_id).state is JobState.RUNNING
+    assert load_job(sessions, job_id).state is JobState.RUNNING
     with sessions() as session:
-        assert queries.report(session, job_id) is None
+        assert queries.find_report(session, job_id) is None
 
 
 def test_fail(sessions, job_id):
     """A failed job keeps its error, and its last event carries it."""
-    claimed(sessions, job_id)
+    claim_job(sessions, job_id)
     with sessions.begin() as session:
         lifecycle.fail(session, job_id, 1, code="training-diverged", message="The loss is NaN.")
     problem = {"code": "training-diverged", "message": "The loss is NaN."}
-    assert (job_of(sessions, job_id).state, job_of(sessions, job_id).error) == (JobState.FAILED, problem)
-    assert events_of(sessions, job_id)[-1].body == {"attempt": 1, **problem}
+    assert (load_job(sessions, job_id).state, load_job(sessions, job_id).error) == (JobState.FAILED, problem)
+    assert load_events(sessions, job_id)[-1].body == {"attempt": 1, **problem}
 
 
 def test_a_graceful_stop_is_no_crash(sessions, job_id):
     """A job that its worker gives back when it stops is queued again, however often, and is due for a ring."""
     for attempt in range(1, 6):
-        assert claimed(sessions, job_id) == attempt
+        assert claim_job(sessions, job_id) == attempt
         with sessions.begin() as session:
             assert lifecycle.release(session, job_id, attempt, reason="worker-stopped") is JobState.QUEUED
-    job = job_of(sessions, job_id)
+    job = load_job(sessions, job_id)
     assert (job.attempt, job.crashes, job.lease_owner) == (5, 0, None)
 
 
 @pytest.mark.parametrize(
     ("reason", "advice"),
-    [("worker-lost", "Submit it again"), ("out-of-memory", "batch size")],
+    [("worker-lost", "Submit the job again"), ("out-of-memory", "batch size")],
 )
 def test_the_last_crash_fails(sessions, job_id, reason, advice):
     """A job goes back to the queue after a crash until the crash number `max_attempts`, which fails it with advice."""
     states = []
     for attempt in range(1, 4):
-        claimed(sessions, job_id)
+        claim_job(sessions, job_id)
         with sessions.begin() as session:
             states.append(lifecycle.release(session, job_id, attempt, reason=reason, max_attempts=3))
     assert states == [JobState.QUEUED, JobState.QUEUED, JobState.FAILED]
-    error = job_of(sessions, job_id).error
+    error = load_job(sessions, job_id).error
     assert error["code"] == reason
     assert "3 times" in error["message"]
     assert advice in error["message"]
@@ -158,16 +158,16 @@ def test_the_last_crash_fails(sessions, job_id, reason, advice):
 
 def test_a_cancelled_audit_keeps_what_it_found(sessions, job_id):
     """The report that a worker cancels a job with is kept; a job cancelled without one has none."""
-    claimed(sessions, job_id)
+    claim_job(sessions, job_id)
     with sessions.begin() as session:
-        lifecycle.cancel(session, job_id, 1, report="{}")
+        lifecycle.cancel_running(session, job_id, 1, report="{}")
     with sessions() as session:
-        assert queries.report(session, job_id).document == "{}"
+        assert queries.find_report(session, job_id).document == "{}"
 
 
 def test_the_most_urgent_job_is_claimed(sessions, model_id):
     """Of the jobs that wait that of the highest priority is claimed, then the oldest; what is paused does not wait."""
-    waiting = [queued_audit(sessions, model_id, priority=priority) for priority in (0, 3, 3, -1, 5)]
+    waiting = [queue_audit(sessions, model_id, priority=priority) for priority in (0, 3, 3, -1, 5)]
     with sessions.begin() as session:
         control.pause(session, waiting[4])
     taken = []
@@ -180,13 +180,15 @@ def test_the_most_urgent_job_is_claimed(sessions, model_id):
 
 
 STALE_WRITES = {
-    "record": lambda session, job_id: lifecycle.record(session, job_id, 1, done=1, event=("x", {})),
+    "record": lambda session, job_id: lifecycle.record_progress(session, job_id, 1, done=1, event=("x", {})),
     "succeed": lambda session, job_id: lifecycle.succeed(session, job_id, 1, report="{}"),
     "fail": lambda session, job_id: lifecycle.fail(session, job_id, 1, code="internal-error", message="m"),
     "release": lambda session, job_id: lifecycle.release(session, job_id, 1, reason="worker-lost"),
-    "cancel": lambda session, job_id: lifecycle.cancel(session, job_id, 1),
-    "hold": lambda session, job_id: lifecycle.hold(session, job_id, 1),
-    "keep_checkpoint": lambda session, job_id: lifecycle.keep_checkpoint(session, job_id, 1, {"training.pt": "a" * 64}),
+    "cancel": lambda session, job_id: lifecycle.cancel_running(session, job_id, 1),
+    "hold": lambda session, job_id: lifecycle.lock_leased_job(session, job_id, 1),
+    "record_checkpoint": lambda session, job_id: lifecycle.record_checkpoint(
+        session, job_id, 1, {"training.pt": "a" * 64}
+    ),
 }
 
 
@@ -194,46 +196,46 @@ STALE_WRITES = {
 @pytest.mark.parametrize("claimed_again", [False, True], ids=["queued", "claimed-again"])
 def test_a_lost_lease_changes_nothing(sessions, job_id, write, claimed_again):
     """A worker whose job was taken back, or claimed by another since, gets LeaseLost and changes nothing."""
-    claimed(sessions, job_id)
+    claim_job(sessions, job_id)
     with sessions.begin() as session:
         lifecycle.release(session, job_id, 1, reason="worker-lost")
     if claimed_again:
-        assert claimed(sessions, job_id) == 2
-    before, kinds = job_of(sessions, job_id), kinds_of(sessions, job_id)
+        assert claim_job(sessions, job_id) == 2
+    before, kinds = load_job(sessions, job_id), load_event_kinds(sessions, job_id)
     with pytest.raises(LeaseLost, match="nothing was changed"), sessions.begin() as session:
         write(session, job_id)
-    after = job_of(sessions, job_id)
+    after = load_job(sessions, job_id)
     columns = Job.__table__.columns.keys()
     assert [getattr(after, name, None) for name in columns] == [getattr(before, name, None) for name in columns]
-    assert kinds_of(sessions, job_id) == kinds
+    assert load_event_kinds(sessions, job_id) == kinds
     with sessions() as session:
-        assert queries.report(session, job_id) is None
-        assert not lifecycle.stop_requested(session, job_id, 1)
+        assert queries.find_report(session, job_id) is None
+        assert not lifecycle.is_stop_requested(session, job_id, 1)
     with sessions.begin() as session:
         assert not lifecycle.renew(session, job_id, 1, lease_seconds=60)
 
 
 def test_jobs_are_taken_back(sessions, model_id):
-    """Running jobs whose lease ran out are queued again, once, and counted; those with a lease stay with their worker."""
-    dead, alive = queued_audit(sessions, model_id), queued_audit(sessions, model_id)
-    claimed(sessions, dead, lease_seconds=-1)
-    claimed(sessions, alive)
+    """SiteProcess jobs whose lease ran out are queued again, once, and counted; those with a lease stay with their worker."""
+    dead, alive = queue_audit(sessions, model_id), queue_audit(sessions, model_id)
+    claim_job(sessions, dead, lease_seconds=-1)
+    claim_job(sessions, alive)
     with sessions.begin() as session:
         assert lifecycle.take_back(session) == [dead]
     with sessions.begin() as session:
         assert lifecycle.take_back(session) == []
-    job = job_of(sessions, dead)
+    job = load_job(sessions, dead)
     assert (job.state, job.crashes, job.leases_lost) == (JobState.QUEUED, 1, 1)
-    assert events_of(sessions, dead)[-1].body == {"attempt": 1, "reason": "worker-lost"}
-    assert job_of(sessions, alive).state is JobState.RUNNING
+    assert load_events(sessions, dead)[-1].body == {"attempt": 1, "reason": "worker-lost"}
+    assert load_job(sessions, alive).state is JobState.RUNNING
 
 
 def test_a_job_fails_after_the_last_crash(sessions, job_id):
     """A job whose worker was lost for the last time fails when it is taken back."""
-    claimed(sessions, job_id, lease_seconds=-1)
+    claim_job(sessions, job_id, lease_seconds=-1)
     with sessions.begin() as session:
         lifecycle.take_back(session, max_attempts=1)
-    job = job_of(sessions, job_id)
+    job = load_job(sessions, job_id)
     assert (job.error["code"], job.crashes, job.leases_lost) == ("worker-lost", 1, 1)
 
 
@@ -242,11 +244,11 @@ def test_an_outage_is_no_crash(sessions, job_id, outage):
     """An outage counts no crash; no worker takes the job for a while, longer each time, and it fails after 20 outages."""
     pauses = []
     for number in range(1, lifecycle.MAX_OUTAGES):
-        attempt = claimed(sessions, job_id)
+        attempt = claim_job(sessions, job_id)
         with sessions.begin() as session:
             assert lifecycle.release(session, job_id, attempt, reason=outage, max_attempts=1) is JobState.QUEUED
             assert lifecycle.claim_next(session, **WORKER) is None
-        job = job_of(sessions, job_id)
+        job = load_job(sessions, job_id)
         assert (job.crashes, job.outages) == (0, number)
         pauses.append((job.not_before - datetime.now(UTC)).total_seconds())
     assert pauses[:8] == [pytest.approx(seconds, abs=2) for seconds in (5, 10, 20, 40, 80, 160, 300, 300)]
@@ -255,7 +257,7 @@ def test_an_outage_is_no_crash(sessions, job_id, outage):
         attempt = lifecycle.claim_next(session, **WORKER).attempt
     with sessions.begin() as session:
         assert lifecycle.release(session, job_id, attempt, reason=outage) is JobState.FAILED
-    job = job_of(sessions, job_id)
+    job = load_job(sessions, job_id)
     assert job.error["code"] == outage
     assert f"{lifecycle.MAX_OUTAGES} attempts" in job.error["message"]
 
@@ -263,11 +265,11 @@ def test_an_outage_is_no_crash(sessions, job_id, outage):
 @pytest.mark.parametrize(("ask", "state"), [(control.cancel, JobState.CANCELLED), (control.pause, JobState.PAUSED)])
 def test_a_lost_lease_is_counted_whatever_follows(sessions, job_id, ask, state):
     """A job that shall stop anyway counts the lease that ran out too."""
-    claimed(sessions, job_id, lease_seconds=-1)
+    claim_job(sessions, job_id, lease_seconds=-1)
     with sessions.begin() as session:
         ask(session, job_id)
         lifecycle.take_back(session)
-    assert (job_of(sessions, job_id).state, job_of(sessions, job_id).leases_lost) == (state, 1)
+    assert (load_job(sessions, job_id).state, load_job(sessions, job_id).leases_lost) == (state, 1)
 
 
 def test_seconds_allowed(sessions, model_id):
@@ -275,33 +277,33 @@ def test_seconds_allowed(sessions, model_id):
     soon = datetime.now(UTC) + timedelta(seconds=90)
     expected = {}
     for budget, deadline, allowed in [(None, None, inf), (2, None, 80), (None, soon, 90), (2, soon, 80), (3, soon, 90)]:
-        job_id = queued_audit(sessions, model_id, budget_minutes=budget, deadline=deadline)
-        attempt = claimed(sessions, job_id)
+        job_id = queue_audit(sessions, model_id, budget_minutes=budget, deadline=deadline)
+        attempt = claim_job(sessions, job_id)
         with sessions.begin() as session:
-            lifecycle.record(session, job_id, attempt, stage="clean", seconds_run=40)
+            lifecycle.record_progress(session, job_id, attempt, stage="clean", seconds_run=40)
         with sessions.begin() as session:
-            expected[lifecycle.seconds_allowed(session, lifecycle.hold(session, job_id, attempt))] = allowed
+            expected[lifecycle.seconds_allowed(session, lifecycle.lock_leased_job(session, job_id, attempt))] = allowed
     assert list(expected) == [pytest.approx(allowed, abs=5) for allowed in expected.values()]
 
 
 def test_a_job_that_nobody_began_in_time_fails(sessions, model_id):
     """After its deadline no worker gets it and the next sweep ends it; one that was begun before is taken up again."""
     past = datetime.now(UTC) - timedelta(seconds=1)
-    begun, late = (queued_audit(sessions, model_id, deadline=past) for _ in range(2))
+    begun, late = (queue_audit(sessions, model_id, deadline=past) for _ in range(2))
     with sessions.begin() as session:
-        lifecycle.release(session, begun, claimed(sessions, begun), reason="worker-stopped")
+        lifecycle.release(session, begun, claim_job(sessions, begun), reason="worker-stopped")
     with sessions.begin() as session:
         assert lifecycle.claim_next(session, **WORKER).id == begun
         assert lifecycle.claim_next(session, **WORKER) is None
-    swept(sessions)
-    job = job_of(sessions, late)
+    run_sweep(sessions)
+    job = load_job(sessions, late)
     assert (job.state, job.error["code"], job.attempt) == (JobState.FAILED, "out-of-time", 0)
-    assert kinds_of(sessions, late) == ["queued", "failed"]
+    assert load_event_kinds(sessions, late) == ["queued", "failed"]
 
 
 def test_workers_take_the_jobs_of_their_pool(sessions, model_id):
     """A worker of a pool takes its pool's jobs and those of no pool; a worker of no pool takes only the latter."""
-    large, _small, any_of_them = (queued_audit(sessions, model_id, pool=pool) for pool in ("h100", "a10", None))
+    large, _small, any_of_them = (queue_audit(sessions, model_id, pool=pool) for pool in ("h100", "a10", None))
     taken = []
     for pool in (None, None, "h100", "h100"):
         with sessions.begin() as session:

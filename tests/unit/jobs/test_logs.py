@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.servers import python
+from tests.servers import run_python
 
 HOSTILE = "a\x1b[2J\r\n2026-01-01T00:00:00Z [info     ] forged\x00\x7f\x9b31m\u2028\u202etxt.exe\ud800"
 LOG = f"""
@@ -26,7 +26,7 @@ logger.info("third: Zoë, 汉字, 12 °C")
 @pytest.fixture(params=["text", "json"])
 def written(request: pytest.FixtureRequest) -> tuple[str, list[str]]:
     """Return the form, and the lines that a process logs in that form."""
-    with python(LOG, request.param) as process:
+    with run_python(LOG, request.param) as process:
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 0, stderr
     return request.param, stderr.split("\n")

@@ -8,15 +8,15 @@ from jobs.clock import now
 from jobs.errors import DatasetNotFound, JobCancelled, JobFailed, JobNotFound, ModelNotFound
 from jobs.states import JobKind, JobState, UploadState
 from jobs.tables import Dataset, Job, Model
-from tests.registered import SPEC, UPLOAD, queued_audit, submitted
+from tests.job_steps import SPEC, UPLOAD, queue_audit, submit_job
 
 
 def test_pages(sessions, model_id):
     """Pages hold the newest jobs first, each once, also when jobs are added between two pages."""
-    audits = [queued_audit(sessions, model_id) for _ in range(5)]
+    audits = [queue_audit(sessions, model_id) for _ in range(5)]
     with sessions() as session:
         first = queries.list_jobs(session, limit=2, kind=JobKind.AUDIT)
-    queued_audit(sessions, model_id)
+    queue_audit(sessions, model_id)
     with sessions() as session:
         second = queries.list_jobs(session, limit=2, kind=JobKind.AUDIT, after=first.data[-1].id)
         third = queries.list_jobs(session, limit=2, kind=JobKind.AUDIT, after=second.data[-1].id)
@@ -35,7 +35,7 @@ def test_a_page_of_large_rows_ends_early(sessions):
     pages, after = [], None
     with sessions() as session:
         for _ in range(4):
-            page = model_registry.models(session, after=after, limit=10)
+            page = model_registry.list_models(session, after=after, limit=10)
             pages.append([model.id for model in page.data])
             after = page.last_id
             assert page.has_more is (after != ids[0])
@@ -47,13 +47,13 @@ def test_a_page_of_large_events_ends_early(sessions, job_id):
     with sessions.begin() as session:
         lifecycle.claim(session, job_id, worker="w", lease_seconds=60)
         for epoch in range(3):
-            lifecycle.record(session, job_id, 1, event=("epoch", {"epoch": epoch, "note": "x" * (3 * 2**19)}))
+            lifecycle.record_progress(session, job_id, 1, event=("epoch", {"epoch": epoch, "note": "x" * (3 * 2**19)}))
     with sessions() as session:
-        first, more = queries.event_page(session, job_id)
+        first, more = queries.list_event_page(session, job_id)
         assert ([event.kind for event in first], more) == (["queued", "running", "epoch", "epoch"], True)
-        last, more = queries.event_page(session, job_id, after=first[-1].seq)
+        last, more = queries.list_event_page(session, job_id, after=first[-1].seq)
         assert ([event.body["epoch"] for event in last], more) == ([2], False)
-        newest = queries.newest_events(session, job_id, "epoch")
+        newest = queries.list_newest_events(session, job_id, "epoch")
         assert [event.body["epoch"] for event in newest] == [1, 2]
 
 
@@ -66,28 +66,28 @@ def test_choices_are_what_is_ready(sessions, model_id):
         session.flush()
         signs = dataset.id
     with sessions() as session:
-        models = model_registry.ready(session, limit=10)
+        models = model_registry.list_ready(session, limit=10)
         assert [(model.id, model.architecture, model.num_classes) for model in models] == [
             (model_id, SPEC.architecture, SPEC.num_classes)
         ]
-        assert dataset_registry.ready(session, limit=10) == {signs: "signs"}
-        assert dataset_registry.names(session, {signs, "fashion-mnist-subset"}) == {signs: "signs"}
+        assert dataset_registry.list_ready(session, limit=10) == {signs: "signs"}
+        assert dataset_registry.find_names(session, {signs, "fashion-mnist-subset"}) == {signs: "signs"}
 
 
 def test_a_full_last_page(sessions, model_id):
     """A page that holds exactly the rest says that there is no more."""
-    queued_audit(sessions, model_id)
+    queue_audit(sessions, model_id)
     with sessions() as session:
         assert not queries.list_jobs(session, limit=1, kind=JobKind.AUDIT).has_more
 
 
 def test_filters(sessions, model_id):
     """A list holds only jobs that fit every filter given."""
-    audit = queued_audit(sessions, model_id)
+    audit = queue_audit(sessions, model_id)
     with sessions.begin() as session:
         request = {"kind": JobKind.FINETUNE, "model_id": model_id, "dataset": "mnist", "spec": {}, "owner": "ann"}
-        tagged = submitted(session, **request, metadata={"team": "a b", "run": "7"}).id
-        cancelled = submitted(session, **request, metadata={"team": "a b"}).id
+        tagged = submit_job(session, **request, metadata={"team": "a b", "run": "7"}).id
+        cancelled = submit_job(session, **request, metadata={"team": "a b"}).id
         control.cancel(session, cancelled)
 
     def ids(**filters: object) -> set[str]:
@@ -108,11 +108,11 @@ def test_events_go_on_where_a_reader_stopped(sessions, job_id):
     with sessions.begin() as session:
         lifecycle.claim(session, job_id, worker="w", lease_seconds=60)
         for epoch in range(3):
-            lifecycle.record(session, job_id, 1, event=("epoch", {"epoch": epoch}))
+            lifecycle.record_progress(session, job_id, 1, event=("epoch", {"epoch": epoch}))
     with sessions() as session:
-        assert [event.kind for event in queries.events(session, job_id)] == ["queued", "running", *["epoch"] * 3]
-        assert [event.body["epoch"] for event in queries.events(session, job_id, after=3)] == [1, 2]
-        assert [event.seq for event in queries.events(session, job_id, limit=2)] == [1, 2]
+        assert [event.kind for event in queries.list_events(session, job_id)] == ["queued", "running", *["epoch"] * 3]
+        assert [event.body["epoch"] for event in queries.list_events(session, job_id, after=3)] == [1, 2]
+        assert [event.seq for event in queries.list_events(session, job_id, limit=2)] == [1, 2]
 
 
 def test_the_newest_events_of_a_kind(sessions, job_id):
@@ -120,13 +120,13 @@ def test_the_newest_events_of_a_kind(sessions, job_id):
     with sessions.begin() as session:
         lifecycle.claim(session, job_id, worker="w", lease_seconds=60)
         for epoch in range(5):
-            lifecycle.record(session, job_id, 1, event=("epoch", {"epoch": epoch}))
-            lifecycle.record(session, job_id, 1, event=("stage", {}))
+            lifecycle.record_progress(session, job_id, 1, event=("epoch", {"epoch": epoch}))
+            lifecycle.record_progress(session, job_id, 1, event=("stage", {}))
     with sessions() as session:
-        newest = queries.newest_events(session, job_id, "epoch", limit=2)
+        newest = queries.list_newest_events(session, job_id, "epoch", limit=2)
         assert [event.body["epoch"] for event in newest] == [3, 4]
-        assert queries.newest_events(session, job_id, "attack") == []
-        assert queries.event_counts(session, job_id) == {"queued": 1, "running": 1, "epoch": 5, "stage": 5}
+        assert queries.list_newest_events(session, job_id, "attack") == []
+        assert queries.count_events(session, job_id) == {"queued": 1, "running": 1, "epoch": 5, "stage": 5}
 
 
 def test_a_long_lineage_comes_in_pages(sessions, model_id):
@@ -140,39 +140,39 @@ def test_a_long_lineage_comes_in_pages(sessions, model_id):
             chain.append(child.id)
     chain.reverse()
     with sessions() as session:
-        first = model_registry.lineage(session, chain[0], limit=2)
-        second = model_registry.lineage(session, chain[0], after=first.last_id, limit=3)
+        first = model_registry.list_lineage(session, chain[0], limit=2)
+        second = model_registry.list_lineage(session, chain[0], after=first.last_id, limit=3)
         assert ([model.id for model in first.data], first.has_more) == (chain[:2], True)
         assert ([model.id for model in second.data], second.has_more) == (chain[2:], False)
-        assert model_registry.lineage(session, chain[0], after=chain[-1]).data == []
+        assert model_registry.list_lineage(session, chain[0], after=chain[-1]).data == []
 
 
 def test_reports(sessions, model_id):
     """A job without an end has no report yet; one that failed or was cancelled never will, and the error says why."""
-    failed, cancelled = queued_audit(sessions, model_id), queued_audit(sessions, model_id)
+    failed, cancelled = queue_audit(sessions, model_id), queue_audit(sessions, model_id)
     with sessions.begin() as session:
-        assert queries.report(session, failed) is None
+        assert queries.find_report(session, failed) is None
         lifecycle.claim(session, failed, worker="w", lease_seconds=60)
         lifecycle.fail(session, failed, 1, code="training-diverged", message="The loss is NaN.")
         control.cancel(session, cancelled)
     with sessions() as session:
         with pytest.raises(JobFailed, match="The loss is NaN"):
-            queries.report(session, failed)
+            queries.find_report(session, failed)
         with pytest.raises(JobCancelled, match=cancelled):
-            queries.report(session, cancelled)
+            queries.find_report(session, cancelled)
 
 
 def test_what_does_not_exist(sessions):
     """Asking for an id that nothing has is an error that names it."""
     with sessions() as session:
-        for ask in (queries.job, queries.events, queries.event_counts, queries.report):
+        for ask in (queries.find_job, queries.list_events, queries.count_events, queries.find_report):
             with pytest.raises(JobNotFound, match="job_none"):
                 ask(session, "job_none")
-        for ask in (model_registry.model, model_registry.lineage):
+        for ask in (model_registry.find_model, model_registry.list_lineage):
             with pytest.raises(ModelNotFound, match="model_none"):
                 ask(session, "model_none")
         with pytest.raises(DatasetNotFound, match="dataset_none"):
-            dataset_registry.dataset(session, "dataset_none")
+            dataset_registry.find_dataset(session, "dataset_none")
 
 
 def test_lists_of_uploads(sessions):
@@ -186,15 +186,15 @@ def test_lists_of_uploads(sessions):
             dataset_registry.register_upload(session, name=name, upload=UPLOAD, owner="ann")[0].id for name in "abc"
         ]
     with sessions() as session:
-        page = model_registry.models(session, limit=2)
-        rest = model_registry.models(session, limit=2, after=page.data[-1].id)
+        page = model_registry.list_models(session, limit=2)
+        rest = model_registry.list_models(session, limit=2, after=page.data[-1].id)
         assert [model.id for model in (*page.data, *rest.data)] == models[::-1]
-        assert [dataset.id for dataset in dataset_registry.datasets(session).data] == datasets[::-1]
+        assert [dataset.id for dataset in dataset_registry.list_datasets(session).data] == datasets[::-1]
 
 
 def test_figures_are_of_each_kind_and_state(sessions, model_id):
     """Jobs are counted by kind and state, with the seconds they waited and ran; nothing is of a kind that is not there."""
-    ids = [queued_audit(sessions, model_id, seed=seed) for seed in range(4)]
+    ids = [queue_audit(sessions, model_id, seed=seed) for seed in range(4)]
     with sessions.begin() as session:
         for job_id in ids[:2]:
             lifecycle.claim(session, job_id, worker="w", lease_seconds=60)
@@ -203,9 +203,9 @@ def test_figures_are_of_each_kind_and_state(sessions, model_id):
         session.execute(update(Job).where(Job.id == ids[2]).values(created_at=now(-100), crashes=2, leases_lost=1))
         session.execute(update(Job).where(Job.id == ids[3]).values(crashes=1, leases_lost=1))
     with sessions() as session:
-        found = {row.state: row for row in queries.figures(session) if row.kind is JobKind.AUDIT}
+        found = {row.state: row for row in queries.compute_statistics(session) if row.kind is JobKind.AUDIT}
     assert {state: row.jobs for state, row in found.items()} == {"failed": 1, "running": 1, "queued": 2}
     failed, queued = found[JobState.FAILED], found[JobState.QUEUED]
-    assert (failed.started, failed.ended, queued.started, queued.ended) == (1, 1, 0, 0)
-    assert [failed.waited, failed.ran, queued.oldest] == pytest.approx([10, 20, 100], abs=2)
-    assert (queued.waited, queued.ran, queued.crashes, queued.leases_lost) == (0, 0, 3, 2)
+    assert (failed.starts, failed.ends, queued.starts, queued.ends) == (1, 1, 0, 0)
+    assert [failed.wait_seconds, failed.run_seconds, queued.oldest] == pytest.approx([10, 20, 100], abs=2)
+    assert (queued.wait_seconds, queued.run_seconds, queued.crashes, queued.leases_lost) == (0, 0, 3, 2)

@@ -13,7 +13,7 @@ import redis
 
 from jobs.queue import Queue, celery_app
 from jobs.settings import Settings
-from tests.servers import free_port, python, redis_server
+from tests.servers import find_free_port, redis_server, run_python
 
 SECONDS = 60
 LISTEN = """
@@ -35,19 +35,19 @@ app.Worker(pool="threads", concurrency=1, quiet=True, **alone).start()
 
 @pytest.fixture(params=["folder", "redis"])
 def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
-    """Settings with each kind of broker."""
+    """Return settings with each kind of broker."""
     if request.param == "folder":
         return Settings(data_dir=tmp_path)
     return Settings(data_dir=tmp_path, broker_url=request.getfixturevalue("redis_url"))
 
 
 def _listener(settings: Settings, task_seconds: float) -> AbstractContextManager[subprocess.Popen[str]]:
-    """A worker that prints the job ids it hears, each at once, and then works for a while."""
-    return python(LISTEN, settings.broker_url, str(task_seconds))
+    """Return a worker that prints the job ids it hears, each at once, and then works for a while."""
+    return run_python(LISTEN, settings.broker_url, str(task_seconds))
 
 
 def _waiting(settings: Settings) -> int:
-    """Messages in the broker that no worker has taken."""
+    """Return messages in the broker that no worker has taken."""
     with celery_app(settings).connection_for_read() as connection:
         return connection.default_channel._size("faal")
 
@@ -101,7 +101,7 @@ def test_threads_ring_together(broker):
 def test_a_dead_broker_is_no_error(caplog):
     """Without a broker a ring answers False, says so in the log, and takes no more than a moment."""
     start = time.monotonic()
-    assert Queue(Settings(broker_url=f"redis://127.0.0.1:{free_port()}/0")).ring("job_1") is False
+    assert Queue(Settings(broker_url=f"redis://127.0.0.1:{find_free_port()}/0")).ring("job_1") is False
     assert time.monotonic() - start < 5
     assert "job_1; an idle worker will find the job" in caplog.text
 
@@ -116,7 +116,7 @@ def test_a_silent_broker_does_not_hold_a_request():
 
 def test_a_broker_that_comes_back():
     """A queue that could not ring rings again as soon as the broker is there, also after a restart of the broker."""
-    port = free_port()
+    port = find_free_port()
     queue = Queue(Settings(broker_url=f"redis://127.0.0.1:{port}/0"))
     assert not queue.ring("job_1")
     for _ in range(2):

@@ -4,16 +4,16 @@ import pytest
 
 from jobs import dataset_registry, lifecycle, model_registry, quotas
 from jobs.errors import QuotaExceeded
-from jobs.outcomes import StoredClassifier
+from jobs.results import StoredClassifier
 from jobs.settings import NO_QUOTA, Quota
 from jobs.states import JobKind
-from jobs.storage import Stored
-from tests.registered import SPEC, UPLOAD, WEIGHTS, WEIGHTS_SHA256, queued_audit, submitted
+from jobs.storage import StoredFile
+from tests.job_steps import SPEC, UPLOAD, WEIGHTS, WEIGHTS_SHA256, queue_audit, submit_job
 
 
 def test_jobs_that_have_not_ended_count(sessions, model_id):
     """Queued and running ones count, ended ones and others' do not; the last one that is allowed is."""
-    first, _ = (queued_audit(sessions, model_id, seed=seed) for seed in (1, 2))
+    first, _ = (queue_audit(sessions, model_id, seed=seed) for seed in (1, 2))
     with sessions.begin() as session:
         lifecycle.claim(session, first, worker="w", lease_seconds=60)
         quotas.require_room_for_job(session, "ann", JobKind.AUDIT, Quota(jobs=3))
@@ -21,7 +21,7 @@ def test_jobs_that_have_not_ended_count(sessions, model_id):
         quotas.require_room_for_job(session, "ben", JobKind.AUDIT, Quota(jobs=1))
         with pytest.raises(QuotaExceeded) as met:
             quotas.require_room_for_job(session, "ann", JobKind.AUDIT, Quota(jobs=2))
-        assert (met.value.of, met.value.most, met.value.used) == ("jobs", 2, 2)
+        assert (met.value.resource, met.value.most, met.value.used) == ("jobs", 2, 2)
         lifecycle.fail(session, first, 1, code="internal-error", message="gone")
         quotas.require_room_for_job(session, "ann", JobKind.AUDIT, Quota(jobs=2))
 
@@ -31,7 +31,7 @@ def test_a_job_that_was_there_before_needs_no_room(sessions, model_id):
 
     def submit(key: str) -> str:
         with sessions.begin() as session:
-            return submitted(
+            return submit_job(
                 session,
                 kind=JobKind.AUDIT,
                 model_id=model_id,
@@ -55,15 +55,15 @@ def test_bytes_count_once_a_file(sessions):
         assert quotas.room_for_upload(session, "ann", Quota(bytes=100)) == 100 - UPLOAD.size
         lifecycle.claim(session, check.id, worker="w", lease_seconds=60)
         lifecycle.succeed(session, check.id, 1, result_model=StoredClassifier(WEIGHTS, SPEC, WEIGHTS_SHA256))
-        dataset_registry.register_upload(session, name="d", upload=Stored("c" * 64, 7, "x"), owner="ann")
-        dataset_registry.register_upload(session, name="d", upload=Stored("c" * 64, 7, "x"), owner="ann")
-        dataset_registry.register_upload(session, name="d", upload=Stored("d" * 64, 90, "x"), owner="ben")
+        dataset_registry.register_upload(session, name="d", upload=StoredFile("c" * 64, 7, "x"), owner="ann")
+        dataset_registry.register_upload(session, name="d", upload=StoredFile("c" * 64, 7, "x"), owner="ann")
+        dataset_registry.register_upload(session, name="d", upload=StoredFile("d" * 64, 90, "x"), owner="ben")
         used = WEIGHTS.size + 7  # the upload goes, now that it was checked
         assert quotas.room_for_upload(session, "ann", Quota(bytes=100)) == 100 - used
         assert quotas.room_for_upload(session, "ann", NO_QUOTA) is None
         with pytest.raises(QuotaExceeded) as met:
             quotas.room_for_upload(session, "ann", Quota(bytes=used))
-        assert (met.value.of, met.value.most, met.value.used) == ("bytes", used, used)
+        assert (met.value.resource, met.value.most, met.value.used) == ("bytes", used, used)
         quotas.require_room_for_job(session, "ann", JobKind.AUDIT, Quota(bytes=used))
         with pytest.raises(QuotaExceeded):  # its weights would be stored
             quotas.require_room_for_job(session, "ann", JobKind.FINETUNE, Quota(bytes=used))

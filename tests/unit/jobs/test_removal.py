@@ -7,22 +7,22 @@ import pytest
 from sqlalchemy import update
 
 from jobs import control, dataset_registry, lifecycle, model_registry, queries, removal
-from jobs.artifacts import record_artifact, require_there
+from jobs.artifacts import record_artifact, require_in_storage
 from jobs.clock import now
 from jobs.database import Sessions
 from jobs.errors import FileVanished, InUse, JobNotFound, JobStateConflict, ModelNotReady
-from jobs.outcomes import StoredClassifier
+from jobs.results import StoredClassifier
 from jobs.states import UploadState
 from jobs.storage import Storage
 from jobs.tables import Artifact, Job
-from tests.registered import SPEC, WEIGHTS_SHA256, claimed, queued_audit
-from tests.stored import contents
+from tests.job_steps import SPEC, WEIGHTS_SHA256, claim_job, queue_audit
+from tests.storage_contents import read_contents
 
 TYPE = "application/octet-stream"
 
 
 def model_of(sessions: Sessions, storage: Storage, content: bytes, owner: str = "ann") -> str:
-    """Id of a model that is ready, with weights of that content, whose upload was another file."""
+    """Return the id of a model that is ready, with weights of that content, whose upload was another file."""
     upload, weights = (storage.put([part], media_type=TYPE) for part in (b"upload of " + content, content))
     with sessions.begin() as session:
         model, check = model_registry.register_upload(session, name="m", spec=SPEC, upload=upload, owner=owner)
@@ -35,7 +35,7 @@ def test_checked_uploads_go(sessions, storage):
     """After its check the file a model was uploaded as is collected, and its weights stay."""
     model_of(sessions, storage, b"w")
     assert removal.collect(sessions, storage) == 1
-    assert contents(storage) == [b"w"]
+    assert read_contents(storage) == [b"w"]
 
 
 def test_shared_files_stay(sessions, storage):
@@ -45,27 +45,27 @@ def test_shared_files_stay(sessions, storage):
         with sessions.begin() as session:
             assert removal.remove_model(session, model).state is UploadState.DELETED
         removal.collect(sessions, storage)
-        assert contents(storage) == left
+        assert read_contents(storage) == left
 
 
 def test_a_deleted_model_is_of_no_use(sessions, storage):
     """A deleted model is in no list, no job takes it, and its jobs still name it."""
     model = model_of(sessions, storage, b"w")
-    audit = queued_audit(sessions, model)
+    audit = queue_audit(sessions, model)
     with sessions.begin() as session:
         control.cancel(session, audit)
         removal.remove_model(session, model)
     with pytest.raises(ModelNotReady, match="was deleted"):
-        queued_audit(sessions, model)
+        queue_audit(sessions, model)
     with sessions() as session:
-        assert model_registry.models(session).data == []
-        assert queries.job(session, audit).model_id == model
+        assert model_registry.list_models(session).data == []
+        assert queries.find_job(session, audit).model_id == model
 
 
 def test_what_is_needed_is_not_deleted(sessions, storage):
     """A model or data set that a job needs which has not ended is not deleted, nor such a job."""
     model = model_of(sessions, storage, b"w")
-    audit = queued_audit(sessions, model)
+    audit = queue_audit(sessions, model)
     with sessions.begin() as session:
         upload = storage.put([b"d"], media_type=TYPE)
         dataset, _ = dataset_registry.register_upload(session, name="d", upload=upload, owner="ann")
@@ -73,25 +73,25 @@ def test_what_is_needed_is_not_deleted(sessions, storage):
         removal.remove_model(session, model)
     with pytest.raises(InUse, match="job_"), sessions.begin() as session:
         removal.remove_dataset(session, dataset.id)
-    with pytest.raises(JobStateConflict, match="cancel it first"), sessions.begin() as session:
+    with pytest.raises(JobStateConflict, match="Cancel it first"), sessions.begin() as session:
         removal.remove_job(session, audit)
 
 
 def test_a_job_goes_with_its_report(sessions, storage):
     """A deleted job leaves no event and no report, and a model that names it stays."""
-    audit = queued_audit(sessions, model_of(sessions, storage, b"w"))
-    claimed(sessions, audit)
+    audit = queue_audit(sessions, model_of(sessions, storage, b"w"))
+    claim_job(sessions, audit)
     with sessions.begin() as session:
         lifecycle.succeed(session, audit, 1, report="{}")
         removal.remove_job(session, audit)
-    for look in (queries.job, queries.events, queries.report):
+    for look in (queries.find_job, queries.list_events, queries.find_report):
         with pytest.raises(JobNotFound), sessions() as session:
             look(session, audit)
 
 
 def test_old_jobs_go(sessions, storage):
     """Jobs that ended before the days they are kept are removed, and no others."""
-    old, young, waiting = (queued_audit(sessions, model_of(sessions, storage, b"w")) for _ in range(3))
+    old, young, waiting = (queue_audit(sessions, model_of(sessions, storage, b"w")) for _ in range(3))
     with sessions.begin() as session:
         for job_id, days in ((old, 3), (young, 1)):
             control.cancel(session, job_id)
@@ -100,7 +100,7 @@ def test_old_jobs_go(sessions, storage):
     with sessions() as session:
         assert {job.id for job in queries.list_jobs(session).data} >= {young, waiting}
     with pytest.raises(JobNotFound), sessions() as session:
-        queries.job(session, old)
+        queries.find_job(session, old)
 
 
 def test_strays_go(sessions, storage):
@@ -112,7 +112,7 @@ def test_strays_go(sessions, storage):
     time.sleep(1.1)  # an object store may tell whole seconds
     storage.put([b"anew"], media_type=TYPE)
     assert removal.collect_strays(sessions, storage, silent_seconds=time.time() - begun) == 1
-    assert contents(storage) == [b"anew", b"w"]
+    assert read_contents(storage) == [b"anew", b"w"]
     with sessions() as session:
         assert [session.get(Artifact, stray.sha256) for stray in strays] == [None, None]
 
@@ -140,7 +140,7 @@ def test_who_registers_what_just_goes_is_told(sessions, storage, monkeypatch):
     with sessions.begin() as session:
         record_artifact(session, weights)
         with pytest.raises(FileVanished):
-            require_there(storage, weights)
+            require_in_storage(storage, weights)
         session.rollback()
     collector.join()
     with sessions() as session:
@@ -155,7 +155,7 @@ def test_an_upload_that_became_the_model_is_kept(sessions, storage):
         lifecycle.claim(session, check.id, worker="w", lease_seconds=60)
         lifecycle.succeed(session, check.id, 1, result_model=StoredClassifier(weights, SPEC, WEIGHTS_SHA256))
     assert removal.collect(sessions, storage) == 0
-    assert contents(storage) == [b"w"]
+    assert read_contents(storage) == [b"w"]
 
 
 def test_a_rejected_data_set_leaves_its_file(sessions, storage):
@@ -166,4 +166,4 @@ def test_a_rejected_data_set_leaves_its_file(sessions, storage):
         lifecycle.claim(session, check.id, worker="w", lease_seconds=60)
         lifecycle.fail(session, check.id, 1, code="dataset-invalid", message="m")
     assert removal.collect(sessions, storage) == 1
-    assert contents(storage) == []
+    assert read_contents(storage) == []

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from faal_core import catalog
-from jobs.named_datasets import available
+from jobs.named_datasets import is_available
 from jobs.settings import Settings
 
 
@@ -39,7 +39,7 @@ def test_what_is_set_replaces_the_defaults(monkeypatch):
 
 
 def test_every_setting_is_described():
-    """docs/settings.md is written from the descriptions, so none is missing."""
+    """docs/reference/settings.md is written from the descriptions, so none is missing."""
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
 
 
@@ -79,7 +79,7 @@ def test_spaces_beside_the_commas_of_a_list_do_not_count(monkeypatch, tmp_path: 
     monkeypatch.setenv("FAAL_NAMED_DATASETS", names)
     monkeypatch.setenv("FAAL_WEBHOOK_NETWORKS", "10.1.0.0/16, 10.2.0.0/16")
     settings = Settings(data_dir=tmp_path)
-    assert [name for name in ("cifar10", "gtsrb", "mnist") if available(settings, name)] == ["cifar10", "gtsrb"]
+    assert [name for name in ("cifar10", "gtsrb", "mnist") if is_available(settings, name)] == ["cifar10", "gtsrb"]
     assert [str(network) for network in settings.allowed_networks] == ["10.1.0.0/16", "10.2.0.0/16"]
 
 
@@ -104,7 +104,7 @@ def test_devices(device):
 def test_settings_do_not_change(tmp_path: Path):
     """What was read at the start holds until the end."""
     with pytest.raises(ValidationError, match="frozen"):
-        Settings(data_dir=tmp_path).port = 1
+        Settings(data_dir=tmp_path).port = 1  # type: ignore[misc]
 
 
 def test_the_site_says_which_data_sets_it_has_where_the_web_service_cannot_see_them(tmp_path: Path) -> None:
@@ -114,5 +114,5 @@ def test_the_site_says_which_data_sets_it_has_where_the_web_service_cannot_see_t
     seen = Settings(data_dir=tmp_path, dataset_root=tmp_path)
     told = Settings(data_dir=tmp_path, dataset_root=tmp_path, named_datasets="cifar10,gtsrb")
     for settings, offered in ((seen, {"svhn"}), (told, {"cifar10", "gtsrb"}), (Settings(data_dir=tmp_path), set())):
-        found = {name for name in catalog.datasets() if available(settings, name)}
+        found = {name for name in catalog.datasets() if is_available(settings, name)}
         assert found == offered | {"fashion-mnist-subset"}

@@ -14,9 +14,9 @@ import pytest
 from jobs import folder_storage, object_storage
 from jobs.errors import FileLost, StorageFull, StoreUnavailable, UploadTooLarge
 from jobs.settings import Settings
-from jobs.storage import FolderStorage, ObjectStorage, Storage, Stored, open_storage
-from tests.servers import free_port, python
-from tests.stored import content_of, contents, damage, places
+from jobs.storage import FolderStorage, ObjectStorage, Storage, StoredFile, open_storage
+from tests.servers import find_free_port, run_python
+from tests.storage_contents import list_places, overwrite, read_content, read_contents
 
 MEDIA_TYPE = "application/octet-stream"
 ABSENT = "0" * 64
@@ -24,41 +24,41 @@ ABSENT = "0" * 64
 
 @pytest.fixture
 def folder(tmp_path) -> FolderStorage:
-    """An empty folder."""
+    """Return an empty folder."""
     return FolderStorage(tmp_path / "files")
 
 
 @pytest.fixture
 def bucket(object_store, tmp_path) -> ObjectStorage:
-    """An empty prefix in a bucket of its own; what fails there fails soon."""
+    """Return an empty prefix in a bucket of its own; what fails there fails soon."""
     return ObjectStorage(object_store.new_url(), tmp_path / "spool", patience_seconds=0.5)
 
 
 @pytest.fixture(params=["folder", "bucket"])
 def storage(request) -> Storage:
-    """An empty storage: the test runs once on each kind."""
+    """Return an empty storage: the test runs once on each kind."""
     return request.getfixturevalue(request.param)
 
 
 def test_a_file_is_named_by_its_content(storage):
     """What is put in is found under its SHA-256, whatever pieces it came in."""
     digest = hashlib.sha256(b"some weights").hexdigest()
-    assert storage.put([b"some ", b"", b"weights"], media_type=MEDIA_TYPE) == Stored(digest, 12, MEDIA_TYPE)
-    assert content_of(storage, digest) == b"some weights"
-    assert storage.status(digest).st_size == 12
+    assert storage.put([b"some ", b"", b"weights"], media_type=MEDIA_TYPE) == StoredFile(digest, 12, MEDIA_TYPE)
+    assert read_content(storage, digest) == b"some weights"
+    assert storage.stat(digest).st_size == 12
     assert storage.exists(digest)
 
 
 def test_an_empty_file_is_one(storage):
     """No bytes are a content, too."""
-    assert content_of(storage, storage.put([], media_type=MEDIA_TYPE).sha256) == b""
+    assert read_content(storage, storage.put([], media_type=MEDIA_TYPE).sha256) == b""
 
 
 def test_the_same_content_is_kept_once(storage):
     """Putting a file in again answers the same and adds nothing."""
     first = storage.put([b"x"], media_type=MEDIA_TYPE)
     assert storage.put([b"x"], media_type=MEDIA_TYPE) == first
-    assert contents(storage) == [b"x"]
+    assert read_contents(storage) == [b"x"]
 
 
 def test_a_copy_of_a_file(storage, tmp_path):
@@ -66,7 +66,7 @@ def test_a_copy_of_a_file(storage, tmp_path):
     content = os.urandom(object_storage._PART_BYTES + 1)
     (tmp_path / "weights").write_bytes(content)
     stored = storage.put_file(tmp_path / "weights", media_type=MEDIA_TYPE)
-    assert stored == Stored(hashlib.sha256(content).hexdigest(), len(content), MEDIA_TYPE)
+    assert stored == StoredFile(hashlib.sha256(content).hexdigest(), len(content), MEDIA_TYPE)
     with storage.open(stored.sha256) as file:
         assert file.read() == content
         assert (file.seek(-5, os.SEEK_END), file.read(9)) == (len(content) - 5, content[-5:])
@@ -76,16 +76,16 @@ def test_a_copy_of_a_file(storage, tmp_path):
             10,
             content[10:11],
         )
-    assert storage.local(stored.sha256, tmp_path).read_bytes() == content
+    assert storage.fetch(stored.sha256, tmp_path).read_bytes() == content
 
 
 def test_only_what_is_retained_is_left(storage):
     """Other files go; what shall stay need not be there."""
     kept, other = (storage.put([content], media_type=MEDIA_TYPE).sha256 for content in (b"kept", b"other"))
     storage.retain([kept, ABSENT])
-    assert contents(storage) == [b"kept"]
+    assert read_contents(storage) == [b"kept"]
     storage.retain([])
-    assert contents(storage) == []
+    assert read_contents(storage) == []
     assert not storage.exists(other)
 
 
@@ -94,7 +94,7 @@ def test_what_a_killed_put_left_is_not_retained(folder):
     kept = folder.put([b"kept"], media_type=MEDIA_TYPE).sha256
     (folder.root / "incoming" / "tmp_of_a_killed_put").touch()
     folder.retain([kept])
-    assert contents(folder) == [b"kept"]
+    assert read_contents(folder) == [b"kept"]
 
 
 def test_what_is_removed_is_gone(storage):
@@ -133,7 +133,7 @@ def test_a_full_disk_leaves_nothing(storage, number, tmp_path):
         yield b"12"
         raise OSError(number, os.strerror(number))
 
-    with pytest.raises(StorageFull, match="no room"):
+    with pytest.raises(StorageFull, match="disk is full"):
         storage.put(chunks(), media_type=MEDIA_TYPE)
     assert nothing_left(storage, tmp_path)
 
@@ -151,21 +151,21 @@ def test_other_errors_are_not_hidden(storage, tmp_path):
 
 
 def nothing_left(storage: Storage, tmp_path) -> bool:
-    """Whether neither storage nor disk hold a file."""
-    return contents(storage) == [] == [path for path in tmp_path.rglob("*") if path.is_file()]
+    """Return whether neither storage nor disk hold a file."""
+    return read_contents(storage) == [] == [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("name", ["", "../../etc/passwd", "A" * 64, "a" * 63, "a" * 65, "a" * 64 + "\n", "g" * 64])
 def test_only_digests_become_paths(storage, name):
     """What is no SHA-256 in lower-case hexadecimal never becomes a path."""
-    for verb in (storage.open, storage.exists, storage.remove, storage.status):
+    for verb in (storage.open, storage.exists, storage.remove, storage.stat):
         with pytest.raises(ValueError, match="not a SHA-256"):
             verb(name)
 
 
 def test_an_absent_file(storage):
     """A file that was never put in cannot be opened."""
-    for verb in (storage.open, storage.status):
+    for verb in (storage.open, storage.stat):
         with pytest.raises(FileNotFoundError):
             verb(ABSENT)
     assert not storage.exists(ABSENT)
@@ -174,52 +174,52 @@ def test_an_absent_file(storage):
 def test_what_was_put_anew_is_not_silent(storage, monkeypatch):
     """A file is silent from its last put on, and what is no file by content is not told of."""
     first, second = (storage.put([content], media_type=MEDIA_TYPE).sha256 for content in (b"1", b"2"))
-    storage.of_job("job_1").put([b"3"], media_type=MEDIA_TYPE)
+    storage.for_job("job_1").put([b"3"], media_type=MEDIA_TYPE)
     begun = time.time()
     time.sleep(1.1)  # an object store may tell whole seconds
     storage.put([b"2"], media_type=MEDIA_TYPE)
-    assert list(storage.silent_for(time.time() - begun)) == [first]
+    assert list(storage.list_untouched(time.time() - begun)) == [first]
     later = SimpleNamespace(time=lambda: begun + 3600)
     for module in (folder_storage, object_storage):
         monkeypatch.setattr(module, "time", later)
-    assert sorted(storage.silent_for(60)) == sorted([first, second])
+    assert sorted(storage.list_untouched(60)) == sorted([first, second])
 
 
 def test_a_job_has_a_storage_of_its_own(storage, monkeypatch):
     """What a job keeps is its own, is found by the job's name, and goes alone."""
     storage.put([b"common"], media_type=MEDIA_TYPE)
-    assert storage.jobs() == []
+    assert storage.list_jobs() == []
     for job in ("job_1", "job_2"):
-        storage.of_job(job).put([b"of ", job.encode()], media_type=MEDIA_TYPE)
-    storage.of_job("job_1").retain([])
-    storage.of_job("job_1").put([b"later"], media_type=MEDIA_TYPE)
-    assert sorted(storage.jobs()) == ["job_1", "job_2"]
-    assert not storage.of_job("job_2").silent(60)
+        storage.for_job(job).put([b"of ", job.encode()], media_type=MEDIA_TYPE)
+    storage.for_job("job_1").retain([])
+    storage.for_job("job_1").put([b"later"], media_type=MEDIA_TYPE)
+    assert sorted(storage.list_jobs()) == ["job_1", "job_2"]
+    assert not storage.for_job("job_2").is_untouched(60)
     with monkeypatch.context() as patch:
         for module in (folder_storage, object_storage):
             patch.setattr(module, "time", SimpleNamespace(time=lambda: time.time() + 100))
-        assert storage.of_job("job_2").silent(60)
-    storage.of_job("job_1").clear()
-    assert storage.jobs() == ["job_2"]
-    assert contents(storage) == [b"common", b"of job_2"]
+        assert storage.for_job("job_2").is_untouched(60)
+    storage.for_job("job_1").clear()
+    assert storage.list_jobs() == ["job_2"]
+    assert read_contents(storage) == [b"common", b"of job_2"]
 
 
 def test_a_folder_moves_into_a_store_and_back(folder, bucket, tmp_path):
     """Files have the same places in both, so that a site can move by a copy."""
     sha256 = folder.put([b"common"], media_type=MEDIA_TYPE).sha256
-    folder.of_job("job_1").put([b"a checkpoint"], media_type=MEDIA_TYPE)
-    for place in places(folder):
+    folder.for_job("job_1").put([b"a checkpoint"], media_type=MEDIA_TYPE)
+    for place in list_places(folder):
         bucket._store.put(place, (folder.root / place).read_bytes())
-    assert content_of(bucket, sha256) == b"common"
-    assert (bucket.jobs(), contents(bucket.of_job("job_1"))) == (["job_1"], [b"a checkpoint"])
+    assert read_content(bucket, sha256) == b"common"
+    assert (bucket.list_jobs(), read_contents(bucket.for_job("job_1"))) == (["job_1"], [b"a checkpoint"])
     bucket.put([b"later"], media_type=MEDIA_TYPE)
     back = FolderStorage(tmp_path / "back")
-    for place in places(bucket):
+    for place in list_places(bucket):
         (back.root / place).parent.mkdir(parents=True, exist_ok=True)
         (back.root / place).write_bytes(bytes(bucket._store.get(place).bytes()))
-    assert contents(back) == contents(bucket) == [b"a checkpoint", b"common", b"later"]
-    assert content_of(back, sha256) == b"common"
-    assert back.jobs() == ["job_1"]
+    assert read_contents(back) == read_contents(bucket) == [b"a checkpoint", b"common", b"later"]
+    assert read_content(back, sha256) == b"common"
+    assert back.list_jobs() == ["job_1"]
 
 
 def test_what_broke_off_is_forgotten(folder):
@@ -231,7 +231,7 @@ def test_what_broke_off_is_forgotten(folder):
 
     def chunks():
         yield b"slow"
-        folder.forget_broken_off(60)
+        folder.remove_unfinished(60)
         yield b"ly"
 
     stored = folder.put(chunks(), media_type="text/plain")
@@ -246,56 +246,56 @@ def test_a_killed_put_leaves_no_object_and_no_file(bucket, object_store, tmp_pat
         "def chunks():\n yield bytes(2**20); print(flush=True); time.sleep(60)\n"
         "ObjectStorage(sys.argv[1], Path(sys.argv[2]), 1).put(chunks(), media_type='')"
     )
-    with python(script, bucket._url, str(tmp_path / "spool")) as process:
+    with run_python(script, bucket._url, str(tmp_path / "spool")) as process:
         assert process.stdout.readline() == "\n"
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert nothing_left(bucket, tmp_path)
-    assert object_store.unfinished(bucket._url) == 0
+    assert object_store.count_unfinished(bucket._url) == 0
 
 
 def test_an_upload_that_fails_in_between_is_given_up(bucket, object_store, monkeypatch):
     """Where a part cannot be read, no object appears, and the store is told to forget the parts it has."""
-    keep = bucket._keep
+    keep = bucket._store_file
 
     class Torn(io.BytesIO):
         """A file whose disk fails behind the first part."""
 
         def read(self, size: int | None = -1) -> bytes:
-            """The next bytes. Raises: OSError."""
+            """Return the next bytes. Raises: OSError."""
             if self.tell() > 2 * object_storage._PART_BYTES:
                 raise OSError(errno.EIO, "the disk")
             return super().read(size)
 
-    monkeypatch.setattr(bucket, "_keep", lambda file, *of: keep(Torn(file.read()), *of))
+    monkeypatch.setattr(bucket, "_store_file", lambda file, *of: keep(Torn(file.read()), *of))
     with pytest.raises(OSError, match="the disk"):
         bucket.put([bytes(2**20)] * 24, media_type=MEDIA_TYPE)
-    assert contents(bucket) == []
-    assert object_store.unfinished(bucket._url) == 0
+    assert read_contents(bucket) == []
+    assert object_store.count_unfinished(bucket._url) == 0
 
 
 @pytest.mark.parametrize("instead", [b"weightz", b"weig", None], ids=["changed", "cut", "missing"])
 def test_a_damaged_file_is_not_used_and_a_second_put_restores_it(storage, tmp_path, instead):
     """`local` and `verified` refuse a file that was changed, cut or removed, and copy nothing; `put` stores it again."""
     sha256 = storage.put([b"weights"], media_type=MEDIA_TYPE).sha256
-    damage(storage, b"weights", instead) if instead is not None else storage.remove(sha256)
+    overwrite(storage, b"weights", instead) if instead is not None else storage.remove(sha256)
     folder = tmp_path / "copies"
     folder.mkdir()
-    for read in (lambda: storage.local(sha256, folder), lambda: storage.verified(sha256)):
+    for read in (lambda: storage.fetch(sha256, folder), lambda: storage.verify(sha256)):
         with pytest.raises(FileLost, match=sha256) as lost:
             read()
         assert lost.value.damaged == (instead is not None)
     assert list(folder.iterdir()) == []
     storage.put([b"weights"], media_type=MEDIA_TYPE)
-    assert storage.local(sha256, folder).read_bytes() == b"weights"
-    assert storage.verified(sha256).st_size == len(b"weights")
+    assert storage.fetch(sha256, folder).read_bytes() == b"weights"
+    assert storage.verify(sha256).st_size == len(b"weights")
 
 
 def test_a_copy_that_was_damaged_is_fetched_again(bucket, tmp_path):
     """A job's own copy of an object is compared too, each time it is used."""
     sha256 = bucket.put([b"weights"], media_type=MEDIA_TYPE).sha256
-    bucket.local(sha256, tmp_path).write_bytes(b"weightz")
-    assert bucket.local(sha256, tmp_path).read_bytes() == b"weights"
+    bucket.fetch(sha256, tmp_path).write_bytes(b"weightz")
+    assert bucket.fetch(sha256, tmp_path).read_bytes() == b"weights"
 
 
 def test_a_folder_in_place_of_a_file_is_a_damaged_file(folder):
@@ -304,7 +304,7 @@ def test_a_folder_in_place_of_a_file_is_a_damaged_file(folder):
     folder.path(sha256).unlink()
     folder.path(sha256).mkdir()
     with pytest.raises(FileLost) as lost:
-        folder.verified(sha256)
+        folder.verify(sha256)
     assert lost.value.damaged
     assert str(folder.root) not in lost.value.message
 
@@ -312,9 +312,9 @@ def test_a_folder_in_place_of_a_file_is_a_damaged_file(folder):
 def test_a_file_is_fetched_once(bucket, tmp_path):
     """A copy that a job has made of an object is used again, though the store is asked no more."""
     sha256 = bucket.put([b"weights"], media_type=MEDIA_TYPE).sha256
-    fetched = bucket.local(sha256, tmp_path)
+    fetched = bucket.fetch(sha256, tmp_path)
     bucket.remove(sha256)
-    assert bucket.local(sha256, tmp_path) == fetched
+    assert bucket.fetch(sha256, tmp_path) == fetched
     assert fetched.read_bytes() == b"weights"
 
 
@@ -323,8 +323,8 @@ VERBS = {
     "open": lambda storage: storage.open(ABSENT),
     "exists": lambda storage: storage.exists(ABSENT),
     "remove": lambda storage: storage.remove(ABSENT),
-    "silent_for": lambda storage: list(storage.silent_for(1)),
-    "jobs": lambda storage: storage.jobs(),
+    "list_untouched": lambda storage: list(storage.list_untouched(1)),
+    "list_jobs": lambda storage: storage.list_jobs(),
     "retain": lambda storage: storage.retain([]),
     "clear": lambda storage: storage.clear(),
 }
@@ -341,10 +341,10 @@ def test_a_failing_store_is_told(object_store, tmp_path, monkeypatch, verb):
 
     url = object_store.new_url()
     assert "no such bucket" in told("s3://absent/faal")
-    with object_store.asking_for_credentials():
+    with object_store.require_credentials():
         refused = told(url)
     assert "refuses" in refused
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{find_free_port()}")
     away = told(url)
     assert "does not answer" in away
     assert not any(secret in refused + away for secret in ("127.0.0.1", "test", "<?xml"))

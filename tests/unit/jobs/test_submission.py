@@ -11,7 +11,7 @@ SUMMARY = {"shape": [3, 32, 32], "class_names": ["a", "b"], "images": {"test": 1
 
 
 def spec(classes: int, channels: int, names: tuple[str, ...] | None = None) -> dict[str, Any]:
-    """The fields of a stored classifier of that many classes and channels."""
+    """Return the fields of a stored classifier of that many classes and channels."""
     return {"num_classes": classes, "mean": [0.5] * channels, "class_names": names}
 
 

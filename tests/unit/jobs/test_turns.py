@@ -4,8 +4,8 @@ import pytest
 
 from jobs import dataset_registry, lifecycle
 from jobs.states import JobState
-from jobs.storage import Stored
-from tests.registered import WORKER, job_of, queued_audit
+from jobs.storage import StoredFile
+from tests.job_steps import WORKER, load_job, queue_audit
 
 
 def take_all(sessions, jobs: int) -> list[str]:
@@ -23,16 +23,16 @@ def take_all(sessions, jobs: int) -> list[str]:
 def test_owners_take_turns(sessions, model_id):
     """An owner with one job waits for one job of each other owner, however many these have submitted before."""
     for _ in range(5):
-        queued_audit(sessions, model_id, owner="dan")
-    queued_audit(sessions, model_id, owner="bob")
-    queued_audit(sessions, model_id, owner="cem")
+        queue_audit(sessions, model_id, owner="dan")
+    queue_audit(sessions, model_id, owner="bob")
+    queue_audit(sessions, model_id, owner="cem")
     assert take_all(sessions, 7) == ["dan", "bob", "cem", "dan", "dan", "dan", "dan"]
 
 
 def test_the_owner_with_fewest_running_jobs_is_next(sessions, model_id):
     """With several workers the places are shared out: nobody gets a second one while another waits for a first."""
     for owner in ("dan", "dan", "dan", "bob", "bob", "cem"):
-        queued_audit(sessions, model_id, owner=owner)
+        queue_audit(sessions, model_id, owner=owner)
     taken = []
     for _ in range(6):
         with sessions.begin() as session:
@@ -43,13 +43,13 @@ def test_the_owner_with_fewest_running_jobs_is_next(sessions, model_id):
 def queued_check(sessions, owner: str) -> str:
     """Return the id of a job that checks a new upload of that owner."""
     with sessions.begin() as session:
-        upload = Stored("0" * 64, 1, "application/zip")
+        upload = StoredFile("0" * 64, 1, "application/zip")
         return dataset_registry.register_upload(session, name="signs", upload=upload, owner=owner)[1].id
 
 
 def test_checks_of_uploads_come_first(sessions, model_id):
     """A check of an upload is taken before every other job, of whatever priority."""
-    queued_audit(sessions, model_id, owner="dan", priority=10)
+    queue_audit(sessions, model_id, owner="dan", priority=10)
     check = queued_check(sessions, "bob")
     with sessions.begin() as session:
         assert lifecycle.claim_next(session, **WORKER).id == check
@@ -60,27 +60,27 @@ def test_a_flood_of_checks_holds_up_no_other_owner(sessions, model_id):
     for _ in range(5):
         queued_check(sessions, "dan")
     for _ in range(2):
-        queued_audit(sessions, model_id, owner="bob")
+        queue_audit(sessions, model_id, owner="bob")
     assert take_all(sessions, 7) == ["dan", "bob", "dan", "bob", "dan", "dan", "dan"]
 
 
 def test_a_claim_whose_answer_was_lost_is_undone(sessions, model_id):
     """A job that an idle worker holds without knowing of it is given back, as after an outage, and no other worker's is."""
-    held, others = (queued_audit(sessions, model_id, owner=owner) for owner in ("dan", "bob"))
+    held, others = (queue_audit(sessions, model_id, owner=owner) for owner in ("dan", "bob"))
     with sessions.begin() as session:
         lifecycle.claim(session, held, worker="here", lease_seconds=60)
         lifecycle.claim(session, others, worker="elsewhere", lease_seconds=60)
     with sessions.begin() as session:
-        lifecycle.release_unbegun(session, "here", max_attempts=1)
-    assert (job_of(sessions, held).state, job_of(sessions, held).outages) == (JobState.QUEUED, 1)
-    assert job_of(sessions, others).state is JobState.RUNNING
+        lifecycle.release_unstarted(session, "here", max_attempts=1)
+    assert (load_job(sessions, held).state, load_job(sessions, held).outages) == (JobState.QUEUED, 1)
+    assert load_job(sessions, others).state is JobState.RUNNING
 
 
 def test_a_job_that_another_worker_is_taking_is_passed_over(sessions, model_id):
     """While another worker's claim is not committed yet, the next line is taken, or the next job of the same line."""
     if sessions.engine.dialect.name == "sqlite":
         pytest.skip("SQLite has one writer at a time")
-    queued = [queued_audit(sessions, model_id, owner=owner) for owner in ("ann", "ann", "bob")]
+    queued = [queue_audit(sessions, model_id, owner=owner) for owner in ("ann", "ann", "bob")]
     with sessions.begin() as first, sessions.begin() as second, sessions.begin() as third, sessions.begin() as fourth:
         taken = [lifecycle.claim_next(session, **WORKER) for session in (first, second, third, fourth)]
     assert sorted(job.id for job in taken[:3]) == sorted(queued)

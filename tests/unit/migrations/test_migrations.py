@@ -1,5 +1,6 @@
 """The schema's history: up, down, and equal to the tables."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,13 +14,16 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, select
 
+from faal_core.results.finetune_documents import EpochRow, FinetuneReport
+from faal_core.results.reading import read_report
+from faal_core.specs import FinetuneSpec
 from jobs import queries
-from jobs.database import SchemaTooNew, migration_engine, open_database, up_to_date, upgrade
-from jobs.moves import add
+from jobs.database import SchemaTooNew, is_up_to_date, migration_engine, open_database, upgrade
+from jobs.moves import add_job
 from jobs.states import JobKind, UploadState
-from jobs.tables import Job, Model, Table
-from tests.registered import WEIGHTS, queued_audit, ready_model
-from tests.servers import python
+from jobs.tables import Job, JobEvent, Model, Report, Table
+from tests.job_steps import WEIGHTS, add_ready_model, queue_audit
+from tests.servers import run_python
 
 ROOT = Path(__file__).parents[3]
 UPGRADE = """
@@ -40,10 +44,10 @@ def _tables(url: str) -> set[str]:
 
 def test_upgrade_makes_every_table(database_url):
     """After an upgrade an empty database has all tables and is up to date; a second upgrade changes nothing."""
-    assert not up_to_date(database_url)
+    assert not is_up_to_date(database_url)
     upgrade(database_url)
     assert _tables(database_url) == {*Table.metadata.tables, "alembic_version"}
-    assert up_to_date(database_url)
+    assert is_up_to_date(database_url)
     upgrade(database_url)
 
 
@@ -52,7 +56,7 @@ def test_a_later_schema_is_neither_used_nor_changed(database_url):
     upgrade(database_url)
     with migration_engine(database_url).begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    for action in (up_to_date, upgrade):
+    for action in (is_up_to_date, upgrade):
         with pytest.raises(SchemaTooNew, match="to revision 9999"):
             action(database_url)
 
@@ -73,16 +77,16 @@ def test_downgrade_and_upgrade_again(database_url):
         configuration.attributes["connection"] = connection
         command.downgrade(configuration, "base")
     assert _tables(database_url) == {"alembic_version"}
-    assert not up_to_date(database_url)
+    assert not is_up_to_date(database_url)
     upgrade(database_url)
-    assert up_to_date(database_url)
+    assert is_up_to_date(database_url)
 
 
 def test_jobs_outlast_every_revision(database_url):
     """A job that is there stays there, whichever revision is gone back to and forward from."""
     upgrade(database_url)
     sessions = open_database(database_url)
-    job_id = queued_audit(sessions, ready_model(sessions))
+    job_id = queue_audit(sessions, add_ready_model(sessions))
     configuration = Config(toml_file=ROOT / "pyproject.toml")
     with migration_engine(database_url).connect() as connection:
         configuration.attributes["connection"] = connection
@@ -90,7 +94,7 @@ def test_jobs_outlast_every_revision(database_url):
             command.downgrade(configuration, revision)
     upgrade(database_url)
     with sessions() as session:
-        job = queries.job(session, job_id)
+        job = queries.find_job(session, job_id)
     assert (job.spec, job.checkpoint, job.seconds_left) == ({"seed": 0}, None, None)
     sessions.close()
 
@@ -108,7 +112,7 @@ def test_a_downgrade_rejects_the_candidates_that_nothing_will_make(database_url)
     """The jobs that make candidates are unknown to revision 0013 and go; their models do not wait for ever, others stay ready."""
     upgrade(database_url)
     sessions = open_database(database_url)
-    given = ready_model(sessions)
+    given = add_ready_model(sessions)
     with sessions.begin() as session:
         model = Model(
             name="c",
@@ -121,7 +125,7 @@ def test_a_downgrade_rejects_the_candidates_that_nothing_will_make(database_url)
         )
         session.add(model)
         session.flush()
-        add(session, Job(kind=JobKind.MAKE_CANDIDATE, owner="ann", model_id=model.id, spec={}, payload_sha256=""))
+        add_job(session, Job(kind=JobKind.MAKE_CANDIDATE, owner="ann", model_id=model.id, spec={}, payload_sha256=""))
     configuration = Config(toml_file=ROOT / "pyproject.toml")
     with migration_engine(database_url).connect() as connection:
         configuration.attributes["connection"] = connection
@@ -136,15 +140,51 @@ def test_a_downgrade_rejects_the_candidates_that_nothing_will_make(database_url)
     sessions.close()
 
 
+def test_fine_tunings_get_the_names_of_today(database_url):
+    """Revision 0017 renames the fields of stored fine-tunings, which can then be read; a downgrade gives the old names back."""
+    older = json.loads((ROOT / "tests/data/finetune_report_version_1.json").read_text())
+    epoch = older["epochs"][0]
+    upgrade(database_url)
+    sessions = open_database(database_url)
+    with sessions.begin() as session:
+        job = Job(kind=JobKind.FINETUNE, owner="ann", model_id=None, spec=older["spec"], payload_sha256="")
+        add_job(session, job)
+        session.add(JobEvent(job_id=job.id, seq=2, kind="epoch", body=epoch))
+        session.add(Report(job_id=job.id, document=json.dumps(older)))
+        audit = Job(kind=JobKind.AUDIT, owner="ann", model_id=None, spec={"seed": 0}, payload_sha256="")
+        add_job(session, audit)
+        session.add(Report(job_id=audit.id, document="{}"))
+    configuration = Config(toml_file=ROOT / "pyproject.toml")
+    with migration_engine(database_url).connect() as connection:
+        configuration.attributes["connection"] = connection
+        command.downgrade(configuration, "0016")
+        command.upgrade(configuration, "head")
+    with sessions() as session:
+        row, event = session.get_one(Job, job.id), session.get_one(JobEvent, (job.id, 2))
+        report = read_report(session.get_one(Report, job.id).document)
+        assert isinstance(report, FinetuneReport)
+        assert FinetuneSpec.model_validate(row.spec) == report.spec
+        assert EpochRow.model_validate(event.body) == report.epochs[0]
+        assert session.get_one(Report, audit.id).document == "{}"
+    with migration_engine(database_url).connect() as connection:
+        configuration.attributes["connection"] = connection
+        command.downgrade(configuration, "0016")
+    with sessions() as session:
+        assert session.get_one(Job, job.id).spec == older["spec"]
+        assert session.get_one(JobEvent, (job.id, 2)).body == epoch
+        assert json.loads(session.get_one(Report, job.id).document) == older
+    sessions.close()
+
+
 def test_processes_that_upgrade_at_once(database_url, tmp_path):
     """Three processes that upgrade one database at the same moment all succeed."""
     go = tmp_path / "go"
     with ExitStack() as stack:
-        processes = [stack.enter_context(python(UPGRADE, database_url, str(go))) for _ in range(3)]
+        processes = [stack.enter_context(run_python(UPGRADE, database_url, str(go))) for _ in range(3)]
         go.touch()
         ends = [(process.communicate(timeout=120)[1], process.returncode) for process in processes]
     assert [(error, code) for error, code in ends if code != 0] == []
-    assert up_to_date(database_url)
+    assert is_up_to_date(database_url)
 
 
 def test_the_check_takes_no_lock(database_url):
@@ -153,7 +193,7 @@ def test_the_check_takes_no_lock(database_url):
     sessions = open_database(database_url)
     with sessions.begin() as session:
         session.connection().exec_driver_sql("DELETE FROM reports")
-        assert up_to_date(database_url)
+        assert is_up_to_date(database_url)
     sessions.close()
 
 
@@ -165,4 +205,4 @@ def test_the_command_line_uses_the_settings(tmp_path):
         subprocess.run(
             [sys.executable, "-m", "alembic", *arguments], cwd=ROOT, env=environment, check=True, timeout=120
         )
-    assert up_to_date(database)
+    assert is_up_to_date(database)

@@ -14,17 +14,17 @@ from faal_core.specs.class_names import MAX_NAME_LENGTH
 
 
 def describe(folder: Path, source: Path, *arguments: object) -> dict[str, object]:
-    """What it was called with, and its environment."""
+    """Return its arguments and its environment."""
     return {"folder": str(folder), "source": str(source), "arguments": arguments, "environment": dict(os.environ)}
 
 
 def refuse(folder: Path, source: Path) -> None:
-    """Raises: WeightsMismatch, always."""
+    """Raise WeightsMismatch, always."""
     raise WeightsMismatch("these weights are for another network")
 
 
 def quote(folder: Path, source: Path) -> None:
-    """Raises: WeightsMismatch with a name that is long and holds half a character."""
+    """Raise WeightsMismatch with a name that is long and holds half a character."""
     raise WeightsMismatch("\ud800" + "x" * 100_000)
 
 
@@ -36,29 +36,29 @@ def summarise(folder: Path, source: Path) -> dict[str, object]:
 
 
 def allocate(folder: Path, source: Path, size: int) -> int:
-    """Bytes that could be had."""
+    """Allocate memory, and return its bytes."""
     return len(bytearray(size))
 
 
 def loop(folder: Path, source: Path) -> None:
-    """Never returns."""
+    """Loop for ever."""
     while True:
         pass
 
 
 def wait(folder: Path, source: Path) -> None:
-    """Does nothing for ten minutes."""
+    """Wait for ten minutes."""
     time.sleep(600)
 
 
 def write(folder: Path, source: Path, size: int) -> None:
-    """A file of that size is in the folder."""
+    """Write a file of that size into the folder."""
     with (folder / "large").open("wb") as file:
         file.truncate(size)
 
 
 def crash(folder: Path, source: Path) -> None:
-    """The process reads where it must not."""
+    """Read where the process must not."""
     ctypes.string_at(0)
 
 
@@ -68,7 +68,7 @@ def talk(folder: Path, source: Path) -> str:
 
 
 def connect(folder: Path, source: Path, port: int) -> str:
-    """Whether a server on this machine can be reached: "connected", or the error's name."""
+    """Connect to a server on this machine, and return "connected" or the error's name."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
     except OSError as error:
@@ -77,10 +77,10 @@ def connect(folder: Path, source: Path, port: int) -> str:
 
 
 def end_as_by_the_system(folder: Path, source: Path) -> None:
-    """The process is killed, as the system kills it where the machine's memory runs out."""
+    """Kill the process, as the system kills it where the machine's memory runs out."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def complain(folder: Path, source: Path) -> None:
-    """Raises: ValueError, which nobody expects, with a name that holds a line break and an escape code."""
+    """Raise ValueError, which nobody expects, with a name that holds a line break and an escape code."""
     raise ValueError("in the file \x1b[2J\nforged")

@@ -1,3 +1,3 @@
 """Its import fails, as that of torch does where a library of the driver is missing."""
 
-import a_library_that_is_missing  # noqa: F401
+import a_library_that_is_missing  # type: ignore[import-not-found] # noqa: F401

@@ -11,13 +11,13 @@ from faal_core.progress import Cancelled
 from jobs import lifecycle, queries
 from jobs.errors import LeaseLost
 from jobs.storage import Storage
-from tests.stored import content_of, contents, damage
+from tests.storage_contents import overwrite, read_content, read_contents
 from worker import checkpoint as worker_checkpoint
 
 
 @pytest.fixture
 def save(tmp_path):
-    """Saves content as an attempt on a machine would."""
+    """Save content as an attempt on a machine would."""
 
     def saved(content: str, name: str = "training.pt", machine: str = "here") -> None:
         partial = tmp_path / machine / f"{name}.new"
@@ -29,7 +29,7 @@ def save(tmp_path):
 
 @pytest.fixture
 def found(tmp_path):
-    """The files of a machine's folder that attempts go on from."""
+    """Return the files of a machine's folder that attempts resume from."""
 
     def read(machine: str = "here") -> dict[str, str]:
         kept = [path for path in (tmp_path / machine).iterdir() if path.suffix in (".pt", ".ledger")]
@@ -40,7 +40,7 @@ def found(tmp_path):
 
 @pytest.fixture
 def next_attempt(sessions, running_job):
-    """Number of a new attempt, after the last was given back."""
+    """Return the number of a new attempt, after the last was released."""
 
     def claimed(after: int) -> int:
         with sessions.begin() as session:
@@ -52,19 +52,19 @@ def next_attempt(sessions, running_job):
 
 @pytest.fixture
 def referred(sessions, running_job, storage):
-    """What the next attempt would find in storage: content by name."""
+    """Return what the next attempt would find in storage: content by name."""
 
     def read() -> dict[str, str]:
         with sessions() as session:
-            checkpoint = queries.job(session, running_job).checkpoint or {}
-        return {name: content_of(storage, sha256).decode() for name, sha256 in checkpoint.items()}
+            checkpoint = queries.find_job(session, running_job).checkpoint or {}
+        return {name: read_content(storage, sha256).decode() for name, sha256 in checkpoint.items()}
 
     return read
 
 
 def files(storage: Storage) -> list[str]:
-    """The contents of all files in storage, whatever refers to them."""
-    return [content.decode() for content in contents(storage)]
+    """Return the contents of all files in storage, whatever refers to them."""
+    return [content.decode() for content in read_contents(storage)]
 
 
 def test_another_machine_goes_on(running_job, open_checkpoint, save, found, next_attempt):
@@ -133,7 +133,9 @@ def test_what_another_machine_did_since_replaces_the_folder(running_job, open_ch
 
 
 @pytest.mark.parametrize("lost", ["training.pt", "stored.json"])
-def test_what_a_folder_has_lost_is_fetched(running_job, open_checkpoint, save, found, next_attempt, tmp_path, lost):
+def test_a_file_that_a_folder_has_lost_is_fetched(
+    running_job, open_checkpoint, save, found, next_attempt, tmp_path, lost
+):
     """A file that is gone is fetched, and so is all where it is not known what the folder holds."""
     checkpoint = open_checkpoint(running_job)
     save("epoch 1")
@@ -167,7 +169,7 @@ def test_damaged_copy_is_done_without(
     if instead is None:
         storage.remove(hashlib.sha256(b"epoch 1").hexdigest())
     else:
-        damage(storage, b"epoch 1", instead)
+        overwrite(storage, b"epoch 1", instead)
     second = open_checkpoint(running_job, next_attempt(1), "there")
     second.fetch()
     assert found("there") == {"before.ledger": "a line\n"}
@@ -193,7 +195,7 @@ def test_lost_attempt_harms_no_later_one(
     with pytest.raises(LeaseLost):
         stale.store()
     with pytest.raises(Cancelled):
-        stale.follow()
+        stale.store_if_due()
     assert referred() == {"training.pt": "epoch 2"}
     save("epoch 4", machine="there")
     later.store()
@@ -205,14 +207,14 @@ def test_lost_attempt_removes_nothing(running_job, open_checkpoint, save, storag
     stale = open_checkpoint(running_job)
     save("epoch 1")
     stale.store()
-    keep = lifecycle.keep_checkpoint
+    keep = lifecycle.record_checkpoint
 
     def lost_afterwards(session, job_id, *arguments):
         keep(session, job_id, *arguments)
         lifecycle.release(session, job_id, 1, reason="worker-lost")
         lifecycle.claim(session, job_id, worker="there:1", lease_seconds=60)
 
-    monkeypatch.setattr(lifecycle, "keep_checkpoint", lost_afterwards)
+    monkeypatch.setattr(lifecycle, "record_checkpoint", lost_afterwards)
     save("epoch 2")
     with pytest.raises(LeaseLost):
         stale.store()
@@ -224,16 +226,16 @@ class Killed(BaseException):
     """Stands for the end of the process at that point."""
 
 
-def killed(*_: object) -> None:
-    """Raises: Killed."""
+def kill(*_: object) -> None:
+    """Raise Killed."""
     raise Killed
 
 
 @pytest.mark.parametrize(
     ("at", "left", "files_left"),
     [
-        ("_keep", "epoch 1", ["epoch 1"]),
-        ("keep_checkpoint", "epoch 1", ["epoch 1", "epoch 2"]),
+        ("_store_file", "epoch 1", ["epoch 1"]),
+        ("record_checkpoint", "epoch 1", ["epoch 1", "epoch 2"]),
         ("retain", "epoch 2", ["epoch 1", "epoch 2"]),
     ],
     ids=["while it is put", "before the reference", "before the removal"],
@@ -247,7 +249,7 @@ def test_killed_at_any_point(
     checkpoint.store()
     save("epoch 2")
     with monkeypatch.context() as patch:
-        patch.setattr(lifecycle if hasattr(lifecycle, at) else storage, at, killed)
+        patch.setattr(lifecycle if hasattr(lifecycle, at) else storage, at, kill)
         with pytest.raises(Killed):
             checkpoint.store()
     assert referred() == {"training.pt": left}
@@ -264,7 +266,7 @@ def test_copies_keep_their_distance(running_job, open_checkpoint, save, referred
     """Before so many seconds have passed nothing is stored, unless it is asked for."""
     checkpoint = open_checkpoint(running_job, seconds=60)
     save("epoch 1")
-    checkpoint.follow()
+    checkpoint.store_if_due()
     assert referred() == {}
     checkpoint.store()
     assert referred() == {"training.pt": "epoch 1"}
@@ -286,7 +288,7 @@ def test_storing_takes_a_small_share_of_the_time(running_job, open_checkpoint, s
     for now, content in [(1000, "epoch 1"), (1209, "epoch 2"), (1211, "epoch 3")]:
         clock[0] = now
         save(content)
-        checkpoint.follow()
+        checkpoint.store_if_due()
         stored.append(referred()["training.pt"])
     assert stored == ["epoch 1", "epoch 1", "epoch 3"]
 
@@ -300,9 +302,9 @@ def test_full_storage_costs_no_job(running_job, open_checkpoint, save, storage, 
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "_keep", full)
-        patch.setattr(worker_checkpoint, "_SHARE", float("inf"))
-        checkpoint.follow()
-    assert "was not stored: The disk has no room" in caplog.text
-    checkpoint.follow()
+        patch.setattr(storage, "_store_file", full)
+        patch.setattr(worker_checkpoint, "_STORING_FRACTION", float("inf"))
+        checkpoint.store_if_due()
+    assert "was not stored: The disk is full" in caplog.text
+    checkpoint.store_if_due()
     assert referred() == {"training.pt": "epoch 1"}

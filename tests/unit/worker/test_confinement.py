@@ -22,13 +22,13 @@ MAY_UNSHARE = subprocess.run(["unshare", "--user", "--net", "true"], capture_out
 
 
 def confinement(folder: Path, **changes: object) -> Confinement:
-    """Generous limits but for the changes."""
+    """Return generous limits but for the changes."""
     given = {"seconds": 60, "memory": 2**30, "file_bytes": 2**20, "progress": NoProgress()} | changes
     return Confinement(folder=folder, **given)
 
 
 def call(confined: Confinement, function: str, *arguments: object, module: str = FUNCTIONS) -> object:
-    """What one of the functions answers; a refusal is DatasetInvalid."""
+    """Return the answer of one of the functions; a refusal is DatasetInvalid."""
     return confined.call(f"{module}:{function}", SOURCE, *arguments, refusal=DatasetInvalid)
 
 
@@ -113,7 +113,7 @@ def test_a_failing_import_is_no_refusal(tmp_path):
 def test_a_kill_is_no_lack_of_time(tmp_path, monkeypatch, kills, error):
     """A process that somebody else kills has not run out of time: where the system counts a kill, memory ran out."""
     counts = iter(kills)
-    monkeypatch.setattr(confinement_module, "kills", lambda: next(counts))
+    monkeypatch.setattr(confinement_module, "count_kills", lambda: next(counts))
     with pytest.raises(error):
         call(confinement(tmp_path), "end_as_by_the_system")
 
@@ -141,8 +141,8 @@ def test_what_it_writes_is_logged_line_by_line(tmp_path, caplog, capfd):
     """A defect's traceback goes through the worker's log, which escapes names from files, and not to its stderr as it is."""
     with pytest.raises(DatasetInvalid, match="crashed"):
         call(confinement(tmp_path), "complain")
-    assert "the reading process: ValueError: in the file \x1b[2J" in caplog.messages
-    assert "the reading process: forged" in caplog.messages
+    assert "the process that reads the upload wrote: ValueError: in the file \x1b[2J" in caplog.messages
+    assert "the process that reads the upload wrote: forged" in caplog.messages
     assert capfd.readouterr().err == ""
 
 

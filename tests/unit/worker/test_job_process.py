@@ -19,36 +19,36 @@ from jobs.database import Sessions
 from jobs.errors import FileVanished, StorageFull, StoreUnavailable
 from jobs.states import JobKind, JobState
 from jobs.tables import Job
-from tests.stored import contents
+from tests.storage_contents import read_contents
 from worker import audit_job, job_process, supervisor
-from worker.assignment import Assignment, Outcome
+from worker.assignment import Assignment, JobResult
 from worker.checkpoint import Checkpoint
 from worker.confinement import ReadingInterrupted
-from worker.job_process import compute, leave_behind
-from worker.outages import EXIT_STATUS, outage_in
+from worker.job_process import compute, store_remains
+from worker.outages import EXIT_STATUS, find_outage
 from worker.progress import JobProgress
 
 
 def job(sessions, job_id: str) -> Job:
-    """The job as it stands."""
+    """Return the job as it is in the table."""
     with sessions() as session:
-        return queries.job(session, job_id)
+        return queries.find_job(session, job_id)
 
 
 @pytest.fixture
 def assignment(settings, sessions, running_job, open_checkpoint, tmp_path) -> Assignment:
-    """A running audit."""
+    """Return a running audit."""
     checkpoint = open_checkpoint(running_job)
     progress = JobProgress(sessions, running_job, 1, checkpoint)
     return Assignment(job(sessions, running_job), settings, sessions, progress, tmp_path / "here", checkpoint)
 
 
 @pytest.fixture
-def ends_with(monkeypatch):
-    """Makes every audit end with an exception or an outcome."""
+def make_audit_end(monkeypatch):
+    """Return a function that makes every audit end with an exception or a result."""
 
-    def choose(end: BaseException | Outcome) -> None:
-        def run(assignment: Assignment) -> Outcome:
+    def choose(end: BaseException | JobResult) -> None:
+        def run(assignment: Assignment) -> JobResult:
             if isinstance(end, BaseException):
                 raise end
             return end
@@ -58,16 +58,16 @@ def ends_with(monkeypatch):
     return choose
 
 
-def test_known_errors_keep_code_and_message(assignment, ends_with):
+def test_known_errors_keep_code_and_message(assignment, make_audit_end):
     """An error a user can act on is passed on as it is."""
-    ends_with(TrainingDiverged("The loss became nan."))
+    make_audit_end(TrainingDiverged("The loss became nan."))
     assert compute(assignment) == {"code": "training-diverged", "message": "The loss became nan."}
 
 
 @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory.")])
-def test_exhausted_memory_has_its_code(assignment, ends_with, error):
+def test_exhausted_memory_has_its_code(assignment, make_audit_end, error):
     """Memory that ran out is told as that, with advice."""
-    ends_with(error)
+    make_audit_end(error)
     problem = compute(assignment)
     assert problem["code"] == "out-of-memory"
     assert "batch size" in problem["message"]
@@ -93,9 +93,9 @@ def as_torch_raises(error: OSError) -> RuntimeError:
         (FileVanished("The file was removed."), "store-unavailable"),
     ],
 )
-def test_an_outage_settles_nothing(assignment, ends_with, sessions, monkeypatch, error, outage):
+def test_an_outage_settles_nothing(assignment, make_audit_end, sessions, monkeypatch, error, outage):
     """A job that the database, the storage or a full disk stops is given back with a status of its own, and does not fail."""
-    ends_with(error)
+    make_audit_end(error)
     assert exit_status(assignment, monkeypatch) == EXIT_STATUS[outage]
     assert job(sessions, assignment.job.id).state is JobState.RUNNING
 
@@ -110,13 +110,13 @@ def test_an_outage_settles_nothing(assignment, ends_with, sessions, monkeypatch,
 )
 def test_a_name_in_an_upload_is_no_outage(error):
     """The text of an error may quote the upload, and does not make an outage of it."""
-    assert outage_in(error) is None
+    assert find_outage(error) is None
 
 
 @pytest.mark.usefixtures("_signals")
-def test_the_end_waits_for_the_database(assignment, ends_with, sessions, monkeypatch):
+def test_the_end_waits_for_the_database(assignment, make_audit_end, sessions, monkeypatch):
     """A job that ends while the database is away is settled once it is back, in the same attempt."""
-    ends_with(Outcome(report="{}"))
+    make_audit_end(JobResult(report="{}"))
     failures, begin = iter(range(2)), Sessions.begin
 
     def refused(own: Sessions) -> AbstractContextManager[Session]:
@@ -130,9 +130,9 @@ def test_the_end_waits_for_the_database(assignment, ends_with, sessions, monkeyp
     assert (ended.state, ended.attempt) == (JobState.SUCCEEDED, 1)
 
 
-def test_defects_show_no_internals(assignment, ends_with, caplog):
+def test_defects_show_no_internals(assignment, make_audit_end, caplog):
     """A defect of ours is told as such: the log has the traceback, the owner has the job to refer to."""
-    ends_with(KeyError("secret detail"))
+    make_audit_end(KeyError("secret detail"))
     with caplog.at_level(logging.ERROR):
         problem = compute(assignment)
     assert problem["code"] == "internal-error"
@@ -142,23 +142,23 @@ def test_defects_show_no_internals(assignment, ends_with, caplog):
 
 
 @pytest.mark.parametrize("order", [Cancelled(), SystemExit(143)])
-def test_orders_to_stop_settle_nothing(assignment, ends_with, order):
+def test_orders_to_stop_settle_nothing(assignment, make_audit_end, order):
     """A job that is told to stop is settled by its supervisor, not as a failure."""
-    ends_with(order)
+    make_audit_end(order)
     with pytest.raises(type(order)):
         compute(assignment)
 
 
 @pytest.mark.usefixtures("_signals")
-def test_stopping_by_itself_looks_like_obeying_the_signal(assignment, ends_with, monkeypatch):
+def test_stopping_by_itself_looks_like_obeying_the_signal(assignment, make_audit_end, monkeypatch):
     """A process that meets the order to stop before the signal comes ends with a status that counts as no crash."""
-    ends_with(Cancelled())
+    make_audit_end(Cancelled())
     assert exit_status(assignment, monkeypatch) in supervisor._ASKED_TO_STOP
 
 
 @pytest.mark.usefixtures("_signals")
 @pytest.mark.parametrize("at", ["the beginning", "the computation", "the end"])
-def test_failing_store_gives_the_job_back(assignment, sessions, ends_with, monkeypatch, caplog, at):
+def test_failing_store_gives_the_job_back(assignment, sessions, make_audit_end, monkeypatch, caplog, at):
     """Where the object store fails, the process ends with a status that tells it, a line in the log, and a job not settled."""
 
     def fail(*_: object) -> None:
@@ -166,25 +166,27 @@ def test_failing_store_gives_the_job_back(assignment, sessions, ends_with, monke
 
     if at == "the beginning":
         monkeypatch.setattr(Checkpoint, "fetch", fail)
-    ends_with(
-        StoreUnavailable("The object store does not answer.") if at == "the computation" else Outcome(report="{}")
+    make_audit_end(
+        StoreUnavailable("The object store does not answer.") if at == "the computation" else JobResult(report="{}")
     )
     if at == "the end":
-        monkeypatch.setattr(job_process, "_settle", fail)
+        monkeypatch.setattr(job_process, "_store_end", fail)
     with caplog.at_level(logging.ERROR):
         assert exit_status(assignment, monkeypatch) == EXIT_STATUS["store-unavailable"]
-    assert "the job is given back (store-unavailable): The object store does not answer." in caplog.text
+    assert "the job is released (store-unavailable): The object store does not answer." in caplog.text
     assert "Traceback" not in caplog.text
     assert job(sessions, assignment.job.id).state is JobState.RUNNING
 
 
 @pytest.mark.usefixtures("_signals")
-def test_a_worker_that_cannot_read_uploads_gives_the_job_back(assignment, sessions, ends_with, monkeypatch, caplog):
+def test_a_worker_that_cannot_read_uploads_gives_the_job_back(
+    assignment, sessions, make_audit_end, monkeypatch, caplog
+):
     """The process ends as one that failed, with a line in the log, and the upload is not judged."""
-    ends_with(ReadingInterrupted("the process that reads uploads did not start"))
+    make_audit_end(ReadingInterrupted("the process that reads uploads did not start"))
     with caplog.at_level(logging.ERROR):
         assert exit_status(assignment, monkeypatch) == os.EX_SOFTWARE
-    assert "the job is given back: the process that reads uploads did not start" in caplog.text
+    assert "the job is released: the process that reads uploads did not start" in caplog.text
     assert job(sessions, assignment.job.id).state is JobState.RUNNING
 
 
@@ -198,12 +200,12 @@ def exit_status(assignment: Assignment, monkeypatch) -> int:
 def start(assignment: Assignment, monkeypatch) -> None:
     """Do in this process what the process of that assignment does."""
     for name, stand_in in [
-        ("end_with", lambda _: None),
+        ("end_with_parent", lambda _: None),
         ("open_database", lambda *_, **__: None),
-        ("assignment_of", lambda *_: assignment),
+        ("open_assignment", lambda *_: assignment),
     ]:
         monkeypatch.setattr(job_process, name, stand_in)
-    monkeypatch.setattr(job_process.logs, "configure", lambda _: None)
+    monkeypatch.setattr("jobs.logs.configure", lambda _: None)
     job_process.main(assignment.job.id, 1, os.getpid())
 
 
@@ -212,15 +214,15 @@ def test_every_kind_of_job_can_be_run():
     assert set(job_process.RUNNERS) == set(JobKind)
 
 
-def test_outcome_is_passed_on(assignment, ends_with):
+def test_outcome_is_passed_on(assignment, make_audit_end):
     """What a job brings is what it ends with."""
-    ends_with(Outcome(report="{}"))
-    assert compute(assignment) == Outcome(report="{}")
+    make_audit_end(JobResult(report="{}"))
+    assert compute(assignment) == JobResult(report="{}")
 
 
 @pytest.fixture
 def _signals():
-    """Afterwards SIGTERM does what it did."""
+    """Restore the handler of SIGTERM afterwards."""
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
@@ -230,7 +232,7 @@ def _signals():
 def test_stopped_job_stores_what_it_has(assignment, sessions):
     """A job that is told to stop has in storage what it saved, however short ago the last copy was."""
     (assignment.folder / "audit.ledger").write_text("a line\n")
-    leave_behind(assignment)
+    store_remains(assignment)
     stopped = job(sessions, assignment.job.id)
     assert (stopped.state, list(stopped.checkpoint)) == (JobState.RUNNING, ["audit.ledger"])
 
@@ -242,10 +244,10 @@ def test_cancelled_job_stores_nothing(assignment, sessions, storage, monkeypatch
     (assignment.folder / "audit.ledger").write_text("a line\n")
     with sessions.begin() as session:
         control.cancel(session, assignment.job.id)
-    leave_behind(assignment)
+    store_remains(assignment)
     cancelled = job(sessions, assignment.job.id)
     assert (cancelled.state, cancelled.checkpoint) == (JobState.CANCELLED, None)
-    assert contents(storage) == []
+    assert read_contents(storage) == []
 
 
 @pytest.mark.usefixtures("_signals")
@@ -254,6 +256,6 @@ def test_lost_job_leaves_nothing(assignment, sessions, storage, caplog):
     (assignment.folder / "audit.ledger").write_text("a line\n")
     with sessions.begin() as session:
         lifecycle.release(session, assignment.job.id, 1, reason="worker-lost")
-    leave_behind(assignment)
-    assert contents(storage) == []
+    store_remains(assignment)
+    assert read_contents(storage) == []
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []

@@ -5,13 +5,13 @@ import signal
 import subprocess
 import sys
 
-from tests.service.processes import gone, until
+from tests.service.processes import is_gone, until
 from worker.process_group import ProcessGroup
 
 SLEEP = "import time; time.sleep(60)"
 SLEEP_STUBBORNLY = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); {SLEEP}"
 LEAVE_A_SLEEPER = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', '{SLEEP}']).pid, flush=True)"
-BOUND = "import os; from worker.process_group import end_with; end_with(os.getppid()); print(os.getpid(), flush=True)"
+BOUND = "import os; from worker.process_group import end_with_parent; end_with_parent(os.getppid()); print(os.getpid(), flush=1)"
 START_AND_BE_KILLED = f"""
 import os, signal, subprocess, sys
 started = subprocess.Popen([sys.executable, "-c", "{BOUND}; {SLEEP}"], stdout=subprocess.PIPE)
@@ -21,21 +21,21 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def run(code: str, *arguments: str) -> ProcessGroup:
-    """A group whose leader runs that code."""
+    """Return a group whose leader runs that code."""
     return ProcessGroup([sys.executable, "-c", code, *arguments], dict(os.environ))
 
 
 def test_end_is_noticed_and_the_status_told():
     """A process that ends by itself is seen to have ended, and its exit status is told."""
     process = run("raise SystemExit(7)")
-    assert process.ended(within_seconds=20)
+    assert process.has_ended(within_seconds=20)
     assert process.close() == 7
 
 
 def test_running_process_has_not_ended():
     """A process that runs has not ended, and closing it kills it."""
     process = run(SLEEP)
-    assert not process.ended(within_seconds=0.1)
+    assert not process.has_ended(within_seconds=0.1)
     assert process.close() == -signal.SIGKILL
 
 
@@ -43,7 +43,7 @@ def test_leader_is_asked_to_end():
     """A process that is asked to end and does not object is gone."""
     process = run(SLEEP)
     process.terminate()
-    assert process.ended(within_seconds=20)
+    assert process.has_ended(within_seconds=20)
     assert process.close() == -signal.SIGTERM
 
 
@@ -52,32 +52,32 @@ def test_stubborn_leader_is_killed(capfd):
     process = run(SLEEP_STUBBORNLY)
     until(lambda: bool(capfd.readouterr().out), within_seconds=20)
     process.terminate()
-    assert not process.ended(within_seconds=0.3)
+    assert not process.has_ended(within_seconds=0.3)
     process.kill()
-    assert process.ended(within_seconds=20)
+    assert process.has_ended(within_seconds=20)
     assert process.close() == -signal.SIGKILL
 
 
 def test_descendants_end_with_the_group(capfd):
     """What a process left running when it ended is killed with its group."""
     process = run(LEAVE_A_SLEEPER)
-    assert process.ended(within_seconds=20)
+    assert process.has_ended(within_seconds=20)
     left = int(capfd.readouterr().out)
-    assert not gone(left)
+    assert not is_gone(left)
     process.close()
-    until(lambda: gone(left), within_seconds=10)
+    until(lambda: is_gone(left), within_seconds=10)
 
 
 def test_process_ends_with_its_parent():
     """A process bound to its parent is killed by the kernel when the parent is killed."""
     parent = subprocess.run([sys.executable, "-c", START_AND_BE_KILLED], stdout=subprocess.PIPE, check=False)
     assert parent.returncode == -signal.SIGKILL
-    until(lambda: gone(int(parent.stdout)), within_seconds=10)
+    until(lambda: is_gone(int(parent.stdout)), within_seconds=10)
 
 
 def test_parent_that_ended_too_early_is_noticed():
     """A process whose parent ended before the binding leaves at once."""
-    code = "import os; from worker.process_group import end_with; end_with(os.getppid() + 1)"
+    code = "import os; from worker.process_group import end_with_parent; end_with_parent(os.getppid() + 1)"
     orphan = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, check=False)
     assert orphan.returncode == 1
     assert b"ended before this one was ready" in orphan.stderr

@@ -19,27 +19,27 @@ class EpochRow(BaseModel):
     epoch: int
 
 
-def stored(sessions, job_id: str) -> Job:
-    """The job as it stands."""
+def stored_job(sessions, job_id: str) -> Job:
+    """Return the job as it is in the table."""
     with sessions() as session:
-        return queries.job(session, job_id)
+        return queries.find_job(session, job_id)
 
 
-def standing(sessions, job_id: str) -> tuple[str | None, int | None, int | None]:
-    """Stage, units done, and units in all."""
-    job = stored(sessions, job_id)
+def progress_of(sessions, job_id: str) -> tuple[str | None, int | None, int | None]:
+    """Return stage, units done, and units in all."""
+    job = stored_job(sessions, job_id)
     return job.stage, job.done, job.total
 
 
 def request_cancel(sessions, job_id: str) -> None:
-    """Somebody asks for the job's end."""
+    """Cancel the job as a client does."""
     with sessions.begin() as session:
         control.cancel(session, job_id)
 
 
 @pytest.fixture
 def progress(sessions, running_job, open_checkpoint, monkeypatch):
-    """Progress of a running job that writes at every step."""
+    """Return the progress of a running job that writes at every step."""
     monkeypatch.setattr(worker_progress, "WRITE_SECONDS", 0)
     return JobProgress(sessions, running_job, 1, open_checkpoint(running_job))
 
@@ -49,31 +49,31 @@ def test_stage_and_units_are_written(progress, sessions, running_job):
     progress.stage("epoch 1 of 2", 500)
     progress.advance(128)
     progress.advance(128)
-    assert standing(sessions, running_job) == ("epoch 1 of 2", 256, 500)
+    assert progress_of(sessions, running_job) == ("epoch 1 of 2", 256, 500)
     progress.stage("after: clean", 90)
-    assert standing(sessions, running_job) == ("after: clean", 0, 90)
+    assert progress_of(sessions, running_job) == ("after: clean", 0, 90)
 
 
 def test_the_estimate_of_an_audit_is_written(progress, sessions, running_job):
     """How long the rest takes at most is there from the next write on, and gone when the job leaves this attempt."""
     progress.stage("clean", 500)
-    assert stored(sessions, running_job).seconds_left is None
-    progress.expect(720.5)
+    assert stored_job(sessions, running_job).seconds_left is None
+    progress.set_eta(720.5)
     progress.advance(250)
-    assert stored(sessions, running_job).seconds_left == 720.5
+    assert stored_job(sessions, running_job).seconds_left == 720.5
     with sessions.begin() as session:
         lifecycle.release(session, running_job, 1, reason="worker-stopped")
-    assert stored(sessions, running_job).seconds_left is None
+    assert stored_job(sessions, running_job).seconds_left is None
 
 
 def test_writes_keep_their_distance(sessions, running_job, open_checkpoint):
     """A thousand steps within half a second are one write, beside the event of the stage that ended."""
     progress = JobProgress(sessions, running_job, 1, open_checkpoint(running_job))
-    before = stored(sessions, running_job).version
+    before = stored_job(sessions, running_job).version
     progress.stage("clean", 1000)
     for _ in range(1000):
         progress.advance()
-    assert stored(sessions, running_job).version == before + 2
+    assert stored_job(sessions, running_job).version == before + 2
 
 
 def test_stages_are_timed(progress, sessions, running_job):
@@ -83,7 +83,7 @@ def test_stages_are_timed(progress, sessions, running_job):
     time.sleep(0.2)
     progress.stage("epoch 1 of 2", 10)
     with sessions() as session:
-        stages = [event.body for event in queries.events(session, running_job) if event.kind == "stage"]
+        stages = [event.body for event in queries.list_events(session, running_job) if event.kind == "stage"]
     assert [(stage["stage"], stage["done"]) for stage in stages] == [("starting", 0), ("clean", 300)]
     assert 0.2 <= stages[1]["seconds"] < 10
 
@@ -93,9 +93,9 @@ def test_what_no_write_has_taken_is_left(sessions, running_job, open_checkpoint)
     progress = JobProgress(sessions, running_job, 1, open_checkpoint(running_job))
     for name in ("clean", "PGD-10", "PGD-20"):
         progress.stage(name, 10)
-    assert [body["stage"] for _, body in progress.untold()] == ["clean", "PGD-10", "PGD-20"]
+    assert [body["stage"] for _, body in progress.pending_events()] == ["clean", "PGD-10", "PGD-20"]
     with sessions() as session:
-        told = [event.body["stage"] for event in queries.events(session, running_job) if event.kind == "stage"]
+        told = [event.body["stage"] for event in queries.list_events(session, running_job) if event.kind == "stage"]
     assert told == ["starting"]
 
 
@@ -106,7 +106,7 @@ def test_rows_become_events_at_once(sessions, running_job, open_checkpoint):
     progress.record(EpochRow(epoch=1))
     progress.record(EpochRow(epoch=2))
     with sessions() as session:
-        events = queries.events(session, running_job)
+        events = queries.list_events(session, running_job)
     assert [(event.kind, event.body) for event in events if event.kind == "epoch"] == [
         ("epoch", {"stage": "epoch 1 of 2", "epoch": 1}),
         ("epoch", {"stage": "epoch 1 of 2", "epoch": 2}),
@@ -114,13 +114,13 @@ def test_rows_become_events_at_once(sessions, running_job, open_checkpoint):
 
 
 def test_rows_that_are_events_are_not_told_again(sessions, running_job, open_checkpoint):
-    """A row that is recalled is not told again if an attempt before has told it; one that it had no time to tell is."""
+    """A replayed row is recorded only where no earlier attempt has recorded it."""
     first = {"epoch": 1}
-    progress = JobProgress(sessions, running_job, 1, open_checkpoint(running_job), told=[first])
+    progress = JobProgress(sessions, running_job, 1, open_checkpoint(running_job), earlier_rows=[first])
     for epoch in (1, 2):
-        progress.recall(EpochRow(epoch=epoch))
+        progress.replay(EpochRow(epoch=epoch))
     with sessions() as session:
-        epochs = [event.body["epoch"] for event in queries.events(session, running_job) if event.kind == "epoch"]
+        epochs = [event.body["epoch"] for event in queries.list_events(session, running_job) if event.kind == "epoch"]
     assert epochs == [2]
 
 
@@ -146,7 +146,7 @@ def test_lost_lease_stops_the_job(progress, sessions, running_job):
         lifecycle.release(session, running_job, 1, reason="worker-lost")
     with pytest.raises(Cancelled):
         progress.stage("clean", 10)
-    assert standing(sessions, running_job) == (None, None, None)
+    assert progress_of(sessions, running_job) == (None, None, None)
 
 
 def test_absent_database_costs_no_job(progress, sessions, running_job, tmp_path, caplog):
@@ -159,7 +159,7 @@ def test_absent_database_costs_no_job(progress, sessions, running_job, tmp_path,
     progress._write_at = 0.0  # the pause after a write in vain is over
     progress.advance()
     with sessions() as session:
-        assert queries.events(session, running_job)[-1].body["epoch"] == 1
+        assert queries.list_events(session, running_job)[-1].body["epoch"] == 1
 
 
 def test_the_checkpoint_follows(sessions, running_job, open_checkpoint, tmp_path):
@@ -167,4 +167,4 @@ def test_the_checkpoint_follows(sessions, running_job, open_checkpoint, tmp_path
     progress = JobProgress(sessions, running_job, 1, open_checkpoint(running_job, seconds=0))
     (tmp_path / "here" / "training.pt").write_bytes(b"state")
     progress.stage("epoch 1 of 2", 10)
-    assert list(stored(sessions, running_job).checkpoint) == ["training.pt"]
+    assert list(stored_job(sessions, running_job).checkpoint) == ["training.pt"]

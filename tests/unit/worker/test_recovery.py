@@ -15,14 +15,14 @@ from jobs.database import Sessions, open_database, upgrade
 from jobs.settings import Settings
 from jobs.states import JobState
 from jobs.storage import FolderStorage, ObjectStorage, Storage
-from tests.servers import free_port
-from tests.stored import contents
+from tests.servers import find_free_port
+from tests.storage_contents import read_contents
 from worker.recovery import Sweeper
 
 
 @pytest.fixture
 def settings(tmp_path) -> Settings:
-    """Settings of a site that sweeps often and gives up early."""
+    """Return settings of a site that sweeps often and gives up early."""
     return Settings(data_dir=tmp_path / "faal-data", sweep_seconds=0.05, lease_seconds=0.3, max_attempts=2)
 
 
@@ -35,20 +35,20 @@ def looks() -> list[None]:
 @pytest.fixture
 def sweeper(settings, sessions, storage, looks):
     """Return a sweeper over a storage of either kind, whose looks for waiting jobs are counted."""
-    made = Sweeper(settings, sessions, swept=lambda: looks.append(None))
+    made = Sweeper(settings, sessions, after_sweep=lambda: looks.append(None))
     made._storage = storage
     made._seconds = 0.5  # tests sweep when they like
     return made
 
 
 def state(sessions, job_id: str) -> JobState:
-    """The job's state."""
+    """Return the job's state."""
     with sessions() as session:
-        return queries.job(session, job_id).state
+        return queries.find_job(session, job_id).state
 
 
 def claim(sessions, job_id: str, lease_seconds: float) -> None:
-    """Another worker takes the job for that long."""
+    """Claim the job as another worker, for that long."""
     with sessions.begin() as session:
         assert lifecycle.claim(session, job_id, worker="elsewhere:1", lease_seconds=lease_seconds)
 
@@ -66,7 +66,7 @@ def test_expired_job_is_taken_back(sweeper, sessions, queued_job):
     claim(sessions, queued_job, lease_seconds=0.05)
     time.sleep(0.4)
     states = []
-    sweeper._swept = lambda: states.append(state(sessions, queued_job))
+    sweeper._after_sweep = lambda: states.append(state(sessions, queued_job))
     sweeper.sweep()
     assert states == [JobState.QUEUED]
 
@@ -89,7 +89,7 @@ def test_job_that_kills_its_workers_fails(sweeper, sessions, queued_job):
         time.sleep(0.1)
         sweeper.sweep()
     with sessions() as session:
-        job = queries.job(session, queued_job)
+        job = queries.find_job(session, queued_job)
     assert (job.state, job.error["code"]) == (JobState.FAILED, "worker-lost")
 
 
@@ -103,7 +103,7 @@ def test_a_database_that_was_slow_to_answer_costs_no_attempt(settings, sessions,
                 time.sleep(0.4)
                 yield session
 
-    sweeper = Sweeper(settings, sessions, swept=lambda: None)
+    sweeper = Sweeper(settings, sessions, after_sweep=lambda: None)
     sweeper._seconds = 0.5
     sweeper.sweep()
     claim(sessions, queued_job, lease_seconds=0.01)
@@ -133,7 +133,7 @@ def test_an_outage_of_the_database_costs_no_attempt(settings, sessions, queued_j
                 yield session
 
     patient = settings.model_copy(update={"lease_seconds": 1.5})
-    with Sweeper(patient, Away(sessions.engine), swept=lambda: None):
+    with Sweeper(patient, Away(sessions.engine), after_sweep=lambda: None):
         time.sleep(0.3)
         away.set()
         time.sleep(1.5)
@@ -148,11 +148,11 @@ def test_an_outage_of_the_database_costs_no_attempt(settings, sessions, queued_j
 
 @pytest.fixture(params=["here", "in storage"])
 def kept(request, sweeper, settings, queued_job) -> Callable[[str], Storage]:
-    """Makes what a job kept for its next attempt: its folder on this machine, or its part of the storage."""
+    """Return a function that makes a job's checkpoint: its folder on this machine, or its part of the storage."""
 
     def of_job(job_id: str) -> Storage:
         here = FolderStorage(settings.checkpoints_dir / job_id)
-        made = here if request.param == "here" else sweeper._storage.of_job(job_id)
+        made = here if request.param == "here" else sweeper._storage.for_job(job_id)
         made.put([b"a checkpoint"], media_type="application/octet-stream")
         return made
 
@@ -163,18 +163,18 @@ def test_folders_of_ended_jobs_go(sweeper, sessions, queued_job, kept):
     """What a job kept for its next attempt, here and in storage, is removed after its end, and not before."""
     checkpoint = kept(queued_job)
     sweeper.sweep()
-    assert contents(checkpoint) == [b"a checkpoint"]
+    assert read_contents(checkpoint) == [b"a checkpoint"]
     with sessions.begin() as session:
         control.cancel(session, queued_job)
     sweeper.sweep()
-    assert contents(checkpoint) == []
+    assert read_contents(checkpoint) == []
 
 
 def test_folders_of_strangers_stay(sweeper, kept):
     """A folder that belongs to no job in the table is not ours to remove."""
     strange = kept("job_of_another_database")
     sweeper.sweep()
-    assert contents(strange) == [b"a checkpoint"]
+    assert read_contents(strange) == [b"a checkpoint"]
 
 
 @pytest.mark.parametrize(("days", "left"), [(0.9, [b"a checkpoint"]), (1.1, [])])
@@ -188,14 +188,14 @@ def test_folders_of_deleted_jobs_go(sweeper, sessions, queued_job, kept, days, l
     for module in (folder_storage, object_storage):
         monkeypatch.setattr(module, "time", later)
     sweeper.sweep()
-    assert contents(checkpoint) == left
+    assert read_contents(checkpoint) == left
 
 
 def test_failing_store_stops_no_sweep(settings, sessions, looks, object_store, tmp_path, monkeypatch, caplog):
     """While the object store is away a worker looks for jobs all the same, and the log has a line without a traceback."""
     url = object_store.new_url()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
-    sweeper = Sweeper(settings, sessions, swept=lambda: looks.append(None))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{find_free_port()}")
+    sweeper = Sweeper(settings, sessions, after_sweep=lambda: looks.append(None))
     sweeper._storage = ObjectStorage(url, tmp_path, patience_seconds=0.1)
     with sweeper:
         deadline = time.monotonic() + 10
@@ -210,7 +210,7 @@ def test_sweeping_goes_on(settings, tmp_path, looks):
     """The thread sweeps again and again, and survives a database that has no tables yet."""
     url = f"sqlite:///{tmp_path / 'late.db'}"
     sessions = open_database(url)
-    with Sweeper(settings, sessions, swept=lambda: looks.append(None)) as sweeper:
+    with Sweeper(settings, sessions, after_sweep=lambda: looks.append(None)) as sweeper:
         time.sleep(0.2)
         assert not looks
         upgrade(url)
@@ -224,7 +224,7 @@ def test_sweeping_goes_on(settings, tmp_path, looks):
 
 def test_killed_uploads_go(settings, sessions):
     """A sweep removes what an upload left that was killed a day ago, and nothing younger."""
-    sweeper = Sweeper(settings, sessions, swept=lambda: None)
+    sweeper = Sweeper(settings, sessions, after_sweep=lambda: None)
     old, young = (settings.files_dir / "incoming" / name for name in ("old", "young"))
     old.parent.mkdir(parents=True)
     for file in (old, young):

@@ -24,23 +24,23 @@ STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print
 
 @pytest.fixture
 def settings(tmp_path) -> Settings:
-    """Settings of a site with short times."""
+    """Return settings of a site with short times."""
     return Settings(data_dir=tmp_path / "faal-data", lease_seconds=1.5, sweep_seconds=1, grace_seconds=2)
 
 
 @pytest.fixture
 def supervisor(settings, sessions) -> Supervisor:
-    """A supervisor of no process yet."""
+    """Return a supervisor of no process yet."""
     return Supervisor(settings, sessions)
 
 
 def process(code: str) -> ProcessGroup:
-    """A process that stands for a job's."""
+    """Return a process that stands for a job's."""
     return ProcessGroup([sys.executable, "-c", code], dict(os.environ))
 
 
-def watched(supervisor: Supervisor, job_id: str, code: str) -> int:
-    """The exit status of such a process after it was watched."""
+def watch(supervisor: Supervisor, job_id: str, code: str) -> int:
+    """Return the exit status of such a process after it was watched."""
     started = process(code)
     try:
         supervisor._watch(started, job_id, 1)
@@ -49,40 +49,40 @@ def watched(supervisor: Supervisor, job_id: str, code: str) -> int:
     return status
 
 
-def expired(sessions, job_id: str) -> bool:
-    """Whether a sweep takes the job back now."""
+def expire(sessions, job_id: str) -> bool:
+    """Return whether a sweep takes the job back now."""
     with sessions.begin() as session:
         lifecycle.take_back(session)
     with sessions() as session:
-        return queries.job(session, job_id).state is JobState.QUEUED
+        return queries.find_job(session, job_id).state is JobState.QUEUED
 
 
 def test_lease_is_kept(supervisor, sessions, running_job, settings):
     """While the process runs the lease is renewed, so that a process may run longer than a lease lasts."""
     with sessions.begin() as session:
         lifecycle.renew(session, running_job, 1, lease_seconds=settings.lease_seconds)
-    assert watched(supervisor, running_job, BRIEF) == 0
-    assert not expired(sessions, running_job)
+    assert watch(supervisor, running_job, BRIEF) == 0
+    assert not expire(sessions, running_job)
 
 
 def test_process_ends_when_the_worker_stops(supervisor, running_job):
     """A supervisor that was stopped asks its process to end."""
     supervisor.stop()
-    assert watched(supervisor, running_job, LONG) == -signal.SIGTERM
+    assert watch(supervisor, running_job, LONG) == -signal.SIGTERM
 
 
 def test_process_ends_when_its_job_is_cancelled(supervisor, sessions, running_job):
     """Where cancellation is asked for, the process is asked to end."""
     with sessions.begin() as session:
         control.cancel(session, running_job)
-    assert watched(supervisor, running_job, LONG) == -signal.SIGTERM
+    assert watch(supervisor, running_job, LONG) == -signal.SIGTERM
 
 
 def test_process_ends_when_the_lease_is_lost(supervisor, sessions, running_job):
     """Where the job is no longer ours, the process is asked to end."""
     with sessions.begin() as session:
         lifecycle.release(session, running_job, 1, reason="worker-lost")
-    assert watched(supervisor, running_job, LONG) == -signal.SIGTERM
+    assert watch(supervisor, running_job, LONG) == -signal.SIGTERM
 
 
 def test_stubborn_process_is_killed_and_its_job_kept_until_then(supervisor, sessions, running_job, settings, capfd):
@@ -95,20 +95,20 @@ def test_stubborn_process_is_killed_and_its_job_kept_until_then(supervisor, sess
     supervisor._watch(started, running_job, 1)
     assert time.monotonic() - begun >= settings.grace_seconds
     assert started.close() == -signal.SIGKILL
-    assert not expired(sessions, running_job)
+    assert not expire(sessions, running_job)
 
 
 def test_absent_database_ends_nothing(settings, running_job, tmp_path):
     """While the database is away the process runs on."""
     lost = Supervisor(settings, open_database(f"sqlite:///{tmp_path / 'empty.db'}", pooled=False))
-    assert watched(lost, running_job, BRIEF) == 0
+    assert watch(lost, running_job, BRIEF) == 0
 
 
 def test_taken_job_is_left_alone(supervisor, sessions, running_job):
     """A message about a job that is running elsewhere changes nothing and starts nothing."""
     supervisor.run_next()
     with sessions() as session:
-        job = queries.job(session, running_job)
+        job = queries.find_job(session, running_job)
     assert (job.state, job.attempt, job.lease_owner) == (JobState.RUNNING, 1, "here:1")
 
 
@@ -117,7 +117,7 @@ def test_stopped_supervisor_takes_no_job(supervisor, sessions, queued_job):
     supervisor.stop()
     supervisor.run_next()
     with sessions() as session:
-        assert queries.job(session, queued_job).attempt == 0
+        assert queries.find_job(session, queued_job).attempt == 0
 
 
 @pytest.mark.parametrize(("outage", "status"), EXIT_STATUS.items())
@@ -126,8 +126,8 @@ def test_an_outage_gives_the_job_back(supervisor, sessions, queued_job, monkeypa
     monkeypatch.setattr(supervision, "ProcessGroup", lambda *_: process(f"import sys; sys.exit({status})"))
     supervisor.run_next()
     with sessions() as session:
-        job = queries.job(session, queued_job)
-        released = list(queries.events(session, queued_job))[-1]
+        job = queries.find_job(session, queued_job)
+        released = list(queries.list_events(session, queued_job))[-1]
     assert (job.state, job.crashes, job.outages) == (JobState.QUEUED, 0, 1)
     assert released.body == {"attempt": 1, "reason": outage}
 

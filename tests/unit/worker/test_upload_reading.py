@@ -15,7 +15,7 @@ IMAGES, LABELS = np.zeros((6, 8, 9), np.uint8), np.array([0, 1, 2, 0, 1, 2])
 
 
 def archive(folder: Path, **arrays: np.ndarray) -> Path:
-    """A stored .npz of those arrays."""
+    """Return a stored .npz of those arrays."""
     path = folder / "0123abcd"  # stored files have no extension
     with path.open("wb") as file:
         np.savez(file, **arrays)
@@ -23,7 +23,7 @@ def archive(folder: Path, **arrays: np.ndarray) -> Path:
 
 
 def summary(folder: Path, **arrays: np.ndarray) -> dict[str, object]:
-    """What is told of an archive of those arrays."""
+    """Return the summary of an archive of those arrays."""
     inside = folder / "confined"
     inside.mkdir()
     return summarise_dataset(inside, archive(folder, **arrays))

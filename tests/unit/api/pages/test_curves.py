@@ -6,7 +6,13 @@ from api.pages.curves import HEIGHT, WIDTH, Epoch, curves
 def epoch(number: int, worst: float | None) -> Epoch:
     """An epoch with that accuracy of the worst class."""
     return Epoch(
-        epoch=number, learning_rate=0.1, loss=1, held_out_clean=1, held_out_mean=None, held_out_worst=worst, seconds=1
+        epoch=number,
+        learning_rate=0.1,
+        loss=1,
+        validation_clean=1,
+        validation_robust=None,
+        validation_robust_worst=worst,
+        seconds=1,
     )
 
 

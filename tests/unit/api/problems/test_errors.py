@@ -30,7 +30,7 @@ def test_all_faults_are_told_at_once() -> None:
     body = {"model": "m", "threat": {"epsilon": "8/0"}, "seed": -1}
     with pytest.raises(ValidationError) as caught:
         AuditRequest.model_validate(body)
-    error = InvalidRequest.of(caught.value, body, "/spec")
+    error = InvalidRequest.from_pydantic(caught.value, body, "/spec")
     assert [field.pointer for field in error.fields] == ["/spec/seed", "/spec/threat/epsilon", "/spec/dataset"]
     assert "'8/0' is not a radius" in error.message
 
@@ -40,7 +40,7 @@ def test_an_answer_lists_few_faults() -> None:
     body = {"model": "m", "dataset": "d", "threat": {"epsilon": 0.1}, "attacks": [1] * 1000}
     with pytest.raises(ValidationError) as caught:
         AuditRequest.model_validate(body)
-    error = InvalidRequest.of(caught.value, body)
+    error = InvalidRequest.from_pydantic(caught.value, body)
     assert [field.pointer for field in error.fields] == [f"/attacks/{number}" for number in range(20)]
     assert error.message.startswith("/attacks/0: ")
     assert error.message.endswith(" (and 995 more)")

@@ -1,26 +1,23 @@
-"""Every error has one status, in one place, and its explanation in docs/problems.md."""
+"""Every error has one status, in one place, and an explanation, which docs/reference/problems.md repeats."""
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
-import pytest
-
-from api.problems import answers
 from api.problems.errors import ApiError
+from api.problems.explanations import PROBLEMS, SECTIONS
+from api.problems.job_errors import JOB_ERRORS
 from faal_core.errors import FaalError
-from jobs.errors import JOB_ONLY_CODES, FileLost, JobsError
+from jobs.errors import JOB_ONLY_CODES, FileLost, JobsError, LeaseLost
 from jobs.states import Outage
 
-PAGE = (Path(__file__).parents[4] / "docs/problems.md").read_text("utf-8")
-SECTIONS = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE))
-REQUESTS = SECTIONS["Of requests"] + SECTIONS["Of jobs, models and data sets"]
-ENDINGS = SECTIONS["In the `error` of a job or an upload"]
+ROOT = Path(__file__).parents[4]
+FAMILIES: list[type[Any]] = [ApiError, FaalError, JobsError]
 
 
-def leaves(kind: type[Exception]) -> Iterator[type[Exception]]:
-    """The classes of a family that are raised: those without subclasses."""
+def leaves(kind: type[Any]) -> Iterator[type[Any]]:
+    """Yield the classes of a family that are raised: those without subclasses."""
     children = kind.__subclasses__()
     if not children:
         yield kind
@@ -28,27 +25,31 @@ def leaves(kind: type[Exception]) -> Iterator[type[Exception]]:
         yield from leaves(child)
 
 
-@pytest.mark.parametrize("family", [ApiError, FaalError, JobsError])
-def test_every_error_has_a_status_or_never_reaches_a_request(family: type[Exception]) -> None:
-    """Each class of the three families is mapped to a status or marked as one that ends jobs, never both."""
-    for kind in leaves(family):
-        assert (kind in answers.STATUS) != (kind in answers.JOB_ONLY), kind
+def test_every_error_has_a_status_or_ends_a_job() -> None:
+    """Each class that a request can meet has a status; one of the library may end jobs only, one never leaves the worker."""
+    assert [kind for kind in leaves(ApiError) if kind.code not in PROBLEMS] == []
+    assert [kind for kind in leaves(JobsError) if kind.code not in PROBLEMS] == [LeaseLost]
+    assert [kind for kind in leaves(FaalError) if kind.code not in PROBLEMS and kind.code not in JOB_ERRORS] == []
 
 
 def test_codes_are_unique() -> None:
     """No two classes that a request can meet share a code, so that programs can go by it."""
-    codes = [kind.code for kind in answers.STATUS]
+    codes = [kind.code for family in FAMILIES for kind in leaves(family) if kind.code in PROBLEMS]
     assert len(codes) == len(set(codes))
+    assert len(PROBLEMS) == sum(len(section.explanations) for section in SECTIONS[:2])
 
 
-def test_the_page_has_every_code_with_its_status() -> None:
-    """docs/problems.md lists what requests are answered with: no code is missing, left over or has another status."""
-    documented = re.findall(r"^\| `([a-z-]+)` \| (\d+) \| .+ \| .+ \|$", REQUESTS, re.MULTILINE)
-    assert sorted(documented) == sorted((code, str(status.value)) for code, (status, _) in answers.TITLES.items())
-
-
-def test_the_page_has_every_code_that_ends_a_job() -> None:
-    """docs/problems.md explains each code that can stand in the error of a job."""
-    documented = set(re.findall(r"^\| `([a-z-]+)` \| .+ \| .+ \|$", ENDINGS, re.MULTILINE))
+def test_every_code_that_ends_a_job_is_explained() -> None:
+    """The explanations of jobs' errors are those of each code that can be in the error of a job."""
     ending = {kind.code for kind in leaves(FaalError)} | {FileLost.code} | set(get_args(Outage)) | set(JOB_ONLY_CODES)
-    assert documented == ending - {"unknown-name"}
+    assert set(JOB_ERRORS) == ending - {"unknown-name"}
+
+
+def test_explanations_are_sentences() -> None:
+    """Titles have no full stop; causes and remedies are sentences, and fit into a row of a table."""
+    for section in SECTIONS:
+        for code, explanation in section.explanations.items():
+            assert re.fullmatch(r"[A-Z][^.?!|\n]+", explanation.title), code
+            for text in (explanation.cause, explanation.remedy):
+                assert re.fullmatch(r"[A-Z`][^|\n]+\.", text), code
+                assert text.count("`") % 2 == 0, code

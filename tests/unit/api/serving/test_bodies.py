@@ -27,7 +27,7 @@ def test_the_oldest_incomplete_body_makes_room() -> None:
         refused: list[int] = []
 
         async def wait(number: int) -> None:
-            with pytest.raises(HTTPException, match="later ones came") as refusal:
+            with pytest.raises(HTTPException, match="later bodies arrived") as refusal:
                 await Body(_silence, incomplete, SECONDS).receive()
             assert (refusal.value.status_code, refusal.value.headers) == (408, {"Connection": "close"})
             refused.append(number)

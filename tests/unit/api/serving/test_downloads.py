@@ -14,14 +14,14 @@ def test_a_file_is_verified_once_until_it_changes(tmp_path, monkeypatch) -> None
     """Range after range of a file costs one reading of it; a change that the file system shows costs another."""
     storage, downloads = FolderStorage(tmp_path), Downloads(Slots(2, "downloads"))
     sha256 = storage.put([b"weights"], media_type="x").sha256
-    readings, verified = [], FolderStorage.verified
-    monkeypatch.setattr(FolderStorage, "verified", lambda own, name: readings.append(name) or verified(own, name))
-    assert [downloads.verified(storage, sha256, "ann").st_size for _ in range(3)] == [7, 7, 7]
+    readings, verified = [], FolderStorage.verify
+    monkeypatch.setattr(FolderStorage, "verify", lambda own, name: readings.append(name) or verified(own, name))
+    assert [downloads.verify(storage, sha256, "ann").st_size for _ in range(3)] == [7, 7, 7]
     assert readings == [sha256]
     storage.path(sha256).write_bytes(b"weightz")
     os.utime(storage.path(sha256), (0, 0))
     with pytest.raises(FileLost):
-        downloads.verified(storage, sha256, "ann")
+        downloads.verify(storage, sha256, "ann")
     storage.path(sha256).unlink()
     with pytest.raises(FileLost):
-        downloads.verified(storage, sha256, "ann")
+        downloads.verify(storage, sha256, "ann")

@@ -3,7 +3,7 @@
 import pytest
 from starlette.requests import Request
 
-from api.serving.negotiation import preferred, unchanged
+from api.serving.negotiation import choose_media_type, is_unchanged
 
 JSON, HTML = "application/json", "text/html"
 
@@ -26,7 +26,7 @@ JSON, HTML = "application/json", "text/html"
 )
 def test_the_highest_rated_type_is_answered(accept: str, answer: str) -> None:
     """The type with the highest quality wins, by the most specific range; the first one where nothing decides."""
-    assert preferred(accept, [JSON, HTML]) == answer
+    assert choose_media_type(accept, [JSON, HTML]) == answer
 
 
 @pytest.mark.parametrize(
@@ -47,10 +47,10 @@ def test_the_highest_rated_type_is_answered(accept: str, answer: str) -> None:
 def test_a_known_version_is_recognised(sent: str, same: bool, etag: str) -> None:
     """If-None-Match holds one of several tags, weak or strong, or a star; nothing else counts as known."""
     request = Request({"type": "http", "headers": [(b"if-none-match", sent.encode())]})
-    assert unchanged(request, etag) is same
+    assert is_unchanged(request, etag) is same
 
 
 def test_tags_in_several_headers_are_one_list() -> None:
     """A version is known if any of the If-None-Match headers holds its tag."""
     request = Request({"type": "http", "headers": [(b"if-none-match", b'"2"'), (b"if-none-match", b'"3"')]})
-    assert unchanged(request, 'W/"3"')
+    assert is_unchanged(request, 'W/"3"')

@@ -24,7 +24,7 @@ def resolved(schema: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_committed_description_is_that_of_the_code() -> None:
     """docs/openapi.json is what scripts/write_openapi.py writes; run it after a change of the API."""
-    program = "import runpy; print(runpy.run_path('scripts/write_openapi.py')['description'](), end='')"
+    program = "import runpy; print(runpy.run_path('scripts/write_openapi.py')['describe_api'](), end='')"
     written = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert json.loads(written.stdout) == DOCUMENT
 

@@ -11,7 +11,8 @@ def test_requests_at_the_same_time_share_a_trial() -> None:
     trials = []
 
     def trial() -> str:
-        trials.append(time.sleep(0.002))
+        time.sleep(0.002)
+        trials.append(1)
         return "a fault"
 
     async def ask() -> list[str | None]:

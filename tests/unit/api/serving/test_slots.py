@@ -13,7 +13,7 @@ def places_of(slots: Slots, owner: str, stack: ExitStack) -> int:
     held = 0
     while True:
         try:
-            stack.enter_context(slots.of(owner))
+            stack.enter_context(slots.for_owner(owner))
         except ServiceBusy:
             return held
         held += 1
@@ -34,5 +34,5 @@ def test_a_place_comes_back() -> None:
         assert places_of(slots, "ann", stack) == 2
     with ExitStack() as stack:
         assert places_of(slots, "ann", stack) == 2
-        with pytest.raises(ServiceBusy, match="2 uploads"), slots.of("ann"):
+        with pytest.raises(ServiceBusy, match="2 uploads"), slots.for_owner("ann"):
             pass

@@ -3,7 +3,7 @@
 import pytest
 
 from api.problems.errors import DigestMismatch
-from api.uploads.digests import digest_field, verified
+from api.uploads.digests import format_digest, verify_digests
 
 # RFC 9530, appendix B.1: the digest of {"hello": "world"} and a newline.
 CONTENT = b'{"hello": "world"}\n'
@@ -14,22 +14,22 @@ def test_the_example_of_the_standard_passes() -> None:
     """Content with its digest passes unchanged, in whatever pieces it comes and beside algorithms we do not know."""
     for value in (FIELD, f"sha-512=:AAAA:, {FIELD}", f"md5=:AAAA:,{FIELD};a=1"):
         for field in ("content-digest", "repr-digest"):
-            pieces = list(verified(iter([CONTENT[:5], CONTENT[5:]]), {field: value}, "body"))
+            pieces = list(verify_digests(iter([CONTENT[:5], CONTENT[5:]]), {field: value}, "body"))
             assert b"".join(pieces) == CONTENT
 
 
 def test_the_header_is_written_as_in_the_standard() -> None:
     """A digest in hexadecimal becomes the standard's byte sequence."""
-    assert digest_field("44aff4ab2d7c3250525675a08f0cfa9591168cffe51791c5f5bbc417c15a6c38") == FIELD
+    assert format_digest("44aff4ab2d7c3250525675a08f0cfa9591168cffe51791c5f5bbc417c15a6c38") == FIELD
 
 
 @pytest.mark.parametrize("value", [FIELD.replace("RK", "RL"), "sha-256=:kurz:", "sha-256=??", "sha-256=:ä:", "sha-256"])
 def test_wrong_and_unreadable_digests_are_refused(value: str) -> None:
     """A digest of other content, and a field that cannot be read, refuse the content."""
     with pytest.raises(DigestMismatch):
-        list(verified(iter([CONTENT]), {"repr-digest": value}, "file"))
+        list(verify_digests(iter([CONTENT]), {"repr-digest": value}, "file"))
 
 
 def test_content_without_a_digest_passes() -> None:
     """Digests are optional, and those of other algorithms are passed over."""
-    assert list(verified(iter([CONTENT]), {"content-digest": "sha-512=:AAAA:"}, "body")) == [CONTENT]
+    assert list(verify_digests(iter([CONTENT]), {"content-digest": "sha-512=:AAAA:"}, "body")) == [CONTENT]

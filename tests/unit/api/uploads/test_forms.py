@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from api.problems.errors import InvalidRequest, UnsupportedFile
-from api.uploads.forms import dataset_media_type, model_media_type, read_dataset_form, read_model_form
-from api.uploads.receiving import Form
+from api.uploads.forms import detect_dataset_type, detect_model_type, read_dataset_form, read_model_form
+from api.uploads.upload_reader import UploadedForm
 from faal_core.errors import WeightsUnreadable
 from faal_core.specs import ClassifierSpec
 
@@ -22,9 +22,9 @@ def safetensors(metadata: dict[str, str] | None = None) -> bytes:
     return struct.pack("<Q", len(header)) + header
 
 
-def form(head: bytes = ZIP, filename: str = "weights.pt", **fields: str) -> Form:
+def form(head: bytes = ZIP, filename: str = "weights.pt", **fields: str) -> UploadedForm:
     """A form with those fields."""
-    return Form(fields, filename, head)
+    return UploadedForm(fields, filename, head)
 
 
 def pointers(error: pytest.ExceptionInfo[InvalidRequest]) -> list[str | None]:
@@ -34,13 +34,13 @@ def pointers(error: pytest.ExceptionInfo[InvalidRequest]) -> list[str | None]:
 
 def test_kinds_of_files_are_told_by_their_first_bytes() -> None:
     """Weights are safetensors or zip files, data sets are zip files; a header that claims more than 1 MiB is no header."""
-    assert model_media_type(safetensors()) != model_media_type(ZIP)
-    assert dataset_media_type(ZIP) == "application/zip"
+    assert detect_model_type(safetensors()) != detect_model_type(ZIP)
+    assert detect_dataset_type(ZIP) == "application/zip"
     for head in (b"\x80\x02}q\x00.", b"", b"GIF89a" + bytes(10), struct.pack("<Q", 2**20 + 1) + b"{"):
         with pytest.raises(UnsupportedFile):
-            model_media_type(head)
+            detect_model_type(head)
     with pytest.raises(UnsupportedFile):
-        dataset_media_type(safetensors())
+        detect_dataset_type(safetensors())
 
 
 @pytest.mark.parametrize(

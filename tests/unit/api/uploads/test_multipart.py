@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.problems.errors import MalformedBody
-from api.uploads.multipart import MultipartReader, boundary_of
+from api.uploads.multipart import MultipartReader, read_boundary
 
 CONTENT = b"\r\n--not the boundary\r\n" + bytes(range(256))
 FORM = (
@@ -69,5 +69,5 @@ def test_headers_without_end_are_malformed() -> None:
 def test_only_forms_have_a_boundary(content_type: str | None) -> None:
     """Other types of content, and forms that name no boundary, are refused."""
     with pytest.raises(MalformedBody):
-        boundary_of(content_type)
-    assert boundary_of("multipart/form-data; boundary=xyz") == b"xyz"
+        read_boundary(content_type)
+    assert read_boundary("multipart/form-data; boundary=xyz") == b"xyz"

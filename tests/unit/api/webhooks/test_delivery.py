@@ -13,14 +13,14 @@ from standardwebhooks import Webhook as StandardWebhook
 from standardwebhooks import WebhookVerificationError
 
 from api.webhooks import delivery
-from api.webhooks.delivery import Courier, signed_headers, signing_key, signing_secret
+from api.webhooks.delivery import Delivery, sign_message, signing_key, signing_secret
 from jobs import webhooks
 from jobs.database import Sessions
 from jobs.keys import site_secret
 from jobs.settings import Settings
 from jobs.tables import WebhookMessage
 from jobs.webhooks import MessageState
-from tests.webhook_receiver import receiver
+from tests.webhook_receiver import run_receiver
 
 
 @pytest.fixture
@@ -32,18 +32,18 @@ def settings(tmp_path: Path) -> Settings:
 def sent(settings: Settings, sessions: Sessions, url: str) -> WebhookMessage:
     """A message to that address, after its first try."""
     with sessions.begin() as session:
-        message = webhooks.ping(session, webhooks.add(session, owner="ann", url=url).id)
-    assert anyio.run(Courier(settings, sessions)._send_due)
+        message = webhooks.ping(session, webhooks.add_webhook(session, owner="ann", url=url).id)
+    assert anyio.run(Delivery(settings, sessions)._send_due)
     with sessions() as session:
         return session.get_one(WebhookMessage, message.id)
 
 
 def test_messages_are_signed(settings, sessions):
     """What arrives is what was stored, and the library of Standard Webhooks finds it signed with the webhook's secret."""
-    with receiver() as there:
+    with run_receiver() as there:
         message = sent(settings, sessions, there.url)
-    assert (webhooks.state(message), message.status) == (MessageState.DELIVERED, 204)
-    [(headers, body)] = there.received
+    assert (webhooks.message_state(message), message.status) == (MessageState.DELIVERED, 204)
+    [(headers, body)] = there.requests
     assert (headers["webhook-id"], body.decode()) == (message.id, message.body)
     secret = signing_secret(signing_key(site_secret(settings), message.webhook_id))
     assert StandardWebhook(secret).verify(body, headers) == json.loads(message.body)
@@ -56,7 +56,7 @@ def test_messages_are_signed(settings, sessions):
 def test_the_signature_of_the_standard():
     """A message has the signature that the library of Standard Webhooks would give it."""
     at = time.time()
-    headers = dict(signed_headers(b"k" * 32, "message_1", "{}", at))
+    headers = dict(sign_message(b"k" * 32, "message_1", "{}", at))
     library = StandardWebhook(signing_secret(b"k" * 32))
     assert headers["webhook-signature"] == library.sign("message_1", datetime.fromtimestamp(round(at), UTC), "{}")
 
@@ -64,33 +64,33 @@ def test_the_signature_of_the_standard():
 @pytest.mark.parametrize("answer", [301, 307, 400, 429, 500])
 def test_other_answers_are_no_delivery(settings, sessions, answer):
     """A message that was not taken waits for its next try, and no redirection is followed."""
-    with receiver([answer]) as there:
+    with run_receiver([answer]) as there:
         message = sent(settings, sessions, there.url)
-    assert len(there.received) == 1
-    assert (webhooks.state(message), message.status, message.tries) == (MessageState.WAITING, answer, 1)
+    assert len(there.requests) == 1
+    assert (webhooks.message_state(message), message.status, message.tries) == (MessageState.WAITING, answer, 1)
 
 
 def test_nobody_answers(settings, sessions):
     """Where nobody listens, the message waits and says why."""
     message = sent(settings, sessions, "http://127.0.0.1:1/")
-    assert (webhooks.state(message), message.status) == (MessageState.WAITING, None)
+    assert (webhooks.message_state(message), message.status) == (MessageState.WAITING, None)
     assert "ConnectError" in message.error
 
 
 def test_inside_is_out_of_reach(tmp_path, sessions):
     """Without leave nothing is sent to this machine, by address or by name, and nothing is told of its addresses."""
-    with receiver() as there:
+    with run_receiver() as there:
         for host in ("127.0.0.1", "localhost"):
             message = sent(Settings(data_dir=tmp_path), sessions, f"https://{host}:{there.port}/")
             assert message.error == f"{host} has no address that webhooks are sent to"
-    assert there.received == []
+    assert there.requests == []
 
 
 def test_an_answer_that_drips(settings, sessions, monkeypatch):
-    """A receiver that keeps an answer going for ever does not keep the courier."""
+    """A receiver that keeps an answer going for ever does not keep the delivery of other messages waiting."""
     monkeypatch.setattr(delivery, "TRY_SECONDS", 1.0)
     start = time.monotonic()
-    with receiver(drip_seconds=0.1) as there:
+    with run_receiver(drip_seconds=0.1) as there:
         message = sent(settings, sessions, there.url)
         assert time.monotonic() - start < 10
     assert message.error == "there was no answer within 1 s"
@@ -101,10 +101,10 @@ def test_tls_is_checked(settings, sessions, monkeypatch, tmp_path):
     authority = trustme.CA()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("localhost").configure_cert(context)
-    with receiver(tls=context) as there:
+    with run_receiver(tls=context) as there:
         message = sent(settings, sessions, f"https://localhost:{there.port}/")
         assert "CERTIFICATE_VERIFY_FAILED" in message.error
-        assert there.received == []
+        assert there.requests == []
         authority.cert_pem.write_to_path(tmp_path / "authority.pem")
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
         assert sent(settings, sessions, f"https://localhost:{there.port}/").status == 204
@@ -114,16 +114,16 @@ def test_tls_is_checked(settings, sessions, monkeypatch, tmp_path):
 def test_a_slow_receiver_delays_no_other(settings, sessions, monkeypatch):
     """Messages are sent side by side."""
     monkeypatch.setattr(delivery, "TRY_SECONDS", 5.0)
-    with receiver(drip_seconds=0.1) as slow, receiver() as quick:
+    with run_receiver(drip_seconds=0.1) as slow, run_receiver() as quick:
         with sessions.begin() as session:
             for there in (slow, quick):
-                webhooks.ping(session, webhooks.add(session, owner="ann", url=there.url).id)
+                webhooks.ping(session, webhooks.add_webhook(session, owner="ann", url=there.url).id)
 
         async def until_the_quick_one_is_there() -> None:
             async with anyio.create_task_group() as beside:
-                beside.start_soon(Courier(settings, sessions).run)
+                beside.start_soon(Delivery(settings, sessions).run)
                 with anyio.fail_after(4):
-                    while not quick.received:
+                    while not quick.requests:  # noqa: ASYNC110 - the receiver runs in a thread
                         await anyio.sleep(0.05)
                 beside.cancel_scope.cancel()
 

@@ -7,7 +7,7 @@ import httpcore
 import pytest
 from pydantic import HttpUrl
 
-from api.webhooks.egress_policy import Destinations, GuardedBackend, NotAllowed
+from api.webhooks.egress_policy import EgressPolicy, GuardedBackend, NotAllowed
 
 PUBLIC = ["8.8.8.8", "1.1.1.1", "2606:4700:4700::1111", "2a00:1450:4001:80b::200e", "::ffff:8.8.8.8"]
 OTHERS = [
@@ -49,19 +49,19 @@ DISGUISED = ["127.1", "2130706433", "0x7f000001", "0177.0.0.1", "[::ffff:127.0.0
 @pytest.mark.parametrize("address", PUBLIC)
 def test_public_addresses_are_reached_over_tls(address):
     """An address on the Internet may be sent to, with TLS and not without."""
-    assert Destinations().allow(ip_address(address), encrypted=True)
-    assert not Destinations([ip_network("10.0.0.0/8")]).allow(ip_address(address), encrypted=False)
+    assert EgressPolicy().allow(ip_address(address), encrypted=True)
+    assert not EgressPolicy([ip_network("10.0.0.0/8")]).allow(ip_address(address), encrypted=False)
 
 
 @pytest.mark.parametrize("address", OTHERS)
 def test_special_addresses_are_not(address):
     """No address of a private network, of this machine, of a cloud's insides or of many machines is sent to."""
-    assert not Destinations().allow(ip_address(address), encrypted=True)
+    assert not EgressPolicy().allow(ip_address(address), encrypted=True)
 
 
 def test_networks_of_the_site_are():
     """Networks that the site names are reached, with TLS or without, and no others."""
-    ours = Destinations([ip_network("10.1.0.0/16"), ip_network("fd12::/32")])
+    ours = EgressPolicy([ip_network("10.1.0.0/16"), ip_network("fd12::/32")])
     for address, allowed in [("10.1.2.3", True), ("::ffff:10.1.2.3", True), ("fd12::1", True), ("10.2.0.1", False)]:
         for encrypted in (True, False):
             assert ours.allow(ip_address(address), encrypted=encrypted) is allowed
@@ -70,7 +70,7 @@ def test_networks_of_the_site_are():
 @pytest.mark.parametrize("host", DISGUISED)
 def test_disguised_addresses_are_known(host):
     """However an address of this machine is written, it is refused at once, or when it is looked up."""
-    refused = Destinations().objection(HttpUrl(f"https://{host}/")) is not None
+    refused = EgressPolicy().objection(HttpUrl(f"https://{host}/")) is not None
     assert refused or _not_allowed(HttpUrl(f"https://{host}/").host)
 
 
@@ -87,7 +87,7 @@ def test_disguised_addresses_are_known(host):
 )
 def test_objections(url, objection):
     """What is wrong with a URL is said before anything is sent."""
-    said = Destinations().objection(HttpUrl(url))
+    said = EgressPolicy().objection(HttpUrl(url))
     assert said is None if objection is None else objection in said
 
 
@@ -97,7 +97,7 @@ def test_names_are_judged_by_what_they_stand_for():
 
 
 def _not_allowed(host: str) -> bool:
-    backend = GuardedBackend(Destinations(), encrypted=True)
+    backend = GuardedBackend(EgressPolicy(), encrypted=True)
     with pytest.raises(NotAllowed) as refused:
         anyio.run(backend.connect_tcp, host, 443)
     return "127" not in str(refused.value).replace(host, "") and "::1" not in str(refused.value)
@@ -105,7 +105,7 @@ def _not_allowed(host: str) -> bool:
 
 def test_allowed_names_are_connected_to():
     """A name with an address in a network of the site is connected to there, at the very address that was judged."""
-    backend = GuardedBackend(Destinations([ip_network("127.0.0.0/8")]), encrypted=False)
+    backend = GuardedBackend(EgressPolicy([ip_network("127.0.0.0/8")]), encrypted=False)
 
     async def peer() -> tuple[str, int]:
         async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
@@ -127,7 +127,7 @@ def test_the_first_address_that_answers(monkeypatch):
         return [(2, 1, 6, "", (address, port)) for address in ("10.0.0.1", "127.0.0.2", "127.0.0.1")]
 
     monkeypatch.setattr(anyio, "getaddrinfo", addresses)
-    backend = GuardedBackend(Destinations([ip_network("127.0.0.0/8")]), encrypted=False)
+    backend = GuardedBackend(EgressPolicy([ip_network("127.0.0.0/8")]), encrypted=False)
 
     async def reached() -> str:
         async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
@@ -141,6 +141,6 @@ def test_the_first_address_that_answers(monkeypatch):
 
 def test_nobody_listens():
     """An allowed address where nobody listens is an error of the network's, not of the address."""
-    backend = GuardedBackend(Destinations([ip_network("127.0.0.0/8")]), encrypted=False)
+    backend = GuardedBackend(EgressPolicy([ip_network("127.0.0.0/8")]), encrypted=False)
     with pytest.raises(httpcore.ConnectError):
         anyio.run(backend.connect_tcp, "127.0.0.1", 1)

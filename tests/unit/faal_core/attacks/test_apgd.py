@@ -1,29 +1,29 @@
-"""APGD's schedule, cost and losses; its strength is in test_oracle.py."""
+"""Test APGD's schedule, cost and losses; test_oracle.py tests its strength."""
 
 import pytest
 import torch
 
 from faal_core.attacks import build
-from faal_core.attacks.apgd import _Climb, checkpoints
+from faal_core.attacks.apgd import _Climb, list_checkpoints
 from faal_core.attacks.ball import Ball
 from faal_core.attacks.losses import dlr, probability_margin, targeted_dlr
 from faal_core.attacks.randomness import ImageRandom
-from faal_core.audit.evaluator import counted
+from faal_core.audit.evaluator import record_passes
 from faal_core.specs import ApgdSpec
 from faal_core.threat_model import Norm, ThreatModel
-from tests.float64_classifier import in_float64
-from tests.linear_classifier import linear_classifier
+from tests.float64_classifier import convert_to_float64
+from tests.linear_classifier import build_linear_classifier
 
 
 def test_checkpoints_are_the_published_ones() -> None:
     """Of 100 iterations the gaps are 22, 19, 16, 13, 10, 7 and then 6, as section 3.1 of the paper has them."""
-    assert sorted(checkpoints(100)) == [22, 41, 57, 70, 80, 87, 93, 99]
+    assert sorted(list_checkpoints(100)) == [22, 41, 57, 70, 80, 87, 93, 99]
 
 
 @pytest.mark.parametrize("iterations", [1, 2, 5, 10])
 def test_few_iterations_have_checkpoints_within_them(iterations: int) -> None:
     """However few iterations there are, every checkpoint is one of them."""
-    assert checkpoints(iterations) <= set(range(1, iterations + 1))
+    assert list_checkpoints(iterations) <= set(range(1, iterations + 1))
 
 
 def test_steps_are_halved_where_the_loss_rose_too_seldom() -> None:
@@ -35,8 +35,8 @@ def test_steps_are_halved_where_the_loss_rose_too_seldom() -> None:
     climb = _Climb.begin(x, y, y, Ball(x, ThreatModel(epsilon=0.1)))
     for step, losses in enumerate([(0.0, 0.0), (1.0, 1.0), (2.0, 9.0), (3.0, 4.0), (4.0, 5.0)]):
         climb.x_adv = torch.full_like(x, 0.5 + step / 100)
-        climb.note(torch.tensor(losses), torch.full_like(x, float(step)))
-    climb.reconsider(4)
+        climb.record(torch.tensor(losses), torch.full_like(x, float(step)))
+    climb.adapt_steps(4)
     assert climb.step.tolist() == pytest.approx([0.2, 0.1])
     assert climb.x_adv[:, 0, 0, 0].tolist() == pytest.approx([0.54, 0.52])
     assert climb.gradient[:, 0, 0, 0].tolist() == [4, 2]
@@ -52,8 +52,8 @@ def test_steps_are_halved_where_nothing_better_was_found() -> None:
     steps = []
     for losses in ([0.0, 7.0, 8.0, 9.0, 10.0], [1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0], [5.5, 6.5, 7.5, 8.5]):
         for loss in losses:
-            climb.note(torch.tensor([loss]), x)
-        climb.reconsider(3)
+            climb.record(torch.tensor([loss]), x)
+        climb.adapt_steps(3)
         steps.append(round(climb.step.item(), 6))
     assert steps == [0.2, 0.1, 0.1, 0.05]
 
@@ -68,7 +68,7 @@ def test_a_step_keeps_a_quarter_of_the_last_one(monkeypatch: pytest.MonkeyPatch)
 
     shares: list[float] = []
     monkeypatch.setattr(_Climb, "move", lambda _self, share: shares.append(share))
-    classifier, images = linear_classifier(2, (1, 4, 4)), torch.full((1, 1, 4, 4), 0.6)
+    classifier, images = build_linear_classifier(2, (1, 4, 4)), torch.full((1, 1, 4, 4), 0.6)
     label = classifier(images).argmax(1)
     random = ImageRandom([0], torch.device("cpu"))
     build(ApgdSpec(iterations=3), 2).run(0, classifier, images, label, ThreatModel(epsilon=1e-6), random)
@@ -101,22 +101,22 @@ def test_there_are_as_many_runs_as_targets_and_restarts(targets: int, num_classe
 @pytest.mark.parametrize("norm", list(Norm))
 def test_cost_is_as_stated_and_broken_images_cost_nothing_more(norm: Norm) -> None:
     """Robust images take iterations + 1 forward and iterations backward passes; those broken at the start one of each."""
-    classifier = linear_classifier(10, (1, 4, 4))
+    classifier = build_linear_classifier(10, (1, 4, 4))
     x = 0.5 + 0.1 * torch.randn(6, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     y, random = classifier(x).argmax(1), ImageRandom(range(6), x.device)
     attack, threat = build(ApgdSpec(iterations=7), 10), ThreatModel(norm=norm, epsilon=1e-6)
-    with counted(classifier) as passes:
+    with record_passes(classifier) as passes:
         attack.run(0, classifier, x, y, threat, random)
     assert (passes.forward, passes.backward) == (6 * 8, 6 * 7)
     half_wrong = torch.where(torch.arange(6) < 3, y, (y + 1) % 10)
-    with counted(classifier) as passes:
+    with record_passes(classifier) as passes:
         attack.run(0, classifier, x, half_wrong, threat, random)
     assert (passes.forward, passes.backward) == (3 * 8 + 3, 3 * 7 + 3)
 
 
 def test_what_an_image_gets_does_not_depend_on_its_batch() -> None:
     """Alone and among others an image ends at the same adversarial image, up to rounding."""
-    classifier = in_float64(linear_classifier(10, (1, 4, 4)))
+    classifier = convert_to_float64(build_linear_classifier(10, (1, 4, 4)))
     x = 0.5 + 0.1 * torch.randn(8, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     y, attack, threat = classifier(x).argmax(1), build(ApgdSpec(iterations=20), 10), ThreatModel(epsilon=0.01)
     together = attack.run(0, classifier, x, y, threat, ImageRandom(range(8), x.device))

@@ -1,4 +1,4 @@
-"""FAB's projections against a general solver; its strength is in test_oracle.py."""
+"""Test FAB's projections against a general solver; test_oracle.py tests its strength."""
 
 import numpy as np
 import pytest
@@ -6,18 +6,18 @@ import torch
 from scipy.optimize import linprog
 
 from faal_core.attacks import build
-from faal_core.attacks.ball import inner, norms
+from faal_core.attacks.ball import inner_product, norms
 from faal_core.attacks.fab import step_to_hyperplane
 from faal_core.attacks.randomness import ImageRandom
 from faal_core.specs import FabSpec
 from faal_core.threat_model import Norm, ThreatModel
-from tests.linear_classifier import linear_classifier, smallest_radius
+from tests.linear_classifier import build_linear_classifier, compute_smallest_radius
 
 SHAPE = (12, 2, 3, 2)
 
 
 def problem(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Images with pixels at the edges of the box among them, gradients with zeros, and values of both signs."""
+    """Return images with pixels at the edges of the box, gradients with zeros, and values of both signs."""
     generator = torch.Generator().manual_seed(seed)
     x = (torch.rand(SHAPE, generator=generator) * 1.4 - 0.2).clamp(0, 1)
     gradient = torch.randn(SHAPE, generator=generator)
@@ -44,7 +44,9 @@ def test_linf_step_is_as_short_as_a_linear_program_finds(seed: int) -> None:
             bounds=[*zip(-pixels, 1 - pixels, strict=True), (0, None)],
         )
         if solved.success:
-            assert inner(gradient[i : i + 1], step[i : i + 1]).item() == pytest.approx(value[i].item(), abs=1e-5)
+            assert inner_product(gradient[i : i + 1], step[i : i + 1]).item() == pytest.approx(
+                value[i].item(), abs=1e-5
+            )
             assert norms(step[i : i + 1], Norm.LINF).item() == pytest.approx(solved.fun, abs=1e-5)
 
 
@@ -54,7 +56,7 @@ def test_l2_step_satisfies_the_optimality_conditions(seed: int) -> None:
     x, gradient, value = problem(seed)
     value = 0.5 * value
     step = step_to_hyperplane(x, gradient, value, Norm.L2)
-    assert torch.allclose(inner(gradient, step), value, atol=1e-5)
+    assert torch.allclose(inner_product(gradient, step), value, atol=1e-5)
     at_edge = ((x + step).abs() < 1e-6) | ((x + step - 1).abs() < 1e-6)
     for i in range(SHAPE[0]):
         free = ~at_edge[i] & (gradient[i] != 0)
@@ -95,18 +97,18 @@ def test_a_batch_in_parts_steps_like_a_whole_one(norm: Norm, monkeypatch: pytest
 @pytest.mark.parametrize("scale", [1e-9, 1e-6, 1e6])
 def test_the_scale_of_the_logits_does_not_matter(norm: Norm, scale: float) -> None:
     """Logits a million times smaller or larger, of the same decisions, are broken at 1.05 × the smallest radius as well."""
-    classifier = linear_classifier(3, (1, 6, 5))
+    classifier = build_linear_classifier(3, (1, 6, 5))
     x = 0.5 + 0.02 * torch.randn(12, 1, 6, 5, generator=torch.Generator().manual_seed(4))
     y = classifier(x).argmax(1)
-    radius = smallest_radius(classifier, x, y, norm)
+    radius = compute_smallest_radius(classifier, x, y, norm)
     for parameter in classifier.backbone.parameters():
         parameter.data *= scale
     for i in range(len(x)):
         threat = ThreatModel(norm=norm, epsilon=1.05 * radius[i].item())
-        found = [
+        results = [
             build(FabSpec(targets=2, iterations=30), 3).run(
                 run, classifier, x[i : i + 1], y[i : i + 1], threat, ImageRandom([0], torch.device("cpu"))
             )
             for run in range(2)
         ]
-        assert any(classifier(x_adv).argmax(1).item() != y[i].item() for x_adv in found)
+        assert any(classifier(x_adv).argmax(1).item() != y[i].item() for x_adv in results)

@@ -1,4 +1,4 @@
-"""Every attack against the closed form of linear classifiers: it breaks what can be broken, and nothing else."""
+"""Test every attack against the closed form of linear classifiers: it breaks what can be broken, and nothing else."""
 
 import pytest
 import torch
@@ -6,11 +6,11 @@ import torch
 from faal_core.attacks import build
 from faal_core.attacks.ball import Ball, norms
 from faal_core.attacks.randomness import ImageRandom
-from faal_core.attacks.square import bump
+from faal_core.attacks.square import build_pattern
 from faal_core.classifier import Classifier
 from faal_core.specs import ApgdSpec, AttackSpec, FabSpec, PgdSpec, SquareSpec
 from faal_core.threat_model import Norm, ThreatModel
-from tests.linear_classifier import linear_classifier, one_boundary_classifier, smallest_radius
+from tests.linear_classifier import build_linear_classifier, build_one_boundary_classifier, compute_smallest_radius
 
 Shape = tuple[int, int, int]
 
@@ -29,14 +29,15 @@ every_number_of_classes = pytest.mark.parametrize("num_classes", [2, 3, 10, 200]
 both_norms = pytest.mark.parametrize("norm", list(Norm))
 
 
-def share_broken(classifier: Classifier, spec: AttackSpec, norm: Norm, factor: float, shape: Shape = SHAPE) -> float:
-    """The share of 12 images that are broken at `factor` × their smallest radius, which is the same for all, in their balls.
+def fraction_broken(classifier: Classifier, spec: AttackSpec, norm: Norm, factor: float, shape: Shape = SHAPE) -> float:
+    """Return the fraction of 12 images that an attack breaks at `factor` × their smallest radius.
 
-    Logits are linear in the image's distance from grey, so an image is brought to a radius by scaling that distance.
+    Logits are linear in the image's distance from grey, so scaling that distance gives all images the same smallest
+    radius.
     """
     away = torch.randn(1000, *shape, generator=torch.Generator().manual_seed(1))
     y = classifier(0.5 + 0.01 * away).argmax(1)
-    radii = 100 * smallest_radius(classifier, 0.5 + 0.01 * away, y, norm)
+    radii = 100 * compute_smallest_radius(classifier, 0.5 + 0.01 * away, y, norm)
     clearest = radii.argsort(descending=True)[:12]
     x, y = (0.5 + away * (RADIUS[norm] / radii).view(-1, 1, 1, 1))[clearest], y[clearest]
     assert 0.1 < x.min() <= x.max() < 0.9
@@ -58,7 +59,7 @@ def test_targeted_attacks_break_every_image_just_beyond_its_radius(
     spec: AttackSpec, num_classes: int, norm: Norm
 ) -> None:
     """Every image falls at 1.05 × its smallest radius, although the nearest class need not be the next in logits."""
-    assert share_broken(linear_classifier(num_classes, SHAPE), spec, norm, 1.05) == 1
+    assert fraction_broken(build_linear_classifier(num_classes, SHAPE), spec, norm, 1.05) == 1
 
 
 @both_norms
@@ -68,20 +69,20 @@ def test_every_gradient_attack_breaks_every_image_just_beyond_one_boundary(
     spec: AttackSpec, num_classes: int, norm: Norm
 ) -> None:
     """Where one boundary is near, every image falls at 1.05 × its distance, whatever the number of classes."""
-    assert share_broken(one_boundary_classifier(num_classes, SHAPE), spec, norm, 1.05) == 1
+    assert fraction_broken(build_one_boundary_classifier(num_classes, SHAPE), spec, norm, 1.05) == 1
 
 
 @every_number_of_classes
 def test_square_breaks_every_image_just_beyond_one_boundary(num_classes: int) -> None:
     """Without a gradient every image falls at 1.05 × its L∞ distance to the boundary; images need not be square."""
-    assert share_broken(one_boundary_classifier(num_classes, SHAPE), SQUARE, Norm.LINF, 1.05) == 1
+    assert fraction_broken(build_one_boundary_classifier(num_classes, SHAPE), SQUARE, Norm.LINF, 1.05) == 1
 
 
 @every_number_of_classes
 def test_square_breaks_in_l2_what_its_windows_can_express(num_classes: int) -> None:
     """Where the boundary's normal is the window's own pattern, every image falls at 1.05 × its L2 distance."""
-    classifier = one_boundary_classifier(num_classes, (1, 5, 5), bump(5, torch.device("cpu")))
-    assert share_broken(classifier, SQUARE, Norm.L2, 1.05, (1, 5, 5)) == 1
+    classifier = build_one_boundary_classifier(num_classes, (1, 5, 5), build_pattern(5, torch.device("cpu")))
+    assert fraction_broken(classifier, SQUARE, Norm.L2, 1.05, (1, 5, 5)) == 1
 
 
 @both_norms
@@ -89,4 +90,4 @@ def test_square_breaks_in_l2_what_its_windows_can_express(num_classes: int) -> N
 @pytest.mark.parametrize("spec", [*UNTARGETED, *TARGETED, SquareSpec(queries=500)], ids=str)
 def test_no_attack_breaks_an_image_within_its_radius(spec: AttackSpec, num_classes: int, norm: Norm) -> None:
     """No image falls at 0.95 × its smallest radius, however hard the attack tries."""
-    assert share_broken(linear_classifier(num_classes, SHAPE), spec, norm, 0.95) == 0
+    assert fraction_broken(build_linear_classifier(num_classes, SHAPE), spec, norm, 0.95) == 0

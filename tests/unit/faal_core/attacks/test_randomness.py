@@ -1,4 +1,4 @@
-"""Random numbers hang on the image: not on its batch, nor on who leaves it."""
+"""Test that an image's random numbers depend on its seed alone, not on its batch or on images that leave it."""
 
 import torch
 
@@ -11,7 +11,7 @@ def test_streams_go_on_with_the_images_that_stay() -> None:
     """After some images left, the others get what they would have got if all had stayed."""
     everyone, leaving = ImageRandom([5, 6, 7, 8], CPU), ImageRandom([5, 6, 7, 8], CPU)
     assert torch.equal(everyone.uniform(4, 2, 3), leaving.uniform(4, 2, 3))
-    stayed = leaving.of(torch.tensor([1, 3]))
+    stayed = leaving.subset(torch.tensor([1, 3]))
     assert torch.equal(everyone.normal(4, 5)[[1, 3]], stayed.normal(2, 5))
 
 

@@ -1,4 +1,4 @@
-"""Square's windows, patterns and schedule; its strength is in test_oracle.py."""
+"""Test Square's windows, patterns and schedule; test_oracle.py tests its strength."""
 
 import pytest
 import torch
@@ -7,10 +7,19 @@ from torch import Tensor
 from faal_core.attacks.ball import Ball, norms
 from faal_core.attacks.losses import margin
 from faal_core.attacks.randomness import ImageRandom
-from faal_core.attacks.square import L2Search, LinfSearch, Windows, bump, expand_channels, signs, square, window_side
+from faal_core.attacks.square import (
+    L2Search,
+    LinfSearch,
+    Windows,
+    build_pattern,
+    expand_channels,
+    square,
+    to_signs,
+    window_side,
+)
 from faal_core.specs import SquareSpec
 from faal_core.threat_model import Norm, ThreatModel
-from tests.linear_classifier import linear_classifier
+from tests.linear_classifier import build_linear_classifier
 
 
 @pytest.mark.parametrize(
@@ -33,18 +42,18 @@ def test_windows_reach_every_pixel_and_no_further() -> None:
     draws = torch.tensor([[0.0, 0.0], [1 - 2**-24, 1 - 2**-24]])
     images = torch.zeros(2, 1, 4, 5)
     windows = Windows(draws, 2, images.shape)
-    windows.put(images, torch.ones(2, 1, 2, 2))
+    windows.write(images, torch.ones(2, 1, 2, 2))
     assert images.nonzero().tolist() == [
         [0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0], [0, 0, 1, 1],
         [1, 0, 2, 3], [1, 0, 2, 4], [1, 0, 3, 3], [1, 0, 3, 4],
     ]  # fmt: skip
-    assert windows.of(images).eq(1).all()
+    assert windows.read(images).eq(1).all()
 
 
 @pytest.mark.parametrize("side", [1, 3, 4, 5, 9])
 def test_pattern_has_norm_one_and_two_opposite_halves(side: int) -> None:
     """The pattern's L2 norm is 1; its upper half is not negative, its lower not positive."""
-    pattern = bump(side, torch.device("cpu"))
+    pattern = build_pattern(side, torch.device("cpu"))
     assert pattern.norm().item() == pytest.approx(1)
     assert (pattern[: side // 2] >= 0).all()
     assert (pattern[side // 2 :] <= 0).all()
@@ -56,7 +65,7 @@ def test_pattern_by_hand() -> None:
     upper = torch.tensor([[far, near, far]])
     lower = torch.tensor([[far, far, far], [far, near, far]])
     expected = torch.cat([upper / upper.norm(), -lower / lower.norm()])
-    assert torch.allclose(bump(3, torch.device("cpu")), expected / expected.norm())
+    assert torch.allclose(build_pattern(3, torch.device("cpu")), expected / expected.norm())
 
 
 @pytest.mark.parametrize("shape", [(4, 1, 8, 8), (4, 3, 6, 11), (4, 4, 1, 1), (4, 2, 2, 3)])
@@ -66,7 +75,7 @@ def test_linf_images_are_at_the_edge_of_the_ball(shape: tuple[int, ...]) -> None
     ball, search, random = Ball(x, ThreatModel(epsilon=0.1)), LinfSearch(0.8), ImageRandom(range(4), x.device)
     images = search.start(ball, random)
     for query in range(20):
-        changed, proposed = search.propose(images, ball, query, random.uniform(4, search.draws(shape[1])))
+        changed, proposed = search.propose(images, ball, query, random.uniform(4, search.count_draws(shape[1])))
         assert (proposed != images[changed]).flatten(1).any(1).all()
         images[changed] = proposed
         edge = torch.minimum((images - ball.low).abs(), (images - ball.high).abs())
@@ -82,7 +91,7 @@ def test_l2_images_use_the_whole_radius(shape: tuple[int, ...]) -> None:
     images = search.start(ball, random)
     for query in range(20):
         assert torch.allclose(norms(images - x, Norm.L2), torch.tensor(0.2), atol=1e-5)
-        _, images = search.propose(images, ball, query, random.uniform(4, search.draws(shape[1])))
+        _, images = search.propose(images, ball, query, random.uniform(4, search.count_draws(shape[1])))
 
 
 def test_l2_takes_the_perturbation_out_of_the_second_window() -> None:
@@ -91,18 +100,18 @@ def test_l2_takes_the_perturbation_out_of_the_second_window() -> None:
     ball = Ball(x, ThreatModel(norm=Norm.L2, epsilon=0.2))
     search, random = L2Search(0.05), ImageRandom(range(4), x.device)
     best = search.start(ball, random)
-    draws = random.uniform(4, search.draws(2))
+    draws = random.uniform(4, search.count_draws(2))
     draws[:, :4] = torch.tensor([0.0, 0.0, 0.5, 0.5])  # corners: the first window's, then the second's, apart from it
     moved = search.propose(best, ball, 0, draws)[1] - x
     first, second = Windows(draws[:, :2], 3, x.shape), Windows(draws[:, 2:4], 3, x.shape)
-    assert second.of(best - x).abs().amax() > 0.01
-    assert second.of(moved).abs().amax() == 0
-    assert first.of(moved).abs().amax() > 0.01
+    assert second.read(best - x).abs().amax() > 0.01
+    assert second.read(moved).abs().amax() == 0
+    assert first.read(moved).abs().amax() > 0.01
 
 
 def test_what_changes_nothing_is_not_asked() -> None:
     """An image of one pixel has two edges: the better one is asked once, from then on only the other."""
-    classifier = linear_classifier(2, (1, 1, 1))
+    classifier = build_linear_classifier(2, (1, 1, 1))
     x = torch.tensor([0.3, 0.6, 0.7]).view(3, 1, 1, 1)
     y = classifier(x).argmax(1)
     asked: list[Tensor] = []
@@ -116,7 +125,10 @@ def test_what_changes_nothing_is_not_asked() -> None:
 
 def test_square_ends_where_a_search_that_asks_everything_ends() -> None:
     """Leaving out proposals that change nothing gives the same images as asking them all."""
-    classifier, x = linear_classifier(3, (1, 6, 6)), torch.rand(4, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    classifier, x = (
+        build_linear_classifier(3, (1, 6, 6)),
+        torch.rand(4, 1, 6, 6, generator=torch.Generator().manual_seed(0)),
+    )
     # Whole weights and pixels of few binary digits: no sum is rounded, whatever its order and the size of the batch.
     x = (256 * x).round() / 256
     for parameter in classifier.parameters():
@@ -126,13 +138,13 @@ def test_square_ends_where_a_search_that_asks_everything_ends() -> None:
     random = ImageRandom(range(4), x.device)
     best = search.start(ball, random)
     value = margin(classifier(best), y)
-    draws = random.uniform(4, 250, search.draws(1))
+    draws = random.uniform(4, 250, search.count_draws(1))
     for query in range(60):
         windows = Windows(draws[:, query, :2], window_side(query, x.shape, spec.initial_share, Norm.LINF), x.shape)
-        proposed, edge = best.clone(), threat.epsilon * signs(expand_channels(draws[:, query, 2:]))
-        windows.put(proposed, (windows.of(x) + edge).clamp(0, 1))
+        proposed, edge = best.clone(), threat.epsilon * to_signs(expand_channels(draws[:, query, 2:]))
+        windows.write(proposed, (windows.read(x) + edge).clamp(0, 1))
         risen = margin(classifier(proposed), y)
         better = (risen > value).nonzero().squeeze(1)
         best[better], value[better] = proposed[better], risen[better]
-    found = square(classifier, x, y, threat, spec, ImageRandom(range(4), x.device))
-    assert torch.equal(found, best)
+    result = square(classifier, x, y, threat, spec, ImageRandom(range(4), x.device))
+    assert torch.equal(result, best)

@@ -1,4 +1,4 @@
-"""The judge of attacks: who is attacked, what counts, and what it costs."""
+"""Test the evaluator: which images are attacked, what counts as broken, and what passes cost."""
 
 import sys
 
@@ -9,51 +9,51 @@ from torch import nn
 
 from faal_core import attacks
 from faal_core.audit.evaluator import Evaluator, evaluate
-from faal_core.audit.run import identity, summarise
+from faal_core.audit.run import compute_identity, summarise
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.datasets.matching import check_fit
-from faal_core.device_memory import room_for
+from faal_core.device_memory import require_room
 from faal_core.errors import ClassifierUnsuitable, InvalidSpec, OutOfMemory
 from faal_core.progress import NoProgress
-from faal_core.results.image_outcomes import Verdicts
-from faal_core.results.ledger import CLEAN, Unit
+from faal_core.results.image_outcomes import ImageOutcomes
+from faal_core.results.ledger import CLEAN, BatchResult
 from faal_core.specs import ApgdSpec, AttackSpec, AuditSpec, ClassifierSpec, FabSpec, PgdSpec, SquareSpec
 from faal_core.threat_model import Norm, ThreatModel
-from tests.linear_classifier import linear_classifier, smallest_radius
+from tests.linear_classifier import build_linear_classifier, compute_smallest_radius
 
 CPU = torch.device("cpu")
 SHAPE = (1, 6, 5)
 
 
 class FarAway:
-    """An attack that answers images far outside of every ball."""
+    """Returns images far outside of every ball."""
 
     runs = passes = 1
 
     def run(self, number, classifier, x, y, threat, random):
-        """Five above the inverted images."""
+        """Return the inverted images plus five."""
         return 1 - x + 5
 
 
 def two_class_images(count: int = 40) -> LabelledImages:
-    """Images near grey with the labels of the linear classifier, a quarter of them wrong on purpose."""
+    """Return images near grey with the labels of the linear classifier, a quarter of them wrong on purpose."""
     x = 0.5 + 0.02 * torch.randn(count, *SHAPE, generator=torch.Generator().manual_seed(4))
-    y = linear_classifier(2, SHAPE)(x).argmax(1)
+    y = build_linear_classifier(2, SHAPE)(x).argmax(1)
     y[: count // 4] = 1 - y[: count // 4]
     return LabelledImages(x, y, ("a", "b"), "synthetic", "test")
 
 
 def evaluator_of(data: LabelledImages, batch_size: int = 7) -> Evaluator:
-    """The linear classifier on that data."""
-    return Evaluator(linear_classifier(2, SHAPE), data, device=CPU, batch_size=batch_size, seed=0)
+    """Return an evaluator of the linear classifier on that data."""
+    return Evaluator(build_linear_classifier(2, SHAPE), data, device=CPU, batch_size=batch_size, seed=0)
 
 
 @pytest.mark.parametrize("norm", list(Norm))
 def test_robust_accuracy_is_the_closed_form(norm: Norm) -> None:
     """Robust are exactly the correct images whose smallest radius exceeds ε, whatever the batch size."""
     data = two_class_images()
-    radii = smallest_radius(linear_classifier(2, SHAPE), data.images, data.labels, norm)
+    radii = compute_smallest_radius(build_linear_classifier(2, SHAPE), data.images, data.labels, norm)
     epsilon = radii[10:].median().item() * 1.001
     clear = ((radii - epsilon).abs() > 0.05 * epsilon).numpy()
     threat, spec = ThreatModel(norm=norm, epsilon=epsilon), PgdSpec(steps=60, relative_step=0.1)
@@ -68,7 +68,7 @@ def test_robust_accuracy_is_the_closed_form(norm: Norm) -> None:
 def test_only_undecided_images_are_attacked() -> None:
     """The first attack sees the clean-correct images, the second what the first left; what is decided stays decided."""
     data = two_class_images()
-    radii = smallest_radius(linear_classifier(2, SHAPE), data.images, data.labels, Norm.LINF)
+    radii = compute_smallest_radius(build_linear_classifier(2, SHAPE), data.images, data.labels, Norm.LINF)
     threat = ThreatModel(epsilon=radii[10:].median().item() * 1.001)
     spec = PgdSpec(steps=60, relative_step=0.1)
     evaluation, (first, second) = evaluate(evaluator_of(data), threat, (spec, spec), NoProgress())
@@ -102,17 +102,17 @@ def test_misfits_are_refused() -> None:
     """A classifier for other channels or another number of classes is refused before any work."""
     data = two_class_images()
     with pytest.raises(InvalidSpec, match="3 channels"):
-        Evaluator(linear_classifier(2, (3, 6, 5)), data, device=CPU, batch_size=8, seed=0)
+        Evaluator(build_linear_classifier(2, (3, 6, 5)), data, device=CPU, batch_size=8, seed=0)
     with pytest.raises(InvalidSpec, match="10 classes"):
-        Evaluator(linear_classifier(10, SHAPE), data, device=CPU, batch_size=8, seed=0)
+        Evaluator(build_linear_classifier(10, SHAPE), data, device=CPU, batch_size=8, seed=0)
 
 
-@pytest.mark.parametrize(("bias", "says"), [(float("nan"), "NaN"), (float("inf"), "infinity")])
-def test_logits_must_be_finite(bias: float, says: str) -> None:
+@pytest.mark.parametrize(("bias", "message"), [(float("nan"), "NaN"), (float("inf"), "infinite")])
+def test_logits_must_be_finite(bias: float, message: str) -> None:
     """NaN or infinite logits are an error, never counted as robust."""
     evaluator = evaluator_of(two_class_images())
     evaluator.classifier.backbone.linear.bias.data.fill_(bias)
-    with pytest.raises(ClassifierUnsuitable, match=says):
+    with pytest.raises(ClassifierUnsuitable, match=message):
         evaluate(evaluator, ThreatModel(epsilon=0.1), (PgdSpec(),), NoProgress())
 
 
@@ -121,8 +121,8 @@ def test_images_too_small_for_the_network_are_refused() -> None:
     backbone = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 9), torch.nn.Flatten())
     classifier = Classifier(backbone, ClassifierSpec(architecture="small_resnet", num_classes=2))
     evaluator = Evaluator(classifier, two_class_images(), device=CPU, batch_size=7, seed=0)
-    with pytest.raises(ClassifierUnsuitable, match="does not take images of 1 × 6 × 5"):
-        evaluator.clean(torch.arange(7))
+    with pytest.raises(ClassifierUnsuitable, match="does not accept images of 1 × 6 × 5"):
+        evaluator.evaluate_clean(torch.arange(7))
 
 
 def test_the_same_classes_in_another_order_are_refused() -> None:
@@ -133,7 +133,7 @@ def test_the_same_classes_in_another_order_are_refused() -> None:
         if fits:
             check_fit(classifier, two_class_images())
         else:
-            with pytest.raises(InvalidSpec, match="another order"):
+            with pytest.raises(InvalidSpec, match="same classes in different orders"):
                 check_fit(classifier, two_class_images())
 
 
@@ -143,29 +143,29 @@ def test_labels_that_begin_at_1_are_recognised(first: int, hinted: bool) -> None
     labels = torch.arange(first, 5)
     data = LabelledImages(torch.zeros(len(labels), 1, 4, 4), labels, tuple("01234"), "from one", "test")
     with pytest.raises(InvalidSpec, match="has 4 classes and from one has 5") as refused:
-        check_fit(linear_classifier(4, (1, 4, 4)), data)
+        check_fit(build_linear_classifier(4, (1, 4, 4)), data)
     assert ("store labels − 1" in refused.value.message) == hinted
 
 
 def test_the_machines_own_memory_can_run_out_too() -> None:
     """A batch that does not fit into a CPU's memory is an error with its advice, and other errors pass unchanged."""
-    with pytest.raises(OutOfMemory, match="smaller batch"), room_for(250):
+    with pytest.raises(OutOfMemory, match="smaller batch size"), require_room(250):
         torch.empty(2**50)
-    with pytest.raises(RuntimeError, match="else"), room_for(250):
+    with pytest.raises(RuntimeError, match="else"), require_room(250):
         raise RuntimeError("something else")
 
 
 def test_another_normalisation_is_another_audit() -> None:
     """The same weights behind another mean are not what a ledger was begun for."""
-    classifier = linear_classifier(4, (1, 4, 4))
+    classifier = build_linear_classifier(4, (1, 4, 4))
     images = torch.rand(8, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     data = LabelledImages(images, torch.arange(8) % 4, tuple("abcd"), "noise", "test")
     spec = AuditSpec(threat=ThreatModel(epsilon=0.1))
     moved = Classifier(classifier.backbone, classifier.spec.model_copy(update={"mean": (0.5,)}))
     subjects = [
-        identity(summarise(judged, name), data, spec) for judged, name in ((classifier, "a"), (classifier, "b"))
+        compute_identity(summarise(judged, name), data, spec) for judged, name in ((classifier, "a"), (classifier, "b"))
     ]
-    assert subjects[0] == subjects[1] != identity(summarise(moved, "a"), data, spec)
+    assert subjects[0] == subjects[1] != compute_identity(summarise(moved, "a"), data, spec)
 
 
 def test_answers_that_are_not_finite_during_an_attack_are_an_error() -> None:
@@ -181,7 +181,7 @@ def test_answers_that_are_not_finite_during_an_attack_are_an_error() -> None:
             logits: torch.Tensor = self.linear(x.flatten(1))
             return logits * torch.nan if self.passes == 4 else logits
 
-    classifier = Classifier(NanInTheFourthPass(), linear_classifier(4, (1, 4, 4)).spec).eval()
+    classifier = Classifier(NanInTheFourthPass(), build_linear_classifier(4, (1, 4, 4)).spec).eval()
     images = torch.rand(40, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     data = LabelledImages(images, torch.arange(40) % 4, tuple("abcd"), "noise", "test")
     evaluator = Evaluator(classifier, data, device=torch.device("cpu"), batch_size=40, seed=0)
@@ -190,14 +190,14 @@ def test_answers_that_are_not_finite_during_an_attack_are_an_error() -> None:
 
 
 class NanGradient(nn.Module):
-    """A linear network plus nothing, by a way that has no slope for bright images."""
+    """Adds zero to a linear network in a way whose gradient is NaN for bright images."""
 
     def __init__(self, linear: nn.Module) -> None:
         super().__init__()
         self.linear = linear
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The linear network's logits."""
+        """Return the linear network's logits."""
         brightness = x.mean((1, 2, 3))
         nothing = 0 * (brightness * (brightness > 0.505)).sqrt().unsqueeze(1)
         return self.linear(x) + nothing
@@ -247,7 +247,7 @@ def test_logits_may_have_any_precision(dtype: torch.dtype) -> None:
 
 
 def test_an_answer_that_is_no_tensor_is_refused() -> None:
-    """A network that answers a tuple is named as what it is."""
+    """A network that returned a tuple is named as what it is."""
     evaluator = evaluator_of(two_class_images())
     linear = evaluator.classifier.backbone
 
@@ -256,46 +256,46 @@ def test_an_answer_that_is_no_tensor_is_refused() -> None:
             return linear(x), x
 
     evaluator.classifier.backbone = Pair()
-    with pytest.raises(ClassifierUnsuitable, match="answers a tuple"):
+    with pytest.raises(ClassifierUnsuitable, match="returned a tuple"):
         evaluate(evaluator, ThreatModel(epsilon=0.1), (PgdSpec(),), NoProgress())
 
 
 def test_every_run_of_every_attack_draws_its_own_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two restarts, and two equal attacks of one list, begin with other random numbers on every image."""
-    drawn: list[torch.Tensor] = []
+    draws: list[torch.Tensor] = []
 
     class Draws:
         runs, passes = 2, 1
 
         def run(self, number, classifier, x, y, threat, random):
-            drawn.append(random.uniform(len(x), 4))
+            draws.append(random.uniform(len(x), 4))
             return x
 
     monkeypatch.setattr(attacks, "build", lambda *_: Draws())
     evaluate(
         evaluator_of(two_class_images(), batch_size=40), ThreatModel(epsilon=0.1), (PgdSpec(), PgdSpec()), NoProgress()
     )
-    every = torch.stack(drawn).flatten()
-    assert len(drawn) == 4
+    every = torch.stack(draws).flatten()
+    assert len(draws) == 4
     assert len(every.unique()) == len(every)
 
 
 def test_a_margin_is_what_the_attacks_left_at_the_least() -> None:
     """An attack for images with little margin left goes by the least share that any attack before left, not by the last."""
     data = two_class_images(8)
-    verdicts = Verdicts(data.labels.numpy())
+    outcomes = ImageOutcomes(data.labels.numpy())
     right = {"rows": (0, 1), "predicted": tuple(data.labels[:2].tolist()), "distance": (0, 0), "sha256": ("", "")}
     cost = {"forward": 1, "backward": 0, "seconds": 0}
     for attack, lead in ((CLEAN, (4.0, 4.0)), (0, (1.0, 3.0)), (1, (3.0, 2.0))):
-        verdicts.take_in(Unit(attack=attack, run=0, margin=(0.5, 0.5), lead=lead, **right, **cost))
-    assert verdicts.undecided().tolist() == [0, 1]
-    assert verdicts.undecided(0.25).tolist() == [0]
-    assert verdicts.undecided(0.5).tolist() == [0, 1]
+        outcomes.add(BatchResult(attack=attack, run=0, margin=(0.5, 0.5), lead=lead, **right, **cost))
+    assert outcomes.find_undecided().tolist() == [0, 1]
+    assert outcomes.find_undecided(0.25).tolist() == [0]
+    assert outcomes.find_undecided(0.5).tolist() == [0, 1]
 
 
 def test_a_cpu_passes_as_many_images_as_keep_the_largest_layer_in_its_cache() -> None:
     """16 channels of 64 × 64 in float32 are 256 KiB an image, 24 of them 6 MiB; images that do not fit have no limit."""
     network = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 2))
-    classifier = Classifier(network, linear_classifier(2, (1, 4, 4)).spec)
+    classifier = Classifier(network, build_linear_classifier(2, (1, 4, 4)).spec)
     assert classifier.images_in_cache(torch.Size((1, 64, 64))) == 24
     assert classifier.images_in_cache(torch.Size((2, 64, 64))) == sys.maxsize

@@ -1,4 +1,4 @@
-"""Bad classifiers raise their own warning, good ones none."""
+"""Test that bad classifiers raise their own warning, and good ones none."""
 
 import math
 
@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from faal_core.attacks.losses import gradient_of, margin
+from faal_core.attacks.losses import compute_gradient, margin
 from faal_core.audit.reliability import examine, examine_attacks
 from faal_core.classifier import Classifier
 from faal_core.errors import ClassifierUnsuitable
 from faal_core.results.documents import AttackRow
 from faal_core.specs import AttackSpec, PgdSpec, SquareSpec
 from faal_core.threat_model import Norm, ThreatModel
-from tests.linear_classifier import linear_classifier
+from tests.linear_classifier import build_linear_classifier
 
 SHAPE = (1, 5, 5)
 LEVEL = 0.01  # images lie on multiples of it
@@ -22,20 +22,20 @@ THREAT = ThreatModel(epsilon=10 * LEVEL)
 
 
 def images() -> Tensor:
-    """Images near grey, nowhere further from it than 4 levels."""
+    """Return images at most 4 levels from grey."""
     noise = torch.randn(40, *SHAPE, generator=torch.Generator().manual_seed(0))
     return 0.5 + LEVEL * (1.5 * noise).round().clamp(-4, 4)
 
 
 class Wrapped(nn.Module):
-    """Another network, spoilt in one way."""
+    """Changes another network in one way."""
 
     def __init__(self, network: nn.Module, kind: str) -> None:
         super().__init__()
         self.network, self.kind = network, kind
 
     def forward(self, x: Tensor) -> Tensor:
-        """The network's logits, spoilt."""
+        """Return the network's logits, changed."""
         if self.kind == "noise":
             z = self.network(x)
             return z + 0.01 * torch.randn_like(z)
@@ -78,19 +78,19 @@ def test_each_bad_classifier_raises_its_own_warning(kind: str, codes: set[str]) 
     away from the other.
     """
     torch.manual_seed(0)
-    good = linear_classifier(2, SHAPE)
+    good = build_linear_classifier(2, SHAPE)
     bad = Classifier(Wrapped(good.backbone, kind), good.spec).eval()
     x = images()
-    found = examine(bad, x, bad(x).argmax(1), THREAT)
-    assert {warning.code for warning in found} == codes
-    assert all(any(character.isdigit() for character in warning.evidence) and warning.advice for warning in found)
+    warnings = examine(bad, x, bad(x).argmax(1), THREAT)
+    assert {warning.code for warning in warnings} == codes
+    assert all(any(character.isdigit() for character in warning.evidence) and warning.advice for warning in warnings)
 
 
 @pytest.mark.parametrize("threat", [THREAT, ThreatModel(norm=Norm.L2, epsilon=0.5), ThreatModel(epsilon=1)])
 @pytest.mark.parametrize("num_classes", [2, 10, 200])
 def test_a_good_classifier_raises_none(num_classes: int, threat: ThreatModel) -> None:
     """Plain logits with a gradient give no warning, whether the labels are right or wrong."""
-    good = linear_classifier(num_classes, SHAPE)
+    good = build_linear_classifier(num_classes, SHAPE)
     x = images()
     y = good(x).argmax(1)
     assert examine(good, x, y, threat) == ()
@@ -99,14 +99,14 @@ def test_a_good_classifier_raises_none(num_classes: int, threat: ThreatModel) ->
 
 
 class Root(nn.Module):
-    """A network that takes the root of the pixels, whose gradient is infinite where they are black."""
+    """Takes the root of the pixels, whose gradient is infinite where they are black."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, x: Tensor) -> Tensor:
-        """The network's logits."""
+        """Return the network's logits."""
         return self.network(x.sqrt())
 
 
@@ -117,7 +117,7 @@ def test_a_gradient_that_is_not_finite_is_a_warning_and_stops_attacks_that_need_
     The second images have no black pixel, which only an attack on its way meets.
     """
     torch.manual_seed(0)
-    good = linear_classifier(3, SHAPE)
+    good = build_linear_classifier(3, SHAPE)
     bad = Classifier(Root(good.backbone), good.spec).eval()
     x = images()
     x[:, :, 0, 0] = darkest
@@ -126,18 +126,18 @@ def test_a_gradient_that_is_not_finite_is_a_warning_and_stops_attacks_that_need_
     assert (warning.code, where in warning.evidence) == ("nan-gradient", True)
     x[:, :, 0, 0] = 0
     with pytest.raises(ClassifierUnsuitable, match="square"):
-        gradient_of(margin(bad(x.requires_grad_()), y), x)
+        compute_gradient(margin(bad(x.requires_grad_()), y), x)
 
 
 class Range(nn.Module):
-    """A network that expects pixels spread over `scale` from `lowest` on."""
+    """Expects pixels in a range of width `scale` from `lowest` on."""
 
     def __init__(self, network: nn.Module, scale: float, lowest: float) -> None:
         super().__init__()
         self.network, self.scale, self.lowest = network, scale, lowest
 
     def forward(self, x: Tensor) -> Tensor:
-        """Its logits."""
+        """Return the logits."""
         return self.network((x - self.lowest) / self.scale)
 
 
@@ -146,23 +146,23 @@ class Range(nn.Module):
 )
 def test_pixels_in_another_range(scale: float, lowest: float, name: str) -> None:
     """A network trained on levels, on −1 to 1 or on standardised pixels is told from one that is merely wrong."""
-    good = linear_classifier(10, SHAPE)
+    good = build_linear_classifier(10, SHAPE)
     other = Classifier(Range(good.backbone, scale, lowest), good.spec).eval()
     x = images()
     y = good(x).argmax(1)
-    found = {warning.code: warning for warning in examine(other, x, y, THREAT)}
-    assert f"about 40 with pixels moved to {name}" in found["pixel-range"].evidence or name == "mean 0"
+    warnings = {warning.code: warning for warning in examine(other, x, y, THREAT)}
+    assert f"; 40 with pixels moved to {name}" in warnings["pixel-range"].evidence or name == "mean 0"
 
 
 @pytest.mark.parametrize(("mean", "std", "warned"), [(0.5, 1, 0), (0, 1 / 255, 0), (127.5, 0.5, 1), (0.5, 58.4, 1)])
 def test_a_normalisation_in_levels_of_255(mean: float, std: float, warned: int) -> None:
     """A mean outside [0, 1] or a std above 1 is none of pixels in [0, 1]; a std of 1/255 makes levels of them."""
-    plain = linear_classifier(10, SHAPE)
+    plain = build_linear_classifier(10, SHAPE)
     spec = plain.spec.model_copy(update={"mean": (mean,), "std": (std,)})
     classifier = Classifier(plain.backbone, spec).eval()
     x = images()
-    found = examine(classifier, x, classifier(x).argmax(1), THREAT)
-    assert [warning.code for warning in found].count("pixel-range") == warned
+    warnings = examine(classifier, x, classifier(x).argmax(1), THREAT)
+    assert [warning.code for warning in warnings].count("pixel-range") == warned
 
 
 CLIMB, SEARCH = PgdSpec(), SquareSpec()
@@ -188,6 +188,6 @@ def test_square_after_the_gradients(
     for spec, count in zip(specs, broken, strict=True):
         rows.append(AttackRow(name=str(spec), tried=left, broken=count, forward=0, backward=0, seconds=0))
         left -= count
-    found = examine_attacks(specs, tuple(rows), 1000)
-    assert [warning.code for warning in found] == ["square-beats-gradients"] * (evidence is not None)
-    assert all(warning.evidence.startswith(evidence or "") for warning in found)
+    warnings = examine_attacks(specs, tuple(rows), 1000)
+    assert [warning.code for warning in warnings] == ["square-beats-gradients"] * (evidence is not None)
+    assert all(warning.evidence.startswith(evidence or "") for warning in warnings)

@@ -1,4 +1,4 @@
-"""Copies, training images among those audited, and radii without a sense are noticed."""
+"""Test the warnings on copies, on training images among the audited ones, and on tiny radii."""
 
 import time
 from pathlib import Path
@@ -9,21 +9,21 @@ import pytest
 import torch
 
 from faal_core import datasets
-from faal_core.audit.reliability import examine_images, pixel_digests, training_digests
+from faal_core.audit.reliability import digest_pixels, digest_training_images, examine_images
 from faal_core.audit.run import audit
 from faal_core.datasets import npz_archive
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import InvalidSpec
 from faal_core.specs import AuditSpec, PgdSpec
 from faal_core.threat_model import Norm, ThreatModel
-from tests.linear_classifier import linear_classifier
+from tests.linear_classifier import build_linear_classifier
 
 CPU = torch.device("cpu")
 THREAT = ThreatModel(epsilon=0.1)
 
 
 def images(count: int, seed: int = 0, dtype: torch.dtype = torch.uint8) -> LabelledImages:
-    """Random images of two classes in turn."""
+    """Return random images of two classes in turn."""
     levels = torch.randint(0, 256, (count, 1, 5, 5), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
     pixels = levels if dtype == torch.uint8 else levels.to(dtype) / 255
     return LabelledImages(pixels, torch.arange(count) % 2, ("cat", "dog"), "random", "test")
@@ -32,8 +32,8 @@ def images(count: int, seed: int = 0, dtype: torch.dtype = torch.uint8) -> Label
 def codes(
     data: LabelledImages, threat: ThreatModel = THREAT, trained_on: LabelledImages | None = None
 ) -> dict[str, str]:
-    """The evidence of each warning, by its code."""
-    known = frozenset(pixel_digests(trained_on)) if trained_on else frozenset()
+    """Return the evidence of each warning, by its code."""
+    known = frozenset(digest_pixels(trained_on)) if trained_on else frozenset()
     return {warning.code: warning.evidence for warning in examine_images(data, threat, known)}
 
 
@@ -61,8 +61,10 @@ def test_copies_are_counted_with_what_contradicts() -> None:
     assert codes(test) == {}
     test.images[30:50] = 0
     evidence = codes(test)["copied-images"]
-    assert evidence.startswith("19 of 100 images repeat another; one is there 20 times, first image 30 of class 'cat'")
-    assert evidence.endswith("1 pictures are in several classes")
+    assert evidence.startswith(
+        "19 of 100 images repeat another one; the commonest occurs 20 times, first image 30 of class 'cat'"
+    )
+    assert evidence.endswith("1 repeated images are in several classes")
 
 
 def test_a_radius_below_one_grey_level_is_noticed_for_8_bit_images_only() -> None:
@@ -77,7 +79,7 @@ def test_a_radius_below_one_grey_level_is_noticed_for_8_bit_images_only() -> Non
 def test_an_l2_radius_beyond_all_images_is_refused(epsilon: float, refused: bool) -> None:
     """Two images of 1 × 5 × 5 are at most √25 = 5 apart; a larger radius is named with that distance."""
     spec = AuditSpec(threat=ThreatModel(norm=Norm.L2, epsilon=epsilon), attacks=(PgdSpec(steps=1),))
-    classifier = linear_classifier(2, (1, 5, 5))
+    classifier = build_linear_classifier(2, (1, 5, 5))
     if not refused:
         assert audit(classifier, images(20), spec, name="linear", device=CPU).report.robust.mean.images == 20
         return
@@ -91,8 +93,8 @@ def test_an_audit_that_knows_the_training_images_warns_of_them() -> None:
     test = test.take(test.stratified(20, 0))
     spec = AuditSpec(threat=THREAT, attacks=(PgdSpec(steps=1),))
     for part, expected in (("train", False), ("test", True)):
-        known = frozenset(pixel_digests(datasets.load("fashion-mnist-subset", part)))
-        classifier = linear_classifier(10, (1, 28, 28))
+        known = frozenset(digest_pixels(datasets.load("fashion-mnist-subset", part)))
+        classifier = build_linear_classifier(10, (1, 28, 28))
         report = audit(classifier, test, spec, name="linear", device=CPU, trained_on=known).report
         assert ("training-images" in {warning.code for warning in report.warnings}) == expected
 
@@ -100,25 +102,27 @@ def test_an_audit_that_knows_the_training_images_warns_of_them() -> None:
 def test_the_training_part_of_named_sets_and_arrays_is_known(tmp_path: Path) -> None:
     """A named set and an archive of arrays have digests of their training images; without such a part there are none."""
     bundled = datasets.load("fashion-mnist-subset", "train")
-    assert training_digests("fashion-mnist-subset", "test") == frozenset(pixel_digests(bundled))
+    assert digest_training_images("fashion-mnist-subset", "test") == frozenset(digest_pixels(bundled))
     levels = np.random.default_rng(0).integers(0, 256, (6, 5, 5, 1), dtype=np.uint8)
     labels = np.array([0, 1] * 3)
     both, test_only = tmp_path / "both.npz", tmp_path / "test.npz"
     tests = {"test_images": levels[:4], "test_labels": labels[:4]}
     np.savez(test_only, **tests)
     np.savez(both, train_images=levels[2:], train_labels=labels[2:], **tests)
-    known = frozenset(pixel_digests(datasets.load(str(both), "train")))
-    assert training_digests(str(both), "test") == training_digests(str(both), "validation") == known
+    known = frozenset(digest_pixels(datasets.load(str(both), "train")))
+    assert digest_training_images(str(both), "test") == digest_training_images(str(both), "validation") == known
     assert len(known) == 4
     assert set(codes(datasets.load(str(both), "test"), trained_on=datasets.load(str(both), "train"))) == {
         "training-images"
     }
-    assert training_digests(str(test_only), "test") == training_digests(str(tmp_path), "test") == frozenset()
+    assert (
+        digest_training_images(str(test_only), "test") == digest_training_images(str(tmp_path), "test") == frozenset()
+    )
 
 
 def test_training_images_are_no_surprise_in_the_training_part() -> None:
     """Where the training part itself is audited, no image is called a training image."""
-    assert training_digests("fashion-mnist-subset", "train") == frozenset()
+    assert digest_training_images("fashion-mnist-subset", "train") == frozenset()
 
 
 @pytest.mark.parametrize("shape", [(300, 9, 7), (300, 9, 7, 3), (300, 3, 9, 7)])
@@ -128,12 +132,12 @@ def test_digests_of_an_archive_read_in_pieces(
     shape: tuple[int, ...], order: Literal["C", "F"], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Read in pieces, the images of an archive have the digests that they have as a whole."""
-    monkeypatch.setattr(npz_archive, "PIECE_BYTES", 5000)
+    monkeypatch.setattr(npz_archive, "CHUNK_BYTES", 5000)
     levels = np.random.default_rng(0).integers(0, 256, shape)
     images = np.asarray(levels if kind == "uint8" else levels / 255, kind, order=order)
     np.savez_compressed(tmp_path / "set.npz", train_images=images, train_labels=np.arange(300) % 2)
-    whole = pixel_digests(datasets.load(str(tmp_path / "set.npz"), "train"))
-    assert training_digests(str(tmp_path / "set.npz"), "test") == frozenset(whole)
+    whole = digest_pixels(datasets.load(str(tmp_path / "set.npz"), "train"))
+    assert digest_training_images(str(tmp_path / "set.npz"), "test") == frozenset(whole)
     assert len(set(whole)) == 300
 
 
@@ -145,7 +149,7 @@ def test_a_training_part_that_cannot_be_read_is_none_known(tmp_path: Path) -> No
     content = (tmp_path / "cut.npz").read_bytes()
     (tmp_path / "cut.npz").write_bytes(content.replace(b"(4, 5, 5)", b"(4, 5, 9)"))
     for name in ("objects.npz", "cut.npz", "absent.npz"):
-        assert training_digests(str(tmp_path / name), "test") == frozenset()
+        assert digest_training_images(str(tmp_path / name), "test") == frozenset()
 
 
 def test_a_sites_own_set_without_a_training_part_is_audited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +162,7 @@ def test_a_sites_own_set_without_a_training_part_is_audited(tmp_path: Path, monk
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(KeyError):
         datasets.load("tests-only", "train")
-    assert training_digests("tests-only", "test") == frozenset()
+    assert digest_training_images("tests-only", "test") == frozenset()
 
 
 def test_digests_of_60_000_images_take_a_second() -> None:
@@ -166,5 +170,5 @@ def test_digests_of_60_000_images_take_a_second() -> None:
     pixels = torch.zeros(60_000, 3, 32, 32, dtype=torch.uint8)
     data = LabelledImages(pixels, torch.arange(60_000) % 2, ("cat", "dog"), "blank", "train")
     begun = time.process_time()
-    assert len(set(pixel_digests(data))) == 1
+    assert len(set(digest_pixels(data))) == 1
     assert time.process_time() - begun < 5

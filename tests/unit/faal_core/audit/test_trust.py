@@ -1,4 +1,4 @@
-"""Whole audits: a bad classifier's own warning heads its report, and a good classifier's report has none."""
+"""Test whole audits: a bad classifier's own warning heads its report, and a good classifier's report has none."""
 
 import re
 from collections.abc import Callable
@@ -34,11 +34,11 @@ from tests.robust_networks import (
 CPU = torch.device("cpu")
 LINF, L2 = ThreatModel(epsilon=0.1), ThreatModel(norm=Norm.L2, epsilon=1)
 LIBRARY = Path(str(files("faal_core")))
-DOCUMENTED = Path(__file__).parents[4] / "docs" / "claims.md"
+DOCUMENTED = Path(__file__).parents[4] / "docs/explanation/attacks.md"
 
 
 def codes(classifier: Classifier, data: LabelledImages, threat: ThreatModel = LINF) -> set[str]:
-    """The codes of the warnings of a small audit."""
+    """Return the codes of the warnings of a small audit."""
     attacks = (PgdSpec(steps=10, loss="margin"), SquareSpec(queries=30))
     spec = AuditSpec(threat=threat, attacks=attacks, images=100)
     report = audit(classifier, data, spec, name="a classifier", device=CPU).report
@@ -47,17 +47,17 @@ def codes(classifier: Classifier, data: LabelledImages, threat: ThreatModel = LI
 
 
 def fashion() -> LabelledImages:
-    """The bundled test images."""
+    """Return the bundled test images."""
     return datasets.load("fashion-mnist-subset", "test")
 
 
 def bundled() -> Classifier:
-    """The bundled classifier, adversarially trained at ε = 0.1."""
+    """Return the bundled classifier, adversarially trained at ε = 0.1."""
     return read_classifier(Path(str(files("faal_core").joinpath("bundled/classifier.safetensors"))))
 
 
 class Spoilt(nn.Module):
-    """A network whose input or output is changed."""
+    """Changes the input or the output of a network."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Spoilt(nn.Module):
         self.network, self.before, self.after = network, before, after
 
     def forward(self, x: Tensor) -> Tensor:
-        """The logits, changed."""
+        """Return the logits, changed."""
         z = self.network(self.before(x) if self.before else x)
         return self.after(z) if self.after else z
 
@@ -77,13 +77,13 @@ class Spoilt(nn.Module):
 def spoilt(
     before: Callable[[Tensor], Tensor] | None = None, after: Callable[[Tensor], Tensor] | None = None
 ) -> Classifier:
-    """The bundled classifier with its normalised input or its logits changed."""
+    """Return the bundled classifier with its normalised input or its logits changed."""
     good = bundled()
     return Classifier(Spoilt(good.backbone, before, after), good.spec)
 
 
 def with_statistics_of_the_batch() -> Classifier:
-    """The bundled classifier with batch-norm as in training."""
+    """Return the bundled classifier with batch-norm as in training."""
     classifier = bundled()
     for module in classifier.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -92,27 +92,27 @@ def with_statistics_of_the_batch() -> Classifier:
 
 
 def with_spec(**changed: tuple[float, ...]) -> Classifier:
-    """The bundled classifier with another normalisation."""
+    """Return the bundled classifier with another normalisation."""
     good = bundled()
     return Classifier(good.backbone, good.spec.model_copy(update=changed))
 
 
 class Blind(torch.autograd.Function):
-    """The same images, and no gradient."""
+    """Passes images on, and no gradient back."""
 
     @staticmethod
     def forward(_context: object, x: Tensor) -> Tensor:
-        """The images."""
+        """Return the images."""
         return x.clone()
 
     @staticmethod
     def backward(_context: object, gradient: Tensor) -> Tensor:
-        """Zero."""
+        """Return zero."""
         return torch.zeros_like(gradient)
 
 
 def trained_on_levels() -> Classifier:
-    """The bundled classifier behind a division by 255 of its own."""
+    """Return the bundled classifier behind its own division by 255."""
     spec = ClassifierSpec(architecture="small_resnet", num_classes=10)
     return Classifier(Spoilt(bundled(), before=lambda x: x / 255), spec)
 
@@ -136,14 +136,14 @@ BAD: dict[str, tuple[set[str], Callable[[], Classifier]]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", BAD)
 def test_a_bad_classifiers_report_is_headed_by_its_warnings(fault: str) -> None:
-    """Each bad classifier of docs/method.md, spoilt in one way from a good one, raises the warnings of its fault."""
+    """Each bad classifier, spoilt in one way from a good one, raises the warnings of its fault."""
     own, make = BAD[fault]
     assert own <= codes(make(), fashion())
 
 
 @pytest.fixture(scope="module")
 def undefended() -> Classifier:
-    """A network trained for a few seconds on clean images alone."""
+    """Return a network trained for a few seconds on clean images alone."""
     torch.manual_seed(0)
     spec = ClassifierSpec(
         architecture="small_resnet", num_classes=10, mean=(0.286,), std=(0.353,), arguments={"width": 8}
@@ -189,10 +189,10 @@ def test_other_projects_networks_raise_none(network: Reference, epsilon: float |
 
 
 def _examined(classifier: Classifier, data: LabelledImages, threat: ThreatModel, images: int = 64) -> list[str]:
-    """The codes of the warnings before any attack, by so many images drawn with seed 0."""
+    """Return the codes of the warnings before any attack, from images drawn with seed 0."""
     rows = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:images]
-    found = reliability.examine(classifier, classifier.lay_out(data.pixels(rows, CPU)), data.labels[rows], threat)
-    return [warning.code for warning in found]
+    warnings = reliability.examine(classifier, classifier.lay_out(data.pixels(rows, CPU)), data.labels[rows], threat)
+    return [warning.code for warning in warnings]
 
 
 def test_logits_that_only_weaken_the_cross_entropy_are_noticed() -> None:
@@ -204,8 +204,8 @@ def test_logits_that_only_weaken_the_cross_entropy_are_noticed() -> None:
 
 
 def test_every_code_is_explained() -> None:
-    """docs/claims.md has a row for each code that a warning of this library can have, and for no other."""
+    """docs/explanation/attacks.md has a row for each code that a warning of this library can have, and for no other."""
     source = "".join(path.read_text() for path in LIBRARY.rglob("*.py"))
     given = re.findall(r'code="([a-z-]+)"', source)
-    explained = re.findall(r"^\| `([a-z-]+)` \|", DOCUMENTED.read_text(), re.MULTILINE)
+    explained = re.findall(r"^\| `([a-z-]+)` \|", DOCUMENTED.read_text().partition("## Trust checks")[2], re.MULTILINE)
     assert sorted(set(given)) == sorted(explained)

@@ -10,7 +10,7 @@ import pytest
 import typer
 from pydantic import BaseModel
 
-from tests.command_line import AUDIT, FINETUNE, faal, fill
+from tests.command_line import AUDIT, FINETUNE, fill, run_faal
 
 NETWORK = ("--epsilon", "0.1", "--architecture", "small_resnet", "--num-classes", "3")
 
@@ -24,10 +24,10 @@ NETWORK = ("--epsilon", "0.1", "--architecture", "small_resnet", "--num-classes"
             "--epsilon: an L∞ radius of 8 exceeds the pixel range [0, 1]; for levels of 0 to 255 write 8/255",
         ),
         (["--epsilon", "300"], "--epsilon: an L∞ radius of 300 exceeds the pixel range [0, 1]\n"),
-        ([], "--epsilon is missing. The radius, pixels in [0, 1]: 8/255 or 0.1."),
-        (["--epsilon", "0.1", "--norm", "l1"], "--norm: 'l1' is no norm that is offered here: write linf or l2"),
+        ([], "--epsilon is missing. The largest perturbation of an image, for pixels in [0, 1]: 8/255 or 0.1."),
+        (["--epsilon", "0.1", "--norm", "l1"], "--norm: 'l1' is not a supported norm: write linf or l2"),
         (["--epsilon", "0.1", "--images", "0"], "--images: 0 should be greater than or equal to 1"),
-        (["--epsilon", "0.1", "--batch-size", "0"], "--batch-size: 0 should be greater than or equal to 1"),
+        (["--epsilon", "0.1", "--set", "batch_size=0"], "--set batch_size: 0 should be greater than or equal to 1"),
         (["--epsilon", "0.1", "--attacks", '[{"type": "pgd", "steps": 0}]'], "--attacks: [0].steps: 0 should be"),
         (["--epsilon", "0.1", "--attacks", '[{"steps": 3}]'], "--attacks: [0]: the field 'type' is missing"),
         (
@@ -40,10 +40,8 @@ NETWORK = ("--epsilon", "0.1", "--architecture", "small_resnet", "--num-classes"
         ),
         (
             ["--epsilon", "0.1", "--attacks", '[{"type": "apgd", "targets": 3}]'],
-            "--attacks: [0]: targets go with the loss dlr, not cross-entropy",
+            "--attacks: [0]: targets need the loss dlr, not cross-entropy",
         ),
-        (["--epsilon", "0.1", "--partial"], "goes with the --ledger"),
-        (["--epsilon", "0.1", "--partial", "--ledger", "absent.ledger"], "goes with the --ledger"),
         (["--epsilon", "0.1", "--attacks", "[{"], "Invalid value for --attacks: not JSON"),
         (
             ["--epsilon", "0.1", "--attacks", "pgd-2"],
@@ -61,14 +59,14 @@ NETWORK = ("--epsilon", "0.1", "--architecture", "small_resnet", "--num-classes"
             [*NETWORK, "--argument", "wide=8"],
             "--argument: small_resnet takes no argument 'wide'; it takes width, blocks",
         ),
-        ([*NETWORK, "--argument", "width=0"], "--argument: width of small_resnet lies between 8 and 64, not 0"),
+        ([*NETWORK, "--argument", "width=0"], "--argument: width of small_resnet must be between 8 and 64, not 0"),
         (
             ["--epsilon", "0.1", "--architecture", "ResNet-18", "--num-classes", "3"],
             "did you mean torchvision/resnet18, ",
         ),
         (["--epsilon", "0.1", "--device", "gpu7"], "'gpu7' is no device"),
         (["--epsilon", "0.1", "--device", "cuda:99"], "'cuda:99' is no device here"),
-        (["--epsilon", "0.1", "--spec", "net.safetensors"], "Invalid value for --spec: not JSON"),
+        (["--epsilon", "0.1", "--spec", "net.safetensors"], "Invalid value for --spec: net.safetensors is not JSON"),
         (["--epsilon", "0.1", "--weights", "absent.pt"], "'absent.pt' does not exist"),
     ],
 )
@@ -80,7 +78,7 @@ def test_what_is_asked_wrongly_exits_with_2_and_names_the_option(
     message: str,
 ) -> None:
     """The exit code is 2, the message is on standard error with the option's name, and nothing is left behind."""
-    assert faal(monkeypatch, folder, *AUDIT, *arguments) == 2
+    assert run_faal(monkeypatch, folder, *AUDIT, *arguments) == 2
     printed = capsys.readouterr()
     assert message in printed.err
     assert printed.out == ""
@@ -91,22 +89,31 @@ def test_what_is_asked_wrongly_exits_with_2_and_names_the_option(
     ("arguments", "message"),
     [
         (
-            ["--method", "fall"],
-            "--method: 'fall' is none of faal, uniform, frl, cfa, wat, dafa, cfol; did you mean faal?",
+            ["--set", "method.type=fall"],
+            "--set method.type: 'fall' is none of faal, uniform, frl, cfa, wat, dafa, cfol; did you mean faal?",
         ),
-        (["--method", "uniform", "--dro-radius", "0.3"], "--dro-radius does not go with uniform; leave it out"),
-        (["--loss", "kl"], "--loss: 'kl' is none of at, trades, mart"),
-        (["--method", "cfa", "--loss", "mart"], "--loss: 'mart' is none of at, trades"),
-        (["--preset", "papr"], "--preset: 'papr' is none of paper; did you mean paper?"),
+        (
+            ["--set", "method.type=uniform", "--set", "method.dro_radius=0.3"],
+            "--set method.dro_radius does not go with uniform; leave it out",
+        ),
+        (["--set", "method.loss=kl"], "--set method.loss: 'kl' is none of at, trades, mart"),
+        (["--set", "method.type=cfa", "--set", "method.loss=mart"], "--set method.loss: 'mart' is none of at, trades"),
+        (["--set", "preset=papr"], "--set preset: 'papr' is none of paper; did you mean paper?"),
         (["--learning-rates", "0.1,fast"], "--learning-rates: [1]: 'fast' should be a valid number\n"),
         (["--learning-rates", "100"], "--learning-rates: [0]: '100' should be less than or equal to 10\n"),
-        (["--max-clean-drop", "5"], "--max-clean-drop: 5.0 should be less than or equal to 1"),
-        (["--max-robust-drop", "-1"], "--max-robust-drop: -1.0 should be greater than or equal to 0"),
-        (["--max-class-drop", "2"], "--max-class-drop: 2.0 should be less than or equal to 1"),
-        (["--augment", "mirror"], "--augment: 'mirror' is none of none, crop, flip, crop-flip"),
+        (["--set", "training.max_clean_drop=5"], "--set training.max_clean_drop: 5 should be less than or equal to 1"),
+        (
+            ["--set", "training.max_robust_drop=-1"],
+            "--set training.max_robust_drop: -1 should be greater than or equal to 0",
+        ),
+        (["--set", "training.max_class_drop=2"], "--set training.max_class_drop: 2 should be less than or equal to 1"),
+        (
+            ["--set", "training.augment=mirror"],
+            "--set training.augment: 'mirror' is none of none, crop, flip, crop-flip",
+        ),
         (["--steps", "0"], "--steps: 0 should be greater than or equal to 1"),
-        (["--seed", "-1"], "--seed: -1 should be greater than or equal to 0"),
-        (["--confidence", "95"], "--confidence: 95.0 should be less than 1"),
+        (["--set", "training.seed=-1"], "--set training.seed: -1 should be greater than or equal to 0"),
+        (["--set", "audit.confidence=95"], "--set audit.confidence: 95 should be less than 1"),
     ],
 )
 def test_every_option_of_a_repair_is_named_by_its_error(
@@ -117,7 +124,7 @@ def test_every_option_of_a_repair_is_named_by_its_error(
     message: str,
 ) -> None:
     """Whichever part of the spec an option goes into, its error begins with the option."""
-    assert faal(monkeypatch, folder, *FINETUNE, *arguments) == 2
+    assert run_faal(monkeypatch, folder, *FINETUNE, *arguments) == 2
     assert message in capsys.readouterr().err
     assert not (folder / "out").exists()
 
@@ -125,9 +132,9 @@ def test_every_option_of_a_repair_is_named_by_its_error(
 @pytest.mark.parametrize(
     ("written", "message"),
     [
-        ({"threat": {"epsilon": 0.1, "norm": "l7"}}, "spec.json: threat.norm: 'l7' is no norm"),
+        ({"threat": {"epsilon": 0.1, "norm": "l7"}}, "spec.json: threat.norm: 'l7' is not a supported norm"),
         ({"threat": {"epsilon": 0.1}, "seeds": 1}, "spec.json: seeds: there is no such field"),
-        ({"attacks": "quick"}, "--epsilon is missing; spec.json has no threat.epsilon either. The radius"),
+        ({"attacks": "quick"}, "--epsilon is missing; spec.json has no threat.epsilon either. The largest"),
         ({"threat": {"epsilon": 8}}, "spec.json: threat.epsilon: an L∞ radius of 8 exceeds"),
     ],
 )
@@ -140,35 +147,30 @@ def test_what_is_wrong_in_the_spec_file_is_named_by_its_path(
 ) -> None:
     """An error in the file names file and path, and an option only where the option would help."""
     (folder / "spec.json").write_text(json.dumps(written))
-    assert faal(monkeypatch, folder, *AUDIT, "--spec", "spec.json") == 2
+    assert run_faal(monkeypatch, folder, *AUDIT, "--spec", "spec.json") == 2
     assert message in capsys.readouterr().err
 
 
 def test_every_option_that_goes_into_a_spec_is_called_as_its_field(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No command hands a spec a field for which errors would name no option."""
+    """No command hands a spec a field for which errors would name no option, or at a path that the spec does not have."""
     from faal_core.cli import audit, finetune, specs
+    from faal_core.cli.spec_fields import spec_fields
 
-    unnamed: list[tuple[str, ...]] = []
-
-    def walk(context: typer.Context, given: Mapping[str, object], path: tuple[str, ...] = ()) -> None:
-        for name, value in given.items():
-            if isinstance(value, Mapping):
-                walk(context, value, (*path, name))
-            elif specs._option(context, (*path, name)) is None:
-                unnamed.append((*path, name))
+    unknown: list[str] = []
 
     def build_spec(
-        context: typer.Context, spec: type[BaseModel], file: Path | None, given: Mapping[str, object]
+        context: typer.Context, spec: type[BaseModel], file: Path | None, given: Mapping[str, object], settings: object
     ) -> NoReturn:
-        walk(context, given)
+        paths = map(specs.path_of, specs._sources(context, given))  # type: ignore[attr-defined]
+        unknown.extend(path for path in paths if path not in spec_fields(spec))
         raise typer.Exit(4)
 
     for command, arguments in ((audit, AUDIT), (finetune, FINETUNE)):
         monkeypatch.setattr(command, "build_spec", build_spec)
-        assert faal(monkeypatch, folder, *arguments) == 4
-    assert unnamed == []
+        assert run_faal(monkeypatch, folder, *arguments) == 4
+    assert unknown == []
 
 
 @pytest.mark.parametrize(
@@ -184,7 +186,7 @@ def test_what_fails_exits_with_1_and_a_code(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], code: str
 ) -> None:
     """An error of the library is one line with its code, without a traceback."""
-    assert faal(monkeypatch, folder, *AUDIT, "--epsilon", "0.1", *arguments) == 1
+    assert run_faal(monkeypatch, folder, *AUDIT, "--epsilon", "0.1", *arguments) == 1
     line = capsys.readouterr().err.strip()
     assert line.startswith("faal: ")
     assert line.endswith(f"({code})")
@@ -195,7 +197,7 @@ def test_a_named_data_set_without_a_folder_names_the_options(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Whoever names a data set that is not bundled is told of --data-root and --download, and which files are looked for."""
-    assert faal(monkeypatch, folder, *AUDIT, "--epsilon", "0.1", "--dataset", "cifar10") == 1
+    assert run_faal(monkeypatch, folder, *AUDIT, "--epsilon", "0.1", "--dataset", "cifar10") == 1
     said = capsys.readouterr().err
     assert all(
         word in said for word in ("'cifar10'", "--data-root DIR", "--download", "cifar-10-batches-py/test_batch")
@@ -210,7 +212,7 @@ def test_the_catalog_tells_which_data_sets_are_in_a_folder(
         (folder / name).touch()
     (folder / "stl10_binary").mkdir()
     (folder / "stl10_binary/train_X.bin").touch()
-    assert faal(monkeypatch, folder, "catalog", "--json", "--data-root", ".") == 0
+    assert run_faal(monkeypatch, folder, "catalog", "--json", "--data-root", ".") == 0
     listed = json.loads(capsys.readouterr().out)["datasets"]
     absent = {name for name, title in listed.items() if "not in" in title}
     assert absent == {"cifar10", "cifar100", "mnist", "fashion-mnist", "gtsrb", "stl10"}
@@ -230,10 +232,10 @@ def test_a_run_that_fails_leaves_no_folder_behind(
     folder: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], arguments: list[str]
 ) -> None:
     """A folder that was made for results, with those above it, is gone when there is nothing to put into it."""
-    assert faal(monkeypatch, folder, *command, *arguments, "--out", "new/deep") in (1, 2)
+    assert run_faal(monkeypatch, folder, *command, *arguments, "--out", "new/deep") in (1, 2)
     assert sorted(path.name for path in folder.iterdir()) == ["net.safetensors", "rows.npz", "unbounded.json"]
     (folder / "mine").mkdir()
-    assert faal(monkeypatch, folder, *command, *arguments, "--out", "mine") in (1, 2)
+    assert run_faal(monkeypatch, folder, *command, *arguments, "--out", "mine") in (1, 2)
     assert (folder / "mine").is_dir()
 
 
@@ -242,7 +244,7 @@ def test_a_folder_that_cannot_be_written_fails_before_the_audit(
 ) -> None:
     """An output folder that cannot be written is an error before anything is computed."""
     (folder / "file").touch()
-    assert faal(monkeypatch, folder, *AUDIT, "--epsilon", "0.1", "--out", "file/out") == 1
+    assert run_faal(monkeypatch, folder, *AUDIT, "--epsilon", "0.1", "--out", "file/out") == 1
     printed = capsys.readouterr().err
     assert "file/out" in printed
     assert "PGD" not in printed
@@ -254,7 +256,7 @@ def test_keep_needs_the_folder_of_a_fine_tuning(
     """A folder without a report or without the trained weights is named with what it lacks."""
     (folder / "mine").mkdir()
     for file in ("report.json", "trained.safetensors"):
-        assert faal(monkeypatch, folder, "keep", "mine", "1", "--weights", "net.safetensors") == 2
+        assert run_faal(monkeypatch, folder, "keep", "mine", "1", "--weights", "net.safetensors") == 2
         said = " ".join(capsys.readouterr().err.split())
         assert f"mine has no {file}" in said
         assert "--out" in said
@@ -266,7 +268,7 @@ def test_errors_are_printed_in_part(
 ) -> None:
     """Of many errors the first 20 are printed and the others counted; of a long field's name, its beginning."""
     (folder / "spec.json").write_text(json.dumps({"k" * 10_000: 1, **{f"field{number}": 1 for number in range(99)}}))
-    assert faal(monkeypatch, folder, *AUDIT, "--epsilon", "0.1", "--spec", "spec.json") == 2
+    assert run_faal(monkeypatch, folder, *AUDIT, "--epsilon", "0.1", "--spec", "spec.json") == 2
     printed = capsys.readouterr().err.splitlines()
     assert len(printed) == 21
     assert max(map(len, printed)) <= 1000
@@ -279,7 +281,7 @@ def test_no_name_in_an_error_drives_the_terminal(monkeypatch, tmp_path: Path, ca
     with ZipFile(tmp_path / "rows.zip", "w") as archive:
         archive.writestr("test/a/\x1b[2J\x9b31m\u202e.png", b"no image")
         archive.writestr("test/b/1.png", b"no image")
-    assert faal(monkeypatch, tmp_path, *AUDIT, "--dataset", "rows.zip", "--epsilon", "0.1") == 1
+    assert run_faal(monkeypatch, tmp_path, *AUDIT, "--dataset", "rows.zip", "--epsilon", "0.1") == 1
     complaint = capsys.readouterr().err
     assert "[2J" in complaint
     assert complaint.replace("\n", "").isprintable()

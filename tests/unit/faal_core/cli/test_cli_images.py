@@ -41,7 +41,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     optimiser = torch.optim.Adam(classifier.parameters(), 1e-2)
     for _ in range(150):
         optimiser.zero_grad()
-        torch.nn.functional.cross_entropy(classifier(images), labels).backward()  # type: ignore[no-untyped-call]
+        torch.nn.functional.cross_entropy(classifier(images), labels).backward()
         optimiser.step()
     path = tmp_path_factory.mktemp("network") / "net.safetensors"
     weights.write_classifier(path, classifier)
@@ -151,12 +151,11 @@ def test_finetuned_weights_carry_the_class_names(
     for part in ("train", "test"):
         pictures(tmp_path / "set" / part, WORDS)
     spec = tmp_path / "spec.json"
-    spec.write_text(
-        json.dumps({"training": {"held_out_share": 0}})
-    )  # nothing is judged, so that the trained weights are kept
+    # Without validation images the trained weights are kept.
+    spec.write_text(json.dumps({"training": {"validation_fraction": 0}}))
     order = ("--spec", spec, "--class-names", ",".join(WORDS.values()))
     fixed = ("--weights", network, "--epsilon", "1/255", "--attacks", "quick", "--out", tmp_path / "tuned")
-    training = ("--steps", "1", "--learning-rates", "1e-6", "--batch-size", "12")
+    training = ("--steps", "1", "--learning-rates", "1e-6", "--set", "training.batch_size=12")
     status = faal(monkeypatch, "finetune", "--dataset", tmp_path / "set", *fixed, *training, *order)
     assert status in (0, MADE_WORSE)  # it is not about what they are worth
     report = read_report((tmp_path / "tuned/report.json").read_text())

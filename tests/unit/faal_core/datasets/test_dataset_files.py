@@ -1,4 +1,4 @@
-"""Which files the catalog's data sets are read from."""
+"""The files that the catalog's data sets are read from."""
 
 import inspect
 from pathlib import Path
@@ -22,22 +22,22 @@ TORCHVISION = {
 
 
 def test_every_data_set_that_torchvision_reads_has_its_files_listed() -> None:
-    """Those of the catalog that are built from torchvision's files, and no others."""
+    """The catalog lists files for the data sets that torchvision reads, and for no others."""
     read = {name for name, entry in catalog.datasets().items() if entry.builder.startswith(torchvision_sets.__name__)}
     assert set(dataset_files.FILES) == read == set(TORCHVISION)
 
 
 @pytest.mark.parametrize("name", list(TORCHVISION))
 def test_the_files_are_those_that_torchvision_looks_for(name: str) -> None:
-    """Every part of each path stands in torchvision's own code, or is the name of its class."""
+    """Every part of each path appears in torchvision's own code, or is the name of its class."""
     code = "".join(inspect.getsource(kind) for kind in TORCHVISION[name].__mro__ if "torchvision" in kind.__module__)
     parts = {part for file in dataset_files.FILES[name] for part in Path(file).parts}
     assert all(part in code or part == TORCHVISION[name].__name__ for part in parts)
 
 
 def test_what_is_missing_is_listed(tmp_path: Path) -> None:
-    """One of two files in the folder leaves the other missing; without a folder all are; bundled ones never."""
+    """With one of two files the other is missing; without a folder all are missing; bundled files are never missing."""
     (tmp_path / "train_32x32.mat").touch()
-    assert dataset_files.missing("svhn", tmp_path) == ("test_32x32.mat",)
-    assert dataset_files.missing("svhn", None) == ("train_32x32.mat", "test_32x32.mat")
-    assert dataset_files.missing("fashion-mnist-subset", None) == ()
+    assert dataset_files.list_missing("svhn", tmp_path) == ("test_32x32.mat",)
+    assert dataset_files.list_missing("svhn", None) == ("train_32x32.mat", "test_32x32.mat")
+    assert dataset_files.list_missing("fashion-mnist-subset", None) == ()

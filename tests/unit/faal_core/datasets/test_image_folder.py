@@ -1,4 +1,4 @@
-"""Folders and zips of images: layouts, and what is refused."""
+"""Folders and zips of images: their layouts, and what is refused."""
 
 import io
 import stat
@@ -16,21 +16,24 @@ from faal_core import datasets
 from faal_core.errors import DatasetInvalid
 
 
-def image(level: int = 0, mode: str = "L", size: tuple[int, int] = (5, 6), kind: str = "PNG") -> bytes:
-    """An image file of one level."""
+def encode_image(level: int = 0, mode: str = "L", size: tuple[int, int] = (5, 6), kind: str = "PNG") -> bytes:
+    """Return an image file of one level."""
     content = io.BytesIO()
     Image.new(mode, size, level).save(content, kind)
     return content.getvalue()
 
 
 DIVIDED = {
-    f"{part}/{name}/{i}.png": image(10 * i) for part in ("train", "test") for name in ("cat", "ape") for i in range(3)
+    f"{part}/{name}/{i}.png": encode_image(10 * i)
+    for part in ("train", "test")
+    for name in ("cat", "ape")
+    for i in range(3)
 }
-UNDIVIDED = {f"{name}/{i}.png": image(10 * i) for name in ("cat", "ape") for i in range(3)}
+UNDIVIDED = {f"{name}/{i}.png": encode_image(10 * i) for name in ("cat", "ape") for i in range(3)}
 
 
-def in_folder(base: Path, members: Mapping[str, bytes]) -> str:
-    """The members as files of a folder."""
+def write_folder(base: Path, members: Mapping[str, bytes]) -> str:
+    """Write the members as files of a folder and return its path."""
     for name, content in members.items():
         path = base / "set" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,8 +41,8 @@ def in_folder(base: Path, members: Mapping[str, bytes]) -> str:
     return str(base / "set")
 
 
-def in_zip(base: Path, members: Mapping[str, bytes]) -> str:
-    """The members as an archive."""
+def write_zip(base: Path, members: Mapping[str, bytes]) -> str:
+    """Write the members as an archive and return its path."""
     with ZipFile(base / "set.zip", "w") as target:
         for name, content in members.items():
             target.writestr(name, content)
@@ -47,14 +50,14 @@ def in_zip(base: Path, members: Mapping[str, bytes]) -> str:
 
 
 Place = Callable[[Path, Mapping[str, bytes]], str]
-both = pytest.mark.parametrize("place", [in_folder, in_zip])
+both = pytest.mark.parametrize("place", [write_folder, write_zip])
 
 
 @both
-@pytest.mark.parametrize("around", ["", "my set/"])
-def test_both_parts_are_read(place: Place, around: str, tmp_path: Path) -> None:
-    """train/<class>/<image> and test/<class>/<image>, also below one folder more: classes in alphabetical order."""
-    path = place(tmp_path, {around + name: content for name, content in DIVIDED.items()})
+@pytest.mark.parametrize("parent", ["", "my set/"])
+def test_both_parts_are_read(place: Place, parent: str, tmp_path: Path) -> None:
+    """train/<class>/<image> and test/<class>/<image> are read, also below one more folder, with classes in alphabetical order."""
+    path = place(tmp_path, {parent + name: content for name, content in DIVIDED.items()})
     for part in ("train", "test"):
         data = datasets.load(path, part)
         assert data.class_names == ("ape", "cat")
@@ -65,10 +68,10 @@ def test_both_parts_are_read(place: Place, around: str, tmp_path: Path) -> None:
 
 
 @both
-@pytest.mark.parametrize("around", ["", "my set/"])
-def test_class_folders_alone_are_a_test_part(place: Place, around: str, tmp_path: Path) -> None:
-    """<class>/<image> can be audited; asking for a training part says which folder it needs."""
-    path = place(tmp_path, {around + name: content for name, content in UNDIVIDED.items()})
+@pytest.mark.parametrize("parent", ["", "my set/"])
+def test_class_folders_alone_are_a_test_part(place: Place, parent: str, tmp_path: Path) -> None:
+    """<class>/<image> is a test part; asking for a training part raises an error that names the folder it needs."""
+    path = place(tmp_path, {parent + name: content for name, content in UNDIVIDED.items()})
     assert len(datasets.load(path, "test")) == 6
     with pytest.raises(
         DatasetInvalid, match=r"set has no train part\. Put its class folders below a folder named train"
@@ -80,44 +83,44 @@ def test_class_folders_alone_are_a_test_part(place: Place, around: str, tmp_path
     ("kind", "suffix"), [("PNG", "png"), ("JPEG", "JPG"), ("BMP", "bmp"), ("WEBP", "webp"), ("PPM", "ppm")]
 )
 def test_usual_formats_are_read_in_colour(kind: str, suffix: str, tmp_path: Path) -> None:
-    """RGB images of every usual format come as three channels, with their levels."""
-    white, black = image(0xFFFFFF, "RGB", kind=kind), image(0, "RGB", kind=kind)
-    data = datasets.load(in_zip(tmp_path, {f"a/1.{suffix}": white, f"b/1.{suffix}": black}), "test")
+    """RGB images of every usual format have three channels, with their levels."""
+    white, black = encode_image(0xFFFFFF, "RGB", kind=kind), encode_image(0, "RGB", kind=kind)
+    data = datasets.load(write_zip(tmp_path, {f"a/1.{suffix}": white, f"b/1.{suffix}": black}), "test")
     assert data.images.shape == (2, 3, 6, 5)
     assert data.images.flatten(1).double().mean(1).tolist() == [255, 0]
 
 
 @both
 def test_hidden_files_are_ignored(place: Place, tmp_path: Path) -> None:
-    """What file managers leave behind does not disturb."""
-    left = {".DS_Store": b"x", "cat/.DS_Store": b"x", "__MACOSX/cat/._0.png": b"x"}
-    assert len(datasets.load(place(tmp_path, UNDIVIDED | left), "test")) == 6
+    """Hidden files of file managers are ignored."""
+    names = {".DS_Store": b"x", "cat/.DS_Store": b"x", "__MACOSX/cat/._0.png": b"x"}
+    assert len(datasets.load(place(tmp_path, UNDIVIDED | names), "test")) == 6
 
 
 @both
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
-        ({"cat/notes.txt": b"x"}, "cat/notes.txt is no image that is read here"),
-        ({"0.png": image()}, "0.png lies at another depth"),
-        ({"cat/deep/0.png": image()}, "cat/deep/0.png lies at another depth"),
-        ({"cat/9.png": image(size=(6, 5))}, "cat/9.png is 6 × 5 grey, ape/0.png is 5 × 6 grey"),
-        ({"cat/9.png": image(mode="RGBA")}, "cat/9.png has mode RGBA; convert it"),
-        ({"cat/9.png": image()[:-20]}, "cat/9.png cannot be decoded"),
+        ({"cat/notes.txt": b"x"}, "cat/notes.txt is not a supported image"),
+        ({"0.png": encode_image()}, "0.png is at the wrong depth"),
+        ({"cat/deep/0.png": encode_image()}, "cat/deep/0.png is at the wrong depth"),
+        ({"cat/9.png": encode_image(size=(6, 5))}, "cat/9.png is 6 × 5 grey, ape/0.png is 5 × 6 grey"),
+        ({"cat/9.png": encode_image(mode="RGBA")}, "cat/9.png has mode RGBA; convert it"),
+        ({"cat/9.png": encode_image()[:-20]}, "cat/9.png cannot be decoded"),
         ({"cat/9.png": b""}, "cat/9.png cannot be decoded"),
-        ({"cat/9.png": image(kind="TIFF")}, "cat/9.png cannot be decoded"),
+        ({"cat/9.png": encode_image(kind="TIFF")}, "cat/9.png cannot be decoded"),
     ],
 )
 def test_what_does_not_belong_is_refused(place: Place, more: dict[str, bytes], reason: str, tmp_path: Path) -> None:
-    """Stray files, odd depths, and images of another size, mode or format are refused by name."""
+    """Stray files, wrong depths, and images of another size, mode or format are refused by name."""
     with pytest.raises(DatasetInvalid, match=reason):
         datasets.load(place(tmp_path, UNDIVIDED | more), "test")
 
 
 @both
 def test_parts_share_their_classes(place: Place, tmp_path: Path) -> None:
-    """Classes are those of all parts: one that a part has no image of keeps its place there, and is empty."""
-    path = place(tmp_path, DIVIDED | {"test/bee/0.png": image()})
+    """All parts have the same classes: one without images in a part keeps its position there."""
+    path = place(tmp_path, DIVIDED | {"test/bee/0.png": encode_image()})
     train, test = (datasets.load(path, part) for part in ("train", "test"))
     assert train.class_names == test.class_names == ("ape", "bee", "cat")
     assert (train.classes_without_images, test.classes_without_images) == (("bee",), ())
@@ -126,19 +129,19 @@ def test_parts_share_their_classes(place: Place, tmp_path: Path) -> None:
 
 @both
 def test_one_class_is_no_data_set(place: Place, tmp_path: Path) -> None:
-    """A single class folder cannot be told from anything."""
-    with pytest.raises(DatasetInvalid, match="set has the class 'cat' alone; 2 to"):
-        datasets.load(place(tmp_path, {"train/cat/0.png": image()}), "train")
+    """A single class folder is refused."""
+    with pytest.raises(DatasetInvalid, match="set has only the class 'cat'; 2 to"):
+        datasets.load(place(tmp_path, {"train/cat/0.png": encode_image()}), "train")
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     """A folder without images is refused."""
-    with pytest.raises(DatasetInvalid, match="There are 0 images"):
+    with pytest.raises(DatasetInvalid, match="has 0 images"):
         datasets.load(str(tmp_path), "test")
 
 
-def huge_png(width: int, height: int) -> bytes:
-    """A PNG of a few bytes whose header states that size."""
+def encode_huge_png(width: int, height: int) -> bytes:
+    """Return a PNG of a few bytes whose header states that size."""
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     content = b"\x89PNG\r\n\x1a\n"
     for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")):
@@ -150,36 +153,38 @@ def huge_png(width: int, height: int) -> bytes:
 def test_pixel_bombs_are_refused_unopened(width: int, height: int, tmp_path: Path) -> None:
     """An image of too many pixels is refused by its header."""
     with pytest.raises(DatasetInvalid, match=r"at most 33,554,432 are read|cannot be decoded: Image size"):
-        datasets.load(in_zip(tmp_path, UNDIVIDED | {"ape/9.png": huge_png(width, height)}), "test")
+        datasets.load(write_zip(tmp_path, UNDIVIDED | {"ape/9.png": encode_huge_png(width, height)}), "test")
 
 
 @pytest.mark.parametrize("name", ["../cat/0.png", "/cat/0.png", "cat/../../0.png", "cat\\0.png", "C:/cat/0.png"])
 def test_names_that_lead_out_are_refused(name: str, tmp_path: Path) -> None:
-    """A member named to land elsewhere is refused by name, though nothing is ever extracted."""
+    """A member whose name leads out of the archive is refused by name, although no archive is extracted."""
     with pytest.raises(DatasetInvalid, match="leads out of the archive"):
-        datasets.load(in_zip(tmp_path, UNDIVIDED | {name: image()}), "test")
+        datasets.load(write_zip(tmp_path, UNDIVIDED | {name: encode_image()}), "test")
 
 
 @both
 def test_colons_and_other_signs_lead_nowhere(place: Place, tmp_path: Path) -> None:
-    """Names with colons, blanks, brackets and letters of any script are names of classes and images like others."""
+    """Names of classes and images may have colons, blanks, brackets and letters of any script."""
     members = {
-        f"{name}/2024-05-01 10:14:29 ({i}) [ü].png": image(10 * i) for name in ("ape: small", "猫") for i in range(3)
+        f"{name}/2024-05-01 10:14:29 ({i}) [ü].png": encode_image(10 * i)
+        for name in ("ape: small", "猫")
+        for i in range(3)
     }
     data = datasets.load(place(tmp_path, members), "test")
     assert (data.class_names, len(data)) == (("ape: small", "猫"), 6)
 
 
 def test_links_are_refused(tmp_path: Path) -> None:
-    """A link in an archive or a folder is refused, wherever it points."""
+    """A link in an archive, and one out of a folder, are refused by name."""
     link = ZipInfo("cat/9.png")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
-    path = in_zip(tmp_path, UNDIVIDED)
+    path = write_zip(tmp_path, UNDIVIDED)
     with ZipFile(path, "a") as target:
         target.writestr(link, "/etc/passwd")
     with pytest.raises(DatasetInvalid, match=r"'cat/9.png' is a link"):
         datasets.load(path, "test")
-    folder = in_folder(tmp_path, UNDIVIDED)
+    folder = write_folder(tmp_path, UNDIVIDED)
     (Path(folder) / "cat/9.png").symlink_to("/etc/passwd")
     with pytest.raises(DatasetInvalid, match=r"9\.png is a link"):
         datasets.load(folder, "test")
@@ -187,7 +192,7 @@ def test_links_are_refused(tmp_path: Path) -> None:
 
 def test_encrypted_members_are_refused(tmp_path: Path) -> None:
     """A member flagged as encrypted is refused."""
-    path = Path(in_zip(tmp_path, UNDIVIDED))
+    path = Path(write_zip(tmp_path, UNDIVIDED))
     content = bytearray(path.read_bytes())
     content[content.index(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(content)
@@ -197,17 +202,17 @@ def test_encrypted_members_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_doubled_names_are_refused(tmp_path: Path) -> None:
-    """Two members of one name, of which readers may see different ones, are refused."""
-    path = in_zip(tmp_path, UNDIVIDED)
+    """Two members with one name are refused, because readers differ in which one they use."""
+    path = write_zip(tmp_path, UNDIVIDED)
     with ZipFile(path, "a") as target:
-        target.writestr("cat/0.png", image(200))
-    with pytest.raises(DatasetInvalid, match="a name occurs in it twice"):
+        target.writestr("cat/0.png", encode_image(200))
+    with pytest.raises(DatasetInvalid, match="two members have one name"):
         datasets.load(path, "test")
 
 
 @both
 def test_large_files_are_refused(place: Place, tmp_path: Path) -> None:
-    """A member of more than 32 MB is no image of a data set."""
+    """A member of more than 32 MB is refused."""
     noise = np.random.default_rng(0).bytes(33 * 2**20)
     with pytest.raises(DatasetInvalid, match=r"9\.png'? (unpacks to|has) 34,603,008 bytes"):
         datasets.load(place(tmp_path, UNDIVIDED | {"cat/9.png": noise}), "test")

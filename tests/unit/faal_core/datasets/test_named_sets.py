@@ -23,7 +23,7 @@ LEVELS = np.random.default_rng(0)
 
 
 def test_the_bundled_set_is_balanced() -> None:
-    """600 training and 300 test images of each of ten classes, 28 × 28 grey levels, without any root."""
+    """The bundled set has 600 training and 300 test images of each of ten classes, 28 × 28 grey levels, and needs no root."""
     for part, each in (("train", 600), ("test", 300)):
         data = datasets.load("fashion-mnist-subset", part)
         assert data.counts.tolist() == [each] * 10
@@ -33,7 +33,7 @@ def test_the_bundled_set_is_balanced() -> None:
 
 
 def test_the_bundled_set_says_where_its_images_come_from() -> None:
-    """Official rows ascend without repeats, and the first labels are those of the official files.
+    """Official rows are ascending and distinct, and the first labels are those of the official files.
 
     Source: the first ten training labels of Fashion-MNIST are 9 0 0 3 0 2 7 2 5 5, the first ten test labels
     9 2 1 1 6 1 4 6 5 7.
@@ -47,38 +47,40 @@ def test_the_bundled_set_says_where_its_images_come_from() -> None:
         assert arrays[f"{part}_labels"][:10].tolist() == labels
 
 
-def idx(array: np.ndarray) -> bytes:
-    """The array as an IDX file of unsigned bytes."""
+def encode_idx(array: np.ndarray) -> bytes:
+    """Return the array as an IDX file of unsigned bytes."""
     return struct.pack(f">BBBB{array.ndim}i", 0, 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
 
 
-def raw_mnist(folder: Path, count: int, pack: bool = False) -> dict[str, np.ndarray]:
-    """Random images in MNIST's raw files, every class in each part; returns the arrays by file."""
+def write_raw_mnist(folder: Path, count: int, pack: bool = False) -> dict[str, np.ndarray]:
+    """Write random images as MNIST's raw files, with every class in each part; return the arrays by file."""
     folder.mkdir(parents=True)
     arrays = {}
     for stem in ("train", "t10k"):
         arrays[f"{stem}-images-idx3-ubyte"] = LEVELS.integers(0, 256, (count, 28, 28))
         arrays[f"{stem}-labels-idx1-ubyte"] = np.arange(count) % 10
     for name, array in arrays.items():
-        (folder / (f"{name}.gz" if pack else name)).write_bytes(gzip.compress(idx(array)) if pack else idx(array))
+        (folder / (f"{name}.gz" if pack else name)).write_bytes(
+            gzip.compress(encode_idx(array)) if pack else encode_idx(array)
+        )
     return arrays
 
 
 def test_the_bundled_set_can_be_made_again(tmp_path: Path) -> None:
-    """The script takes the first 600 and 300 of each class from the official files, and says which rows they were."""
-    raw = raw_mnist(tmp_path / "raw", 7_000, pack=True)
+    """The script takes the first 600 and 300 images of each class from the official files, and stores their row numbers."""
+    raw = write_raw_mnist(tmp_path / "raw", 7_000, pack=True)
     make(tmp_path / "raw", tmp_path / "made.npz")
-    made = np.load(tmp_path / "made.npz")
-    assert made["train_rows"].tolist() == list(range(6_000))
-    assert made["test_rows"].tolist() == list(range(3_000))
-    assert np.array_equal(made["test_images"], raw["t10k-images-idx3-ubyte"][:3_000])
-    assert np.array_equal(made["train_labels"], raw["train-labels-idx1-ubyte"][:6_000])
+    archive = np.load(tmp_path / "made.npz")
+    assert archive["train_rows"].tolist() == list(range(6_000))
+    assert archive["test_rows"].tolist() == list(range(3_000))
+    assert np.array_equal(archive["test_images"], raw["t10k-images-idx3-ubyte"][:3_000])
+    assert np.array_equal(archive["train_labels"], raw["train-labels-idx1-ubyte"][:6_000])
 
 
 @pytest.mark.parametrize(("name", "folder"), [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST")])
 def test_mnist_and_its_kin_are_read(name: str, folder: str, tmp_path: Path) -> None:
     """Images, labels and parts are those in the raw files."""
-    raw = raw_mnist(tmp_path / folder / "raw", 20)
+    raw = write_raw_mnist(tmp_path / folder / "raw", 20)
     for part, stem in (("train", "train"), ("test", "t10k")):
         data = datasets.load(name, part, root=tmp_path)
         assert np.array_equal(data.images[:, 0].numpy(), raw[f"{stem}-images-idx3-ubyte"])
@@ -86,8 +88,8 @@ def test_mnist_and_its_kin_are_read(name: str, folder: str, tmp_path: Path) -> N
         assert len(data.class_names) == 10
 
 
-def trusted(path: Path) -> tuple[str, str]:
-    """File name and MD5, as torchvision lists the files it trusts."""
+def compute_md5_entry(path: Path) -> tuple[str, str]:
+    """Return file name and MD5, as torchvision lists the files it accepts."""
     return path.name, hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
 
 
@@ -101,9 +103,9 @@ def test_cifar_is_read(name: str, classes: int, key: str, tmp_path: Path, monkey
     names = [f"class {c}" for c in range(classes)]
     (folder / "batch").write_bytes(pickle.dumps({"data": rows, key: list(range(classes))}))
     (folder / "meta").write_bytes(pickle.dumps({kind.meta["key"]: names}))
-    monkeypatch.setattr(kind, "test_list", [list(trusted(folder / "batch"))])
+    monkeypatch.setattr(kind, "test_list", [list(compute_md5_entry(folder / "batch"))])
     monkeypatch.setattr(kind, "train_list", [])
-    filename, md5 = trusted(folder / "meta")
+    filename, md5 = compute_md5_entry(folder / "meta")
     monkeypatch.setattr(kind, "meta", kind.meta | {"filename": filename, "md5": md5})
     data = datasets.load(name, "test", root=tmp_path)
     assert np.array_equal(data.images.numpy(), rows.reshape(classes, 3, 32, 32))
@@ -112,18 +114,18 @@ def test_cifar_is_read(name: str, classes: int, key: str, tmp_path: Path, monkey
 
 
 def test_svhn_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Images of the .mat file come channels first; its label 10 is the digit 0."""
+    """Images of the .mat file become channels first; its label 10 becomes the digit 0."""
     images = LEVELS.integers(0, 256, (32, 32, 3, 10), dtype=np.uint8)
     scipy.io.savemat(tmp_path / "test_32x32.mat", {"X": images, "y": np.arange(1, 11).reshape(-1, 1)})
-    listed = ["", *trusted(tmp_path / "test_32x32.mat")]
-    monkeypatch.setattr(torchvision.datasets.SVHN, "split_list", {"test": listed})
+    names = ["", *compute_md5_entry(tmp_path / "test_32x32.mat")]
+    monkeypatch.setattr(torchvision.datasets.SVHN, "split_list", {"test": names})
     data = datasets.load("svhn", "test", root=tmp_path)
     assert np.array_equal(data.images.numpy(), images.transpose(3, 2, 0, 1))
     assert data.labels.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]
 
 
 def test_stl10_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Images of the binary file, stored column by column, come upright."""
+    """Images of the binary file, stored column by column, become upright."""
     kind = torchvision.datasets.STL10
     folder = tmp_path / kind.base_folder
     folder.mkdir()
@@ -132,7 +134,9 @@ def test_stl10_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "test_y.bin").write_bytes(bytes(range(1, 11)))
     (folder / "class_names.txt").write_text("\n".join("abcdefghij") + "\n")
     monkeypatch.setattr(kind, "train_list", [])
-    monkeypatch.setattr(kind, "test_list", [list(trusted(folder / name)) for name in ("test_X.bin", "test_y.bin")])
+    monkeypatch.setattr(
+        kind, "test_list", [list(compute_md5_entry(folder / name)) for name in ("test_X.bin", "test_y.bin")]
+    )
     data = datasets.load("stl10", "test", root=tmp_path)
     assert np.array_equal(data.images.numpy(), images)
     assert data.labels.tolist() == list(range(10))
@@ -157,7 +161,7 @@ def test_gtsrb_is_read_at_one_size(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(catalog.datasets()) - {"fashion-mnist-subset"}))
 def test_missing_files_are_said_to_be_missing(name: str, tmp_path: Path) -> None:
-    """Without files the error names the set and the folder, without a folder that there is none; neither names an option."""
+    """Without files the error names the data set and the folder; without a folder it says so; neither names an option."""
     with pytest.raises(DatasetMissing, match=f"Data set '{name}' was not found in {tmp_path}") as missing:
         datasets.load(name, "test", root=tmp_path)
     with pytest.raises(DatasetMissing, match=f"Data set '{name}' .* no folder was given") as nowhere:
@@ -177,9 +181,9 @@ def test_a_sites_own_set_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_unknown_references_are_told_apart(tmp_path: Path) -> None:
-    """A word that is no name gets the nearest names; a path where nothing lies is said to lead nowhere."""
+    """An unknown name gets suggestions; a path that does not exist gets its own error."""
     with pytest.raises(UnknownName, match="no data set named 'cifar-10'; did you mean cifar10"):
         datasets.load("cifar-10", "test")
     for path in (tmp_path / "none", "none.npz"):
-        with pytest.raises(DatasetMissing, match="no file or folder"):
+        with pytest.raises(DatasetMissing, match=r"File or folder .* was not found"):
             datasets.load(str(path), "test")

@@ -1,4 +1,4 @@
-"""NumPy archives: what is read, and what is refused."""
+"""NumPy archives: which are read, and which are refused."""
 
 import io
 import os
@@ -21,7 +21,7 @@ RGB = np.arange(4 * 6 * 5 * 3, dtype=np.uint8).reshape(4, 6, 5, 3)  # n h w c
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Callable[..., str]:
-    """A function that writes arrays into an archive and gives its path."""
+    """Return a function that writes arrays into an archive and returns its path."""
 
     def write(**arrays: object) -> str:
         np.savez_compressed(tmp_path / "set.npz", **arrays)
@@ -31,7 +31,7 @@ def archive(tmp_path: Path) -> Callable[..., str]:
 
 
 def test_a_divided_archive_has_two_parts(archive: Callable[..., str]) -> None:
-    """Each part has its own images and labels; names are the archive's."""
+    """Each part has its own images and labels; class names are the archive's."""
     path = archive(
         train_images=RGB,
         train_labels=LABELS,
@@ -48,7 +48,7 @@ def test_a_divided_archive_has_two_parts(archive: Callable[..., str]) -> None:
 
 
 def test_an_undivided_archive_is_a_test_part(archive: Callable[..., str]) -> None:
-    """Images and labels alone can be audited; asking for a training part says what to name it. Other arrays are ignored."""
+    """Images and labels alone are a test part; asking for a training part names the arrays it needs. Other arrays are ignored."""
     path = archive(images=GREY, labels=LABELS, exact=np.ones(4, bool))
     assert len(datasets.load(path, "test")) == 4
     with pytest.raises(
@@ -70,14 +70,14 @@ def test_an_undivided_archive_is_a_test_part(archive: Callable[..., str]) -> Non
     ids=["nhw", "nhwc-1", "nchw-1", "nhwc", "nchw", "fortran"],
 )
 def test_every_usual_layout_is_read(images: np.ndarray, channels: int, archive: Callable[..., str]) -> None:
-    """N h w, n h w c and n c h w, in either memory order, are the same images n c h w."""
+    """N h w, n h w c and n c h w, in either memory order, give the same images n c h w."""
     expected = GREY[:, None] if channels == 1 else RGB.transpose(0, 3, 1, 2)
     assert np.array_equal(datasets.load(archive(images=images, labels=LABELS), "test").images.numpy(), expected)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4"])
 def test_floats_are_pixels(dtype: str, archive: Callable[..., str]) -> None:
-    """Floats of any width and byte order, in [0, 1], are float32 pixels of the same values."""
+    """Floats of any width and byte order, in [0, 1], become float32 pixels of the same values."""
     images = (GREY / 128).astype(dtype)
     data = datasets.load(archive(images=images, labels=LABELS), "test")
     assert np.array_equal(data.images[:, 0].numpy(), images.astype(np.float32))
@@ -85,14 +85,14 @@ def test_floats_are_pixels(dtype: str, archive: Callable[..., str]) -> None:
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.uint64, ">i2"])
 def test_labels_are_whole_numbers_of_any_width(dtype: str, archive: Callable[..., str]) -> None:
-    """Labels of any integer type are read; without class names, classes are called by their numbers."""
+    """Labels of any integer type are read; without class names, classes are named by their numbers."""
     data = datasets.load(archive(images=GREY, labels=LABELS.astype(dtype)), "test")
     assert data.labels.tolist() == [0, 1, 2, 0]
     assert data.class_names == ("0", "1", "2")
 
 
 def test_classes_are_counted_over_both_parts(archive: Callable[..., str]) -> None:
-    """Without names, a class that only the test part has is missing from the training part, not unknown to it."""
+    """Without names, a class that only the test part has is an empty class of the training part."""
     path = archive(train_images=GREY, train_labels=[0, 1, 1, 0], test_images=GREY, test_labels=LABELS)
     assert datasets.load(path, "train").classes_without_images == ("2",)
     assert datasets.load(path, "test").classes_without_images == ()
@@ -129,14 +129,14 @@ def test_classes_are_counted_over_both_parts(archive: Callable[..., str]) -> Non
     ],
 )
 def test_arrays_out_of_order_are_refused(changes: dict[str, object], reason: str, archive: Callable[..., str]) -> None:
-    """Each rule of images, labels and names is an error that says what was found."""
+    """Each broken rule of images, labels and names is an error with the wrong value."""
     with pytest.raises(DatasetInvalid, match=reason):
         datasets.load(archive(**({"images": GREY, "labels": LABELS} | changes)), "test")
 
 
 def test_class_names_are_text(archive: Callable[..., str]) -> None:
-    """A name of numbers that stand for no character is refused."""
-    with pytest.raises(DatasetInvalid, match="class_names holds numbers that stand for no character"):
+    """A name with code points that are not characters is refused."""
+    with pytest.raises(DatasetInvalid, match="class_names holds code points that are not characters"):
         datasets.load(
             archive(images=GREY, labels=LABELS, class_names=np.array([2**31 - 1, 65, 66], np.uint32).view("<U1")),
             "test",
@@ -156,13 +156,13 @@ class Canary:
 def test_pickled_arrays_never_run(archive: Callable[..., str], tmp_path: Path) -> None:
     """An array of objects is refused without unpickling it."""
     path = archive(images=np.array([Canary(tmp_path / "harm")] * 4), labels=LABELS)
-    with pytest.raises(DatasetInvalid, match=r"images is no array .* Python objects"):
+    with pytest.raises(DatasetInvalid, match=r"images cannot be read as an array.* Python objects"):
         datasets.load(path, "test")
     assert not (tmp_path / "harm").exists()
 
 
-def npy(shape: str, content: bytes, kind: str = "|u1") -> bytes:
-    """An array file that states that shape, as Python text, and that type."""
+def encode_npy(shape: str, content: bytes, kind: str = "|u1") -> bytes:
+    """Return an array file that states that shape, as Python text, and that type."""
     header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}}}".ljust(117) + "\n"
     return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + content
 
@@ -181,13 +181,13 @@ def npy(shape: str, content: bytes, kind: str = "|u1") -> bytes:
     ],
 )
 def test_headers_that_lie_are_refused(shape: str, kind: str, tmp_path: Path) -> None:
-    """The stated shape and type must account for every byte; no memory is taken on their word."""
+    """The stated shape and type must account for every byte; no memory is allocated on their word."""
     labels = io.BytesIO()
     np.save(labels, LABELS)
     with ZipFile(tmp_path / "set.npz", "w") as target:
-        target.writestr("images.npy", npy(shape, GREY.tobytes(), kind))
+        target.writestr("images.npy", encode_npy(shape, GREY.tobytes(), kind))
         target.writestr("labels.npy", labels.getvalue())
-    with pytest.raises(DatasetInvalid, match=r"images (states shape|is no array)"):
+    with pytest.raises(DatasetInvalid, match=r"images (states shape|cannot be read as an array)"):
         datasets.load(str(tmp_path / "set.npz"), "test")
 
 
@@ -198,7 +198,7 @@ def test_headers_that_lie_are_refused(shape: str, kind: str, tmp_path: Path) -> 
     ids=["empty strings", "nothing", "blank strings"],
 )
 def test_tiny_archives_take_little_time(name: str, shape: str, kind: str, content: bytes, tmp_path: Path) -> None:
-    """A few bytes that state a million million strings are refused at once, in whatever array they stand."""
+    """A few bytes that state a million million strings are refused at once, in any array."""
     arrays = {"images": GREY, "labels": LABELS}
     with ZipFile(tmp_path / "set.npz", "w", ZIP_DEFLATED) as target:
         for other, array in arrays.items():
@@ -206,7 +206,7 @@ def test_tiny_archives_take_little_time(name: str, shape: str, kind: str, conten
                 file = io.BytesIO()
                 np.save(file, array)
                 target.writestr(f"{other}.npy", file.getvalue())
-        target.writestr(f"{name}.npy", npy(shape, content, kind))
+        target.writestr(f"{name}.npy", encode_npy(shape, content, kind))
     begun = time.monotonic()
     with pytest.raises(DatasetInvalid):
         datasets.load(str(tmp_path / "set.npz"), "test")
@@ -222,11 +222,11 @@ def test_labels_may_be_a_column(archive: Callable[..., str]) -> None:
 
 @pytest.mark.parametrize("prefix", ["validation_", "val_"])
 def test_validation_images_are_a_part(prefix: str, archive: Callable[..., str]) -> None:
-    """Arrays of validation are neither training nor test images."""
+    """Validation arrays become neither training nor test images."""
     arrays = {f"{name}images": GREY for name in ("train_", prefix, "test_")}
     labels = {f"{name}labels": (LABELS + n) % 3 for n, name in enumerate(("train_", prefix, "test_"))}
     path = archive(**arrays, **labels)
-    assert datasets.parts(path) == ("train", "validation", "test")
+    assert datasets.list_parts(path) == ("train", "validation", "test")
     assert datasets.load(path, "validation").labels.tolist() == [1, 2, 0, 1]
     assert datasets.load(path, "test").labels.tolist() == [2, 0, 1, 2]
 
@@ -239,7 +239,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(archive: Callable[..., str]) ->
 
 @pytest.mark.parametrize("name", ["../images.npy", "/images.npy", "a\\images.npy", "C:images.npy"])
 def test_names_that_lead_out_are_refused(name: str, tmp_path: Path) -> None:
-    """A member named to land elsewhere is refused by name, though nothing is ever extracted."""
+    """A member whose name leads out of the archive is refused by name, although no archive is extracted."""
     with ZipFile(tmp_path / "set.npz", "w") as target:
         target.writestr(name, b"x")
     with pytest.raises(DatasetInvalid, match="leads out of the archive"):
@@ -247,15 +247,15 @@ def test_names_that_lead_out_are_refused(name: str, tmp_path: Path) -> None:
 
 
 def test_unusual_compression_is_refused(tmp_path: Path) -> None:
-    """Members packed by other methods than NumPy uses are refused."""
+    """Members with a compression that NumPy does not use are refused."""
     with ZipFile(tmp_path / "set.npz", "w", ZIP_BZIP2) as target:
         target.writestr("images.npy", b"x")
-    with pytest.raises(DatasetInvalid, match="method that is not accepted"):
+    with pytest.raises(DatasetInvalid, match="unsupported method"):
         datasets.load(str(tmp_path / "set.npz"), "test")
 
 
 def test_too_many_members_are_refused(tmp_path: Path) -> None:
-    """An archive of more arrays than any data set has is refused by their number."""
+    """An archive with too many arrays is refused with their number."""
     with ZipFile(tmp_path / "set.npz", "w") as target:
         for i in range(101):
             target.writestr(f"{i}.npy", b"")
@@ -269,19 +269,19 @@ def test_a_damaged_member_is_refused(archive: Callable[..., str]) -> None:
     content = bytearray(path.read_bytes())
     content[80:90] = bytes(10)
     path.write_bytes(content)
-    with pytest.raises(DatasetInvalid, match="images is no array"):
+    with pytest.raises(DatasetInvalid, match="images cannot be read as an array"):
         datasets.load(str(path), "test")
 
 
 def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
-    """A text file is refused, whatever its name; the message says what is read."""
+    """A text file is refused, whatever its name; the message lists the supported formats."""
     (tmp_path / "set.npz").write_text("no archive")
-    with pytest.raises(DatasetInvalid, match=r"no readable zip archive.*\.npz archives and \.zip files"):
+    with pytest.raises(DatasetInvalid, match=r"not a readable zip archive.*\.npz archive or a \.zip of class folders"):
         datasets.load(str(tmp_path / "set.npz"), "test")
 
 
 def test_archives_are_known_by_their_content(archive: Callable[..., str], tmp_path: Path) -> None:
-    """Stored files bear no suffix: an archive of arrays is one under any name."""
+    """The content decides the format: an archive of arrays is read under any name."""
     path = Path(archive(images=GREY, labels=LABELS)).rename(tmp_path / "3fa9")
     assert len(datasets.load(str(path), "test")) == 4
 

@@ -1,4 +1,4 @@
-"""Networks by name: sizes, key names and what they compute."""
+"""Networks by name: their sizes, key names and computations."""
 
 import subprocess
 import sys
@@ -16,8 +16,8 @@ from faal_core.networks.wide_resnet import WideBlock
 from faal_core.specs import ClassifierSpec
 
 
-def spec_of(architecture: str, channels: int = 3, num_classes: int = 10, **arguments: int) -> ClassifierSpec:
-    """A spec without normalisation."""
+def make_spec(architecture: str, channels: int = 3, num_classes: int = 10, **arguments: int) -> ClassifierSpec:
+    """Return a spec without normalisation."""
     return ClassifierSpec(
         architecture=architecture,
         num_classes=num_classes,
@@ -27,8 +27,8 @@ def spec_of(architecture: str, channels: int = 3, num_classes: int = 10, **argum
     )
 
 
-def keys_of(norms: str, *convolutions: str) -> set[str]:
-    """The keys of batch-norms and of convolutions without bias, given by their names."""
+def list_keys(norms: str, *convolutions: str) -> set[str]:
+    """Return the keys of batch-norms and of convolutions without bias, from the modules' names."""
     parts = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
     return {f"{name}.{part}" for name in norms.split() for part in parts} | {f"{name}.weight" for name in convolutions}
 
@@ -38,43 +38,43 @@ def keys_of(norms: str, *convolutions: str) -> set[str]:
     [("preact_resnet18", 11_172_170), ("wrn_28_10", 36_479_194), ("wrn_34_10", 46_160_474)],
 )
 def test_has_the_published_number_of_parameters(architecture: str, parameters: int) -> None:
-    """With 10 classes it has as many parameters as the network whose name it bears.
+    """With 10 classes a network has as many parameters as the published one.
 
     Source: kuangliu/pytorch-cifar's PreActResNet18 (11,171,146) and 1,024 for the last batch-norm; Zagoruyko's table of
     wide networks (36.5 M) and TRADES' checkpoint without sub_block1 (46.16 M), to the unit by torch's own count.
     """
     with torch.device("meta"):
-        backbone = networks._backbone(spec_of(architecture))
+        backbone = networks._build_backbone(make_spec(architecture))
     assert sum(parameter.numel() for parameter in backbone.parameters()) == parameters
 
 
 def test_preact_resnet18_has_the_public_key_names() -> None:
     """Its state dict has the keys of the checkpoints of Bag of Tricks for AT, AWP and robust overfitting."""
-    expected = keys_of("bn", "conv1") | {"linear.weight", "linear.bias"}
+    expected = list_keys("bn", "conv1") | {"linear.weight", "linear.bias"}
     for layer in range(1, 5):
         for block in range(2):
             name = f"layer{layer}.{block}"
-            expected |= keys_of(f"{name}.bn1 {name}.bn2", f"{name}.conv1", f"{name}.conv2")
+            expected |= list_keys(f"{name}.bn1 {name}.bn2", f"{name}.conv1", f"{name}.conv2")
         if layer > 1:
             expected |= {f"layer{layer}.0.shortcut.0.weight"}
-    assert set(build(spec_of("preact_resnet18")).backbone.state_dict()) == expected
+    assert set(build(make_spec("preact_resnet18")).backbone.state_dict()) == expected
 
 
 def test_wrn_34_10_has_the_public_key_names() -> None:
     """Its state dict has the keys of TRADES' checkpoints, without the stage that TRADES never uses."""
-    expected = keys_of("bn1", "conv1") | {"fc.weight", "fc.bias"}
+    expected = list_keys("bn1", "conv1") | {"fc.weight", "fc.bias"}
     for stage in range(1, 4):
         for block in range(5):
             name = f"block{stage}.layer.{block}"
-            expected |= keys_of(f"{name}.bn1 {name}.bn2", f"{name}.conv1", f"{name}.conv2")
+            expected |= list_keys(f"{name}.bn1 {name}.bn2", f"{name}.conv1", f"{name}.conv2")
         expected |= {f"block{stage}.layer.0.convShortcut.weight"}
     with torch.device("meta"):
-        backbone = networks._backbone(spec_of("wrn_34_10"))
+        backbone = networks._build_backbone(make_spec("wrn_34_10"))
     assert set(backbone.state_dict()) == expected
 
 
-def normalised(x: Tensor, state: dict[str, Tensor], name: str) -> Tensor:
-    """ReLU of batch-norm in eval mode, by its definition."""
+def normalise(x: Tensor, state: dict[str, Tensor], name: str) -> Tensor:
+    """Return ReLU of batch-norm in eval mode, by its definition."""
     mean, var, weight, bias = (
         state[f"{name}.{k}"].view(1, -1, 1, 1) for k in ("running_mean", "running_var", "weight", "bias")
     )
@@ -94,9 +94,9 @@ def test_block_computes_the_papers_formula(
             buffer.uniform_(0.5, 1.5)
     state = block.state_dict()
     x = torch.randn(2, 4, 8, 8)
-    activated = normalised(x, state, "bn1")
+    activated = normalise(x, state, "bn1")
     identity = x if channels_out == 4 else functional.conv2d(activated, state[f"{shortcut}.weight"], stride=stride)
-    inner = normalised(functional.conv2d(activated, state["conv1.weight"], stride=stride, padding=1), state, "bn2")
+    inner = normalise(functional.conv2d(activated, state["conv1.weight"], stride=stride, padding=1), state, "bn2")
     expected = identity + functional.conv2d(inner, state["conv2.weight"], padding=1)
     torch.testing.assert_close(block(x), expected)
 
@@ -105,28 +105,28 @@ def test_block_computes_the_papers_formula(
 @pytest.mark.parametrize("channels", [1, 4])
 def test_small_resnet_takes_any_size(side: int, channels: int) -> None:
     """Images of any side from 8 and of 1 to 4 channels get one logit per class."""
-    assert build(spec_of("small_resnet", channels, 7))(torch.rand(2, channels, side, side)).shape == (2, 7)
+    assert build(make_spec("small_resnet", channels, 7))(torch.rand(2, channels, side, side)).shape == (2, 7)
 
 
 def test_small_resnet_heeds_its_arguments() -> None:
-    """`width` is the channels of the first stage, `blocks` the blocks of every stage; absent ones are the catalog's."""
-    wide = build(spec_of("small_resnet", width=8, blocks=2)).backbone.state_dict()
+    """`width` sets the channels of the first stage, `blocks` the blocks of every stage; absent ones are the catalog's."""
+    wide = build(make_spec("small_resnet", width=8, blocks=2)).backbone.state_dict()
     assert wide["linear.weight"].shape == (10, 32)
     assert {name.split(".")[1] for name in wide if name.startswith("stage3.")} == {"0", "1"}
-    default = build(spec_of("small_resnet")).backbone.state_dict()
+    default = build(make_spec("small_resnet")).backbone.state_dict()
     assert default["stem.weight"].shape[0] == catalog.architecture("small_resnet").arguments["width"].default
 
 
 def test_classifiers_are_built_in_eval_mode() -> None:
-    """What `build` returns does not change its batch-norm statistics or drop features."""
-    assert not any(module.training for module in build(spec_of("torchvision/squeezenet1_1")).modules())
+    """`build` returns classifiers in eval mode: batch-norm statistics stay fixed and dropout is off."""
+    assert not any(module.training for module in build(make_spec("torchvision/squeezenet1_1")).modules())
 
 
 def test_refuses_too_many_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network beyond the limit is refused with its number of parameters before its memory is taken."""
+    """A network beyond the limit is refused with its number of parameters, before its memory is allocated."""
     monkeypatch.setattr(networks, "MAX_PARAMETERS", 11_172_169)
     with pytest.raises(InvalidSpec, match="11,172,170 parameters"):
-        build(spec_of("preact_resnet18"))
+        build(make_spec("preact_resnet18"))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -135,19 +135,19 @@ def test_refuses_too_many_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_third_party_networks_take_any_number_of_channels(architecture: str, channels: int) -> None:
     """Torchvision's and timm's networks have as many input channels and classes as the spec says."""
-    assert build(spec_of(architecture, channels, 5))(torch.rand(2, channels, 64, 64)).shape == (2, 5)
+    assert build(make_spec(architecture, channels, 5))(torch.rand(2, channels, 64, 64)).shape == (2, 5)
 
 
 @pytest.mark.parametrize("architecture", sorted(catalog.architectures()))
 def test_every_offered_network_can_be_laid_out(architecture: str) -> None:
-    """Every name in the catalog leads to a builder that works on the meta device, for grey images and 3 classes."""
+    """Every name in the catalog has a builder that works on the meta device, for grey images and 3 classes."""
     with torch.device("meta"):
-        backbone = networks._backbone(spec_of(architecture, 1, 3))
+        backbone = networks._build_backbone(make_spec(architecture, 1, 3))
     assert sum(parameter.numel() for parameter in backbone.parameters()) > 0
 
 
 def test_torchvision_can_be_imported_first() -> None:
-    """In a fresh process torchvision is importable through our module, whatever build of torch is there."""
+    """A fresh process can import torchvision through our module, with any build of torch."""
     program = "from faal_core.torchvision_import import torchvision; print(torchvision.models.resnet18.__name__)"
     assert (
         subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout

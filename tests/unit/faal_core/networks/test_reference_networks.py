@@ -35,9 +35,9 @@ TRADES_PGD = PgdSpec(steps=40, relative_step=0.1)  # step 0.01 at ε 0.1
     ids=str,
 )
 def test_reaches_its_known_accuracy(network: Reference, accuracy: float, tmp_path: Path) -> None:
-    """Uploaded, converted and read again, the network is right on its known share of the 10,000 test images.
+    """After upload, conversion and reading, the network has its published accuracy on the 10,000 test images.
 
-    Source: the shares known beside the files, rounded to one decimal of a per cent.
+    Source: the accuracies published beside the files, rounded to one decimal of a per cent.
     """
     classifier, test = network.classifier(tmp_path), network.images()
     with torch.no_grad():
@@ -61,20 +61,22 @@ def test_reaches_its_known_accuracy(network: Reference, accuracy: float, tmp_pat
 def test_reaches_its_known_accuracy_under_pgd(
     network: Reference, attack: PgdSpec, epsilon: float | str, accuracy: float, tmp_path: Path
 ) -> None:
-    """PGD leaves the known share of the first 500 test images right, within half a point (the known ones are rounded)."""
-    assert left(network, attack, epsilon, tmp_path) == pytest.approx(accuracy, abs=0.006)
+    """The accuracy under PGD on the first 500 test images is within half a point of the published one, which is rounded."""
+    assert measure_accuracy(network, attack, epsilon, tmp_path) == pytest.approx(accuracy, abs=0.006)
 
 
 @needs_reference
 @pytest.mark.usefixtures("robust_networks")
 def test_a_known_accuracy_of_unknown_step_lies_between_two_steps(tmp_path: Path) -> None:
-    """The 94.0 % known of TRADES' network at 0.3 lie between what PGD-40 leaves with steps of 0.03 and of 0.01."""
-    large, small = (left(TRADES, PgdSpec(steps=40, relative_step=step / 0.3), 0.3, tmp_path) for step in (0.03, 0.01))
+    """The published 94.0 % of TRADES' network at 0.3 is between its accuracies under PGD-40 with steps of 0.03 and of 0.01."""
+    large, small = (
+        measure_accuracy(TRADES, PgdSpec(steps=40, relative_step=step / 0.3), 0.3, tmp_path) for step in (0.03, 0.01)
+    )
     assert 0.92 < large < 0.940 < small < 0.96
 
 
-def left(network: Reference, attack: PgdSpec, epsilon: float | str, folder: Path) -> float:
-    """The share of the first 500 test images that are right after the attack."""
+def measure_accuracy(network: Reference, attack: PgdSpec, epsilon: float | str, folder: Path) -> float:
+    """Return the fraction of the first 500 test images that are correct after the attack."""
     classifier, test = network.classifier(folder), network.images().take(torch.arange(500))
     evaluator = Evaluator(classifier, test, device=torch.device("cpu"), batch_size=250, seed=0)
     evaluation, _ = evaluate(evaluator, ThreatModel(epsilon=epsilon), (attack,), NoProgress())
@@ -83,10 +85,10 @@ def left(network: Reference, attack: PgdSpec, epsilon: float | str, folder: Path
 
 @pytest.mark.usefixtures("robust_networks")
 def test_installed_networks_are_listed_here_and_in_child_processes() -> None:
-    """A site's entry points appear in the catalog by name and build, also in a process started from here."""
+    """A site's entry points appear in the catalog and can be built, also in a child process."""
     assert NETWORKS.keys() <= catalog.architectures().keys()
     program = """
-from faal_core.architectures import build
+from faal_core.networks import build
 from faal_core.specs import ClassifierSpec
 spec = ClassifierSpec(architecture="resnet4b", num_classes=10, mean=(0, 0, 0), std=(1, 1, 1))
 print(type(build(spec).backbone).__name__)

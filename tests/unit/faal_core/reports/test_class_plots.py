@@ -1,4 +1,4 @@
-"""Every class as a dot with its interval: true to the numbers, for two classes and for a thousand, whatever their names."""
+"""Test the plot of every class: true to the numbers, for two classes and for a thousand, whatever their names."""
 
 import re
 
@@ -14,7 +14,7 @@ DOT = re.compile(r'<circle class="k(\d)" cx="([\d.]+)%" cy="(\d+)" r="4.5"/>')
 
 
 def of_many(classes: int, images: int = 20) -> AuditReport:
-    """A report on that many classes of rising robust accuracy."""
+    """Return a report on that many classes of rising robust accuracy."""
     names = tuple(f"class {i}" for i in range(classes))
     return sample_audit(names, [0.02 + 0.9 * i / classes for i in range(classes)], images)
 
@@ -62,7 +62,7 @@ def test_every_class_is_in_a_table_and_the_page_stays_small(classes: int) -> Non
 @pytest.mark.parametrize("classes", [60, 61, 1000])
 def test_more_classes_than_have_rows_are_a_profile(classes: int) -> None:
     """The profile has a point for each class, from the worst on the left to the best on the right, inside its box."""
-    plot = class_plots.audit_plot(of_many(classes))
+    plot = class_plots.build_audit_plot(of_many(classes))
     if classes <= class_plots.PLOTTED_CLASSES:
         assert plot.profile is None
         return
@@ -78,7 +78,7 @@ def test_more_classes_than_have_rows_are_a_profile(classes: int) -> None:
 def test_a_finetuning_shows_both_accuracies_before_and_after() -> None:
     """One plot of robust and one of clean accuracy, in the order of robust accuracy afterwards."""
     report = sample_finetune()
-    robust, clean = class_plots.finetune_plots(report)
+    robust, clean = class_plots.build_finetune_plots(report)
     assert (robust.title, clean.title) == ("robust", "clean")
     order = sorted(range(10), key=lambda c: report.after.classes[c].robust.rate)
     assert [row.name for row in robust.rows] == [row.name for row in clean.rows] == [FASHION[c] for c in order]
@@ -89,5 +89,5 @@ def test_a_finetuning_shows_both_accuracies_before_and_after() -> None:
 
 def test_classes_of_one_name_stay_apart() -> None:
     """Two classes with the same name are distinguished by their labels."""
-    names = [row.name for row in class_plots.audit_plot(sample_audit(("cat", "cat", *FASHION[2:]))).rows]
+    names = [row.name for row in class_plots.build_audit_plot(sample_audit(("cat", "cat", *FASHION[2:]))).rows]
     assert {"cat [0]", "cat [1]"} <= set(names)

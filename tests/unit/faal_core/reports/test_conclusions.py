@@ -1,4 +1,4 @@
-"""What reports may not claim: bounds that are no measurements, weights that nobody tested, falls that nobody could show."""
+"""Test what reports must not claim: bounds as measurements, untested weights as tested, insignificant falls as shown."""
 
 import re
 
@@ -13,7 +13,7 @@ from tests.unit.faal_core.reports.test_html import Page
 
 
 def stopped_before_attacks() -> AuditReport:
-    """An audit whose time was over before the first attack: its robust images are those that are right as they are."""
+    """Return an audit that was stopped before the first attack: its robust images are the correctly classified ones."""
     report = sample_audit(robust=[0.85] * 9 + [0.5], attacks="fast")
     rows = tuple(
         row.model_copy(update={"robust": row.clean, "after_attack": (row.clean,) * len(report.attacks)})
@@ -26,7 +26,7 @@ def stopped_before_attacks() -> AuditReport:
 
 
 def stopped_early() -> AuditReport:
-    """An audit with attacks on all images but the last attack's."""
+    """Return an audit whose last attack did not reach all images."""
     report = sample_audit()
     *done, last = report.attacks
     unfinished = last.model_copy(update={"untried": last.tried, "broken": 0, "forward": 0})
@@ -81,10 +81,15 @@ def test_an_attack_that_was_not_made_broke_nothing(name: str, counts: tuple[int,
 
 
 def kept_original() -> FinetuneReport:
-    """A fine-tuning that kept the given weights."""
+    """Return a fine-tuning that kept the given weights."""
     report = sample_finetune()
-    kept = {"selected_candidate": 0, "selected_share": 0.0, "after": report.before, "outcome": "kept-original"}
-    return report.model_copy(update=kept)
+    fields = {
+        "selected_candidate": 0,
+        "selected_interpolation": 0.0,
+        "after": report.before,
+        "outcome": "kept-original",
+    }
+    return report.model_copy(update=fields)
 
 
 def test_kept_weights_are_not_shown_as_a_second_measurement() -> None:
@@ -93,7 +98,8 @@ def test_kept_weights_are_not_shown_as_a_second_measurement() -> None:
     first, second, *_ = text.verdict(report)
     assert first == (
         "The original weights are kept: of 4 other candidates, none within the bounds (mean robust accuracy may fall by at "
-        "most 1 point, mean clean accuracy may fall by at most 1 point) makes the worst class more robust on held-out images."
+        "most 1 point, mean clean accuracy may fall by at most 1 point) makes the worst class more robust on the validation "
+        "images."
     )
     assert second == "No other weights were tested on the test images."
     assert terminal.class_table(report) == terminal.class_table(report.before)
@@ -107,14 +113,14 @@ def test_kept_weights_are_not_shown_as_a_second_measurement() -> None:
 
 
 @pytest.mark.parametrize(
-    ("drop", "said"), [(0, "may not fall"), (0.01, "by at most 1 point,"), (0.005, "by at most 0.5 points,")]
+    ("drop", "expected"), [(0, "may not fall"), (0.01, "by at most 1 point,"), (0.005, "by at most 0.5 points,")]
 )
-def test_bounds_are_said_in_words(drop: float, said: str) -> None:
+def test_bounds_are_said_in_words(drop: float, expected: str) -> None:
     """A bound of 0 lets nothing fall; others are in points."""
     report = kept_original()
     training = report.spec.training.model_copy(update={"max_robust_drop": drop})
     spec = report.spec.model_copy(update={"training": training})
-    assert said in text.verdict(report.model_copy(update={"spec": spec}))[0]
+    assert expected in text.verdict(report.model_copy(update={"spec": spec}))[0]
 
 
 def test_a_first_look_stands_with_the_conclusion_and_the_tiles() -> None:
@@ -127,21 +133,21 @@ def test_a_first_look_stands_with_the_conclusion_and_the_tiles() -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "said"),
+    ("images", "expected"),
     [
         (300, "no accuracy fell significantly."),
         (180, "no accuracy fell significantly."),
-        (179, "; a class of 179 images would have to lose 9 of them to count."),
-        (10, "; a class of 10 images would have to lose 9 of them to count."),
-        (8, "; no fall of a class of 8 images could have been shown."),
+        (179, "; in a class of 179 images, only a loss of 9 or more is significant."),
+        (10, "; in a class of 10 images, only a loss of 9 or more is significant."),
+        (8, "; in a class of 8 images, no fall could be significant."),
     ],
 )
-def test_no_significant_fall_says_what_could_have_been_shown(images: int, said: str) -> None:
+def test_no_significant_fall_says_what_could_have_been_shown(images: int, expected: str) -> None:
     """Of ten classes one must lose 9 images: where that is more than 5 points the sentence says so."""
     report = sample_finetune()
     rows = [row.model_copy(update={"images": images}) for row in report.after.classes[:1]]
     after = report.after.model_copy(update={"classes": (*rows, *report.after.classes[1:])})
-    assert text.verdict(report.model_copy(update={"after": after}))[0].endswith(said)
+    assert text.verdict(report.model_copy(update={"after": after}))[0].endswith(expected)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +159,7 @@ def test_no_significant_fall_says_what_could_have_been_shown(images: int, said: 
 )
 def test_kept_class_offsets_are_explained(share: float, explained: str) -> None:
     """Where offsets are kept a sentence says what they are, and that nothing else changed where that is so."""
-    report = sample_finetune().model_copy(update={"selected_share": share, "selected_offsets": 0.5})
+    report = sample_finetune().model_copy(update={"selected_interpolation": share, "selected_offset_scale": 0.5})
     sentences = text.verdict(report)
     assert explained in sentences
     assert any("class offsets at 50.0 % of their full size" in sentence for sentence in sentences)
@@ -175,7 +181,12 @@ def test_kept_class_offsets_are_explained(share: float, explained: str) -> None:
 )
 def test_a_candidate_is_called_by_both_its_numbers(share: float, offsets: float, label: str) -> None:
     """The offsets that the way begins with, and how far on the way it is."""
-    assert candidate_label(Candidate(share=share, offsets=offsets, clean=1, mean=1, worst=1, on_front=True)) == label
+    assert (
+        candidate_label(
+            Candidate(interpolation=share, offset_scale=offsets, clean=1, robust=1, robust_worst=1, on_front=True)
+        )
+        == label
+    )
 
 
 def test_the_table_of_candidates_decodes_the_numbers_of_the_chart() -> None:

@@ -1,4 +1,4 @@
-"""The page: self-contained, inert, complete, and safe whatever the names."""
+"""Test that the page is self-contained, inert, complete, and safe whatever the names."""
 
 import re
 import subprocess
@@ -22,7 +22,7 @@ ALLOWED = re.compile(
 
 
 class Page(HTMLParser):
-    """Tags, attributes and texts of a page; the texts of each table row by row."""
+    """Collects tags, attributes and texts of a page; the texts of each table row by row."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Page(HTMLParser):
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """A tag opens; void ones are not waited for."""
+        """Open a tag; void ones are not closed."""
         self.tags.append((tag, dict(attrs)))
         if tag not in {"meta", "img"}:
             self.open.append(tag)
@@ -42,17 +42,17 @@ class Page(HTMLParser):
             self.rows[-1].append("")
 
     def handle_endtag(self, tag: str) -> None:
-        """A tag closes, and it is the one opened last."""
+        """Close a tag, which must be the one opened last."""
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        """The text of a cell."""
+        """Collect the text of a cell."""
         if self.rows and {"th", "td"} & set(self.open):
             self.rows[-1][-1] += data
 
 
 def hostile(report: AuditReport) -> AuditReport:
-    """The report with markup in every free text."""
+    """Return the report with markup in every free text."""
     warning = WARNING.model_copy(update=dict.fromkeys(("code", "message", "evidence", "advice"), HOSTILE))
     attacks = tuple(attack.model_copy(update={"name": HOSTILE}) for attack in report.attacks)
     return report.model_copy(
@@ -68,7 +68,7 @@ def hostile(report: AuditReport) -> AuditReport:
 
 
 def hostile_finetune() -> FinetuneReport:
-    """A fine-tuning report with markup in every free text."""
+    """Return a fine-tuning report with markup in every free text."""
     report = sample_finetune((HOSTILE, HOSTILE + "\u202e", *FASHION[2:]))
     return report.model_copy(update={"before": hostile(report.before), "after": hostile(report.after)})
 
@@ -79,7 +79,7 @@ REPORTS = {
     "hostile audit": lambda: hostile(sample_audit((HOSTILE, HOSTILE, *FASHION[2:]))),
     "hostile finetune": hostile_finetune,
     "perfect audit": lambda: sample_audit(robust=[1.0] * 10),
-    "short training": lambda: sample_finetune(learning_rates=(0.01,), held_out=False),
+    "short training": lambda: sample_finetune(learning_rates=(0.01,), validated=False),
 }
 
 
@@ -141,13 +141,13 @@ def test_each_attack_has_its_own_row_of_cost() -> None:
     head, mean = (next(row for row in rows if len(row) == 8 and row[0] == name) for name in ("Class", "All images"))
     assert head[3:7] == ["After 1", "After 2", "After 3", "After 4"]
     key = "; ".join(f"{k}: {attack.name}" for k, attack in enumerate(report.attacks, start=1))
-    assert f"still correct after that attack and all before it. {key}." in html.render(report)
+    assert f"accuracy after attack N and all attacks before it. {key}." in html.render(report)
     right = [sum(row.after_attack[k].count for row in report.classes) for k in range(4)]
     assert mean[3:7] == [text.percent(count / 3000) for count in right]
 
 
 def stopped(report: AuditReport) -> AuditReport:
-    """The report, as it is when the last attack was not made on 70 images."""
+    """Return the report of an audit whose last attack did not reach 70 images."""
     *done, last = report.attacks
     return report.model_copy(update={"attacks": (*done, last.model_copy(update={"untried": 70}))})
 
@@ -210,10 +210,10 @@ def test_both_comparisons_are_shown_in_full() -> None:
 def test_hardly_any_robust_image_is_marked_as_a_failure(robust: float, outcome: str) -> None:
     """Equal classes are marked in the colour of a failure where they are equally bad, and a rate of zero is too."""
     page = html.render(sample_audit(robust=[robust] * 10, images=200))
-    assert f'<div class="verdict {outcome}">' in page
+    assert f'<div class="summary {outcome}">' in page
     style = page[: page.index("</style>")]
     (rule,) = re.findall(r"^(.*) \{ border-color: var\(--bad\); \}$", style, re.MULTILINE)
-    assert (f".verdict.{outcome}" in rule.split(", ")) == (outcome == "at-chance")
+    assert (f".summary.{outcome}" in rule.split(", ")) == (outcome == "at-chance")
     assert (page.count("large zero") > 0) == (robust < 0)
 
 
@@ -242,10 +242,10 @@ def test_the_page_says_where_the_numbers_come_from() -> None:
     assert "Computed by" not in html.render(AuditReport.model_validate(older))
 
 
-def test_warnings_stand_before_the_verdict() -> None:
+def test_warnings_stand_before_the_summary() -> None:
     """Signs of unreliable numbers are read before the numbers; without any there is no such section."""
     page = html.render(sample_audit(warnings=(WARNING,)))
-    assert page.index(WARNING.message) < page.index('id="verdict"')
+    assert page.index(WARNING.message) < page.index('id="summary"')
     assert 'id="warnings"' not in html.render(sample_audit())
 
 
@@ -280,29 +280,29 @@ def test_groups_have_their_tables(kind: str) -> None:
     groups = ("old", HOSTILE)
     report = sample_audit(groups=groups) if kind == "audit" else sample_finetune(groups=groups)
     last = (report if isinstance(report, AuditReport) else report.after).groups[0]
-    drawn = html.render(report)
-    rows = [row for row in Page(drawn).rows if row and row[0] in groups]
+    page = html.render(report)
+    rows = [row for row in Page(page).rows if row and row[0] in groups]
     assert [row[0] for row in rows] == [row.name for row in sorted(last.groups, key=lambda row: row.robust.rate)]
     robust = {row.name: row.robust.rate for row in last.groups}
     assert all(row[-1].startswith(text.percent(robust[row[0]])) for row in rows)
-    assert "<script" not in drawn
+    assert "<script" not in page
     assert "Group by group" not in html.render(sample_audit())
 
 
 @pytest.mark.parametrize(
-    ("order", "said"),
+    ("order", "expected"),
     [
         ("matched", "by name"),
         ("assumed-natural", "numerical order of their names,\n  which was assumed"),
-        ("string", "alphabetical order of their names,\n  as was asked for"),
+        ("string", "alphabetical order of their names,\n  as requested"),
         ("stored", None),
     ],
 )
-def test_the_page_says_how_images_and_labels_came(order: str, said: str | None) -> None:
+def test_the_page_says_how_images_and_labels_came(order: str, expected: str | None) -> None:
     """What was done to the images is on the page, and by what the order of the classes was decided."""
     report = sample_audit()
     changed = {"class_order": order, "preparation": ("3 palette images as RGB.", "Cropped <here>.")}
     page = html.render(report.model_copy(update={"dataset": report.dataset.model_copy(update=changed)}))
     assert "3 palette images as RGB. Cropped &lt;here&gt;." in page
     sentences = ["by name", "order of their names"]
-    assert (said in page) if said else not any(sentence in page for sentence in sentences)
+    assert (expected in page) if expected else not any(sentence in page for sentence in sentences)

@@ -1,7 +1,7 @@
-"""The drawings: well-formed, without ids or anything to fetch, true to the numbers, and safe with hostile names."""
+"""Test that drawings are well-formed, without ids or external files, true to the numbers, and safe with hostile names."""
 
 import re
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -14,25 +14,25 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def drawings(names: tuple[str, ...]) -> dict[str, str]:
-    """Every kind of drawing, of reports with those class names."""
+    """Return every kind of drawing, of reports with those class names."""
     rates = [0.3 + 0.6 * i / len(names) for i in range(len(names))]
     audit = sample_audit(names, rates, images=40)
     finetuned = sample_finetune(names, rates, rates)
     return {
-        "confusion": plots.confusion({"": audit}),
-        "training": plots.training(finetuned),
-        "class_weights": plots.class_weights(finetuned),
-        "candidates": plots.candidates(finetuned),
+        "confusion": plots.draw_confusion({"": audit}),
+        "training": plots.draw_training(finetuned),
+        "class_weights": plots.draw_class_weights(finetuned),
+        "candidates": plots.draw_candidates(finetuned),
     }
 
 
-def parsed(svg: str) -> ElementTree.Element:
-    """The drawing or drawings of a figure, under one root."""
-    return ElementTree.fromstring(f"<g>{svg}</g>")
+def parsed(svg: str) -> ET.Element:
+    """Return the drawings of a figure under one root."""
+    return ET.fromstring(f"<g>{svg}</g>")
 
 
 def texts(svg: str) -> list[str]:
-    """What is written in the drawing."""
+    """Return the texts in the drawing."""
     return [element.text or "" for element in parsed(svg).iter(f"{SVG}text")]
 
 
@@ -48,7 +48,7 @@ def test_drawings_are_inert_shapes(names: tuple[str, ...]) -> None:
 
 def test_hostile_names_are_written_as_they_are() -> None:
     """Markup, dots and brackets in a name are texts of the drawing; control characters are replaced."""
-    written = texts(plots.confusion({"": sample_audit(HOSTILE)}))
+    written = texts(plots.draw_confusion({"": sample_audit(HOSTILE)}))
     assert set(written) >= {*HOSTILE[:3], "${x}\ufffd\ufffd"}
 
 
@@ -63,7 +63,7 @@ def test_colours_follow_the_page_and_stand_alone() -> None:
 def test_the_confusion_shows_every_count() -> None:
     """Each pair of classes in the document has its count in the heat map, once."""
     report = sample_audit()
-    counts = [text for text in texts(plots.confusion({"": report})) if text.isdigit()]
+    counts = [text for text in texts(plots.draw_confusion({"": report})) if text.isdigit()]
     assert sorted(counts) == sorted(str(pair.count) for pair in report.confusion)
 
 
@@ -71,37 +71,37 @@ def test_the_confusion_shows_every_count() -> None:
 def test_a_long_training_is_thinned_and_keeps_the_selected_epoch(selected: int) -> None:
     """Of five hundred epochs about forty are drawn, the selected and the last one among them."""
     report = sample_finetune(learning_rates=(0.01,) * 500).model_copy(update={"selected_epoch": selected})
-    shown = [row.epoch for row in plots._thinned(report)]
+    shown = [row.epoch for row in plots._thin_epochs(report)]
     assert shown == sorted(set(shown))
     assert {selected, 500} <= set(shown)
     assert len(shown) <= plots.CHART_EPOCHS + 2
 
 
-def test_without_held_out_images_only_the_loss_is_drawn() -> None:
+def test_without_validation_images_only_the_loss_is_drawn() -> None:
     """A training that held nothing out has no accuracy panel."""
-    assert "accuracy on held-out images" in texts(plots.training(sample_finetune()))
-    assert "accuracy on held-out images" not in texts(plots.training(sample_finetune(held_out=False)))
+    assert "accuracy on validation images" in texts(plots.draw_training(sample_finetune()))
+    assert "accuracy on validation images" not in texts(plots.draw_training(sample_finetune(validated=False)))
 
 
 def test_class_weights_are_told_in_digits() -> None:
     """In a short training each cell of the heat map carries its weight."""
     report = sample_finetune()
     expected = sorted(f"{weight:.2f}" for row in report.epochs for weight in row.class_weights)
-    assert sorted(text for text in texts(plots.class_weights(report)) if "." in text) == expected
+    assert sorted(text for text in texts(plots.draw_class_weights(report)) if "." in text) == expected
 
 
 def test_every_candidate_is_drawn_and_one_is_filled() -> None:
     """The weights that could be kept are points with the numbers that the table decodes; the kept one is filled."""
-    svg = plots.candidates(sample_finetune())
+    svg = plots.draw_candidates(sample_finetune())
     assert set("01234") <= set(texts(svg))
     assert svg.count('fill="var(--warm, #d9692b)"') == 1
 
 
 def test_candidates_too_near_for_two_labels_share_one() -> None:
     """Points at one place, or nearly, have one label with all their numbers; one that is far away keeps its own."""
-    labels = plots._numbered([(0.5, 0.1), (0.5, 0.1), (0.5001, 0.1), (0.4, 0.3), (0.5, 0.1), (0.3, 0.9)])
+    labels = plots._label_points([(0.5, 0.1), (0.5, 0.1), (0.5001, 0.1), (0.4, 0.3), (0.5, 0.1), (0.3, 0.9)])
     assert [row["label"] for row in labels] == ["3", "0–2, 4", "5"]
-    assert [row["label"] for row in plots._numbered([(0.5, 0.1)] * 2)] == ["0, 1"]
+    assert [row["label"] for row in plots._label_points([(0.5, 0.1)] * 2)] == ["0, 1"]
 
 
 def test_a_class_without_images_keeps_the_others_places() -> None:
@@ -110,15 +110,15 @@ def test_a_class_without_images_keeps_the_others_places() -> None:
     empty, *others = report.after.classes
     confusion = tuple(pair for pair in report.after.confusion if pair.true != empty.name)
     after = report.after.model_copy(update={"classes": tuple(others), "confusion": confusion})
-    shown = texts(plots.class_weights(report.model_copy(update={"after": after})))
+    shown = texts(plots.draw_class_weights(report.model_copy(update={"after": after})))
     expected = sorted(f"{weight:.2f}" for row in report.epochs for weight in row.class_weights[1:])
     assert sorted(text for text in shown if "." in text) == expected
     assert any(pair.predicted == empty.name for pair in confusion)
-    assert texts(plots.confusion({"": after})).count(empty.name) == 2  # on both axes
+    assert texts(plots.draw_confusion({"": after})).count(empty.name) == 2  # on both axes
 
 
 def of_many(names: tuple[str, ...], answered: int) -> AuditReport:
-    """The audit of Fashion-MNIST's images with a thousand classes, some more of which images were taken for."""
+    """Return an audit of Fashion-MNIST's images with a thousand classes, some of which images were taken for."""
     audit = sample_audit()
     taken = [audit.confusion[0].model_copy(update={"predicted": name, "count": 1}) for name in names[:answered]]
     dataset = audit.dataset.model_copy(update={"class_names": (*FASHION, *names)})
@@ -130,28 +130,30 @@ def test_classes_that_do_not_occur_have_no_place_on_the_axes() -> None:
     audit = of_many(tuple(f"absent {i}" for i in range(990)), answered=2)
     expected = [*FASHION, "absent 0", "absent 1"]
     assert plots.confusion_classes([audit]) == expected
-    written = [text for text in texts(plots.confusion({"": audit})) if not text.isdigit()]
+    written = [text for text in texts(plots.draw_confusion({"": audit})) if not text.isdigit()]
     assert sorted(written) == sorted([*expected, *expected, "taken for", "true class"])
 
 
 def test_panels_of_one_picture_have_the_same_axes() -> None:
     """What images were taken for in one audit alone is on the axes of both."""
     before, after = of_many(("other",), answered=1), of_many(("other",), answered=0)
-    assert texts(plots.confusion({"before": before, "after": after})).count("other") == 4
+    assert texts(plots.draw_confusion({"before": before, "after": after})).count("other") == 4
 
 
-@pytest.mark.parametrize(("answered", "drawn"), [(10, True), (11, False)])
-def test_the_heat_map_is_left_out_where_too_many_classes_occur(answered: int, drawn: bool) -> None:
+@pytest.mark.parametrize(("answered", "has_heat_map"), [(10, True), (11, False)])
+def test_the_heat_map_is_left_out_where_too_many_classes_occur(answered: int, has_heat_map: bool) -> None:
     """Twenty classes are drawn, classes without images counted where images were taken for them; more are listed only."""
     audit = of_many(tuple(f"absent {i}" for i in range(30)), answered)
     finetuned = sample_finetune().model_copy(update={"before": audit, "after": audit})
     for page in (html.render(audit), html.render(finetuned)):
-        assert ("Heat map of the true class" in page) == drawn
+        assert ("Heat map of the true class" in page) == has_heat_map
 
 
 def test_an_audit_of_the_original_weights_is_not_shown_as_two() -> None:
     """Where the original weights were kept the confusions are those of one audit; elsewhere of two."""
     report = sample_finetune()
-    kept = report.model_copy(update={"outcome": "kept-original", "selected_candidate": 0, "after": report.before})
-    for page, audits in ((html.render(kept), 1), (html.render(report), 2)):
+    kept_original = report.model_copy(
+        update={"outcome": "kept-original", "selected_candidate": 0, "after": report.before}
+    )
+    for page, audits in ((html.render(kept_original), 1), (html.render(report), 2)):
         assert page.count(">taken for</text>") == audits

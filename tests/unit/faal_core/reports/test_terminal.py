@@ -71,7 +71,7 @@ def test_groups_follow_the_classes() -> None:
     verdict, head, *rows = table.splitlines()
     robust = audit.groups[0].robust
     least = {"old": "old", "new\u202e": "new\ufffd"}[robust.worst_class]
-    assert verdict.startswith(f"Least robust is {least}, {text.with_bounds(robust.worst)}, ")
+    assert verdict.startswith(f"The least robust group is {least}, {text.with_bounds(robust.worst)}, ")
     assert verdict.endswith("no evidence that they are unequal.")
     assert (head.split(), rows[0].split()[0]) == (["camera", "clean", "robust"], least)
     assert terminal.summary(audit).endswith(table)

@@ -1,4 +1,4 @@
-"""How numbers and names are written, what the verdict says, and the table for the terminal."""
+"""Test how numbers and names are written, and what the summary says."""
 
 import numpy as np
 import pytest
@@ -30,11 +30,11 @@ def test_small_p_values_are_only_bounded(p: float, written: str) -> None:
 
 def test_shown_names_cannot_move_the_cursor_or_turn_the_line() -> None:
     """Control and direction characters are replaced, line breaks become blanks, letters of any script stay."""
-    assert text.shown(HOSTILE) == "\ufffd[2Jevil\ufffd name"
-    assert text.shown("Größe 大きさ") == "Größe 大きさ"
+    assert text.sanitise(HOSTILE) == "\ufffd[2Jevil\ufffd name"
+    assert text.sanitise("Größe 大きさ") == "Größe 大きさ"
 
 
-def test_the_audit_verdict_names_worst_class_gap_and_chance() -> None:
+def test_the_audit_summary_names_worst_class_gap_and_chance() -> None:
     """The sentences carry the mean, the worst class with its interval, the gap and the band of chance."""
     report = sample_audit()
     counts = {row.name: row.robust.count for row in report.classes}
@@ -109,10 +109,10 @@ def test_equal_classes_no_better_than_a_constant_answer_are_said_to_be_so() -> N
 
 
 @pytest.mark.parametrize(
-    ("verdict", "found"),
+    ("verdict", "expected"),
     [("better", "is more robust"), ("worse", "is less robust"), ("unclear", "shows no clear change")],
 )
-def test_the_worst_class_changed_only_where_its_paired_test_says_so(verdict: str, found: str) -> None:
+def test_the_worst_class_changed_only_where_its_paired_test_says_so(verdict: str, expected: str) -> None:
     """The first sentence of a fine-tuning names the class that was worst before and claims what its McNemar test shows."""
     report = sample_finetune()
     worst = report.robust.worst_class_before
@@ -124,13 +124,13 @@ def test_the_worst_class_changed_only_where_its_paired_test_says_so(verdict: str
     )
     robust = report.robust.model_copy(update={"classes": rows})
     first = text.verdict(report.model_copy(update={"robust": robust}))[0]
-    assert f"{worst}, the worst class before, {found}: " in first
+    assert f"{worst}, the worst class before, {expected}: " in first
     assert "points (35 images gained, 4 lost)" in first
     assert "Holm" not in first
 
 
 def compared(names: tuple[str, ...], before: list[float], after: list[float], images: int = 500) -> Comparison:
-    """Accuracies of those classes before and after, on as many images of each; lost images are the first ones."""
+    """Return a comparison with those accuracies before and after; lost images are the first ones."""
     labels = np.repeat(np.arange(len(names)), images)
     luck = np.tile(np.arange(images) / images, len(names))
     return compare(labels, luck < np.asarray(before)[labels], luck < np.asarray(after)[labels], names, 0.95)
@@ -140,7 +140,7 @@ A, B = [0.8, 0.8], [0.3, 0.6]  # clean and robust accuracies of two classes, "a"
 
 
 @pytest.mark.parametrize(
-    ("clean", "robust", "bounded", "outcome", "tone", "said"),
+    ("clean", "robust", "bounded", "outcome", "tone", "expected"),
     [
         (A, [0.45, 0.6], None, "better", "good", "no accuracy fell significantly"),
         (A, [0.45, 0.55], None, "better", "mixed", "robust accuracy of b (−5.0 points)"),
@@ -153,7 +153,7 @@ A, B = [0.8, 0.8], [0.3, 0.6]  # clean and robust accuracies of two classes, "a"
     ids=["better", "class falls", "bounded class falls", "clean mean falls", "nothing", "ruined", "another is worst"],
 )
 def test_the_outcome_counts_every_significant_fall(
-    clean: list[float], robust: list[float], bounded: float | None, outcome: str, tone: str, said: str
+    clean: list[float], robust: list[float], bounded: float | None, outcome: str, tone: str, expected: str
 ) -> None:
     """Better needs a better worst class and no bounded fall; any significant fall is in the first sentence and its colour."""
     given = sample_finetune().model_dump(exclude={"outcome", "clean", "robust", "candidates", "selected_candidate"})
@@ -161,7 +161,7 @@ def test_the_outcome_counts_every_significant_fall(
     names = ("a", "b")
     report = FinetuneReport(**given, clean=compared(names, A, clean), robust=compared(names, B, robust))
     assert (report.outcome, text.tone(report)) == (outcome, tone)
-    assert said in text.verdict(report)[0]
+    assert expected in text.verdict(report)[0]
 
 
 def test_a_long_list_of_falls_is_cut_to_the_largest() -> None:
@@ -177,33 +177,33 @@ def test_a_long_list_of_falls_is_cut_to_the_largest() -> None:
     )
 
 
-def test_the_finetune_verdict_counts_the_classes() -> None:
+def test_the_finetune_summary_counts_the_classes() -> None:
     """The numbers of classes better, worse and unclear are those of the paired tests."""
     report = sample_finetune()
     better = sum(row.verdict == "better" for row in report.robust.classes)
     worse = sum(row.verdict == "worse" for row in report.robust.classes)
     assert better
-    said = f"Classes by robust accuracy: {better} better, {worse} worse, {10 - better - worse} unclear."
-    assert said in text.verdict(report)
+    expected = f"Classes by robust accuracy: {better} better, {worse} worse, {10 - better - worse} unclear."
+    assert expected in text.verdict(report)
 
 
 @pytest.mark.parametrize(
-    ("share", "said"),
+    ("share", "expected"),
     [
         (0.0, "the weights as they were given, since epoch 3 of 3 did no better within the bounds"),
         (0.75, "the weights 75.0 % of the way from the given ones to those of epoch 3 of 3"),
         (1.0, "the weights of epoch 3 of 3"),
     ],
 )
-def test_the_finetune_verdict_says_which_weights_were_kept(share: float, said: str) -> None:
+def test_the_finetune_summary_says_which_weights_were_kept(share: float, expected: str) -> None:
     """The given ones, the best epoch's, or some between."""
-    report = sample_finetune().model_copy(update={"selected_share": share})
-    assert f"Kept are {said}." in text.verdict(report)
+    report = sample_finetune().model_copy(update={"selected_interpolation": share})
+    assert f"FAAL kept {expected}." in text.verdict(report)
 
 
 def test_finished_attacks_and_epochs_are_one_line_each() -> None:
-    """A line for an attack has what it broke; one for an epoch the loss, and held-out rates where there are any."""
+    """A line for an attack has what it broke; one for an epoch the loss, and validation rates where there are any."""
     attack = AttackRow(name="PGD-20", tried=2802, broken=442, forward=0, backward=0, seconds=12.54)
     assert terminal.row_line("before: PGD-20", attack) == "before: PGD-20: 442 of 2,802 broken in 12.5 s"
-    assert "loss 1.900, held-out images 71.0 % robust, 35.0 %" in terminal.row_line("", sample_finetune().epochs[0])
-    assert terminal.row_line("", sample_finetune(held_out=False).epochs[0]) == "epoch 1: loss 1.900, 9.1 s"
+    assert "loss 1.900, validation images 71.0 % robust, 35.0 %" in terminal.row_line("", sample_finetune().epochs[0])
+    assert terminal.row_line("", sample_finetune(validated=False).epochs[0]) == "epoch 1: loss 1.900, 9.1 s"

@@ -1,11 +1,11 @@
-"""From rows to classes, on an evaluation small enough to count by hand."""
+"""Test the class table on an evaluation small enough to count by hand."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from faal_core.results.class_table import ClassTable, group_table
+from faal_core.results.class_table import ClassTable, build_group_table
 from faal_core.results.comparison import compare
 from faal_core.results.image_outcomes import Evaluation, Rows
 
@@ -13,14 +13,14 @@ NAMES = ("cat", "dog")
 
 
 def rows_of(labels: Rows, clean: Rows, attacked: Rows, broken_by: Rows) -> Evaluation:
-    """Those verdicts; of distances, margins and digests, which no table counts, the same for every image."""
+    """Return an evaluation with those outcomes; distances, margins and digests are the same for every image."""
     same = np.zeros(len(labels))
     return Evaluation(labels, clean, attacked, broken_by, same, same, same, ("",) * len(labels))
 
 
 @pytest.fixture
 def evaluation() -> Evaluation:
-    """Five cats (one wrong when clean, one broken by attack 0, one by attack 1) and three robust dogs."""
+    """Return five cats (one wrong when clean, one broken by attack 0, one by attack 1) and three robust dogs."""
     return rows_of(
         labels=np.array([0, 0, 0, 0, 0, 1, 1, 1]),
         clean=np.array([1, 0, 0, 0, 0, 1, 1, 1]),
@@ -31,7 +31,7 @@ def evaluation() -> Evaluation:
 
 def test_counts_fall_from_clean_to_the_last_attack(evaluation: Evaluation) -> None:
     """An image counts after attack k when it is right clean and no attack up to k broke it."""
-    cat, dog = ClassTable(evaluation, NAMES, attacks=2, confidence=0.95).rows()
+    cat, dog = ClassTable(evaluation, NAMES, attacks=2, confidence=0.95).build_rows()
     assert [cat.clean.count, *(rate.count for rate in cat.after_attack), cat.robust.count] == [4, 3, 2, 2]
     assert [dog.clean.count, *(rate.count for rate in dog.after_attack), dog.robust.count] == [3, 3, 3, 3]
     assert cat.robust.rate == 2 / 5
@@ -40,7 +40,7 @@ def test_counts_fall_from_clean_to_the_last_attack(evaluation: Evaluation) -> No
 def test_spread_names_the_worst_class(evaluation: Evaluation) -> None:
     """Mean over images, smallest class rate, gap of the class rates and tails are the hand-computed ones."""
     table = ClassTable(evaluation, NAMES, attacks=2, confidence=0.95)
-    spread = table.spread(table.robust)
+    spread = table.build_spread(table.robust)
     assert spread.worst_class == "cat"
     assert spread.mean.rate == 5 / 8
     assert spread.worst.value == 2 / 5
@@ -56,12 +56,12 @@ def test_a_large_difference_is_no_chance() -> None:
     right = np.concatenate([np.arange(300) < 90, np.arange(300) < 240])
     predicted = np.where(right, labels, 1 - labels)
     table = ClassTable(rows_of(labels, predicted, predicted, np.full(600, -1)), NAMES, 0, 0.95)
-    assert table.spread(table.robust).verdict == "unequal"
+    assert table.build_spread(table.robust).verdict == "unequal"
 
 
 def test_confusion_counts_what_was_mistaken_for_what(evaluation: Evaluation) -> None:
     """Clean errors and broken images are counted under the class they were taken for."""
-    (only,) = ClassTable(evaluation, NAMES, attacks=2, confidence=0.95).confusion()
+    (only,) = ClassTable(evaluation, NAMES, attacks=2, confidence=0.95).count_confusions()
     assert (only.true, only.predicted, only.count) == ("cat", "dog", 3)
 
 
@@ -94,7 +94,7 @@ def test_a_gap_that_equals_the_one_by_chance_is_no_evidence() -> None:
     clean = np.where(correct, labels, (labels + 1) % 3)
     rows = rows_of(labels, clean, clean, np.full(21, -1))
     table = ClassTable(rows, ("a", "b", "c"), attacks=0, confidence=0.95)
-    spread = table.spread(table.clean)
+    spread = table.build_spread(table.clean)
     assert spread.gap.value == pytest.approx(spread.gap_by_chance, abs=1e-12)
     assert spread.verdict != "unequal"
 
@@ -109,7 +109,7 @@ def test_equal_classes_pass_only_where_they_are_surely_better_than_a_constant_an
     place = np.tile(np.arange(300), 10)
     clean = np.where(place < right, labels, (labels + 1 + place % 9) % 10)
     table = ClassTable(rows_of(labels, clean, clean, np.full(3000, -1)), tuple("abcdefghij"), 0, 0.95)
-    assert table.spread(table.clean).verdict == verdict
+    assert table.build_spread(table.clean).verdict == verdict
 
 
 def test_answers_that_no_image_has_as_a_label_are_classes_too() -> None:
@@ -118,31 +118,31 @@ def test_answers_that_no_image_has_as_a_label_are_classes_too() -> None:
     place = np.tile(np.arange(500), 2)
     clean = np.where(place < 225, labels, 2 + place % 8)
     table = ClassTable(rows_of(labels, clean, clean, np.full(1000, -1)), tuple("abcdefghij"), 0, 0.95)
-    assert table.spread(table.clean).verdict == "no-evidence"
+    assert table.build_spread(table.clean).verdict == "no-evidence"
 
 
 def test_groups_are_counted_like_classes(evaluation: Evaluation) -> None:
     """By group the same images are counted, whatever their classes, with the intervals of as many classes."""
     members = np.array([0, 1, 0, 1, 0, 1, 0, 1])
-    table = group_table("camera", ClassTable(evaluation, ("old", "new"), 2, 0.95, members))
+    table = build_group_table("camera", ClassTable(evaluation, ("old", "new"), 2, 0.95, members))
     assert [(row.name, row.images, row.clean.count, row.robust.count) for row in table.groups] == [
         ("old", 4, 3, 2),
         ("new", 4, 4, 3),
     ]
     assert (table.column, table.robust.worst_class, table.robust.worst.value) == ("camera", "old", 0.5)
     classes = ClassTable(evaluation, NAMES, 2, 0.95)
-    assert table.robust.mean == classes.spread(classes.robust).mean
+    assert table.robust.mean == classes.build_spread(classes.robust).mean
 
 
 def test_one_group_alone_is_not_unequal(evaluation: Evaluation) -> None:
     """A column whose images are all of one group has no gap."""
-    table = group_table("camera", ClassTable(evaluation, ("old",), 2, 0.95, np.zeros(8, np.int64)))
+    table = build_group_table("camera", ClassTable(evaluation, ("old",), 2, 0.95, np.zeros(8, np.int64)))
     assert table.robust.gap.value == 0
     assert table.robust.verdict != "unequal"
 
 
 def with_an_empty_class(evaluation: Evaluation) -> tuple[Evaluation, tuple[str, ...]]:
-    """The same images where a class without any stands between the two."""
+    """Return the same images with a class without images between the two."""
     moved = {name: 2 * getattr(evaluation, name) for name in ("labels", "clean", "attacked")}
     return replace(evaluation, **moved), ("cat", "cow", "dog")
 
@@ -151,17 +151,19 @@ def test_a_class_without_images_changes_no_number(evaluation: Evaluation) -> Non
     """Rows, spreads and confusions of the classes that have images are those of a data set that has no other class."""
     empty, names = with_an_empty_class(evaluation)
     tables = [ClassTable(evaluation, NAMES, 2, 0.95), ClassTable(empty, names, 2, 0.95)]
-    without, among = ([table.rows(), table.spread(table.robust), table.spread(table.clean)] for table in tables)
+    without, among = (
+        [table.build_rows(), table.build_spread(table.robust), table.build_spread(table.clean)] for table in tables
+    )
     assert without == among
-    assert tables[0].confusion() == tables[1].confusion()
-    assert [row.name for row in tables[1].rows()] == ["cat", "dog"]
+    assert tables[0].count_confusions() == tables[1].count_confusions()
+    assert [row.name for row in tables[1].build_rows()] == ["cat", "dog"]
 
 
 def test_what_is_taken_for_a_class_without_images_is_counted(evaluation: Evaluation) -> None:
     """An image may be mistaken for a class that has no image itself."""
     empty, names = with_an_empty_class(evaluation)
     empty = replace(empty, attacked=np.where(empty.robust, empty.attacked, 1))
-    (only,) = ClassTable(empty, names, 2, 0.95).confusion()
+    (only,) = ClassTable(empty, names, 2, 0.95).count_confusions()
     assert (only.true, only.predicted, only.count) == ("cat", "cow", 3)
 
 

@@ -1,4 +1,4 @@
-"""What jobs are told to cost, beside what they do."""
+"""Test the estimated cost of jobs against their real cost."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from faal_core.audit.evaluator import counted
+from faal_core.audit.evaluator import record_passes
 from faal_core.audit.run import audit
 from faal_core.classifier import Classifier
 from faal_core.datasets import load
@@ -31,7 +31,7 @@ ATTACKS = (
 
 
 def audited(epsilon: float) -> AuditReport:
-    """The audit of a random network on 60 images under all attacks."""
+    """Return the audit of a random network on 60 images under all attacks."""
     torch.manual_seed(0)
     classifier = build(ClassifierSpec(architecture="small_resnet", num_classes=10, arguments={"width": 8}))
     spec = AuditSpec(threat=ThreatModel(epsilon=epsilon), attacks=ATTACKS, images=60)
@@ -43,33 +43,33 @@ def test_an_audit_takes_at_most_what_was_told() -> None:
     report = audited(1e-9)
     right = report.clean.mean.count
     assert right > 0
-    told = [right * attack.passes(10) for attack in ATTACKS]
+    limits = [right * attack.passes(10) for attack in ATTACKS]
     took = [row.forward + row.backward for row in report.attacks]
-    assert took[:-1] == told[:-1]
-    assert 0 < took[-1] <= told[-1]
-    assert cost.of_audit(report.spec, 60, 10).most == 60 + 60 * sum(attack.passes(10) for attack in ATTACKS)
+    assert took[:-1] == limits[:-1]
+    assert 0 < took[-1] <= limits[-1]
+    assert cost.audit_cost(report.spec, 60, 10).most == 60 + 60 * sum(attack.passes(10) for attack in ATTACKS)
 
 
 def test_what_is_likely_goes_by_an_earlier_audit() -> None:
     """The same audit again is likely to take what it took, and on ten times the images ten times as much."""
     report = audited(0.05)
-    took = cost.passes_of(report)
-    assert took < cost.of_audit(report.spec, 60, 10).most
+    took = cost.count_passes(report)
+    assert took < cost.audit_cost(report.spec, 60, 10).most
     again, larger = (
-        cost.of_audit(report.spec.model_copy(update={"images": images}), 5000, 10, report).likely
+        cost.audit_cost(report.spec.model_copy(update={"images": images}), 5000, 10, report).likely
         for images in (60, 600)
     )
     assert again == pytest.approx(took)
     assert larger == pytest.approx(10 * took)
-    seconds = cost.seconds_a_pass(report)
+    seconds = cost.seconds_per_pass(report)
     assert seconds is not None
     assert took * seconds == pytest.approx(sum(row.seconds for row in report.attacks))
 
 
 def nearly_right() -> tuple[Classifier, LabelledImages]:
-    """The bundled classifier with 20 images of each class that it is right about and 8 of one class that it is not.
+    """Return the bundled classifier with 20 images of each class that it gets right, and 8 of one class that it gets wrong.
 
-    So nearly every image is attacked, and class offsets can be found.
+    So nearly every image is attacked, and class offsets exist.
     """
     classifier, data = read_classifier(BUNDLED), load("fashion-mnist-subset", "train")
     with torch.no_grad():
@@ -80,15 +80,20 @@ def nearly_right() -> tuple[Classifier, LabelledImages]:
 
 
 @pytest.mark.parametrize("method", [{"class_offsets": False}, {}, {"loss": "trades"}])
-@pytest.mark.parametrize("held_out_share", [0.4, 0.7])
-def test_a_training_takes_what_the_estimate_says(method: dict, held_out_share: float) -> None:
+@pytest.mark.parametrize("validation_fraction", [0.4, 0.7])
+def test_a_training_takes_what_the_estimate_says(method: dict, validation_fraction: float) -> None:
     """Where nearly every image is attacked to the end, all passes of a training are those of the estimate, or just below."""
     classifier, data = nearly_right()
     attack = {"steps": 2}
-    training = {"learning_rates": [1e-6], "batch_size": 60, "held_out_share": held_out_share, "attack": attack}
+    training = {
+        "learning_rates": [1e-6],
+        "batch_size": 60,
+        "validation_fraction": validation_fraction,
+        "attack": attack,
+    }
     spec = FinetuneSpec.model_validate({"threat": {"epsilon": 1e-9}, "method": method, "training": training})
-    with counted(classifier) as passes:
+    with record_passes(classifier) as passes:
         trained = train(classifier, data, spec, device=CPU)
-    assert (trained.offsets is not None) == spec.begins_with_offsets
-    most = cost.of_training(spec, len(data), 10).most
+    assert (trained.class_offsets is not None) == spec.begins_with_offsets
+    most = cost.training_cost(spec, len(data), 10).most
     assert 0.9 * most <= passes.forward + passes.backward <= most

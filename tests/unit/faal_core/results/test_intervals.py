@@ -1,4 +1,4 @@
-"""Intervals and tests against published values, closed forms and simulated coverage."""
+"""Test intervals and tests against published values, closed forms and simulated coverage."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def test_worst_class_is_covered() -> None:
     rates, images = np.array([0.5] * 8 + [0.4, 0.38]), np.full(10, 100)
     covered = 0
     for _ in range(1000):
-        low, high = intervals.simultaneous(generator.binomial(images, rates), images, 0.9)
+        low, high = intervals.simultaneous_bounds(generator.binomial(images, rates), images, 0.9)
         below, above = intervals.worst_bounds(low, high)
         covered += below <= rates.min() <= above
     assert covered >= 900
@@ -36,7 +36,7 @@ def test_gap_is_covered() -> None:
     truth = rates.mean() - rates.min()
     covered = 0
     for _ in range(1000):
-        low, high = intervals.gap_bounds(*intervals.simultaneous(generator.binomial(images, rates), images, 0.9))
+        low, high = intervals.gap_bounds(*intervals.simultaneous_bounds(generator.binomial(images, rates), images, 0.9))
         covered += low <= truth <= high
     assert covered >= 900
 
@@ -45,8 +45,8 @@ def test_gap_bounds_are_the_extremes_of_the_box() -> None:
     """No rates within the simultaneous bounds have a gap outside the interval, and both ends are reached."""
     low, high = np.array([0.2, 0.5, 0.6]), np.array([0.45, 0.7, 0.65])
     below, above = intervals.gap_bounds(low, high)
-    drawn = np.random.default_rng(0).uniform(low, high, size=(50_000, 3))
-    gaps = drawn.mean(axis=1) - drawn.min(axis=1)
+    samples = np.random.default_rng(0).uniform(low, high, size=(50_000, 3))
+    gaps = samples.mean(axis=1) - samples.min(axis=1)
     assert below <= gaps.min() <= below + 0.02
     assert above - 0.02 <= gaps.max() <= above
 

@@ -1,4 +1,4 @@
-"""Verdicts outlast a crash: torn lines, foreign files, and audits that go on where they were."""
+"""Test that image outcomes outlast a crash: torn lines, foreign files, and audits that resume."""
 
 from collections import Counter
 from dataclasses import asdict
@@ -14,10 +14,10 @@ from faal_core.errors import InvalidSpec, LedgerMismatch
 from faal_core.progress import Cancelled, NoProgress
 from faal_core.results.documents import AttackRow
 from faal_core.results.image_outcomes import Evaluation
-from faal_core.results.ledger import Ledger, Unit
+from faal_core.results.ledger import BatchResult, Ledger
 from faal_core.specs import ApgdSpec, AttackSpec, FabSpec, PgdSpec, SquareSpec
 from faal_core.threat_model import ThreatModel
-from tests.linear_classifier import linear_classifier
+from tests.linear_classifier import build_linear_classifier
 
 ATTACKS: tuple[AttackSpec, ...] = (
     PgdSpec(steps=3, restarts=2),
@@ -25,29 +25,29 @@ ATTACKS: tuple[AttackSpec, ...] = (
     FabSpec(targets=2, iterations=3),
     SquareSpec(queries=10, margin_left=0.99),
 )
-UNIT = Unit(
+UNIT = BatchResult(
     attack=0, run=1, rows=(3, 5), predicted=(1, 2), margin=(0.1, -0.2), lead=(0.5, -1.0), distance=(0.5, 0.25), sha256=("", "ab"),
     forward=4, backward=2, seconds=0.5,
 )  # fmt: skip
 
 
 class StopsAfter(NoProgress):
-    """Calls the audit off after so many batches."""
+    """Cancels the audit after so many batches."""
 
     def __init__(self, batches: int) -> None:
         self._left = batches
 
     def advance(self, count: int = 1) -> None:
-        """One batch less."""
+        """Count one batch."""
         self._left -= 1
         if self._left < 0:
             raise Cancelled("enough")
 
 
 def run(ledger: Ledger | None, progress: NoProgress, *, compute: bool = True) -> tuple[Evaluation, list[AttackRow]]:
-    """An evaluation of 40 images in batches of 7, and its attacks without their times."""
+    """Return an evaluation of 40 images in batches of 7, and its attacks without their times."""
     images = torch.rand(40, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    classifier = linear_classifier(4, (1, 4, 4))
+    classifier = build_linear_classifier(4, (1, 4, 4))
     data = LabelledImages(images, classifier(images).argmax(1), tuple("abcd"), "noise", "test")
     evaluator = Evaluator(classifier, data, device=torch.device("cpu"), batch_size=7, seed=0)
     evaluation, rows = evaluate(evaluator, ThreatModel(epsilon=0.02), ATTACKS, progress, ledger, compute=compute)
@@ -55,7 +55,7 @@ def run(ledger: Ledger | None, progress: NoProgress, *, compute: bool = True) ->
 
 
 def assert_equal(a: Evaluation, b: Evaluation) -> None:
-    """Bit by bit."""
+    """Check that two evaluations are equal bit by bit."""
     for name, value in asdict(a).items():
         assert np.array_equal(value, asdict(b)[name]), name
 
@@ -70,15 +70,15 @@ def test_units_are_found_again(tmp_path: Path) -> None:
         assert again.find(0, 0, [3, 5]) is None
 
 
-@pytest.mark.parametrize("kept", [1, 20, -1])
-def test_a_torn_line_is_dropped_and_written_over(tmp_path: Path, kept: int) -> None:
+@pytest.mark.parametrize("length", [1, 20, -1])
+def test_a_torn_line_is_dropped_and_written_over(tmp_path: Path, length: int) -> None:
     """Of a line that a crash cut off nothing is believed; what is added then stands in its place."""
     path = tmp_path / "l"
     with Ledger(path, "me") as ledger:
         ledger.add(UNIT)
     whole = path.read_bytes()
     line = UNIT.model_copy(update={"run": 7}).model_dump_json().encode() + b"\n"
-    path.write_bytes(whole + line[:kept])
+    path.write_bytes(whole + line[:length])
     with Ledger(path, "me") as ledger:
         assert list(ledger) == [UNIT]
         ledger.add(UNIT.model_copy(update={"run": 8}))
@@ -173,11 +173,11 @@ class EndsAfter(NoProgress):
         self._left = batches
 
     def advance(self, count: int = 1) -> None:
-        """One batch less."""
+        """Count one batch."""
         self._left -= 1
 
     def time_left(self) -> float:
-        """A second a batch."""
+        """Return one second per batch."""
         return float(self._left)
 
 
@@ -192,8 +192,8 @@ def test_an_audit_whose_time_is_over_goes_on_later(tmp_path: Path) -> None:
     assert (partial.robust >= whole.robust).all()
     assert rows[0].untried == 0 < rows[-1].untried
     with Ledger(tmp_path / "l", "me") as ledger:
-        found, rows = run(ledger, NoProgress())
-    assert_equal(found, whole)
+        evaluation, rows = run(ledger, NoProgress())
+    assert_equal(evaluation, whole)
     assert rows == attacks
 
 
@@ -201,5 +201,5 @@ def test_nothing_to_report_before_all_images_were_looked_at(tmp_path: Path) -> N
     """Without the clean predictions of all images there is no partial report."""
     with Ledger(tmp_path / "l", "me") as ledger, pytest.raises(Cancelled):
         run(ledger, StopsAfter(2))
-    with Ledger(tmp_path / "l", "me") as ledger, pytest.raises(InvalidSpec, match="nothing to report"):
+    with Ledger(tmp_path / "l", "me") as ledger, pytest.raises(InvalidSpec, match="there is no report yet"):
         run(ledger, NoProgress(), compute=False)

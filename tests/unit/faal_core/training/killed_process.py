@@ -37,7 +37,7 @@ TRAINING = {
     "learning_rates": [0.1, 0.1, 0.05],
     "batch_size": 10,
     "attack": {"steps": 1},
-    "held_out_share": 0.1,
+    "validation_fraction": 0.1,
     "averaging": {"decay": 0.8},
 }
 KILLS = 10
@@ -83,7 +83,10 @@ class Life:
             progress=Tells(listener),
         )
         rows = [row.model_dump(exclude={"seconds"}) for row in trained.epochs]
-        torch.save({"weights": dict(trained.end), "selected": trained.selected, "rows": rows}, self.folder / "end.pt")
+        torch.save(
+            {"weights": dict(trained.best_epoch_weights), "interpolation": trained.interpolation, "rows": rows},
+            self.folder / "end.pt",
+        )
 
     def kill_in_a_step(self, batches: int, after: float) -> None:
         """It is killed so many seconds after so many batches."""

@@ -21,9 +21,9 @@ from faal_core.networks import build
 from faal_core.progress import NoProgress
 from faal_core.specs import ClassifierSpec, FinetuneSpec
 from faal_core.training import checkpointing
-from faal_core.training.ranks import Ranks, joined
+from faal_core.training.ranks import Ranks, join_ranks
 from faal_core.training.recipe import train
-from faal_core.training.selection import Trained
+from faal_core.training.selection import TrainingResult
 from tests.float64_classifier import Float64Classifier
 
 PERTURBED = {"weight_perturbation": {"gamma": 0.01, "weighted": True}}
@@ -53,20 +53,20 @@ def residual_network() -> Classifier:
 
 
 def images() -> LabelledImages:
-    """330 training images, 33 of which a tenth held out leaves out."""
+    """Return 330 training images, of which a tenth, 33, may be used for validation."""
     bundled = load("fashion-mnist-subset", "train")
     return bundled.take(bundled.stratified(330, 0))
 
 
 def trained(
     classifier: Classifier, method: dict[str, Any], ranks: Ranks, batch_size: int = 33, **asked: Any
-) -> Trained:
+) -> TrainingResult:
     """A short training."""
     training = {
         "learning_rates": [0.1, 0.05],
         "batch_size": batch_size,
         "attack": {"steps": 2},
-        "held_out_share": 0.1,
+        "validation_fraction": 0.1,
         **asked.pop("training", {}),
     }
     spec = FinetuneSpec.model_validate({"threat": {"epsilon": 0.05}, "method": method, "training": training})
@@ -79,7 +79,7 @@ def every_method(ranks: Ranks) -> dict[str, Any]:
     for name, method in METHODS.items():
         done = trained(plain_network(), method, ranks, training=PERTURBED if "perturbed" in name else {})
         rows = [row.model_dump(exclude={"seconds"}) for row in done.epochs]
-        found[name] = {"rows": rows, "share": done.selected_share, "weights": dict(done.end)}
+        found[name] = {"rows": rows, "share": done.interpolation, "weights": dict(done.best_epoch_weights)}
     return found
 
 
@@ -114,7 +114,7 @@ def divided(ranks: Ranks, out: Path) -> str:
     """The error of going on from a checkpoint that only the first process can read."""
     checkpoint, asked = out / "training.checkpoint", {"training": {"learning_rates": [0.1]}}
     trained(plain_network(), {"type": "faal"}, ranks, checkpoint=checkpoint, **asked)
-    if not ranks.leads:
+    if not ranks.is_leader:
         checkpointing.read = lambda *_: None
     try:
         trained(plain_network(), {"type": "faal"}, ranks, checkpoint=checkpoint, **asked)
@@ -129,8 +129,8 @@ def levelled(ranks: Ranks) -> dict[str, Any]:
     classifier.backbone.register_buffer("constant", torch.zeros(()))
     buffers = {name: buffer for name, buffer in classifier.named_buffers() if buffer.is_floating_point()}
     for buffer in buffers.values():
-        buffer.fill_(ranks.number)
-    ranks.level(classifier)
+        buffer.fill_(ranks.rank)
+    ranks.average_batch_norm(classifier)
     return {name: float(buffer.mean()) for name, buffer in buffers.items()}
 
 
@@ -145,7 +145,7 @@ def failing(ranks: Ranks, error: str) -> str:
 
     def fails(self: Classifier, x: torch.Tensor) -> torch.Tensor:
         seen[0] += self.training
-        if seen[0] == 3 and ranks.number == ranks.count - 1:
+        if seen[0] == 3 and ranks.rank == ranks.count - 1:
             raise errors[error]
         return forward(self, x)
 
@@ -160,7 +160,7 @@ def failing(ranks: Ranks, error: str) -> str:
 def main(out: Path, what: str, *arguments: str) -> None:
     """Writes what is asked for as `<number of the process>.pt`."""
     torch.set_num_threads(1)
-    with joined(os.environ, torch.device("cpu")) as ranks:
+    with join_ranks(os.environ, torch.device("cpu")) as ranks:
         found: Any = {
             "every-method": lambda: every_method(ranks),
             "resumed": lambda: resumed(ranks, out, *arguments),
@@ -168,7 +168,7 @@ def main(out: Path, what: str, *arguments: str) -> None:
             "levelled": lambda: levelled(ranks),
             "failing": lambda: failing(ranks, *arguments),
         }[what]()
-        torch.save(found, out / f"{ranks.number}.pt")
+        torch.save(found, out / f"{ranks.rank}.pt")
 
 
 if __name__ == "__main__":

@@ -54,4 +54,4 @@ def test_a_data_set_carries_its_augmentation() -> None:
     """Loaded by name, images carry what the catalog says; so does a part of them."""
     data = load("fashion-mnist-subset", "train")
     assert data.augmentation == catalog.dataset("fashion-mnist-subset").augmentation
-    assert data.take(data.stratified(10, 0)).summary().augmentation == data.augmentation
+    assert data.take(data.stratified(10, 0)).summarise().augmentation == data.augmentation

@@ -8,7 +8,7 @@ from torch import nn
 from faal_core.classifier import Classifier
 from faal_core.specs import Averaging, ClassifierSpec
 from faal_core.training.averaging import WeightAverage
-from faal_core.training.validation import HeldOutAccuracy
+from faal_core.training.validation import ValidationAccuracy
 
 
 def classifier_of(value: float) -> Classifier:
@@ -20,9 +20,9 @@ def classifier_of(value: float) -> Classifier:
     return Classifier(network, ClassifierSpec(architecture="small_resnet", num_classes=2))
 
 
-def judged_as(worst: float) -> Callable[[Classifier], HeldOutAccuracy]:
+def judged_as(worst: float) -> Callable[[Classifier], ValidationAccuracy]:
     """A judge who always says so of the worst class."""
-    return lambda _: HeldOutAccuracy(clean=(1.0, 1.0), robust=(worst, 1.0), images=(1, 1))
+    return lambda _: ValidationAccuracy(clean=(1.0, 1.0), robust=(worst, 1.0), images=(1, 1))
 
 
 def values(average: WeightAverage) -> set[float]:
@@ -44,8 +44,8 @@ def test_the_average_begins_with_the_classifier_and_decays() -> None:
 
 
 def test_an_epoch_whose_worst_class_is_too_weak_is_left_out() -> None:
-    """With least_worst 0.2, epochs with a worst class of 0.19 change nothing and one with 0.2 counts."""
-    average = WeightAverage(classifier_of(1), Averaging(decay=0.5, every="epoch", least_worst=0.2))
+    """With min_robust_worst 0.2, epochs with a worst class of 0.19 change nothing and one with 0.2 counts."""
+    average = WeightAverage(classifier_of(1), Averaging(decay=0.5, every="epoch", min_robust_worst=0.2))
     for value, worst in ((5, 0.19), (3, 0.2), (7, 0.0)):
         average.after_step(classifier_of(100))
         average.after_epoch(classifier_of(value), judged_as(worst))

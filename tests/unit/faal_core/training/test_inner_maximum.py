@@ -5,47 +5,47 @@ import torch
 
 from faal_core.attacks.ball import norms
 from faal_core.classifier import Classifier
-from faal_core.specs import TrainingAttack
+from faal_core.specs import FinetuneSpec, TrainingAttack, TrainingSpec
 from faal_core.threat_model import Norm, ThreatModel
-from faal_core.training.inner_maximum import starting_points, worst_images
-from tests.linear_classifier import linear_classifier
+from faal_core.training.inner_maximum import perturb, start_attack
+from tests.linear_classifier import build_linear_classifier
 
 SHAPE = (2, 6, 5)
-REACH = torch.tensor([0.5, 1.0, 1.5, 0.0])
+RADII = torch.tensor([0.5, 1.0, 1.5, 0.0])
 
 
-def found(
+def perturbed(
     classifier: Classifier,
     threat: ThreatModel,
     attack: TrainingAttack,
-    loss: str,
-    reach: torch.Tensor,
-    at_once: int = 4,
+    relative_radius: torch.Tensor,
+    max_images: int = 4,
 ) -> torch.Tensor:
     """The worst images of the four below, from where the loss's ascent starts."""
     x, y = problem()
-    start = starting_points(x, threat, loss, torch.Generator().manual_seed(1), reach)
-    return worst_images(classifier, x, y, threat, attack, loss, start, reach, at_once)
+    spec = FinetuneSpec(threat=threat, training=TrainingSpec(attack=attack))
+    batch = start_attack(x, y, relative_radius, spec, torch.Generator().manual_seed(1))
+    return perturb(classifier, batch, spec, max_images)
 
 
 def problem() -> tuple[torch.Tensor, torch.Tensor]:
     """Four images near grey and their labels."""
     x = 0.5 + 0.02 * torch.randn(4, *SHAPE, generator=torch.Generator().manual_seed(4))
-    return x, linear_classifier(2, SHAPE)(x).argmax(1)
+    return x, build_linear_classifier(2, SHAPE)(x).argmax(1)
 
 
 @pytest.mark.parametrize("loss", ["cross-entropy", "margin", "kl"])
 @pytest.mark.parametrize("norm", list(Norm))
 def test_each_image_goes_to_the_edge_of_its_own_ball(norm: Norm, loss: str) -> None:
     """Of two linear classes every loss rises along ±(w₁ − w₀), so the end is ε · reach along its sign or its direction."""
-    classifier, (x, y), threat = linear_classifier(2, SHAPE), problem(), ThreatModel(norm=norm, epsilon=0.1)
-    attack = TrainingAttack(steps=60, relative_step=0.3)
-    x_adv = found(classifier, threat, attack, loss, REACH)
+    classifier, (x, y), threat = build_linear_classifier(2, SHAPE), problem(), ThreatModel(norm=norm, epsilon=0.1)
+    attack = TrainingAttack(steps=60, relative_step=0.3, loss=loss)
+    x_adv = perturbed(classifier, threat, attack, RADII)
     weight = classifier.backbone.linear.weight.detach()
     way = (weight[1] - weight[0]).view(SHAPE) * (1 - 2 * y.float()).view(-1, 1, 1, 1)
     way = way.sign() if norm is Norm.LINF else way / way[:1].norm()
-    delta = (0.1 * REACH).view(-1, 1, 1, 1) * way
-    assert norms(x_adv - x, norm).tolist() == pytest.approx((0.1 * REACH).tolist(), abs=1e-6)
+    delta = (0.1 * RADII).view(-1, 1, 1, 1) * way
+    assert norms(x_adv - x, norm).tolist() == pytest.approx((0.1 * RADII).tolist(), abs=1e-6)
     if loss == "kl":  # the divergence rises on both sides of the image
         assert torch.allclose((x_adv - x).abs(), delta.abs(), atol=1e-3)
     else:
@@ -54,17 +54,17 @@ def test_each_image_goes_to_the_edge_of_its_own_ball(norm: Norm, loss: str) -> N
 
 def test_weights_get_no_gradient_and_stay_trainable() -> None:
     """The attack asks for the images' gradients alone."""
-    classifier = linear_classifier(2, SHAPE)
-    found(classifier, ThreatModel(epsilon=0.1), TrainingAttack(steps=2), "kl", torch.ones(4))
+    classifier = build_linear_classifier(2, SHAPE)
+    perturbed(classifier, ThreatModel(epsilon=0.1), TrainingAttack(steps=2, loss="kl"), torch.ones(4))
     assert all(parameter.grad is None and parameter.requires_grad for parameter in classifier.parameters())
 
 
 @pytest.mark.parametrize(("cache", "room"), [(3, 4), (9, 3)])
 def test_in_pieces_it_is_the_same_search(cache: int, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut into pieces for the cache or the room there is, each image still has its own label, start and radius."""
-    classifier, (x, y) = linear_classifier(2, SHAPE), problem()
+    classifier, (x, y) = build_linear_classifier(2, SHAPE), problem()
     monkeypatch.setattr(type(classifier), "images_in_cache", lambda *_: cache)
-    attack = TrainingAttack(steps=60, relative_step=0.3)
-    x_adv = found(classifier, ThreatModel(epsilon=0.1), attack, "margin", REACH, room)
-    assert norms(x_adv - x, Norm.LINF).tolist() == pytest.approx((0.1 * REACH).tolist(), abs=1e-6)
+    attack = TrainingAttack(steps=60, relative_step=0.3, loss="margin")
+    x_adv = perturbed(classifier, ThreatModel(epsilon=0.1), attack, RADII, room)
+    assert norms(x_adv - x, Norm.LINF).tolist() == pytest.approx((0.1 * RADII).tolist(), abs=1e-6)
     assert (classifier(x_adv).gather(1, y.unsqueeze(1)) <= classifier(x).gather(1, y.unsqueeze(1)) + 1e-6).all()

@@ -5,20 +5,19 @@ import torch
 
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
-from faal_core.progress import NoProgress
 from faal_core.specs import FinetuneSpec
 from faal_core.threat_model import ThreatModel
 from faal_core.training.offsets import (
     TargetedMargins,
-    even_offsets,
+    add_offsets,
     find_offsets,
     robust_rates,
+    search_offsets,
     targeted_margins,
-    with_offsets,
 )
-from faal_core.training.ranks import ALONE
 from faal_core.training.validation import validate
-from tests.linear_classifier import linear_classifier
+from tests.linear_classifier import build_linear_classifier
+from tests.training_runs import training_run
 
 SHAPE = (1, 6, 6)
 CLASSES = 3
@@ -27,18 +26,18 @@ SPEC = FinetuneSpec(threat=ThreatModel(epsilon=0.005))
 
 def uneven(seed: int = 0) -> tuple[Classifier, LabelledImages]:
     """A linear classifier whose first class has a handicap, and images labelled by it without the handicap."""
-    classifier = linear_classifier(CLASSES, SHAPE, seed)
+    classifier = build_linear_classifier(CLASSES, SHAPE, seed)
     images = 0.5 + 0.3 * (torch.rand(300, *SHAPE, generator=torch.Generator().manual_seed(seed)) - 0.5)
     with torch.no_grad():
         labels = classifier(images).argmax(1)
-    with_offsets(classifier, torch.tensor([-0.4, 0.3, 0.1]))
+    add_offsets(classifier, torch.tensor([-0.4, 0.3, 0.1]))
     return classifier, LabelledImages(images, labels, ("a", "b", "c"), "greys", "train")
 
 
 def test_margins_of_a_linear_classifier() -> None:
     """Over every other class the margin falls by ε times the L1 norm of the difference of the weights, and no further."""
     classifier, data = uneven()
-    found = targeted_margins(classifier, data, torch.arange(len(data)), SPEC, NoProgress(), ALONE)
+    found = targeted_margins(classifier, torch.arange(len(data)), training_run(SPEC, data))
     with torch.no_grad():
         logits = classifier(data.images)
     weight = classifier.backbone.linear.weight.detach()
@@ -52,13 +51,13 @@ def test_margins_of_a_linear_classifier() -> None:
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_rates_are_those_of_the_moved_classifier(seed: int) -> None:
-    """What margins tell of an offset is what the held-out judge finds once the classifier has it."""
+    """What margins tell of an offset is what the validation finds once the classifier has it."""
     classifier, data = uneven(seed)
     rows = torch.arange(len(data))
-    found = targeted_margins(classifier, data, rows, SPEC, NoProgress(), ALONE)
+    found = targeted_margins(classifier, rows, training_run(SPEC, data))
     offsets = torch.tensor([0.4, -0.3, -0.1])
     told = robust_rates(found, data.labels, offsets.double())
-    judged = validate(with_offsets(classifier, offsets), data, rows, SPEC, NoProgress(), ALONE)
+    judged = validate(add_offsets(classifier, offsets), training_run(SPEC, data))
     assert (float(told.mean()), float(told.min())) == pytest.approx((judged.robust_mean, judged.robust_worst), abs=1e-6)
 
 
@@ -66,10 +65,10 @@ def test_the_worst_class_rises_and_the_mean_hardly_falls() -> None:
     """Offsets even the classes out, and the mean falls by half of what it may at most."""
     classifier, data = uneven()
     rows = torch.arange(len(data))
-    before = validate(classifier, data, rows, SPEC, NoProgress(), ALONE)
-    offsets = find_offsets(classifier, data, rows, SPEC, NoProgress(), ALONE)
+    before = validate(classifier, training_run(SPEC, data))
+    offsets = find_offsets(classifier, rows, training_run(SPEC, data))
     assert offsets is not None
-    after = validate(with_offsets(classifier, offsets), data, rows, SPEC, NoProgress(), ALONE)
+    after = validate(add_offsets(classifier, offsets), training_run(SPEC, data))
     assert after.robust_worst > before.robust_worst + 0.1
     assert after.robust_mean >= before.robust_mean - SPEC.training.max_robust_drop / 2 - 1e-6
 
@@ -79,7 +78,7 @@ def test_a_tie_that_an_offset_breaks() -> None:
     y = torch.tensor([0] * 10 + [1] * 10)
     margins = torch.where(y == 0, -0.1, 1.0).double().unsqueeze(1)
     found = TargetedMargins(margins, (1 - y).unsqueeze(1))
-    offsets = even_offsets(found, y, 2, may_fall=0.0)
+    offsets = search_offsets(found, y, 2, max_drop=0.0)
     assert offsets is not None
     assert 0.1 < float(offsets[0] - offsets[1]) < 1
     assert robust_rates(found, y, offsets.double()).tolist() == [1, 1]
@@ -89,7 +88,7 @@ def test_nothing_to_gain() -> None:
     """Where every offset costs the mean what it gives the worst class, there are none."""
     y = torch.tensor([0] * 10 + [1] * 10)
     values = torch.tensor([-0.5] * 5 + [0.5] * 5 + [0.1] * 10, dtype=torch.float64)
-    assert even_offsets(TargetedMargins(values.unsqueeze(1), (1 - y).unsqueeze(1)), y, 2, may_fall=0.0) is None
+    assert search_offsets(TargetedMargins(values.unsqueeze(1), (1 - y).unsqueeze(1)), y, 2, max_drop=0.0) is None
 
 
 class Squared(torch.nn.Module):
@@ -115,7 +114,7 @@ def test_networks_without_a_last_bias_have_no_offsets(backbone: torch.nn.Module)
     like, data = uneven()
     classifier = Classifier(backbone, like.spec)
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
-    assert find_offsets(classifier, data, torch.arange(len(data)), SPEC, NoProgress(), ALONE) is None
+    assert find_offsets(classifier, torch.arange(len(data)), training_run(SPEC, data)) is None
     assert all(torch.equal(value, before[name]) for name, value in classifier.state_dict().items())
 
 
@@ -125,7 +124,7 @@ def test_a_price_is_paid_as_far_as_it_may_be() -> None:
     values = torch.tensor([-0.5] * 2 + [-5.0] * 3 + [0.5] * 5 + [0.1] * 6 + [2.0] * 14, dtype=torch.float64)
     found = TargetedMargins(values.unsqueeze(1), (1 - y).unsqueeze(1))
     assert robust_rates(found, y, torch.zeros(2, dtype=torch.float64)).tolist() == [0.5, 1.0]
-    assert even_offsets(found, y, 2, may_fall=0.04) is None
-    offsets = even_offsets(found, y, 2, may_fall=0.06)
+    assert search_offsets(found, y, 2, max_drop=0.04) is None
+    offsets = search_offsets(found, y, 2, max_drop=0.06)
     assert offsets is not None
     assert robust_rates(found, y, offsets.double()).tolist() == pytest.approx([0.7, 0.7])

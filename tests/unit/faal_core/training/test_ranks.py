@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from faal_core.training.ranks import ALONE, Ranks, joined
+from faal_core.training.ranks import SINGLE_RANK, Ranks, join_ranks
 
 ROOT = Path(__file__).parents[4]
 SCRIPT = Path(__file__).with_name("ranks_process.py")
@@ -43,13 +43,13 @@ def alone_and_together(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[s
 def test_two_processes_train_as_one_does(
     alone_and_together: tuple[dict[str, Any], list[dict[str, Any]]], method: str
 ) -> None:
-    """With the same batches: the same weights of classes, losses and held-out accuracies to 1e-5, and the same weights."""
+    """With the same batches: the same weights of classes, losses and validation accuracies to 1e-5, and the same weights."""
     alone, together = alone_and_together
     for row, other in zip(alone[method]["rows"], together[0][method]["rows"], strict=True):
         assert other["class_weights"] == pytest.approx(row["class_weights"], abs=1e-5)
         assert other["loss"] == pytest.approx(row["loss"], abs=1e-5)
-        assert other["held_out_mean"] == pytest.approx(row["held_out_mean"], abs=1e-5)
-        assert other["held_out_worst"] == pytest.approx(row["held_out_worst"], abs=1e-5)
+        assert other["validation_robust"] == pytest.approx(row["validation_robust"], abs=1e-5)
+        assert other["validation_robust_worst"] == pytest.approx(row["validation_robust_worst"], abs=1e-5)
     for name, value in alone[method]["weights"].items():
         assert torch.allclose(together[0][method]["weights"][name], value, atol=1e-5), name
 
@@ -77,16 +77,16 @@ def test_the_methods_do_something(alone_and_together: tuple[dict[str, Any], list
 
 @pytest.mark.parametrize(("rows", "count"), [(10, 3), (3, 4), (128, 8), (0, 2)])
 def test_every_row_has_one_process(rows: int, count: int) -> None:
-    """The shares of all processes are the rows in order, and differ by at most one."""
-    shares = [list(range(rows))[Ranks(number, count).share(rows)] for number in range(count)]
-    assert [row for share in shares for row in share] == list(range(rows))
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    """The shards of all processes are the rows in order, and differ by at most one."""
+    shards = [list(range(rows))[Ranks(number, count).shard(rows)] for number in range(count)]
+    assert [row for shard in shards for row in shard] == list(range(rows))
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
 
 
 def test_a_process_of_its_own_leads() -> None:
     """Without torchrun's variables nothing is joined."""
-    with joined({}, torch.device("cpu")) as ranks:
-        assert (ranks, ranks.leads) == (ALONE, True)
+    with join_ranks({}, torch.device("cpu")) as ranks:
+        assert (ranks, ranks.is_leader) == (SINGLE_RANK, True)
 
 
 @pytest.mark.slow
@@ -132,4 +132,4 @@ def test_processes_that_read_different_checkpoints_are_refused(tmp_path: Path) -
     assert started(tmp_path, 2, "divided") == 0
     first, second = written(tmp_path)
     assert first == second
-    assert first.startswith(f"What was read from {tmp_path / 'training.checkpoint'} is not the same")
+    assert first.startswith(f"The state read from {tmp_path / 'training.checkpoint'} is not the same")

@@ -35,7 +35,7 @@ from faal_core.specs import (
 from faal_core.threat_model import ThreatModel
 from faal_core.training import recipe
 from faal_core.training.recipe import train
-from faal_core.training.selection import Trained
+from faal_core.training.selection import TrainingResult
 from faal_core.weights import read_classifier
 
 CPU = torch.device("cpu")
@@ -46,7 +46,7 @@ SPEC = FinetuneSpec(
         learning_rates=(0.1, 0.1, 0.02),
         attack=TrainingAttack(steps=2),
         batch_size=32,
-        held_out_share=0.2,
+        validation_fraction=0.2,
         max_robust_drop=None,
         max_clean_drop=None,
     ),
@@ -69,14 +69,14 @@ def fresh_classifier() -> Classifier:
 
 def run(
     data: LabelledImages, checkpoint: Path | None = None, progress: Progress | None = None, **changes: object
-) -> Trained:
+) -> TrainingResult:
     """A short training."""
     spec = SPEC.model_copy(update={"training": SPEC.training.model_copy(update=changes)})
     return train(fresh_classifier(), data, spec, device=CPU, checkpoint=checkpoint, progress=progress)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(data: LabelledImages) -> Trained:
+def undisturbed(data: LabelledImages) -> TrainingResult:
     """The short training, to which nothing happened."""
     return run(data)
 
@@ -113,20 +113,20 @@ class StopsIn(NoProgress):
 
 
 class Listens(NoProgress):
-    """Hears of rows, and which of them were recalled."""
+    """Hears of rows, and which of them were replayed."""
 
     def __init__(self) -> None:
         self.rows: list[BaseModel] = []
-        self.recalled = 0
+        self.replayed = 0
 
     def record(self, row: BaseModel) -> None:
         """One more."""
         self.rows.append(row)
 
-    def recall(self, row: BaseModel) -> None:
+    def replay(self, row: BaseModel) -> None:
         """One more, of an earlier run."""
         self.rows.append(row)
-        self.recalled += 1
+        self.replayed += 1
 
 
 def same_weights(one: Classifier, two: Classifier) -> bool:
@@ -141,17 +141,17 @@ def test_the_loss_falls(data: LabelledImages) -> None:
     assert trained.epochs[-1].loss < trained.epochs[0].loss
     assert same_weights(classifier, fresh_classifier())
     assert not same_weights(classifier, trained.classifier)
-    assert trained.held_out_images == 60
+    assert trained.validation_images == 60
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 3])
-def test_resumes_bit_for_bit(data: LabelledImages, undisturbed: Trained, tmp_path: Path, epoch: int) -> None:
-    """A run stopped in any epoch and taken up again ends with an undisturbed one's weights and rows, and recalls those before."""
+def test_resumes_bit_for_bit(data: LabelledImages, undisturbed: TrainingResult, tmp_path: Path, epoch: int) -> None:
+    """A run stopped in any epoch and taken up again ends with an undisturbed one's weights and rows, and replays those before."""
     with pytest.raises(Cancelled):
         run(data, tmp_path / "training.pt", StopsIn(epoch))
     listens = Listens()
     resumed = run(data, tmp_path / "training.pt", listens)
-    assert (tuple(listens.rows), listens.recalled) == (tuple(resumed.epochs), epoch - 1)
+    assert (tuple(listens.rows), listens.replayed) == (tuple(resumed.epochs), epoch - 1)
     assert same_weights(undisturbed.classifier, resumed.classifier)
     without_times = [
         [row.model_copy(update={"seconds": 0}) for row in trained.epochs] for trained in (undisturbed, resumed)
@@ -186,11 +186,17 @@ def test_class_offsets_are_found_once(data: LabelledImages, tmp_path: Path) -> N
         train(biased, data, spec, device=CPU, checkpoint=tmp_path / "training.pt", progress=first)
     resumed = train(biased, data, spec, device=CPU, checkpoint=tmp_path / "training.pt", progress=second)
     assert first.names[0] == "class offsets" != second.names[0]
-    assert undisturbed.offsets is not None
-    assert undisturbed.offsets[3] == undisturbed.offsets.max()
-    assert torch.equal(undisturbed.offsets, resumed.offsets)
-    assert undisturbed.class_offsets == resumed.class_offsets
-    assert [one.offsets for one in undisturbed.candidates if one.share == 0] == [0, 0.25, 0.5, 0.75, 1]
+    assert undisturbed.class_offsets is not None
+    assert undisturbed.class_offsets[3] == undisturbed.class_offsets.max()
+    assert torch.equal(undisturbed.class_offsets, resumed.class_offsets)
+    assert undisturbed.scaled_offsets == resumed.scaled_offsets
+    assert [one.offset_scale for one in undisturbed.candidates.in_order if one.interpolation == 0] == [
+        0,
+        0.25,
+        0.5,
+        0.75,
+        1,
+    ]
     assert same_weights(undisturbed.classifier, resumed.classifier)
 
 
@@ -263,7 +269,7 @@ def test_the_average_is_what_is_kept(data: LabelledImages) -> None:
 
 
 def test_a_checkpoint_of_another_run_is_not_taken_up(
-    data: LabelledImages, undisturbed: Trained, tmp_path: Path
+    data: LabelledImages, undisturbed: TrainingResult, tmp_path: Path
 ) -> None:
     """With another seed the run begins anew although a checkpoint lies there."""
     run(data, tmp_path / "training.pt", seed=1)
@@ -272,7 +278,7 @@ def test_a_checkpoint_of_another_run_is_not_taken_up(
 
 @pytest.mark.parametrize("kept", [0, 1, 5000])
 def test_a_damaged_checkpoint_costs_only_time(
-    data: LabelledImages, undisturbed: Trained, tmp_path: Path, kept: int
+    data: LabelledImages, undisturbed: TrainingResult, tmp_path: Path, kept: int
 ) -> None:
     """A file cut anywhere is as good as none: the run begins anew and ends like any other."""
     run(data, tmp_path / "training.pt")
@@ -311,7 +317,7 @@ def test_the_loss_is_the_mean_of_all_images(data: LabelledImages, batch_size: in
     linear = nn.Linear(28 * 28, 10)
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
-    changes = {"held_out_share": 0.0, "learning_rates": (1e-9,), "batch_size": batch_size}
+    changes = {"validation_fraction": 0.0, "learning_rates": (1e-9,), "batch_size": batch_size}
     asked = SPEC.model_copy(
         update={
             "training": SPEC.training.model_copy(update=changes),
@@ -324,9 +330,9 @@ def test_the_loss_is_the_mean_of_all_images(data: LabelledImages, batch_size: in
 
 
 def test_weights_spoilt_by_the_last_step_are_an_error(data: LabelledImages) -> None:
-    """Where nothing is held out to notice it, weights that overflowed still raise TrainingDiverged."""
+    """Where no image validates to notice it, weights that overflowed still raise TrainingDiverged."""
     with pytest.raises(TrainingDiverged):
-        run(data, learning_rates=(float("inf"),), held_out_share=0.0, batch_size=300)
+        run(data, learning_rates=(float("inf"),), validation_fraction=0.0, batch_size=300)
 
 
 def test_divergence_is_an_error(data: LabelledImages) -> None:
@@ -335,8 +341,8 @@ def test_divergence_is_an_error(data: LabelledImages) -> None:
         run(data, learning_rates=(10.0,) * 3, momentum=0.999, weight_decay=1.0)
 
 
-def test_keeps_the_epoch_that_did_best_on_held_out_images(data: LabelledImages) -> None:
-    """The selected epoch has the greatest held-out mean plus worst; progress hears one row an epoch."""
+def test_keeps_the_epoch_that_did_best_on_validation_images(data: LabelledImages) -> None:
+    """The selected epoch has the greatest validation mean plus worst; progress hears one row an epoch."""
     heard: list[BaseModel] = []
 
     class Listens(NoProgress):
@@ -344,7 +350,7 @@ def test_keeps_the_epoch_that_did_best_on_held_out_images(data: LabelledImages) 
             heard.append(row)
 
     trained = run(data, progress=Listens())
-    scores = [row.held_out_mean + row.held_out_worst for row in trained.epochs]
+    scores = [row.validation_robust + row.validation_robust_worst for row in trained.epochs]
     assert scores[trained.selected_epoch - 1] == max(scores)
     assert heard == list(trained.epochs)
     assert all(isinstance(row, EpochRow) for row in heard)
@@ -364,14 +370,14 @@ def test_dro_radius_zero_is_plain_adversarial_training(data: LabelledImages) -> 
 def test_what_is_returned_lies_that_far_from_the_given_weights(
     data: LabelledImages, monkeypatch: pytest.MonkeyPatch, share: float
 ) -> None:
-    """Of a run whose held-out images speak for that share, the weights are so far on the way to those without a bound."""
+    """Of a run whose validation selects that interpolation, the weights are so far on the way to those without a bound."""
     end = run(data)
-    assert (end.candidates, end.selected, end.selected_share) == ((), None, 1.0)
+    assert (end.candidates, end.selected, end.interpolation) == (None, None, 1.0)
     shares = [0, 0.25, 0.5, 0.75, 1]
-    monkeypatch.setattr(recipe, "best_candidate", lambda _: shares.index(share))
+    monkeypatch.setattr(recipe, "best_candidate", lambda candidates: candidates.in_order[shares.index(share)])
     kept = run(data, **BOUNDS)
-    assert [one.share for one in kept.candidates] == shares
-    assert kept.selected_share == share
+    assert [one.interpolation for one in kept.candidates.in_order] == shares
+    assert kept.interpolation == share
     given = fresh_classifier().state_dict()
     for name, value in kept.classifier.state_dict().items():
         if value.is_floating_point():
@@ -380,13 +386,16 @@ def test_what_is_returned_lies_that_far_from_the_given_weights(
 
 
 def test_the_ends_of_the_way_are_judged_as_they_are(data: LabelledImages) -> None:
-    """The candidate at 1 has the best epoch's held-out rates, the one at 0 those of the given classifier."""
+    """The candidate at 1 has the best epoch's validation rates, the one at 0 those of the given classifier."""
     trained = run(data, **BOUNDS)
     best = trained.epochs[trained.selected_epoch - 1]
-    assert (trained.candidates[-1].mean, trained.candidates[-1].worst) == (best.held_out_mean, best.held_out_worst)
+    assert (trained.candidates.others[-1].robust, trained.candidates.others[-1].robust_worst) == (
+        best.validation_robust,
+        best.validation_robust_worst,
+    )
     still = run(data, learning_rates=(1e-12,), **BOUNDS)
-    assert trained.candidates[0].mean == pytest.approx(still.candidates[0].mean)
-    assert trained.candidates[0].clean == pytest.approx(still.candidates[0].clean)
+    assert trained.candidates.original.robust == pytest.approx(still.candidates.original.robust)
+    assert trained.candidates.original.clean == pytest.approx(still.candidates.original.clean)
 
 
 class EndsAfter(NoProgress):
@@ -417,7 +426,7 @@ def test_training_ends_when_its_time_is_over(
 ) -> None:
     """It makes a step at least, keeps back what is reserved, and says how much of an epoch, eight steps, was made."""
     trained = train(fresh_classifier(), data, SPEC, device=CPU, progress=EndsAfter(steps), reserve=reserve)
-    assert [row.share for row in trained.epochs] == shares
+    assert [row.fraction for row in trained.epochs] == shares
     assert not same_weights(fresh_classifier(), trained.classifier)
 
 
@@ -429,4 +438,4 @@ def test_steps_of_an_epoch_that_was_begun_are_not_lost(data: LabelledImages, tmp
     trained = train(
         fresh_classifier(), data, SPEC, device=CPU, checkpoint=file, checkpoint_steps=1, progress=EndsAfter(0)
     )
-    assert [row.share for row in trained.epochs] == [1, 2 / 8]
+    assert [row.fraction for row in trained.epochs] == [1, 2 / 8]

@@ -1,24 +1,25 @@
-"""What is held out and which epoch is kept."""
+"""Which images validate, and which epoch and candidate are selected."""
 
 import pytest
 import torch
 
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import InvalidSpec
-from faal_core.results.finetune_documents import Candidate
 from faal_core.specs import TrainingSpec
+from faal_core.training.row_split import split_rows
 from faal_core.training.selection import (
-    Beginning,
+    Candidates,
+    MeasuredWeights,
+    Starts,
     Weights,
-    best_beginning,
     best_candidate,
     best_epoch,
-    between,
-    described,
-    find_candidates,
-    hold_out,
+    best_offset_scale,
+    describe_candidates,
+    interpolate,
+    measure_candidates,
 )
-from faal_core.training.validation import HeldOutAccuracy
+from faal_core.training.validation import ValidationAccuracy
 
 
 def images(per_class: list[int]) -> LabelledImages:
@@ -28,29 +29,29 @@ def images(per_class: list[int]) -> LabelledImages:
     return LabelledImages(torch.zeros(len(labels), 1, 2, 2, dtype=torch.uint8), labels, names, "blank", "train")
 
 
-def test_held_out_and_fitted_share_no_image_and_miss_none() -> None:
+def test_training_and_validation_share_no_image_and_miss_none() -> None:
     """Every image is in exactly one part, and every class gives its share."""
     data = images([100, 50, 10])
-    fitted, held_out = hold_out(data, 0.2, seed=3)
-    assert sorted(torch.cat([fitted, held_out]).tolist()) == list(range(160))
-    assert torch.bincount(data.labels[held_out]).tolist() == [20, 10, 2]
+    training, validation = split_rows(data, 0.2, seed=3)
+    assert sorted(torch.cat([training, validation]).tolist()) == list(range(160))
+    assert torch.bincount(data.labels[validation]).tolist() == [20, 10, 2]
 
 
 def test_a_class_of_one_image_cannot_be_split() -> None:
     """A class that would lose its only training image is refused with a way out."""
-    with pytest.raises(InvalidSpec, match="held_out_share to 0"):
-        hold_out(images([10, 1]), 0.1, seed=0)
+    with pytest.raises(InvalidSpec, match="validation_fraction to 0"):
+        split_rows(images([10, 1]), 0.1, seed=0)
 
 
 def test_share_zero_holds_nothing_out() -> None:
-    """Without held-out images all are trained on."""
-    fitted, held_out = hold_out(images([3, 1]), 0.0, seed=0)
-    assert (len(fitted), len(held_out)) == (4, 0)
+    """Without validation images all are trained on."""
+    training, validation = split_rows(images([3, 1]), 0.0, seed=0)
+    assert (len(training), len(validation)) == (4, 0)
 
 
-def accuracy(mean: float, worst: float, clean: float = 0.9) -> HeldOutAccuracy:
+def accuracy(mean: float, worst: float, clean: float = 0.9) -> ValidationAccuracy:
     """Accuracies of two classes with that robust mean and worst class; both classes have the same clean accuracy."""
-    return HeldOutAccuracy((clean, clean), (worst, 2 * mean - worst), (50, 50))
+    return ValidationAccuracy((clean, clean), (worst, 2 * mean - worst), (50, 50))
 
 
 GIVEN = accuracy(0.6, 0.1)
@@ -66,7 +67,7 @@ def test_mean_and_worst_count_alike_for_an_epoch() -> None:
 @pytest.mark.parametrize(
     "costly", [accuracy(0.55, 0.5), accuracy(0.6, 0.5, clean=0.85)], ids=["robust mean", "clean mean"]
 )
-def test_an_epoch_within_the_bounds_goes_before_one_that_is_not(costly: HeldOutAccuracy) -> None:
+def test_an_epoch_within_the_bounds_goes_before_one_that_is_not(costly: ValidationAccuracy) -> None:
     """An epoch that costs more robust or clean accuracy than allowed is passed over, however good its worst class."""
     assert best_epoch([accuracy(0.6, 0.2), costly], GIVEN, TrainingSpec()) == 0
     assert best_epoch([costly, costly], GIVEN, TrainingSpec()) == 1
@@ -76,25 +77,26 @@ def test_weights_lie_between() -> None:
     """A quarter of the way from 0 to 4 is 1; counters, which have no way between, are the end's."""
     start = {"weight": torch.zeros(2), "batches": torch.tensor(3)}
     end = {"weight": torch.full((2,), 4.0), "batches": torch.tensor(9)}
-    assert between(start, end, 0.25)["weight"].tolist() == [1, 1]
-    assert between(start, end, 0.25)["batches"] == 9
+    assert interpolate(start, end, 0.25)["weight"].tolist() == [1, 1]
+    assert interpolate(start, end, 0.25)["batches"] == 9
     for share, same in ((0.0, start), (1.0, end)):
-        assert torch.equal(between(start, end, share)["weight"], same["weight"])
+        assert torch.equal(interpolate(start, end, share)["weight"], same["weight"])
 
 
 def test_candidates_are_judged_and_the_front_is_marked() -> None:
     """Five weights ascending from the given ones; on the front are those that no other beats in one without losing the other."""
     by_share = {0.25: (0.6, 0.2), 0.5: (0.58, 0.2), 0.75: (0.57, 0.3)}
 
-    def judge(some: Weights) -> HeldOutAccuracy:
+    def judge(some: Weights) -> ValidationAccuracy:
         return accuracy(*by_share[float(some["weight"])])
 
     start, end = ({"weight": torch.tensor(value)} for value in (0.0, 1.0))
-    found = find_candidates([Beginning(0.0, GIVEN)], start, end, accuracy(0.5, 0.35), UNBOUNDED, judge)
-    assert {one.offsets for one in found} == {0.0}
-    assert [one.share for one in found] == [0, 0.25, 0.5, 0.75, 1]
-    assert [one.share for one in found if one.on_front] == [0.25, 0.75, 1]
-    assert (found[-1].mean, found[-1].worst) == (0.5, 0.35)
+    best = MeasuredWeights(1.0, 0.0, accuracy(0.5, 0.35))
+    found = measure_candidates(Starts(GIVEN, {}), start, best, end, UNBOUNDED, judge).in_order
+    assert {one.offset_scale for one in found} == {0.0}
+    assert [one.interpolation for one in found] == [0, 0.25, 0.5, 0.75, 1]
+    assert [one.interpolation for one in found if one.on_front] == [0.25, 0.75, 1]
+    assert (found[-1].robust, found[-1].robust_worst) == (0.5, 0.35)
 
 
 @pytest.mark.parametrize(
@@ -103,30 +105,37 @@ def test_candidates_are_judged_and_the_front_is_marked() -> None:
     ids=["within", "robust mean", "clean mean"],
 )
 def test_training_begins_with_as_much_of_the_offsets_as_the_bounds_allow(
-    whole: HeldOutAccuracy, offsets: float
+    whole: ValidationAccuracy, offsets: float
 ) -> None:
     """Of the given weights, half and all of the offsets that is begun with whose worst class is best within the bounds."""
-    beginnings = [Beginning(0.0, GIVEN), Beginning(0.5, accuracy(0.595, 0.2)), Beginning(1.0, whole)]
-    assert best_beginning(beginnings, TrainingSpec()) == offsets
-    assert best_beginning([], TrainingSpec()) == 0
+    starts = Starts(GIVEN, {0.5: accuracy(0.595, 0.2), 1.0: whole})
+    assert best_offset_scale(starts, TrainingSpec()) == offsets
+    assert best_offset_scale(None, TrainingSpec()) == 0
 
 
 def test_what_training_could_begin_with_can_be_kept() -> None:
     """With class offsets the given weights and those with shares of the offsets are candidates too, before those on the way."""
-    beginnings = [Beginning(0.0, GIVEN), Beginning(0.5, accuracy(0.6, 0.2)), Beginning(1.0, accuracy(0.5, 0.3))]
+    starts = Starts(GIVEN, {0.5: accuracy(0.6, 0.2), 1.0: accuracy(0.5, 0.3)})
 
-    def judge(some: Weights) -> HeldOutAccuracy:
+    def judge(some: Weights) -> ValidationAccuracy:
         return accuracy(0.5, 0.5, clean=float(some["weight"]))
 
     start, end = ({"weight": torch.tensor(value)} for value in (4.0, 8.0))
-    found = find_candidates(beginnings, start, end, accuracy(0.5, 0.5), TrainingSpec(), judge)
+    best = MeasuredWeights(1.0, 0.5, accuracy(0.5, 0.5))
+    found = measure_candidates(starts, start, best, end, TrainingSpec(), judge).in_order
     seen = [(0, 0, 0.9), (0, 0.5, 0.9), (0, 1, 0.9), (0.25, 0.5, 5), (0.5, 0.5, 6), (0.75, 0.5, 7)]
-    assert [(one.share, one.offsets, one.clean) for one in found[:-1]] == seen
+    assert [(one.interpolation, one.offset_scale, one.clean) for one in found[:-1]] == seen
 
 
-def candidates(training: TrainingSpec, *accuracies: HeldOutAccuracy) -> tuple[Candidate, ...]:
-    """Candidates with those accuracies, at ascending shares of the way; the first are the given weights."""
-    return described([(place / 10, 0.0, one) for place, one in enumerate(accuracies)], training)
+def candidates(training: TrainingSpec, given: ValidationAccuracy, *others: ValidationAccuracy) -> Candidates:
+    """Candidates with those accuracies, at ascending interpolations."""
+    trained = [MeasuredWeights(place / 10, 0.0, one) for place, one in enumerate(others, 1)]
+    return describe_candidates(Starts(given, {}), trained, training)
+
+
+def best_number(found: Candidates) -> int:
+    """Number of the best candidate, from 0; 0 is the given weights."""
+    return found.in_order.index(best_candidate(found))
 
 
 @pytest.mark.parametrize(("drop", "kept"), [(0.0, 1), (0.02, 2), (0.03, 4), (1.0, 4), (None, 4)])
@@ -140,7 +149,7 @@ def test_the_worst_class_is_as_robust_as_the_mean_allows(drop: float | None, kep
         accuracy(0.575, 0.3),
         accuracy(0.57, 0.4),
     )
-    assert best_candidate(found) == kept
+    assert best_number(found) == kept
 
 
 @pytest.mark.parametrize(("drop", "kept"), [(0.0, 1), (0.02, 2), (None, 2)])
@@ -149,46 +158,46 @@ def test_the_clean_accuracy_is_bounded_too(drop: float | None, kept: int) -> Non
     found = candidates(
         TrainingSpec(max_clean_drop=drop), GIVEN, accuracy(0.6, 0.2, clean=0.9), accuracy(0.6, 0.4, clean=0.88)
     )
-    assert best_candidate(found) == kept
+    assert best_number(found) == kept
 
 
 @pytest.mark.parametrize(("drop", "kept"), [(0.05, 0), (0.2, 1), (None, 1)])
 @pytest.mark.parametrize(
     "other",
     [
-        HeldOutAccuracy((0.9, 0.9), (0.3, 0.9), (50, 50)),
-        HeldOutAccuracy((1.0, 0.8), (0.3, 1.1), (50, 50)),
+        ValidationAccuracy((0.9, 0.9), (0.3, 0.9), (50, 50)),
+        ValidationAccuracy((1.0, 0.8), (0.3, 1.1), (50, 50)),
     ],
     ids=["robust class", "clean class"],
 )
-def test_a_single_class_can_be_bounded(other: HeldOutAccuracy, drop: float | None, kept: int) -> None:
+def test_a_single_class_can_be_bounded(other: ValidationAccuracy, drop: float | None, kept: int) -> None:
     """Where single classes are bounded, no class may lose more, clean or robust, though both means hold."""
-    given = HeldOutAccuracy((0.9, 0.9), (0.1, 1.05), (50, 50))
+    given = ValidationAccuracy((0.9, 0.9), (0.1, 1.05), (50, 50))
     found = candidates(TrainingSpec(max_class_drop=drop), given, other)
-    assert found[1].class_drop == pytest.approx(0.15 if other.clean == given.clean else 0.1)
-    assert best_candidate(found) == kept
+    assert found.others[0].class_drop == pytest.approx(0.15 if other.clean == given.clean else 0.1)
+    assert best_number(found) == kept
 
 
 def test_a_mean_exactly_at_the_bound_is_allowed() -> None:
     """From 4 of 50 to 1 of 50 is a fall of 3 of 50, whatever the rounding."""
     found = candidates(TrainingSpec(max_robust_drop=3 / 50), accuracy(4 / 50, 0.0), accuracy(1 / 50, 0.01))
-    assert best_candidate(found) == 1
+    assert best_number(found) == 1
 
 
 @pytest.mark.parametrize("other", [accuracy(0.5, 0.4), accuracy(0.9, 0.1), accuracy(0.9, 0.05)])
-def test_where_no_worst_class_is_better_the_given_weights_stay(other: HeldOutAccuracy) -> None:
+def test_where_no_worst_class_is_better_the_given_weights_stay(other: ValidationAccuracy) -> None:
     """Weights beyond the bounds, or whose worst class is no better, are not kept, whatever else they gain."""
-    assert best_candidate(candidates(TrainingSpec(max_robust_drop=0.05), GIVEN, other)) == 0
+    assert best_number(candidates(TrainingSpec(max_robust_drop=0.05), GIVEN, other)) == 0
 
 
 @pytest.mark.parametrize("kind", ["robust", "clean"])
 def test_the_mean_over_images_is_bounded_as_the_mean_of_the_classes_is(kind: str) -> None:
     """Where one class has 95 of 100 images, what it loses cannot be made up for by a rare class, clean or robust."""
-    given = HeldOutAccuracy((0.95, 0.6), (0.8, 0.4), (95, 5))
+    given = ValidationAccuracy((0.95, 0.6), (0.8, 0.4), (95, 5))
     clean, robust = [(0.87, 0.7), (0.8, 0.5)] if kind == "clean" else [(0.95, 0.6), (0.72, 0.5)]
-    other = HeldOutAccuracy(clean, robust, (95, 5))
-    assert best_candidate(candidates(TrainingSpec(max_robust_drop=0.01), given, other)) == 0
-    assert best_candidate(candidates(TrainingSpec(max_robust_drop=0.08, max_clean_drop=0.08), given, other)) == 1
+    other = ValidationAccuracy(clean, robust, (95, 5))
+    assert best_number(candidates(TrainingSpec(max_robust_drop=0.01), given, other)) == 0
+    assert best_number(candidates(TrainingSpec(max_robust_drop=0.08, max_clean_drop=0.08), given, other)) == 1
 
 
 @pytest.mark.parametrize(("images", "kept"), [(100, 0), (20_000, 1)])
@@ -198,7 +207,7 @@ def test_a_bound_holds_beyond_half_a_standard_error(images: int, kept: int) -> N
     before, after = place >= 3, (place < 3) | (place >= 6)
     clean = torch.ones(images, dtype=torch.bool)
     given, other = (
-        HeldOutAccuracy((1.0, 1.0), (worst, 1.94 - worst), (images // 2,) * 2, torch.stack([clean, robust]))
+        ValidationAccuracy((1.0, 1.0), (worst, 1.94 - worst), (images // 2,) * 2, clean, robust)
         for worst, robust in ((0.95, before), (0.96, after))
     )
-    assert best_candidate(candidates(TrainingSpec(), given, other)) == kept
+    assert best_number(candidates(TrainingSpec(), given, other)) == kept

@@ -15,14 +15,15 @@ from faal_core.errors import OutOfMemory, TrainingDiverged
 from faal_core.networks import build
 from faal_core.specs import CfaMethod, ClassifierSpec, DafaMethod, FaalMethod, FinetuneSpec, MethodSpec
 from faal_core.threat_model import ThreatModel
-from faal_core.training import methods, recipe
-from faal_core.training.inner_maximum import starting_points, worst_images
+from faal_core.training import methods, survey
+from faal_core.training.inner_maximum import AttackBatch, perturb, start_attack
 from faal_core.training.methods.method import Method
 from faal_core.training.recipe import train
-from faal_core.training.step import training_step
-from faal_core.training.survey import survey
-from tests.float64_classifier import Float64Classifier, in_float64
-from tests.linear_classifier import linear_classifier
+from faal_core.training.step import StepResult, training_step
+from faal_core.training.survey import survey_rows
+from tests.float64_classifier import Float64Classifier, convert_to_float64
+from tests.linear_classifier import build_linear_classifier
+from tests.training_runs import training_run
 
 CPU = torch.device("cpu")
 X = torch.rand(12, 1, 12, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -41,7 +42,7 @@ def float32_network() -> Classifier:
 
 def network() -> Classifier:
     """The same network in float64."""
-    return in_float64(float32_network()).place(CPU)
+    return convert_to_float64(float32_network()).place(CPU)
 
 
 def method_of(spec: MethodSpec) -> Method:
@@ -54,9 +55,9 @@ def method_of(spec: MethodSpec) -> Method:
 
 
 def loss_of(network: Classifier, x_adv: torch.Tensor, method: Method, loss: str, *, alike: bool) -> torch.Tensor:
-    """The mean loss of the batch, image by image as docs/method.md writes it."""
+    """The mean loss of the batch, image by image as docs/explanation/faal.md writes it."""
     clean, adversarial = network(X).log_softmax(1), network(x_adv)
-    weights = method.emphasis(adversarial.detach(), Y)
+    weights = method.class_weights(adversarial.detach(), Y)
     adversarial, total = adversarial.log_softmax(1), torch.zeros(())
     for i, y in enumerate(Y.tolist()):
         divergence = (clean[i].exp() * (clean[i] - adversarial[i])).sum()
@@ -73,14 +74,24 @@ def loss_of(network: Classifier, x_adv: torch.Tensor, method: Method, loss: str,
     return total / len(Y)
 
 
+def batch_of(method: Method, spec: FinetuneSpec, generator: torch.Generator, x: torch.Tensor = X) -> AttackBatch:
+    """The images with the starts of their attacks."""
+    return start_attack(x, Y, method.relative_radius[Y], spec, generator)
+
+
+def take_step(classifier: Classifier, method: Method, spec: FinetuneSpec, x: torch.Tensor = X) -> StepResult:
+    """One step of plain SGD on the images."""
+    optimizer = torch.optim.SGD(classifier.parameters(), lr=RATE)
+    batch = batch_of(method, spec, torch.Generator().manual_seed(1), x)
+    return training_step(classifier, optimizer, method, batch, training_run(spec, pieces=Pieces(12)))
+
+
 def twin_step(classifier: Classifier, method: Method, spec: FinetuneSpec) -> torch.Tensor:
     """One step of SGD on `classifier`, written out; the adversarial images."""
     training, loss = spec.training, spec.method.loss
     generator = torch.Generator().manual_seed(1)
     classifier.eval()
-    reach = method.reach[Y]
-    start = starting_points(X, spec.threat, spec.attack_loss, generator, reach)
-    x_adv = worst_images(classifier, X, Y, spec.threat, training.attack, spec.attack_loss, start, reach, len(X))
+    x_adv = perturb(classifier, batch_of(method, spec, generator), spec, len(X))
     classifier.train()
     shifts = [torch.zeros_like(parameter) for parameter in classifier.parameters()]
     if training.weight_perturbation:
@@ -113,7 +124,8 @@ def test_a_step_is_what_is_written_out(method: MethodSpec, perturbation: dict[st
     spec = FinetuneSpec.model_validate({"threat": SMOOTH, "method": method, "training": training})
     one, two = network(), network()
     optimizer = torch.optim.SGD(one.parameters(), lr=RATE, momentum=0.9, weight_decay=DECAY)
-    training_step(one, optimizer, method_of(method), X, Y, spec, torch.Generator().manual_seed(1), Pieces(12))
+    batch = batch_of(method_of(method), spec, torch.Generator().manual_seed(1))
+    training_step(one, optimizer, method_of(method), batch, training_run(spec, pieces=Pieces(12)))
     twin_step(two, method_of(method), spec)
     for (name, a), b in zip(one.named_parameters(), two.parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-7), name
@@ -130,8 +142,7 @@ def test_without_the_clean_forward_batch_norm_sees_the_adversarial_batch_alone()
         {"threat": ThreatModel(epsilon=0.1), "training": {"attack": {"steps": 1}, "clean_forward": False}}
     )
     classifier = network()
-    optimizer = torch.optim.SGD(classifier.parameters(), lr=RATE)
-    training_step(classifier, optimizer, methods.build(spec.method, 3), X, Y, spec, torch.Generator(), Pieces(12))
+    take_step(classifier, methods.build(spec.method, 3), spec)
     assert {int(b) for name, b in classifier.named_buffers() if name.endswith("num_batches_tracked")} == {1}
 
 
@@ -139,8 +150,7 @@ def test_a_method_hears_of_every_step() -> None:
     """After a step the method knows how many images of each class were in it."""
     spec = FinetuneSpec(threat=ThreatModel(epsilon=0.1), method=CfaMethod())
     classifier, method = network(), methods.build(CfaMethod(), 3)
-    optimizer = torch.optim.SGD(classifier.parameters(), lr=RATE)
-    training_step(classifier, optimizer, method, X, Y, spec, torch.Generator(), Pieces(12))
+    take_step(classifier, method, spec)
     assert method.seen.tolist() == [4, 4, 4]
 
 
@@ -152,14 +162,13 @@ def test_logits_that_are_no_numbers_end_the_training(method: MethodSpec, perturb
     spec = FinetuneSpec.model_validate({"threat": SMOOTH, "method": method, "training": training})
     classifier = network()
     classifier.backbone.linear.bias.data[1] = torch.nan
-    optimizer = torch.optim.SGD(classifier.parameters(), lr=RATE)
     with pytest.raises(TrainingDiverged, match="logits became NaN"):
-        training_step(classifier, optimizer, methods.build(method, 3), X, Y, spec, torch.Generator(), Pieces(12))
+        take_step(classifier, methods.build(method, 3), spec)
 
 
 def test_a_survey_counts_by_class() -> None:
     """On a linear classifier whose worst images are known, each mean is that of the class's images, counted one by one."""
-    classifier = linear_classifier(2, (1, 6, 5)).train()
+    classifier = build_linear_classifier(2, (1, 6, 5)).train()
     x = 0.5 + 0.02 * torch.randn(30, 1, 6, 5, generator=torch.Generator().manual_seed(4))
     data = load("fashion-mnist-subset", "test").take(torch.arange(30))
     object.__setattr__(data, "images", x)
@@ -168,7 +177,8 @@ def test_a_survey_counts_by_class() -> None:
     training = {"attack": {"steps": 40, "loss": "margin"}, "batch_size": 7}
     spec = FinetuneSpec.model_validate({"threat": {"epsilon": radius}, "training": training})
     rows = torch.arange(3, 30)
-    found = survey(classifier, data, rows, spec, torch.Generator().manual_seed(0), Pieces(5))
+    run = training_run(spec, data, pieces=Pieces(5))
+    found = survey_rows(classifier, rows, run, torch.Generator().manual_seed(0))
     assert not classifier.training
     weight = classifier.backbone.linear.weight.detach()
     for label in (0, 1):
@@ -190,23 +200,23 @@ def test_a_survey_counts_by_class() -> None:
 def test_a_survey_is_of_the_images_that_the_method_asks_for(
     method: str, images: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """FRL, WAT and CFA look at the 30 held-out images, DAFA at the 120 trained on, FAAL at none; no image is in both parts."""
+    """FRL, WAT and CFA look at the 30 validation images, DAFA at the 120 trained on, FAAL at none; no image is in both parts."""
     asked: list[torch.Tensor] = []
 
-    def noted(classifier: Classifier, data: Any, rows: torch.Tensor, *rest: Any) -> Any:
+    def noted(classifier: Classifier, rows: torch.Tensor, *rest: Any) -> Any:
         asked.append(rows)
-        return survey(classifier, data, rows, *rest)
+        return survey_rows(classifier, rows, *rest)
 
-    monkeypatch.setattr(recipe, "survey", noted)
+    monkeypatch.setattr(survey, "survey_rows", noted)
     bundled = load("fashion-mnist-subset", "train")
     data = bundled.take(bundled.stratified(150, 0))
-    training = {"attack": {"steps": 1}, "learning_rates": [0.01], "held_out_share": 0.2, "batch_size": 50}
+    training = {"attack": {"steps": 1}, "learning_rates": [0.01], "validation_fraction": 0.2, "batch_size": 50}
     spec = FinetuneSpec.model_validate({"threat": {"epsilon": 0.1}, "method": {"type": method}, "training": training})
     torch.manual_seed(0)
     classifier = build(ClassifierSpec(architecture="small_resnet", num_classes=10, arguments={"width": 8}))
     trained = train(classifier, data, spec, device=CPU)
     assert [len(rows) for rows in asked] == ([images] if images else [])
-    assert trained.held_out_images == 30
+    assert trained.validation_images == 30
 
 
 def test_images_are_augmented_when_asked() -> None:
@@ -215,7 +225,7 @@ def test_images_are_augmented_when_asked() -> None:
     data = bundled.take(bundled.stratified(100, 0))
     ends = []
     for augment in ("none", "crop-flip"):
-        training = {"attack": {"steps": 1}, "learning_rates": [0.01], "held_out_share": 0, "augment": augment}
+        training = {"attack": {"steps": 1}, "learning_rates": [0.01], "validation_fraction": 0, "augment": augment}
         spec = FinetuneSpec.model_validate({"threat": {"epsilon": 0.1}, "training": training})
         torch.manual_seed(0)
         classifier = build(ClassifierSpec(architecture="small_resnet", num_classes=10, arguments={"width": 8}))
@@ -250,12 +260,9 @@ def test_out_of_memory_a_step_is_made_in_pieces_and_is_the_same(
                 return forward(self, x)
 
             monkeypatch.setattr(Float64Classifier, "forward", short_of_memory)
-        optimizer = torch.optim.SGD(classifier.parameters(), lr=RATE)
-        method_ = methods.build(spec.method, 3)
-        generator = torch.Generator().manual_seed(1)
-        found.append(training_step(classifier, optimizer, method_, X, Y, spec, generator, Pieces(12)))
-    assert found[0][0] == pytest.approx(found[1][0], abs=2e-6)
-    assert found[0][1].tolist() == pytest.approx(found[1][1].tolist(), abs=2e-6)
+        found.append(take_step(classifier, methods.build(spec.method, 3), spec))
+    assert found[0].loss == pytest.approx(found[1].loss, abs=2e-6)
+    assert found[0].class_weights.tolist() == pytest.approx(found[1].class_weights.tolist(), abs=2e-6)
     for a, b in zip(whole.parameters(), parted.parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-7)
 
@@ -274,10 +281,10 @@ def test_no_room_in_the_middle_of_a_step_leaves_no_trace(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(Float64Classifier, "forward", short_of_memory)
     optimizer = torch.optim.SGD(classifier.parameters(), lr=RATE)
-    with pytest.raises(OutOfMemory, match="room for 3 images"):
-        training_step(
-            classifier, optimizer, methods.build(spec.method, 3), X, Y, spec, torch.Generator(), Pieces(12, least=3)
-        )
+    method = methods.build(spec.method, 3)
+    batch = batch_of(method, spec, torch.Generator())
+    with pytest.raises(OutOfMemory, match="enough memory for 3 images"):
+        training_step(classifier, optimizer, method, batch, training_run(spec, pieces=Pieces(12, least=3)))
     assert all(torch.equal(value, before[name]) for name, value in classifier.state_dict().items())
 
 
@@ -290,10 +297,7 @@ def test_in_bfloat16_the_network_computes_so_and_weights_and_losses_do_not() -> 
         classifier = float32_network()
         if precision == "bfloat16":
             classifier.backbone.stem.register_forward_hook(lambda _module, _inputs, output: seen.add(output.dtype))
-        optimizer = torch.optim.SGD(classifier.parameters(), lr=RATE)
-        method = methods.build(spec.method, 3)
-        generator = torch.Generator().manual_seed(1)
-        ends.append(training_step(classifier, optimizer, method, X.float(), Y, spec, generator, Pieces(12))[0])
+        ends.append(take_step(classifier, methods.build(spec.method, 3), spec, X.float()).loss)
         assert {parameter.dtype for parameter in classifier.parameters()} == {torch.float32}
     assert seen == {torch.bfloat16}
     assert ends[1] == pytest.approx(ends[0], rel=0.02)

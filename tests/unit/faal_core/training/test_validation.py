@@ -1,15 +1,14 @@
-"""Held-out accuracy against the closed form of a linear classifier."""
+"""Validation accuracy against the closed form of a linear classifier."""
 
 import pytest
 import torch
 
 from faal_core.datasets.labelled_images import LabelledImages
-from faal_core.progress import NoProgress
 from faal_core.specs import FinetuneSpec
 from faal_core.threat_model import ThreatModel
-from faal_core.training.ranks import ALONE
 from faal_core.training.validation import validate
-from tests.linear_classifier import one_boundary_classifier
+from tests.linear_classifier import build_one_boundary_classifier
+from tests.training_runs import training_run
 
 SHAPE = (3, 5, 7)
 RADIUS = 0.04
@@ -25,11 +24,12 @@ def images_at_one_distance() -> tuple[torch.Tensor, LabelledImages]:
 
 @pytest.mark.parametrize("confidence", [1.0, 1e6])
 @pytest.mark.parametrize(("epsilon", "robust"), [(0.95 * RADIUS, 1.0), (1.05 * RADIUS, 0.0)])
-def test_held_out_accuracy_is_not_fooled_by_confidence(epsilon: float, robust: float, confidence: float) -> None:
+def test_validation_accuracy_is_not_fooled_by_confidence(epsilon: float, robust: float, confidence: float) -> None:
     """Every image falls just beyond its radius and none within, also where the cross-entropy has no gradient left."""
     normal, data = images_at_one_distance()
-    classifier = one_boundary_classifier(2, SHAPE, confidence * normal)
+    classifier = build_one_boundary_classifier(2, SHAPE, confidence * normal)
     spec = FinetuneSpec(threat=ThreatModel(epsilon=epsilon))
-    accuracy = validate(classifier, data, torch.arange(len(data)), spec, NoProgress(), ALONE)
-    assert accuracy[:3] == ((1.0, 1.0), (robust, robust), (10, 10))
-    assert accuracy.right.tolist() == [[True] * 20, [bool(robust)] * 20]
+    accuracy = validate(classifier, training_run(spec, data))
+    assert (accuracy.clean, accuracy.robust, accuracy.images) == ((1.0, 1.0), (robust, robust), (10, 10))
+    assert accuracy.clean_correct.tolist() == [True] * 20
+    assert accuracy.robust_correct.tolist() == [bool(robust)] * 20

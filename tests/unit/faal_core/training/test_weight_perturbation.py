@@ -70,7 +70,7 @@ def test_losses_of_parts_add_up() -> None:
 
         with perturbed_weights(classifier, 0.1, losses):
             moved.append(classifier.backbone[4].weight.detach().clone())
-    assert torch.allclose(*moved, atol=1e-6)
+    assert torch.allclose(moved[0], moved[1], atol=1e-6)
 
 
 def test_an_error_within_takes_the_perturbation_away_too() -> None:

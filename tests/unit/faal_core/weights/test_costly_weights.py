@@ -1,4 +1,4 @@
-"""Small files that ask for much work: each is refused before it is done."""
+"""Small files that ask for much work: each is refused before the work starts."""
 
 from pathlib import Path
 
@@ -8,19 +8,19 @@ import torch
 from faal_core.errors import WeightsMismatch
 from faal_core.specs import ClassifierSpec
 from faal_core.weights import read_classifier
-from tests.weight_files import SPEC, entry, refused, rewritten, safetensors_file
+from tests.weight_files import SPEC, assert_refused, make_entry, rewrite_checkpoint, write_safetensors_file
 
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    """An honest checkpoint of one tensor of three values."""
+    """Return a valid checkpoint of one tensor with three values."""
     torch.save({"weight": torch.tensor([1.0, 2.0, 3.0])}, tmp_path / "honest.pt")
     return tmp_path / "honest.pt"
 
 
-def pickled(operations: bytes, checkpoint: Path) -> Path:
-    """The checkpoint with a pickle of those operations."""
-    return rewritten(checkpoint, lambda name, content: b"\x80\x02" + operations if "pkl" in name else content)
+def rewrite_pickle(operations: bytes, checkpoint: Path) -> Path:
+    """Return the checkpoint with a pickle of those operations."""
+    return rewrite_checkpoint(checkpoint, lambda name, content: b"\x80\x02" + operations if "pkl" in name else content)
 
 
 PAIRS = b"K\x01q\x00" + b"".join(b"h%ch%c\x86q%c" % (depth, depth, depth + 1) for depth in range(60))
@@ -42,25 +42,25 @@ MANY = b"ccollections\nCounter\n(ctorch._utils\n_rebuild_tensor_v2\n)RtR."
 )
 @pytest.mark.timeout(60)
 def test_small_pickles_of_much_work_are_refused_unread(operations: bytes, reason: str, checkpoint: Path) -> None:
-    """A pickle that would keep its reader busy for minutes is refused by its operations."""
-    refused(pickled(operations, checkpoint), reason)
+    """A pickle that would take minutes to read is refused by its operations."""
+    assert_refused(rewrite_pickle(operations, checkpoint), reason)
 
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", ["." * 10**6, "a." * 10**5, "x" * 1001])
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_long_names_are_refused(name: str, wrapped: bool, tmp_path: Path) -> None:
-    """Keys of a length that no module has, whose parts would be gone through, are refused by their length."""
+    """A key that is longer than any module's is refused by its length, before its parts are examined."""
     torch.save({name: {"weight": torch.zeros(3)}} if wrapped else {name: torch.zeros(3)}, tmp_path / "upload.pt")
-    refused(tmp_path / "upload.pt", f"has {len(name):,} characters")
+    assert_refused(tmp_path / "upload.pt", f"has {len(name):,} characters")
     if not wrapped:
-        header = {name: entry()}
-        refused(safetensors_file(tmp_path / "w", header, bytes(4)), f"has {len(name):,} characters")
+        header = {name: make_entry()}
+        assert_refused(write_safetensors_file(tmp_path / "w", header, bytes(4)), f"has {len(name):,} characters")
 
 
 @pytest.mark.timeout(60)
 def test_mappings_that_hold_each_other_end(tmp_path: Path) -> None:
-    """A mapping that holds itself, and one that is met a hundred thousand times, are gone through no further than allowed."""
+    """A mapping that contains itself, and one that occurs a hundred thousand times, are read no further than the limits."""
     endless: dict[str, object] = {"weight": torch.zeros(3)}
     endless["again"] = endless
     torch.save(endless, tmp_path / "upload.pt")
@@ -70,20 +70,23 @@ def test_mappings_that_hold_each_other_end(tmp_path: Path) -> None:
     for _ in range(5):
         often = dict.fromkeys(map(str, range(10)), often)
     torch.save(often, tmp_path / "upload.pt")
-    refused(tmp_path / "upload.pt", "more than 20,000 mappings or 200,000 entries")
+    assert_refused(tmp_path / "upload.pt", "more than 20,000 mappings or 200,000 entries")
 
 
 def test_tensors_of_many_dimensions_are_refused(tmp_path: Path) -> None:
-    """A tensor of a hundred dimensions is refused, in either format; its shape would fill pages of the message."""
+    """A tensor of a hundred dimensions is refused in either format, with a short message."""
     torch.save({"weight": torch.zeros((1,) * 100)}, tmp_path / "upload.pt")
-    refused(tmp_path / "upload.pt", "weight has 100 dimensions")
-    refused(safetensors_file(tmp_path / "w", {"weight": entry(shape=(1,) * 100_000)}, bytes(4)), "100,000 dimensions")
+    assert_refused(tmp_path / "upload.pt", "weight has 100 dimensions")
+    assert_refused(
+        write_safetensors_file(tmp_path / "w", {"weight": make_entry(shape=(1,) * 100_000)}, bytes(4)),
+        "100,000 dimensions",
+    )
 
 
 def test_records_that_overlap_are_refused(checkpoint: Path) -> None:
-    """An archive whose members lie on the same bytes, to be read as more than the file has, is refused."""
+    """An archive whose members overlap, so that they unpack to more bytes than the file has, is refused."""
     name, values = "honest/data/0", bytes(100_000)
-    big = rewritten(checkpoint, lambda member, content: values if member == name else content)
+    big = rewrite_checkpoint(checkpoint, lambda member, content: values if member == name else content)
     content = big.read_bytes()
     start = content.rindex(b"PK\x01\x02", 0, content.rindex(name.encode()))
     entry_of_0 = content[start : content.index(name.encode(), start) + len(name)]
@@ -93,12 +96,12 @@ def test_records_that_overlap_are_refused(checkpoint: Path) -> None:
     size = int.from_bytes(content[end + 12 : end + 16], "little") + len(more)
     counts = count.to_bytes(2, "little") * 2 + size.to_bytes(4, "little")
     big.write_bytes(content[:end] + more + content[end : end + 8] + counts + content[end + 16 :])
-    refused(big, "its members claim 1,[0-9]{3},[0-9]{3} bytes and the file has 10[0-9],[0-9]{3}: they overlap")
+    assert_refused(big, "its members claim 1,[0-9]{3},[0-9]{3} bytes, but the file has 10[0-9],[0-9]{3}: they overlap")
 
 
 @pytest.mark.timeout(60)
 def test_a_large_network_is_not_built_for_a_small_file(tmp_path: Path) -> None:
-    """A file of a few bytes for a network of 46 million parameters is refused before any of these is drawn."""
+    """A file of a few bytes for a network of 46 million parameters is refused before the network is built."""
     spec = ClassifierSpec(architecture="wrn_34_10", num_classes=10_000, mean=(0.0,) * 3, std=(1.0,) * 3)
     torch.save({"conv1.weight": torch.zeros(16, 3, 3, 3)}, tmp_path / "upload.pt")
     torch.manual_seed(0)

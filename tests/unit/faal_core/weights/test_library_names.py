@@ -1,4 +1,4 @@
-"""Key names as networks' own libraries published them, and networks of other channels."""
+"""Key names as networks' own libraries published them, and networks with other numbers of channels."""
 
 import re
 from collections.abc import Callable
@@ -13,26 +13,26 @@ from faal_core.networks import build
 from faal_core.specs import ClassifierSpec
 from faal_core.torchvision_import import torchvision
 from faal_core.weights import digest, read_classifier, write_classifier
-from faal_core.weights.library_names import current_names
+from faal_core.weights.library_names import rename_to_current
 
 
-def colour(architecture: str) -> ClassifierSpec:
-    """A network of three classes on colour images."""
+def make_colour_spec(architecture: str) -> ClassifierSpec:
+    """Return the spec of a network of three classes on colour images."""
     return ClassifierSpec(architecture=architecture, num_classes=3, mean=(0.0,) * 3, std=(1.0,) * 3)
 
 
-def dense(name: str) -> str:
-    """DenseNet's name as in torchvision's files."""
+def rename_densenet(name: str) -> str:
+    """Return DenseNet's name as in torchvision's files."""
     return re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", name)
 
 
-def vit(name: str) -> str:
-    """ViT's name as in torchvision's files of 2022."""
+def rename_vit(name: str) -> str:
+    """Return ViT's name as in torchvision's files of 2022."""
     return name.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2.")
 
 
-def convnext(name: str) -> str:
-    """ConvNeXt's name as in its authors' files, which timm reads."""
+def rename_convnext(name: str) -> str:
+    """Return ConvNeXt's name as in its authors' files, which timm reads."""
     name = re.sub(r"stages\.([0-9]+)\.downsample\.([0-9]+)", r"downsample_layers.\1.\2", name)
     name = name.replace("stem.0", "downsample_layers.0.0").replace("stem.1", "downsample_layers.0.1")
     name = re.sub(r"stages\.([0-9]+)\.blocks\.([0-9]+)", r"stages.\1.\2", name)
@@ -41,35 +41,35 @@ def convnext(name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("architecture", "published", "around"),
+    ("architecture", "published", "prefix"),
     [
-        ("torchvision/densenet121", dense, "model.module."),
+        ("torchvision/densenet121", rename_densenet, "model.module."),
         ("torchvision/mnasnet1_0", str, ""),
-        ("timm/convnext_atto", convnext, ""),
-        ("timm/convnext_atto", convnext, "module."),
+        ("timm/convnext_atto", rename_convnext, ""),
+        ("timm/convnext_atto", rename_convnext, "module."),
     ],
 )
 def test_published_names_are_read(
-    architecture: str, published: Callable[[str], str], around: str, tmp_path: Path
+    architecture: str, published: Callable[[str], str], prefix: str, tmp_path: Path
 ) -> None:
-    """A file under the names that its library published, with a prefix or without, is the network of today's names."""
-    spec = colour(architecture)
+    """A file with the names that its library published, with or without a prefix, gives the same network as today's names."""
+    spec = make_colour_spec(architecture)
     torch.manual_seed(0)
     classifier = build(spec)
-    names = {name: around + published(name) for name in classifier.backbone.state_dict()}
-    assert published is str or any(old != around + new for new, old in names.items())
+    names = {name: prefix + published(name) for name in classifier.backbone.state_dict()}
+    assert published is str or any(old != prefix + new for new, old in names.items())
     torch.save({names[name]: t for name, t in classifier.backbone.state_dict().items()}, tmp_path / "w")
     assert digest(read_classifier(tmp_path / "w", spec)) == digest(classifier)
 
 
 def test_torchvisions_own_renaming_is_used() -> None:
-    """Small networks of torchvision's DenseNet and ViT take the published names, each tensor under its own."""
+    """Small networks of torchvision's DenseNet and ViT read the published names, each tensor under its own."""
     models = torchvision.models
     transformer = models.VisionTransformer(32, 8, num_layers=2, num_heads=2, hidden_dim=8, mlp_dim=16)
-    for network, published in [(models.DenseNet(4, (2, 2), 8), dense), (transformer, vit)]:
+    for network, published in [(models.DenseNet(4, (2, 2), 8), rename_densenet), (transformer, rename_vit)]:
         state = network.state_dict()
         assert sum(published(name) != name for name in state) >= 8
-        renamed = current_names({published(name): tensor for name, tensor in state.items()}, network)
+        renamed = rename_to_current({published(name): tensor for name, tensor in state.items()}, network)
         counters = {name for name in state if name.endswith("num_batches_tracked")}  # which published files lack
         assert all(renamed[name] is state[name] for name in state.keys() - counters)
 
@@ -78,10 +78,12 @@ def test_torchvisions_own_renaming_is_used() -> None:
     ("left_out", "added"), [("denseblock1.denselayer1.norm.1.weight", None), (None, "norm.3.weight")]
 )
 def test_published_names_are_checked_as_strictly(left_out: str | None, added: str | None, tmp_path: Path) -> None:
-    """After renaming, a tensor too few or too many is refused under its name."""
-    state: dict[str, Tensor] = build(colour("torchvision/densenet121")).backbone.state_dict()
+    """After renaming, a missing or an additional tensor is refused by name."""
+    state: dict[str, Tensor] = build(make_colour_spec("torchvision/densenet121")).backbone.state_dict()
     content = {
-        dense(name): tensor for name, tensor in state.items() if left_out is None or not dense(name).endswith(left_out)
+        rename_densenet(name): tensor
+        for name, tensor in state.items()
+        if left_out is None or not rename_densenet(name).endswith(left_out)
     }
     if added:
         content[f"features.denseblock1.denselayer1.{added}"] = torch.ones(3)
@@ -91,12 +93,12 @@ def test_published_names_are_checked_as_strictly(left_out: str | None, added: st
         "1 keys are missing: features.denseblock1.denselayer1.norm1.weight" if left_out else "1 keys are unexpected"
     )
     with pytest.raises(WeightsMismatch, match=reason):
-        read_classifier(tmp_path / "w", colour("torchvision/densenet121"))
+        read_classifier(tmp_path / "w", make_colour_spec("torchvision/densenet121"))
 
 
 def test_a_library_that_computes_weights_anew_is_not_asked(tmp_path: Path) -> None:
-    """Positions for another image size, which timm would interpolate, do not fit; nothing is computed in silence."""
-    spec = colour("timm/deit_tiny_patch16_224")
+    """Positions for another image size, which timm would interpolate, do not fit: weights are never recomputed silently."""
+    spec = make_colour_spec("timm/deit_tiny_patch16_224")
     state = dict(build(spec).backbone.state_dict())
     torch.save(state | {"pos_embed": torch.zeros(1, 1 + 24 * 24, 192)}, tmp_path / "w")
     with pytest.raises(
@@ -108,7 +110,7 @@ def test_a_library_that_computes_weights_anew_is_not_asked(tmp_path: Path) -> No
 @pytest.mark.parametrize("architecture", ["small_resnet", "preact_resnet18", "torchvision/squeezenet1_1"])
 @pytest.mark.parametrize("channels", [2, 3, 4])
 def test_one_mean_serves_all_channels(architecture: str, channels: int, tmp_path: Path) -> None:
-    """With a single mean and std, or none at all, the weights say how many channels there are."""
+    """With a single mean and std, or none at all, the weights decide the number of channels."""
     spec = ClassifierSpec(architecture=architecture, num_classes=3, mean=(0.5,) * channels, std=(0.25,) * channels)
     classifier = build(spec)
     torch.save(classifier.backbone.state_dict(), tmp_path / "w")
@@ -124,8 +126,8 @@ def test_one_mean_serves_all_channels(architecture: str, channels: int, tmp_path
 
 
 def test_one_mean_is_that_of_a_file_of_ours(tmp_path: Path) -> None:
-    """A file that says its means is read with one mean where all are that one, and keeps its class names."""
-    spec = colour("small_resnet").model_copy(update={"class_names": ("a", "b", "c")})
+    """A file with stored means is read with one mean where all are equal to it, and keeps its class names."""
+    spec = make_colour_spec("small_resnet").model_copy(update={"class_names": ("a", "b", "c")})
     write_classifier(tmp_path / "w", build(spec))
     asked = ClassifierSpec(architecture="small_resnet", num_classes=3)
     assert read_classifier(tmp_path / "w", asked).spec == spec
@@ -135,8 +137,8 @@ def test_one_mean_is_that_of_a_file_of_ours(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("given", "weights"), [(3, 1), (3, 4), (2, 3)])
 def test_means_for_other_channels_are_said_in_words(given: int, weights: int, tmp_path: Path) -> None:
-    """Several means that are not as many as the weights' channels: both numbers, and what to give."""
-    spec = colour("small_resnet").model_copy(update={"mean": (0.0,) * weights, "std": (1.0,) * weights})
+    """If the number of several means differs from the weights' channels, the error states both numbers and the remedy."""
+    spec = make_colour_spec("small_resnet").model_copy(update={"mean": (0.0,) * weights, "std": (1.0,) * weights})
     torch.save(build(spec).backbone.state_dict(), tmp_path / "w")
     asked = spec.model_copy(update={"mean": (0.0,) * given, "std": (1.0,) * given})
     with pytest.raises(

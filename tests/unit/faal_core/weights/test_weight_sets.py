@@ -26,30 +26,30 @@ PREFIXES = (
 
 @pytest.fixture(scope="module")
 def classifier() -> Classifier:
-    """A small network of random weights."""
+    """Return a small network with random weights."""
     torch.manual_seed(1)
     return build(SPEC)
 
 
 @pytest.fixture
 def state(classifier: Classifier) -> dict[str, Tensor]:
-    """Its state dict."""
+    """Return the classifier's state dict."""
     return dict(classifier.backbone.state_dict())
 
 
-def read(folder: Path, content: object, key: str | None = None, spec: ClassifierSpec = SPEC) -> str:
-    """The digest of what is read from a checkpoint of that content."""
+def read_digest(folder: Path, content: object, key: str | None = None, spec: ClassifierSpec = SPEC) -> str:
+    """Write a checkpoint with that content, read it, and return the digest of the classifier."""
     torch.save(content, folder / "upload.pt")
     return digest(read_classifier(folder / "upload.pt", spec, key))
 
 
-def behind(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors with a prefix before each name."""
+def add_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the same tensors with a prefix before each name."""
     return {prefix + name: tensor for name, tensor in tensors.items()}
 
 
-def zeros(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Other weights of the same names."""
+def make_zeros(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return zeros under the same names."""
     return {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
 
 
@@ -62,7 +62,7 @@ def test_prefixes_and_wrappers_fall_away(
     prefix: str, wrappers: tuple[str, ...], state: dict[str, Tensor], classifier: Classifier, tmp_path: Path
 ) -> None:
     """The only set of weights is found under any prefix and in any mappings, beside other entries."""
-    content: dict[str, Any] = behind(prefix, state)
+    content: dict[str, Any] = add_prefix(prefix, state)
     for wrapper in wrappers:
         content = {
             "epoch": 3,
@@ -70,15 +70,15 @@ def test_prefixes_and_wrappers_fall_away(
             "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}},
             "args": {"lr": 0.1},
         }
-    assert read(tmp_path, content) == digest(classifier)
+    assert read_digest(tmp_path, content) == digest(classifier)
 
 
 def test_wrappers_inside_names_fall_away(state: dict[str, Tensor], classifier: Classifier, tmp_path: Path) -> None:
-    """The parts that torch.compile, FSDP and checkpointing add amid names are dropped."""
+    """The name parts of torch.compile, FSDP and checkpointing are dropped."""
     for part in ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"):
         inside = {name.replace("stage2.0.", f"stage2.{part}.0."): tensor for name, tensor in state.items()}
         assert inside != state
-        assert read(tmp_path, {"state_dict": behind("model.", inside)}) == digest(classifier)
+        assert read_digest(tmp_path, {"state_dict": add_prefix("model.", inside)}) == digest(classifier)
 
 
 def test_a_lightning_checkpoint_is_read(state: dict[str, Tensor], classifier: Classifier, tmp_path: Path) -> None:
@@ -86,13 +86,13 @@ def test_a_lightning_checkpoint_is_read(state: dict[str, Tensor], classifier: Cl
     content = {
         "epoch": 9,
         "pytorch-lightning_version": "2.4.0",
-        "state_dict": behind("net.", state) | {"criterion.weight": torch.ones(3)},
+        "state_dict": add_prefix("net.", state) | {"criterion.weight": torch.ones(3)},
         "loops": {"fit_loop": {"state_dict": {}, "epoch_progress": {"total": {"ready": 10}}}},
         "callbacks": {"ModelCheckpoint{'monitor': 'loss'}": {"best_model_score": torch.tensor(0.5)}},
         "optimizer_states": [{"state": {0: {"exp_avg": torch.ones(8)}}, "param_groups": [{"lr": 0.1}]}],
         "hyper_parameters": {"width": 8, "mean": [0.5]},
     }
-    assert read(tmp_path, content) == digest(classifier)
+    assert read_digest(tmp_path, content) == digest(classifier)
 
 
 @pytest.mark.parametrize(
@@ -113,14 +113,16 @@ def test_a_lightning_checkpoint_is_read(state: dict[str, Tensor], classifier: Cl
 def test_one_of_two_mappings_is_never_taken_silently(
     plain: str, average: str, prefix: str, state: dict[str, Tensor], classifier: Classifier, tmp_path: Path
 ) -> None:
-    """Of two sets in mappings of their own the keys and the option are told, and the key that is given is read."""
-    content = {plain: zeros(state), average: behind(prefix, state), "epoch": 3}
+    """For two sets in two mappings, the error lists the keys and the option, and the key that is given is read."""
+    content = {plain: make_zeros(state), average: add_prefix(prefix, state), "epoch": 3}
     with pytest.raises(WeightsAmbiguous, match=f"holds 2 sets .*{plain}.*weights_key") as caught:
-        read(tmp_path, content)
-    listed = caught.value.message.partition("network: ")[2].partition(". Choose")[0].split(", ")
-    assert listed == [plain, (average + "." + prefix).strip(".")]
-    assert read(tmp_path, content, average) == read(tmp_path, content, f" {listed[1]}. ") == digest(classifier)
-    assert read(tmp_path, content, plain) != digest(classifier)
+        read_digest(tmp_path, content)
+    keys = caught.value.message.partition("network: ")[2].partition(". Select")[0].split(", ")
+    assert keys == [plain, (average + "." + prefix).strip(".")]
+    assert (
+        read_digest(tmp_path, content, average) == read_digest(tmp_path, content, f" {keys[1]}. ") == digest(classifier)
+    )
+    assert read_digest(tmp_path, content, plain) != digest(classifier)
 
 
 @pytest.mark.parametrize(("one", "other"), [("model.", "ema_model."), ("student.", "teacher."), ("", "ema.module.")])
@@ -128,23 +130,31 @@ def test_one_of_two_mappings_is_never_taken_silently(
 def test_one_of_two_prefixes_is_never_taken_silently(
     one: str, other: str, wrapper: str | None, state: dict[str, Tensor], classifier: Classifier, tmp_path: Path
 ) -> None:
-    """Of two sets in one mapping the keys are told, and the one that is given is read."""
-    tensors = behind(one, zeros(state)) | behind(other, state)
+    """For two sets in one mapping, the error lists the keys, and the key that is given is read."""
+    tensors = add_prefix(one, make_zeros(state)) | add_prefix(other, state)
     start = "" if wrapper is None else f"{wrapper}."
     content = tensors if wrapper is None else {wrapper: tensors}
     with pytest.raises(WeightsAmbiguous, match="weights-key") as caught:
-        read(tmp_path, content)
+        read_digest(tmp_path, content)
     for key in (f"{start}{one}", f"{start}{other}"):
         assert (key.strip(".") or " .") in caught.value.message
-    assert read(tmp_path, content, f"{start}{other}") == read(tmp_path, content, other) == digest(classifier)
-    assert read(tmp_path, content, f"{start}{one}") == read(tmp_path, zeros(state)) != digest(classifier)
+    assert (
+        read_digest(tmp_path, content, f"{start}{other}") == read_digest(tmp_path, content, other) == digest(classifier)
+    )
+    assert (
+        read_digest(tmp_path, content, f"{start}{one}")
+        == read_digest(tmp_path, make_zeros(state))
+        != digest(classifier)
+    )
 
 
 def test_sets_in_safetensors_are_told_apart_too(
     state: dict[str, Tensor], classifier: Classifier, tmp_path: Path
 ) -> None:
-    """Two prefixes in a safetensors file are handled alike."""
-    safetensors.torch.save_file(behind("model.", zeros(state)) | behind("model_ema.", state), tmp_path / "w")
+    """Two prefixes in a safetensors file give the same error and the same choice."""
+    safetensors.torch.save_file(
+        add_prefix("model.", make_zeros(state)) | add_prefix("model_ema.", state), tmp_path / "w"
+    )
     with pytest.raises(WeightsAmbiguous, match=r"model, model_ema|model_ema, model"):
         read_classifier(tmp_path / "w", SPEC)
     assert digest(read_classifier(tmp_path / "w", SPEC, "model_ema")) == digest(classifier)
@@ -153,31 +163,31 @@ def test_sets_in_safetensors_are_told_apart_too(
 def test_an_average_of_parameters_alone_is_told(
     state: dict[str, Tensor], classifier: Classifier, tmp_path: Path
 ) -> None:
-    """An average without batch-norm's statistics is a set too; whoever chooses it is told what it lacks."""
+    """An average without batch-norm's statistics is a set, too; selecting it raises an error that lists what is missing."""
     shadow = {name: tensor * 0 for name, tensor in classifier.backbone.named_parameters()}
     content = {"model": state, "ema": {"decay": 0.999, "shadow": shadow}}
     with pytest.raises(WeightsAmbiguous, match=r"model, ema\.shadow"):
-        read(tmp_path, content)
-    assert read(tmp_path, content, "model") == digest(classifier)
+        read_digest(tmp_path, content)
+    assert read_digest(tmp_path, content, "model") == digest(classifier)
     with pytest.raises(WeightsMismatch, match=r"keys are missing: bn\.running_mean"):
-        read(tmp_path, content, "ema")
+        read_digest(tmp_path, content, "ema")
 
 
 @pytest.mark.parametrize("kind", [list, tuple])
 def test_an_average_without_names_is_told(
     kind: Callable[[object], object], state: dict[str, Tensor], classifier: Classifier, tmp_path: Path
 ) -> None:
-    """An average that is a list in the order of `parameters()` is a set too; other lists are none."""
+    """An average that is a list in the order of `parameters()` is a set, too; other lists are not."""
     average = kind([parameter.detach() * 0 for parameter in classifier.backbone.parameters()])
     content = {"model": state, "ema": {"decay": 0.99, "shadow_params": average}, "rng": [torch.get_rng_state()]}
     with pytest.raises(WeightsAmbiguous, match=r"model, ema\.shadow_params"):
-        read(tmp_path, content)
-    assert read(tmp_path, content, "model") == digest(classifier)
-    assert read(tmp_path, {"model": state, "grads": kind([torch.ones(3)] * 9)}) == digest(classifier)
+        read_digest(tmp_path, content)
+    assert read_digest(tmp_path, content, "model") == digest(classifier)
+    assert read_digest(tmp_path, {"model": state, "grads": kind([torch.ones(3)] * 9)}) == digest(classifier)
 
 
 @pytest.mark.parametrize(
-    "kept",
+    "container",
     [
         pytest.param(lambda state: list(state.values()), id="list"),
         pytest.param(lambda state: tuple(state.items()), id="pairs"),
@@ -190,24 +200,24 @@ def test_an_average_without_names_is_told(
     ],
 )
 def test_an_average_kept_in_any_way_is_no_less_a_choice(
-    kept: Callable[[dict[str, Tensor]], object], state: dict[str, Tensor], classifier: Classifier, tmp_path: Path
+    container: Callable[[dict[str, Tensor]], object], state: dict[str, Tensor], classifier: Classifier, tmp_path: Path
 ) -> None:
     """An average of the whole state, by its names or in its order, is listed beside the plain weights, and read by its key."""
-    content = {"model": zeros(state), "ema": kept(state)}
+    content = {"model": make_zeros(state), "ema": container(state)}
     with pytest.raises(WeightsAmbiguous, match=r"holds 2 sets .*: model, ema"):
-        read(tmp_path, content)
-    assert read(tmp_path, content, "ema") == digest(classifier)
+        read_digest(tmp_path, content)
+    assert read_digest(tmp_path, content, "ema") == digest(classifier)
 
 
 @pytest.mark.parametrize("order", ["parameters first", "state"])
 def test_buffers_are_found_in_either_order(
     order: str, state: dict[str, Tensor], classifier: Classifier, tmp_path: Path
 ) -> None:
-    """A list of the parameters and then the buffers is told from one in the order of the state dict, by its shapes."""
+    """The shapes of a list show whether parameters come before buffers or it has the order of the state dict."""
     backbone = classifier.backbone
-    kept = [*backbone.parameters(), *backbone.buffers()] if order == "parameters first" else list(state.values())
-    content = {"model": zeros(state), "ema": {"shadow": [tensor.detach() for tensor in kept]}}
-    assert read(tmp_path, content, "ema") == digest(classifier)
+    container = [*backbone.parameters(), *backbone.buffers()] if order == "parameters first" else list(state.values())
+    content = {"model": make_zeros(state), "ema": {"shadow": [tensor.detach() for tensor in container]}}
+    assert read_digest(tmp_path, content, "ema") == digest(classifier)
 
 
 def test_tensors_too_deep_to_be_read_are_refused(state: dict[str, Tensor], tmp_path: Path) -> None:
@@ -216,43 +226,43 @@ def test_tensors_too_deep_to_be_read_are_refused(state: dict[str, Tensor], tmp_p
     settings: object = {"lr": 0.1}
     for _ in range(9):
         average, settings = {"a": average}, [settings]
-    assert read(tmp_path, {"model": state, "settings": settings}) == read(tmp_path, state)
+    assert read_digest(tmp_path, {"model": state, "settings": settings}) == read_digest(tmp_path, state)
     with pytest.raises(WeightsUnreadable, match=r"holds tensors in a\.a\..* more than 8 mappings or lists deep"):
-        read(tmp_path, {"model": state, "a": average})
+        read_digest(tmp_path, {"model": state, "a": average})
 
 
 def test_an_optimisers_state_is_no_set(state: dict[str, Tensor], classifier: Classifier, tmp_path: Path) -> None:
-    """The state of an optimiser, in a mapping and in a list of such, is passed over."""
+    """The state of an optimiser, in a mapping and in a list of such, is ignored."""
     optimiser = torch.optim.SGD(copy.deepcopy(classifier.backbone).parameters(), 0.1, momentum=0.9)
     for parameter in optimiser.param_groups[0]["params"]:
         parameter.grad = torch.ones_like(parameter)
     optimiser.step()
     content = {"model": state, "optimizer": optimiser.state_dict(), "optimizer_states": [optimiser.state_dict()]}
-    assert read(tmp_path, content) == digest(classifier)
+    assert read_digest(tmp_path, content) == digest(classifier)
 
 
 def test_a_key_that_is_not_there_lists_those_that_are(state: dict[str, Tensor], tmp_path: Path) -> None:
-    """A wrong key is refused with the keys of the file."""
-    with pytest.raises(WeightsAmbiguous, match=r"no sets .* at the key 'ema'; it holds: state_dict\."):
-        read(tmp_path, {"state_dict": state}, "ema")
+    """The error for a wrong key lists the keys of the file."""
+    with pytest.raises(WeightsAmbiguous, match=r"no sets .* at the key 'ema'; its sets are: state_dict\."):
+        read_digest(tmp_path, {"state_dict": state}, "ema")
 
 
 def test_a_teacher_of_another_network_is_no_choice(
     state: dict[str, Tensor], classifier: Classifier, tmp_path: Path
 ) -> None:
-    """Weights that cannot be this network's, though names are the same, are passed over."""
+    """Weights that cannot be this network's, although names are equal, are ignored."""
     wide = build(SPEC.model_copy(update={"arguments": {"width": 16}})).backbone.state_dict()
-    assert read(tmp_path, {"teacher": dict(wide), "student": state}) == digest(classifier)
+    assert read_digest(tmp_path, {"teacher": dict(wide), "student": state}) == digest(classifier)
 
 
 def test_an_averaged_model_of_torch_is_read(classifier: Classifier, tmp_path: Path) -> None:
-    """The state dict of AveragedModel, whose counter has no network's prefix, is read; so is one over data parallelism."""
+    """The state dict of AveragedModel is read, although its counter has no prefix; so is one over data parallelism."""
     averaged = AveragedModel(copy.deepcopy(classifier.backbone))
     averaged.update_parameters(classifier.backbone)
-    assert read(tmp_path, averaged.state_dict()) == digest(classifier)
-    assert read(tmp_path, AveragedModel(nn.DataParallel(copy.deepcopy(classifier.backbone))).state_dict()) == digest(
-        classifier
-    )
+    assert read_digest(tmp_path, averaged.state_dict()) == digest(classifier)
+    assert read_digest(
+        tmp_path, AveragedModel(nn.DataParallel(copy.deepcopy(classifier.backbone))).state_dict()
+    ) == digest(classifier)
 
 
 @pytest.mark.parametrize("prefix", ["", "model.", "module.net."])
@@ -264,12 +274,12 @@ def test_an_averaged_model_of_torch_is_read(classifier: Classifier, tmp_path: Pa
 def test_modules_of_the_training_beside_the_network_are_left_out(
     name: str, prefix: str, state: dict[str, Tensor], classifier: Classifier, tmp_path: Path
 ) -> None:
-    """A loss or an optimiser is left out where it lies beside the network; behind the network's prefix it is refused."""
+    """A loss or an optimiser is left out beside the network, and refused below the network's prefix."""
     for before in {"", prefix.partition("net.")[0]} - {"model."}:
-        assert read(tmp_path, behind(prefix, state) | {before + name: torch.ones(3)}) == digest(classifier)
+        assert read_digest(tmp_path, add_prefix(prefix, state) | {before + name: torch.ones(3)}) == digest(classifier)
     if prefix:
         with pytest.raises(WeightsMismatch, match=f"1 keys are unexpected: {name}"):
-            read(tmp_path, behind(prefix, state | {name: torch.ones(3)}))
+            read_digest(tmp_path, add_prefix(prefix, state | {name: torch.ones(3)}))
 
 
 @pytest.mark.parametrize("prefix", ["", "model.", "module.net."])
@@ -277,13 +287,13 @@ def test_modules_of_the_training_beside_the_network_are_left_out(
 def test_counters_of_the_training_are_left_out(
     name: str, prefix: str, state: dict[str, Tensor], classifier: Classifier, tmp_path: Path
 ) -> None:
-    """Counters are left out wherever the training put them, but for names that a network's parameter may have within it."""
-    within = name.endswith(("decay", "step"))
-    for before in {"", prefix, prefix.partition("net.")[0]} - ({prefix} if within else set()):
-        assert read(tmp_path, behind(prefix, state) | {before + name: torch.ones(())}) == digest(classifier)
-    if within:
+    """Counters are left out anywhere, except names that a parameter inside the network may have."""
+    is_inside = name.endswith(("decay", "step"))
+    for before in {"", prefix, prefix.partition("net.")[0]} - ({prefix} if is_inside else set()):
+        assert read_digest(tmp_path, add_prefix(prefix, state) | {before + name: torch.ones(())}) == digest(classifier)
+    if is_inside:
         with pytest.raises(WeightsMismatch, match=f"1 keys are unexpected: {name}"):
-            read(tmp_path, behind(prefix, state | {name: torch.ones(())}))
+            read_digest(tmp_path, add_prefix(prefix, state | {name: torch.ones(())}))
 
 
 @pytest.mark.parametrize("prefix", ["", "model."])
@@ -291,12 +301,12 @@ def test_counters_of_the_training_are_left_out(
 def test_no_other_normalisation_is_passed_over(
     module: str, prefix: str, state: dict[str, Tensor], classifier: Classifier, tmp_path: Path
 ) -> None:
-    """A mean or std that is not the spec's is refused, whatever the module around it is called; the spec's own is left out."""
+    """A mean or std that differs from the spec's is refused, in any module; an equal one is left out."""
     for before in {"", prefix}:
-        content = behind(prefix, state) | {f"{before}{module}.std": torch.tensor([1.0])}
-        assert read(tmp_path, content | {f"{before}{module}.mean": torch.tensor([0.0])}) == digest(classifier)
+        content = add_prefix(prefix, state) | {f"{before}{module}.std": torch.tensor([1.0])}
+        assert read_digest(tmp_path, content | {f"{before}{module}.mean": torch.tensor([0.0])}) == digest(classifier)
         with pytest.raises(WeightsMismatch, match=r"normalises with mean \(0\.1\)"):
-            read(tmp_path, content | {f"{before}{module}.mean": torch.tensor([0.1])})
+            read_digest(tmp_path, content | {f"{before}{module}.mean": torch.tensor([0.1])})
 
 
 @pytest.mark.parametrize(
@@ -318,77 +328,77 @@ def test_no_other_normalisation_is_passed_over(
 def test_what_a_layer_may_be_called_is_not_left_out(
     module: str, prefix: str, before: str, state: dict[str, Tensor], tmp_path: Path
 ) -> None:
-    """Modules whose names a layer may have are refused by name, within the network and beside it."""
+    """Modules with names that a layer may have are refused by name, inside the network and beside it."""
     with pytest.raises(WeightsMismatch, match=rf"{module}\.weight"):
-        read(tmp_path, behind(prefix, state) | {f"{before}{module}.weight": torch.ones(10, 10)})
+        read_digest(tmp_path, add_prefix(prefix, state) | {f"{before}{module}.weight": torch.ones(10, 10)})
 
 
 @pytest.mark.parametrize("name", ["preprocess.weight", "0.weight", "head.bias", "stage4.weight"])
 def test_what_may_belong_to_the_network_is_not_left_out(
     name: str, state: dict[str, Tensor], classifier: Classifier, tmp_path: Path
 ) -> None:
-    """Other tensors beside a network are refused by name until its weights are chosen; inside it they always are."""
-    content = behind("model.", state) | {name: torch.ones(3)}
+    """Other tensors beside a network are refused by name unless its weights are selected; inside it they always are."""
+    content = add_prefix("model.", state) | {name: torch.ones(3)}
     with pytest.raises(
-        WeightsMismatch, match=rf"under 'model', and 1 tensors lie beside it: {name}.*--weights-key model"
+        WeightsMismatch, match=rf"under 'model', but 1 tensors are beside it: {name}.*--weights-key model"
     ):
-        read(tmp_path, content)
-    assert read(tmp_path, content, "model") == digest(classifier)
+        read_digest(tmp_path, content)
+    assert read_digest(tmp_path, content, "model") == digest(classifier)
     with pytest.raises(WeightsMismatch, match=f"1 keys are unexpected: {name}"):
-        read(tmp_path, behind("model.", state | {name: torch.ones(3)}), "model")
+        read_digest(tmp_path, add_prefix("model.", state | {name: torch.ones(3)}), "model")
 
 
 def test_a_tensor_both_with_and_without_the_prefix_is_refused(state: dict[str, Tensor], tmp_path: Path) -> None:
-    """One name of the network beside all of them behind a prefix is not passed over."""
-    with pytest.raises(WeightsMismatch, match=r"under 'ema', and 1 tensors lie beside it: stem\.weight"):
-        read(tmp_path, behind("ema.", state) | {"stem.weight": state["stem.weight"]})
+    """One name of the network without the prefix, beside all of them with it, is refused."""
+    with pytest.raises(WeightsMismatch, match=r"under 'ema', but 1 tensors are beside it: stem\.weight"):
+        read_digest(tmp_path, add_prefix("ema.", state) | {"stem.weight": state["stem.weight"]})
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.float32, torch.float64, torch.int32])
 def test_counters_of_any_type_are_converted(
     kind: torch.dtype, state: dict[str, Tensor], classifier: Classifier, tmp_path: Path
 ) -> None:
-    """Batch counters that an average has made floats are whole numbers again."""
+    """Batch counters that an average turned into floats become whole numbers again."""
     changed = {name: t.to(kind) if name.endswith("num_batches_tracked") else t for name, t in state.items()}
-    assert read(tmp_path, changed) == digest(classifier)
+    assert read_digest(tmp_path, changed) == digest(classifier)
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
 def test_counters_of_one_value_fit(
     shape: tuple[int, ...], state: dict[str, Tensor], classifier: Classifier, tmp_path: Path
 ) -> None:
-    """A counter that is kept as a list of one is the counter."""
+    """A counter that is stored as a list of one value is read."""
     changed = {name: t.reshape(shape) if name.endswith("num_batches_tracked") else t for name, t in state.items()}
-    assert read(tmp_path, changed) == digest(classifier)
+    assert read_digest(tmp_path, changed) == digest(classifier)
 
 
 @pytest.mark.parametrize("kind", ["int8", "complex64"])
 def test_parameters_of_another_kind_of_number_are_refused(kind: str, state: dict[str, Tensor], tmp_path: Path) -> None:
     """Whole or complex numbers for a parameter are refused with both types."""
     with pytest.raises(WeightsMismatch, match=rf"1 keys are of another shape or type: linear\.bias {kind} for float32"):
-        read(tmp_path, state | {"linear.bias": state["linear.bias"].to(getattr(torch, kind))})
+        read_digest(tmp_path, state | {"linear.bias": state["linear.bias"].to(getattr(torch, kind))})
 
 
 def test_another_network_is_called_that(state: dict[str, Tensor], tmp_path: Path) -> None:
-    """Weights of another network are told as missing and unexpected names, though some names of a block are alike."""
+    """Weights of another network raise an error with missing and unexpected names, although some names of a block are equal."""
     resnet = ClassifierSpec(architecture="torchvision/resnet18", num_classes=3, mean=(0.0,) * 3, std=(1.0,) * 3)
     with pytest.raises(
         WeightsMismatch, match=r"fit torchvision/resnet18\. .* keys are missing: .* keys are unexpected"
     ):
-        read(tmp_path, state, spec=resnet)
+        read_digest(tmp_path, state, spec=resnet)
 
 
 def test_averaged_counters_are_rounded(state: dict[str, Tensor], tmp_path: Path) -> None:
-    """An average of whole state dicts has fractions in its batch counters, on which no logit depends."""
-    rounded = read(tmp_path, state | {"bn.num_batches_tracked": torch.tensor(3)})
-    assert read(tmp_path, state | {"bn.num_batches_tracked": torch.tensor(2.75)}) == rounded
+    """Fractions in batch counters, as averages of state dicts have them, are rounded."""
+    rounded = read_digest(tmp_path, state | {"bn.num_batches_tracked": torch.tensor(3)})
+    assert read_digest(tmp_path, state | {"bn.num_batches_tracked": torch.tensor(2.75)}) == rounded
 
 
 @pytest.mark.parametrize("count", [float("nan"), float("inf")])
 def test_counters_that_are_not_finite_are_refused(count: float, state: dict[str, Tensor], tmp_path: Path) -> None:
-    """A counter that is no number is refused by name: its file is damaged."""
+    """A batch counter that is NaN or infinite is refused by name."""
     with pytest.raises(WeightsUnreadable, match=r"bn\.num_batches_tracked holds NaN"):
-        read(tmp_path, state | {"bn.num_batches_tracked": torch.tensor(count)})
+        read_digest(tmp_path, state | {"bn.num_batches_tracked": torch.tensor(count)})
 
 
 @pytest.mark.parametrize(
@@ -397,6 +407,6 @@ def test_counters_that_are_not_finite_are_refused(count: float, state: dict[str,
 def test_any_name_of_a_checkpoint_will_do(
     name: str, state: dict[str, Tensor], classifier: Classifier, tmp_path: Path
 ) -> None:
-    """The file's name, which torch.save gives the folder in the archive, decides nothing."""
+    """The file's name, which torch.save gives the folder in the archive, does not matter."""
     torch.save(state, tmp_path / name)
     assert digest(read_classifier(tmp_path / name, SPEC)) == digest(classifier)

@@ -1,4 +1,4 @@
-"""Weights that fit: round trips, key names, normalisation that rides along, and misfits in words."""
+"""Weights that fit: round trips, key names, stored normalisation, and mismatches in words."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +28,7 @@ SPEC = ClassifierSpec(
 
 @pytest.fixture
 def classifier() -> Classifier:
-    """A small network whose batch-norm statistics are not those of a new one."""
+    """Return a small network whose batch-norm statistics differ from a new one's."""
     torch.manual_seed(1)
     built = build(SPEC)
     for buffer in built.backbone.buffers():
@@ -37,8 +37,8 @@ def classifier() -> Classifier:
 
 
 @pytest.fixture
-def saved(classifier: Classifier, tmp_path: Path) -> Callable[..., Path]:
-    """A function that saves the classifier's state dict with torch.save, each key and the whole changed as asked."""
+def save_checkpoint(classifier: Classifier, tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that saves the classifier's state dict with torch.save, with each key and the whole changed as given."""
 
     def save(
         prefix: str = "", wrap: Callable[[dict[str, Tensor]], object] = lambda tensors: tensors, **more: Tensor
@@ -51,7 +51,7 @@ def saved(classifier: Classifier, tmp_path: Path) -> Callable[..., Path]:
 
 
 def test_what_was_written_is_read(classifier: Classifier, tmp_path: Path) -> None:
-    """A classifier written and read, without naming its spec, is the same network with the same spec, in eval mode."""
+    """A classifier that is written and read without a spec is the same network with the same spec, in eval mode."""
     x = torch.rand(4, 3, 16, 16)
     logits = classifier(x)
     write_classifier(tmp_path / "w", classifier.to(memory_format=torch.channels_last))
@@ -62,10 +62,10 @@ def test_what_was_written_is_read(classifier: Classifier, tmp_path: Path) -> Non
     assert digest(read) == digest(classifier)
 
 
-def test_digest_is_of_names_and_values_alone(classifier: Classifier, saved: Callable[..., Path]) -> None:
+def test_digest_is_of_names_and_values_alone(classifier: Classifier, save_checkpoint: Callable[..., Path]) -> None:
     """The digest ignores the memory format and the file, and changes with one value or one name."""
     before = digest(classifier)
-    assert digest(read_classifier(saved("module."), SPEC)) == before
+    assert digest(read_classifier(save_checkpoint("module."), SPEC)) == before
     classifier.backbone.to(memory_format=torch.channels_last)
     assert digest(classifier) == before
     classifier.backbone.get_parameter("linear.bias").data[0] += 1e-3
@@ -77,14 +77,14 @@ def test_digest_is_of_names_and_values_alone(classifier: Classifier, saved: Call
 
 
 def test_the_same_classifier_gives_the_same_file(classifier: Classifier, tmp_path: Path) -> None:
-    """Files are equal byte by byte, so that storage by content keeps one of them."""
+    """Files of the same classifier are equal byte by byte, so that storage by content keeps one of them."""
     for i in range(8):
         write_classifier(tmp_path / str(i), classifier)
     assert len({(tmp_path / str(i)).read_bytes() for i in range(8)}) == 1
 
 
 def test_a_failed_write_leaves_the_old_file(classifier: Classifier, tmp_path: Path) -> None:
-    """Where writing fails, the file keeps its content and nothing else is left in the folder."""
+    """If writing fails, the file keeps its content and no other file remains in the folder."""
     write_classifier(tmp_path / "w", classifier)
     before = (tmp_path / "w").read_bytes()
     shared = nn.Linear(2, 2)  # safetensors refuses two names for one memory
@@ -96,21 +96,21 @@ def test_a_failed_write_leaves_the_old_file(classifier: Classifier, tmp_path: Pa
 
 @pytest.mark.parametrize(("mean", "std"), [("0.mean", "0.std"), ("mu", "sigma"), ("normalize.mean", "normalize.std")])
 def test_normalisation_that_rides_along_must_agree(
-    mean: str, std: str, saved: Callable[..., Path], classifier: Classifier
+    mean: str, std: str, save_checkpoint: Callable[..., Path], classifier: Classifier
 ) -> None:
-    """Buffers of the same mean and std are dropped, of any shape; other values are refused, both told."""
+    """Buffers of the same mean and std are dropped, of any shape; for other values the error states both."""
     same = {mean: torch.tensor(SPEC.mean).view(1, 3, 1, 1), std: torch.tensor(SPEC.std)}
-    assert digest(read_classifier(saved("1.", **same), SPEC)) == digest(classifier)
+    assert digest(read_classifier(save_checkpoint("1.", **same), SPEC)) == digest(classifier)
     other = same | {std: torch.tensor([0.2023, 0.1994, 0.2010])}
     with pytest.raises(
         WeightsMismatch, match=r"std \(0\.2023, 0\.1994, 0\.201\) in .* says std \(0\.2471, 0\.2435, 0\.2616\)"
     ):
-        read_classifier(saved("1.", **other), SPEC)
+        read_classifier(save_checkpoint("1.", **other), SPEC)
 
 
-def test_batch_counters_may_be_missing(saved: Callable[..., Path]) -> None:
-    """A file of torch before 0.4.1, which had no num_batches_tracked, fits; the counters are zero."""
-    path = saved(
+def test_batch_counters_may_be_missing(save_checkpoint: Callable[..., Path]) -> None:
+    """A file of torch before 0.4.1, without num_batches_tracked, fits; the counters are zero."""
+    path = save_checkpoint(
         wrap=lambda tensors: {name: t for name, t in tensors.items() if not name.endswith("num_batches_tracked")}
     )
     assert read_classifier(path, SPEC).backbone.state_dict()["bn.num_batches_tracked"] == 0
@@ -131,10 +131,10 @@ def test_floats_of_any_width_become_float32(
     assert read["bn.num_batches_tracked"] == 7
 
 
-def test_misfits_are_named_and_counted(saved: Callable[..., Path]) -> None:
+def test_misfits_are_named_and_counted(save_checkpoint: Callable[..., Path]) -> None:
     """The message names the architecture, the first keys of each kind, how many there are, and differing shapes."""
     rename = {f"extra{i}.weight": torch.zeros(1) for i in range(7)}
-    path = saved(wrap=lambda tensors: {n: t for n, t in tensors.items() if n != "stem.weight"} | rename)
+    path = save_checkpoint(wrap=lambda tensors: {n: t for n, t in tensors.items() if n != "stem.weight"} | rename)
     with pytest.raises(WeightsMismatch) as caught:
         read_classifier(path, SPEC)
     assert "small_resnet" in caught.value.message
@@ -142,26 +142,26 @@ def test_misfits_are_named_and_counted(saved: Callable[..., Path]) -> None:
     assert "7 keys are unexpected: extra0.weight, extra1.weight" in caught.value.message
     assert "2 more" in caught.value.message
     with pytest.raises(WeightsMismatch, match=r"38 keys are of another shape or type: bn\.bias \(32,\) for \(36,\)"):
-        read_classifier(saved(), SPEC.model_copy(update={"arguments": {"width": 9}}))
+        read_classifier(save_checkpoint(), SPEC.model_copy(update={"arguments": {"width": 9}}))
 
 
-def test_a_wrong_number_of_classes_is_said_in_words(saved: Callable[..., Path]) -> None:
-    """Weights for three classes and a spec of ten: the message gives both numbers."""
+def test_a_wrong_number_of_classes_is_said_in_words(save_checkpoint: Callable[..., Path]) -> None:
+    """For weights of three classes and a spec of ten, the error states both numbers."""
     spec = SPEC.model_copy(update={"num_classes": 10, "class_names": None})
-    with pytest.raises(WeightsMismatch, match="They tell 3 classes apart; the spec says 10"):
-        read_classifier(saved(), spec)
+    with pytest.raises(WeightsMismatch, match="They have 3 classes; the spec says 10"):
+        read_classifier(save_checkpoint(), spec)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
-def test_values_that_are_no_numbers_are_refused(value: float, saved: Callable[..., Path]) -> None:
-    """NaN, infinity and what overflows float32 are refused with the key."""
+def test_values_that_are_no_numbers_are_refused(value: float, save_checkpoint: Callable[..., Path]) -> None:
+    """NaN, infinity and values that overflow float32 are refused with the key."""
     bias = torch.tensor([0.0, value, 0.0], dtype=torch.float64)
     with pytest.raises(WeightsUnreadable, match=r"linear\.bias"):
-        read_classifier(saved(**{"linear.bias": bias}), SPEC)
+        read_classifier(save_checkpoint(**{"linear.bias": bias}), SPEC)
 
 
 def test_a_file_for_another_network_is_refused(classifier: Classifier, tmp_path: Path) -> None:
-    """A file that says what it is for is not read as another network, nor with another normalisation."""
+    """A file with a stored spec is not read as another network, nor with another normalisation."""
     write_classifier(tmp_path / "w", classifier)
     with pytest.raises(WeightsMismatch, match=r"mean \(0\.4914.*mean \(0\.0, 0\.0, 0\.0\)"):
         read_classifier(tmp_path / "w", SPEC.model_copy(update={"mean": (0.0, 0.0, 0.0)}))
@@ -169,22 +169,24 @@ def test_a_file_for_another_network_is_refused(classifier: Classifier, tmp_path:
     assert read_classifier(tmp_path / "w", renamed).spec == renamed
 
 
-def test_a_bare_file_needs_a_spec(saved: Callable[..., Path]) -> None:
-    """A file that does not say what it is for is refused where no spec is given."""
-    with pytest.raises(WeightsUnreadable, match="name the architecture"):
-        read_classifier(saved())
+def test_a_bare_file_needs_a_spec(save_checkpoint: Callable[..., Path]) -> None:
+    """A file without a stored spec is refused if no spec is given."""
+    with pytest.raises(WeightsUnreadable, match="Name the architecture"):
+        read_classifier(save_checkpoint())
 
 
-def test_conversion_writes_our_key_names(saved: Callable[..., Path], classifier: Classifier, tmp_path: Path) -> None:
+def test_conversion_writes_our_key_names(
+    save_checkpoint: Callable[..., Path], classifier: Classifier, tmp_path: Path
+) -> None:
     """An upload under any name becomes a safetensors file with plain key names that needs no spec to be read."""
-    upload = saved("module.", lambda tensors: {"net": tensors}).rename(tmp_path / "upload.safetensors")
+    upload = save_checkpoint("module.", lambda tensors: {"net": tensors}).rename(tmp_path / "upload.safetensors")
     convert_checkpoint(upload, tmp_path / "converted", SPEC)
     assert safetensors.torch.load_file(tmp_path / "converted").keys() == classifier.backbone.state_dict().keys()
     assert digest(read_classifier(tmp_path / "converted")) == digest(classifier)
 
 
 def test_a_trades_checkpoint_fits_wrn_34_10() -> None:
-    """Weights of the full size, named as TRADES names them, with the stage it never uses, fit Wide ResNet 34-10."""
+    """Weights of full size with TRADES' names, including its unused stage, fit Wide ResNet 34-10."""
     spec = ClassifierSpec(architecture="wrn_34_10", num_classes=10, mean=(0.0,) * 3, std=(1.0,) * 3)
     classifier = build(spec)
     values = {f"module.{name}": torch.full_like(t, 2) for name, t in classifier.backbone.state_dict().items()}
@@ -195,18 +197,18 @@ def test_a_trades_checkpoint_fits_wrn_34_10() -> None:
 
 
 def test_weights_that_cannot_be_written_are_an_error_of_the_system(tmp_path: Path) -> None:
-    """Whatever keeps the file from being written comes as OSError, as for any other file."""
+    """Whatever prevents writing the file raises OSError, as for any other file."""
     classifier = build(ClassifierSpec(architecture="small_resnet", num_classes=3))
     with pytest.raises(OSError, match="cannot be written"):
         write_classifier(tmp_path / "absent" / "w.safetensors", classifier)
 
 
 def test_whole_numbers_that_are_no_counters_are_never_rounded() -> None:
-    """A fraction for a whole number that a network computes with is refused by name and value."""
+    """A fraction for a whole number that affects logits is refused by name and value."""
     backbone = nn.Linear(2, 3)
     backbone.register_buffer("window", torch.tensor(7))
     classifier = Classifier(backbone, ClassifierSpec(architecture="small_resnet", num_classes=3))
     fill(classifier, {"window": torch.tensor(6.0)})
     assert backbone.window == 6
-    with pytest.raises(WeightsUnreadable, match=r"window holds 6\.5; the network has a whole number there"):
+    with pytest.raises(WeightsUnreadable, match=r"window holds 6\.5; the network needs a whole number there"):
         fill(classifier, {"window": torch.tensor(6.5)})

@@ -1,11 +1,13 @@
 """What each method makes of surveys and batches, counted by hand from its paper's formulas."""
 
 import math
+from typing import get_args
 
 import pytest
 import torch
 
-from faal_core.specs import CfaMethod, CfolMethod, DafaMethod, FrlMethod, UniformMethod, WatMethod
+from faal_core.specs import METHODS, CfaMethod, CfolMethod, DafaMethod, FrlMethod, MethodSpec, UniformMethod, WatMethod
+from faal_core.specs.methods import AnyMethod
 from faal_core.training.losses import Terms
 from faal_core.training.methods import build
 from faal_core.training.methods.dafa import distance_aware_weights
@@ -28,22 +30,31 @@ def survey(clean: list[float], robust: list[float], **other: list[float]) -> Sur
     )
 
 
+def test_every_spec_of_a_method_is_registered() -> None:
+    """The union of the specs and `METHODS` name the same methods, and each spec builds a class of its own."""
+    union, *_ = get_args(MethodSpec)
+    assert set(METHODS) == set(get_args(union)) == set(AnyMethod.__subclasses__())
+    assert len({type(build(spec(), 3)) for spec in METHODS}) == len(METHODS)
+
+
 def test_uniform_counts_all_alike() -> None:
     """Weight 1 on the classification, β on the divergence, radius ε."""
     method = build(UniformMethod(loss="trades", beta=6), 3)
-    emphasis = method.emphasis(WRONG_FOR_1, LABELS)
+    class_weights = method.class_weights(WRONG_FOR_1, LABELS)
     terms = Terms(WRONG_FOR_1, torch.tensor([1.0, 2, 3, 4]), torch.tensor([0.5, 0.5, 0, 1]))
-    assert emphasis.weigh(terms, LABELS).tolist() == [4, 5, 3, 10]
-    assert method.reach.tolist() == [1, 1, 1]
+    assert class_weights.weigh(terms, LABELS).tolist() == [4, 5, 3, 10]
+    assert method.relative_radius.tolist() == [1, 1, 1]
 
 
 def test_uniform_batches_are_the_shuffled_rows_in_order() -> None:
     """Every row once, in batches that follow one another and differ by one image at most."""
     method, order = build(UniformMethod(), 3), torch.tensor([4, 2, 0, 1, 3])
-    chosen = [method.choose(step, order, torch.zeros(5).long(), 2, torch.Generator()).tolist() for step in range(2)]
+    chosen = [
+        method.choose_rows(step, order, torch.zeros(5).long(), 2, torch.Generator()).tolist() for step in range(2)
+    ]
     assert chosen == [[4, 2], [0, 1, 3]]
     many = torch.arange(5400)
-    sizes = [len(method.choose(step, many, many, 43, torch.Generator())) for step in range(43)]
+    sizes = [len(method.choose_rows(step, many, many, 43, torch.Generator())) for step in range(43)]
     assert (sum(sizes), set(sizes)) == (5400, {125, 126})
 
 
@@ -55,12 +66,15 @@ def test_frl_penalises_what_exceeds_the_mean() -> None:
     method = build(FrlMethod(tolerance=0.1), 3)
     method.begin_epoch(0, lambda _: survey([0.9, 0.8, 0.4], [0.8, 0.3, 0.1]))
     clean, boundary = [0, 0, 0.05 * 0.2], [0, 0.1 * 0.1, 0]
-    emphasis = method.emphasis(WRONG_FOR_1, LABELS)
-    for penalties, weights, factor in ((clean, emphasis.classification, 1), (boundary, emphasis.divergence, 1.5)):
+    class_weights = method.class_weights(WRONG_FOR_1, LABELS)
+    for penalties, weights, factor in (
+        (clean, class_weights.classification, 1),
+        (boundary, class_weights.divergence, 1.5),
+    ):
         raw = [1 / 3 + penalty - sum(penalties) / 3 for penalty in penalties]
         mean = (raw[0] + raw[1] + 2 * raw[2]) / 4
         assert weights.tolist() == pytest.approx([factor * w / mean for w in raw], rel=1e-5)
-    assert method.reach.tolist() == [1, 1, 1]
+    assert method.relative_radius.tolist() == [1, 1, 1]
 
 
 def test_frl_penalties_are_bounded_and_never_negative() -> None:
@@ -77,10 +91,10 @@ def test_frl_remargins_within_bounds() -> None:
     """Radii are e^(2 λ2) ε with λ2 = 0.2 · excess an epoch, from 0.98 to 3."""
     method = build(FrlMethod(tolerance=0.0, remargin_rate=0.2), 3)
     method.begin_epoch(0, lambda _: survey([1, 1, 1], [1, 0.7, 0.4]))
-    assert method.reach.tolist() == pytest.approx([0.98, 1, math.exp(2 * 0.2 * 0.3)])
+    assert method.relative_radius.tolist() == pytest.approx([0.98, 1, math.exp(2 * 0.2 * 0.3)])
     for _ in range(20):
         method.begin_epoch(1, lambda _: survey([1, 1, 1], [1, 0.7, 0.4]))
-    assert method.reach[2] == pytest.approx(3)
+    assert method.relative_radius[2] == pytest.approx(3)
 
 
 def test_cfa_calibrates_radius_and_beta_by_robust_accuracy() -> None:
@@ -88,23 +102,23 @@ def test_cfa_calibrates_radius_and_beta_by_robust_accuracy() -> None:
     method = build(CfaMethod(loss="trades", beta=6), 3)
     method.begin_epoch(0, lambda _: survey([1, 1, 1], [0.5, 0.25, 0]))
     beta = torch.tensor([1.0, 0.75, 0.5]) * 6
-    assert method.reach.tolist() == pytest.approx([0.8, 0.55, 0.3])
-    assert torch.allclose(method.emphasis(WRONG_FOR_1, LABELS).classification, 1 / (1 + beta))
-    assert torch.allclose(method.emphasis(WRONG_FOR_1, LABELS).divergence, beta / (1 + beta))
-    method.note(WRONG_FOR_1, LABELS)
-    method.note(WRONG_FOR_1[:1], torch.tensor([1]))
+    assert method.relative_radius.tolist() == pytest.approx([0.8, 0.55, 0.3])
+    assert torch.allclose(method.class_weights(WRONG_FOR_1, LABELS).classification, 1 / (1 + beta))
+    assert torch.allclose(method.class_weights(WRONG_FOR_1, LABELS).divergence, beta / (1 + beta))
+    method.observe(WRONG_FOR_1, LABELS)
+    method.observe(WRONG_FOR_1[:1], torch.tensor([1]))
     method.begin_epoch(1, lambda _: pytest.fail("the batches are known"))
-    assert method.reach.tolist() == pytest.approx([1.3, 0.3, 1.3])
+    assert method.relative_radius.tolist() == pytest.approx([1.3, 0.3, 1.3])
     method.begin_epoch(2, lambda _: pytest.fail("no image keeps what was known"))
-    assert method.reach.tolist() == pytest.approx([1.3, 0.3, 1.3])
+    assert method.relative_radius.tolist() == pytest.approx([1.3, 0.3, 1.3])
 
 
 def test_cfa_with_at_calibrates_the_radius_alone() -> None:
     """λ1 is 0.5 then, and images count alike."""
     method = build(CfaMethod(), 3)
     method.begin_epoch(0, lambda _: survey([1, 1, 1], [0.5, 0.25, 0]))
-    assert method.reach.tolist() == pytest.approx([1, 0.75, 0.5])
-    assert method.emphasis(WRONG_FOR_1, LABELS).classification.tolist() == [1, 1, 1]
+    assert method.relative_radius.tolist() == pytest.approx([1, 0.75, 0.5])
+    assert method.class_weights(WRONG_FOR_1, LABELS).classification.tolist() == [1, 1, 1]
 
 
 def test_wat_hedges_between_the_classes_and_their_mean() -> None:
@@ -112,13 +126,13 @@ def test_wat_hedges_between_the_classes_and_their_mean() -> None:
     method = build(WatMethod(beta=6), 3)
     for _ in range(2):
         told = survey([1, 1, 1], [1, 1, 1], classification=[1.0, 2.0, 3.0], divergence=[0.0, 0.5, 1.0])
-        method.begin_epoch(0, lambda _, told=told: told)
+        method.begin_epoch(0, lambda _, told=told: told)  # type: ignore[misc]
     costs = [2 * 1.0, 2 * 5.0, 2 * 9.0, 2 * 5.0]
     shares = [math.exp(0.1 * cost) for cost in costs]
     weights = [3 * (share + shares[3]) / sum(shares) for share in shares[:3]]
-    emphasis = method.emphasis(WRONG_FOR_1, LABELS)
-    assert emphasis.classification.tolist() == pytest.approx(weights, rel=1e-5)
-    assert emphasis.divergence.tolist() == pytest.approx([6 * weight for weight in weights], rel=1e-5)
+    class_weights = method.class_weights(WRONG_FOR_1, LABELS)
+    assert class_weights.classification.tolist() == pytest.approx(weights, rel=1e-5)
+    assert class_weights.divergence.tolist() == pytest.approx([6 * weight for weight in weights], rel=1e-5)
 
 
 def test_dafa_moves_weight_between_each_pair_as_the_double_loop_does() -> None:
@@ -140,34 +154,34 @@ def test_dafa_looks_once_after_its_warm_up() -> None:
     """Uniform before; then the same weight on classification and radius, and none on the divergence."""
     method = build(DafaMethod(warmup_epochs=1), 3)
     method.begin_epoch(0, lambda _: pytest.fail("too early"))
-    assert method.reach.tolist() == [1, 1, 1]
+    assert method.relative_radius.tolist() == [1, 1, 1]
     told = survey([1, 1, 1], [1, 1, 1])
     told.confusion.copy_(torch.tensor([[0.8, 0.1, 0.1], [0.1, 0.6, 0.3], [0.1, 0.4, 0.5]]))
-    method.begin_epoch(1, lambda part: told if part == "fitted" else pytest.fail("training images are asked for"))
+    method.begin_epoch(1, lambda part: told if part == "training" else pytest.fail("training images are asked for"))
     method.begin_epoch(2, lambda _: pytest.fail("once is enough"))
     hardest = 1 + 0.1 * 0.8 + 0.4 * 0.6
-    assert method.reach[2].item() == pytest.approx(hardest)
-    emphasis = method.emphasis(WRONG_FOR_1, LABELS)
-    assert emphasis.classification.tolist() == method.reach.tolist()
-    assert emphasis.divergence.tolist() == [6, 6, 6]
+    assert method.relative_radius[2].item() == pytest.approx(hardest)
+    class_weights = method.class_weights(WRONG_FOR_1, LABELS)
+    assert class_weights.classification.tolist() == method.relative_radius.tolist()
+    assert class_weights.divergence.tolist() == [6, 6, 6]
 
 
 def test_cfol_raises_what_fails_and_draws_it_more_often() -> None:
     """Shares are p = γ/k + (1 − γ) softmax(gain); a failed image adds η / p of its class; within a class images are alike."""
     method = build(CfolMethod(exploration=0.5, rate=1.0), 3)
-    assert method.shares.tolist() == pytest.approx([1 / 3] * 3)
-    method.note(WRONG_FOR_1, LABELS)
+    assert method.probabilities.tolist() == pytest.approx([1 / 3] * 3)
+    method.observe(WRONG_FOR_1, LABELS)
     assert method.gain.tolist() == pytest.approx([0, 3, 0])
     exponentials = [1, math.exp(3), 1]
     shares = [0.5 / 3 + 0.5 * e / sum(exponentials) for e in exponentials]
-    assert method.shares.tolist() == pytest.approx(shares)
+    assert method.probabilities.tolist() == pytest.approx(shares)
     labels = torch.tensor([0] * 700 + [1] * 200 + [2] * 100 + [0] * 50)
-    order = torch.randperm(1000, generator=torch.Generator().manual_seed(0))  # the last 50 are held out
-    chosen = method.choose(0, order, labels, 1, torch.Generator().manual_seed(0))
+    order = torch.randperm(1000, generator=torch.Generator().manual_seed(0))  # the last 50 are for validation
+    chosen = method.choose_rows(0, order, labels, 1, torch.Generator().manual_seed(0))
     drawn = torch.bincount(labels[chosen], minlength=3) / 1000
     assert drawn.tolist() == pytest.approx(shares, abs=0.05)
     assert chosen.max() < 1000
-    assert len(method.choose(3, order, labels, 4, torch.Generator())) == 250
+    assert len(method.choose_rows(3, order, labels, 4, torch.Generator())) == 250
 
 
 def test_what_a_method_has_learnt_is_in_its_state() -> None:
@@ -175,11 +189,11 @@ def test_what_a_method_has_learnt_is_in_its_state() -> None:
     for spec in (FrlMethod(), CfaMethod(), WatMethod(), CfolMethod(rate=1.0)):
         old, new = build(spec, 3), build(spec, 3)
         old.begin_epoch(0, lambda _: survey([0.9, 0.8, 0.1], [0.5, 0.2, 0.1], classification=[1.0, 2.0, 3.0]))
-        old.note(WRONG_FOR_1, LABELS)
+        old.observe(WRONG_FOR_1, LABELS)
         new.load_state_dict(old.state_dict())
         for method in (old, new):
             method.begin_epoch(1, lambda _: survey([0.9, 0.8, 0.1], [0.5, 0.2, 0.1]))
-        assert torch.equal(old.reach, new.reach)
-        emphases = [method.emphasis(WRONG_FOR_1, LABELS).classification for method in (old, new)]
+        assert torch.equal(old.relative_radius, new.relative_radius)
+        emphases = [method.class_weights(WRONG_FOR_1, LABELS).classification for method in (old, new)]
         assert torch.equal(*emphases)
         assert all(torch.equal(a, b) for a, b in zip(old.buffers(), new.buffers(), strict=True))

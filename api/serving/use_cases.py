@@ -1,0 +1,184 @@
+"""The use cases of jobs, models and data sets, independent of HTTP. Routes and pages call these functions.
+
+Each function commits its own transaction before it notifies a worker or removes files. Uploads are in
+api/uploads/registration.py.
+"""
+
+from collections.abc import Mapping
+
+from api.problems.errors import InvalidRequest
+from api.schemas.requests import AuditRequest, FinetuneRequest
+from api.schemas.resources import DatasetResource, JobResource, ModelResource, Page
+from api.serving.dependencies import Service
+from jobs import candidates, control, dataset_registry, model_registry, queries, removal, submission
+from jobs.states import CHECKS, JobKind, JobState
+from jobs.submission import Submission
+
+PAGE_LENGTH = 20  # items in a page of a list, unless the caller says otherwise
+
+# Jobs
+
+
+def make_submission(
+    service: Service, request: FinetuneRequest | AuditRequest, idempotency_key: str | None = None
+) -> Submission:
+    """Convert the owner's request to a submission. Raises: InvalidRequest for a pool that the site does not have."""
+    _require_pool(service, request.pool)
+    return Submission(
+        kind=JobKind.FINETUNE if isinstance(request, FinetuneRequest) else JobKind.AUDIT,
+        model_id=request.model,
+        dataset=request.dataset,
+        spec=request.spec.model_dump(mode="json"),
+        owner=service.owner,
+        max_priority=service.max_priority,
+        idempotency_key=idempotency_key,
+        **request.terms,
+    )
+
+
+def submit_job(
+    service: Service, request: FinetuneRequest | AuditRequest, idempotency_key: str | None = None
+) -> JobResource:
+    """Submit a job and notify a worker. Raises: the errors of `submission.submit` and `make_submission`."""
+    with service.sessions.begin() as session:
+        row = submission.submit(session, service.settings, make_submission(service, request, idempotency_key))
+        job = JobResource.from_row(row)
+    service.queue.ring(job.id, job.pool)
+    return job
+
+
+def list_jobs(
+    service: Service,
+    *,
+    after: str | None = None,
+    limit: int = PAGE_LENGTH,
+    status: JobState | None = None,
+    kind: JobKind | None = None,
+    model: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> Page[JobResource]:
+    """Return the jobs that fit all filters, newest first."""
+    with service.sessions() as session:
+        page = queries.list_jobs(
+            session, after=after, limit=limit, status=status, kind=kind, model_id=model, metadata=dict(metadata or {})
+        )
+    return Page[JobResource].from_page(page, JobResource.from_row)
+
+
+def cancel_job(service: Service, job_id: str) -> JobResource:
+    """Cancel a job; the file of an upload whose check was cancelled is removed. Raises: JobNotFound, JobStateConflict."""
+    with service.sessions.begin() as session:
+        job = JobResource.from_row(control.cancel(session, job_id))
+    if job.kind in CHECKS:
+        removal.try_collect(service.sessions, service.storage)
+    return job
+
+
+def pause_job(service: Service, job_id: str) -> JobResource:
+    """Pause a job. Raises: JobNotFound, JobStateConflict."""
+    with service.sessions.begin() as session:
+        return JobResource.from_row(control.pause(session, job_id))
+
+
+def resume_job(service: Service, job_id: str) -> JobResource:
+    """Queue a paused job again and notify a worker. Raises: JobNotFound, JobStateConflict."""
+    with service.sessions.begin() as session:
+        job = JobResource.from_row(control.resume(session, job_id))
+    service.queue.ring(job.id, job.pool)
+    return job
+
+
+def retry_job(service: Service, job_id: str, idempotency_key: str | None = None) -> JobResource:
+    """Submit the request of a job that failed or was cancelled again as a new job, and notify a worker.
+
+    Raises: the errors of `control.retry`; InvalidRequest for a pool that the site no longer has.
+    """
+    with service.sessions.begin() as session:
+        row = control.retry(
+            session,
+            service.settings,
+            job_id,
+            owner=service.owner,
+            idempotency_key=idempotency_key,
+            max_priority=service.max_priority,
+        )
+        job = JobResource.from_row(row)
+        _require_pool(service, job.pool)
+    service.queue.ring(job.id, job.pool)
+    return job
+
+
+def delete_job(service: Service, job_id: str) -> None:
+    """Delete a job with its events, its report and its files. Raises: the errors of `removal.remove_job`."""
+    with service.sessions.begin() as session:
+        removal.remove_job(session, job_id)
+    removal.try_collect(service.sessions, service.storage)
+
+
+def _require_pool(service: Service, pool: str | None) -> None:
+    """Check that the site has the pool of workers. Raises: InvalidRequest."""
+    offered = service.settings.offered_pools
+    if pool is not None and pool not in offered:
+        remedy = (
+            f"choose one of {', '.join(offered)}, or leave it out" if offered else "this site has none; leave it out"
+        )
+        raise InvalidRequest.for_field("/pool", f"there is no pool {pool!r}; {remedy}")
+
+
+# Models
+
+
+def make_candidate(service: Service, job_id: str, number: int) -> ModelResource:
+    """Return the model of a candidate, and notify a worker if it is not made yet. Raises: as `candidates.make_model`."""
+    with service.sessions.begin() as session:
+        row, job = candidates.make_model(session, job_id, number, quota=service.settings.quota)
+        model, new_job = ModelResource.from_row(row), None if job is None else job.id
+    if new_job is not None:
+        service.queue.ring(new_job)
+    return model
+
+
+def get_model(service: Service, model_id: str) -> ModelResource:
+    """Return a model. Raises: ModelNotFound."""
+    with service.sessions() as session:
+        return ModelResource.from_row(model_registry.find_model(session, model_id))
+
+
+def list_models(service: Service, *, after: str | None = None, limit: int = PAGE_LENGTH) -> Page[ModelResource]:
+    """Return the models, newest first."""
+    with service.sessions() as session:
+        page = model_registry.list_models(session, after=after, limit=limit)
+    return Page[ModelResource].from_page(page, ModelResource.from_row)
+
+
+def list_lineage(service: Service, model_id: str, *, after: str | None = None, limit: int) -> Page[ModelResource]:
+    """Return a model, the model it was fine-tuned from, and so on to the uploaded model. Raises: ModelNotFound."""
+    with service.sessions() as session:
+        page = model_registry.list_lineage(session, model_id, after=after, limit=limit)
+        return Page[ModelResource].from_page(page, ModelResource.from_row)
+
+
+def delete_model(service: Service, model_id: str) -> ModelResource:
+    """Delete a model's weights; the model is kept as `deleted`. Raises: ModelNotFound, InUse."""
+    with service.sessions.begin() as session:
+        model = ModelResource.from_row(removal.remove_model(session, model_id))
+    removal.try_collect(service.sessions, service.storage)
+    return model
+
+
+# Data sets
+
+
+def list_datasets(service: Service, *, after: str | None = None, limit: int = PAGE_LENGTH) -> Page[DatasetResource]:
+    """Return the uploaded data sets, newest first."""
+    with service.sessions() as session:
+        page = dataset_registry.list_datasets(session, after=after, limit=limit)
+    return Page[DatasetResource].from_page(page, DatasetResource.from_row)
+
+
+def delete_dataset(service: Service, dataset_id: str) -> DatasetResource:
+    """Delete a data set's file; the data set is kept as `deleted`. Raises: DatasetNotFound, InUse."""
+    with service.sessions.begin() as session:
+        dataset = DatasetResource.from_row(removal.remove_dataset(session, dataset_id))
+    removal.try_collect(service.sessions, service.storage)
+    return dataset

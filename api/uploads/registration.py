@@ -1,0 +1,48 @@
+"""Receive an uploaded file and register it as a model or a data set; routes and pages call these."""
+
+from fastapi import Request
+
+from api.schemas.resources import DatasetResource, ModelResource
+from api.serving.dependencies import Service
+from api.uploads import forms
+from api.uploads.receiving import UploadKind, receive
+from jobs import dataset_registry, model_registry
+
+_MODEL = UploadKind(forms.detect_model_type, forms.read_model_form)
+_DATASET = UploadKind(forms.detect_dataset_type, forms.read_dataset_form)
+
+
+def register_model(request: Request, service: Service, idempotency_key: str | None = None) -> ModelResource:
+    """Register the uploaded model, commit it, and queue its check. Raises: the errors of `receive` and `register_upload`."""
+    with receive(request, service, idempotency_key, _MODEL) as upload, service.sessions.begin() as session:
+        row, check = model_registry.register_upload(
+            session,
+            name=upload.form.name,
+            spec=upload.form.spec,
+            weights_key=upload.form.weights_key,
+            upload=upload.file,
+            owner=service.owner,
+            idempotency_key=idempotency_key,
+            quota=service.settings.quota,
+            storage=service.storage,
+        )
+        model, check_id = ModelResource.from_row(row), check.id
+    service.queue.ring(check_id)
+    return model
+
+
+def register_dataset(request: Request, service: Service, idempotency_key: str | None = None) -> DatasetResource:
+    """Register the uploaded data set, commit it, and queue its check. Raises: as `register_model`."""
+    with receive(request, service, idempotency_key, _DATASET) as upload, service.sessions.begin() as session:
+        row, check = dataset_registry.register_upload(
+            session,
+            name=upload.form,
+            upload=upload.file,
+            owner=service.owner,
+            idempotency_key=idempotency_key,
+            quota=service.settings.quota,
+            storage=service.storage,
+        )
+        dataset, check_id = DatasetResource.from_row(row), check.id
+    service.queue.ring(check_id)
+    return dataset

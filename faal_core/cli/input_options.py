@@ -1,0 +1,156 @@
+"""The options of `faal` about weights and images, in a panel of their own."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from faal_core.cli import completion
+
+DATA_ROOT = Path("data")
+INPUT = "Input"
+
+Weights = Annotated[
+    Path,
+    typer.Option(
+        exists=True,
+        dir_okay=False,
+        metavar="FILE",
+        help="The file with the classifier: .safetensors, or a state dict in .pt or .pth.",
+        rich_help_panel=INPUT,
+    ),
+]
+WeightsKey = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY",
+        help="The key of the weights to read from a file that holds several sets, such as state_dict_ema.",
+        rich_help_panel=INPUT,
+    ),
+]
+Dataset = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME|PATH",
+        help="The data set: a name from `faal catalog`, an .npz or .zip file, or a folder of class folders.",
+        autocompletion=completion.datasets,
+        rich_help_panel=INPUT,
+    ),
+]
+Architecture = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="The network's name in `faal catalog`, for weights that do not state it.",
+        autocompletion=completion.architectures,
+        rich_help_panel=INPUT,
+    ),
+]
+NumClasses = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="With --architecture: how many classes the network has, such as 10.",
+        rich_help_panel=INPUT,
+    ),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST",
+        help="With --architecture: the mean that is subtracted from pixels in [0, 1], per channel or once for all.",
+        show_default="0.0",
+        rich_help_panel=INPUT,
+    ),
+]
+Std = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST",
+        help="With --architecture: the standard deviation that pixels are divided by, as many values as --mean.",
+        show_default="1.0",
+        rich_help_panel=INPUT,
+    ),
+]
+Argument = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--argument",
+        metavar="NAME=N",
+        help="With --architecture: an argument of the network, such as width=16; repeatable.",
+        rich_help_panel=INPUT,
+    ),
+]
+Name = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        help="The classifier's name in the report.",
+        show_default="the file's name",
+        rich_help_panel=INPUT,
+    ),
+]
+DataRoot = Annotated[
+    Path,
+    typer.Option(
+        metavar="DIR",
+        help="The folder with the files of named data sets, laid out as torchvision's root.",
+        rich_help_panel=INPUT,
+    ),
+]
+Download = Annotated[
+    bool,
+    typer.Option("--download", help="Fetch a named data set whose files are missing.", rich_help_panel=INPUT),
+]
+ImagePart = Annotated[
+    Literal["test", "validation", "train"],
+    typer.Option(
+        "--part", metavar="PART", help="The images to audit: test, validation or train.", rich_help_panel=INPUT
+    ),
+]
+TestPart = Annotated[
+    Literal["test", "validation"],
+    typer.Option(
+        "--part",
+        metavar="PART",
+        help="The images to audit before and after the training: test or validation.",
+        rich_help_panel=INPUT,
+    ),
+]
+ClassNames = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST|FILE",
+        help="The classes in the order of the network's outputs: names separated by commas, a JSON list, or a file with one "
+        "name a line.",
+        show_default="the weights' own",
+        rich_help_panel=INPUT,
+    ),
+]
+ClassOrder = Annotated[
+    Literal["natural", "string"] | None,
+    typer.Option(
+        metavar="ORDER",
+        help="The order of class folders for a network without class names: natural (0, 1, 2, 10) or string (0, 1, 10, 2).",
+        show_default="natural if all names are numbers, else string",
+        rich_help_panel=INPUT,
+    ),
+]
+Resize = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|H,W",
+        help="Resize image files as torchvision does: 256 is the shorter side, 32,32 is height and width.",
+        rich_help_panel=INPUT,
+    ),
+]
+Crop = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=2048,
+        metavar="N",
+        help="Crop image files to their central N × N pixels, after --resize.",
+        rich_help_panel=INPUT,
+    ),
+]

@@ -1,0 +1,47 @@
+"""Write the tables of docs/results/fairness.md from the measurements in benchmarks/results; a test compares the two.
+
+Each table is between `<!-- begin NAME -->` and `<!-- end NAME -->`; NAME.jsonl has its measurements.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from benchmarks.fairness import BASELINE, summarise
+from scripts.write_reference import table
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs/results/fairness.md"
+_PLACE = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
+_FIGURES = ("clean", "mean", "tail_20", "worst")
+
+
+def with_tables(page: str) -> str:
+    """Return the page with the tables of today's measurements."""
+    return _PLACE.sub(lambda match: f"{match[1]}{result_table(match[2])}{match[3]}", page)
+
+
+def result_table(name: str) -> str:
+    """Return the table of one file of measurements, best worst class first."""
+    lines = (ROOT / f"benchmarks/results/{name}.jsonl").read_text("utf-8").splitlines()
+    rows = summarise([json.loads(line) for line in lines])
+    head = ("method", "seeds", "clean", "robust, mean", "worst two classes", "worst class", f"p, beside {BASELINE}")
+    return table(head, (cells(row) for row in rows))
+
+
+def cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """Return the cells of one method: mean and, over several seeds, standard deviation, in percent."""
+    several = row["seeds"] > 1
+    shown = (f"{row[one]:.1%}" + (f" ± {100 * row[f'{one}_sd']:.1f}" if several else "") for one in _FIGURES)
+    return (
+        row["method"],
+        str(row["seeds"]),
+        *(text.replace("%", " %") for text in shown),
+        f"{row['p']:.2f}" if "p" in row else "",
+    )
+
+
+if __name__ == "__main__":
+    PAGE.write_text(with_tables(PAGE.read_text("utf-8")), "utf-8")
+    print(f"wrote {PAGE.relative_to(ROOT)}")

@@ -1,0 +1,107 @@
+"""What `faal` says of itself: its version, its help, its completions, and its lists of names."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from faal_core import __version__, catalog
+from faal_core.cli.commands import app
+from faal_core.cli.input_options import INPUT
+from faal_core.cli.spec_fields import spec_fields
+from faal_core.specs import FinetuneSpec
+
+ROOT = Path(__file__).parents[4]
+COMMANDS = ("audit", "finetune", "keep", "render", "catalog", "fields")
+INPUT_OPTIONS = {"weights", "weights_key", "architecture", "num_classes", "mean", "std", "arguments", "name", "class_names"} | {
+    "dataset", "data_root", "download", "part", "class_order", "resize", "crop"
+}  # fmt: skip
+
+
+def printed(*arguments: str, **environment: str) -> str:
+    """Return what `faal` prints into a pipe."""
+    quiet = {name: value for name, value in os.environ.items() if name not in {"FORCE_COLOR", "GITHUB_ACTIONS"}}
+    command = [sys.executable, "-m", "faal_core.cli", *arguments]
+    answer = subprocess.run(command, env=quiet | environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    return answer.stdout
+
+
+def test_the_version_is_the_librarys() -> None:
+    """`faal --version` prints name and version."""
+    assert printed("--version") == f"faal {__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_is_not_cut(command: str) -> None:
+    """At 80 columns every word of every option's text is there, in panels, without a character that a terminal obeys."""
+    text = printed(*command.split(), "--help", COLUMNS="80")
+    assert max(map(len, text.splitlines())) <= 80
+    assert "\x1b" not in text
+    words = " ".join(re.sub("[│╭╰─╮╯]", " ", text).split())
+    group: Any = typer.main.get_command(app)
+    parameters = group.commands[command].params if command else group.params
+    lines = [re.sub(r"^ *│|│ *$", "", line).strip() for line in text.splitlines()]
+    shown = {word for line in lines for word in line.split()}
+    for parameter in parameters:
+        assert set(parameter.opts) <= shown or parameter.param_type_name == "argument"
+        assert set((parameter.help or "").split()) <= shown, parameter.name
+    assert words.count("…") == sum((parameter.help or "").count("…") for parameter in parameters) + (
+        command == "finetune"
+    )
+
+
+@pytest.mark.parametrize("command", ["audit", "finetune"])
+def test_there_are_few_options_beside_the_input(command: str) -> None:
+    """Everyday options, the spec's and those about results are about ten; each text is a sentence."""
+    group: Any = typer.main.get_command(app)
+    parameters = [one for one in group.commands[command].params if one.name != "help"]
+    panels = {parameter.name: parameter.rich_help_panel for parameter in parameters}
+    assert {name for name, panel in panels.items() if panel == INPUT} == INPUT_OPTIONS
+    assert len(panels) - len(INPUT_OPTIONS) <= 13
+    assert None not in panels.values()
+    assert all(re.fullmatch(r"[A-Z].*\.", parameter.help or "") for parameter in parameters)
+
+
+@pytest.mark.parametrize(
+    ("line", "completions"),
+    [
+        ("faal audit --architecture wrn", {"wrn_28_10", "wrn_34_10"}),
+        ("faal finetune --dataset cifar", {"cifar10", "cifar100"}),
+        ("faal audit --attacks ", set(catalog.PRESETS)),
+        ("faal finetune --set method.d", {"method.dro_radius=", "method.divergence="}),
+        ("faal audit --set b", {"batch_size="}),
+        ("faal au", {"audit"}),
+    ],
+)
+def test_names_are_completed(line: str, completions: set[str]) -> None:
+    """The shell's completion offers names of the catalog and fields of the command's spec."""
+    cword = len(line.split(" ")) - 1
+    assert set(printed(COMP_WORDS=line, COMP_CWORD=str(cword), _FAAL_COMPLETE="complete_bash").split()) == completions
+
+
+def test_completion_can_be_installed() -> None:
+    """The script for a shell can be printed."""
+    assert "_FAAL_COMPLETE=complete_bash" in printed("--show-completion", "bash") + printed(
+        "--show-completion", _FAAL_COMPLETE="source_bash"
+    )
+
+
+def test_the_fields_are_listed_a_line_each_in_a_pipe() -> None:
+    """Outside a terminal a field is one line, however narrow the window, with its values and default."""
+    head, *lines = printed("fields", "finetune", COLUMNS="40").splitlines()
+    assert head.split() == ["field", "values", "default", "meaning"]
+    assert [line.split()[0] for line in lines] == [
+        path for path, field in spec_fields(FinetuneSpec).items() if not field.is_group
+    ]
+    assert re.search(r"^training\.batch_size +whole number +128$", "\n".join(lines), re.MULTILINE)
+
+
+def test_the_catalog_is_not_cut_in_a_pipe() -> None:
+    """Outside a terminal a name and its whole title are one line."""
+    lines = {re.sub(r"\s+", " ", line).strip() for line in printed("catalog", COLUMNS="40").splitlines()}
+    assert {f"{preset.name} {preset.title}" for preset in catalog.PRESETS.values()} <= lines

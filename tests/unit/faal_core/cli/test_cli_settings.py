@@ -1,0 +1,214 @@
+"""`--set` and `--spec`: what wins, which fields they reach, and what is said of a wrong path or value."""
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from faal_core.cli.spec_fields import command_spec, similar_paths, spec_fields
+from faal_core.results.documents import AuditReport
+from faal_core.results.reading import read_report
+from faal_core.specs import AuditSpec, FinetuneSpec
+from tests.command_line import AUDIT, FINETUNE, run_faal
+
+
+def asked(folder: Path) -> AuditSpec:
+    """Return the spec in the report of an audit."""
+    report = read_report((folder / "out/report.json").read_text())
+    assert isinstance(report, AuditReport)
+    return report.spec
+
+
+@pytest.mark.parametrize("name", ["spec.json", "spec.toml"])
+def test_options_and_settings_win_over_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A file gives what neither an option nor --set names; of two values of --set the last counts."""
+    text = {
+        "spec.json": json.dumps({"threat": {"epsilon": "8/255", "norm": "l2"}, "seed": 7, "batch_size": 9}),
+        "spec.toml": 'seed = 7\nbatch_size = 9\n[threat]\nepsilon = "8/255"\nnorm = "l2"\n',
+    }
+    (folder / name).write_text(text[name])
+    settings = ("--set", "batch_size=10", "--set", "batch_size=11")
+    assert run_faal(monkeypatch, folder, *AUDIT, "--spec", name, "--epsilon", "0.5", *settings) == 0
+    whole = {"threat": {"epsilon": 0.5, "norm": "l2"}, "attacks": "quick", "seed": 7, "batch_size": 11}
+    assert asked(folder) == AuditSpec.model_validate(whole)
+
+
+def finetune_spec(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> FinetuneSpec:
+    """Return the spec that a fine-tuning would run with."""
+    from faal_core.cli import finetune
+
+    specs: list[FinetuneSpec] = []
+    with monkeypatch.context() as patched:
+        build = finetune.build_spec  # type: ignore[attr-defined]
+        patched.setattr(finetune, "build_spec", lambda *given: specs.append(build(*given)) or specs[0])
+        patched.setattr(finetune, "_finetune", lambda *_: None)
+        assert run_faal(monkeypatch, folder, *FINETUNE, *arguments) == 0
+    return specs[0]
+
+
+def test_values_are_json_or_text(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers, null, text and objects reach the spec; an object sets its fields and leaves the others."""
+    given = (
+        "training.max_robust_drop=null",
+        "training.averaging={}",
+        "training.averaging.decay=0.5",
+        'method={"type": "dafa", "strength": 2}',
+        "method.loss=at",
+        "training.clean_forward=false",
+        "training.schedule=linear",
+    )
+    spec = finetune_spec(folder, monkeypatch, *(argument for one in given for argument in ("--set", one)))
+    training = spec.training
+    assert (training.max_robust_drop, training.clean_forward, training.schedule) == (None, False, "linear")
+    assert training.averaging is not None
+    assert (training.averaging.decay, training.averaging.every, training.batch_size) == (0.5, "step", 20)
+    method = spec.method
+    assert (method.type, method.loss, getattr(method, "strength", None)) == ("dafa", "at", 2)
+    (folder / "spec.json").write_text(json.dumps({"training": {"averaging": {"decay": 0.7}, "momentum": 0.1}}))
+    kept = finetune_spec(folder, monkeypatch, "--spec", "spec.json", "--set", "training.averaging={}").training
+    assert (kept.averaging and kept.averaging.decay, kept.momentum) == (0.7, 0.1)
+    dropped = finetune_spec(folder, monkeypatch, "--spec", "spec.json", "--set", "training.averaging=null").training
+    assert dropped.averaging is None
+
+
+def test_a_preset_is_under_the_settings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The published values hold where nothing else is set."""
+    spec = finetune_spec(folder, monkeypatch, "--set", "preset=paper", "--set", "method.beta=3")
+    assert (getattr(spec.method, "dro_radius", None), spec.method.beta) == (0.5, 3)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (
+            "training.batchsize=64",
+            "--set training.batchsize: there is no such field; did you mean training.batch_size?",
+        ),
+        (
+            "batch_size=64",
+            "--set batch_size: there is no such field; did you mean training.batch_size, audit.batch_size?",
+        ),
+        ("colour=red", "--set colour: there is no such field. `faal fields` lists all."),
+        ("=1", "--set : there is no such field"),
+        (f"{'a.' * 5000}=1", "--set a.a."),
+        (
+            "training.batch_size",
+            "--set training.batch_size: the value is missing. Write --set training.batch_size=VALUE.",
+        ),
+        ("training.batch_size=many", "--set training.batch_size: 'many' should be a valid integer"),
+        ("training.batch_size=", "--set training.batch_size: '' should be a valid integer"),
+        ("training.batch_size=1", "--set training.batch_size: 1 should be greater than or equal to 2"),
+        ('training={"batch_size": 1}', "--set training.batch_size: 1 should be"),
+        ('training={"batchsize": 1}', "--set training.batchsize: there is no such field; did you mean"),
+        ("training=5", "--set training: 5 is no value for a group of fields. Name a field, such as training.learning"),
+        ("training=null", "--set training: null is no value"),
+        ("training.momentum=NaN", "--set training.momentum: nan should be"),
+        (f"training.momentum={'[' * 50_000}", "--set training.momentum: "),
+        ("threat.epsilon=0.1", "--set threat.epsilon: this field has an option. Pass --epsilon instead."),
+        ('threat={"norm": "l2"}', "--set threat.norm: this field has an option. Pass --norm instead."),
+        ("training.attack.steps=3", "Pass --steps instead."),
+        (
+            "training.averaging.min_robust_worst=0.2",
+            "--set training.averaging.min_robust_worst: min_robust_worst needs every: epoch, because the worst class",
+        ),
+    ],
+)
+def test_a_wrong_setting_is_named_as_it_was_typed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], setting: str, message: str
+) -> None:
+    """The message begins with --set and the path, and says what to type instead."""
+    assert run_faal(monkeypatch, folder, *FINETUNE, "--set", setting) == 2
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert max(map(len, printed.splitlines())) <= 1000
+    assert not (folder / "out").exists()
+
+
+def test_every_wrong_setting_is_listed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One run names all settings with a wrong path, and those that do not go together."""
+    assert run_faal(monkeypatch, folder, *FINETUNE, "--set", "a=1", "--set", "b=1") == 2
+    assert len(capsys.readouterr().err.splitlines()) == 2
+    together = ("--set", "method.type=frl", "--set", "training.validation_fraction=0")
+    assert run_faal(monkeypatch, folder, *FINETUNE, *together) == 2
+    names, _, said = capsys.readouterr().err.partition(": ")
+    assert {"--set method.type", "--set training.validation_fraction"} <= set(names.split(", "))
+    assert said.startswith("frl learns from validation images")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("spec.toml", "seed = ", "spec.toml is not TOML: "),
+        ("spec.toml", "seeds = 1", "spec.toml: seeds: there is no such field; did you mean seed?"),
+        ("spec.json", "[1]", "spec.json holds no JSON object"),
+    ],
+)
+def test_a_wrong_file_is_named(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    text: str,
+    message: str,
+) -> None:
+    """What is wrong with a file is said with its name."""
+    (folder / name).write_text(text)
+    assert run_faal(monkeypatch, folder, *AUDIT, "--epsilon", "0.1", "--spec", name) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "paths"),
+    [(AUDIT, "--batch-size", ["batch_size"]), (FINETUNE, "--seed", ["training.seed", "audit.seed"])],
+)
+def test_a_field_that_is_written_as_an_option_is_explained(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: tuple[str, ...],
+    option: str,
+    paths: list[str],
+) -> None:
+    """An unknown option that has the name of a field names --set with the field's path."""
+    assert run_faal(monkeypatch, folder, *command, option, "1") == 2
+    said = capsys.readouterr().err
+    assert f"No such option: {option}. Pass " in said
+    assert all(f"--set {path}=VALUE" in said for path in paths)
+
+
+@pytest.mark.parametrize("command", ["audit", "finetune"])
+def test_the_listed_fields_are_those_of_the_spec(command: str) -> None:
+    """Every field of the models has its path, of every method too, and a listed default is the model's."""
+    model = command_spec(command)
+    fields = spec_fields(model)
+
+    def walk(value: BaseModel, prefix: str = "") -> None:
+        for name, inner in value:
+            field = fields[f"{prefix}{name}"]
+            assert field.is_group or field.default in ("", "the method's") or _same(field.default, inner)
+            if isinstance(inner, BaseModel):
+                walk(inner, f"{prefix}{name}.")
+
+    walk(model.model_validate({"threat": {"epsilon": 0.1}}))
+    if command == "finetune":
+        assert fields["method.type"].values == ("faal", "uniform", "frl", "cfa", "wat", "dafa", "cfol")
+        assert {"method.exploration", "training.averaging.decay"} <= set(fields)
+
+
+def _same(written: str, value: object) -> bool:
+    try:
+        read = json.loads(written)
+    except ValueError:
+        read = written
+    return (tuple(read) if isinstance(read, list) else read) == value
+
+
+def test_similar_paths_end_with_the_same_name_first() -> None:
+    """A bare name finds every field that is called so; a misspelt path the one that looks like it."""
+    fields = spec_fields(FinetuneSpec)
+    assert similar_paths("decay", fields) == ["training.averaging.decay"]
+    assert similar_paths("trainning.momentum", fields) == ["training.momentum"]
+    assert similar_paths("training.momentun", fields)[0] == "training.momentum"
