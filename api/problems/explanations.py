@@ -33,7 +33,8 @@ SECTIONS = (
     Section(
         "Errors of jobs and uploads",
         "A job that failed, and an upload that was rejected, have one of these codes in their `error`. The problem `job-failed` "
-        "repeats it in its own `error`. These codes have no HTTP status.",
+        "repeats it in its own `error`. In a job's `error` a code has no HTTP status; the "
+        "same code as a refusal has the status above.",
         JOB_ERRORS,
     ),
 )

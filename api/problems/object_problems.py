@@ -117,7 +117,8 @@ OBJECT_PROBLEMS: Mapping[str, ProblemExplanation] = {
     ),
     jobs.JobCancelled.code: ProblemExplanation(
         "The job was cancelled",
-        "The job has no report because it was cancelled. A cancelled audit has a report only if it had results.",
+        "The job has no report because it was cancelled. A cancelled audit has a report only if its clean "
+        "predictions were complete and there was time to write it.",
         "Submit the job again, or retry it.",
         HTTPStatus.CONFLICT,
     ),
