@@ -1,16 +1,25 @@
 """Read and damage a storage of either kind in tests."""
 
 import hashlib
+from contextlib import suppress
 
 from jobs.content import relative_path
 from jobs.storage import FolderStorage, Storage
 
 
 def read_contents(storage: Storage) -> list[bytes]:
-    """Return the contents of all files, with or without a reference, including unfinished ones in a folder."""
-    if isinstance(storage, FolderStorage):
-        return sorted((storage.root / place).read_bytes() for place in list_places(storage))
-    return sorted(bytes(storage._store.get(place).bytes()) for place in list_places(storage))
+    """Return the contents of all files, with or without a reference, including unfinished ones in a folder.
+
+    A file that is removed after it was listed is left out.
+    """
+    contents = []
+    for place in list_places(storage):
+        with suppress(FileNotFoundError):
+            if isinstance(storage, FolderStorage):
+                contents.append((storage.root / place).read_bytes())
+            else:
+                contents.append(bytes(storage._store.get(place).bytes()))
+    return sorted(contents)
 
 
 def read_content(storage: Storage, sha256: str) -> bytes:

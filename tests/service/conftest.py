@@ -8,7 +8,7 @@ import pytest
 
 from jobs.states import JobState
 from tests.servers import ObjectStore, PostgresServer
-from tests.service.processes import Site
+from tests.service.processes import FILES, SERVERS, Site
 from tests.service.small_jobs import submit_finetuning, timeless, untrained_weights
 
 
@@ -48,10 +48,10 @@ def servers(postgres: PostgresServer, redis_url: str, object_store: ObjectStore)
     postgres.drop_database(database)
 
 
-@pytest.fixture(params=["sqlite and folder", "postgresql, redis and s3"])
+@pytest.fixture(params=[FILES, SERVERS])
 def site(request: pytest.FixtureRequest) -> Site:
     """Return an installation: the test runs once with nothing but files, and once with all servers."""
-    if request.param == "sqlite and folder":
+    if request.param == FILES:
         return request.getfixturevalue("open_site")()
     return request.getfixturevalue("served_site")
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import kombu.pools
+import pytest
 
 from jobs import queries
 from jobs.database import open_database, upgrade
@@ -26,6 +27,13 @@ ROOT = Path(__file__).parents[2]
 START_SECONDS = 60.0
 BUSY_SECONDS = 30.0  # a machine with other work may need as long for what takes a moment
 JOB_SECONDS = 120.0
+
+FILES, SERVERS = "sqlite and folder", "postgresql, redis and s3"
+"""The two kinds of installation that most tests run on."""
+
+servers_first = pytest.mark.parametrize("site", [pytest.param(FILES, marks=pytest.mark.slow), SERVERS], indirect=True)
+files_first = pytest.mark.parametrize("site", [FILES, pytest.param(SERVERS, marks=pytest.mark.slow)], indirect=True)
+"""Long tests run on one kind of installation in `make test`, and on the other in `make test-slow`."""
 
 
 class SiteProcess:

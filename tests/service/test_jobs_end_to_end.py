@@ -11,7 +11,7 @@ from faal_core import weights
 from faal_core.results.reading import read_report
 from jobs import control, model_registry
 from jobs.states import JobState, UploadState
-from tests.service.processes import JOB_SECONDS, is_gone, until
+from tests.service.processes import JOB_SECONDS, is_gone, servers_first, until
 from tests.service.small_jobs import (
     CLASSES,
     HALVES,
@@ -50,6 +50,7 @@ def wait_for_check(client: httpx.Client, path: str) -> dict:
     return client.get(path).json()
 
 
+@servers_first
 def test_upload_to_report(site, tmp_path):
     """A model is uploaded, checked, repaired on the bundled data, reported on, and its successor can be downloaded."""
     _, client = site.api()
@@ -182,6 +183,7 @@ def test_queued_job_is_cancelled_at_once(site, weights_file):
     assert (site.job(job_id).state, site.job(job_id).attempt) == (JobState.CANCELLED, 0)
 
 
+@servers_first
 def test_running_job_is_cancelled_soon(site, weights_file):
     """A job that runs ends as cancelled, with its process, and its worker takes the next one."""
     worker = site.worker()

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from jobs.states import JobState
-from tests.service.processes import JOB_SECONDS, Site, until
+from tests.service.processes import JOB_SECONDS, Site, files_first, servers_first, until
 from tests.service.small_jobs import AUDIT, SPEC, noise
 from tests.storage_contents import overwrite, read_content
 
@@ -34,6 +34,7 @@ def check_storage(site: Site) -> tuple[int, list[dict[str, Any]]]:
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@servers_first
 @pytest.mark.parametrize("kind", ["one bit", pytest.param("missing", marks=pytest.mark.slow)])
 def test_a_lost_file_ends_jobs_and_downloads_until_it_is_sent_again(site: Site, weights_file: Path, kind: str) -> None:
     """An audit fails as `file-lost`, a download is 410, readiness and the check name it; the same upload mends all."""
@@ -68,6 +69,7 @@ def test_a_lost_file_ends_jobs_and_downloads_until_it_is_sent_again(site: Site, 
     assert check_storage(site) == (0, [])
 
 
+@files_first
 def test_a_damaged_data_set_is_not_read(site: Site, weights_file: Path) -> None:
     """An audit on images of which one bit has changed fails as `file-lost`."""
     _, client = site.api()

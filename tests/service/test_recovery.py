@@ -12,7 +12,7 @@ from jobs import control, lifecycle
 from jobs.errors import LeaseLost
 from jobs.states import JobState
 from tests.servers import find_free_port, redis_server
-from tests.service.processes import is_gone, until
+from tests.service.processes import files_first, is_gone, servers_first, until
 from tests.service.small_jobs import CLEAN_UNITS, EPOCHS, LONG_AUDIT, submit_audit, submit_finetuning, timeless
 
 
@@ -27,6 +27,7 @@ def finetuning(site, weights_file) -> str:
     return submit_finetuning(site, weights_file)
 
 
+@files_first
 def test_killed_job_process(site, finetuning, undisturbed):
     """After `kill -9` of the job's process the job goes on from its last epoch and reports what it would have."""
     worker = site.worker()
@@ -68,6 +69,7 @@ def test_killed_audit_goes_on_from_its_ledger(open_site, weights_file):
     assert timeless(site.report(audit)) == timeless(site.report(undisturbed))
 
 
+@servers_first
 def test_killed_worker(site, finetuning, undisturbed):
     """After `kill -9` of the worker its job's process is gone too, and another worker goes on from the last epoch."""
     worker = site.worker()
@@ -84,6 +86,7 @@ def test_killed_worker(site, finetuning, undisturbed):
     assert epoch_numbers(site, finetuning) == list(range(1, EPOCHS + 1))
 
 
+@servers_first
 def test_paused_job(site, weights_file, finetuning, undisturbed):
     """A job that is paused midway leaves its worker to others, and resumed reports what it would have; it is no crash."""
     site.worker()

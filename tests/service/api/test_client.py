@@ -13,7 +13,7 @@ from faal_core.results.documents import AuditReport
 from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.results.reading import read_report
 from faal_core.specs import AuditSpec, FinetuneSpec
-from tests.service.processes import Site
+from tests.service.processes import Site, servers_first
 from tests.service.small_jobs import CLASSES, HALVES, SPEC, UNBOUNDED, noise
 
 AUDIT = {"attacks": [{"type": "pgd", "steps": 2}], "images": 30}
@@ -32,6 +32,7 @@ def client(site: Site) -> Iterator[Client]:
         yield stack.enter_context(Client(str(http.base_url)))
 
 
+@servers_first
 def test_from_weights_to_repaired_weights(client, site, weights_file, tmp_path) -> None:
     """Uploads become ready, a repair streams its events and reports, and its weights are a model that can be audited."""
     archive = tmp_path / "noise.npz"

@@ -84,7 +84,7 @@ def test_a_stopped_audit_goes_on_and_can_be_reported_in_part(
     known = ledger.read_text()
     assert run_faal(monkeypatch, folder, *LONG_AUDIT, "--minutes", "0", "--require-worst", "0") == 3
     printed = capsys.readouterr()
-    assert "The audit was stopped before every attack was made" in printed.out
+    assert "The audit was stopped before every attack had tried every image left for it" in printed.out
     assert "The audit is incomplete" in printed.err
     part = read_report((folder / "out/report.json").read_text())
     assert isinstance(part, AuditReport)
