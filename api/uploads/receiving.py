@@ -6,9 +6,9 @@ file, and the file of a refused form is discarded.
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from fastapi import Request
 
@@ -119,11 +119,16 @@ def _read_upload(
 def _store_file(
     service: Service, reader: UploadReader, limit: int, kind: UploadKind[Checked], *, is_repeated: bool
 ) -> ReceivedUpload[Checked]:
-    """Stream the file into storage, then check the form. A repeated upload is only read and compared."""
+    """Stream the file into storage, and check the form. A repeated upload is only read and compared."""
     put = describe_chunks if is_repeated else service.storage.put
-    file = put(reader.content(), limit=limit, media_type=kind.media_type(reader.first_bytes))
-    with nullcontext() if is_repeated else removal.discard_on_failure(service.sessions, service.storage, file):
-        return ReceivedUpload(file, kind.read_form(reader.form))
+    file = put(_read_content(reader, kind), limit=limit, media_type=kind.media_type(reader.first_bytes))
+    return ReceivedUpload(file, kind.read_form(reader.form))
+
+
+def _read_content(reader: UploadReader, kind: UploadKind[Any]) -> Iterator[bytes]:
+    """Yield the file's content, and check the form before the end, so that the storage drops the file of a refused form."""
+    yield from reader.content()
+    kind.read_form(reader.form)
 
 
 def _put_together(
