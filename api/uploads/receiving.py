@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from fastapi import Request
 
@@ -121,14 +121,25 @@ def _store_file(
 ) -> ReceivedUpload[Checked]:
     """Stream the file into storage, and check the form. A repeated upload is only read and compared."""
     put = describe_chunks if is_repeated else service.storage.put
-    file = put(_read_content(reader, kind), limit=limit, media_type=kind.media_type(reader.first_bytes))
-    return ReceivedUpload(file, kind.read_form(reader.form))
+    content = _CheckedContent(reader, kind)
+    file = put(content, limit=limit, media_type=kind.media_type(reader.first_bytes))
+    return ReceivedUpload(file, content.form)
 
 
-def _read_content(reader: UploadReader, kind: UploadKind[Any]) -> Iterator[bytes]:
-    """Yield the file's content, and check the form before the end, so that the storage drops the file of a refused form."""
-    yield from reader.content()
-    kind.read_form(reader.form)
+class _CheckedContent(Generic[Checked]):
+    """The file's content. The form is checked before the content ends, so that the storage drops the file of a refused form.
+
+    `form` is the checked form; it exists once the content has been read to its end.
+    """
+
+    form: Checked
+
+    def __init__(self, reader: UploadReader, kind: UploadKind[Checked]) -> None:
+        self._reader, self._kind = reader, kind
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._reader.content()
+        self.form = self._kind.read_form(self._reader.form)
 
 
 def _put_together(

@@ -17,8 +17,6 @@ REMEDIES = {
     "resize": "Pass --resize N, and --crop N where their shapes differ too.",
 }
 
-FORMER_OPTIONS = {"--partial": "--minutes 0 reports the results so far"}
-
 Arguments = ParamSpec("Arguments")
 Status = TypeVar("Status", bound=int | None)
 
@@ -45,8 +43,6 @@ def explain_usage(error: typer.TyperException) -> str:
         return message
     if paths := _fields_called(getattr(error, "option_name", ""), context.info_name):
         message = f"{error.message}. Pass --set {' or --set '.join(f'{path}=VALUE' for path in paths)}"
-    if hint := FORMER_OPTIONS.get(getattr(error, "option_name", "")):
-        message = f"{error.message}. {hint}"
     return f"{message.rstrip('.')}. Run `{context.command_path} --help` for all options."
 
 

@@ -220,8 +220,8 @@ class AuditReport(Document):
     confusion: tuple[Confusion, ...] = Field(description="Mistakes on images that are not robust, most frequent first.")
     adversarial_sha256: str = Field(
         "",
-        description="SHA-256 over the digests of the adversarial images that were counted, one line each, in the "
-        "images' order.",
+        description="SHA-256 of a text with one line per image, in the images' order: the SHA-256 of the adversarial image that "
+        "broke it, or an empty line.",
     )
     provenance: Provenance | None = Field(
         None, description="Software and device that computed the report; null in older reports."

@@ -35,7 +35,7 @@ def supervisor(settings, sessions) -> Supervisor:
 
 
 def process(code: str) -> ProcessGroup:
-    """Return a process that stands for a job's."""
+    """Return a process that runs `code` in place of a job."""
     return ProcessGroup([sys.executable, "-c", code], dict(os.environ))
 
 

@@ -32,7 +32,7 @@ UNIT = BatchResult(
 
 
 class StopsAfter(NoProgress):
-    """Cancels the audit after so many batches."""
+    """Cancels the audit after the first `batches` batches."""
 
     def __init__(self, batches: int) -> None:
         self._left = batches
@@ -167,7 +167,7 @@ def test_a_stopped_audit_is_an_upper_bound(tmp_path: Path) -> None:
 
 
 class EndsAfter(NoProgress):
-    """Has no time left after so many batches."""
+    """Has no time left after the first `batches` batches."""
 
     def __init__(self, batches: int) -> None:
         self._left = batches
