@@ -25,7 +25,7 @@ def cross_entropy(logits: Logits, y: Labels) -> PerImage:
     return functional.cross_entropy(logits, y, reduction="none")
 
 
-def margin(logits: Logits, y: Labels) -> PerImage:
+def margin_loss(logits: Logits, y: Labels) -> PerImage:
     """Return the largest other logit minus that of the label: positive exactly where the image is misclassified.
 
     Source: Carlini and Wagner 2017, the objective f₆ of their section IV, without its floor.
@@ -34,25 +34,25 @@ def margin(logits: Logits, y: Labels) -> PerImage:
     return others.amax(1) - select_logit(logits, y)
 
 
-def probability_margin(logits: Logits, y: Labels) -> PerImage:
-    """Return the margin of the softmax probabilities, in [−1, 1].
+def probability_margin_loss(logits: Logits, y: Labels) -> PerImage:
+    """Return the margin loss of the softmax probabilities, in [−1, 1].
 
     Source: the loss of PMA (Xie et al. 2024, arXiv 2411.15210).
     """
-    return margin(logits.softmax(1), y)
+    return margin_loss(logits.softmax(1), y)
 
 
 def dlr(logits: Logits, y: Labels) -> PerImage:
-    """Return the difference of logits ratio: the margin over the distance from the largest to the third largest logit.
+    """Return the difference of logits ratio: the margin loss over the distance from the largest to the third largest logit.
 
-    With two classes there is no third logit, and the margin alone is returned.
+    With two classes there is no third logit, and the margin loss itself is returned.
 
     Source: Croce and Hein 2020 (AutoAttack), eq. 6.
     """
     if logits.shape[1] < 3:
-        return margin(logits, y)
+        return margin_loss(logits, y)
     top = logits.topk(3).values
-    return margin(logits, y) / (top[:, 0] - top[:, 2] + _TINY)
+    return margin_loss(logits, y) / (top[:, 0] - top[:, 2] + _TINY)
 
 
 def targeted_dlr(logits: Logits, y: Labels, target: Labels) -> PerImage:
@@ -89,7 +89,7 @@ def compute_gradient(value: PerImage, x: Images) -> Images:
 
 LOSSES: dict[str, Loss] = {
     "cross-entropy": cross_entropy,
-    "margin": margin,
-    "probability-margin": probability_margin,
+    "margin": margin_loss,
+    "probability-margin": probability_margin_loss,
     "dlr": dlr,
 }

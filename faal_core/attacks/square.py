@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from faal_core.attacks.ball import Ball, expand, normalise, norms
-from faal_core.attacks.losses import margin
+from faal_core.attacks.losses import margin_loss
 from faal_core.attacks.randomness import ImageRandom
 from faal_core.classifier import Classifier, Images, Labels
 from faal_core.specs import SquareSpec
@@ -217,7 +217,7 @@ def square(
             draws = random.uniform(len(rows), _DRAW_BLOCK, search.count_draws(x.shape[1]))
         if len(candidates):
             logits = classifier(proposed)
-            new_value, wrong = margin(logits, y[candidates]), logits.argmax(1) != y[candidates]
+            new_value, wrong = margin_loss(logits, y[candidates]), logits.argmax(1) != y[candidates]
             better = ((new_value > value[candidates]) | wrong).nonzero().squeeze(1)
             improved = candidates[better]
             best[improved], value[improved] = proposed[better], new_value[better]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from faal_core import attacks
 from faal_core.attacks import Attack
 from faal_core.attacks.ball import Ball, norms
-from faal_core.attacks.losses import margin, probability_margin
+from faal_core.attacks.losses import margin_loss, probability_margin_loss
 from faal_core.attacks.randomness import ImageRandom, seed_from
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
@@ -41,7 +41,7 @@ class ImageResult(NamedTuple):
 
     predicted: int
     margin: float
-    lead: float
+    logit_margin: float
     distance: float
     sha256: str
 
@@ -132,10 +132,10 @@ class Evaluator:
             seeds = [seed_from(self.seed, number, run, self.data.digest(row)) for row in part.tolist()]
             x_adv = attack.run(run, self.classifier, x, y, threat, ImageRandom(seeds, self.device)).detach()
             x_adv = Ball(x, threat).project(x_adv.clone())  # a copy: the attack may have returned x itself
-            predicted, margin, lead = self.predict(x_adv, y)
+            predicted, margin, logit_margin = self.predict(x_adv, y)
             distance = norms(x_adv - x, threat.norm).tolist()
             broken = [answer != label for answer, label in zip(predicted, y.tolist(), strict=True)]
-            images = zip(predicted, margin, lead, distance, _digest_pixels(x_adv, broken), strict=True)
+            images = zip(predicted, margin, logit_margin, distance, _digest_pixels(x_adv, broken), strict=True)
             return [ImageResult(*image) for image in images]
 
         return self._run_batch(number, run, rows, try_to_break)
@@ -155,7 +155,7 @@ class Evaluator:
             rows=tuple(rows.tolist()),
             predicted=tuple(image.predicted for image in images),
             margin=tuple(image.margin for image in images),
-            lead=tuple(image.lead for image in images),
+            logit_margin=tuple(image.logit_margin for image in images),
             distance=tuple(image.distance for image in images),
             sha256=tuple(image.sha256 for image in images),
             forward=passes.forward,
@@ -165,9 +165,9 @@ class Evaluator:
 
     @torch.no_grad()
     def predict(self, x: Tensor, y: Tensor) -> tuple[list[int], list[float], list[float]]:
-        """Return the predicted classes, and the lead of the label over the likeliest other class.
+        """Return the predicted classes, the margins in probability, in [−1, 1], and the margins in logits.
 
-        The lead is given in probability, in [−1, 1], and in logits.
+        A margin is the label's value minus the largest other one, the negative of the margin loss.
 
         Raises: ClassifierUnsuitable where the network does not accept images of that size, or its logits have the wrong
             shape or are not finite.
@@ -186,7 +186,8 @@ class Evaluator:
             )
         if not bool(logits.isfinite().all()):
             raise ClassifierUnsuitable(_NOT_FINITE)
-        return logits.argmax(1).tolist(), (-probability_margin(logits, y)).tolist(), (-margin(logits, y)).tolist()
+        margins = -probability_margin_loss(logits, y), -margin_loss(logits, y)
+        return logits.argmax(1).tolist(), margins[0].tolist(), margins[1].tolist()
 
 
 def _digest_pixels(x: Tensor, selected: list[bool]) -> list[str]:

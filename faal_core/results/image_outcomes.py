@@ -66,18 +66,18 @@ class ImageOutcomes:
         self._clean = np.full(count, _UNKNOWN)
         self._attacked, self._broken_by = np.full(count, _UNKNOWN), np.full(count, UNBROKEN)
         self._distance, self._clean_margin, self._margin = np.zeros(count), np.ones(count), np.ones(count)
-        self._clean_lead, self._lead = np.full(count, np.inf), np.full(count, np.inf)
+        self._clean_logit_margin, self._logit_margin = np.full(count, np.inf), np.full(count, np.inf)
         self._sha256 = np.full(count, "", dtype=object)
 
     def find_undecided(self, margin_left: float | None = None) -> Rows:
         """Return the row numbers of the images that are classified correctly clean and unbroken so far, ascending.
 
         Args:
-            margin_left: only images whose label's lead, in logits, once fell to this fraction of the clean lead or below.
+            margin_left: only images whose logit margin once fell to this fraction of the clean one or below.
         """
         undecided = (self._clean == self._labels) & (self._broken_by == UNBROKEN)
         if margin_left is not None:
-            undecided &= self._lead <= margin_left * self._clean_lead
+            undecided &= self._logit_margin <= margin_left * self._clean_logit_margin
         return np.flatnonzero(undecided)
 
     def add(self, result: BatchResult) -> int:
@@ -85,10 +85,10 @@ class ImageOutcomes:
         rows = np.array(result.rows)
         predicted, margin = np.array(result.predicted), np.array(result.margin)
         self._margin[rows] = np.minimum(self._margin[rows], margin)
-        self._lead[rows] = np.minimum(self._lead[rows], result.lead)
+        self._logit_margin[rows] = np.minimum(self._logit_margin[rows], result.logit_margin)
         if result.attack == CLEAN:
             self._clean[rows] = self._attacked[rows] = predicted
-            self._clean_margin[rows], self._clean_lead[rows] = margin, result.lead
+            self._clean_margin[rows], self._clean_logit_margin[rows] = margin, result.logit_margin
             return 0
         misclassified = predicted != self._labels[rows]
         broken = rows[misclassified]

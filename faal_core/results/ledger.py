@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from faal_core.errors import LedgerMismatch
 
@@ -25,7 +25,7 @@ class BatchResult(BaseModel):
         rows: places of the images in the data; each of the other lists has one entry per image.
         predicted: predicted class after the run.
         margin: probability of the label minus that of the likeliest other class, in [−1, 1].
-        lead: the label's logit minus the largest other logit.
+        logit_margin: the label's logit minus the largest other logit.
         distance: norm of the perturbation.
         sha256: SHA-256 of the adversarial image's float32 pixels, channels first; empty where the image is still
             classified correctly.
@@ -40,7 +40,9 @@ class BatchResult(BaseModel):
     rows: tuple[int, ...]
     predicted: tuple[int, ...]
     margin: tuple[float, ...]
-    lead: tuple[float, ...]
+    logit_margin: tuple[float, ...] = Field(
+        validation_alias=AliasChoices("logit_margin", "lead")
+    )  # older ledgers: lead
     distance: tuple[float, ...]
     sha256: tuple[str, ...]
     forward: int

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from faal_core.attacks.ball import direction, norms
-from faal_core.attacks.losses import Loss, compute_gradient, cross_entropy, margin
+from faal_core.attacks.losses import Loss, compute_gradient, cross_entropy, margin_loss
 from faal_core.attacks.pgd import pgd
 from faal_core.attacks.randomness import ImageRandom
 from faal_core.classifier import Classifier, Images, Labels
@@ -41,7 +41,7 @@ def check_gradients(classifier: Classifier, x: Images, y: Labels, threat: Threat
     except ClassifierUnsuitable:
         pass
     start = x.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(margin(classifier(start), y).sum(), start)
+    (gradient,) = torch.autograd.grad(margin_loss(classifier(start), y).sum(), start)
     non_finite = int((~gradient.isfinite()).flatten(1).any(1).sum())
     extent = (
         f"at {non_finite} of {len(x)} correctly classified images" if non_finite else f"on the way from {len(x)} images"
@@ -64,7 +64,7 @@ def check_flat_losses(classifier: Classifier, x: Images, y: Labels, threat: Thre
     The cross-entropy misleads long before it is flat at every pixel. So PGD must break as many images with it as with the
     margin.
     """
-    by_entropy, by_margin = (_find_stuck(classifier, x, y, loss, threat.norm) for loss in (cross_entropy, margin))
+    by_entropy, by_margin = (_find_stuck(classifier, x, y, loss, threat.norm) for loss in (cross_entropy, margin_loss))
     everywhere, saturated = int((by_entropy & by_margin).sum()), int((by_entropy & ~by_margin).sum())
     wider = _double(threat)  # more images break there, so that a difference shows
     broken_by_entropy, broken_by_margin = (

@@ -6,7 +6,7 @@ import torch
 from faal_core.attacks import build
 from faal_core.attacks.apgd import _Climb, list_checkpoints
 from faal_core.attacks.ball import Ball
-from faal_core.attacks.losses import dlr, probability_margin, targeted_dlr
+from faal_core.attacks.losses import dlr, probability_margin_loss, targeted_dlr
 from faal_core.attacks.randomness import ImageRandom
 from faal_core.audit.evaluator import record_passes
 from faal_core.specs import ApgdSpec
@@ -81,7 +81,7 @@ def test_losses_by_hand() -> None:
     assert dlr(logits, y).item() == pytest.approx((3 - 4) / (4 - 1))
     assert targeted_dlr(logits, y, target).item() == pytest.approx((1 - 4) / (4 - (1 - 2) / 2))
     p = logits.softmax(1)[0]
-    assert probability_margin(logits, y).item() == pytest.approx((p[2] - p[0]).item())
+    assert probability_margin_loss(logits, y).item() == pytest.approx((p[2] - p[0]).item())
 
 
 @pytest.mark.parametrize("num_classes", [2, 3])

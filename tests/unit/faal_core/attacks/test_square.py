@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from faal_core.attacks.ball import Ball, norms
-from faal_core.attacks.losses import margin
+from faal_core.attacks.losses import margin_loss
 from faal_core.attacks.randomness import ImageRandom
 from faal_core.attacks.square import (
     L2Search,
@@ -137,13 +137,13 @@ def test_square_ends_where_a_search_that_asks_everything_ends() -> None:
     ball, search = Ball(x, threat), LinfSearch(spec.initial_share)
     random = ImageRandom(range(4), x.device)
     best = search.start(ball, random)
-    value = margin(classifier(best), y)
+    value = margin_loss(classifier(best), y)
     draws = random.uniform(4, 250, search.count_draws(1))
     for query in range(60):
         windows = Windows(draws[:, query, :2], window_side(query, x.shape, spec.initial_share, Norm.LINF), x.shape)
         proposed, edge = best.clone(), threat.epsilon * to_signs(expand_channels(draws[:, query, 2:]))
         windows.write(proposed, (windows.read(x) + edge).clamp(0, 1))
-        risen = margin(classifier(proposed), y)
+        risen = margin_loss(classifier(proposed), y)
         better = (risen > value).nonzero().squeeze(1)
         best[better], value[better] = proposed[better], risen[better]
     result = square(classifier, x, y, threat, spec, ImageRandom(range(4), x.device))

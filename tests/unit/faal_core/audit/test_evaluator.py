@@ -286,8 +286,8 @@ def test_a_margin_is_what_the_attacks_left_at_the_least() -> None:
     outcomes = ImageOutcomes(data.labels.numpy())
     right = {"rows": (0, 1), "predicted": tuple(data.labels[:2].tolist()), "distance": (0, 0), "sha256": ("", "")}
     cost = {"forward": 1, "backward": 0, "seconds": 0}
-    for attack, lead in ((CLEAN, (4.0, 4.0)), (0, (1.0, 3.0)), (1, (3.0, 2.0))):
-        outcomes.add(BatchResult(attack=attack, run=0, margin=(0.5, 0.5), lead=lead, **right, **cost))
+    for attack, logit_margin in ((CLEAN, (4.0, 4.0)), (0, (1.0, 3.0)), (1, (3.0, 2.0))):
+        outcomes.add(BatchResult(attack=attack, run=0, margin=(0.5, 0.5), logit_margin=logit_margin, **right, **cost))
     assert outcomes.find_undecided().tolist() == [0, 1]
     assert outcomes.find_undecided(0.25).tolist() == [0]
     assert outcomes.find_undecided(0.5).tolist() == [0, 1]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from faal_core.attacks.losses import compute_gradient, margin
+from faal_core.attacks.losses import compute_gradient, margin_loss
 from faal_core.audit.reliability import examine, examine_attacks
 from faal_core.classifier import Classifier
 from faal_core.errors import ClassifierUnsuitable
@@ -126,7 +126,7 @@ def test_a_gradient_that_is_not_finite_is_a_warning_and_stops_attacks_that_need_
     assert (warning.code, where in warning.evidence) == ("nan-gradient", True)
     x[:, :, 0, 0] = 0
     with pytest.raises(ClassifierUnsuitable, match="square"):
-        compute_gradient(margin(bad(x.requires_grad_()), y), x)
+        compute_gradient(margin_loss(bad(x.requires_grad_()), y), x)
 
 
 class Range(nn.Module):

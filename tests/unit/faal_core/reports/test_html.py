@@ -169,11 +169,11 @@ def test_the_gallery_shows_each_image_with_what_became_of_it() -> None:
     """Each class has a row with its fragile and its hardest images; every picture has an alternative text."""
     parsed = Page(html.render(sample_audit()))
     first, second = (
-        [" ".join(cell.split()) for cell in row] for row in parsed.rows if len(row) == 3 and "lead" in row[1]
+        [" ".join(cell.split()) for cell in row] for row in parsed.rows if len(row) == 3 and "margin" in row[1]
     )
-    taken = "taken for trouser after PGD-20 (cross-entropy), lead 3.1, image 7"
-    assert first == ["T-shirt", taken, "lead 85.3, image 12"]
-    assert second == ["trouser", "taken for T-shirt after PGD-20 (cross-entropy), lead 11.8, image 305", "none"]
+    taken = "taken for trouser after PGD-20 (cross-entropy), margin 3.1, image 7"
+    assert first == ["T-shirt", taken, "margin 85.3, image 12"]
+    assert second == ["trouser", "taken for T-shirt after PGD-20 (cross-entropy), margin 11.8, image 305", "none"]
     pictures = [attributes for tag, attributes in parsed.tags if tag == "img"]
     assert [picture["alt"] for picture in pictures] == ["T-shirt, image 7", "T-shirt, image 12", "trouser, image 305"]
 

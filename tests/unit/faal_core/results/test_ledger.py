@@ -26,8 +26,8 @@ ATTACKS: tuple[AttackSpec, ...] = (
     SquareSpec(queries=10, margin_left=0.99),
 )
 UNIT = BatchResult(
-    attack=0, run=1, rows=(3, 5), predicted=(1, 2), margin=(0.1, -0.2), lead=(0.5, -1.0), distance=(0.5, 0.25), sha256=("", "ab"),
-    forward=4, backward=2, seconds=0.5,
+    attack=0, run=1, rows=(3, 5), predicted=(1, 2), margin=(0.1, -0.2), logit_margin=(0.5, -1.0), distance=(0.5, 0.25),
+    sha256=("", "ab"), forward=4, backward=2, seconds=0.5,
 )  # fmt: skip
 
 
@@ -203,3 +203,13 @@ def test_nothing_to_report_before_all_images_were_looked_at(tmp_path: Path) -> N
         run(ledger, StopsAfter(2))
     with Ledger(tmp_path / "l", "me") as ledger, pytest.raises(InvalidSpec, match="there is no report yet"):
         run(ledger, NoProgress(), compute=False)
+
+
+def test_a_ledger_of_an_earlier_version_still_opens(tmp_path: Path) -> None:
+    """A ledger whose lines call the logit margin "lead", as version 0.1 did, has the same results."""
+    path = tmp_path / "ledger"
+    with Ledger(path, "audit") as ledger:
+        ledger.add(UNIT)
+    path.write_text(path.read_text().replace("logit_margin", "lead"))
+    with Ledger(path, "audit") as ledger:
+        assert list(ledger) == [UNIT]
