@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from scipy.stats import ttest_rel
 
-from faal_core.audit.run import audit
+from faal_core.auditing.run import audit
 from faal_core.classifier import Classifier
 from faal_core.datasets import LabelledImages, load
 from faal_core.specs import AuditSpec, FinetuneSpec

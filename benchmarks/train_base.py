@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from faal_core.audit.run import audit
+from faal_core.auditing.run import audit
 from faal_core.cli.progress_bar import ProgressBar
 from faal_core.datasets import load
 from faal_core.networks import build

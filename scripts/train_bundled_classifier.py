@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel
 
-from faal_core.audit.run import audit
+from faal_core.auditing.run import audit
 from faal_core.datasets import load
 from faal_core.networks import build
 from faal_core.progress import NoProgress

@@ -22,7 +22,7 @@ VIOLATIONS = [
     ("library", "faal_core/threat_model.py", "from faal_core import specs"),
     ("library", "faal_core/novelty.py", '"""A module that no layer names."""'),
     ("torch-free-half", "faal_core/results/intervals.py", "def late() -> None:\n    import torch"),
-    ("torch-free-service", "api/pages/views.py", "from faal_core.audit import evaluator"),
+    ("torch-free-service", "api/pages/views.py", "from faal_core.auditing import evaluator"),
     ("torch-free-supervisor", "worker/tasks.py", "from worker import assignment"),
     ("service-vocabulary", "api/pages/views.py", "from faal_core.results import class_table"),
     ("arguments", "faal_core/datasets/__init__.py", "import pydantic_settings"),

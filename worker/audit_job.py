@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from faal_core.audit.reliability import digest_training_images
-from faal_core.audit.run import audit
+from faal_core.auditing.reliability import digest_training_images
+from faal_core.auditing.run import audit
 from faal_core.specs import AuditSpec
 from worker.assignment import Assignment, JobResult, add_ids
 
@@ -13,7 +13,7 @@ PART: Final = "test"
 def run(assignment: Assignment) -> JobResult:
     """Return the audit's report; a later attempt resumes after the last batch of the attempt before.
 
-    Raises: the errors of `faal_core.audit.run`, and Cancelled.
+    Raises: the errors of `faal_core.auditing.run`, and Cancelled.
     """
     return JobResult(report=_report(assignment, compute=True))
 

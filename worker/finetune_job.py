@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from faal_core import weights
-from faal_core.finetune import finetune, training_checkpoint
+from faal_core.finetuning import finetune, training_checkpoint
 from faal_core.specs import FinetuneSpec
 from faal_core.training.ranks import Ranks
 from faal_core.training.recipe import train
@@ -15,7 +15,7 @@ from worker.ranks import start_rank_processes
 def run(assignment: Assignment) -> JobResult:
     """Return the report, and the new model unless the original weights are kept; a later attempt resumes the one before.
 
-    Raises: the errors of `faal_core.finetune`, StorageFull and Cancelled.
+    Raises: the errors of `faal_core.finetuning`, StorageFull and Cancelled.
     """
     model = assignment.read_model()
     with start_rank_processes(assignment) as ranks:

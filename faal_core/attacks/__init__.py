@@ -1,6 +1,6 @@
 """Search for adversarial images: one module per attack, and `build`, which makes an attack from its spec.
 
-An attack returns images and never judges them: `faal_core.audit.evaluator` projects them and predicts again.
+An attack returns images and never judges them: `faal_core.auditing.evaluator` projects them and predicts again.
 
 docs/how-to/add-attack.md lists the steps that add an attack.
 """

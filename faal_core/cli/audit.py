@@ -55,8 +55,8 @@ def audit(
     load = image_loader(dataset, data_root, download=download, class_order=class_order, resize=resize, crop=crop)
     context.with_resource(output_folder(out))
 
-    from faal_core.audit.reliability import digest_training_images
-    from faal_core.audit.run import audit as run
+    from faal_core.auditing.reliability import digest_training_images
+    from faal_core.auditing.run import audit as run
     from faal_core.cli.progress_bar import ProgressBar
     from faal_core.weights import read_classifier
 

@@ -110,8 +110,8 @@ def _finetune(
     The folder `checkpoint` of `out` holds what a run needs to resume.
     """
     from faal_core.cli.progress_bar import ProgressBar
-    from faal_core.finetune import finetune as run
-    from faal_core.finetune import training_checkpoint
+    from faal_core.finetuning import finetune as run
+    from faal_core.finetuning import training_checkpoint
     from faal_core.training.ranks import join_ranks
     from faal_core.training.recipe import train as take_part
     from faal_core.weights import write_classifier

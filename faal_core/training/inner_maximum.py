@@ -7,7 +7,7 @@ import torch
 from faal_core.attacks.ball import Ball
 from faal_core.attacks.losses import LOSSES
 from faal_core.attacks.randomness import BatchRandom
-from faal_core.audit.evaluator import freeze_weights
+from faal_core.auditing.evaluator import freeze_weights
 from faal_core.classifier import Classifier, Images, Labels, PerImage
 from faal_core.specs import FinetuneSpec
 from faal_core.training.losses import kl_divergence

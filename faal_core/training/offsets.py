@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from faal_core.attacks.ball import Ball
 from faal_core.attacks.losses import select_logit
-from faal_core.audit.evaluator import freeze_weights
+from faal_core.auditing.evaluator import freeze_weights
 from faal_core.classifier import Classifier, Images, Labels
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.device_memory import Pieces

@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor
 
-from faal_core.audit.evaluator import Evaluator
+from faal_core.auditing.evaluator import Evaluator
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import ClassifierUnsuitable

@@ -12,7 +12,7 @@ from torch.nn import functional
 from faal_core import datasets
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
-from faal_core.finetune import finetune
+from faal_core.finetuning import finetune
 from faal_core.networks import build
 from faal_core.reports import terminal, text
 from faal_core.specs import (

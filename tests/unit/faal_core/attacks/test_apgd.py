@@ -8,7 +8,7 @@ from faal_core.attacks.apgd import _Climb, list_checkpoints
 from faal_core.attacks.ball import Ball
 from faal_core.attacks.losses import dlr, probability_margin_loss, targeted_dlr
 from faal_core.attacks.randomness import ImageRandom
-from faal_core.audit.evaluator import record_passes
+from faal_core.auditing.evaluator import record_passes
 from faal_core.specs import ApgdSpec
 from faal_core.threat_model import Norm, ThreatModel
 from tests.float64_classifier import convert_to_float64

@@ -7,7 +7,7 @@ from faal_core.attacks import build
 from faal_core.attacks.ball import norms
 from faal_core.attacks.pgd import pgd
 from faal_core.attacks.randomness import BatchRandom, ImageRandom
-from faal_core.audit.evaluator import record_passes
+from faal_core.auditing.evaluator import record_passes
 from faal_core.specs import PgdSpec
 from faal_core.threat_model import Norm, ThreatModel
 from tests.linear_classifier import build_linear_classifier

@@ -137,7 +137,7 @@ def test_the_gate_does_not_open_on_numbers_that_may_be_far_too_high(
         require_worst_class(sample_audit(warnings=(warning,)), 0.0)
     assert closed.value.exit_code == 3
     assert f"{code}: {warning.message}" in capsys.readouterr().err
-    raised = "".join(path.read_text() for path in (Path(faal_core.__file__).parent / "audit").rglob("*.py"))
+    raised = "".join(path.read_text() for path in (Path(faal_core.__file__).parent / "auditing").rglob("*.py"))
     assert f'code="{code}"' in raised
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from faal_core.audit.evaluator import record_passes
-from faal_core.audit.run import audit
+from faal_core.auditing.evaluator import record_passes
+from faal_core.auditing.run import audit
 from faal_core.classifier import Classifier
 from faal_core.datasets import load
 from faal_core.datasets.labelled_images import LabelledImages

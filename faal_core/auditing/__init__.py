@@ -4,6 +4,6 @@
 a broken audit, and `gallery` chooses images for the report.
 """
 
-from faal_core.audit.run import AuditResult, audit
+from faal_core.auditing.run import AuditResult, audit
 
 __all__ = ["AuditResult", "audit"]

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from faal_core import datasets
-from faal_core.audit.reliability import digest_pixels, digest_training_images, examine_images
-from faal_core.audit.run import audit
+from faal_core.auditing.reliability import digest_pixels, digest_training_images, examine_images
+from faal_core.auditing.run import audit
 from faal_core.datasets import npz_archive
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import InvalidSpec

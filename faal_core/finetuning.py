@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import torch
 
 from faal_core import weights
-from faal_core.audit.reliability import digest_pixels
-from faal_core.audit.run import PRODUCT, AuditResult, audit, compute_identity, summarise
+from faal_core.auditing.reliability import digest_pixels
+from faal_core.auditing.run import PRODUCT, AuditResult, audit, compute_identity, summarise
 from faal_core.classifier import Classifier
 from faal_core.datasets.class_order import quote_names
 from faal_core.datasets.labelled_images import LabelledImages

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from faal_core.audit.reliability import check_class_sizes, examine_predictions
+from faal_core.auditing.reliability import check_class_sizes, examine_predictions
 from faal_core.results.class_table import ClassTable
 from faal_core.results.image_outcomes import UNBROKEN, Evaluation
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from faal_core.audit.gallery import build_gallery, encode_picture
+from faal_core.auditing.gallery import build_gallery, encode_picture
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.results.documents import AttackRow
 from faal_core.results.image_outcomes import UNBROKEN, Evaluation

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from faal_core import attacks
-from faal_core.audit.evaluator import Evaluator, evaluate
-from faal_core.audit.run import compute_identity, summarise
+from faal_core.auditing.evaluator import Evaluator, evaluate
+from faal_core.auditing.run import compute_identity, summarise
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.datasets.matching import check_fit

@@ -8,9 +8,9 @@ Sources: the red flags of Croce and Hein 2020 (AutoAttack), Carlini et al. 2019 
 
 import torch
 
-from faal_core.audit.reliability import gradients, outputs
-from faal_core.audit.reliability.images import digest_pixels, digest_training_images, examine_images
-from faal_core.audit.reliability.predictions import check_class_sizes, examine_predictions
+from faal_core.auditing.reliability import gradients, outputs
+from faal_core.auditing.reliability.images import digest_pixels, digest_training_images, examine_images
+from faal_core.auditing.reliability.predictions import check_class_sizes, examine_predictions
 from faal_core.classifier import Classifier, Images, Labels
 from faal_core.results.documents import AttackRow, ReliabilityWarning
 from faal_core.specs import AttackSpec, SquareSpec

@@ -12,7 +12,7 @@ from faal_core import weights
 from faal_core.classifier import Classifier
 from faal_core.datasets import LabelledImages, load
 from faal_core.errors import ClassifierUnsuitable, InvalidSpec, OutOfTime, WeightsMismatch
-from faal_core.finetune import FinetuneResult, finetune
+from faal_core.finetuning import FinetuneResult, finetune
 from faal_core.networks import build
 from faal_core.progress import Cancelled, NoProgress
 from faal_core.reports import text

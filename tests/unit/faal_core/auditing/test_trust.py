@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from faal_core import datasets
-from faal_core.audit import reliability
-from faal_core.audit.run import audit
+from faal_core.auditing import reliability
+from faal_core.auditing.run import audit
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.networks import build

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from faal_core.attacks.losses import compute_gradient, margin_loss
-from faal_core.audit.reliability import examine, examine_attacks
+from faal_core.auditing.reliability import examine, examine_attacks
 from faal_core.classifier import Classifier
 from faal_core.errors import ClassifierUnsuitable
 from faal_core.results.documents import AttackRow

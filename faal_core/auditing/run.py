@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 from faal_core import __version__, weights
-from faal_core.audit import reliability
-from faal_core.audit.evaluator import Evaluator, evaluate
-from faal_core.audit.gallery import build_gallery
-from faal_core.audit.provenance import describe_provenance
+from faal_core.auditing import reliability
+from faal_core.auditing.evaluator import Evaluator, evaluate
+from faal_core.auditing.gallery import build_gallery
+from faal_core.auditing.provenance import describe_provenance
 from faal_core.classifier import Classifier
 from faal_core.datasets.data_warnings import examine_data
 from faal_core.datasets.labelled_images import LabelledImages
