@@ -1,4 +1,4 @@
-"""Solve FAAL's inner maximum: the class distribution near uniform with the largest expected risk."""
+"""Find FAAL's class distribution: the one near uniform with the largest expected risk."""
 
 import math
 

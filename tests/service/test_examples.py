@@ -82,7 +82,7 @@ def ask(command: str, ids: dict[str, str]) -> None:
     while True:
         printed = run(command.replace("curl ", "curl --silent --show-error ", 1))
         answer = json.loads(printed) if printed else {}
-        if answer.get("status") not in ("validating", "queued", "running") or "--json" in command or "-F" in command:
+        if answer.get("status") not in ("validating", "queued", "running") or " -d " in command or "-F" in command:
             break
         assert time.monotonic() < deadline, printed
         time.sleep(0.3)
