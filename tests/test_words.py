@@ -12,7 +12,8 @@ import pytest
 from tests.words import NAMES_IN_ED, NO_NAMES, RULES, VERBS, VERBS_IN_ED, VERBS_WITH_FOR, Rule
 
 ROOT = Path(__file__).parents[1]
-CODE = ("faal_core", "faal_client", "jobs", "api", "worker", "migrations", "scripts", "benchmarks")
+CODE = ("faal_core", "faal_client", "jobs", "api", "worker", "migrations", "scripts", "benchmarks", "tests")
+LISTS = {ROOT / "tests" / "words.py", Path(__file__)}  # quote the phrases that they reject
 TEMPLATES = ("api/pages/templates", "faal_core/reports/templates")
 LAST_OLD_DECISION = "0020"  # records up to this one are history and stay as they were written
 FEWEST_SPACES = 2  # of a string that is prose
@@ -20,7 +21,7 @@ EXPRESSIONS = [(rule, rule.expression()) for rule in RULES]
 
 
 def own_files() -> Iterator[Path]:
-    """Yield each file that the word list applies to."""
+    """Yield each file that the word list applies to: all but the lists themselves."""
     yield from (ROOT / name for name in ("README.md", "CONTRIBUTING.md"))
     for page in sorted((ROOT / "docs").rglob("*.md")):
         if page.parent.name != "decisions" or page.name[:4] > LAST_OLD_DECISION:
@@ -28,7 +29,7 @@ def own_files() -> Iterator[Path]:
     for folder in TEMPLATES:
         yield from sorted((ROOT / folder).rglob("*.html"))
     for folder in CODE:
-        yield from sorted((ROOT / folder).rglob("*.py"))
+        yield from (file for file in sorted((ROOT / folder).rglob("*.py")) if file not in LISTS)
 
 
 def failures_in(path: str, text: str) -> list[str]:
@@ -88,10 +89,15 @@ def without_markup(template: str) -> str:
 
 
 def docstring_failures(tree: ast.Module) -> Iterator[tuple[int, str, str]]:
-    """Yield each docstring of a function or method that does not begin with a verb of the list."""
+    """Yield each docstring of a function or method, except a test's, that does not begin with a verb of the list.
+
+    A test's docstring states in a sentence what must hold.
+    """
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (
-            words := (ast.get_docstring(node) or "").split()
+        if (
+            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            and not node.name.startswith("test_")
+            and (words := (ast.get_docstring(node) or "").split())
         ):
             noun = len(words) > 1 and (
                 words[1] in {"of", "on"} or (words[1] == "for" and words[0] not in VERBS_WITH_FOR)
@@ -192,6 +198,7 @@ def test_failures_are_noticed(path: str, text: str, line: int, part: str) -> Non
             '"""A module."""\nclass A:\n    """A noun phrase."""\n    def seed(self) -> int:\n        """Return 1."""\n',
         ),
         ("x.py", 'def f():\n    """Wait for the end."""\n'),
+        ("x.py", 'def test_f():\n    """The job ends."""\n'),
         ("x.py", 'x: str = "at of told"[0]\ndef f(x):\n    found = x\n    return found\n'),
     ],
 )

@@ -22,10 +22,10 @@ SOLVERS = ((cvxpy.CLARABEL, {}), (cvxpy.SCS, {"eps_abs": 1e-9, "eps_rel": 1e-9, 
 
 
 class Reference:
-    """Solves convex problems by general solvers, and counts how often all of them fail by rounding."""
+    """General solvers of convex problems, with counts of their solutions and of the failures of all of them by rounding."""
 
     def __init__(self, solvers: tuple[tuple[str, dict[str, float]], ...] = SOLVERS) -> None:
-        self.solvers, self.solved, self.unsolved = solvers, 0, 0
+        self.solvers, self.solutions, self.failures = solvers, 0, 0
 
     def optimum(self, problem: cvxpy.Problem) -> float | None:
         """Return the optimum by the first solver that is certain of its solution; None where none is."""
@@ -37,14 +37,14 @@ class Reference:
             except cvxpy.SolverError:
                 continue
             if problem.status == cvxpy.OPTIMAL:
-                self.solved += 1
+                self.solutions += 1
                 return float(problem.value)
-        self.unsolved += 1
+        self.failures += 1
         return None
 
     def require_answers(self) -> None:
         """Fail unless more than four problems of five were solved, so that there was something to compare with."""
-        assert self.solved > 4 * self.unsolved, f"{self.solved} problems solved, {self.unsolved} not"
+        assert self.solutions > 4 * self.failures, f"{self.solutions} problems solved, {self.failures} not"
 
 
 def kl_from_uniform(weights: np.ndarray) -> float:
@@ -53,8 +53,8 @@ def kl_from_uniform(weights: np.ndarray) -> float:
 
 
 @given(RISKS, RADII)
-def test_lies_on_the_ball(risk: np.ndarray, radius: float) -> None:
-    """Unless all risks are equal, p is a distribution with KL(u‖p) equal to the radius within 1e-9."""
+def test_the_weights_are_at_the_edge_of_the_ball(risk: np.ndarray, radius: float) -> None:
+    """The weights are a distribution p with KL(u‖p) equal to the radius within 1e-9, unless all risks are equal."""
     weights = worst_case_weights(risk, radius)
     assert weights.sum() == pytest.approx(1, abs=1e-12)
     if np.ptp(risk) > 1e-9 and weights.min() > 1e-290:
@@ -63,7 +63,7 @@ def test_lies_on_the_ball(risk: np.ndarray, radius: float) -> None:
 
 @given(RISKS, RADII)
 def test_greater_risk_never_gets_less_weight(risk: np.ndarray, radius: float) -> None:
-    """The weights are ordered as the risks are."""
+    """A class of greater risk never has less weight."""
     weights = worst_case_weights(risk, radius)
     assert (np.diff(weights[np.argsort(risk, kind="stable")]) >= -1e-15).all()
 
@@ -79,14 +79,14 @@ def test_classes_have_no_order(risk: np.ndarray, radius: float, random: Random) 
 
 @given(COARSE_RISKS, RADII, st.floats(-3, 3), st.floats(0.1, 10))
 def test_only_differences_of_risk_count(risk: np.ndarray, radius: float, shift: float, scale: float) -> None:
-    """Shifting or scaling the risks changes nothing."""
+    """Shifting or scaling the risks does not change the weights."""
     expected = worst_case_weights(risk, radius)
     np.testing.assert_allclose(worst_case_weights(shift + scale * risk, radius), expected, atol=1e-9)
 
 
 @pytest.mark.parametrize("divergence", ["kl-p-u", "chi-squared"])
 def test_the_other_balls_are_met_and_no_distribution_in_them_is_worse(divergence: str) -> None:
-    """For KL(p‖u) and χ²(p‖u) too p lies within the radius, and a general convex solver finds no greater expected risk."""
+    """The weights for KL(p‖u) and χ²(p‖u) are within the radius too, and a convex solver finds no greater expected risk."""
     reference = Reference()
 
     @settings(max_examples=15)
@@ -94,9 +94,9 @@ def test_the_other_balls_are_met_and_no_distribution_in_them_is_worse(divergence
     def holds(risk: np.ndarray, radius: float) -> None:
         k = len(risk)
         weights = worst_case_weights(risk, radius, divergence=divergence)
-        kept, p = weights[weights > 0], cvxpy.Variable(k)
+        support, p = weights[weights > 0], cvxpy.Variable(k)
         if divergence == "kl-p-u":
-            size, distance = (kept * np.log(kept * k)).sum(), cvxpy.sum(cvxpy.rel_entr(p, np.full(k, 1 / k)))
+            size, distance = (support * np.log(support * k)).sum(), cvxpy.sum(cvxpy.rel_entr(p, np.full(k, 1 / k)))
         else:
             size, distance = k * ((weights - 1 / k) ** 2).sum(), k * cvxpy.sum_squares(p - 1 / k)
         assert weights.sum() == pytest.approx(1)
@@ -110,14 +110,14 @@ def test_the_other_balls_are_met_and_no_distribution_in_them_is_worse(divergence
 
 
 def test_risks_that_differ_by_less_than_rounding_are_equal() -> None:
-    """For χ² two greatest risks 10⁻¹⁷⁹ apart share all of the weight, and nothing is divided by an underflowed variance."""
+    """For χ², two greatest risks 10⁻¹⁷⁹ apart share the weight, without a division by an underflowed variance."""
     risk = np.array([1.7e-179, 0.0, -1.0])
     np.testing.assert_array_equal(worst_case_weights(risk, 1.0, divergence="chi-squared"), [0.5, 0.5, 0])
 
 
 @pytest.mark.parametrize("divergence", ["kl-p-u", "chi-squared"])
 def test_the_other_balls_may_leave_all_weight_on_the_worst(divergence: str) -> None:
-    """From radius log (k/m) or k/m − 1 on, the m classes of greatest risk share all of it: of four, two here."""
+    """From a radius of log (k/m) or k/m − 1, the m classes of greatest risk share all of the weight, here two of four."""
     least = {"kl-p-u": np.log(2), "chi-squared": 1.0}[divergence]
     risk = np.array([1.0, 0.0, 1.0, -1.0])
     np.testing.assert_allclose(worst_case_weights(risk, least, divergence=divergence), [0.5, 0, 0.5, 0], atol=1e-6)
@@ -142,7 +142,7 @@ def test_no_distribution_in_the_ball_is_worse() -> None:
 
 
 def test_a_reference_that_gives_up_neither_fails_a_test_nor_passes_it() -> None:
-    """Where the first solver gives up the second answers; where there is no second, the lack of answers is an error."""
+    """If the first solver fails, the second solves the problem; without a second, too few solutions are an error."""
     p = cvxpy.Variable(2)
     ball = cvxpy.sum(cvxpy.rel_entr(p, np.full(2, 0.5))) <= 0.1
     problem = cvxpy.Problem(cvxpy.Maximize(p[0]), [cvxpy.sum(p) == 1, p >= 0, ball])
@@ -158,7 +158,7 @@ def test_a_reference_that_gives_up_neither_fails_a_test_nor_passes_it() -> None:
 
 
 def test_absent_classes_get_nothing() -> None:
-    """A class that is not present gets 0 and the others get what they would get alone, also where all risks are negative."""
+    """A class without images has weight 0 and does not change the others' weights, also if all risks are negative."""
     risk = np.array([-0.9, -0.5, 0.0, -0.7])
     weights = worst_case_weights(risk, 0.5, present=np.array([True, True, False, True]))
     assert weights[2] == 0
@@ -167,7 +167,7 @@ def test_absent_classes_get_nothing() -> None:
 
 @pytest.mark.parametrize("risk", [np.full(10, 0.3), np.zeros(3), np.array([0.7])])
 def test_equal_risks_keep_uniform(risk: np.ndarray) -> None:
-    """Where every class is equally at risk no class is favoured."""
+    """Equal risks give uniform weights."""
     np.testing.assert_array_equal(worst_case_weights(risk, 0.5), np.full(len(risk), 1 / len(risk)))
 
 
@@ -179,7 +179,7 @@ def test_radius_zero_is_uniform() -> None:
 @pytest.mark.parametrize("k", [2, 10, 1000])
 @pytest.mark.parametrize("radius", [1e-6, 0.5, 5])
 def test_extreme_spreads(k: int, radius: float) -> None:
-    """One class far above or below the rest is weighed without overflow, and the weights stay a distribution."""
+    """The risk of one class far above or below the rest causes no overflow, and the weights stay a distribution."""
     for risk in (np.eye(k)[0] * 1e12, 1e-12 * -np.eye(k)[0], np.linspace(-1, 1, k) ** 9):
         weights = worst_case_weights(risk, radius)
         assert np.isfinite(weights).all()

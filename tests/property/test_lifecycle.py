@@ -1,4 +1,4 @@
-"""Whatever clients, workers and sweeps do to a job, in whatever order, it stays within the table of moves."""
+"""Test that a job stays within the table of moves, for any order of actions by clients, workers and sweeps."""
 
 from collections.abc import Callable
 from typing import get_args
@@ -20,7 +20,7 @@ ALLOWED = {(source, move.target) for move in MOVES.values() for source in move.s
 
 
 class OneJob(RuleBasedStateMachine):
-    """Random verbs on one job, by workers of any attempt there ever was, and by clients and sweeps."""
+    """Random verbs on one job, by workers of any past attempt, by clients and by sweeps."""
 
     sessions: Sessions
     model_id: str
@@ -29,7 +29,7 @@ class OneJob(RuleBasedStateMachine):
     def submit(self) -> None:
         """Queue a job."""
         self.job_id = queue_audit(self.sessions, self.model_id)
-        self.seen, self.claimed = self.job(), []
+        self.last_job, self.claims = self.job(), []
 
     def job(self) -> Job:
         """Return the job as it is in the table."""
@@ -41,9 +41,9 @@ class OneJob(RuleBasedStateMachine):
         """Claim the job as a worker: this succeeds exactly when it is queued, under the next attempt."""
         with self.sessions.begin() as session:
             job = lifecycle.claim(session, self.job_id, worker="w", lease_seconds=lease_seconds)
-        assert (job is not None) == (self.seen.state is JobState.QUEUED)
+        assert (job is not None) == (self.last_job.state is JobState.QUEUED)
         if job is not None:
-            self.claimed.append(job.attempt)
+            self.claims.append(job.attempt)
 
     @rule(
         verb=st.sampled_from(["record", "succeed", "fail", "cancel", *get_args(ReleaseReason)]),
@@ -51,8 +51,8 @@ class OneJob(RuleBasedStateMachine):
     )
     def write(self, verb: str, age: int) -> None:
         """Write as a worker of the latest attempt or of one before: this succeeds exactly when it holds the job."""
-        attempt = max(self.seen.attempt - age, 0)
-        holds = self.seen.state is JobState.RUNNING and attempt == self.seen.attempt
+        attempt = max(self.last_job.attempt - age, 0)
+        holds = self.last_job.state is JobState.RUNNING and attempt == self.last_job.attempt
         job_id = self.job_id
         try:
             with self.sessions.begin() as session:
@@ -68,17 +68,17 @@ class OneJob(RuleBasedStateMachine):
                     lifecycle.release(session, job_id, attempt, reason=verb, max_attempts=MAX_ATTEMPTS)
         except LeaseLost:
             assert not holds
-            assert self.job().version == self.seen.version
+            assert self.job().version == self.last_job.version
         else:
             assert holds
 
     @rule(age=st.integers(0, 2))
     def renew(self, age: int) -> None:
         """Renew the lease: this succeeds exactly for the attempt that holds the job."""
-        attempt = max(self.seen.attempt - age, 0)
+        attempt = max(self.last_job.attempt - age, 0)
         with self.sessions.begin() as session:
-            renewed = lifecycle.renew(session, self.job_id, attempt, lease_seconds=60)
-        assert renewed == (self.seen.state is JobState.RUNNING and attempt == self.seen.attempt)
+            is_renewed = lifecycle.renew(session, self.job_id, attempt, lease_seconds=60)
+        assert is_renewed == (self.last_job.state is JobState.RUNNING and attempt == self.last_job.attempt)
 
     @rule()
     def request_cancel(self) -> None:
@@ -87,41 +87,41 @@ class OneJob(RuleBasedStateMachine):
             with self.sessions.begin() as session:
                 control.cancel(session, self.job_id)
         except JobStateConflict:
-            assert self.seen.state in {JobState.SUCCEEDED, JobState.FAILED}
+            assert self.last_job.state in {JobState.SUCCEEDED, JobState.FAILED}
         else:
-            assert self.seen.state not in {JobState.SUCCEEDED, JobState.FAILED}
+            assert self.last_job.state not in {JobState.SUCCEEDED, JobState.FAILED}
 
     @rule(order=st.sampled_from([control.pause, control.resume]))
     def pause_or_resume(self, order: Callable[[Session, str], Job]) -> None:
         """Pause or resume the job as a client: this is refused exactly when it has ended or is being cancelled."""
-        refused = self.seen.state in FINAL or self.seen.cancel_requested
+        is_refused = self.last_job.state in FINAL or self.last_job.cancel_requested
         try:
             with self.sessions.begin() as session:
                 order(session, self.job_id)
         except JobStateConflict:
-            assert refused
+            assert is_refused
             return
-        assert not refused
+        assert not is_refused
         now = self.job()
         stands = now.state is JobState.PAUSED or now.pause_requested
         assert stands == (order is control.pause)
 
     @rule()
     def run_sweep(self) -> None:
-        """Sweep as another worker: only a job whose lease ran out is taken back."""
+        """Run a sweep as another worker: it takes back only a job whose lease ran out."""
         before = self.job()
         with self.sessions.begin() as session:
-            taken = lifecycle.take_back(session, max_attempts=MAX_ATTEMPTS)
+            job_ids = lifecycle.take_back(session, max_attempts=MAX_ATTEMPTS)
             lifecycle.fail_overdue(session)
-        assert self.job_id not in taken or before.state is JobState.RUNNING
+        assert self.job_id not in job_ids or before.state is JobState.RUNNING
 
     @invariant()
     def moves_are_in_the_table(self) -> None:
         """Check that each step is a move of the table, that version and attempt never fall, and that crashes are limited."""
-        if not hasattr(self, "seen"):
+        if not hasattr(self, "last_job"):
             return
-        before, now = self.seen, self.job()
-        self.seen = now
+        before, now = self.last_job, self.job()
+        self.last_job = now
         assert now.state is before.state or (before.state, now.state) in ALLOWED
         assert now.state is JobState.RUNNING or not now.pause_requested
         assert now.version >= before.version
@@ -134,25 +134,25 @@ class OneJob(RuleBasedStateMachine):
     @invariant()
     def one_owner_an_attempt(self) -> None:
         """Check that every attempt was claimed once, in order, and that no attempt was made up."""
-        if hasattr(self, "claimed"):
-            assert self.claimed == list(range(1, self.seen.attempt + 1))
+        if hasattr(self, "claims"):
+            assert self.claims == list(range(1, self.last_job.attempt + 1))
 
     @invariant()
     def one_end(self) -> None:
         """Check that a final event is the last one, and that the job's state is that of its last state event."""
-        if not hasattr(self, "seen"):
+        if not hasattr(self, "last_job"):
             return
         with self.sessions() as session:
             events = queries.list_events(session, self.job_id, limit=10_000)
         kinds = [event.kind for event in events]
         assert [kind for kind in kinds[:-1] if kind in FINAL] == []
-        assert [kind for kind in kinds if kind in set(JobState)][-1] == self.seen.state
+        assert [kind for kind in kinds if kind in set(JobState)][-1] == self.last_job.state
         assert [event.seq for event in events] == sorted({event.seq for event in events})
-        assert events[-1].seq <= self.seen.version
+        assert events[-1].seq <= self.last_job.version
 
 
 def test_random_verbs(sessions):
-    """On both databases random verbs stay within the moves, with one owner an attempt and one end a job."""
+    """Random verbs on both databases stay within the moves, with one owner an attempt and one end a job."""
     machine = type("OneJobHere", (OneJob,), {"sessions": sessions, "model_id": add_ready_model(sessions)})
     run_state_machine_as_test(
         machine,

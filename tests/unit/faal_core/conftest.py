@@ -9,6 +9,6 @@ from tests import command_line
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with a network's weights and a data set, for the command `faal`."""
+    """Return a folder with a network's weights and a data set, for the command `faal`."""
     command_line.fill(tmp_path)
     return tmp_path

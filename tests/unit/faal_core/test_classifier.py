@@ -11,7 +11,7 @@ SPEC = ClassifierSpec(architecture="small_resnet", num_classes=3, mean=(0.5, 0.2
 
 
 def test_normalises_each_channel() -> None:
-    """The backbone sees (x - mean) / std, channel by channel."""
+    """The backbone receives (x - mean) / std, channel by channel."""
     classifier = Classifier(nn.Flatten(), SPEC)
     x = torch.tensor([1.0, 0.5, 1.0]).view(1, 3, 1, 1)
     torch.testing.assert_close(classifier(x), torch.tensor([[1.0, 1.0, 0.5]]))
@@ -31,10 +31,10 @@ def test_keeps_normalisation_out_of_the_weights() -> None:
     assert classifier.num_classes == 3
 
 
-def test_is_where_it_was_moved() -> None:
+def test_device_follows_the_weights() -> None:
     """`device` follows the weights, and normalisation moves with them."""
-    moved = Classifier(nn.Linear(2, 3), SPEC).to("meta")
-    assert moved.device == moved.mean.device == moved.std.device == torch.device("meta")
+    classifier = Classifier(nn.Linear(2, 3), SPEC).to("meta")
+    assert classifier.device == classifier.mean.device == classifier.std.device == torch.device("meta")
 
 
 def strided_shortcut(channels: int) -> nn.Sequential:
@@ -62,7 +62,7 @@ def test_layout_avoids_the_convolution_that_corrupts_memory(channels: int) -> No
 
 
 def test_images_of_one_channel_are_laid_out_too() -> None:
-    """Their strides, by which convolutions go, become those of the layout although either would pass for contiguous."""
+    """Images of one channel get the layout's strides, which convolutions use, although both layouts are contiguous."""
     x = torch.rand(2, 12, 12, 1).permute(0, 3, 1, 2)
     first = nn.Conv2d(1, 3, 3)
     spec = ClassifierSpec(architecture="small_resnet", num_classes=3)

@@ -8,7 +8,7 @@ from faal_core.errors import OutOfMemory
 
 
 def test_pieces_are_halved_until_they_fit_and_stay_so() -> None:
-    """With room for three, ten rows go through in pieces of at most three, all once and in order, later work too."""
+    """With memory for three rows, ten are processed in pieces of at most three, each once and in order, also in later work."""
     sizes: list[int] = []
 
     def work(rows: torch.Tensor) -> list[int]:
@@ -26,7 +26,7 @@ def test_pieces_are_halved_until_they_fit_and_stay_so() -> None:
 
 
 def test_no_room_for_one_image_is_an_error() -> None:
-    """Where a single image does not fit, that is said; any other error goes through."""
+    """A single image that does not fit raises an error that says so; other errors pass unchanged."""
 
     def full(rows: torch.Tensor) -> list[int]:
         raise torch.OutOfMemoryError("no room")

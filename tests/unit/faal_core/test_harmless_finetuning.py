@@ -1,4 +1,4 @@
-"""Networks × data: a fine-tuning with the defaults does no harm that the test images can show."""
+"""Test, for several networks and data sets, that a default fine-tuning does no harm that the test images can show."""
 
 from collections.abc import Callable
 from functools import partial
@@ -41,7 +41,7 @@ Case = tuple[Classifier, LabelledImages, LabelledImages, float]
 
 
 def small_resnet(data: LabelledImages, width: int = 8) -> Classifier:
-    """A random network for those images."""
+    """Build a random network for those images."""
     torch.manual_seed(0)
     mean, std = (0.5,) * data.images.shape[1], (0.25,) * data.images.shape[1]
     arguments = {"width": width}
@@ -51,8 +51,8 @@ def small_resnet(data: LabelledImages, width: int = 8) -> Classifier:
     return build(spec)
 
 
-def adversarially_trained(data: LabelledImages, epsilon: float, epochs: int) -> Classifier:
-    """A small network that some epochs of plain adversarial training made robust."""
+def train_adversarially(data: LabelledImages, epsilon: float, epochs: int) -> Classifier:
+    """Train a small network by some epochs of plain adversarial training."""
     training = TrainingSpec(
         learning_rates=(0.05,) * epochs, attack=TrainingAttack(steps=3), batch_size=64, validation_fraction=0
     )
@@ -60,8 +60,8 @@ def adversarially_trained(data: LabelledImages, epsilon: float, epochs: int) -> 
     return train(small_resnet(data), data, spec, device=CPU).classifier
 
 
-def trained_without_attacks(data: LabelledImages, steps: int) -> Classifier:
-    """A network after that many steps of Adam on batches of 48."""
+def train_without_attacks(data: LabelledImages, steps: int) -> Classifier:
+    """Train a network by that many steps of Adam on batches of 48."""
     classifier, generator = small_resnet(data, width=16).train(), torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(classifier.parameters(), 2e-3)
     for _ in range(steps):
@@ -74,7 +74,7 @@ def trained_without_attacks(data: LabelledImages, steps: int) -> Classifier:
 
 
 def parts(name: str, training: int, testing: int) -> tuple[LabelledImages, LabelledImages]:
-    """So many images of both parts of a data set."""
+    """Return `training` and `testing` images of the parts of a data set."""
     both = (datasets.load(name, part) for part in ("train", "test"))
     train_part, test_part = (
         data.take(data.stratified(count, 0)) for data, count in zip(both, (training, testing), strict=True)
@@ -82,22 +82,22 @@ def parts(name: str, training: int, testing: int) -> tuple[LabelledImages, Label
     return train_part, test_part
 
 
-def bundled() -> Case:
-    """The bundled, adversarially trained classifier on its own data."""
+def bundled_network() -> Case:
+    """Return the bundled, adversarially trained classifier with its own data."""
     with as_file(files("faal_core") / "bundled/classifier.safetensors") as path:
         return read_classifier(path), *parts("fashion-mnist-subset", 6000, 3000), 0.1
 
 
 def not_robust() -> Case:
-    """A network that was trained without attacks: it has clean accuracy to lose, and no robust accuracy."""
+    """Return a network that was trained without attacks: it has clean accuracy to lose, and no robust accuracy."""
     training, testing = parts("fashion-mnist-subset", 800, 3000)
-    classifier = trained_without_attacks(datasets.load("fashion-mnist-subset", "train"), 300)
+    classifier = train_without_attacks(datasets.load("fashion-mnist-subset", "train"), 300)
     return classifier, training, testing, 0.1
 
 
 def two_classes() -> Case:
-    """Shirts and T-shirts alone, adversarially trained in a moment."""
-    chosen = [
+    """Return a network that was shortly trained on shirts and T-shirts alone."""
+    sets = [
         LabelledImages(
             images=data.images[rows],
             labels=(data.labels[rows] == 6).long(),
@@ -108,38 +108,38 @@ def two_classes() -> Case:
         for data in parts("fashion-mnist-subset", 6000, 3000)
         for rows in [(data.labels == 0) | (data.labels == 6)]
     ]
-    return adversarially_trained(chosen[0], 0.03, epochs=6), *chosen, 0.03  # type: ignore[return-value]
+    return train_adversarially(sets[0], 0.03, epochs=6), *sets, 0.03  # type: ignore[return-value]
 
 
 def many_classes() -> Case:
-    """43 noisy prototypes, some of them close together, with uneven numbers of images, as traffic signs have them."""
+    """Return a network on 43 noisy prototypes, some of them similar, with uneven numbers of images, like traffic signs."""
     generator = torch.Generator().manual_seed(0)
     prototypes = torch.randint(40, 216, (43, 3, 12, 12), generator=generator).float()
     prototypes[1::4] = prototypes[::4][: len(prototypes[1::4])] + 12 * torch.randn(11, 3, 12, 12, generator=generator)
-    made = []
+    sets = []
     for part, least in (("train", 24), ("test", 30)):
         labels = torch.cat([torch.full((least + 2 * c,), c) for c in range(43)])
         images = prototypes[labels] + 40 * torch.randn(len(labels), 3, 12, 12, generator=generator)
         names = tuple(f"sign {c}" for c in range(43))
-        made.append(LabelledImages(images.clamp(0, 255).byte(), labels, names, "signs", part))
-    return adversarially_trained(made[0], 4 / 255, epochs=6), *made, 4 / 255  # type: ignore[return-value]
+        sets.append(LabelledImages(images.clamp(0, 255).byte(), labels, names, "signs", part))
+    return train_adversarially(sets[0], 4 / 255, epochs=6), *sets, 4 / 255  # type: ignore[return-value]
 
 
 def reference(network: Reference, folder: Path) -> Case:
-    """A robust network of other people on CIFAR-10: 2,000 training images, 2,000 test images."""
-    made = []
+    """Return another project's robust network with 2,000 training and 2,000 test images of CIFAR-10."""
+    sets = []
     for part, count in (("train", 2000), ("test", 2000)):
         data = datasets.load(str(Path(REFERENCE or "") / f"cifar10-{part}.npz"), "test")
         rows = data.stratified(count, 0)
-        made.append(LabelledImages(data.images[rows], data.labels[rows], data.class_names, "cifar10", part))
-    return network.classifier(folder), *made, 2 / 255  # type: ignore[return-value]
+        sets.append(LabelledImages(data.images[rows], data.labels[rows], data.class_names, "cifar10", part))
+    return network.classifier(folder), *sets, 2 / 255  # type: ignore[return-value]
 
 
 CASES: list[object] = [
     pytest.param(two_classes, id="two classes"),
     pytest.param(many_classes, id="43 classes", marks=pytest.mark.slow),
     pytest.param(not_robust, id="not robust", marks=pytest.mark.slow),
-    pytest.param(bundled, id="bundled", marks=pytest.mark.slow),
+    pytest.param(bundled_network, id="bundled", marks=pytest.mark.slow),
     *(
         pytest.param(partial(reference, one), id=one.architecture, marks=[needs_reference, pytest.mark.slow])
         for one in (CNN_A, BASE)
@@ -151,20 +151,20 @@ CASES: list[object] = [
 @pytest.mark.usefixtures("robust_networks")
 @pytest.mark.parametrize("case", CASES)
 def test_a_default_fine_tuning_does_no_harm(case: Callable[..., Case], tmp_path: Path) -> None:
-    """Neither mean ends significantly below the given one's; what else fell is in the first sentence; and no news is no model."""
+    """No mean falls significantly, the first sentence names every other fall, and kept weights are the given ones."""
     classifier, training, testing, epsilon = case(tmp_path) if isinstance(case, partial) else case()
     spec = FinetuneSpec(threat=ThreatModel(epsilon=epsilon), audit=AuditSettings(attacks="quick"))
-    done = finetune(classifier, training, testing, spec, name="given", device=CPU)
-    report = done.report
-    print(terminal.summary(report))  # noqa: T201 - what a failure is looked up in
+    result = finetune(classifier, training, testing, spec, name="given", device=CPU)
+    report = result.report
+    print(terminal.summary(report))  # noqa: T201 - it explains a failure
     assert report.clean.mean_change.high >= 0
     assert report.robust.mean_change.high >= 0
     first, *_ = text.verdict(report)
     for fall in report.falls[: text.LISTED_FALLS]:
         assert fall.name in first
     if report.outcome == "kept-original":
-        assert done.classifier is classifier
+        assert result.classifier is classifier
     else:
-        kept = report.candidates[report.selected_candidate]
-        assert kept.within_bounds
-        assert kept.robust_worst > report.candidates[0].robust_worst
+        selection = report.candidates[report.selected_candidate]
+        assert selection.within_bounds
+        assert selection.robust_worst > report.candidates[0].robust_worst

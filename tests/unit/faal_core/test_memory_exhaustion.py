@@ -1,4 +1,4 @@
-"""Test that an exception of exhausted memory is recognised, whichever library raises it, and never blamed on the file."""
+"""Test that exceptions of exhausted memory are recognised, for every library, and never reported as an invalid file."""
 
 import errno
 import mmap
@@ -15,7 +15,7 @@ from faal_core.errors.memory_exhaustion import is_out_of_memory
 
 ROOT = Path(__file__).parents[3]
 
-# In a process with room for 150 MB more: each file is sound and needs more.
+# The process has 150 MB of memory left; each file is valid and needs more.
 READ_IN_LITTLE_MEMORY = """
 import resource, sys
 from pathlib import Path
@@ -40,16 +40,16 @@ for name in sys.argv[2:]:
 
 
 def test_the_allocators_of_this_machine() -> None:
-    """What torch, NumPy, Python and the system raise for lack of memory counts."""
+    """The exceptions of torch, NumPy, Python and the system for lack of memory are recognised."""
     for allocate in (
         lambda: torch.empty(2**60, dtype=torch.uint8),
         lambda: np.empty(2**60, np.uint8),
         lambda: bytearray(2**62),
         lambda: mmap.mmap(-1, 2**60),
     ):
-        with pytest.raises((RuntimeError, MemoryError, OSError)) as caught:
+        with pytest.raises((RuntimeError, MemoryError, OSError)) as exception:
             allocate()
-        assert is_out_of_memory(caught.value)
+        assert is_out_of_memory(exception.value)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_the_allocators_of_this_machine() -> None:
     ],
 )
 def test_the_words_of_the_libraries(error: Exception) -> None:
-    """The words of libraries that this machine cannot make fail count."""
+    """Messages about memory by libraries that this machine cannot exhaust are recognised."""
     assert is_out_of_memory(error)
 
 
@@ -86,13 +86,13 @@ def test_the_words_of_the_libraries(error: Exception) -> None:
     ],
 )
 def test_other_errors_do_not_count(error: Exception) -> None:
-    """Neither another failure of these libraries counts, nor the words in an error that is about values."""
+    """Other failures of these libraries, and the same words in an error about values, are not recognised."""
     assert not is_out_of_memory(error)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits a process's address space reliably")
 def test_a_sound_file_is_not_called_damaged(tmp_path: Path) -> None:
-    """Arrays, images and weights that memory has no room for are out of memory, and not invalid."""
+    """Arrays, images and weights that do not fit into memory are reported as out of memory, not as invalid."""
     labels = np.arange(10)
     np.savez(tmp_path / "arrays.npz", test_images=np.zeros((10, 3, 2600, 2600), np.uint8), test_labels=labels)
     for name in ("test/a/1.png", "test/b/1.png"):
@@ -101,5 +101,5 @@ def test_a_sound_file_is_not_called_damaged(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(60_000_000)}, tmp_path / "weights.pt")
     names = ["arrays.npz", "images", "weights.pt"]
     command = [sys.executable, "-c", READ_IN_LITTLE_MEMORY, str(tmp_path), *names]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-    assert ended.stdout.split() == [word for name in names for word in (name, "out-of-memory")], ended.stderr
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert process.stdout.split() == [word for name in names for word in (name, "out-of-memory")], process.stderr

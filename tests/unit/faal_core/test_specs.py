@@ -1,4 +1,4 @@
-"""Test which specs are accepted, and which are refused with a reason."""
+"""Test that valid specs are accepted, and that invalid ones are refused with a reason."""
 
 from collections.abc import Callable
 
@@ -22,13 +22,13 @@ def test_radius_forms(text: object, value: float) -> None:
     "text", ["8/0", "-1/255", 0, "nan", "inf", float("nan"), "eight", True, None, [], "1e400", "1e999999999", 8]
 )
 def test_radius_refused(text: object) -> None:
-    """No number, not finite, not positive, or an L∞ radius beyond the pixel range is a field error, never a crash."""
+    """A radius that is no number, not finite, not positive, or in L∞ beyond the pixel range raises a field error."""
     with pytest.raises(ValidationError):
         ThreatModel(epsilon=text)
 
 
 def test_the_attack_in_training_has_one_start() -> None:
-    """Restarts, which the training loop would not make, are refused."""
+    """Restarts of the attack in training are refused, because the training loop makes none."""
     with pytest.raises(ValidationError, match=r"attack\.restarts"):
         TrainingSpec.model_validate({"attack": {"restarts": 2}})
 
@@ -41,8 +41,8 @@ def test_l2_radius_may_exceed_one() -> None:
 @pytest.mark.parametrize(
     ("radius", "text"), [(8 / 255, "8/255"), (0.1, "0.1"), (0.3, "0.3"), (1.0, "1"), (128.0, "128")]
 )
-def test_radius_is_written_as_people_do(radius: float, text: str) -> None:
-    """Whole 255ths below 1 are written as fractions."""
+def test_radius_is_written_as_a_fraction(radius: float, text: str) -> None:
+    """A radius of whole 255ths below 1 is written as a fraction, and any other as a number."""
     assert format_radius(radius) == text
 
 
@@ -53,7 +53,7 @@ def test_preset_becomes_its_attacks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "where", "says"),
+    ("fields", "path", "says"),
     [
         ({"attacks": "pgd-2000"}, ("audit", "attacks"), "did you mean"),
         ({"attacks": []}, ("audit", "attacks"), "at least 1"),
@@ -61,12 +61,12 @@ def test_preset_becomes_its_attacks() -> None:
         ({"confidence": 1.0}, ("audit", "confidence"), "less than 1"),
     ],
 )
-def test_errors_point_at_their_field(fields: dict[str, object], where: tuple[str, ...], says: str) -> None:
+def test_errors_point_at_their_field(fields: dict[str, object], path: tuple[str, ...], says: str) -> None:
     """An invalid field is reported with its path and a reason."""
-    with pytest.raises(ValidationError) as caught:
+    with pytest.raises(ValidationError) as exception:
         FinetuneSpec(threat={"epsilon": 0.1}, audit=fields)
-    (error,) = caught.value.errors()
-    assert error["loc"] == where
+    (error,) = exception.value.errors()
+    assert error["loc"] == path
     assert says in error["msg"]
 
 
@@ -86,14 +86,14 @@ def test_errors_point_at_their_field(fields: dict[str, object], where: tuple[str
     ],
 )
 def test_classifier_spec_refused(fields: dict[str, object], says: str) -> None:
-    """A classifier spec that contradicts itself or the catalog says what is wrong."""
+    """A classifier spec that contradicts itself or the catalog is refused with the reason."""
     with pytest.raises(ValidationError, match=says):
         ClassifierSpec(**{"architecture": "small_resnet", "num_classes": 10, **fields})
 
 
 @pytest.mark.parametrize(("preset", "radius", "rates"), [("paper", 0.5, (0.01, 0.001)), (None, 0.2, (0.002, 0.0002))])
 def test_the_rest_is_as_published_by_default(preset: str | None, radius: float, rates: tuple[float, float]) -> None:
-    """Two epochs, PGD-10 with a quarter of ε, SGD 0.9 and 5e-4; r and the learning rates are smaller than the preset paper's."""
+    """The defaults are two epochs, PGD-10 with steps of ε/4, SGD 0.9 and 5e-4; r and the rates are below the paper's."""
     spec = FinetuneSpec(threat={"epsilon": "8/255"}, preset=preset)
     assert spec.method.dro_radius == radius
     assert spec.training.learning_rates == rates
@@ -101,14 +101,14 @@ def test_the_rest_is_as_published_by_default(preset: str | None, radius: float, 
     assert (spec.training.momentum, spec.training.weight_decay, spec.training.batch_size) == (0.9, 5e-4, 128)
 
 
-def test_the_paper_preset_lies_beneath_what_is_given() -> None:
-    """It is FAAL as published; a field given beside it counts, and so does another method; a stored spec reads back the same."""
+def test_given_fields_override_the_paper_preset() -> None:
+    """The preset is FAAL as published; given fields and another method override it; a stored spec is read unchanged."""
     threat = {"epsilon": "8/255"}
     paper = FinetuneSpec.model_validate({"threat": threat, "preset": "paper"})
     assert (paper.method.dro_radius, paper.training.max_robust_drop) == (0.5, None)
     assert paper.training.learning_rates == (0.01, 0.001)
-    changed = {"threat": threat, "preset": "paper", "method": {"dro_radius": 0.3}, "training": {"batch_size": 64}}
-    own = FinetuneSpec.model_validate(changed)
+    fields = {"threat": threat, "preset": "paper", "method": {"dro_radius": 0.3}, "training": {"batch_size": 64}}
+    own = FinetuneSpec.model_validate(fields)
     assert (own.method.dro_radius, own.training.batch_size, own.training.max_robust_drop) == (0.3, 64, None)
     assert FinetuneSpec(threat=threat, preset="paper", training=TrainingSpec(seed=3)).training.max_robust_drop is None
     for method in ({"type": "uniform"}, UniformMethod()):
@@ -121,43 +121,43 @@ def test_the_paper_preset_lies_beneath_what_is_given() -> None:
 
 
 @pytest.mark.parametrize(
-    "written", ["linf", "Linf", "LINF", "Linf ", "l_inf", "L-inf", "L∞", "ℓ∞", "inf", "L_infinity", "∞"]
+    "name", ["linf", "Linf", "LINF", "Linf ", "l_inf", "L-inf", "L∞", "ℓ∞", "inf", "L_infinity", "∞"]
 )
-def test_the_largest_change_is_meant_however_the_norm_is_written(written: str) -> None:
-    """People write the norm L∞ in many ways, and all mean the same threat."""
-    assert ThreatModel.model_validate({"norm": written, "epsilon": "8/255"}) == ThreatModel(epsilon=8 / 255)
+def test_all_names_of_the_linf_norm_are_accepted(name: str) -> None:
+    """All common names of the norm L∞ give the same threat model."""
+    assert ThreatModel.model_validate({"norm": name, "epsilon": "8/255"}) == ThreatModel(epsilon=8 / 255)
 
 
-@pytest.mark.parametrize("written", ["l2", "L2", " L2 ", "ℓ2", "ℓ₂", "L_2", "l2-norm", "Euclidean"])
-def test_the_euclidean_length_is_meant_however_the_norm_is_written(written: str) -> None:
-    """Likewise for L2."""
-    assert ThreatModel.model_validate({"norm": written, "epsilon": 0.5}) == ThreatModel(norm=Norm.L2, epsilon=0.5)
+@pytest.mark.parametrize("name", ["l2", "L2", " L2 ", "ℓ2", "ℓ₂", "L_2", "l2-norm", "Euclidean"])
+def test_all_names_of_the_l2_norm_are_accepted(name: str) -> None:
+    """All common names of the norm L2 give the same threat model."""
+    assert ThreatModel.model_validate({"norm": name, "epsilon": 0.5}) == ThreatModel(norm=Norm.L2, epsilon=0.5)
 
 
-@pytest.mark.parametrize("written", ["l1", "", "l22", "linfo", "l", "norm"])
-def test_another_norm_is_refused_with_those_that_are_offered(written: str) -> None:
-    """A text that names no norm is an error that names both."""
+@pytest.mark.parametrize("name", ["l1", "", "l22", "linfo", "l", "norm"])
+def test_another_norm_is_refused_with_those_that_are_offered(name: str) -> None:
+    """The error for an unknown norm names both norms."""
     with pytest.raises(ValidationError, match="write linf or l2"):
-        ThreatModel.model_validate({"norm": written, "epsilon": 0.5})
+        ThreatModel.model_validate({"norm": name, "epsilon": 0.5})
 
 
-@pytest.mark.parametrize("written", ["autoattack", "AutoAttack", "auto-attack", "aa", "AA", "Standard"])
-def test_autoattack_is_the_standard_protocol(written: str) -> None:
-    """Whoever asks for AutoAttack by its name gets its protocol."""
+@pytest.mark.parametrize("name", ["autoattack", "AutoAttack", "auto-attack", "aa", "AA", "Standard"])
+def test_autoattack_is_the_standard_protocol(name: str) -> None:
+    """The name AutoAttack, in any spelling, gives its standard protocol."""
     spec = {"threat": {"epsilon": 0.1}}
-    assert AuditSpec.model_validate(spec | {"attacks": written}) == AuditSpec.model_validate(
+    assert AuditSpec.model_validate(spec | {"attacks": name}) == AuditSpec.model_validate(
         spec | {"attacks": "standard"}
     )
 
 
-@pytest.mark.parametrize(("written", "preset"), [("pgd20", "pgd-20"), ("PGD-100", "pgd-100"), ("Fast", "fast")])
-def test_presets_are_found_without_their_dashes(written: str, preset: str) -> None:
-    """Capitals and dashes do not change which preset is meant."""
-    assert catalog.preset(written).name == preset
+@pytest.mark.parametrize(("name", "preset"), [("pgd20", "pgd-20"), ("PGD-100", "pgd-100"), ("Fast", "fast")])
+def test_presets_are_found_without_their_dashes(name: str, preset: str) -> None:
+    """A preset is found by its name without its dashes, and in any case."""
+    assert catalog.preset(name).name == preset
 
 
 @pytest.mark.parametrize(
-    ("what", "written", "near"),
+    ("look_up", "name", "near"),
     [
         (catalog.architecture, "ResNet18", "torchvision/resnet18"),
         (catalog.architecture, "WRN-34-10", "wrn_34_10"),
@@ -166,16 +166,16 @@ def test_presets_are_found_without_their_dashes(written: str, preset: str) -> No
         (catalog.dataset, "fashion_mnist", "fashion-mnist"),
     ],
 )
-def test_a_misspelt_name_leads_to_the_near_ones(what: Callable[[str], object], written: str, near: str) -> None:
-    """Near names are found whatever the capitals and signs, and where all are listed is said."""
-    with pytest.raises(UnknownName, match="GET /catalog list all") as raised:
-        what(written)
-    assert near in raised.value.message
+def test_a_misspelt_name_leads_to_the_near_ones(look_up: Callable[[str], object], name: str, near: str) -> None:
+    """The error for a misspelt name suggests similar names, ignoring case and signs, and says where all names are listed."""
+    with pytest.raises(UnknownName, match="GET /catalog list all") as error:
+        look_up(name)
+    assert near in error.value.message
 
 
 @pytest.mark.parametrize("bound", [0.02, None])
 def test_the_spec_of_an_older_report_keeps_its_meaning(bound: float | None) -> None:
-    """Where `mean_may_fall` was the only bound it stays the only one; a bound by its new name counts more."""
+    """An old `mean_may_fall` stays the only bound; a bound by its new name overrides it."""
 
     def read(**training: object) -> TrainingSpec:
         return TrainingSpec.model_validate(upgrade_spec({"training": training})["training"])
@@ -187,16 +187,20 @@ def test_the_spec_of_an_older_report_keeps_its_meaning(bound: float | None) -> N
 
 
 def test_the_radius_of_faal_is_named_as_that_of_its_distributions() -> None:
-    """Beside ε, which is a radius too, FAAL's own is called the DRO radius r."""
+    """FAAL's radius is called DRO radius r, to distinguish it from ε."""
     assert str(FaalMethod(dro_radius=0.2)) == "FAAL (at, DRO radius r = 0.2)"
 
 
 def test_a_spec_has_room_for_a_name_of_each_class() -> None:
-    """10,000 class names are accepted, on a class of Spec and beneath others; ten times as many are one error."""
+    """10,000 class names are accepted in a spec and inside others; ten times as many raise a single error."""
     names = [f"class {number}" for number in range(100_000)]
-    given = {"architecture": "small_resnet", "num_classes": 10_000, "class_names": names[:10_000]}
-    assert ClassifierSpec.model_validate(given).class_names == tuple(names[:10_000])
-    for fields in ({**given, "class_names": names}, given | dict.fromkeys(names), given | {"mean": [[names]]}):
+    spec_fields = {"architecture": "small_resnet", "num_classes": 10_000, "class_names": names[:10_000]}
+    assert ClassifierSpec.model_validate(spec_fields).class_names == tuple(names[:10_000])
+    for fields in (
+        {**spec_fields, "class_names": names},
+        spec_fields | dict.fromkeys(names),
+        spec_fields | {"mean": [[names]]},
+    ):
         with pytest.raises(ValidationError, match="has more than 12,000 fields and items") as error:
             ClassifierSpec.model_validate(fields)
         assert error.value.error_count() == 1
@@ -212,7 +216,7 @@ def test_a_spec_has_room_for_a_name_of_each_class() -> None:
     ],
 )
 def test_a_long_value_is_repeated_in_part(fields: dict[str, object]) -> None:
-    """The error for a radius or norm of a million characters is a sentence of at most 200."""
+    """The error for a radius or norm of a million characters has at most 200 characters."""
     with pytest.raises(ValidationError) as error:
         ThreatModel.model_validate(fields)
     assert len(error.value.errors()[0]["msg"]) < 200

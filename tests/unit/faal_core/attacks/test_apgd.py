@@ -16,20 +16,21 @@ from tests.linear_classifier import build_linear_classifier
 
 
 def test_checkpoints_are_the_published_ones() -> None:
-    """Of 100 iterations the gaps are 22, 19, 16, 13, 10, 7 and then 6, as section 3.1 of the paper has them."""
+    """For 100 iterations the gaps between checkpoints are 22, 19, 16, 13, 10, 7 and then 6, as in section 3.1 of the paper."""
     assert sorted(list_checkpoints(100)) == [22, 41, 57, 70, 80, 87, 93, 99]
 
 
 @pytest.mark.parametrize("iterations", [1, 2, 5, 10])
 def test_few_iterations_have_checkpoints_within_them(iterations: int) -> None:
-    """However few iterations there are, every checkpoint is one of them."""
+    """Every checkpoint is one of the iterations, even if there are few of them."""
     assert list_checkpoints(iterations) <= set(range(1, iterations + 1))
 
 
 def test_steps_are_halved_where_the_loss_rose_too_seldom() -> None:
-    """Of four steps the first image rose in four, the second in three, which are no more than 75 %: it alone goes back.
+    """Condition 1 of section 3.1: only an image whose loss rose in at most 75 % of the steps goes back and halves its step.
 
-    By condition 1 of section 3.1: its step is half and it stands at its best image, the other's are untouched.
+    Of four steps, the loss of the first image rises in four and that of the second in three. So the second image returns to its
+    best point with half its step, and the first keeps both.
     """
     x, y = torch.full((2, 1, 2, 2), 0.5), torch.zeros(2, dtype=torch.int64)
     climb = _Climb.begin(x, y, y, Ball(x, ThreatModel(epsilon=0.1)))
@@ -43,10 +44,7 @@ def test_steps_are_halved_where_the_loss_rose_too_seldom() -> None:
 
 
 def test_steps_are_halved_where_nothing_better_was_found() -> None:
-    """An image that rose in every step, but never above its best of before, is halved unless it was the last time.
-
-    By condition 2 of section 3.1.
-    """
+    """Condition 2 of section 3.1: the step is halved if the best loss has not improved, unless it was halved the last time."""
     x, y = torch.full((1, 1, 2, 2), 0.5), torch.zeros(1, dtype=torch.int64)
     climb = _Climb.begin(x, y, y, Ball(x, ThreatModel(epsilon=0.1)))
     steps = []
@@ -59,24 +57,24 @@ def test_steps_are_halved_where_nothing_better_was_found() -> None:
 
 
 def test_a_step_keeps_a_quarter_of_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By eq. 6 of the paper, x + 0.75 (z − x) + 0.25 (x − previous), with z the gradient step; the first is just that."""
+    """A step is x + 0.75 (z − x) + 0.25 (x − previous), eq. 6 of the paper, with z the gradient step; the first step is z."""
     x, y = torch.full((1, 1, 2, 2), 0.5), torch.zeros(1, dtype=torch.int64)
     climb = _Climb.begin(x, y, y, Ball(x, ThreatModel(epsilon=0.1)))
     climb.previous, climb.step, climb.gradient = x - 0.02, torch.tensor([0.04]), torch.ones_like(x)
     climb.move(0.75)
     assert climb.x_adv.flatten().tolist() == pytest.approx([0.5 + 0.75 * 0.04 + 0.25 * 0.02] * 4)
 
-    shares: list[float] = []
-    monkeypatch.setattr(_Climb, "move", lambda _self, share: shares.append(share))
+    momenta: list[float] = []
+    monkeypatch.setattr(_Climb, "move", lambda _self, share: momenta.append(share))
     classifier, images = build_linear_classifier(2, (1, 4, 4)), torch.full((1, 1, 4, 4), 0.6)
     label = classifier(images).argmax(1)
     random = ImageRandom([0], torch.device("cpu"))
     build(ApgdSpec(iterations=3), 2).run(0, classifier, images, label, ThreatModel(epsilon=1e-6), random)
-    assert shares == [1.0, 0.75, 0.75]
+    assert momenta == [1.0, 0.75, 0.75]
 
 
 def test_losses_by_hand() -> None:
-    """The difference of logits ratio and its targeted form, computed by hand from their equations."""
+    """The difference of logits ratio and its targeted form have the values computed by hand from their equations."""
     logits, y, target = torch.tensor([[4.0, 1.0, 3.0, -2.0]]), torch.tensor([0]), torch.tensor([1])
     assert dlr(logits, y).item() == pytest.approx((3 - 4) / (4 - 1))
     assert targeted_dlr(logits, y, target).item() == pytest.approx((1 - 4) / (4 - (1 - 2) / 2))
@@ -94,13 +92,13 @@ def test_losses_without_enough_classes_are_finite(num_classes: int) -> None:
 
 @pytest.mark.parametrize(("targets", "num_classes", "runs"), [(0, 10, 2), (9, 10, 18), (9, 3, 4), (9, 2, 2)])
 def test_there_are_as_many_runs_as_targets_and_restarts(targets: int, num_classes: int, runs: int) -> None:
-    """One run for each restart of each target, and no more targets than other classes."""
+    """An attack has one run for each restart of each target, and no more targets than other classes."""
     assert build(ApgdSpec(loss="dlr", targets=targets, restarts=2), num_classes).runs == runs
 
 
 @pytest.mark.parametrize("norm", list(Norm))
 def test_cost_is_as_stated_and_broken_images_cost_nothing_more(norm: Norm) -> None:
-    """Robust images take iterations + 1 forward and iterations backward passes; those broken at the start one of each."""
+    """A robust image takes iterations + 1 forward and iterations backward passes; an image broken at the start, one of each."""
     classifier = build_linear_classifier(10, (1, 4, 4))
     x = 0.5 + 0.1 * torch.randn(6, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     y, random = classifier(x).argmax(1), ImageRandom(range(6), x.device)
@@ -114,8 +112,8 @@ def test_cost_is_as_stated_and_broken_images_cost_nothing_more(norm: Norm) -> No
     assert (passes.forward, passes.backward) == (3 * 8 + 3, 3 * 7 + 3)
 
 
-def test_what_an_image_gets_does_not_depend_on_its_batch() -> None:
-    """Alone and among others an image ends at the same adversarial image, up to rounding."""
+def test_the_result_of_an_image_does_not_depend_on_its_batch() -> None:
+    """An image ends at the same adversarial image alone and in a batch, up to rounding."""
     classifier = convert_to_float64(build_linear_classifier(10, (1, 4, 4)))
     x = 0.5 + 0.1 * torch.randn(8, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     y, attack, threat = classifier(x).argmax(1), build(ApgdSpec(iterations=20), 10), ThreatModel(epsilon=0.01)

@@ -35,7 +35,7 @@ def test_linf_step_is_as_short_as_a_linear_program_finds(seed: int) -> None:
         g, pixels = gradient[i].flatten().double().numpy(), x[i].flatten().double().numpy()
         size = len(g)
         one = np.ones((size, 1))
-        solved = linprog(
+        solution = linprog(
             np.r_[np.zeros(size), 1],
             A_ub=np.block([[np.eye(size), -one], [-np.eye(size), -one]]),
             b_ub=np.zeros(2 * size),
@@ -43,16 +43,16 @@ def test_linf_step_is_as_short_as_a_linear_program_finds(seed: int) -> None:
             b_eq=[value[i].item()],
             bounds=[*zip(-pixels, 1 - pixels, strict=True), (0, None)],
         )
-        if solved.success:
+        if solution.success:
             assert inner_product(gradient[i : i + 1], step[i : i + 1]).item() == pytest.approx(
                 value[i].item(), abs=1e-5
             )
-            assert norms(step[i : i + 1], Norm.LINF).item() == pytest.approx(solved.fun, abs=1e-5)
+            assert norms(step[i : i + 1], Norm.LINF).item() == pytest.approx(solution.fun, abs=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_l2_step_satisfies_the_optimality_conditions(seed: int) -> None:
-    """In L2 the step reaches the hyperplane, is λ × gradient on free pixels, and at the box elsewhere, short of λ × gradient."""
+    """The L2 step reaches the hyperplane; it is λ × gradient on free pixels, and shorter on pixels at the edge of the box."""
     x, gradient, value = problem(seed)
     value = 0.5 * value
     step = step_to_hyperplane(x, gradient, value, Norm.L2)
@@ -67,17 +67,17 @@ def test_l2_step_satisfies_the_optimality_conditions(seed: int) -> None:
 
 @pytest.mark.parametrize("norm", list(Norm))
 def test_out_of_reach_the_step_goes_as_far_as_the_box_allows(norm: Norm) -> None:
-    """Where no point of the box lies on the hyperplane, every pixel with a gradient goes to the edge towards it."""
+    """If the box has no point on the hyperplane, every pixel with a gradient goes to the edge towards it."""
     x, gradient, value = problem(0)
     step = step_to_hyperplane(x, gradient, torch.full_like(value, 1e3), norm)
-    moved = gradient != 0
-    assert torch.allclose((x + step)[moved], (gradient > 0).float()[moved], atol=1e-6)
-    assert (step[~moved] == 0).all()
+    has_gradient = gradient != 0
+    assert torch.allclose((x + step)[has_gradient], (gradient > 0).float()[has_gradient], atol=1e-6)
+    assert (step[~has_gradient] == 0).all()
 
 
 @pytest.mark.parametrize("norm", list(Norm))
 def test_without_a_gradient_nothing_moves(norm: Norm) -> None:
-    """A gradient of zero gives a step of zero, and so does nothing left to gain."""
+    """A gradient of zero, or a distance of zero, gives a step of zero."""
     x, gradient, value = problem(0)
     assert (step_to_hyperplane(x, 0 * gradient, value, norm) == 0).all()
     assert (step_to_hyperplane(x, gradient, 0 * value, norm) == 0).all()
@@ -85,7 +85,7 @@ def test_without_a_gradient_nothing_moves(norm: Norm) -> None:
 
 @pytest.mark.parametrize("norm", list(Norm))
 def test_a_batch_in_parts_steps_like_a_whole_one(norm: Norm, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cut into parts for the cache, each image still gets its own value."""
+    """Each image gets its own value also if the batch is cut into parts for the cache."""
     x, gradient, value = (part.double() for part in problem(1))
     whole = step_to_hyperplane(x, gradient, value, norm)
     monkeypatch.setattr("faal_core.attacks.fab._CACHED", 2 * x[0].numel())
@@ -96,7 +96,7 @@ def test_a_batch_in_parts_steps_like_a_whole_one(norm: Norm, monkeypatch: pytest
 @pytest.mark.parametrize("norm", list(Norm))
 @pytest.mark.parametrize("scale", [1e-9, 1e-6, 1e6])
 def test_the_scale_of_the_logits_does_not_matter(norm: Norm, scale: float) -> None:
-    """Logits a million times smaller or larger, of the same decisions, are broken at 1.05 × the smallest radius as well."""
+    """Images are broken at 1.05 × their smallest radius also if the logits are a million times smaller or larger."""
     classifier = build_linear_classifier(3, (1, 6, 5))
     x = 0.5 + 0.02 * torch.randn(12, 1, 6, 5, generator=torch.Generator().manual_seed(4))
     y = classifier(x).argmax(1)

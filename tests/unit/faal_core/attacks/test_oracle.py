@@ -1,4 +1,4 @@
-"""Test every attack against the closed form of linear classifiers: it breaks what can be broken, and nothing else."""
+"""Test every attack against the closed form of linear classifiers: it breaks exactly the images that can be broken."""
 
 import pytest
 import torch
@@ -35,11 +35,11 @@ def fraction_broken(classifier: Classifier, spec: AttackSpec, norm: Norm, factor
     Logits are linear in the image's distance from grey, so scaling that distance gives all images the same smallest
     radius.
     """
-    away = torch.randn(1000, *shape, generator=torch.Generator().manual_seed(1))
-    y = classifier(0.5 + 0.01 * away).argmax(1)
-    radii = 100 * compute_smallest_radius(classifier, 0.5 + 0.01 * away, y, norm)
+    directions = torch.randn(1000, *shape, generator=torch.Generator().manual_seed(1))
+    y = classifier(0.5 + 0.01 * directions).argmax(1)
+    radii = 100 * compute_smallest_radius(classifier, 0.5 + 0.01 * directions, y, norm)
     clearest = radii.argsort(descending=True)[:12]
-    x, y = (0.5 + away * (RADIUS[norm] / radii).view(-1, 1, 1, 1))[clearest], y[clearest]
+    x, y = (0.5 + directions * (RADIUS[norm] / radii).view(-1, 1, 1, 1))[clearest], y[clearest]
     assert 0.1 < x.min() <= x.max() < 0.9
     threat, attack = ThreatModel(norm=norm, epsilon=factor * RADIUS[norm]), build(spec, classifier.num_classes)
     robust = torch.ones(len(x), dtype=torch.bool)
@@ -58,7 +58,7 @@ def fraction_broken(classifier: Classifier, spec: AttackSpec, norm: Norm, factor
 def test_targeted_attacks_break_every_image_just_beyond_its_radius(
     spec: AttackSpec, num_classes: int, norm: Norm
 ) -> None:
-    """Every image falls at 1.05 × its smallest radius, although the nearest class need not be the next in logits."""
+    """Every image is broken at 1.05 × its smallest radius, although the nearest class need not have the second largest logit."""
     assert fraction_broken(build_linear_classifier(num_classes, SHAPE), spec, norm, 1.05) == 1
 
 
@@ -68,19 +68,19 @@ def test_targeted_attacks_break_every_image_just_beyond_its_radius(
 def test_every_gradient_attack_breaks_every_image_just_beyond_one_boundary(
     spec: AttackSpec, num_classes: int, norm: Norm
 ) -> None:
-    """Where one boundary is near, every image falls at 1.05 × its distance, whatever the number of classes."""
+    """If one boundary is near, every image is broken at 1.05 × its distance, for any number of classes."""
     assert fraction_broken(build_one_boundary_classifier(num_classes, SHAPE), spec, norm, 1.05) == 1
 
 
 @every_number_of_classes
 def test_square_breaks_every_image_just_beyond_one_boundary(num_classes: int) -> None:
-    """Without a gradient every image falls at 1.05 × its L∞ distance to the boundary; images need not be square."""
+    """Square breaks every image at 1.05 × its L∞ distance to the boundary; images need not be square."""
     assert fraction_broken(build_one_boundary_classifier(num_classes, SHAPE), SQUARE, Norm.LINF, 1.05) == 1
 
 
 @every_number_of_classes
 def test_square_breaks_in_l2_what_its_windows_can_express(num_classes: int) -> None:
-    """Where the boundary's normal is the window's own pattern, every image falls at 1.05 × its L2 distance."""
+    """If the boundary's normal is the window's own pattern, Square breaks every image at 1.05 × its L2 distance."""
     classifier = build_one_boundary_classifier(num_classes, (1, 5, 5), build_pattern(5, torch.device("cpu")))
     assert fraction_broken(classifier, SQUARE, Norm.L2, 1.05, (1, 5, 5)) == 1
 
@@ -89,5 +89,5 @@ def test_square_breaks_in_l2_what_its_windows_can_express(num_classes: int) -> N
 @every_number_of_classes
 @pytest.mark.parametrize("spec", [*UNTARGETED, *TARGETED, SquareSpec(queries=500)], ids=str)
 def test_no_attack_breaks_an_image_within_its_radius(spec: AttackSpec, num_classes: int, norm: Norm) -> None:
-    """No image falls at 0.95 × its smallest radius, however hard the attack tries."""
+    """No attack breaks an image at 0.95 × its smallest radius."""
     assert fraction_broken(build_linear_classifier(num_classes, SHAPE), spec, norm, 0.95) == 0

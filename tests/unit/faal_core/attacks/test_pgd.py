@@ -20,7 +20,7 @@ def images_near_grey(count: int, shape: tuple[int, int, int]) -> torch.Tensor:
 
 @pytest.mark.parametrize("norm", list(Norm))
 def test_stays_in_the_threat_model(norm: Norm) -> None:
-    """Adversarial images lie in the ball and in [0, 1], also where the image touches the edge of the pixel box."""
+    """Adversarial images are in the ball and in [0, 1], also if the image touches the edge of the pixel box."""
     classifier = build_linear_classifier(10, (1, 6, 6))
     x = torch.rand(50, 1, 6, 6, generator=torch.Generator().manual_seed(3)).round()
     y = classifier(x).argmax(1)
@@ -32,7 +32,7 @@ def test_stays_in_the_threat_model(norm: Norm) -> None:
 
 
 def test_broken_images_cost_nothing_more() -> None:
-    """Once misclassified, an image is passed no further; in training every image takes every step."""
+    """An audit stops passing an image once it is misclassified; in training every image takes every step."""
     classifier = build_linear_classifier(2, (1, 4, 4))
     x = images_near_grey(30, (1, 4, 4))
     y = 1 - classifier(x).argmax(1)  # all wrong from the start

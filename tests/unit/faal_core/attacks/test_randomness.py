@@ -7,16 +7,16 @@ from faal_core.attacks.randomness import ImageRandom, seed_from
 CPU = torch.device("cpu")
 
 
-def test_streams_go_on_with_the_images_that_stay() -> None:
-    """After some images left, the others get what they would have got if all had stayed."""
-    everyone, leaving = ImageRandom([5, 6, 7, 8], CPU), ImageRandom([5, 6, 7, 8], CPU)
-    assert torch.equal(everyone.uniform(4, 2, 3), leaving.uniform(4, 2, 3))
-    stayed = leaving.subset(torch.tensor([1, 3]))
-    assert torch.equal(everyone.normal(4, 5)[[1, 3]], stayed.normal(2, 5))
+def test_streams_continue_with_the_images_that_stay() -> None:
+    """After some images leave the batch, the others draw the same numbers as if all had stayed."""
+    everyone, shrinking = ImageRandom([5, 6, 7, 8], CPU), ImageRandom([5, 6, 7, 8], CPU)
+    assert torch.equal(everyone.uniform(4, 2, 3), shrinking.uniform(4, 2, 3))
+    rest = shrinking.subset(torch.tensor([1, 3]))
+    assert torch.equal(everyone.normal(4, 5)[[1, 3]], rest.normal(2, 5))
 
 
 def test_an_image_gets_the_same_alone() -> None:
-    """A stream depends on its seed alone."""
+    """The numbers of an image depend on its seed alone, not on the batch."""
     assert torch.equal(ImageRandom([3, 9], CPU).uniform(2, 4)[1:], ImageRandom([9], CPU).uniform(1, 4))
 
 

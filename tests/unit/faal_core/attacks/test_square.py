@@ -26,14 +26,14 @@ from tests.linear_classifier import build_linear_classifier
     ("query", "side"), [(0, 29), (10, 29), (11, 20), (51, 14), (201, 10), (501, 7), (1001, 5), (2001, 4), (4001, 3)]
 )
 def test_window_sides_of_the_published_schedule(query: int, side: int) -> None:
-    """On 32 × 32 images the sides follow from p = 0.8, halved at the published queries: round(√(p · 1024))."""
+    """The sides on 32 × 32 images are round(√(p · 1024)), with p = 0.8 halved at the published queries."""
     assert window_side(query, torch.Size((1, 3, 32, 32)), 0.8, Norm.LINF) == side
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 5), (7, 3)])
 @pytest.mark.parametrize("norm", list(Norm))
 def test_windows_fit_small_images(height: int, width: int, norm: Norm) -> None:
-    """No window is larger than its image, whatever the schedule says."""
+    """No window is larger than its image."""
     assert 1 <= window_side(0, torch.Size((1, 1, height, width)), 1.0, norm) <= min(height, width)
 
 
@@ -60,7 +60,7 @@ def test_pattern_has_norm_one_and_two_opposite_halves(side: int) -> None:
 
 
 def test_pattern_by_hand() -> None:
-    """Of side 3, each half is the sum of inverse squares that its distance from the half's centre leaves."""
+    """Each half of the pattern of side 3 sums the inverse squares by the distance from the half's centre."""
     near, far = 1 + 1 / 4, 1 / 4  # Σ over k = 0, 1 and over k = 1 of (k + 1)^−2
     upper = torch.tensor([[far, near, far]])
     lower = torch.tensor([[far, far, far], [far, near, far]])
@@ -70,21 +70,21 @@ def test_pattern_by_hand() -> None:
 
 @pytest.mark.parametrize("shape", [(4, 1, 8, 8), (4, 3, 6, 11), (4, 4, 1, 1), (4, 2, 2, 3)])
 def test_linf_images_are_at_the_edge_of_the_ball(shape: tuple[int, ...]) -> None:
-    """From the start and after every proposal each pixel is at x − ε or x + ε, cut with the box; each proposal changes some."""
+    """Each pixel is at x − ε or x + ε, clipped to the box, at the start and after every proposal; each proposal changes some."""
     x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     ball, search, random = Ball(x, ThreatModel(epsilon=0.1)), LinfSearch(0.8), ImageRandom(range(4), x.device)
     images = search.start(ball, random)
     for query in range(20):
-        changed, proposed = search.propose(images, ball, query, random.uniform(4, search.count_draws(shape[1])))
-        assert (proposed != images[changed]).flatten(1).any(1).all()
-        images[changed] = proposed
+        rows, proposals = search.propose(images, ball, query, random.uniform(4, search.count_draws(shape[1])))
+        assert (proposals != images[rows]).flatten(1).any(1).all()
+        images[rows] = proposals
         edge = torch.minimum((images - ball.low).abs(), (images - ball.high).abs())
         assert edge.max() < 1e-6
 
 
 @pytest.mark.parametrize("shape", [(4, 1, 8, 8), (4, 3, 6, 11), (4, 2, 2, 3)])
 def test_l2_images_use_the_whole_radius(shape: tuple[int, ...]) -> None:
-    """Away from the box the perturbation has norm ε from the start and after every proposal."""
+    """The perturbation of an image far from the box's edge has norm ε at the start and after every proposal."""
     x = torch.full(shape, 0.5)
     ball = Ball(x, ThreatModel(norm=Norm.L2, epsilon=0.2))
     search, random = L2Search(0.8), ImageRandom(range(4), x.device)
@@ -95,36 +95,36 @@ def test_l2_images_use_the_whole_radius(shape: tuple[int, ...]) -> None:
 
 
 def test_l2_takes_the_perturbation_out_of_the_second_window() -> None:
-    """What the second window has outside the first is spent: no perturbation is left there."""
+    """A proposal removes the perturbation from the second window, and the first window keeps one."""
     x = torch.full((4, 2, 9, 9), 0.5)
     ball = Ball(x, ThreatModel(norm=Norm.L2, epsilon=0.2))
     search, random = L2Search(0.05), ImageRandom(range(4), x.device)
     best = search.start(ball, random)
     draws = random.uniform(4, search.count_draws(2))
     draws[:, :4] = torch.tensor([0.0, 0.0, 0.5, 0.5])  # corners: the first window's, then the second's, apart from it
-    moved = search.propose(best, ball, 0, draws)[1] - x
+    perturbation = search.propose(best, ball, 0, draws)[1] - x
     first, second = Windows(draws[:, :2], 3, x.shape), Windows(draws[:, 2:4], 3, x.shape)
     assert second.read(best - x).abs().amax() > 0.01
-    assert second.read(moved).abs().amax() == 0
-    assert first.read(moved).abs().amax() > 0.01
+    assert second.read(perturbation).abs().amax() == 0
+    assert first.read(perturbation).abs().amax() > 0.01
 
 
-def test_what_changes_nothing_is_not_asked() -> None:
-    """An image of one pixel has two edges: the better one is asked once, from then on only the other."""
+def test_unchanged_proposals_cost_no_query() -> None:
+    """An image of one pixel has two edges: the network sees the better one once, and then only the other."""
     classifier = build_linear_classifier(2, (1, 1, 1))
     x = torch.tensor([0.3, 0.6, 0.7]).view(3, 1, 1, 1)
     y = classifier(x).argmax(1)
-    asked: list[Tensor] = []
-    classifier.register_forward_pre_hook(lambda _, inputs: asked.append(inputs[0].clone()))
+    queries: list[Tensor] = []
+    classifier.register_forward_pre_hook(lambda _, inputs: queries.append(inputs[0].clone()))
     threat = ThreatModel(epsilon=1e-3)  # too small to break one
     best = square(classifier, x, y, threat, SquareSpec(queries=200), ImageRandom(range(3), x.device))
-    everything = torch.cat(asked)
-    assert [int((everything == edge).sum()) for edge in best] == [1, 1, 1]
-    assert 100 < len(everything) < 500  # of 3 · 201 about half
+    images = torch.cat(queries)
+    assert [int((images == edge).sum()) for edge in best] == [1, 1, 1]
+    assert 100 < len(images) < 500  # of 3 · 201 about half
 
 
-def test_square_ends_where_a_search_that_asks_everything_ends() -> None:
-    """Leaving out proposals that change nothing gives the same images as asking them all."""
+def test_square_ends_as_a_search_that_queries_every_proposal() -> None:
+    """Skipping proposals that change no pixel gives the same images as querying all of them."""
     classifier, x = (
         build_linear_classifier(3, (1, 6, 6)),
         torch.rand(4, 1, 6, 6, generator=torch.Generator().manual_seed(0)),
@@ -141,10 +141,10 @@ def test_square_ends_where_a_search_that_asks_everything_ends() -> None:
     draws = random.uniform(4, 250, search.count_draws(1))
     for query in range(60):
         windows = Windows(draws[:, query, :2], window_side(query, x.shape, spec.initial_share, Norm.LINF), x.shape)
-        proposed, edge = best.clone(), threat.epsilon * to_signs(expand_channels(draws[:, query, 2:]))
-        windows.write(proposed, (windows.read(x) + edge).clamp(0, 1))
-        risen = margin_loss(classifier(proposed), y)
-        better = (risen > value).nonzero().squeeze(1)
-        best[better], value[better] = proposed[better], risen[better]
+        proposals, edge = best.clone(), threat.epsilon * to_signs(expand_channels(draws[:, query, 2:]))
+        windows.write(proposals, (windows.read(x) + edge).clamp(0, 1))
+        margins = margin_loss(classifier(proposals), y)
+        better = (margins > value).nonzero().squeeze(1)
+        best[better], value[better] = proposals[better], margins[better]
     result = square(classifier, x, y, threat, spec, ImageRandom(range(4), x.device))
     assert torch.equal(result, best)

@@ -1,4 +1,4 @@
-"""Test the evaluator: which images are attacked, what counts as broken, and what passes cost."""
+"""Test the evaluator: the images that it attacks, the images that count as broken, and the cost in passes."""
 
 import sys
 
@@ -27,7 +27,7 @@ SHAPE = (1, 6, 5)
 
 
 class FarAway:
-    """Returns images far outside of every ball."""
+    """An attack whose images are far outside of every ball."""
 
     runs = passes = 1
 
@@ -51,7 +51,7 @@ def evaluator_of(data: LabelledImages, batch_size: int = 7) -> Evaluator:
 
 @pytest.mark.parametrize("norm", list(Norm))
 def test_robust_accuracy_is_the_closed_form(norm: Norm) -> None:
-    """Robust are exactly the correct images whose smallest radius exceeds ε, whatever the batch size."""
+    """The robust images are exactly the correct ones whose smallest radius exceeds ε, for any batch size."""
     data = two_class_images()
     radii = compute_smallest_radius(build_linear_classifier(2, SHAPE), data.images, data.labels, norm)
     epsilon = radii[10:].median().item() * 1.001
@@ -66,7 +66,7 @@ def test_robust_accuracy_is_the_closed_form(norm: Norm) -> None:
 
 
 def test_only_undecided_images_are_attacked() -> None:
-    """The first attack sees the clean-correct images, the second what the first left; what is decided stays decided."""
+    """The first attack gets the clean-correct images, and the second only those that the first did not break."""
     data = two_class_images()
     radii = compute_smallest_radius(build_linear_classifier(2, SHAPE), data.images, data.labels, Norm.LINF)
     threat = ThreatModel(epsilon=radii[10:].median().item() * 1.001)
@@ -79,8 +79,8 @@ def test_only_undecided_images_are_attacked() -> None:
     assert second.backward == 60 * second.tried  # PGD has already broken all it can
 
 
-def test_the_judge_believes_no_attack(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An attack that leaves the ball or returns NaN-free nonsense is projected and predicted again before it counts."""
+def test_the_evaluator_checks_the_images_of_every_attack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images outside of the ball are projected onto it and classified again before they count as broken."""
     data = two_class_images()
     monkeypatch.setattr(attacks, "build", lambda spec, num_classes: FarAway())
     evaluation, _ = evaluate(evaluator_of(data), ThreatModel(epsilon=1e-6), (PgdSpec(),), NoProgress())
@@ -99,7 +99,7 @@ def test_same_seed_same_rows() -> None:
 
 
 def test_misfits_are_refused() -> None:
-    """A classifier for other channels or another number of classes is refused before any work."""
+    """A classifier for other channels or another number of classes is refused before any computation."""
     data = two_class_images()
     with pytest.raises(InvalidSpec, match="3 channels"):
         Evaluator(build_linear_classifier(2, (3, 6, 5)), data, device=CPU, batch_size=8, seed=0)
@@ -117,7 +117,7 @@ def test_logits_must_be_finite(bias: float, message: str) -> None:
 
 
 def test_images_too_small_for_the_network_are_refused() -> None:
-    """A network whose convolutions do not fit into the images is unsuitable; the message says their size."""
+    """A network whose convolutions do not fit into the images is refused with the size of the images."""
     backbone = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 9), torch.nn.Flatten())
     classifier = Classifier(backbone, ClassifierSpec(architecture="small_resnet", num_classes=2))
     evaluator = Evaluator(classifier, two_class_images(), device=CPU, batch_size=7, seed=0)
@@ -126,7 +126,7 @@ def test_images_too_small_for_the_network_are_refused() -> None:
 
 
 def test_the_same_classes_in_another_order_are_refused() -> None:
-    """A classifier that names its classes otherwise ordered than the data would be judged by wrong labels."""
+    """A classifier whose class names have another order than the data's is refused, because labels would be wrong."""
     for names, fits in ((("a", "b"), True), (("x", "y"), True), (("b", "a"), False)):
         spec = ClassifierSpec(architecture="small_resnet", num_classes=2, class_names=names)
         classifier = Classifier(torch.nn.Flatten(), spec)
@@ -137,18 +137,18 @@ def test_the_same_classes_in_another_order_are_refused() -> None:
                 check_fit(classifier, two_class_images())
 
 
-@pytest.mark.parametrize(("first", "hinted"), [(1, True), (0, False)])
-def test_labels_that_begin_at_1_are_recognised(first: int, hinted: bool) -> None:
-    """One class too many of which the first has no image is what labels from 1 look like; with images of it they are not."""
+@pytest.mark.parametrize(("first", "has_hint"), [(1, True), (0, False)])
+def test_labels_that_begin_at_1_are_recognised(first: int, has_hint: bool) -> None:
+    """One class too many, the first without images, gets a hint about labels from 1; with images of the first there is none."""
     labels = torch.arange(first, 5)
     data = LabelledImages(torch.zeros(len(labels), 1, 4, 4), labels, tuple("01234"), "from one", "test")
-    with pytest.raises(InvalidSpec, match="has 4 classes and from one has 5") as refused:
+    with pytest.raises(InvalidSpec, match="has 4 classes and from one has 5") as error:
         check_fit(build_linear_classifier(4, (1, 4, 4)), data)
-    assert ("store labels − 1" in refused.value.message) == hinted
+    assert ("store labels − 1" in error.value.message) == has_hint
 
 
 def test_the_machines_own_memory_can_run_out_too() -> None:
-    """A batch that does not fit into a CPU's memory is an error with its advice, and other errors pass unchanged."""
+    """A batch that does not fit into a CPU's memory raises an error with advice; other errors pass unchanged."""
     with pytest.raises(OutOfMemory, match="smaller batch size"), require_room(250):
         torch.empty(2**50)
     with pytest.raises(RuntimeError, match="else"), require_room(250):
@@ -156,20 +156,21 @@ def test_the_machines_own_memory_can_run_out_too() -> None:
 
 
 def test_another_normalisation_is_another_audit() -> None:
-    """The same weights behind another mean are not what a ledger was begun for."""
+    """The same weights with another mean have another identity, so that no ledger mixes the two."""
     classifier = build_linear_classifier(4, (1, 4, 4))
     images = torch.rand(8, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     data = LabelledImages(images, torch.arange(8) % 4, tuple("abcd"), "noise", "test")
     spec = AuditSpec(threat=ThreatModel(epsilon=0.1))
-    moved = Classifier(classifier.backbone, classifier.spec.model_copy(update={"mean": (0.5,)}))
+    other = Classifier(classifier.backbone, classifier.spec.model_copy(update={"mean": (0.5,)}))
     subjects = [
-        compute_identity(summarise(judged, name), data, spec) for judged, name in ((classifier, "a"), (classifier, "b"))
+        compute_identity(summarise(subject, name), data, spec)
+        for subject, name in ((classifier, "a"), (classifier, "b"))
     ]
-    assert subjects[0] == subjects[1] != compute_identity(summarise(moved, "a"), data, spec)
+    assert subjects[0] == subjects[1] != compute_identity(summarise(other, "a"), data, spec)
 
 
 def test_answers_that_are_not_finite_during_an_attack_are_an_error() -> None:
-    """A network that answers NaN once on an attack's way is refused, although it judges the attack's end as if nothing were."""
+    """A network that returns NaN once during an attack is refused, although its logits for the final images are finite."""
 
     class NanInTheFourthPass(nn.Module):
         def __init__(self) -> None:
@@ -190,7 +191,7 @@ def test_answers_that_are_not_finite_during_an_attack_are_an_error() -> None:
 
 
 class NanGradient(nn.Module):
-    """Adds zero to a linear network in a way whose gradient is NaN for bright images."""
+    """A linear network plus a term that is zero, but whose gradient is NaN for bright images."""
 
     def __init__(self, linear: nn.Module) -> None:
         super().__init__()
@@ -206,7 +207,7 @@ class NanGradient(nn.Module):
 @pytest.mark.parametrize("norm", list(Norm))
 @pytest.mark.parametrize("spec", [PgdSpec(), ApgdSpec(), FabSpec(targets=1)], ids=str)
 def test_a_gradient_that_is_no_number_is_an_error(norm: Norm, spec: AttackSpec) -> None:
-    """Finite logits with a gradient of NaN are refused in both norms, though a sign of NaN would merely stand still."""
+    """Finite logits with a NaN gradient are refused in both norms, although the sign of NaN would only move no pixel."""
     evaluator = evaluator_of(two_class_images())
     evaluator.classifier.backbone = NanGradient(evaluator.classifier.backbone)
     with pytest.raises(ClassifierUnsuitable, match="gradient is NaN"):
@@ -214,8 +215,8 @@ def test_a_gradient_that_is_no_number_is_an_error(norm: Norm, spec: AttackSpec) 
 
 
 @pytest.mark.parametrize("cut_off", [lambda z: z.detach(), lambda z: (z > 0).float()], ids=["detached", "threshold"])
-def test_without_a_gradient_attacks_stand_still_and_square_goes_on(cut_off) -> None:
-    """Networks that no gradient passes are judged: the attacks that climb break nothing, and the search is run."""
+def test_without_a_gradient_attacks_break_no_image_and_square_runs(cut_off) -> None:
+    """Networks without a gradient are audited: attacks by gradient break no image, and Square searches."""
     evaluator = evaluator_of(two_class_images())
     linear = evaluator.classifier.backbone
 
@@ -232,22 +233,22 @@ def test_without_a_gradient_attacks_stand_still_and_square_goes_on(cut_off) -> N
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 def test_logits_may_have_any_precision(dtype: torch.dtype) -> None:
-    """A network that computes in another precision is attacked like any other."""
+    """A network that computes in another precision is attacked as usual."""
     evaluator = evaluator_of(two_class_images())
     linear = evaluator.classifier.backbone
 
-    class Rounded(nn.Module):
+    class LowPrecision(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return linear(x).to(dtype)
 
-    evaluator.classifier.backbone = Rounded()
+    evaluator.classifier.backbone = LowPrecision()
     for spec in (ApgdSpec(loss="dlr"), FabSpec(targets=1), SquareSpec(queries=2000)):
         evaluation, _ = evaluate(evaluator, ThreatModel(epsilon=0.3), (spec,), NoProgress())
         assert not evaluation.robust.any()
 
 
 def test_an_answer_that_is_no_tensor_is_refused() -> None:
-    """A network that returned a tuple is named as what it is."""
+    """The error for a network that returns a tuple names that type."""
     evaluator = evaluator_of(two_class_images())
     linear = evaluator.classifier.backbone
 
@@ -261,7 +262,7 @@ def test_an_answer_that_is_no_tensor_is_refused() -> None:
 
 
 def test_every_run_of_every_attack_draws_its_own_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two restarts, and two equal attacks of one list, begin with other random numbers on every image."""
+    """Two restarts, and two equal attacks of one list, start from different random numbers on every image."""
     draws: list[torch.Tensor] = []
 
     class Draws:
@@ -280,8 +281,8 @@ def test_every_run_of_every_attack_draws_its_own_numbers(monkeypatch: pytest.Mon
     assert len(every.unique()) == len(every)
 
 
-def test_a_margin_is_what_the_attacks_left_at_the_least() -> None:
-    """An attack for images with little margin left goes by the least share that any attack before left, not by the last."""
+def test_a_margin_is_the_least_that_any_attack_left() -> None:
+    """An attack on images with little margin selects them by the least margin of all attacks before, not by the last."""
     data = two_class_images(8)
     outcomes = ImageOutcomes(data.labels.numpy())
     right = {"rows": (0, 1), "predicted": tuple(data.labels[:2].tolist()), "distance": (0, 0), "sha256": ("", "")}
@@ -294,7 +295,7 @@ def test_a_margin_is_what_the_attacks_left_at_the_least() -> None:
 
 
 def test_a_cpu_passes_as_many_images_as_keep_the_largest_layer_in_its_cache() -> None:
-    """16 channels of 64 × 64 in float32 are 256 KiB an image, 24 of them 6 MiB; images that do not fit have no limit."""
+    """A layer of 16 channels of 64 × 64 takes 256 KiB an image, so 24 images fit into 6 MiB; larger images have no limit."""
     network = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 2))
     classifier = Classifier(network, build_linear_classifier(2, (1, 4, 4)).spec)
     assert classifier.images_in_cache(torch.Size((1, 64, 64))) == 24

@@ -17,7 +17,7 @@ from faal_core.threat_model import Norm, ThreatModel
 from tests.linear_classifier import build_linear_classifier
 
 SHAPE = (1, 5, 5)
-LEVEL = 0.01  # images lie on multiples of it
+LEVEL = 0.01  # pixels are multiples of it
 THREAT = ThreatModel(epsilon=10 * LEVEL)
 
 
@@ -27,8 +27,8 @@ def images() -> Tensor:
     return 0.5 + LEVEL * (1.5 * noise).round().clamp(-4, 4)
 
 
-class Wrapped(nn.Module):
-    """Changes another network in one way."""
+class Wrapper(nn.Module):
+    """A network with one fault."""
 
     def __init__(self, network: nn.Module, kind: str) -> None:
         super().__init__()
@@ -70,16 +70,15 @@ class Wrapped(nn.Module):
     ],
 )
 def test_each_bad_classifier_raises_its_own_warning(kind: str, codes: set[str]) -> None:
-    """Each fault is named, with evidence and advice, and nothing else is.
+    """Each fault gets its own warning, with evidence and advice, and no other warning.
 
-    With a period of 30 levels, PGD climbs to the rim of its ball: at 10 levels it sees and uses all of them, at 20 and at the
-    rim of the pixels its steps have turned around. With ripples, the first step of 10 levels follows a right gradient;
-    steps of 2.5 levels go out and, from between two levels, back again. With two classes a reversed gradient leads straight
-    away from the other.
+    With a period of 30 levels, PGD climbs to the edge of its ball. At 10 levels it uses the whole radius; at 20 levels, and at
+    the edge of the pixel range, its steps have turned around. With ripples, the first step of 10 levels follows a right
+    gradient, but steps of 2.5 levels go forth and back. With two classes, a reversed gradient leads away from the other class.
     """
     torch.manual_seed(0)
     good = build_linear_classifier(2, SHAPE)
-    bad = Classifier(Wrapped(good.backbone, kind), good.spec).eval()
+    bad = Classifier(Wrapper(good.backbone, kind), good.spec).eval()
     x = images()
     warnings = examine(bad, x, bad(x).argmax(1), THREAT)
     assert {warning.code for warning in warnings} == codes
@@ -99,7 +98,7 @@ def test_a_good_classifier_raises_none(num_classes: int, threat: ThreatModel) ->
 
 
 class Root(nn.Module):
-    """Takes the root of the pixels, whose gradient is infinite where they are black."""
+    """A network on the root of the pixels, whose gradient is infinite for black pixels."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -110,11 +109,11 @@ class Root(nn.Module):
         return self.network(x.sqrt())
 
 
-@pytest.mark.parametrize(("darkest", "where"), [(0.0, "at 40 of 40"), (0.3, "on the way from 40")])
-def test_a_gradient_that_is_not_finite_is_a_warning_and_stops_attacks_that_need_it(darkest: float, where: str) -> None:
-    """Square alone can judge such a network, so nothing but an attack with gradients refuses it.
+@pytest.mark.parametrize(("darkest", "part"), [(0.0, "at 40 of 40"), (0.3, "on the way from 40")])
+def test_a_gradient_that_is_not_finite_is_a_warning_and_stops_attacks_that_need_it(darkest: float, part: str) -> None:
+    """Only attacks with gradients refuse a network with an infinite gradient, because Square can still attack it.
 
-    The second images have no black pixel, which only an attack on its way meets.
+    The second images have no black pixel; an attack reaches one on its way.
     """
     torch.manual_seed(0)
     good = build_linear_classifier(3, SHAPE)
@@ -123,14 +122,14 @@ def test_a_gradient_that_is_not_finite_is_a_warning_and_stops_attacks_that_need_
     x[:, :, 0, 0] = darkest
     y = bad(x).argmax(1)
     (warning,) = examine(bad, x, y, THREAT)
-    assert (warning.code, where in warning.evidence) == ("nan-gradient", True)
+    assert (warning.code, part in warning.evidence) == ("nan-gradient", True)
     x[:, :, 0, 0] = 0
     with pytest.raises(ClassifierUnsuitable, match="square"):
         compute_gradient(margin_loss(bad(x.requires_grad_()), y), x)
 
 
 class Range(nn.Module):
-    """Expects pixels in a range of width `scale` from `lowest` on."""
+    """A network on pixels in a range of width `scale` from `lowest`."""
 
     def __init__(self, network: nn.Module, scale: float, lowest: float) -> None:
         super().__init__()
@@ -145,7 +144,7 @@ class Range(nn.Module):
     ("scale", "lowest", "name"), [(255, 0, "0 to 255"), (2, -1, "−1 to 1"), (1 / 0.015, -0.5 / 0.015, "mean 0")]
 )
 def test_pixels_in_another_range(scale: float, lowest: float, name: str) -> None:
-    """A network trained on levels, on −1 to 1 or on standardised pixels is told from one that is merely wrong."""
+    """A network trained on levels, on −1 to 1 or on standardised pixels gets a warning about its pixel range."""
     good = build_linear_classifier(10, SHAPE)
     other = Classifier(Range(good.backbone, scale, lowest), good.spec).eval()
     x = images()
@@ -154,15 +153,15 @@ def test_pixels_in_another_range(scale: float, lowest: float, name: str) -> None
     assert f"; 40 with pixels moved to {name}" in warnings["pixel-range"].evidence or name == "mean 0"
 
 
-@pytest.mark.parametrize(("mean", "std", "warned"), [(0.5, 1, 0), (0, 1 / 255, 0), (127.5, 0.5, 1), (0.5, 58.4, 1)])
-def test_a_normalisation_in_levels_of_255(mean: float, std: float, warned: int) -> None:
-    """A mean outside [0, 1] or a std above 1 is none of pixels in [0, 1]; a std of 1/255 makes levels of them."""
+@pytest.mark.parametrize(("mean", "std", "count"), [(0.5, 1, 0), (0, 1 / 255, 0), (127.5, 0.5, 1), (0.5, 58.4, 1)])
+def test_a_normalisation_in_levels_of_255(mean: float, std: float, count: int) -> None:
+    """A mean outside [0, 1], a std above 1 and a std of 1/255 raise the warning about the pixel range."""
     plain = build_linear_classifier(10, SHAPE)
     spec = plain.spec.model_copy(update={"mean": (mean,), "std": (std,)})
     classifier = Classifier(plain.backbone, spec).eval()
     x = images()
     warnings = examine(classifier, x, classifier(x).argmax(1), THREAT)
-    assert [warning.code for warning in warnings].count("pixel-range") == warned
+    assert [warning.code for warning in warnings].count("pixel-range") == count
 
 
 CLIMB, SEARCH = PgdSpec(), SquareSpec()
@@ -183,11 +182,11 @@ CLIMB, SEARCH = PgdSpec(), SquareSpec()
 def test_square_after_the_gradients(
     specs: tuple[AttackSpec, ...], broken: tuple[int, ...], evidence: str | None
 ) -> None:
-    """More than 0.2 % of all images broken by Square after an attack with gradients are a warning; before it none are."""
-    left, rows = 1000, []
+    """Square raises a warning if it breaks more than 0.2 % of all images after an attack with gradients, but not before one."""
+    remaining, rows = 1000, []
     for spec, count in zip(specs, broken, strict=True):
-        rows.append(AttackRow(name=str(spec), tried=left, broken=count, forward=0, backward=0, seconds=0))
-        left -= count
+        rows.append(AttackRow(name=str(spec), tried=remaining, broken=count, forward=0, backward=0, seconds=0))
+        remaining -= count
     warnings = examine_attacks(specs, tuple(rows), 1000)
     assert [warning.code for warning in warnings] == ["square-beats-gradients"] * (evidence is not None)
     assert all(warning.evidence.startswith(evidence or "") for warning in warnings)

@@ -33,13 +33,13 @@ def codes(
     data: LabelledImages, threat: ThreatModel = THREAT, trained_on: LabelledImages | None = None
 ) -> dict[str, str]:
     """Return the evidence of each warning, by its code."""
-    known = frozenset(digest_pixels(trained_on)) if trained_on else frozenset()
-    return {warning.code: warning.evidence for warning in examine_images(data, threat, known)}
+    digests = frozenset(digest_pixels(trained_on)) if trained_on else frozenset()
+    return {warning.code: warning.evidence for warning in examine_images(data, threat, digests)}
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 def test_training_images_among_those_audited_are_counted(dtype: torch.dtype) -> None:
-    """Three of 200 images that were trained on are counted, the first of them is named; other images raise nothing."""
+    """The warning counts three training images among 200 and names the first; other images raise no warning."""
     test, train = images(200, 1, dtype), images(300, 2, dtype)
     assert codes(test, trained_on=train) == {}
     train.images[[5, 6, 7]] = test.images[[42, 17, 99]]
@@ -48,15 +48,15 @@ def test_training_images_among_those_audited_are_counted(dtype: torch.dtype) -> 
     assert evidence.endswith("first image 17 of class 'dog'")
 
 
-def test_one_training_image_among_thousands_is_left_alone() -> None:
-    """Well-known sets share an image or two between their parts; that moves no rate."""
+def test_one_training_image_among_thousands_is_no_warning() -> None:
+    """An image or two shared by both parts, as in well-known sets, raises no warning, because no rate changes."""
     test, train = images(2000, 1), images(10, 2)
     train.images[3] = test.images[17]
     assert codes(test, trained_on=train) == {}
 
 
 def test_copies_are_counted_with_what_contradicts() -> None:
-    """Of 100 images twenty are black, in both classes: 19 repeat another."""
+    """The warning counts 19 copies if 20 of 100 images are black, and says that copies are in several classes."""
     test = images(100)
     assert codes(test) == {}
     test.images[30:50] = 0
@@ -68,19 +68,19 @@ def test_copies_are_counted_with_what_contradicts() -> None:
 
 
 def test_a_radius_below_one_grey_level_is_noticed_for_8_bit_images_only() -> None:
-    """8/255 that was divided by 255 once more is smaller than a level; floats have no levels."""
+    """A radius of 8/255 divided by 255 again is smaller than a level and raises a warning; float images have no levels."""
     tiny = ThreatModel(epsilon=8 / 255 / 255)
     assert set(codes(images(20), tiny)) == {"radius-below-grey-level"}
     assert codes(images(20), ThreatModel(epsilon="1/255")) == {}
     assert codes(images(20, dtype=torch.float32), tiny) == {}
 
 
-@pytest.mark.parametrize(("epsilon", "refused"), [(5.0, False), (5.001, True), (128, True)])
-def test_an_l2_radius_beyond_all_images_is_refused(epsilon: float, refused: bool) -> None:
-    """Two images of 1 × 5 × 5 are at most √25 = 5 apart; a larger radius is named with that distance."""
+@pytest.mark.parametrize(("epsilon", "is_refused"), [(5.0, False), (5.001, True), (128, True)])
+def test_an_l2_radius_beyond_all_images_is_refused(epsilon: float, is_refused: bool) -> None:
+    """A radius above √25 = 5, the largest distance between images of 1 × 5 × 5, is refused with that distance."""
     spec = AuditSpec(threat=ThreatModel(norm=Norm.L2, epsilon=epsilon), attacks=(PgdSpec(steps=1),))
     classifier = build_linear_classifier(2, (1, 5, 5))
-    if not refused:
+    if not is_refused:
         assert audit(classifier, images(20), spec, name="linear", device=CPU).report.robust.mean.images == 20
         return
     with pytest.raises(InvalidSpec, match=rf"The radius L2 ε = {epsilon:.6g} exceeds 5, the largest distance"):
@@ -88,30 +88,30 @@ def test_an_l2_radius_beyond_all_images_is_refused(epsilon: float, refused: bool
 
 
 def test_an_audit_that_knows_the_training_images_warns_of_them() -> None:
-    """The bundled test images are no training images; audited as if they were, every one is."""
+    """An audit of the bundled test images raises no warning, unless they are passed as training images too."""
     test = datasets.load("fashion-mnist-subset", "test")
     test = test.take(test.stratified(20, 0))
     spec = AuditSpec(threat=THREAT, attacks=(PgdSpec(steps=1),))
     for part, expected in (("train", False), ("test", True)):
-        known = frozenset(digest_pixels(datasets.load("fashion-mnist-subset", part)))
+        digests = frozenset(digest_pixels(datasets.load("fashion-mnist-subset", part)))
         classifier = build_linear_classifier(10, (1, 28, 28))
-        report = audit(classifier, test, spec, name="linear", device=CPU, trained_on=known).report
+        report = audit(classifier, test, spec, name="linear", device=CPU, trained_on=digests).report
         assert ("training-images" in {warning.code for warning in report.warnings}) == expected
 
 
 def test_the_training_part_of_named_sets_and_arrays_is_known(tmp_path: Path) -> None:
-    """A named set and an archive of arrays have digests of their training images; without such a part there are none."""
-    bundled = datasets.load("fashion-mnist-subset", "train")
-    assert digest_training_images("fashion-mnist-subset", "test") == frozenset(digest_pixels(bundled))
+    """A named set and an archive have digests of their training images; a data set without a training part has none."""
+    train = datasets.load("fashion-mnist-subset", "train")
+    assert digest_training_images("fashion-mnist-subset", "test") == frozenset(digest_pixels(train))
     levels = np.random.default_rng(0).integers(0, 256, (6, 5, 5, 1), dtype=np.uint8)
     labels = np.array([0, 1] * 3)
     both, test_only = tmp_path / "both.npz", tmp_path / "test.npz"
     tests = {"test_images": levels[:4], "test_labels": labels[:4]}
     np.savez(test_only, **tests)
     np.savez(both, train_images=levels[2:], train_labels=labels[2:], **tests)
-    known = frozenset(digest_pixels(datasets.load(str(both), "train")))
-    assert digest_training_images(str(both), "test") == digest_training_images(str(both), "validation") == known
-    assert len(known) == 4
+    digests = frozenset(digest_pixels(datasets.load(str(both), "train")))
+    assert digest_training_images(str(both), "test") == digest_training_images(str(both), "validation") == digests
+    assert len(digests) == 4
     assert set(codes(datasets.load(str(both), "test"), trained_on=datasets.load(str(both), "train"))) == {
         "training-images"
     }
@@ -121,7 +121,7 @@ def test_the_training_part_of_named_sets_and_arrays_is_known(tmp_path: Path) -> 
 
 
 def test_training_images_are_no_surprise_in_the_training_part() -> None:
-    """Where the training part itself is audited, no image is called a training image."""
+    """An audit of the training part itself reports no training images."""
     assert digest_training_images("fashion-mnist-subset", "train") == frozenset()
 
 
@@ -131,7 +131,7 @@ def test_training_images_are_no_surprise_in_the_training_part() -> None:
 def test_digests_of_an_archive_read_in_pieces(
     shape: tuple[int, ...], order: Literal["C", "F"], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Read in pieces, the images of an archive have the digests that they have as a whole."""
+    """The digests of an archive's images are the same whether it is read in pieces or as a whole."""
     monkeypatch.setattr(npz_archive, "CHUNK_BYTES", 5000)
     levels = np.random.default_rng(0).integers(0, 256, shape)
     images = np.asarray(levels if kind == "uint8" else levels / 255, kind, order=order)
@@ -142,7 +142,7 @@ def test_digests_of_an_archive_read_in_pieces(
 
 
 def test_a_training_part_that_cannot_be_read_is_none_known(tmp_path: Path) -> None:
-    """An archive whose training images are damaged, pickled or cut off has no digests, and the audit goes on."""
+    """An archive whose training images are damaged, pickled or cut off has no digests, and the audit continues."""
     images, labels = np.zeros((4, 5, 5), np.uint8), np.array([0, 1] * 2)
     np.savez(tmp_path / "objects.npz", train_images=images.astype(object), train_labels=labels)
     np.savez(tmp_path / "cut.npz", train_images=images, train_labels=labels)
@@ -153,7 +153,7 @@ def test_a_training_part_that_cannot_be_read_is_none_known(tmp_path: Path) -> No
 
 
 def test_a_sites_own_set_without_a_training_part_is_audited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A site's builder that raises an error of its own for the training part has no digests, and the audit goes on."""
+    """A site's data set that raises an error for the training part has no digests, and the audit continues."""
     info = tmp_path / "tests_only-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tests-only\nVersion: 1.0\n")
@@ -166,9 +166,9 @@ def test_a_sites_own_set_without_a_training_part_is_audited(tmp_path: Path, monk
 
 
 def test_digests_of_60_000_images_take_a_second() -> None:
-    """CIFAR-10's training part is compared in less time than it takes to load."""
+    """The digests of as many images as CIFAR-10's training part has take less than five seconds."""
     pixels = torch.zeros(60_000, 3, 32, 32, dtype=torch.uint8)
     data = LabelledImages(pixels, torch.arange(60_000) % 2, ("cat", "dog"), "blank", "train")
-    begun = time.process_time()
+    start = time.process_time()
     assert len(set(digest_pixels(data))) == 1
-    assert time.process_time() - begun < 5
+    assert time.process_time() - start < 5

@@ -51,13 +51,13 @@ def fashion() -> LabelledImages:
     return datasets.load("fashion-mnist-subset", "test")
 
 
-def bundled() -> Classifier:
+def read_bundled_classifier() -> Classifier:
     """Return the bundled classifier, adversarially trained at ε = 0.1."""
     return read_classifier(Path(str(files("faal_core").joinpath("bundled/classifier.safetensors"))))
 
 
 class Spoilt(nn.Module):
-    """Changes the input or the output of a network."""
+    """A network with a changed input or output."""
 
     def __init__(
         self,
@@ -74,31 +74,31 @@ class Spoilt(nn.Module):
         return self.after(z) if self.after else z
 
 
-def spoilt(
+def spoil(
     before: Callable[[Tensor], Tensor] | None = None, after: Callable[[Tensor], Tensor] | None = None
 ) -> Classifier:
     """Return the bundled classifier with its normalised input or its logits changed."""
-    good = bundled()
+    good = read_bundled_classifier()
     return Classifier(Spoilt(good.backbone, before, after), good.spec)
 
 
 def with_statistics_of_the_batch() -> Classifier:
     """Return the bundled classifier with batch-norm as in training."""
-    classifier = bundled()
+    classifier = read_bundled_classifier()
     for module in classifier.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.track_running_stats, module.running_mean, module.running_var = False, None, None
     return classifier
 
 
-def with_spec(**changed: tuple[float, ...]) -> Classifier:
+def with_spec(**changes: tuple[float, ...]) -> Classifier:
     """Return the bundled classifier with another normalisation."""
-    good = bundled()
-    return Classifier(good.backbone, good.spec.model_copy(update=changed))
+    good = read_bundled_classifier()
+    return Classifier(good.backbone, good.spec.model_copy(update=changes))
 
 
 class Blind(torch.autograd.Function):
-    """Passes images on, and no gradient back."""
+    """An identity without a gradient."""
 
     @staticmethod
     def forward(_context: object, x: Tensor) -> Tensor:
@@ -114,19 +114,19 @@ class Blind(torch.autograd.Function):
 def trained_on_levels() -> Classifier:
     """Return the bundled classifier behind its own division by 255."""
     spec = ClassifierSpec(architecture="small_resnet", num_classes=10)
-    return Classifier(Spoilt(bundled(), before=lambda x: x / 255), spec)
+    return Classifier(Spoilt(read_bundled_classifier(), before=lambda x: x / 255), spec)
 
 
 BAD: dict[str, tuple[set[str], Callable[[], Classifier]]] = {
-    "random output": ({"random-output"}, lambda: spoilt(after=lambda z: z + 0.3 * torch.randn_like(z))),
-    "random input": ({"random-output"}, lambda: spoilt(before=lambda x: x + 0.1 * torch.randn_like(x))),
-    "softmax output": ({"softmax-output"}, lambda: spoilt(after=lambda z: z.softmax(1))),
-    "saturated logits": ({"saturated-logits"}, lambda: spoilt(after=lambda z: 1000 * z)),
+    "random output": ({"random-output"}, lambda: spoil(after=lambda z: z + 0.3 * torch.randn_like(z))),
+    "random input": ({"random-output"}, lambda: spoil(before=lambda x: x + 0.1 * torch.randn_like(x))),
+    "softmax output": ({"softmax-output"}, lambda: spoil(after=lambda z: z.softmax(1))),
+    "saturated logits": ({"saturated-logits"}, lambda: spoil(after=lambda z: 1000 * z)),
     "no gradient": (
         {"zero-gradient", "unbounded-attack-fails", "square-beats-gradients"},
-        lambda: spoilt(before=Blind.apply),
+        lambda: spoil(before=Blind.apply),
     ),
-    "pixels cut to 0 and 1": ({"zero-gradient"}, lambda: spoilt(before=lambda x: (x > 0.5).float())),
+    "pixels cut to 0 and 1": ({"zero-gradient"}, lambda: spoil(before=lambda x: (x > 0.5).float())),
     "batch-norm in train mode": ({"batch-dependent"}, with_statistics_of_the_batch),
     "normalisation in levels": ({"pixel-range"}, lambda: with_spec(mean=(72.9,), std=(90.0,))),
     "normalisation of levels inside": ({"pixel-range"}, trained_on_levels),
@@ -136,13 +136,13 @@ BAD: dict[str, tuple[set[str], Callable[[], Classifier]]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", BAD)
 def test_a_bad_classifiers_report_is_headed_by_its_warnings(fault: str) -> None:
-    """Each bad classifier, spoilt in one way from a good one, raises the warnings of its fault."""
+    """Each fault, added to a good classifier, raises its own warnings."""
     own, make = BAD[fault]
     assert own <= codes(make(), fashion())
 
 
 @pytest.fixture(scope="module")
-def undefended() -> Classifier:
+def clean_network() -> Classifier:
     """Return a network trained for a few seconds on clean images alone."""
     torch.manual_seed(0)
     spec = ClassifierSpec(
@@ -160,18 +160,18 @@ def undefended() -> Classifier:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("threat", [LINF, L2], ids=["linf", "l2"])
-def test_a_good_classifiers_report_has_no_warning(threat: ThreatModel, undefended: Classifier) -> None:
-    """Neither a robust network raises one nor one without defence, which is merely weak."""
-    assert codes(bundled(), fashion(), threat) == set()
-    assert codes(undefended, fashion(), threat) == set()
+def test_a_good_classifiers_report_has_no_warning(threat: ThreatModel, clean_network: Classifier) -> None:
+    """Neither a robust network nor one trained without attacks raises a warning."""
+    assert codes(read_bundled_classifier(), fashion(), threat) == set()
+    assert codes(clean_network, fashion(), threat) == set()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
-def test_an_untrained_network_raises_none(seed: int, undefended: Classifier) -> None:
-    """A network that guesses, often the same class for all images, is not taken for a masked one."""
+def test_an_untrained_network_raises_none(seed: int, clean_network: Classifier) -> None:
+    """An untrained network, which often predicts one class for all images, raises no warning about masked gradients."""
     torch.manual_seed(seed)
-    assert _examined(build(undefended.spec).eval(), fashion(), LINF) == []
+    assert _examine(build(clean_network.spec).eval(), fashion(), LINF) == []
 
 
 @needs_reference
@@ -182,13 +182,13 @@ def test_an_untrained_network_raises_none(seed: int, undefended: Classifier) -> 
     ids=str,
 )
 def test_other_projects_networks_raise_none(network: Reference, epsilon: float | str, tmp_path: Path) -> None:
-    """Real uploads, robust or not, are not accused of anything at their own radius."""
+    """Other projects' networks, robust or not, raise no warning at their own radius."""
     classifier, test = network.classifier(tmp_path), network.images()
     for threat in (ThreatModel(epsilon=epsilon), L2):
-        assert _examined(classifier, test, threat) == []
+        assert _examine(classifier, test, threat) == []
 
 
-def _examined(classifier: Classifier, data: LabelledImages, threat: ThreatModel, images: int = 64) -> list[str]:
+def _examine(classifier: Classifier, data: LabelledImages, threat: ThreatModel, images: int = 64) -> list[str]:
     """Return the codes of the warnings before any attack, from images drawn with seed 0."""
     rows = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:images]
     warnings = reliability.examine(classifier, classifier.lay_out(data.pixels(rows, CPU)), data.labels[rows], threat)
@@ -196,16 +196,18 @@ def _examined(classifier: Classifier, data: LabelledImages, threat: ThreatModel,
 
 
 def test_logits_that_only_weaken_the_cross_entropy_are_noticed() -> None:
-    """At 12 times their scale the logits leave the cross-entropy a gradient nearly everywhere, and PGD breaks fewer by it.
+    """Logits at 12 times their scale raise a warning, because PGD by cross-entropy breaks fewer images with them.
 
-    Of 256 images: rounding decides where the cross-entropy is flat, and about one image of 64 by which the two attacks differ.
+    The test takes 256 images: rounding decides where the cross-entropy is flat, and the attacks differ on one image of 64.
     """
-    assert _examined(spoilt(after=lambda z: 12 * z).eval(), fashion(), LINF, 256) == ["saturated-logits"]
+    assert _examine(spoil(after=lambda z: 12 * z).eval(), fashion(), LINF, 256) == ["saturated-logits"]
 
 
 def test_every_code_is_explained() -> None:
-    """docs/explanation/attacks.md has a row for each code that a warning of this library can have, and for no other."""
+    """docs/explanation/attacks.md has one row for each warning code of this library, and no other row."""
     source = "".join(path.read_text() for path in LIBRARY.rglob("*.py"))
-    given = re.findall(r'code="([a-z-]+)"', source)
-    explained = re.findall(r"^\| `([a-z-]+)` \|", DOCUMENTED.read_text().partition("## Trust checks")[2], re.MULTILINE)
-    assert sorted(set(given)) == sorted(explained)
+    codes_in_source = re.findall(r'code="([a-z-]+)"', source)
+    codes_in_docs = re.findall(
+        r"^\| `([a-z-]+)` \|", DOCUMENTED.read_text().partition("## Trust checks")[2], re.MULTILINE
+    )
+    assert sorted(set(codes_in_source)) == sorted(codes_in_docs)

@@ -1,4 +1,4 @@
-"""What `faal` says where it was asked wrongly or fails, in the terms of its options."""
+"""The messages of `faal` for wrong options and for failures, in the terms of its options."""
 
 import json
 from collections.abc import Mapping
@@ -70,18 +70,18 @@ NETWORK = ("--epsilon", "0.1", "--architecture", "small_resnet", "--num-classes"
         (["--epsilon", "0.1", "--weights", "absent.pt"], "'absent.pt' does not exist"),
     ],
 )
-def test_what_is_asked_wrongly_exits_with_2_and_names_the_option(
+def test_a_wrong_option_exits_with_2_and_is_named(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
     message: str,
 ) -> None:
-    """The exit code is 2, the message is on standard error with the option's name, and nothing is left behind."""
+    """The exit code is 2, the message on standard error names the option, and no file is written."""
     assert run_faal(monkeypatch, folder, *AUDIT, *arguments) == 2
-    printed = capsys.readouterr()
-    assert message in printed.err
-    assert printed.out == ""
+    output = capsys.readouterr()
+    assert message in output.err
+    assert output.out == ""
     assert not (folder / "out").exists()
 
 
@@ -116,21 +116,21 @@ def test_what_is_asked_wrongly_exits_with_2_and_names_the_option(
         (["--set", "audit.confidence=95"], "--set audit.confidence: 95 should be less than 1"),
     ],
 )
-def test_every_option_of_a_repair_is_named_by_its_error(
+def test_every_option_of_a_finetuning_is_named_by_its_error(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
     message: str,
 ) -> None:
-    """Whichever part of the spec an option goes into, its error begins with the option."""
+    """The error for an option begins with the option, for every part of the spec."""
     assert run_faal(monkeypatch, folder, *FINETUNE, *arguments) == 2
     assert message in capsys.readouterr().err
     assert not (folder / "out").exists()
 
 
 @pytest.mark.parametrize(
-    ("written", "message"),
+    ("spec", "message"),
     [
         ({"threat": {"epsilon": 0.1, "norm": "l7"}}, "spec.json: threat.norm: 'l7' is not a supported norm"),
         ({"threat": {"epsilon": 0.1}, "seeds": 1}, "spec.json: seeds: there is no such field"),
@@ -138,15 +138,15 @@ def test_every_option_of_a_repair_is_named_by_its_error(
         ({"threat": {"epsilon": 8}}, "spec.json: threat.epsilon: an L∞ radius of 8 exceeds"),
     ],
 )
-def test_what_is_wrong_in_the_spec_file_is_named_by_its_path(
+def test_an_error_in_the_spec_file_is_named_by_its_path(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    written: dict[str, object],
+    spec: dict[str, object],
     message: str,
 ) -> None:
-    """An error in the file names file and path, and an option only where the option would help."""
-    (folder / "spec.json").write_text(json.dumps(written))
+    """An error in the file names the file and the path, and an option only if the option would help."""
+    (folder / "spec.json").write_text(json.dumps(spec))
     assert run_faal(monkeypatch, folder, *AUDIT, "--spec", "spec.json") == 2
     assert message in capsys.readouterr().err
 
@@ -154,16 +154,20 @@ def test_what_is_wrong_in_the_spec_file_is_named_by_its_path(
 def test_every_option_that_goes_into_a_spec_is_called_as_its_field(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No command hands a spec a field for which errors would name no option, or at a path that the spec does not have."""
+    """Every option that a command passes to a spec has a path in that spec, so that errors can name the option."""
     from faal_core.cli import audit, finetune, specs
     from faal_core.cli.spec_fields import spec_fields
 
     unknown: list[str] = []
 
     def build_spec(
-        context: typer.Context, spec: type[BaseModel], file: Path | None, given: Mapping[str, object], settings: object
+        context: typer.Context,
+        spec: type[BaseModel],
+        file: Path | None,
+        options: Mapping[str, object],
+        settings: object,
     ) -> NoReturn:
-        paths = map(specs.path_of, specs._sources(context, given))  # type: ignore[attr-defined]
+        paths = map(specs.path_of, specs._sources(context, options))  # type: ignore[attr-defined]
         unknown.extend(path for path in paths if path not in spec_fields(spec))
         raise typer.Exit(4)
 
@@ -182,7 +186,7 @@ def test_every_option_that_goes_into_a_spec_is_called_as_its_field(
         (["--images", "2"], "dataset-invalid"),
     ],
 )
-def test_what_fails_exits_with_1_and_a_code(
+def test_a_failure_exits_with_1_and_a_code(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], code: str
 ) -> None:
     """An error of the library is one line with its code, without a traceback."""
@@ -196,27 +200,27 @@ def test_what_fails_exits_with_1_and_a_code(
 def test_a_named_data_set_without_a_folder_names_the_options(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whoever names a data set that is not bundled is told of --data-root and --download, and which files are looked for."""
+    """The error for a data set that is not bundled names --data-root, --download and the files that are needed."""
     assert run_faal(monkeypatch, folder, *AUDIT, "--epsilon", "0.1", "--dataset", "cifar10") == 1
-    said = capsys.readouterr().err
+    message = capsys.readouterr().err
     assert all(
-        word in said for word in ("'cifar10'", "--data-root DIR", "--download", "cifar-10-batches-py/test_batch")
+        word in message for word in ("'cifar10'", "--data-root DIR", "--download", "cifar-10-batches-py/test_batch")
     )
 
 
-def test_the_catalog_tells_which_data_sets_are_in_a_folder(
+def test_the_catalog_lists_the_missing_files_of_each_data_set(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With --data-root each data set whose files are not there names them; the bundled one needs none."""
+    """With --data-root, the catalog names the missing files of each data set; the bundled one needs none."""
     for name in ("train_32x32.mat", "test_32x32.mat"):
         (folder / name).touch()
     (folder / "stl10_binary").mkdir()
     (folder / "stl10_binary/train_X.bin").touch()
     assert run_faal(monkeypatch, folder, "catalog", "--json", "--data-root", ".") == 0
-    listed = json.loads(capsys.readouterr().out)["datasets"]
-    absent = {name for name, title in listed.items() if "not in" in title}
+    titles = json.loads(capsys.readouterr().out)["datasets"]
+    absent = {name for name, title in titles.items() if "not in" in title}
     assert absent == {"cifar10", "cifar100", "mnist", "fashion-mnist", "gtsrb", "stl10"}
-    assert "stl10_binary/test_X.bin" in listed["stl10"]
+    assert "stl10_binary/test_X.bin" in titles["stl10"]
 
 
 @pytest.mark.parametrize(
@@ -231,7 +235,7 @@ def test_the_catalog_tells_which_data_sets_are_in_a_folder(
 def test_a_run_that_fails_leaves_no_folder_behind(
     folder: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], arguments: list[str]
 ) -> None:
-    """A folder that was made for results, with those above it, is gone when there is nothing to put into it."""
+    """A folder that was created for results, and its new parents, are deleted if the run fails."""
     assert run_faal(monkeypatch, folder, *command, *arguments, "--out", "new/deep") in (1, 2)
     assert sorted(path.name for path in folder.iterdir()) == ["net.safetensors", "rows.npz", "unbounded.json"]
     (folder / "mine").mkdir()
@@ -242,41 +246,41 @@ def test_a_run_that_fails_leaves_no_folder_behind(
 def test_a_folder_that_cannot_be_written_fails_before_the_audit(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An output folder that cannot be written is an error before anything is computed."""
+    """An output folder that cannot be written is an error before any computation."""
     (folder / "file").touch()
     assert run_faal(monkeypatch, folder, *AUDIT, "--epsilon", "0.1", "--out", "file/out") == 1
-    printed = capsys.readouterr().err
-    assert "file/out" in printed
-    assert "PGD" not in printed
+    output = capsys.readouterr().err
+    assert "file/out" in output
+    assert "PGD" not in output
 
 
 def test_keep_needs_the_folder_of_a_fine_tuning(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A folder without a report or without the trained weights is named with what it lacks."""
+    """The error for a folder without a report or without the trained weights names the missing file."""
     (folder / "mine").mkdir()
     for file in ("report.json", "trained.safetensors"):
         assert run_faal(monkeypatch, folder, "keep", "mine", "1", "--weights", "net.safetensors") == 2
-        said = " ".join(capsys.readouterr().err.split())
-        assert f"mine has no {file}" in said
-        assert "--out" in said
+        message = " ".join(capsys.readouterr().err.split())
+        assert f"mine has no {file}" in message
+        assert "--out" in message
         (folder / "mine" / file).touch()
 
 
 def test_errors_are_printed_in_part(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of many errors the first 20 are printed and the others counted; of a long field's name, its beginning."""
+    """`faal` prints the first 20 of many errors and counts the others, and shortens long field names."""
     (folder / "spec.json").write_text(json.dumps({"k" * 10_000: 1, **{f"field{number}": 1 for number in range(99)}}))
     assert run_faal(monkeypatch, folder, *AUDIT, "--epsilon", "0.1", "--spec", "spec.json") == 2
-    printed = capsys.readouterr().err.splitlines()
-    assert len(printed) == 21
-    assert max(map(len, printed)) <= 1000
-    assert printed[-1] == "… and 80 more"
+    output = capsys.readouterr().err.splitlines()
+    assert len(output) == 21
+    assert max(map(len, output)) <= 1000
+    assert output[-1] == "… and 80 more"
 
 
 def test_no_name_in_an_error_drives_the_terminal(monkeypatch, tmp_path: Path, capsys) -> None:
-    """A name from a stranger's archive is in the message, without the characters that a terminal obeys."""
+    """A name from an untrusted archive is in the message, without the characters that a terminal obeys."""
     fill(tmp_path)
     with ZipFile(tmp_path / "rows.zip", "w") as archive:
         archive.writestr("test/a/\x1b[2J\x9b31m\u202e.png", b"no image")

@@ -1,4 +1,4 @@
-"""What `faal` says of itself: its version, its help, its completions, and its lists of names."""
+"""The version, the help, the completions and the lists of names that `faal` prints."""
 
 import os
 import re
@@ -23,7 +23,7 @@ INPUT_OPTIONS = {"weights", "weights_key", "architecture", "num_classes", "mean"
 }  # fmt: skip
 
 
-def printed(*arguments: str, **environment: str) -> str:
+def run_faal(*arguments: str, **environment: str) -> str:
     """Return what `faal` prints into a pipe."""
     quiet = {name: value for name, value in os.environ.items() if name not in {"FORCE_COLOR", "GITHUB_ACTIONS"}}
     command = [sys.executable, "-m", "faal_core.cli", *arguments]
@@ -33,23 +33,23 @@ def printed(*arguments: str, **environment: str) -> str:
 
 def test_the_version_is_the_librarys() -> None:
     """`faal --version` prints name and version."""
-    assert printed("--version") == f"faal {__version__}\n"
+    assert run_faal("--version") == f"faal {__version__}\n"
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_is_not_cut(command: str) -> None:
-    """At 80 columns every word of every option's text is there, in panels, without a character that a terminal obeys."""
-    text = printed(*command.split(), "--help", COLUMNS="80")
+    """At 80 columns the help has every word of every option's text, and no character that a terminal obeys."""
+    text = run_faal(*command.split(), "--help", COLUMNS="80")
     assert max(map(len, text.splitlines())) <= 80
     assert "\x1b" not in text
     words = " ".join(re.sub("[│╭╰─╮╯]", " ", text).split())
     group: Any = typer.main.get_command(app)
     parameters = group.commands[command].params if command else group.params
     lines = [re.sub(r"^ *│|│ *$", "", line).strip() for line in text.splitlines()]
-    shown = {word for line in lines for word in line.split()}
+    words_in_lines = {word for line in lines for word in line.split()}
     for parameter in parameters:
-        assert set(parameter.opts) <= shown or parameter.param_type_name == "argument"
-        assert set((parameter.help or "").split()) <= shown, parameter.name
+        assert set(parameter.opts) <= words_in_lines or parameter.param_type_name == "argument"
+        assert set((parameter.help or "").split()) <= words_in_lines, parameter.name
     assert words.count("…") == sum((parameter.help or "").count("…") for parameter in parameters) + (
         command == "finetune"
     )
@@ -57,7 +57,7 @@ def test_help_is_not_cut(command: str) -> None:
 
 @pytest.mark.parametrize("command", ["audit", "finetune"])
 def test_there_are_few_options_beside_the_input(command: str) -> None:
-    """Everyday options, the spec's and those about results are about ten; each text is a sentence."""
+    """A command has about ten options beside its input, and each option's text is a sentence."""
     group: Any = typer.main.get_command(app)
     parameters = [one for one in group.commands[command].params if one.name != "help"]
     panels = {parameter.name: parameter.rich_help_panel for parameter in parameters}
@@ -81,19 +81,19 @@ def test_there_are_few_options_beside_the_input(command: str) -> None:
 def test_names_are_completed(line: str, completions: set[str]) -> None:
     """The shell's completion offers names of the catalog and fields of the command's spec."""
     cword = len(line.split(" ")) - 1
-    assert set(printed(COMP_WORDS=line, COMP_CWORD=str(cword), _FAAL_COMPLETE="complete_bash").split()) == completions
+    assert set(run_faal(COMP_WORDS=line, COMP_CWORD=str(cword), _FAAL_COMPLETE="complete_bash").split()) == completions
 
 
 def test_completion_can_be_installed() -> None:
     """The script for a shell can be printed."""
-    assert "_FAAL_COMPLETE=complete_bash" in printed("--show-completion", "bash") + printed(
+    assert "_FAAL_COMPLETE=complete_bash" in run_faal("--show-completion", "bash") + run_faal(
         "--show-completion", _FAAL_COMPLETE="source_bash"
     )
 
 
 def test_the_fields_are_listed_a_line_each_in_a_pipe() -> None:
-    """Outside a terminal a field is one line, however narrow the window, with its values and default."""
-    head, *lines = printed("fields", "finetune", COLUMNS="40").splitlines()
+    """Outside a terminal, `faal fields` prints each field with its values and default on one line, at any width."""
+    head, *lines = run_faal("fields", "finetune", COLUMNS="40").splitlines()
     assert head.split() == ["field", "values", "default", "meaning"]
     assert [line.split()[0] for line in lines] == [
         path for path, field in spec_fields(FinetuneSpec).items() if not field.is_group
@@ -102,6 +102,6 @@ def test_the_fields_are_listed_a_line_each_in_a_pipe() -> None:
 
 
 def test_the_catalog_is_not_cut_in_a_pipe() -> None:
-    """Outside a terminal a name and its whole title are one line."""
-    lines = {re.sub(r"\s+", " ", line).strip() for line in printed("catalog", COLUMNS="40").splitlines()}
+    """Outside a terminal, `faal catalog` prints each name and its whole title on one line."""
+    lines = {re.sub(r"\s+", " ", line).strip() for line in run_faal("catalog", COLUMNS="40").splitlines()}
     assert {f"{preset.name} {preset.title}" for preset in catalog.PRESETS.values()} <= lines

@@ -1,4 +1,4 @@
-"""The options of `faal` about images and classes, on class folders and a network that is right about them."""
+"""The options of `faal` for images and classes, on class folders and a network that classifies them correctly."""
 
 import json
 import sys
@@ -24,13 +24,13 @@ SIDE = 12
 
 
 def level(label: int) -> int:
-    """The grey level of all images of a class."""
+    """Return the grey level of all images of a class."""
     return 10 + 20 * label
 
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The weights of a network that tells twelve grey levels apart, in the order of their numbers."""
+    """Return the file of a network that distinguishes twelve grey levels, in ascending order."""
     torch.manual_seed(0)
     spec = ClassifierSpec(
         architecture="small_resnet", num_classes=CLASSES, mean=(0.5,), std=(0.25,), arguments={"width": 8}
@@ -49,7 +49,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pictures(root: Path, names: dict[int, str], size: tuple[int, int] = (SIDE, SIDE), each: int = 3) -> Path:
-    """Class folders of those names, with the images of the classes of those numbers."""
+    """Write class folders with those names and their classes' images, and return their parent."""
     for label, name in names.items():
         (root / name).mkdir(parents=True)
         for i in range(each):
@@ -58,7 +58,7 @@ def pictures(root: Path, names: dict[int, str], size: tuple[int, int] = (SIDE, S
 
 
 def faal(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """The exit code of `faal`."""
+    """Run `faal` and return its exit code."""
     monkeypatch.setattr(sys, "argv", ["faal", *map(str, arguments)])
     with pytest.raises(SystemExit) as exit_:
         main()
@@ -66,12 +66,12 @@ def faal(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 
 
 @pytest.fixture
-def audited(network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A function that audits a data set with more options and returns the report."""
+def run_audit(network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Return a function that audits a data set with more options and returns the report."""
 
     def run(data: Path, *more: object, weights: Path = network) -> AuditReport:
-        fixed = ("--weights", weights, "--epsilon", "1/255", "--attacks", "quick", "--out", tmp_path / "out")
-        assert faal(monkeypatch, "audit", "--dataset", data, *fixed, *more) == 0
+        arguments = ("--weights", weights, "--epsilon", "1/255", "--attacks", "quick", "--out", tmp_path / "out")
+        assert faal(monkeypatch, "audit", "--dataset", data, *arguments, *more) == 0
         report = read_report((tmp_path / "out/report.json").read_text())
         assert isinstance(report, AuditReport)
         return report
@@ -85,18 +85,18 @@ WORDS = dict(
 )
 
 
-def test_number_folders_are_taken_by_number(audited, tmp_path: Path) -> None:
-    """Folders 0 … 11 are the outputs 0 … 11 of a network without class names, and the report says that this was assumed."""
-    report = audited(pictures(tmp_path / "set", NUMBERS))
+def test_number_folders_are_taken_by_number(run_audit, tmp_path: Path) -> None:
+    """Folders 0 … 11 are the outputs 0 … 11 of a network without class names, and the report says that this is assumed."""
+    report = run_audit(pictures(tmp_path / "set", NUMBERS))
     assert report.clean.mean.rate == 1
     assert report.dataset.class_order == "assumed-natural"
     assert "class-order-assumed" in {warning.code for warning in report.warnings}
 
 
 @pytest.mark.parametrize("order", ["natural", "string"])
-def test_the_order_can_be_chosen(audited, order: str, tmp_path: Path) -> None:
-    """--class-order is what counts, without a warning; by text most folders are other outputs' (0, 1 and 10 of 12 stay)."""
-    report = audited(pictures(tmp_path / "set", NUMBERS), "--class-order", order)
+def test_the_order_can_be_chosen(run_audit, order: str, tmp_path: Path) -> None:
+    """--class-order decides the order without a warning; in text order, only folders that keep their place are right."""
+    report = run_audit(pictures(tmp_path / "set", NUMBERS), "--class-order", order)
     stay = sum(name == str(label) for label, name in enumerate(sorted(NUMBERS.values())))
     assert report.clean.mean.count == 3 * (CLASSES if order == "natural" else stay)
     assert report.dataset.class_order == order
@@ -104,20 +104,22 @@ def test_the_order_can_be_chosen(audited, order: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["list", "json", "file"])
-def test_class_names_give_the_networks_order(audited, kind: str, tmp_path: Path) -> None:
-    """--class-names, as a list, as JSON or in a file, names the outputs; folders are matched to them by name."""
+def test_class_names_give_the_networks_order(run_audit, kind: str, tmp_path: Path) -> None:
+    """--class-names, as a list, as JSON or in a file, names the outputs, and folders are matched to them by name."""
     lines = tmp_path / "names.txt"
     lines.write_text("\n".join(WORDS.values()))
-    given = {"list": ",".join(WORDS.values()), "json": json.dumps(list(WORDS.values())), "file": lines}[kind]
-    report = audited(pictures(tmp_path / "set", {c: name.upper() for c, name in WORDS.items()}), "--class-names", given)
+    class_names = {"list": ",".join(WORDS.values()), "json": json.dumps(list(WORDS.values())), "file": lines}[kind]
+    report = run_audit(
+        pictures(tmp_path / "set", {c: name.upper() for c, name in WORDS.items()}), "--class-names", class_names
+    )
     assert report.clean.mean.rate == 1
     assert report.dataset.class_names == tuple(WORDS.values())
     assert (report.dataset.class_order, report.classifier.spec.class_names) == ("matched", tuple(WORDS.values()))
 
 
-def test_a_class_without_images_is_left_out_and_named(audited, tmp_path: Path) -> None:
-    """Eleven of twelve classes are audited; the twelfth is in no table, and a warning names it."""
-    report = audited(pictures(tmp_path / "set", {c: name for c, name in NUMBERS.items() if c != 7}))
+def test_a_class_without_images_is_left_out_and_named(run_audit, tmp_path: Path) -> None:
+    """A class without images is in no table, and a warning names it; the eleven others are audited."""
+    report = run_audit(pictures(tmp_path / "set", {c: name for c, name in NUMBERS.items() if c != 7}))
     assert report.clean.mean.rate == 1
     assert [row.name for row in report.classes] == [name for name in NUMBERS.values() if name != "7"]
     (missing,) = (warning for warning in report.warnings if warning.code == "classes-without-images")
@@ -125,43 +127,43 @@ def test_a_class_without_images_is_left_out_and_named(audited, tmp_path: Path) -
     assert len(report.dataset.class_names) == CLASSES
 
 
-def test_images_are_resized_and_cropped(audited, tmp_path: Path) -> None:
+def test_images_are_resized_and_cropped(run_audit, tmp_path: Path) -> None:
     """--resize and --crop bring images of other sizes to the network's, and the report states both."""
     data = pictures(tmp_path / "set", {c: name for c, name in NUMBERS.items() if c % 2}, (30, 20))
     pictures(data, {c: name for c, name in NUMBERS.items() if not c % 2}, (20, 26))
-    report = audited(data, "--resize", "16", "--crop", SIDE)
+    report = run_audit(data, "--resize", "16", "--crop", SIDE)
     assert report.dataset.shape == (1, SIDE, SIDE)
     assert report.clean.mean.rate == 1
     assert [note.split()[0] for note in report.dataset.preparation] == ["Resized", "Cropped"]
-    assert audited(data, "--resize", f"{SIDE},{SIDE}").dataset.shape == (1, SIDE, SIDE)
+    assert run_audit(data, "--resize", f"{SIDE},{SIDE}").dataset.shape == (1, SIDE, SIDE)
 
 
-def test_another_part_can_be_audited(audited, tmp_path: Path) -> None:
-    """--part validation audits the images of val/, without which train/ and val/ have nothing to audit."""
+def test_another_part_can_be_audited(run_audit, tmp_path: Path) -> None:
+    """--part validation audits the images of val/ in a data set without a test part."""
     pictures(tmp_path / "set/train", NUMBERS)
     pictures(tmp_path / "set/val", NUMBERS, each=2)
-    report = audited(tmp_path / "set", "--part", "validation")
+    report = run_audit(tmp_path / "set", "--part", "validation")
     assert (report.dataset.part, report.dataset.images) == ("validation", 24)
 
 
 def test_finetuned_weights_carry_the_class_names(
-    audited, network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_audit, network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A network without class names gets those of its training data, by which any later data set is matched."""
+    """Fine-tuning gives a network the class names of its training data, and later data sets are matched by name."""
     for part in ("train", "test"):
         pictures(tmp_path / "set" / part, WORDS)
     spec = tmp_path / "spec.json"
-    # Without validation images the trained weights are kept.
+    # Without validation images the trained weights are selected.
     spec.write_text(json.dumps({"training": {"validation_fraction": 0}}))
     order = ("--spec", spec, "--class-names", ",".join(WORDS.values()))
-    fixed = ("--weights", network, "--epsilon", "1/255", "--attacks", "quick", "--out", tmp_path / "tuned")
+    arguments = ("--weights", network, "--epsilon", "1/255", "--attacks", "quick", "--out", tmp_path / "tuned")
     training = ("--steps", "1", "--learning-rates", "1e-6", "--set", "training.batch_size=12")
-    status = faal(monkeypatch, "finetune", "--dataset", tmp_path / "set", *fixed, *training, *order)
-    assert status in (0, MADE_WORSE)  # it is not about what they are worth
+    status = faal(monkeypatch, "finetune", "--dataset", tmp_path / "set", *arguments, *training, *order)
+    assert status in (0, MADE_WORSE)  # the test does not depend on which one
     report = read_report((tmp_path / "tuned/report.json").read_text())
     assert isinstance(report, FinetuneReport)
     assert report.training_dataset.class_order == "matched"
-    later = audited(tmp_path / "set", weights=tmp_path / "tuned/weights.safetensors")
+    later = run_audit(tmp_path / "set", weights=tmp_path / "tuned/weights.safetensors")
     assert later.classifier.spec.class_names == tuple(WORDS.values())
     assert (later.dataset.class_order, later.dataset.sha256) == ("matched", report.after.dataset.sha256)
 
@@ -185,7 +187,7 @@ def test_finetuned_weights_carry_the_class_names(
         (["--class-names", "b,a," + ",".join("cdefghijkl")], 1, "--class-names"),
     ],
 )
-def test_options_asked_wrongly(
+def test_wrong_options_are_named(
     network: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -194,11 +196,11 @@ def test_options_asked_wrongly(
     code: int,
     message: str,
 ) -> None:
-    """What cannot be read or does not fit is said with the option that it is about."""
+    """The error for a value that cannot be read or does not fit names its option."""
     data = pictures(tmp_path / "set", {c: "abcdefghijkz"[c] for c in range(CLASSES)})
-    fixed = ("audit", "--weights", network, "--epsilon", "1/255", "--out", tmp_path / "out", "--dataset", data)
+    command = ("audit", "--weights", network, "--epsilon", "1/255", "--out", tmp_path / "out", "--dataset", data)
     monkeypatch.chdir(tmp_path)
-    assert faal(monkeypatch, *fixed, *arguments) == code
+    assert faal(monkeypatch, *command, *arguments) == code
     assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
 
 
@@ -224,7 +226,7 @@ def test_errors_name_the_option_that_helps(
     more: list[str],
     message: str,
 ) -> None:
-    """Errors about the data end in the option that makes the command work."""
+    """Errors about the data name the option that makes the command work."""
     pictures(tmp_path / "sizes", {0: "0"})
     pictures(tmp_path / "sizes", {1: "1"}, (9, 9))
     pictures(tmp_path / "parts/train", NUMBERS)
@@ -249,10 +251,10 @@ def test_errors_name_the_option_that_helps(
 
 
 def test_the_network_names_no_classes(network: Path) -> None:
-    """The fixture's file names no classes, so that the tests above prove what they say."""
+    """The fixture's network has no class names and classifies every level correctly, as the tests above assume."""
     classifier: Classifier = weights.read_classifier(network)
     assert classifier.spec.class_names is None
-    predicted = classifier(
+    logits = classifier(
         torch.tensor([level(c) / 255 for c in range(CLASSES)]).view(-1, 1, 1, 1).expand(-1, 1, SIDE, SIDE)
     )
-    assert np.array_equal(predicted.argmax(1).numpy(), np.arange(CLASSES))
+    assert np.array_equal(logits.argmax(1).numpy(), np.arange(CLASSES))

@@ -1,4 +1,4 @@
-"""`--set` and `--spec`: what wins, which fields they reach, and what is said of a wrong path or value."""
+"""`--set` and `--spec`: their precedence, the fields that they set, and the errors for wrong paths and values."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from faal_core.specs import AuditSpec, FinetuneSpec
 from tests.command_line import AUDIT, FINETUNE, run_faal
 
 
-def asked(folder: Path) -> AuditSpec:
+def read_spec(folder: Path) -> AuditSpec:
     """Return the spec in the report of an audit."""
     report = read_report((folder / "out/report.json").read_text())
     assert isinstance(report, AuditReport)
@@ -22,7 +22,7 @@ def asked(folder: Path) -> AuditSpec:
 
 @pytest.mark.parametrize("name", ["spec.json", "spec.toml"])
 def test_options_and_settings_win_over_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """A file gives what neither an option nor --set names; of two values of --set the last counts."""
+    """A file gives the fields that neither an option nor --set names; the last of two values of --set counts."""
     text = {
         "spec.json": json.dumps({"threat": {"epsilon": "8/255", "norm": "l2"}, "seed": 7, "batch_size": 9}),
         "spec.toml": 'seed = 7\nbatch_size = 9\n[threat]\nepsilon = "8/255"\nnorm = "l2"\n',
@@ -31,7 +31,7 @@ def test_options_and_settings_win_over_the_file(folder: Path, monkeypatch: pytes
     settings = ("--set", "batch_size=10", "--set", "batch_size=11")
     assert run_faal(monkeypatch, folder, *AUDIT, "--spec", name, "--epsilon", "0.5", *settings) == 0
     whole = {"threat": {"epsilon": 0.5, "norm": "l2"}, "attacks": "quick", "seed": 7, "batch_size": 11}
-    assert asked(folder) == AuditSpec.model_validate(whole)
+    assert read_spec(folder) == AuditSpec.model_validate(whole)
 
 
 def finetune_spec(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> FinetuneSpec:
@@ -39,17 +39,17 @@ def finetune_spec(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str
     from faal_core.cli import finetune
 
     specs: list[FinetuneSpec] = []
-    with monkeypatch.context() as patched:
+    with monkeypatch.context() as patch:
         build = finetune.build_spec  # type: ignore[attr-defined]
-        patched.setattr(finetune, "build_spec", lambda *given: specs.append(build(*given)) or specs[0])
-        patched.setattr(finetune, "_finetune", lambda *_: None)
+        patch.setattr(finetune, "build_spec", lambda *inputs: specs.append(build(*inputs)) or specs[0])
+        patch.setattr(finetune, "_finetune", lambda *_: None)
         assert run_faal(monkeypatch, folder, *FINETUNE, *arguments) == 0
     return specs[0]
 
 
 def test_values_are_json_or_text(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Numbers, null, text and objects reach the spec; an object sets its fields and leaves the others."""
-    given = (
+    """--set accepts numbers, null, text and objects; an object sets its fields and keeps the others."""
+    settings = (
         "training.max_robust_drop=null",
         "training.averaging={}",
         "training.averaging.decay=0.5",
@@ -58,7 +58,7 @@ def test_values_are_json_or_text(folder: Path, monkeypatch: pytest.MonkeyPatch) 
         "training.clean_forward=false",
         "training.schedule=linear",
     )
-    spec = finetune_spec(folder, monkeypatch, *(argument for one in given for argument in ("--set", one)))
+    spec = finetune_spec(folder, monkeypatch, *(argument for one in settings for argument in ("--set", one)))
     training = spec.training
     assert (training.max_robust_drop, training.clean_forward, training.schedule) == (None, False, "linear")
     assert training.averaging is not None
@@ -66,14 +66,18 @@ def test_values_are_json_or_text(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     method = spec.method
     assert (method.type, method.loss, getattr(method, "strength", None)) == ("dafa", "at", 2)
     (folder / "spec.json").write_text(json.dumps({"training": {"averaging": {"decay": 0.7}, "momentum": 0.1}}))
-    kept = finetune_spec(folder, monkeypatch, "--spec", "spec.json", "--set", "training.averaging={}").training
-    assert (kept.averaging and kept.averaging.decay, kept.momentum) == (0.7, 0.1)
-    dropped = finetune_spec(folder, monkeypatch, "--spec", "spec.json", "--set", "training.averaging=null").training
-    assert dropped.averaging is None
+    with_averaging = finetune_spec(
+        folder, monkeypatch, "--spec", "spec.json", "--set", "training.averaging={}"
+    ).training
+    assert (with_averaging.averaging and with_averaging.averaging.decay, with_averaging.momentum) == (0.7, 0.1)
+    without_averaging = finetune_spec(
+        folder, monkeypatch, "--spec", "spec.json", "--set", "training.averaging=null"
+    ).training
+    assert without_averaging.averaging is None
 
 
 def test_a_preset_is_under_the_settings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The published values hold where nothing else is set."""
+    """A preset gives the values that no setting gives."""
     spec = finetune_spec(folder, monkeypatch, "--set", "preset=paper", "--set", "method.beta=3")
     assert (getattr(spec.method, "dro_radius", None), spec.method.beta) == (0.5, 3)
 
@@ -119,23 +123,23 @@ def test_a_wrong_setting_is_named_as_it_was_typed(
 ) -> None:
     """The message begins with --set and the path, and says what to type instead."""
     assert run_faal(monkeypatch, folder, *FINETUNE, "--set", setting) == 2
-    printed = capsys.readouterr().err
-    assert message in printed
-    assert max(map(len, printed.splitlines())) <= 1000
+    output = capsys.readouterr().err
+    assert message in output
+    assert max(map(len, output.splitlines())) <= 1000
     assert not (folder / "out").exists()
 
 
 def test_every_wrong_setting_is_listed(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One run names all settings with a wrong path, and those that do not go together."""
+    """One run reports all settings with a wrong path, and then the settings that contradict each other."""
     assert run_faal(monkeypatch, folder, *FINETUNE, "--set", "a=1", "--set", "b=1") == 2
     assert len(capsys.readouterr().err.splitlines()) == 2
     together = ("--set", "method.type=frl", "--set", "training.validation_fraction=0")
     assert run_faal(monkeypatch, folder, *FINETUNE, *together) == 2
-    names, _, said = capsys.readouterr().err.partition(": ")
+    names, _, message = capsys.readouterr().err.partition(": ")
     assert {"--set method.type", "--set training.validation_fraction"} <= set(names.split(", "))
-    assert said.startswith("frl learns from validation images")
+    assert message.startswith("frl learns from validation images")
 
 
 @pytest.mark.parametrize(
@@ -154,7 +158,7 @@ def test_a_wrong_file_is_named(
     text: str,
     message: str,
 ) -> None:
-    """What is wrong with a file is said with its name."""
+    """The error for a wrong file names the file."""
     (folder / name).write_text(text)
     assert run_faal(monkeypatch, folder, *AUDIT, "--epsilon", "0.1", "--spec", name) == 2
     assert message in capsys.readouterr().err
@@ -174,14 +178,14 @@ def test_a_field_that_is_written_as_an_option_is_explained(
 ) -> None:
     """An unknown option that has the name of a field names --set with the field's path."""
     assert run_faal(monkeypatch, folder, *command, option, "1") == 2
-    said = capsys.readouterr().err
-    assert f"No such option: {option}. Pass " in said
-    assert all(f"--set {path}=VALUE" in said for path in paths)
+    message = capsys.readouterr().err
+    assert f"No such option: {option}. Pass " in message
+    assert all(f"--set {path}=VALUE" in message for path in paths)
 
 
 @pytest.mark.parametrize("command", ["audit", "finetune"])
 def test_the_listed_fields_are_those_of_the_spec(command: str) -> None:
-    """Every field of the models has its path, of every method too, and a listed default is the model's."""
+    """Every field of the models, and of every method, is listed with its path and its default."""
     model = command_spec(command)
     fields = spec_fields(model)
 
@@ -198,16 +202,16 @@ def test_the_listed_fields_are_those_of_the_spec(command: str) -> None:
         assert {"method.exploration", "training.averaging.decay"} <= set(fields)
 
 
-def _same(written: str, value: object) -> bool:
+def _same(text: str, value: object) -> bool:
     try:
-        read = json.loads(written)
+        read = json.loads(text)
     except ValueError:
-        read = written
+        read = text
     return (tuple(read) if isinstance(read, list) else read) == value
 
 
 def test_similar_paths_end_with_the_same_name_first() -> None:
-    """A bare name finds every field that is called so; a misspelt path the one that looks like it."""
+    """A bare name suggests every field with that name; a misspelt path suggests the most similar one."""
     fields = spec_fields(FinetuneSpec)
     assert similar_paths("decay", fields) == ["training.averaging.decay"]
     assert similar_paths("trainning.momentum", fields) == ["training.momentum"]

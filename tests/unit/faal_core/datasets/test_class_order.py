@@ -89,13 +89,13 @@ def test_other_labels_are_other_data() -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "named_too"), [(("b", "c", "d"), "'d'"), (("c", "a", "x", "y"), "'y'"), (("b", "x", "a"), "'x'")]
+    ("names", "names_in_error"), [(("b", "c", "d"), "'d'"), (("c", "a", "x", "y"), "'y'"), (("b", "x", "a"), "'x'")]
 )
-def test_shared_names_in_other_places_are_never_counted(names: tuple[str, ...], named_too: str) -> None:
+def test_shared_names_in_other_places_are_never_counted(names: tuple[str, ...], names_in_error: str) -> None:
     """Where only some names are shared and one of these has another position, an error lists the names that differ."""
-    with pytest.raises(InvalidSpec, match=named_too) as refused:
+    with pytest.raises(InvalidSpec, match=names_in_error) as error:
         align_labels(make_images("a", "b", "c"), names, len(names))
-    assert refused.value.remedy == "class-names"
+    assert error.value.remedy == "class-names"
 
 
 def test_a_class_the_data_set_lacks_is_empty() -> None:
@@ -142,14 +142,14 @@ def test_stored_labels_stay() -> None:
     assert align_labels(data, None, 5) is data
 
 
-def test_asked_for_by_text_numbers_are_no_positions() -> None:
+def test_in_string_order_numbers_are_no_positions() -> None:
     """With string order requested, folder 10 is the network's third output."""
     data = make_images("0", "1", "10", order="string")
     assert align_labels(data, None, 11) is data
 
 
 @pytest.mark.parametrize(
-    ("names", "order", "is_warned"),
+    ("names", "order", "has_warning"),
     [
         ("0 1 2 10", "assumed-natural", True),
         ("0 1 2 10", "natural", False),
@@ -160,13 +160,13 @@ def test_asked_for_by_text_numbers_are_no_positions() -> None:
         ("10 9", "stored", False),
     ],
 )
-def test_an_assumed_order_is_said_where_it_matters(names: str, order: ClassOrder, is_warned: bool) -> None:
+def test_an_assumed_order_that_matters_raises_a_warning(names: str, order: ClassOrder, has_warning: bool) -> None:
     """Without the classifier's names, a warning states the assumed order if another order is possible and none was given."""
     data = make_images(*names.split(), order=order)
-    assert list_warning_codes(data, None) == (["class-order-assumed"] if is_warned else [])
+    assert list_warning_codes(data, None) == (["class-order-assumed"] if has_warning else [])
 
 
-def test_black_images_are_said_to_be_black() -> None:
+def test_black_images_raise_a_warning() -> None:
     """A warning reports images with no level but 0, as a cast of floats to uint8 leaves them."""
     black = LabelledImages(torch.zeros(2, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1]), ("a", "b"), "made", "test")
     assert list_warning_codes(black, None) == ["black-images"]

@@ -35,7 +35,7 @@ def test_the_files_are_those_that_torchvision_looks_for(name: str) -> None:
     assert all(part in code or part == TORCHVISION[name].__name__ for part in parts)
 
 
-def test_what_is_missing_is_listed(tmp_path: Path) -> None:
+def test_missing_files_are_listed(tmp_path: Path) -> None:
     """With one of two files the other is missing; without a folder all are missing; bundled files are never missing."""
     (tmp_path / "train_32x32.mat").touch()
     assert dataset_files.list_missing("svhn", tmp_path) == ("test_32x32.mat",)

@@ -47,9 +47,9 @@ def test_three_parts_are_read(place: Place, parent: str, folders: str, tmp_path:
 
 def test_validation_images_are_not_test_images(tmp_path: Path) -> None:
     """train/ and val/ alone have no test part, and the error lists their parts."""
-    with pytest.raises(DatasetInvalid, match=r"no test part.*Its parts: train, validation") as refused:
+    with pytest.raises(DatasetInvalid, match=r"no test part.*Its parts: train, validation") as error:
         datasets.load(write_zip(tmp_path, make_parts("train", "val")), "test")
-    assert refused.value.remedy == "part"
+    assert error.value.remedy == "part"
 
 
 def test_two_folders_of_one_part_are_refused(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_classes_may_be_called_after_parts(place: Place, parent: str, classes: s
         ({**make_parts("train", "test"), "ape/0.png": encode_image()}, "is at the wrong depth"),
     ],
 )
-def test_what_has_no_place_is_refused(place: Place, members: Mapping[str, bytes], reason: str, tmp_path: Path) -> None:
+def test_misplaced_files_are_refused(place: Place, members: Mapping[str, bytes], reason: str, tmp_path: Path) -> None:
     """Images without a class, archives inside and classes beside parts are refused with advice."""
     with pytest.raises(DatasetInvalid, match=reason):
         datasets.load(place(tmp_path, members), "test")
@@ -104,7 +104,7 @@ def test_an_empty_class_folder_is_a_class(parent: str, has_parts: bool, tmp_path
 
 
 @both
-def test_what_other_systems_leave_is_ignored(place: Place, tmp_path: Path) -> None:
+def test_files_of_file_managers_are_ignored(place: Place, tmp_path: Path) -> None:
     """Thumbnails and settings of file managers are ignored."""
     member = {"Thumbs.db": b"x", "cat/desktop.ini": b"x", "cat/Thumbs.db": b"x"}
     assert len(datasets.load(place(tmp_path, UNDIVIDED | member), "test")) == 6
@@ -117,7 +117,7 @@ FLAT = {"pictures/0.png": encode_image(3), "pictures/1.png": encode_image(4), "2
 @pytest.mark.parametrize("parent", ["", "my set/"])
 @pytest.mark.parametrize("header", ["image,label", "filename;class", "label\timage"])
 def test_labels_may_come_as_a_table(place: Place, parent: str, header: str, tmp_path: Path) -> None:
-    """labels.csv names each image's class, and folders then mean nothing."""
+    """labels.csv decides each image's class, and folder names are ignored."""
     separator = next(sign for sign in ",;\t" if sign in header)
     pairs = zip(FLAT, ("10", "9", "10"), strict=True)
     rows = [separator.join(pair if not header.startswith("label") else reversed(pair)) for pair in pairs]
@@ -128,11 +128,11 @@ def test_labels_may_come_as_a_table(place: Place, parent: str, header: str, tmp_
 
 
 @both
-@pytest.mark.parametrize("inside", [True, False])
-def test_labels_of_each_part(place: Place, inside: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("one_each", [True, False])
+def test_labels_of_each_part(place: Place, one_each: bool, tmp_path: Path) -> None:
     """Parts may share one labels.csv beside them, or have one each."""
     members = {f"{part}/{i}.png": encode_image(i) for part in ("train", "test") for i in (2, 3)}
-    if inside:
+    if one_each:
         tables = {f"{part}/labels.csv": b"image,label\n2.png,owl\n3.png,ape\n" for part in ("train", "test")}
     else:
         rows = "".join(f"{name},{'owl' if '2.' in name else 'ape'}\n" for name in members)

@@ -86,10 +86,10 @@ def test_there_is_an_end_to_groups(tmp_path: Path) -> None:
 def test_tables_of_many_columns_are_refused_at_once(table_name: str, header: bytes, tmp_path: Path) -> None:
     """A first line of a hundred thousand cells is refused in little more than the time to split it."""
     path = write_zip(tmp_path, {**UNDIVIDED, table_name: header})
-    started = time.process_time()
+    start = time.process_time()
     with pytest.raises(DatasetInvalid, match=r"has (1,000,001|100,000) columns; at most 10"):
         datasets.load(path, "test")
-    assert time.process_time() - started < 5
+    assert time.process_time() - start < 5
 
 
 def test_a_long_cell_takes_no_more_room_than_it_has() -> None:
@@ -159,10 +159,10 @@ def test_two_tables_are_refused(second: str, reason: str, tmp_path: Path) -> Non
 
 @both
 @pytest.mark.parametrize("named_part", ["train", "test"])
-@pytest.mark.parametrize("inside", [False, True])
-def test_a_table_may_name_one_part_alone(place: Place, named_part: str, inside: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("in_part", [False, True])
+def test_a_table_may_name_one_part_alone(place: Place, named_part: str, in_part: bool, tmp_path: Path) -> None:
     """A groups.csv with one part's images, beside the parts or in the part's folder, gives groups to that part alone."""
-    base = f"{named_part}/" if inside else ""
+    base = f"{named_part}/" if in_part else ""
     rows = {name.removeprefix(base): "ab"[n % 2] for n, name in enumerate(DIVIDED) if name.startswith(named_part)}
     path = place(tmp_path, {**DIVIDED, f"{base}groups.csv": format_table(rows)})
     other = "train" if named_part == "test" else "test"

@@ -214,7 +214,7 @@ def test_images_are_turned_upright(orientation: int, name: str, kind: str, tmp_p
     assert data.preparation == ("2 images turned upright by their EXIF orientation.",)
 
 
-def test_usual_images_are_told_nothing_of(tmp_path: Path) -> None:
+def test_usual_images_get_no_note(tmp_path: Path) -> None:
     """An image that needs no conversion gets no note."""
     assert load_files(tmp_path, RGB_PNG, RGB_PNG).preparation == ()
 
@@ -239,9 +239,9 @@ def test_images_of_different_sizes_meet(tmp_path: Path) -> None:
     wide = ("x.png", encode(Image.fromarray(np.tile(LEVELS, (1, 3, 1)))))
     with pytest.raises(
         DatasetInvalid, match=r"1/x\.png is 24 × 6 RGB, 0/x\.png is 8 × 6 RGB; all must have one size"
-    ) as refused:
+    ) as error:
         load_files(tmp_path, RGB_PNG, wide)
-    assert refused.value.remedy == "resize"
+    assert error.value.remedy == "resize"
     with pytest.raises(DatasetInvalid, match="16 × 4 RGB"):
         load_files(tmp_path, RGB_PNG, wide, reading=Reading(Resizing((4,))))
     assert load_files(tmp_path, RGB_PNG, wide, reading=Reading(Resizing((4,), (4, 4)))).images.shape == (2, 3, 4, 4)

@@ -111,7 +111,7 @@ def test_hidden_files_are_ignored(place: Place, tmp_path: Path) -> None:
         ({"cat/9.png": encode_image(kind="TIFF")}, "cat/9.png cannot be decoded"),
     ],
 )
-def test_what_does_not_belong_is_refused(place: Place, more: dict[str, bytes], reason: str, tmp_path: Path) -> None:
+def test_foreign_files_are_refused(place: Place, more: dict[str, bytes], reason: str, tmp_path: Path) -> None:
     """Stray files, wrong depths, and images of another size, mode or format are refused by name."""
     with pytest.raises(DatasetInvalid, match=reason):
         datasets.load(place(tmp_path, UNDIVIDED | more), "test")

@@ -61,9 +61,9 @@ def test_class_names_tell_classes_apart() -> None:
 @pytest.mark.parametrize("name", ["", "a" * 101, "a\nb", "a\0", "\x1b[2J", "\ud800"])
 def test_class_names_can_be_shown(name: str) -> None:
     """An empty class name is refused; so is one that is too long, holds control characters or cannot be encoded."""
-    with pytest.raises(DatasetInvalid, match="names have 1 to 100 characters") as refused:
+    with pytest.raises(DatasetInvalid, match="names have 1 to 100 characters") as error:
         LabelledImages(torch.zeros(2, 1, 2, 2), torch.tensor([0, 1]), ("a", name), "made", "test")
-    assert refused.value.message.isprintable()
+    assert error.value.message.isprintable()
 
 
 def test_pixels_are_shares_of_white() -> None:
@@ -132,7 +132,7 @@ def test_taking_rows_keeps_their_order() -> None:
 
 
 @pytest.mark.parametrize("count", range(33, 60, 3))
-def test_what_small_classes_take_is_taken_from_the_largest_shares(count: int) -> None:
+def test_rows_of_small_classes_come_from_the_largest_classes(count: int) -> None:
     """Where one image of each small class exceeds the count, the largest classes give images, the first of equals first."""
     counts = np.array([40, 1, 60, *[1] * 28, 60, 1])
     expected = np.maximum(counts * count // counts.sum(), 1)
@@ -147,6 +147,6 @@ def test_what_small_classes_take_is_taken_from_the_largest_shares(count: int) ->
 def test_thousands_of_classes_are_drawn_in_little_time() -> None:
     """Drawing is linear: 10,000 classes, one of them with most of 200,000 images, take a moment."""
     labels = torch.cat([torch.arange(10_000), torch.zeros(190_000, dtype=torch.int64)])
-    counts, begun = torch.bincount(labels).numpy(), time.process_time()
+    counts, start = torch.bincount(labels).numpy(), time.process_time()
     assert len(draw_stratified(labels, counts, 10_010, seed=0)) == 10_010
-    assert time.process_time() - begun < 3  # a search through all images for each class takes ten times as long
+    assert time.process_time() - start < 3  # a search through all images for each class takes ten times as long

@@ -160,7 +160,7 @@ def test_gtsrb_is_read_at_one_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(catalog.datasets()) - {"fashion-mnist-subset"}))
-def test_missing_files_are_said_to_be_missing(name: str, tmp_path: Path) -> None:
+def test_the_error_for_missing_files_names_set_and_folder(name: str, tmp_path: Path) -> None:
     """Without files the error names the data set and the folder; without a folder it says so; neither names an option."""
     with pytest.raises(DatasetMissing, match=f"Data set '{name}' was not found in {tmp_path}") as missing:
         datasets.load(name, "test", root=tmp_path)
@@ -180,7 +180,7 @@ def test_a_sites_own_set_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert len(datasets.load("sites-own", "test")) == 3_000
 
 
-def test_unknown_references_are_told_apart(tmp_path: Path) -> None:
+def test_unknown_names_and_missing_paths_have_their_own_errors(tmp_path: Path) -> None:
     """An unknown name gets suggestions; a path that does not exist gets its own error."""
     with pytest.raises(UnknownName, match="no data set named 'cifar-10'; did you mean cifar10"):
         datasets.load("cifar-10", "test")

@@ -48,7 +48,7 @@ def test_a_divided_archive_has_two_parts(archive: Callable[..., str]) -> None:
 
 
 def test_an_undivided_archive_is_a_test_part(archive: Callable[..., str]) -> None:
-    """Images and labels alone are a test part; asking for a training part names the arrays it needs. Other arrays are ignored."""
+    """Images and labels alone are a test part; the error for a training part names its arrays; other arrays are ignored."""
     path = archive(images=GREY, labels=LABELS, exact=np.ones(4, bool))
     assert len(datasets.load(path, "test")) == 4
     with pytest.raises(
@@ -207,10 +207,10 @@ def test_tiny_archives_take_little_time(name: str, shape: str, kind: str, conten
                 np.save(file, array)
                 target.writestr(f"{other}.npy", file.getvalue())
         target.writestr(f"{name}.npy", encode_npy(shape, content, kind))
-    begun = time.monotonic()
+    start = time.monotonic()
     with pytest.raises(DatasetInvalid):
         datasets.load(str(tmp_path / "set.npz"), "test")
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - start < 5
 
 
 def test_labels_may_be_a_column(archive: Callable[..., str]) -> None:
@@ -273,7 +273,7 @@ def test_a_damaged_member_is_refused(archive: Callable[..., str]) -> None:
         datasets.load(str(path), "test")
 
 
-def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
     """A text file is refused, whatever its name; the message lists the supported formats."""
     (tmp_path / "set.npz").write_text("no archive")
     with pytest.raises(DatasetInvalid, match=r"not a readable zip archive.*\.npz archive or a \.zip of class folders"):
@@ -288,7 +288,7 @@ def test_archives_are_known_by_their_content(archive: Callable[..., str], tmp_pa
 
 def test_deflated_and_stored_archives_are_the_same(archive: Callable[..., str], tmp_path: Path) -> None:
     """np.savez and np.savez_compressed give the same images and digest."""
-    packed = datasets.load(archive(images=GREY, labels=LABELS), "test")
+    compressed_set = datasets.load(archive(images=GREY, labels=LABELS), "test")
     np.savez(tmp_path / "stored.npz", images=GREY, labels=LABELS)
     assert ZipFile(tmp_path / "set.npz").infolist()[0].compress_type == ZIP_DEFLATED
-    assert datasets.load(str(tmp_path / "stored.npz"), "test").sha256 == packed.sha256
+    assert datasets.load(str(tmp_path / "stored.npz"), "test").sha256 == compressed_set.sha256

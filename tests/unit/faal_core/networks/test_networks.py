@@ -94,9 +94,9 @@ def test_block_computes_the_papers_formula(
             buffer.uniform_(0.5, 1.5)
     state = block.state_dict()
     x = torch.randn(2, 4, 8, 8)
-    activated = normalise(x, state, "bn1")
-    identity = x if channels_out == 4 else functional.conv2d(activated, state[f"{shortcut}.weight"], stride=stride)
-    inner = normalise(functional.conv2d(activated, state["conv1.weight"], stride=stride, padding=1), state, "bn2")
+    activation = normalise(x, state, "bn1")
+    identity = x if channels_out == 4 else functional.conv2d(activation, state[f"{shortcut}.weight"], stride=stride)
+    inner = normalise(functional.conv2d(activation, state["conv1.weight"], stride=stride, padding=1), state, "bn2")
     expected = identity + functional.conv2d(inner, state["conv2.weight"], padding=1)
     torch.testing.assert_close(block(x), expected)
 

@@ -42,8 +42,8 @@ def test_reaches_its_known_accuracy(network: Reference, accuracy: float, tmp_pat
     classifier, test = network.classifier(tmp_path), network.images()
     with torch.no_grad():
         rows = torch.arange(len(test)).split(500)
-        predicted = torch.cat([classifier(test.pixels(few, torch.device("cpu"))).argmax(1) for few in rows])
-    assert (predicted == test.labels).double().mean().item() == pytest.approx(accuracy, abs=0.00051)
+        predictions = torch.cat([classifier(test.pixels(few, torch.device("cpu"))).argmax(1) for few in rows])
+    assert (predictions == test.labels).double().mean().item() == pytest.approx(accuracy, abs=0.00051)
 
 
 @needs_reference
@@ -67,7 +67,7 @@ def test_reaches_its_known_accuracy_under_pgd(
 
 @needs_reference
 @pytest.mark.usefixtures("robust_networks")
-def test_a_known_accuracy_of_unknown_step_lies_between_two_steps(tmp_path: Path) -> None:
+def test_a_known_accuracy_of_unknown_step_is_between_those_of_two_steps(tmp_path: Path) -> None:
     """The published 94.0 % of TRADES' network at 0.3 is between its accuracies under PGD-40 with steps of 0.03 and of 0.01."""
     large, small = (
         measure_accuracy(TRADES, PgdSpec(steps=40, relative_step=step / 0.3), 0.3, tmp_path) for step in (0.03, 0.01)

@@ -1,4 +1,4 @@
-"""Test the plot of every class: true to the numbers, for two classes and for a thousand, whatever their names."""
+"""Test the plot of every class: its numbers, for two classes and for a thousand, with any names."""
 
 import re
 
@@ -13,27 +13,27 @@ LINE = re.compile(r'<line class="k(\d)" x1="([\d.]+)%" x2="([\d.]+)%" y1="(\d+)"
 DOT = re.compile(r'<circle class="k(\d)" cx="([\d.]+)%" cy="(\d+)" r="4.5"/>')
 
 
-def of_many(classes: int, images: int = 20) -> AuditReport:
+def report_on_many_classes(classes: int, images: int = 20) -> AuditReport:
     """Return a report on that many classes of rising robust accuracy."""
     names = tuple(f"class {i}" for i in range(classes))
     return sample_audit(names, [0.02 + 0.9 * i / classes for i in range(classes)], images)
 
 
 def test_dots_and_intervals_are_drawn_to_scale() -> None:
-    """Each dot is at its rate and each line runs from the lower to the upper bound, in per cent of the track's width."""
+    """Each dot is at its rate, and each line runs from the lower to the upper bound, in per cent of the track's width."""
     report = sample_audit()
     page = html.render(report)
     by_rate = sorted(report.classes, key=lambda row: row.robust.rate)
     rates = [(kind, rate) for row in by_rate for kind, rate in enumerate((row.clean, row.robust))]
     lines = [(int(k), float(low), float(high)) for k, low, high, _, _ in LINE.findall(page)]
     assert lines == [(k, round(100 * rate.low, 2), round(100 * rate.high, 2)) for k, rate in rates]
-    assert [(int(k), float(at)) for k, at, _ in DOT.findall(page)] == [
+    assert [(int(k), float(position)) for k, position, _ in DOT.findall(page)] == [
         (k, round(100 * rate.rate, 2)) for k, rate in rates
     ]
 
 
 def test_the_two_rates_of_a_class_do_not_touch() -> None:
-    """The dots of a class are further apart than their diameters, and stay inside their track, so classes do not touch either."""
+    """The dots of a class are more than their diameter apart and stay inside their track."""
     page = html.render(sample_audit())
     heights = {int(height) for height in re.findall(r'<svg class="track" width="100%" height="(\d+)"', page)}
     places = {int(y) for _, _, y in DOT.findall(page)}
@@ -46,8 +46,8 @@ def test_the_two_rates_of_a_class_do_not_touch() -> None:
 
 @pytest.mark.parametrize("classes", [2, 10, 43, 100, 1000])
 def test_every_class_is_in_a_table_and_the_page_stays_small(classes: int) -> None:
-    """Whatever their number all classes are in a table once; the plot has at most sixty of them, the worst."""
-    report = of_many(classes)
+    """Every class is in a table once, for any number of classes; the plot has the worst sixty at most."""
+    report = report_on_many_classes(classes)
     page = html.render(report)
     assert len(page) < 100_000 + 450 * classes
     table = [row[0] for row in Page(page).rows if len(row) == 6 and row[0].startswith("class ")]
@@ -62,7 +62,7 @@ def test_every_class_is_in_a_table_and_the_page_stays_small(classes: int) -> Non
 @pytest.mark.parametrize("classes", [60, 61, 1000])
 def test_more_classes_than_have_rows_are_a_profile(classes: int) -> None:
     """The profile has a point for each class, from the worst on the left to the best on the right, inside its box."""
-    plot = class_plots.build_audit_plot(of_many(classes))
+    plot = class_plots.build_audit_plot(report_on_many_classes(classes))
     if classes <= class_plots.PLOTTED_CLASSES:
         assert plot.profile is None
         return
@@ -76,7 +76,7 @@ def test_more_classes_than_have_rows_are_a_profile(classes: int) -> None:
 
 
 def test_a_finetuning_shows_both_accuracies_before_and_after() -> None:
-    """One plot of robust and one of clean accuracy, in the order of robust accuracy afterwards."""
+    """The page has one plot of robust and one of clean accuracy, ordered by robust accuracy after the fine-tuning."""
     report = sample_finetune()
     robust, clean = class_plots.build_finetune_plots(report)
     assert (robust.title, clean.title) == ("robust", "clean")

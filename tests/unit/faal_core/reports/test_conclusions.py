@@ -1,4 +1,4 @@
-"""Test what reports must not claim: bounds as measurements, untested weights as tested, insignificant falls as shown."""
+"""Test that reports do not call bounds measurements, untested weights tested, or insignificant falls shown."""
 
 import re
 
@@ -12,7 +12,7 @@ from tests.sample_reports import FASHION, sample_audit, sample_finetune
 from tests.unit.faal_core.reports.test_html import Page
 
 
-def stopped_before_attacks() -> AuditReport:
+def stop_before_attacks() -> AuditReport:
     """Return an audit that was stopped before the first attack: its robust images are the correctly classified ones."""
     report = sample_audit(robust=[0.85] * 9 + [0.5], attacks="fast")
     rows = tuple(
@@ -21,21 +21,21 @@ def stopped_before_attacks() -> AuditReport:
     )
     none = {"broken": 0, "forward": 0, "backward": 0, "seconds": 0.0}
     attacks = [attack.model_copy(update={"tried": 256, "untried": 256, **none}) for attack in report.attacks]
-    attacks[-1] = attacks[-1].model_copy(update={"tried": 0, "untried": 0})  # due on none: no margin was brought down
+    attacks[-1] = attacks[-1].model_copy(update={"tried": 0, "untried": 0})  # no image was left for this attack
     return report.model_copy(update={"classes": rows, "robust": report.clean, "attacks": tuple(attacks)})
 
 
-def stopped_early() -> AuditReport:
+def stop_early() -> AuditReport:
     """Return an audit whose last attack did not reach all images."""
     report = sample_audit()
-    *done, last = report.attacks
-    unfinished = last.model_copy(update={"untried": last.tried, "broken": 0, "forward": 0})
-    return report.model_copy(update={"attacks": (*done, unfinished)})
+    *first_rows, last = report.attacks
+    last_row = last.model_copy(update={"untried": last.tried, "broken": 0, "forward": 0})
+    return report.model_copy(update={"attacks": (*first_rows, last_row)})
 
 
 def test_without_an_attack_the_first_sentence_says_that_none_was_run() -> None:
-    """The clean accuracy is a bound and never the accuracy under attack, in the sentence, the table and the tiles."""
-    report = stopped_before_attacks()
+    """Without an attack, sentence, table and tiles call the clean accuracy an upper bound, not the accuracy under attack."""
+    report = stop_before_attacks()
     first, *others = text.verdict(report)
     clean = text.percent(report.clean.mean.rate)
     assert first.startswith(f"No attack was run: accuracy under the preset fast is at most {clean} on average and ")
@@ -51,8 +51,8 @@ def test_without_an_attack_the_first_sentence_says_that_none_was_run() -> None:
 
 
 def test_of_an_unfinished_audit_the_first_sentence_is_a_bound() -> None:
-    """It begins with "At most" and counts the unfinished attacks; only columns of attacks that were not made are dashes."""
-    report = stopped_early()
+    """The sentence begins with "At most" and counts unfinished attacks; only columns of attacks that did not run are dashes."""
+    report = stop_early()
     first, *_ = text.verdict(report)
     robust = report.robust
     assert first == (
@@ -74,13 +74,13 @@ def test_of_an_unfinished_audit_the_first_sentence_is_a_bound() -> None:
     ],
 )
 def test_an_attack_that_was_not_made_broke_nothing(name: str, counts: tuple[int, ...], line: str) -> None:
-    """The line of an attack says why it broke no image: its time was over, or it was due on none."""
+    """The line of an attack says why it broke no image: its time was over, or no image was left for it."""
     tried, untried, broken, forward = counts
     row = AttackRow(name=name, tried=tried, untried=untried, broken=broken, forward=forward, backward=0, seconds=2.0)
     assert terminal.row_line(name, row) == f"{name}: {line}"
 
 
-def kept_original() -> FinetuneReport:
+def keep_original() -> FinetuneReport:
     """Return a fine-tuning that kept the given weights."""
     report = sample_finetune()
     fields = {
@@ -93,8 +93,8 @@ def kept_original() -> FinetuneReport:
 
 
 def test_kept_weights_are_not_shown_as_a_second_measurement() -> None:
-    """Where the original is kept there is one audit: no column before or after, no test, and the sentence says why."""
-    report = kept_original()
+    """If the original is kept, the report shows one audit, without columns before and after, and the sentence says why."""
+    report = keep_original()
     first, second, *_ = text.verdict(report)
     assert first == (
         "The original weights are kept: of 4 other candidates, none within the bounds (mean robust accuracy may fall by at "
@@ -115,16 +115,16 @@ def test_kept_weights_are_not_shown_as_a_second_measurement() -> None:
 @pytest.mark.parametrize(
     ("drop", "expected"), [(0, "may not fall"), (0.01, "by at most 1 point,"), (0.005, "by at most 0.5 points,")]
 )
-def test_bounds_are_said_in_words(drop: float, expected: str) -> None:
-    """A bound of 0 lets nothing fall; others are in points."""
-    report = kept_original()
+def test_bounds_are_written_in_words(drop: float, expected: str) -> None:
+    """A bound of 0 is written as no fall, and other bounds in points."""
+    report = keep_original()
     training = report.spec.training.model_copy(update={"max_robust_drop": drop})
     spec = report.spec.model_copy(update={"training": training})
     assert expected in text.verdict(report.model_copy(update={"spec": spec}))[0]
 
 
-def test_a_first_look_stands_with_the_conclusion_and_the_tiles() -> None:
-    """A fine-tuning under weak attacks says so in its first sentence and beside both robust accuracies of the page."""
+def test_a_first_look_is_named_with_the_conclusion_and_the_tiles() -> None:
+    """The report of a fine-tuning under weak attacks says so in its first sentence and beside both robust accuracies."""
     report = sample_finetune()
     assert text.verdict(report)[0].startswith("Upper bound, first look: shirt, the worst class before, ")
     page = html.render(report)
@@ -143,7 +143,7 @@ def test_a_first_look_stands_with_the_conclusion_and_the_tiles() -> None:
     ],
 )
 def test_no_significant_fall_says_what_could_have_been_shown(images: int, expected: str) -> None:
-    """Of ten classes one must lose 9 images: where that is more than 5 points the sentence says so."""
+    """The sentence states the smallest provable fall, 9 images of one of ten classes, if it exceeds 5 points."""
     report = sample_finetune()
     rows = [row.model_copy(update={"images": images}) for row in report.after.classes[:1]]
     after = report.after.model_copy(update={"classes": (*rows, *report.after.classes[1:])})
@@ -151,17 +151,17 @@ def test_no_significant_fall_says_what_could_have_been_shown(images: int, expect
 
 
 @pytest.mark.parametrize(
-    ("share", "explained"),
+    ("share", "explanation"),
     [
         (0.0, "Class offset: a constant added to a class's output; no other weight changed."),
         (0.75, "Class offset: a constant added to a class's output."),
     ],
 )
-def test_kept_class_offsets_are_explained(share: float, explained: str) -> None:
-    """Where offsets are kept a sentence says what they are, and that nothing else changed where that is so."""
+def test_kept_class_offsets_are_explained(share: float, explanation: str) -> None:
+    """If class offsets are kept, a sentence explains them, and says so if the other weights did not change."""
     report = sample_finetune().model_copy(update={"selected_interpolation": share, "selected_offset_scale": 0.5})
     sentences = text.verdict(report)
-    assert explained in sentences
+    assert explanation in sentences
     assert any("class offsets at 50.0 % of their full size" in sentence for sentence in sentences)
     assert "a constant added to a class&#39;s output" in html.render(report)
     assert not any("Class offset" in sentence for sentence in text.verdict(sample_finetune()))
@@ -180,7 +180,7 @@ def test_kept_class_offsets_are_explained(share: float, explained: str) -> None:
     ],
 )
 def test_a_candidate_is_called_by_both_its_numbers(share: float, offsets: float, label: str) -> None:
-    """The offsets that the way begins with, and how far on the way it is."""
+    """The label of a candidate has its interpolation and its scale of the class offsets."""
     assert (
         candidate_label(
             Candidate(interpolation=share, offset_scale=offsets, clean=1, robust=1, robust_worst=1, on_front=True)
@@ -190,28 +190,28 @@ def test_a_candidate_is_called_by_both_its_numbers(share: float, offsets: float,
 
 
 def test_the_table_of_candidates_decodes_the_numbers_of_the_chart() -> None:
-    """Each candidate has a row with its number, as in the chart, and its label."""
+    """The table has one row for each candidate, with its number in the chart and its label."""
     rows = {row[0]: row[1] for row in Page(html.render(sample_finetune())).rows if len(row) == 7}
     assert rows["0"] == "as given"
     assert rows["3 (kept)"] == "75 % of the way to the best epoch"
 
 
 def test_tied_worst_classes_are_counted_and_numbers_are_quoted() -> None:
-    """Classes of one lowest rate are counted instead of naming the first; a name without a letter is quoted."""
+    """Several classes with the lowest rate are counted instead of named; a name without a letter is quoted."""
     digits = tuple(map(str, range(10)))
-    tied = sample_audit(digits, [-9.0] * 3 + [0.9] * 7, images=100)
-    assert " 0.0 % (0.0–5.8) in 3 classes (upper bound" in text.verdict(tied)[0]
-    assert '<dd class="note">in 3 classes</dd>' in html.render(tied)
+    tied_report = sample_audit(digits, [-9.0] * 3 + [0.9] * 7, images=100)
+    assert " 0.0 % (0.0–5.8) in 3 classes (upper bound" in text.verdict(tied_report)[0]
+    assert '<dd class="note">in 3 classes</dd>' in html.render(tied_report)
     one = sample_audit(digits, [0.2] + [0.9] * 9)
     assert 'in the worst class, class "0" (upper bound' in text.verdict(one)[0]
-    named = sample_finetune(digits, [0.2] + [0.9] * 9, [0.5] + [0.9] * 9)
+    digit_report = sample_finetune(digits, [0.2] + [0.9] * 9, [0.5] + [0.9] * 9)
     assert re.match(
-        r'Upper bound, first look: class "0", the worst class before, is more robust: ', text.verdict(named)[0]
+        r'Upper bound, first look: class "0", the worst class before, is more robust: ', text.verdict(digit_report)[0]
     )
 
 
 def test_the_table_for_a_terminal_is_no_wider_than_a_window() -> None:
-    """With the seven attacks of `fast` a line has at most 120 columns; robust accuracy comes second, the key last."""
+    """With the seven attacks of `fast`, a line has at most 120 columns; robust accuracy is second, and the key is last."""
     report = sample_audit(attacks="fast")
     lines = terminal.class_table(report).splitlines()
     assert max(map(len, lines)) <= 120

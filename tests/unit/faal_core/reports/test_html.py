@@ -1,4 +1,4 @@
-"""Test that the page is self-contained, inert, complete, and safe whatever the names."""
+"""Test that the page is self-contained, inert, complete, and safe for any names."""
 
 import re
 import subprocess
@@ -22,7 +22,7 @@ ALLOWED = re.compile(
 
 
 class Page(HTMLParser):
-    """Collects tags, attributes and texts of a page; the texts of each table row by row."""
+    """The tags, attributes and texts of a page; the texts of each table are in rows."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -85,12 +85,12 @@ REPORTS = {
 
 @pytest.mark.parametrize("kind", REPORTS)
 def test_pages_are_inert_and_self_contained(kind: str) -> None:
-    """Only the tags of the templates and drawings appear, every one closed; nothing runs and nothing is fetched."""
+    """A page has only the tags of the templates and drawings, each closed; it runs no script and fetches no file."""
     page = html.render(REPORTS[kind]())
-    parsed = Page(page)
-    assert parsed.open == []
-    assert all(ALLOWED.fullmatch(tag) for tag, _ in parsed.tags)
-    attributes = {(name, value) for _, attributes in parsed.tags for name, value in attributes.items()}
+    document = Page(page)
+    assert document.open == []
+    assert all(ALLOWED.fullmatch(tag) for tag, _ in document.tags)
+    attributes = {(name, value) for _, attributes in document.tags for name, value in attributes.items()}
     assert not [name for name, _ in attributes if name.startswith("on") or name in {"href", "action"}]
     assert all((value or "").startswith("data:image/png;base64,") for name, value in attributes if name == "src")
     style = page[page.index("<style>") : page.index("</style>")]
@@ -99,28 +99,28 @@ def test_pages_are_inert_and_self_contained(kind: str) -> None:
 
 
 def test_ids_are_unique_and_labels_point_to_them() -> None:
-    """No two elements share an id, and every aria-labelledby names one that is there."""
-    parsed = Page(html.render(sample_finetune(warnings=(WARNING,))))
-    ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
+    """No two elements share an id, and every aria-labelledby names an id of the page."""
+    document = Page(html.render(sample_finetune(warnings=(WARNING,))))
+    ids = [attributes["id"] for _, attributes in document.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
-    assert {a["aria-labelledby"] for _, a in parsed.tags if "aria-labelledby" in a} <= set(ids)
+    assert {a["aria-labelledby"] for _, a in document.tags if "aria-labelledby" in a} <= set(ids)
 
 
 def test_figures_and_tables_speak() -> None:
-    """Each drawing is an image with a label; each header cell has a scope and each table a name, that of its caption."""
+    """Each drawing is an image with a label, each header cell has a scope, and each table is named by its caption."""
     page = html.render(sample_finetune())
-    parsed = Page(page)
-    figures = [attributes for tag, attributes in parsed.tags if attributes.get("role") == "img"]
+    document = Page(page)
+    figures = [attributes for tag, attributes in document.tags if attributes.get("role") == "img"]
     assert len(figures) == 5
     assert all(attributes["aria-label"] for attributes in figures)
-    assert all("scope" in attributes for tag, attributes in parsed.tags if tag == "th")
-    tables = [attributes["aria-label"] for tag, attributes in parsed.tags if tag == "table"]
+    assert all("scope" in attributes for tag, attributes in document.tags if tag == "th")
+    tables = [attributes["aria-label"] for tag, attributes in document.tags if tag == "table"]
     assert len(tables) == 7
     assert all(f"<figcaption>{name}</figcaption>" in page for name in tables)
 
 
 def test_every_class_has_its_numbers_worst_first() -> None:
-    """The table has a row for each class by rising robust accuracy: clean, robust, after each attack, images."""
+    """The table has a row for each class by ascending robust accuracy: clean, robust, after each attack, images."""
     report = sample_audit()
     rows = {row[0]: row[1:] for row in Page(html.render(report)).rows if len(row) == 6}
     by_rate = sorted(report.classes, key=lambda row: row.robust.rate)
@@ -132,7 +132,7 @@ def test_every_class_has_its_numbers_worst_first() -> None:
 
 
 def test_each_attack_has_its_own_row_of_cost() -> None:
-    """With four attacks each has what it tried, broke, passed forward and backward and took, and a column of rates."""
+    """Each of four attacks has a row of images tried and broken, passes and time, and a column of rates."""
     report = sample_audit(attacks="standard")
     rows = Page(html.render(report)).rows
     for attack in report.attacks:
@@ -146,15 +146,15 @@ def test_each_attack_has_its_own_row_of_cost() -> None:
     assert mean[3:7] == [text.percent(count / 3000) for count in right]
 
 
-def stopped(report: AuditReport) -> AuditReport:
+def stop(report: AuditReport) -> AuditReport:
     """Return the report of an audit whose last attack did not reach 70 images."""
-    *done, last = report.attacks
-    return report.model_copy(update={"attacks": (*done, last.model_copy(update={"untried": 70}))})
+    *first_rows, last = report.attacks
+    return report.model_copy(update={"attacks": (*first_rows, last.model_copy(update={"untried": 70}))})
 
 
 def test_an_audit_that_was_stopped_says_so_first() -> None:
-    """Before any rate it says that robust accuracy may be lower still; the costs tell where attacks are missing."""
-    page = html.render(stopped(sample_audit()))
+    """The page says before any rate that robust accuracy may be lower; the table of costs shows the missing attacks."""
+    page = html.render(stop(sample_audit()))
     assert page.index("robust accuracy may be lower still") < page.index("At most ") < page.index("≤ ")
     rows = Page(page).rows
     assert next(row for row in rows if row[0] == "Attack")[2] == "Not finished"
@@ -165,21 +165,21 @@ def test_an_audit_that_was_stopped_says_so_first() -> None:
     assert "Not finished" not in complete
 
 
-def test_the_gallery_shows_each_image_with_what_became_of_it() -> None:
+def test_the_gallery_shows_each_image_with_its_outcome() -> None:
     """Each class has a row with its fragile and its hardest images; every picture has an alternative text."""
-    parsed = Page(html.render(sample_audit()))
+    document = Page(html.render(sample_audit()))
     first, second = (
-        [" ".join(cell.split()) for cell in row] for row in parsed.rows if len(row) == 3 and "margin" in row[1]
+        [" ".join(cell.split()) for cell in row] for row in document.rows if len(row) == 3 and "margin" in row[1]
     )
-    taken = "taken for trouser after PGD-20 (cross-entropy), margin 3.1, image 7"
-    assert first == ["T-shirt", taken, "margin 85.3, image 12"]
+    outcome = "taken for trouser after PGD-20 (cross-entropy), margin 3.1, image 7"
+    assert first == ["T-shirt", outcome, "margin 85.3, image 12"]
     assert second == ["trouser", "taken for T-shirt after PGD-20 (cross-entropy), margin 11.8, image 305", "none"]
-    pictures = [attributes for tag, attributes in parsed.tags if tag == "img"]
+    pictures = [attributes for tag, attributes in document.tags if tag == "img"]
     assert [picture["alt"] for picture in pictures] == ["T-shirt, image 7", "T-shirt, image 12", "trouser, image 305"]
 
 
 def test_a_report_without_a_gallery_is_still_a_page() -> None:
-    """A document from before there was one is read, and its page has no such section."""
+    """A document without a gallery, from an older version, gets a page without that section."""
     fields = sample_audit().model_dump(mode="json", exclude={"gallery"})
     page = html.render(AuditReport.model_validate(fields))
     assert "<img" not in page
@@ -187,13 +187,13 @@ def test_a_report_without_a_gallery_is_still_a_page() -> None:
 
 
 def test_the_page_allows_its_own_pictures() -> None:
-    """The policy in the page lets pictures inside it be shown, and still nothing be fetched."""
+    """The page's policy allows the pictures inside the page, and forbids fetching any file."""
     policies = [a["content"] for _, a in Page(html.render(sample_audit())).tags if "content" in a and "http-equiv" in a]
     assert policies == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
 
 
 def test_both_comparisons_are_shown_in_full() -> None:
-    """Robust and clean accuracy each have a row a class with before, after, gained, lost, adjusted p and verdict."""
+    """Robust and clean accuracy have one row a class with before, after, gained, lost, adjusted p and verdict."""
     report = sample_finetune()
     rows = [row for row in Page(html.render(report)).rows if len(row) == 9 and row[0] in FASHION]
     assert len(rows) == 20
@@ -201,14 +201,14 @@ def test_both_comparisons_are_shown_in_full() -> None:
         change = comparison.classes[FASHION.index(row[0])]
         assert row[1].startswith(text.percent(change.before))
         assert row[2].startswith(text.percent(change.after))
-        tested = [str(change.gained), str(change.lost), wording.p_value(change.p_adjusted), "300"]
+        counts = [str(change.gained), str(change.lost), wording.p_value(change.p_adjusted), "300"]
         assert row[3] == change.verdict
-        assert row[5:] == tested
+        assert row[5:] == counts
 
 
 @pytest.mark.parametrize(("robust", "outcome"), [(-9.0, "at-chance"), (0.02, "at-chance"), (1.0, "no-evidence")])
 def test_hardly_any_robust_image_is_marked_as_a_failure(robust: float, outcome: str) -> None:
-    """Equal classes are marked in the colour of a failure where they are equally bad, and a rate of zero is too."""
+    """A rate of zero, and equal classes that are equally bad, have the colour of a failure."""
     page = html.render(sample_audit(robust=[robust] * 10, images=200))
     assert f'<div class="summary {outcome}">' in page
     style = page[: page.index("</style>")]
@@ -218,14 +218,14 @@ def test_hardly_any_robust_image_is_marked_as_a_failure(robust: float, outcome: 
 
 
 def test_a_first_look_is_marked_beside_its_attacks() -> None:
-    """The page says beside attacks weaker than `fast` that they give an upper bound, and nothing beside stronger ones."""
-    marked = "weaker than the preset fast: upper bound, first look"
-    assert marked in html.render(sample_audit(attacks="pgd-100"))
-    assert marked not in html.render(sample_audit(attacks="fast"))
+    """The page says beside attacks weaker than `fast`, and only beside them, that they give an upper bound."""
+    note = "weaker than the preset fast: upper bound, first look"
+    assert note in html.render(sample_audit(attacks="pgd-100"))
+    assert note not in html.render(sample_audit(attacks="fast"))
 
 
 def test_the_page_says_where_the_numbers_come_from() -> None:
-    """Job, model, versions, device and threads are on the page, CUDA only where there was one; older documents have none."""
+    """The page states job, model, versions, device and threads, and CUDA if it was used; older documents have none of these."""
     for report in (sample_audit(), sample_finetune()):
         page = html.render(report)
         expected = {
@@ -242,8 +242,8 @@ def test_the_page_says_where_the_numbers_come_from() -> None:
     assert "Computed by" not in html.render(AuditReport.model_validate(older))
 
 
-def test_warnings_stand_before_the_summary() -> None:
-    """Signs of unreliable numbers are read before the numbers; without any there is no such section."""
+def test_warnings_come_before_the_summary() -> None:
+    """Warnings are before the numbers, and a page without warnings has no such section."""
     page = html.render(sample_audit(warnings=(WARNING,)))
     assert page.index(WARNING.message) < page.index('id="summary"')
     assert 'id="warnings"' not in html.render(sample_audit())
@@ -255,9 +255,9 @@ def test_the_spec_can_be_read_back_from_the_page(
 ) -> None:
     """The JSON in the page is the spec, and every one of its values is listed by path."""
     page = html.render(report)
-    written = re.search(r"<pre>(.*?)</pre>", page, re.DOTALL)
-    assert written
-    assert spec.model_validate_json(written[1].replace("&#34;", '"')) == report.spec
+    spec_text = re.search(r"<pre>(.*?)</pre>", page, re.DOTALL)
+    assert spec_text
+    assert spec.model_validate_json(spec_text[1].replace("&#34;", '"')) == report.spec
     assert re.search(r"<dt>threat\.epsilon</dt><dd>0\.1</dd>", page)
 
 
@@ -276,7 +276,7 @@ assert "torch" not in sys.modules
 
 @pytest.mark.parametrize("kind", ["audit", "finetune"])
 def test_groups_have_their_tables(kind: str) -> None:
-    """A report on data with groups has a row for each, least robust first, and its verdict; hostile names stay texts."""
+    """A report on data with groups has a verdict and a row for each group, least robust first; hostile names stay texts."""
     groups = ("old", HOSTILE)
     report = sample_audit(groups=groups) if kind == "audit" else sample_finetune(groups=groups)
     last = (report if isinstance(report, AuditReport) else report.after).groups[0]
@@ -298,11 +298,11 @@ def test_groups_have_their_tables(kind: str) -> None:
         ("stored", None),
     ],
 )
-def test_the_page_says_how_images_and_labels_came(order: str, expected: str | None) -> None:
-    """What was done to the images is on the page, and by what the order of the classes was decided."""
+def test_the_page_states_preparation_and_class_order(order: str, expected: str | None) -> None:
+    """The page lists the conversions of the images, and the source of the order of the classes."""
     report = sample_audit()
-    changed = {"class_order": order, "preparation": ("3 palette images as RGB.", "Cropped <here>.")}
-    page = html.render(report.model_copy(update={"dataset": report.dataset.model_copy(update=changed)}))
+    dataset_fields = {"class_order": order, "preparation": ("3 palette images as RGB.", "Cropped <here>.")}
+    page = html.render(report.model_copy(update={"dataset": report.dataset.model_copy(update=dataset_fields)}))
     assert "3 palette images as RGB. Cropped &lt;here&gt;." in page
     sentences = ["by name", "order of their names"]
     assert (expected in page) if expected else not any(sentence in page for sentence in sentences)

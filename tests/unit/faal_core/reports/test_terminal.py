@@ -7,7 +7,7 @@ HOSTILE = "\x1b[2Jevil\u202e\nname"
 
 
 def test_the_table_runs_from_the_worst_class_to_the_mean() -> None:
-    """One line a class by rising robust accuracy, between a head and the mean."""
+    """The table has one line a class by ascending robust accuracy, between a head and the mean."""
     report = sample_audit()
     head, *lines, mean = terminal.class_table(report).splitlines()
     by_rate = sorted(report.classes, key=lambda row: row.robust.rate)
@@ -18,7 +18,7 @@ def test_the_table_runs_from_the_worst_class_to_the_mean() -> None:
 
 
 def test_the_table_of_a_finetuning_has_before_after_and_the_test() -> None:
-    """Each line carries both rates with their intervals, images gained and lost, and the verdict."""
+    """Each line has both rates with their intervals, images gained and lost, and the verdict."""
     report = sample_finetune()
     line = next(line for line in terminal.class_table(report).splitlines() if line.startswith("shirt"))
     place = FASHION.index("shirt")
@@ -29,7 +29,7 @@ def test_the_table_of_a_finetuning_has_before_after_and_the_test() -> None:
     assert line.endswith(change.verdict)
 
 
-def test_columns_stand_under_each_other_whatever_the_names() -> None:
+def test_columns_are_aligned_whatever_the_names() -> None:
     """Wide letters, long names and control characters do not shift a column."""
     names = ("大きさ", "n" * 200, HOSTILE, "e\u0301", *FASHION[4:])
     lines = terminal.class_table(sample_audit(names=names)).splitlines()
@@ -39,7 +39,7 @@ def test_columns_stand_under_each_other_whatever_the_names() -> None:
 
 
 def test_a_hundred_classes_are_cut_to_the_worst() -> None:
-    """Only the worst thirty are listed, the number left out is said, and the mean is still there."""
+    """A table of a hundred classes lists the worst thirty, the number of omitted classes, and the mean."""
     names = tuple(f"class {i}" for i in range(100))
     report = sample_audit(names=names, robust=[0.3 + i / 200 for i in range(100)], images=40)
     lines = terminal.class_table(report).splitlines()
@@ -49,7 +49,7 @@ def test_a_hundred_classes_are_cut_to_the_worst() -> None:
 
 
 def test_a_summary_begins_with_the_warnings() -> None:
-    """What throws doubt on the numbers comes before them, and says which of the two audits it is of."""
+    """Warnings come before the numbers and name the audit, before or after, that raised them."""
     assert terminal.summary(sample_audit(warnings=(WARNING,))).startswith(
         f"Warning: {WARNING.message} {WARNING.advice} (gradients-vanish: 1,230 of 3,000 images)"
     )
@@ -65,7 +65,7 @@ def test_a_summary_begins_with_the_warnings() -> None:
 
 
 def test_groups_follow_the_classes() -> None:
-    """Each column of groups has its verdict and its table, least robust first; of a fine-tuning, before and after."""
+    """Each column of groups has a verdict and a table, least robust first; a fine-tuning has them before and after."""
     audit, finetune = sample_audit(groups=("old", "new\u202e")), sample_finetune(groups=("old", "new"))
     (table,) = terminal.group_tables(audit)
     verdict, head, *rows = table.splitlines()
@@ -82,7 +82,7 @@ def test_groups_follow_the_classes() -> None:
 
 
 def test_no_name_drives_the_terminal() -> None:
-    """Names of classes and groups reach no line of a summary with characters that are not printable, warnings included."""
+    """Every line of a summary, warnings included, is printable for any names of classes and groups."""
     names = (HOSTILE, *FASHION[1:])
     warning = WARNING.model_copy(update={"message": HOSTILE, "evidence": HOSTILE, "advice": HOSTILE})
     for report in (sample_audit(names=names, warnings=(warning,)), sample_finetune(names=names, warnings=(warning,))):

@@ -1,4 +1,4 @@
-"""Test how numbers and names are written, and what the summary says."""
+"""Test the format of numbers and names, and the sentences of the summary."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ HOSTILE = "\x1b[2Jevil\u202e\nname"
 
 
 def test_rates_and_changes_have_one_decimal_and_a_sign_where_they_are_changes() -> None:
-    """A rate is per cent with one decimal; a change is signed points, and no change is not negative."""
+    """A rate is in per cent with one decimal; a change is in signed points, and a change of zero has no minus."""
     assert text.percent(0.3804) == "38.0 %"
     assert text.points(0.0721) == "+7.2"
     assert text.points(-0.0072) == "−0.7"
@@ -22,10 +22,10 @@ def test_rates_and_changes_have_one_decimal_and_a_sign_where_they_are_changes() 
     assert wording.change_with_bounds(Interval(value=0.072, low=-0.021, high=0.123)) == "+7.2 points (−2.1 to +12.3)"
 
 
-@pytest.mark.parametrize(("p", "written"), [(0.0312, "0.031"), (1.0, "1.000"), (0.00099, "< 0.001"), (0.0, "< 0.001")])
-def test_small_p_values_are_only_bounded(p: float, written: str) -> None:
-    """A p-value has three places, and below a thousandth only that is said."""
-    assert wording.p_value(p) == written
+@pytest.mark.parametrize(("p", "expected"), [(0.0312, "0.031"), (1.0, "1.000"), (0.00099, "< 0.001"), (0.0, "< 0.001")])
+def test_small_p_values_are_only_bounded(p: float, expected: str) -> None:
+    """A p-value has three decimals, and below a thousandth it is written as a bound."""
+    assert wording.p_value(p) == expected
 
 
 def test_shown_names_cannot_move_the_cursor_or_turn_the_line() -> None:
@@ -35,7 +35,7 @@ def test_shown_names_cannot_move_the_cursor_or_turn_the_line() -> None:
 
 
 def test_the_audit_summary_names_worst_class_gap_and_chance() -> None:
-    """The sentences carry the mean, the worst class with its interval, the gap and the band of chance."""
+    """The sentences state the mean, the worst class with its interval, the gap, and the gap by chance."""
     report = sample_audit()
     counts = {row.name: row.robust.count for row in report.classes}
     worst = min(counts, key=lambda name: counts[name])
@@ -51,7 +51,7 @@ def test_the_audit_summary_names_worst_class_gap_and_chance() -> None:
 
 
 def test_equal_classes_are_not_called_unequal() -> None:
-    """Where the gap is no larger than chance shows, here none at all, there is no evidence."""
+    """A gap that chance explains, here zero, is no evidence of unequal classes."""
     assert text.verdict(sample_audit(robust=[1.0] * 10))[-2].endswith("no evidence that they are unequal.")
 
 
@@ -59,7 +59,7 @@ TARGETED = {"type": "apgd", "loss": "dlr", "targets": 9, "iterations": 100}
 
 
 @pytest.mark.parametrize(
-    ("attacks", "named", "first_look"),
+    ("attacks", "attack_name", "first_look"),
     [
         ("quick", "PGD-10 (cross-entropy)", True),
         ("pgd-100", "the preset pgd-100", True),
@@ -74,25 +74,25 @@ TARGETED = {"type": "apgd", "loss": "dlr", "targets": 9, "iterations": 100}
         ([{"type": "pgd", "steps": 7}, {**TARGETED, "margin_left": 0.5}] * 2, "4 attacks", True),
     ],
 )
-def test_the_first_sentence_names_the_attack_and_how_far_to_trust_it(
-    attacks: str | list[dict], named: str, first_look: bool
+def test_the_first_sentence_names_the_attack_and_its_strength(
+    attacks: str | list[dict], attack_name: str, first_look: bool
 ) -> None:
-    """It says under which attacks the accuracy was measured, and that those weaker than `fast` are a first look."""
+    """The first sentence names the attacks, and calls attacks weaker than `fast` a first look."""
     report = sample_audit(attacks=attacks)
     first = text.verdict(report)[0]
-    assert first.startswith(f"Accuracy under {named} is ")
+    assert first.startswith(f"Accuracy under {attack_name} is ")
     assert report.first_look == first_look == ("upper bound, first look" in first)
 
 
 def test_older_documents_know_whether_they_are_a_first_look() -> None:
-    """A document without the field gets it from its attacks."""
+    """An older document, without the field, gets `first_look` from its attacks."""
     for attacks, first_look in (("quick", True), ("standard", False)):
         fields = sample_audit(attacks=attacks).model_dump(mode="json", exclude={"first_look"})
         assert AuditReport.model_validate(fields).first_look == first_look
 
 
 def test_nothing_robust_is_a_failure_and_no_comparison() -> None:
-    """Where no image is robust the first sentence says so, and nothing is said of equal classes or of a stronger attack."""
+    """If no image is robust, the first sentence says so; no sentence mentions equal classes or a stronger attack."""
     report = sample_audit(robust=[-9.0] * 10)
     sentences = text.verdict(report)
     assert sentences[0] == "Accuracy under the preset pgd-20 is 0.0 % (0.0–0.1): no image of any class is robust."
@@ -100,8 +100,8 @@ def test_nothing_robust_is_a_failure_and_no_comparison() -> None:
     assert report.robust.verdict == "at-chance"
 
 
-def test_equal_classes_no_better_than_a_constant_answer_are_said_to_be_so() -> None:
-    """At two per cent of ten classes there is no difference to see, and the sentence adds what that level means."""
+def test_equal_classes_no_better_than_a_constant_answer_are_reported() -> None:
+    """The sentence about ten equal classes at two per cent adds that they are no better than a constant answer."""
     report = sample_audit(robust=[0.02] * 10)
     assert 0 < report.robust.mean.count < 300
     assert report.robust.verdict == "at-chance"
@@ -113,7 +113,7 @@ def test_equal_classes_no_better_than_a_constant_answer_are_said_to_be_so() -> N
     [("better", "is more robust"), ("worse", "is less robust"), ("unclear", "shows no clear change")],
 )
 def test_the_worst_class_changed_only_where_its_paired_test_says_so(verdict: str, expected: str) -> None:
-    """The first sentence of a fine-tuning names the class that was worst before and claims what its McNemar test shows."""
+    """The first sentence of a fine-tuning names the class that was worst before, and the result of its McNemar test."""
     report = sample_finetune()
     worst = report.robust.worst_class_before
     rows = tuple(
@@ -129,7 +129,7 @@ def test_the_worst_class_changed_only_where_its_paired_test_says_so(verdict: str
     assert "Holm" not in first
 
 
-def compared(names: tuple[str, ...], before: list[float], after: list[float], images: int = 500) -> Comparison:
+def build_comparison(names: tuple[str, ...], before: list[float], after: list[float], images: int = 500) -> Comparison:
     """Return a comparison with those accuracies before and after; lost images are the first ones."""
     labels = np.repeat(np.arange(len(names)), images)
     luck = np.tile(np.arange(images) / images, len(names))
@@ -140,7 +140,7 @@ A, B = [0.8, 0.8], [0.3, 0.6]  # clean and robust accuracies of two classes, "a"
 
 
 @pytest.mark.parametrize(
-    ("clean", "robust", "bounded", "outcome", "tone", "expected"),
+    ("clean", "robust", "bound", "outcome", "tone", "expected"),
     [
         (A, [0.45, 0.6], None, "better", "good", "no accuracy fell significantly"),
         (A, [0.45, 0.55], None, "better", "mixed", "robust accuracy of b (−5.0 points)"),
@@ -153,13 +153,15 @@ A, B = [0.8, 0.8], [0.3, 0.6]  # clean and robust accuracies of two classes, "a"
     ids=["better", "class falls", "bounded class falls", "clean mean falls", "nothing", "ruined", "another is worst"],
 )
 def test_the_outcome_counts_every_significant_fall(
-    clean: list[float], robust: list[float], bounded: float | None, outcome: str, tone: str, expected: str
+    clean: list[float], robust: list[float], bound: float | None, outcome: str, tone: str, expected: str
 ) -> None:
-    """Better needs a better worst class and no bounded fall; any significant fall is in the first sentence and its colour."""
-    given = sample_finetune().model_dump(exclude={"outcome", "clean", "robust", "candidates", "selected_candidate"})
-    given["spec"]["training"]["max_class_drop"] = bounded
+    """A better outcome needs a better worst class and no bounded fall; every significant fall is in the first sentence."""
+    fields = sample_finetune().model_dump(exclude={"outcome", "clean", "robust", "candidates", "selected_candidate"})
+    fields["spec"]["training"]["max_class_drop"] = bound
     names = ("a", "b")
-    report = FinetuneReport(**given, clean=compared(names, A, clean), robust=compared(names, B, robust))
+    report = FinetuneReport(
+        **fields, clean=build_comparison(names, A, clean), robust=build_comparison(names, B, robust)
+    )
     assert (report.outcome, text.tone(report)) == (outcome, tone)
     assert expected in text.verdict(report)[0]
 
@@ -167,9 +169,9 @@ def test_the_outcome_counts_every_significant_fall(
 def test_a_long_list_of_falls_is_cut_to_the_largest() -> None:
     """Means come first, then the classes that lost most; the others are counted."""
     names = tuple("abcdef")
-    clean = compared(names, [0.9] * 6, [0.8, 0.7, 0.6, 0.5, 0.4, 0.9])
-    given = sample_finetune().model_dump(exclude={"outcome", "clean", "robust", "candidates", "selected_candidate"})
-    report = FinetuneReport(**given, clean=clean, robust=compared(names, [0.5] * 6, [0.5] * 6))
+    clean = build_comparison(names, [0.9] * 6, [0.8, 0.7, 0.6, 0.5, 0.4, 0.9])
+    fields = sample_finetune().model_dump(exclude={"outcome", "clean", "robust", "candidates", "selected_candidate"})
+    report = FinetuneReport(**fields, clean=clean, robust=build_comparison(names, [0.5] * 6, [0.5] * 6))
     first = text.verdict(report)[0]
     assert (
         "mean clean accuracy (−25.0 points), clean accuracy of e (−50.0 points), clean accuracy of d (−40.0 points), 3 more"
@@ -196,13 +198,13 @@ def test_the_finetune_summary_counts_the_classes() -> None:
     ],
 )
 def test_the_finetune_summary_says_which_weights_were_kept(share: float, expected: str) -> None:
-    """The given ones, the best epoch's, or some between."""
+    """The summary says whether the given weights, the best epoch's or an interpolation of both were selected."""
     report = sample_finetune().model_copy(update={"selected_interpolation": share})
     assert f"FAAL kept {expected}." in text.verdict(report)
 
 
 def test_finished_attacks_and_epochs_are_one_line_each() -> None:
-    """A line for an attack has what it broke; one for an epoch the loss, and validation rates where there are any."""
+    """The line of an attack has the images that it broke; the line of an epoch has the loss and any validation rates."""
     attack = AttackRow(name="PGD-20", tried=2802, broken=442, forward=0, backward=0, seconds=12.54)
     assert terminal.row_line("before: PGD-20", attack) == "before: PGD-20: 442 of 2,802 broken in 12.5 s"
     assert "loss 1.900, validation images 71.0 % robust, 35.0 %" in terminal.row_line("", sample_finetune().epochs[0])

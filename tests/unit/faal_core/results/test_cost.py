@@ -30,7 +30,7 @@ ATTACKS = (
 )
 
 
-def audited(epsilon: float) -> AuditReport:
+def run_audit(epsilon: float) -> AuditReport:
     """Return the audit of a random network on 60 images under all attacks."""
     torch.manual_seed(0)
     classifier = build(ClassifierSpec(architecture="small_resnet", num_classes=10, arguments={"width": 8}))
@@ -38,9 +38,9 @@ def audited(epsilon: float) -> AuditReport:
     return audit(classifier, load("fashion-mnist-subset", "test"), spec, name="random", device=CPU).report
 
 
-def test_an_audit_takes_at_most_what_was_told() -> None:
-    """Where no attack breaks anything each right image takes all passes that are told, up to what Square need not ask."""
-    report = audited(1e-9)
+def test_an_audit_takes_at_most_the_estimate() -> None:
+    """If no attack breaks an image, each correct image takes all estimated passes, except queries that Square can skip."""
+    report = run_audit(1e-9)
     right = report.clean.mean.count
     assert right > 0
     limits = [right * attack.passes(10) for attack in ATTACKS]
@@ -50,9 +50,9 @@ def test_an_audit_takes_at_most_what_was_told() -> None:
     assert cost.audit_cost(report.spec, 60, 10).most == 60 + 60 * sum(attack.passes(10) for attack in ATTACKS)
 
 
-def test_what_is_likely_goes_by_an_earlier_audit() -> None:
-    """The same audit again is likely to take what it took, and on ten times the images ten times as much."""
-    report = audited(0.05)
+def test_the_likely_cost_follows_an_earlier_audit() -> None:
+    """The likely cost of the same audit is its earlier cost, and for ten times the images ten times as much."""
+    report = run_audit(0.05)
     took = cost.count_passes(report)
     assert took < cost.audit_cost(report.spec, 60, 10).most
     again, larger = (
@@ -81,8 +81,8 @@ def nearly_right() -> tuple[Classifier, LabelledImages]:
 
 @pytest.mark.parametrize("method", [{"class_offsets": False}, {}, {"loss": "trades"}])
 @pytest.mark.parametrize("validation_fraction", [0.4, 0.7])
-def test_a_training_takes_what_the_estimate_says(method: dict, validation_fraction: float) -> None:
-    """Where nearly every image is attacked to the end, all passes of a training are those of the estimate, or just below."""
+def test_a_training_takes_at_most_the_estimate(method: dict, validation_fraction: float) -> None:
+    """If nearly every image is attacked to the end, a training takes 90 to 100 % of the estimated passes."""
     classifier, data = nearly_right()
     attack = {"steps": 2}
     training = {
@@ -93,7 +93,7 @@ def test_a_training_takes_what_the_estimate_says(method: dict, validation_fracti
     }
     spec = FinetuneSpec.model_validate({"threat": {"epsilon": 1e-9}, "method": method, "training": training})
     with record_passes(classifier) as passes:
-        trained = train(classifier, data, spec, device=CPU)
-    assert (trained.class_offsets is not None) == spec.begins_with_offsets
+        result = train(classifier, data, spec, device=CPU)
+    assert (result.class_offsets is not None) == spec.begins_with_offsets
     most = cost.training_cost(spec, len(data), 10).most
     assert 0.9 * most <= passes.forward + passes.backward <= most

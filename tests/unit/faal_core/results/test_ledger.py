@@ -32,15 +32,15 @@ UNIT = BatchResult(
 
 
 class StopsAfter(NoProgress):
-    """Cancels the audit after the first `batches` batches."""
+    """Progress that cancels the audit after the first `batches` batches."""
 
     def __init__(self, batches: int) -> None:
-        self._left = batches
+        self._remaining = batches
 
     def advance(self, count: int = 1) -> None:
         """Count one batch."""
-        self._left -= 1
-        if self._left < 0:
+        self._remaining -= 1
+        if self._remaining < 0:
             raise Cancelled("enough")
 
 
@@ -60,8 +60,8 @@ def assert_equal(a: Evaluation, b: Evaluation) -> None:
         assert np.array_equal(value, asdict(b)[name]), name
 
 
-def test_units_are_found_again(tmp_path: Path) -> None:
-    """A unit that was added is found in the file by attack, run and rows, and by nothing else."""
+def test_units_are_read_from_the_file(tmp_path: Path) -> None:
+    """A unit is read from the file by exactly its attack, run and rows."""
     with Ledger(tmp_path / "l", "me") as ledger:
         ledger.add(UNIT)
     with Ledger(tmp_path / "l", "me") as again:
@@ -72,7 +72,7 @@ def test_units_are_found_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("length", [1, 20, -1])
 def test_a_torn_line_is_dropped_and_written_over(tmp_path: Path, length: int) -> None:
-    """Of a line that a crash cut off nothing is believed; what is added then stands in its place."""
+    """A line that a crash cut off is ignored, and the next line replaces it."""
     path = tmp_path / "l"
     with Ledger(path, "me") as ledger:
         ledger.add(UNIT)
@@ -96,8 +96,8 @@ def test_a_file_of_something_else_is_refused_and_left_alone(tmp_path: Path, cont
     assert path.read_text() == content
 
 
-def test_a_torn_first_line_begins_anew(tmp_path: Path) -> None:
-    """A crash while the file was begun leaves a part of its first line, which is written again."""
+def test_a_torn_first_line_is_written_again(tmp_path: Path) -> None:
+    """A first line that a crash cut off is written again."""
     path = tmp_path / "l"
     path.write_text('{"identity"')
     with Ledger(path, "me") as ledger:
@@ -106,8 +106,8 @@ def test_a_torn_first_line_begins_anew(tmp_path: Path) -> None:
         assert list(ledger) == [UNIT]
 
 
-def test_a_line_that_is_no_unit_ends_what_is_believed(tmp_path: Path) -> None:
-    """JSON of another shape counts as torn: what stands before it is kept."""
+def test_a_line_that_is_no_unit_ends_the_valid_lines(tmp_path: Path) -> None:
+    """A line of JSON that is no unit counts as torn, and the lines before it are kept."""
     path = tmp_path / "l"
     with Ledger(path, "me") as ledger:
         ledger.add(UNIT)
@@ -118,7 +118,7 @@ def test_a_line_that_is_no_unit_ends_what_is_believed(tmp_path: Path) -> None:
 
 
 def test_two_audits_do_not_share_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While one audit has the file another may read it, without changing it, but not write to it."""
+    """While one audit writes the file, another may read it unchanged, but not write to it."""
     monkeypatch.setattr("faal_core.results.ledger.PATIENCE_SECONDS", 0.2)
     path = tmp_path / "l"
     with Ledger(path, "me") as ledger:
@@ -133,19 +133,19 @@ def test_two_audits_do_not_share_a_file(tmp_path: Path, monkeypatch: pytest.Monk
         assert path.read_bytes() == before
 
 
-def test_an_audit_stopped_anywhere_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
-    """Stopped after every single batch and gone on with, an evaluation is the same bit for bit, and no unit is done twice."""
+def test_an_audit_stopped_anywhere_resumes_to_the_same_result(tmp_path: Path) -> None:
+    """An evaluation that stops and resumes after every batch is the same bit for bit, and computes no unit twice."""
     expected, rows = run(None, NoProgress())
     for stops in range(200):
         with Ledger(tmp_path / "l", "me") as ledger:
             try:
-                evaluation, resumed = run(ledger, StopsAfter(stops))
+                evaluation, attack_rows = run(ledger, StopsAfter(stops))
                 break
             except Cancelled:
                 continue
     assert stops > 20
     assert_equal(evaluation, expected)
-    assert resumed == rows
+    assert attack_rows == rows
     with Ledger(tmp_path / "l", "me") as ledger:
         keys = [(unit.attack, unit.run, unit.rows) for unit in ledger]
     assert max(Counter(keys).values()) == 1
@@ -153,7 +153,7 @@ def test_an_audit_stopped_anywhere_ends_as_if_it_had_not_been(tmp_path: Path) ->
 
 
 def test_a_stopped_audit_is_an_upper_bound(tmp_path: Path) -> None:
-    """Of what the ledger knows robustness is at least the whole audit's, and attacks say on how many images they are missing."""
+    """The robust accuracy of a stopped audit is an upper bound, and attacks count the images that they did not try."""
     whole, _ = run(None, NoProgress())
     with Ledger(tmp_path / "l", "me") as ledger, pytest.raises(Cancelled):
         run(ledger, StopsAfter(22))
@@ -167,22 +167,22 @@ def test_a_stopped_audit_is_an_upper_bound(tmp_path: Path) -> None:
 
 
 class EndsAfter(NoProgress):
-    """Has no time left after the first `batches` batches."""
+    """Progress without time left after the first `batches` batches."""
 
     def __init__(self, batches: int) -> None:
-        self._left = batches
+        self._remaining = batches
 
     def advance(self, count: int = 1) -> None:
         """Count one batch."""
-        self._left -= 1
+        self._remaining -= 1
 
     def time_left(self) -> float:
         """Return one second per batch."""
-        return float(self._left)
+        return float(self._remaining)
 
 
-def test_an_audit_whose_time_is_over_goes_on_later(tmp_path: Path) -> None:
-    """Out of time it ends with an upper bound, clean predictions complete; from its ledger it goes on to the whole result."""
+def test_an_audit_whose_time_is_over_resumes_later(tmp_path: Path) -> None:
+    """An audit out of time ends with an upper bound and all clean predictions; from its ledger it resumes to the whole result."""
     whole, attacks = run(None, NoProgress())
     with Ledger(tmp_path / "l", "me") as ledger:
         looked_at, _ = run(ledger, EndsAfter(1))
@@ -197,7 +197,7 @@ def test_an_audit_whose_time_is_over_goes_on_later(tmp_path: Path) -> None:
     assert rows == attacks
 
 
-def test_nothing_to_report_before_all_images_were_looked_at(tmp_path: Path) -> None:
+def test_no_partial_report_before_all_images_were_classified(tmp_path: Path) -> None:
     """Without the clean predictions of all images there is no partial report."""
     with Ledger(tmp_path / "l", "me") as ledger, pytest.raises(Cancelled):
         run(ledger, StopsAfter(2))

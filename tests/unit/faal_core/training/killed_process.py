@@ -1,6 +1,7 @@
-"""Trains with every method, undisturbed and killed ten times: `python killed_process.py OUT`; run by test_kills.py.
+"""Train with every method, once without interruption and once killed ten times; run by test_kills.py.
 
-It imports torch and builds the network once, which takes seconds, and forks a process for each life of a run.
+`python killed_process.py OUT` imports torch and builds the network once, which takes seconds. It forks a process for each
+life of a run.
 """
 
 import multiprocessing
@@ -44,20 +45,20 @@ KILLS = 10
 FORKED = multiprocessing.get_context("fork")
 
 
-class Tells(NoProgress):
-    """Sends a byte whenever a batch is done."""
+class ByteProgress(NoProgress):
+    """Progress that sends a byte after each batch."""
 
     def __init__(self, listener: Connection) -> None:
         self._listener = listener
 
     def advance(self, count: int = 1) -> None:
-        """One byte."""
+        """Send one byte."""
         self._listener.send_bytes(b".")
 
 
 @dataclass
 class Life:
-    """A process that trains, from what was saved on: it sends a byte after each batch, and writes what it ends with."""
+    """A process that trains from the last checkpoint, sends a byte after each batch, and writes its result."""
 
     classifier: Classifier
     data: LabelledImages
@@ -66,37 +67,39 @@ class Life:
 
     def __post_init__(self) -> None:
         self._partial = self.folder / "training.partial"
-        self._left = self._partial.stat().st_mtime_ns if self._partial.exists() else None  # by the life before
+        self._old_partial_time = (
+            self._partial.stat().st_mtime_ns if self._partial.exists() else None
+        )  # by the life before
         self.batches, listener = FORKED.Pipe(duplex=False)
         self.process = FORKED.Process(target=self._train, args=[listener])
         self.process.start()
         listener.close()
 
     def _train(self, listener: Connection) -> None:
-        trained = train(
+        result = train(
             self.classifier,
             self.data,
             self.spec,
             device=torch.device("cpu"),
             checkpoint=self.folder / "training.pt",
             checkpoint_steps=2,
-            progress=Tells(listener),
+            progress=ByteProgress(listener),
         )
-        rows = [row.model_dump(exclude={"seconds"}) for row in trained.epochs]
+        rows = [row.model_dump(exclude={"seconds"}) for row in result.epochs]
         torch.save(
-            {"weights": dict(trained.best_epoch_weights), "interpolation": trained.interpolation, "rows": rows},
+            {"weights": dict(result.best_epoch_weights), "interpolation": result.interpolation, "rows": rows},
             self.folder / "end.pt",
         )
 
     def kill_in_a_step(self, batches: int, after: float) -> None:
-        """It is killed so many seconds after so many batches."""
+        """Kill the process `after` seconds after `batches` batches."""
         for _ in range(batches):
             self.batches.recv_bytes()
         time.sleep(after)
         self._kill()
 
     def kill_in_a_write(self) -> None:
-        """It is killed while a checkpoint is half-written: stopped and let go on until it is found there."""
+        """Kill the process while a checkpoint is half-written: stop and continue it until the file exists."""
         self._stop()
         while not self.left_half_a_checkpoint:
             assert self.process.is_alive(), "it ended without a half-written checkpoint"
@@ -106,17 +109,17 @@ class Life:
         self._kill()
 
     def _stop(self) -> None:
-        """It stands still, or has ended."""
+        """Stop the process, or wait for its end."""
         os.kill(self.process.pid, signal.SIGSTOP)
         os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     @property
     def left_half_a_checkpoint(self) -> bool:
-        """Whether there is one, and this life wrote it."""
-        return self._partial.exists() and self._partial.stat().st_mtime_ns != self._left
+        """Return whether a half-written checkpoint exists that this life wrote."""
+        return self._partial.exists() and self._partial.stat().st_mtime_ns != self._old_partial_time
 
     def _kill(self) -> None:
-        """It is gone, which was our doing, and what it saved can be read."""
+        """Kill the process, and check that the kill ended it and that its checkpoint can be read."""
         self.process.kill()
         self.process.join()
         assert self.process.exitcode == -signal.SIGKILL, "it ended by itself"
@@ -124,7 +127,7 @@ class Life:
             torch.load(self.folder / "training.pt", weights_only=True)
 
     def end(self) -> dict[str, Any]:
-        """What it ends with, and how many batches that took it."""
+        """Wait for the end, and return the result and the number of batches."""
         count = 0
         try:
             while True:
@@ -136,10 +139,10 @@ class Life:
 
 
 def main(out: Path) -> None:
-    """Writes a file a method: how both runs ended, and how many half-written checkpoints the kills left."""
+    """Write one file for each method: the results of both runs, and the number of half-written checkpoints after kills."""
     torch.set_num_threads(1)
-    bundled = load("fashion-mnist-subset", "train")
-    data = bundled.take(bundled.stratified(200, 0))
+    images = load("fashion-mnist-subset", "train")
+    data = images.take(images.stratified(200, 0))
     torch.manual_seed(0)
     classifier = build(ClassifierSpec(architecture="small_resnet", num_classes=10, arguments={"width": 8}))
     for method, fields in METHODS.items():
@@ -149,20 +152,20 @@ def main(out: Path) -> None:
         folders = out / method / "undisturbed", out / method / "killed"
         for folder in folders:
             folder.mkdir(parents=True)
-        begun = time.monotonic()
-        undisturbed = Life(classifier, data, spec, folders[0]).end()
-        seconds = (time.monotonic() - begun) / undisturbed["batches"]
-        drawn, half_written = random.Random(method), 0
+        start = time.monotonic()
+        reference = Life(classifier, data, spec, folders[0]).end()
+        seconds = (time.monotonic() - start) / reference["batches"]
+        draws, half_written = random.Random(method), 0
         for kill in range(KILLS):
             life = Life(classifier, data, spec, folders[1])
             if kill % 3 == 2:
                 life.kill_in_a_write()
             else:
-                life.kill_in_a_step(drawn.randrange(1, 15), drawn.uniform(0, seconds))
+                life.kill_in_a_step(draws.randrange(1, 15), draws.uniform(0, seconds))
             half_written += life.left_half_a_checkpoint
-        resumed = Life(classifier, data, spec, folders[1]).end()
-        found = {"undisturbed": undisturbed, "resumed": resumed, "half_written": half_written}
-        torch.save(found, out / f"{method}.pt")
+        continuation = Life(classifier, data, spec, folders[1]).end()
+        ends = {"undisturbed": reference, "resumed": continuation, "half_written": half_written}
+        torch.save(ends, out / f"{method}.pt")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """One of several processes that train together, or the only one; run by test_ranks.py.
 
-python ranks_process.py OUT every-method            rows, share kept and weights, by method
+python ranks_process.py OUT every-method            rows, interpolation and weights, by method
 python ranks_process.py OUT resumed [STEPS]         weights of a network with batch-norm; the first process dies after STEPS
-python ranks_process.py OUT failing ERROR           what each process raises when the last one's share fails so
+python ranks_process.py OUT failing ERROR           the error of each process when the last one's shard fails with ERROR
 """
 
 import os
@@ -39,7 +39,7 @@ METHODS = {
 
 
 def plain_network() -> Classifier:
-    """Two convolutions in float64 without batch-norm, so that it does not matter how a batch is shared; always the same."""
+    """Build two convolutions in float64 without batch-norm, so that the shards of a batch do not matter; always the same."""
     torch.manual_seed(0)
     layers = [nn.Conv2d(1, 8, 3, 2), nn.ReLU(), nn.Conv2d(8, 8, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 10)]
     spec = ClassifierSpec(architecture="small_resnet", num_classes=10)
@@ -47,58 +47,58 @@ def plain_network() -> Classifier:
 
 
 def residual_network() -> Classifier:
-    """A small network with batch-norm; always with the same weights."""
+    """Build a small network with batch-norm; always with the same weights."""
     torch.manual_seed(0)
     return build(ClassifierSpec(architecture="small_resnet", num_classes=10, arguments={"width": 8}))
 
 
 def images() -> LabelledImages:
     """Return 330 training images, of which a tenth, 33, may be used for validation."""
-    bundled = load("fashion-mnist-subset", "train")
-    return bundled.take(bundled.stratified(330, 0))
+    train_part = load("fashion-mnist-subset", "train")
+    return train_part.take(train_part.stratified(330, 0))
 
 
-def trained(
-    classifier: Classifier, method: dict[str, Any], ranks: Ranks, batch_size: int = 33, **asked: Any
+def run_training(
+    classifier: Classifier, method: dict[str, Any], ranks: Ranks, batch_size: int = 33, **options: Any
 ) -> TrainingResult:
-    """A short training."""
+    """Train shortly and return the result."""
     training = {
         "learning_rates": [0.1, 0.05],
         "batch_size": batch_size,
         "attack": {"steps": 2},
         "validation_fraction": 0.1,
-        **asked.pop("training", {}),
+        **options.pop("training", {}),
     }
     spec = FinetuneSpec.model_validate({"threat": {"epsilon": 0.05}, "method": method, "training": training})
-    return train(classifier, images(), spec, device=ranks.device, ranks=ranks, **asked)
+    return train(classifier, images(), spec, device=ranks.device, ranks=ranks, **options)
 
 
 def every_method(ranks: Ranks) -> dict[str, Any]:
-    """Rows of epochs, the share kept and weights, by method."""
-    found = {}
+    """Return the rows of epochs, the interpolation and the weights, by method."""
+    results = {}
     for name, method in METHODS.items():
-        done = trained(plain_network(), method, ranks, training=PERTURBED if "perturbed" in name else {})
-        rows = [row.model_dump(exclude={"seconds"}) for row in done.epochs]
-        found[name] = {"rows": rows, "share": done.interpolation, "weights": dict(done.best_epoch_weights)}
-    return found
+        result = run_training(plain_network(), method, ranks, training=PERTURBED if "perturbed" in name else {})
+        rows = [row.model_dump(exclude={"seconds"}) for row in result.epochs]
+        results[name] = {"rows": rows, "share": result.interpolation, "weights": dict(result.best_epoch_weights)}
+    return results
 
 
 class DiesAfter(NoProgress):
-    """Ends the process, as a kill would, after so many batches."""
+    """Progress that ends the process after `batches` batches, as a kill would."""
 
     def __init__(self, batches: int) -> None:
-        self.left = batches
+        self.remaining = batches
 
     def advance(self, count: int = 1) -> None:
-        """One batch less, if any image was in it."""
-        self.left -= count > 0
-        if self.left < 0:
+        """Count one batch, if it has any image."""
+        self.remaining -= count > 0
+        if self.remaining < 0:
             os._exit(9)
 
 
-def resumed(ranks: Ranks, out: Path, batches: str = "1000000") -> dict[str, Any]:
-    """Weights and statistics after a training that goes on from `out`'s checkpoint; its last batch has two images."""
-    done = trained(
+def resume(ranks: Ranks, out: Path, batches: str = "1000000") -> dict[str, Any]:
+    """Return weights and statistics after a training that resumes from `out`'s checkpoint; its last batch has two images."""
+    result = run_training(
         residual_network(),
         {"type": "faal"},
         ranks,
@@ -107,24 +107,24 @@ def resumed(ranks: Ranks, out: Path, batches: str = "1000000") -> dict[str, Any]
         checkpoint_steps=2,
         progress=DiesAfter(int(batches)),
     )
-    return dict(done.classifier.state_dict())
+    return dict(result.classifier.state_dict())
 
 
-def divided(ranks: Ranks, out: Path) -> str:
-    """The error of going on from a checkpoint that only the first process can read."""
-    checkpoint, asked = out / "training.checkpoint", {"training": {"learning_rates": [0.1]}}
-    trained(plain_network(), {"type": "faal"}, ranks, checkpoint=checkpoint, **asked)
+def report_missing_checkpoint(ranks: Ranks, out: Path) -> str:
+    """Return the error of resuming from a checkpoint that only the first process can read."""
+    checkpoint, options = out / "training.checkpoint", {"training": {"learning_rates": [0.1]}}
+    run_training(plain_network(), {"type": "faal"}, ranks, checkpoint=checkpoint, **options)
     if not ranks.is_leader:
         checkpointing.read = lambda *_: None
     try:
-        trained(plain_network(), {"type": "faal"}, ranks, checkpoint=checkpoint, **asked)
+        run_training(plain_network(), {"type": "faal"}, ranks, checkpoint=checkpoint, **options)
     except InvalidSpec as error:
         return error.message
     return "nothing"
 
 
-def levelled(ranks: Ranks) -> dict[str, Any]:
-    """Of a network whose floating-point buffers were all the process's number: what levelling made of them."""
+def level_buffers(ranks: Ranks) -> dict[str, Any]:
+    """Set each floating-point buffer to the process's number, average batch-norm over the processes, and return the buffers."""
     classifier = residual_network()
     classifier.backbone.register_buffer("constant", torch.zeros(()))
     buffers = {name: buffer for name, buffer in classifier.named_buffers() if buffer.is_floating_point()}
@@ -135,40 +135,40 @@ def levelled(ranks: Ranks) -> dict[str, Any]:
 
 
 def failing(ranks: Ranks, error: str) -> str:
-    """Name of what this process raises when the last one's third forward pass in train mode fails so."""
+    """Return the name of the exception of this process when the last one's third forward pass in train mode fails."""
     errors = {
         "full": torch.OutOfMemoryError("no room"),
         "diverged": TrainingDiverged("NaN"),
         "broken": ValueError("odd"),
     }
-    forward, seen = Float64Classifier.forward, [0]
+    forward, passes = Float64Classifier.forward, [0]
 
     def fails(self: Classifier, x: torch.Tensor) -> torch.Tensor:
-        seen[0] += self.training
-        if seen[0] == 3 and ranks.rank == ranks.count - 1:
+        passes[0] += self.training
+        if passes[0] == 3 and ranks.rank == ranks.count - 1:
             raise errors[error]
         return forward(self, x)
 
     Float64Classifier.forward = fails
     try:
-        trained(plain_network(), {"type": "faal"}, ranks)
-    except Exception as raised:  # noqa: BLE001 - which one it is, is what is asked
-        return type(raised).__name__
+        run_training(plain_network(), {"type": "faal"}, ranks)
+    except Exception as exception:  # noqa: BLE001 - the test compares the type
+        return type(exception).__name__
     return "nothing"
 
 
-def main(out: Path, what: str, *arguments: str) -> None:
-    """Writes what is asked for as `<number of the process>.pt`."""
+def main(out: Path, task: str, *arguments: str) -> None:
+    """Write the result of a task to `<number of the process>.pt`."""
     torch.set_num_threads(1)
     with join_ranks(os.environ, torch.device("cpu")) as ranks:
-        found: Any = {
+        result: Any = {
             "every-method": lambda: every_method(ranks),
-            "resumed": lambda: resumed(ranks, out, *arguments),
-            "divided": lambda: divided(ranks, out),
-            "levelled": lambda: levelled(ranks),
+            "resumed": lambda: resume(ranks, out, *arguments),
+            "divided": lambda: report_missing_checkpoint(ranks, out),
+            "levelled": lambda: level_buffers(ranks),
             "failing": lambda: failing(ranks, *arguments),
-        }[what]()
-        torch.save(found, out / f"{ranks.rank}.pt")
+        }[task]()
+        torch.save(result, out / f"{ranks.rank}.pt")
 
 
 if __name__ == "__main__":

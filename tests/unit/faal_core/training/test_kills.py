@@ -15,7 +15,7 @@ SCRIPT = Path(__file__).with_name("killed_process.py")
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """For each method how an undisturbed run ended, and how one ended that was killed ten times and started again."""
+    """Return the results, by method, of an uninterrupted run and of one that was killed ten times and restarted."""
     out = tmp_path_factory.mktemp("kills")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     subprocess.run([sys.executable, str(SCRIPT), str(out)], check=True, env=environment, timeout=280)
@@ -25,14 +25,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["faal", "uniform", "frl", "cfa", "wat", "dafa", "cfol"])
 def test_ten_kills_change_nothing(runs: dict[str, dict[str, Any]], method: str) -> None:
-    """A run goes on from its last checkpoint after each kill, and ends with an undisturbed run's weights, bit for bit.
+    """A run resumes from its last checkpoint after each kill, and ends with an uninterrupted run's weights, bit for bit.
 
     At least three kills leave half a checkpoint behind, beside the whole one before it.
     """
-    undisturbed, resumed = runs[method]["undisturbed"], runs[method]["resumed"]
+    reference, continuation = runs[method]["undisturbed"], runs[method]["resumed"]
     assert runs[method]["half_written"] >= 3
-    assert resumed["batches"] < undisturbed["batches"]
-    assert resumed["rows"] == undisturbed["rows"]
-    assert resumed["weights"].keys() == undisturbed["weights"].keys()
-    for name, value in undisturbed["weights"].items():
-        assert torch.equal(resumed["weights"][name], value), name
+    assert continuation["batches"] < reference["batches"]
+    assert continuation["rows"] == reference["rows"]
+    assert continuation["weights"].keys() == reference["weights"].keys()
+    for name, value in reference["weights"].items():
+        assert torch.equal(continuation["weights"][name], value), name

@@ -1,4 +1,4 @@
-"""Class offsets: found from margins, against closed forms."""
+"""Test the search for class offsets by margins, against closed forms."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ SPEC = FinetuneSpec(threat=ThreatModel(epsilon=0.005))
 
 
 def uneven(seed: int = 0) -> tuple[Classifier, LabelledImages]:
-    """A linear classifier whose first class has a handicap, and images labelled by it without the handicap."""
+    """Return a linear classifier whose first class has a handicap, and images with its labels without the handicap."""
     classifier = build_linear_classifier(CLASSES, SHAPE, seed)
     images = 0.5 + 0.3 * (torch.rand(300, *SHAPE, generator=torch.Generator().manual_seed(seed)) - 0.5)
     with torch.no_grad():
@@ -35,34 +35,36 @@ def uneven(seed: int = 0) -> tuple[Classifier, LabelledImages]:
 
 
 def test_margins_of_a_linear_classifier() -> None:
-    """Over every other class the margin falls by ε times the L1 norm of the difference of the weights, and no further."""
+    """The margin over every other class falls by exactly ε times the L1 norm of the difference of the weights."""
     classifier, data = uneven()
-    found = targeted_margins(classifier, torch.arange(len(data)), training_run(SPEC, data))
+    result = targeted_margins(classifier, torch.arange(len(data)), training_run(SPEC, data))
     with torch.no_grad():
         logits = classifier(data.images)
     weight = classifier.backbone.linear.weight.detach()
     rows = torch.arange(len(data))
     for place in range(CLASSES - 1):
-        target = found.targets[:, place]
+        target = result.targets[:, place]
         clean = logits[rows, data.labels] - logits[rows, target]
         fall = SPEC.threat.epsilon * (weight[data.labels] - weight[target]).abs().sum(1)
-        assert torch.allclose(found.margins[:, place], (clean - fall).double(), atol=1e-4)
+        assert torch.allclose(result.margins[:, place], (clean - fall).double(), atol=1e-4)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_rates_are_those_of_the_moved_classifier(seed: int) -> None:
-    """What margins tell of an offset is what the validation finds once the classifier has it."""
+    """The rates that margins predict for class offsets equal the validation accuracies of the classifier with them."""
     classifier, data = uneven(seed)
     rows = torch.arange(len(data))
-    found = targeted_margins(classifier, rows, training_run(SPEC, data))
+    result = targeted_margins(classifier, rows, training_run(SPEC, data))
     offsets = torch.tensor([0.4, -0.3, -0.1])
-    told = robust_rates(found, data.labels, offsets.double())
-    judged = validate(add_offsets(classifier, offsets), training_run(SPEC, data))
-    assert (float(told.mean()), float(told.min())) == pytest.approx((judged.robust_mean, judged.robust_worst), abs=1e-6)
+    rates = robust_rates(result, data.labels, offsets.double())
+    accuracy = validate(add_offsets(classifier, offsets), training_run(SPEC, data))
+    assert (float(rates.mean()), float(rates.min())) == pytest.approx(
+        (accuracy.robust_mean, accuracy.robust_worst), abs=1e-6
+    )
 
 
 def test_the_worst_class_rises_and_the_mean_hardly_falls() -> None:
-    """Offsets even the classes out, and the mean falls by half of what it may at most."""
+    """Class offsets make the classes more equal, and the mean falls by at most half of its bound."""
     classifier, data = uneven()
     rows = torch.arange(len(data))
     before = validate(classifier, training_run(SPEC, data))
@@ -74,43 +76,43 @@ def test_the_worst_class_rises_and_the_mean_hardly_falls() -> None:
 
 
 def test_a_tie_that_an_offset_breaks() -> None:
-    """Where one class misses by 0.1 and the other has room of 1, an offset between these makes every image robust."""
+    """If one class misses by 0.1 and the other has a margin of 1, an offset in between makes every image robust."""
     y = torch.tensor([0] * 10 + [1] * 10)
     margins = torch.where(y == 0, -0.1, 1.0).double().unsqueeze(1)
-    found = TargetedMargins(margins, (1 - y).unsqueeze(1))
-    offsets = search_offsets(found, y, 2, max_drop=0.0)
+    result = TargetedMargins(margins, (1 - y).unsqueeze(1))
+    offsets = search_offsets(result, y, 2, max_drop=0.0)
     assert offsets is not None
     assert 0.1 < float(offsets[0] - offsets[1]) < 1
-    assert robust_rates(found, y, offsets.double()).tolist() == [1, 1]
+    assert robust_rates(result, y, offsets.double()).tolist() == [1, 1]
 
 
 def test_nothing_to_gain() -> None:
-    """Where every offset costs the mean what it gives the worst class, there are none."""
+    """There are no class offsets if each one costs the mean as much as it gives the worst class."""
     y = torch.tensor([0] * 10 + [1] * 10)
     values = torch.tensor([-0.5] * 5 + [0.5] * 5 + [0.1] * 10, dtype=torch.float64)
     assert search_offsets(TargetedMargins(values.unsqueeze(1), (1 - y).unsqueeze(1)), y, 2, max_drop=0.0) is None
 
 
-class Squared(torch.nn.Module):
-    """Logits that are the squares of a linear layer's, so that its bias is no offset."""
+class SquareLogits(torch.nn.Module):
+    """A network whose logits are squares of a linear layer's, so that its bias is no offset."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layer = torch.nn.Linear(36, CLASSES)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits."""
+        """Return the logits."""
         answer: torch.Tensor = self.layer(x.flatten(1)) ** 2
         return answer
 
 
 @pytest.mark.parametrize(
     "backbone",
-    [torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, CLASSES, bias=False)), Squared()],
+    [torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, CLASSES, bias=False)), SquareLogits()],
     ids=["no bias", "not last"],
 )
 def test_networks_without_a_last_bias_have_no_offsets(backbone: torch.nn.Module) -> None:
-    """Where no parameter is added to the logits as it is, nothing is looked for, and no weight is changed."""
+    """A network without a bias added to its logits has no class offsets, and its weights do not change."""
     like, data = uneven()
     classifier = Classifier(backbone, like.spec)
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
@@ -118,13 +120,13 @@ def test_networks_without_a_last_bias_have_no_offsets(backbone: torch.nn.Module)
     assert all(torch.equal(value, before[name]) for name, value in classifier.state_dict().items())
 
 
-def test_a_price_is_paid_as_far_as_it_may_be() -> None:
-    """Where the worst class gains less than the other loses, offsets are found once the mean may fall by the difference."""
+def test_offsets_use_the_allowed_fall_of_the_mean() -> None:
+    """If the worst class gains less than the other loses, offsets exist once the mean may fall by the difference."""
     y = torch.tensor([0] * 10 + [1] * 20)
     values = torch.tensor([-0.5] * 2 + [-5.0] * 3 + [0.5] * 5 + [0.1] * 6 + [2.0] * 14, dtype=torch.float64)
-    found = TargetedMargins(values.unsqueeze(1), (1 - y).unsqueeze(1))
-    assert robust_rates(found, y, torch.zeros(2, dtype=torch.float64)).tolist() == [0.5, 1.0]
-    assert search_offsets(found, y, 2, max_drop=0.04) is None
-    offsets = search_offsets(found, y, 2, max_drop=0.06)
+    result = TargetedMargins(values.unsqueeze(1), (1 - y).unsqueeze(1))
+    assert robust_rates(result, y, torch.zeros(2, dtype=torch.float64)).tolist() == [0.5, 1.0]
+    assert search_offsets(result, y, 2, max_drop=0.04) is None
+    offsets = search_offsets(result, y, 2, max_drop=0.06)
     assert offsets is not None
-    assert robust_rates(found, y, offsets.double()).tolist() == pytest.approx([0.7, 0.7])
+    assert robust_rates(result, y, offsets.double()).tolist() == pytest.approx([0.7, 0.7])

@@ -1,4 +1,4 @@
-"""Several processes train as one: real ones, started by torchrun, that talk by gloo."""
+"""Test that several processes train as one; they are real ones, started by torchrun, and communicate by gloo."""
 
 import os
 import subprocess
@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[4]
 SCRIPT = Path(__file__).with_name("ranks_process.py")
 
 
-def started(out: Path, processes: int, *arguments: str) -> int:
-    """The exit status of so many processes of the script, by torchrun where there are several."""
+def start_processes(out: Path, processes: int, *arguments: str) -> int:
+    """Run that many processes of the script, several by torchrun, and return the exit status."""
     out.mkdir(exist_ok=True)
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command = [sys.executable, *(launcher if processes > 1 else []), str(SCRIPT), str(out), *arguments]
@@ -24,18 +24,18 @@ def started(out: Path, processes: int, *arguments: str) -> int:
     return subprocess.run(command, check=False, env=environment, timeout=240).returncode
 
 
-def written(out: Path) -> list[Any]:
-    """What each process wrote, in the order of their numbers."""
+def read_results(out: Path) -> list[Any]:
+    """Return the result of each process, in the order of their numbers."""
     return [torch.load(file, weights_only=True) for file in sorted(out.glob("*.pt"))]
 
 
 @pytest.fixture(scope="module")
 def alone_and_together(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What one process finds, and what each of two finds."""
+    """Return the result of a single process, and of each of two."""
     folder = tmp_path_factory.mktemp("ranks")
     for processes in (1, 2):
-        assert started(folder / str(processes), processes, "every-method") == 0
-    (alone,), together = written(folder / "1"), written(folder / "2")
+        assert start_processes(folder / str(processes), processes, "every-method") == 0
+    (alone,), together = read_results(folder / "1"), read_results(folder / "2")
     return alone, together
 
 
@@ -43,7 +43,7 @@ def alone_and_together(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[s
 def test_two_processes_train_as_one_does(
     alone_and_together: tuple[dict[str, Any], list[dict[str, Any]]], method: str
 ) -> None:
-    """With the same batches: the same weights of classes, losses and validation accuracies to 1e-5, and the same weights."""
+    """Two processes have a single one's class weights, losses and validation accuracies to 1e-5, and its weights."""
     alone, together = alone_and_together
     for row, other in zip(alone[method]["rows"], together[0][method]["rows"], strict=True):
         assert other["class_weights"] == pytest.approx(row["class_weights"], abs=1e-5)
@@ -57,16 +57,16 @@ def test_two_processes_train_as_one_does(
 def test_all_processes_end_with_the_same_weights(
     alone_and_together: tuple[dict[str, Any], list[dict[str, Any]]],
 ) -> None:
-    """Bit for bit: none drifts from the others."""
+    """All processes end with the same weights, bit for bit."""
     _, (one, two) = alone_and_together
-    for method, found in one.items():
-        assert found["share"] == two[method]["share"]
-        for name, value in found["weights"].items():
+    for method, result in one.items():
+        assert result["share"] == two[method]["share"]
+        for name, value in result["weights"].items():
             assert torch.equal(two[method]["weights"][name], value), (method, name)
 
 
 def test_the_methods_do_something(alone_and_together: tuple[dict[str, Any], list[dict[str, Any]]]) -> None:
-    """FAAL's and DAFA's classes are weighed apart; CFOL's draws and CFA's radii lead elsewhere than uniform ones would."""
+    """FAAL and DAFA weigh classes differently, and CFOL's draws and CFA's radii give other weights than uniform ones."""
     alone, _ = alone_and_together
     for method in ("faal", "dafa", "frl", "wat"):
         assert max(alone[method]["rows"][-1]["class_weights"]) > 1.001, method
@@ -77,59 +77,59 @@ def test_the_methods_do_something(alone_and_together: tuple[dict[str, Any], list
 
 @pytest.mark.parametrize(("rows", "count"), [(10, 3), (3, 4), (128, 8), (0, 2)])
 def test_every_row_has_one_process(rows: int, count: int) -> None:
-    """The shards of all processes are the rows in order, and differ by at most one."""
+    """The shards of all processes have the rows in order, and their sizes differ by at most one."""
     shards = [list(range(rows))[Ranks(number, count).shard(rows)] for number in range(count)]
     assert [row for shard in shards for row in shard] == list(range(rows))
     assert max(map(len, shards)) - min(map(len, shards)) <= 1
 
 
 def test_a_process_of_its_own_leads() -> None:
-    """Without torchrun's variables nothing is joined."""
+    """A process without torchrun's variables is the leader of one rank."""
     with join_ranks({}, torch.device("cpu")) as ranks:
         assert (ranks, ranks.is_leader) == (SINGLE_RANK, True)
 
 
 @pytest.mark.slow
-def test_three_processes_go_on_from_a_checkpoint(tmp_path: Path) -> None:
-    """After the first one's death all go on to the same bits, also with batch-norm and a last batch smaller than their number."""
-    assert started(tmp_path / "undisturbed", 3, "resumed") == 0
-    assert started(tmp_path / "killed", 3, "resumed", "9") != 0
+def test_three_processes_resume_from_a_checkpoint(tmp_path: Path) -> None:
+    """All processes resume to the same bits after the first one's death, also with batch-norm and a last batch of two images."""
+    assert start_processes(tmp_path / "undisturbed", 3, "resumed") == 0
+    assert start_processes(tmp_path / "killed", 3, "resumed", "9") != 0
     assert (tmp_path / "killed" / "training.checkpoint").exists()
-    assert written(tmp_path / "killed") == []
-    assert started(tmp_path / "killed", 3, "resumed") == 0
-    (one, *others), (undisturbed, *_) = written(tmp_path / "killed"), written(tmp_path / "undisturbed")
-    for name, value in undisturbed.items():
+    assert read_results(tmp_path / "killed") == []
+    assert start_processes(tmp_path / "killed", 3, "resumed") == 0
+    (one, *others), (reference, *_) = read_results(tmp_path / "killed"), read_results(tmp_path / "undisturbed")
+    for name, value in reference.items():
         assert torch.equal(one[name], value), name
         assert all(torch.equal(other[name], value) for other in others), name
 
 
-def test_statistics_of_batch_norm_are_levelled_and_nothing_else(tmp_path: Path) -> None:
-    """Of 0, 1 and 2 the mean is 1; the normalisation and other constants, which are the same in all, keep their last bit."""
-    assert started(tmp_path, 3, "levelled") == 0
-    for number, found in enumerate(written(tmp_path)):
-        for name, value in found.items():
+def test_only_statistics_of_batch_norm_are_averaged(tmp_path: Path) -> None:
+    """Statistics of 0, 1 and 2 become their mean 1; the normalisation and other constants keep every bit."""
+    assert start_processes(tmp_path, 3, "levelled") == 0
+    for number, result in enumerate(read_results(tmp_path)):
+        for name, value in result.items():
             assert value == (1 if "running" in name else number), name
-        assert any("running" in name for name in found)
-        assert {"mean", "std", "backbone.constant"} <= found.keys()
+        assert any("running" in name for name in result)
+        assert {"mean", "std", "backbone.constant"} <= result.keys()
 
 
 @pytest.mark.parametrize(
-    ("error", "leader", "failed"),
+    ("error", "leader", "follower"),
     [
         ("full", "OutOfMemory", "OutOfMemory"),
         ("diverged", "TrainingDiverged", "TrainingDiverged"),
         ("broken", "RuntimeError", "ValueError"),
     ],
 )
-def test_where_one_process_fails_all_do(tmp_path: Path, error: str, leader: str, failed: str) -> None:
-    """None is left waiting: the one that failed raises its own error, the other one of the same kind."""
-    assert started(tmp_path, 2, "failing", error) == 0
-    assert written(tmp_path) == [leader, failed]
+def test_where_one_process_fails_all_do(tmp_path: Path, error: str, leader: str, follower: str) -> None:
+    """No process waits for a failed one: the failed one raises its own error, and the other one of the same kind."""
+    assert start_processes(tmp_path, 2, "failing", error) == 0
+    assert read_results(tmp_path) == [leader, follower]
 
 
 def test_processes_that_read_different_checkpoints_are_refused(tmp_path: Path) -> None:
-    """Where one of two finds no checkpoint and the other does, both say so and neither trains."""
-    assert started(tmp_path, 2, "divided") == 0
-    first, second = written(tmp_path)
+    """If only one of two processes reads a checkpoint, both raise the same error and do not train."""
+    assert start_processes(tmp_path, 2, "divided") == 0
+    first, second = read_results(tmp_path)
     assert first == second
     assert first.startswith(f"The state read from {tmp_path / 'training.checkpoint'} is not the same")

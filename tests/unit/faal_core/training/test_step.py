@@ -1,4 +1,4 @@
-"""One training step against a slow, obvious twin, and what methods are told before an epoch."""
+"""Test one training step against a slow reference, and the surveys that methods get before an epoch."""
 
 import copy
 from typing import Any
@@ -29,24 +29,24 @@ CPU = torch.device("cpu")
 X = torch.rand(12, 1, 12, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 Y = torch.arange(12) % 3
 RATE, DECAY = 0.1, 5e-4
-# Steps of L∞ go by the sign of a gradient, which rounding, even of float64, can turn where it is next to zero.
+# L∞ steps follow the sign of a gradient, which rounding can flip near zero, even in float64.
 SMOOTH = ThreatModel(norm="l2", epsilon=1)
 
 
 def float32_network() -> Classifier:
-    """A small residual network with batch-norm, of three classes, always with the same weights."""
+    """Build a small residual network with batch-norm, of three classes, always with the same weights."""
     torch.manual_seed(0)
     spec = ClassifierSpec(architecture="small_resnet", num_classes=3, arguments={"width": 8})
     return build(spec).place(CPU)
 
 
 def network() -> Classifier:
-    """The same network in float64."""
+    """Build the same network in float64."""
     return convert_to_float64(float32_network()).place(CPU)
 
 
 def method_of(spec: MethodSpec) -> Method:
-    """The method, with radii and weights that differ between the classes."""
+    """Build the method, with radii and weights that differ between the classes."""
     method = methods.build(spec, 3)
     for name in ("accuracy", "weight"):
         if hasattr(method, name):
@@ -54,8 +54,10 @@ def method_of(spec: MethodSpec) -> Method:
     return method
 
 
-def loss_of(network: Classifier, x_adv: torch.Tensor, method: Method, loss: str, *, alike: bool) -> torch.Tensor:
-    """The mean loss of the batch, image by image as docs/explanation/faal.md writes it."""
+def loss_of(
+    network: Classifier, x_adv: torch.Tensor, method: Method, loss: str, *, uniform_weights: bool
+) -> torch.Tensor:
+    """Return the mean loss of the batch, image by image as in docs/explanation/faal.md."""
     clean, adversarial = network(X).log_softmax(1), network(x_adv)
     weights = method.class_weights(adversarial.detach(), Y)
     adversarial, total = adversarial.log_softmax(1), torch.zeros(())
@@ -69,25 +71,25 @@ def loss_of(network: Classifier, x_adv: torch.Tensor, method: Method, loss: str,
             other = max(adversarial[i, j].exp() for j in range(3) if j != y)
             classification = -adversarial[i, y] - (1 - other).log()
             divergence = divergence * (1 - clean[i, y].exp())
-        v, w = (1.0, method.beta) if alike else (weights.classification[y], weights.divergence[y])
+        v, w = (1.0, method.beta) if uniform_weights else (weights.classification[y], weights.divergence[y])
         total = total + v * classification + w * divergence
     return total / len(Y)
 
 
 def batch_of(method: Method, spec: FinetuneSpec, generator: torch.Generator, x: torch.Tensor = X) -> AttackBatch:
-    """The images with the starts of their attacks."""
+    """Return the images with the starts of their attacks."""
     return start_attack(x, Y, method.relative_radius[Y], spec, generator)
 
 
 def take_step(classifier: Classifier, method: Method, spec: FinetuneSpec, x: torch.Tensor = X) -> StepResult:
-    """One step of plain SGD on the images."""
+    """Take one step of plain SGD on the images."""
     optimizer = torch.optim.SGD(classifier.parameters(), lr=RATE)
     batch = batch_of(method, spec, torch.Generator().manual_seed(1), x)
     return training_step(classifier, optimizer, method, batch, training_run(spec, pieces=Pieces(12)))
 
 
 def twin_step(classifier: Classifier, method: Method, spec: FinetuneSpec) -> torch.Tensor:
-    """One step of SGD on `classifier`, written out; the adversarial images."""
+    """Take one step of SGD on `classifier`, written out, and return the adversarial images."""
     training, loss = spec.training, spec.method.loss
     generator = torch.Generator().manual_seed(1)
     classifier.eval()
@@ -96,7 +98,7 @@ def twin_step(classifier: Classifier, method: Method, spec: FinetuneSpec) -> tor
     shifts = [torch.zeros_like(parameter) for parameter in classifier.parameters()]
     if training.weight_perturbation:
         proxy = copy.deepcopy(classifier)
-        loss_of(proxy, x_adv, method, loss, alike=not training.weight_perturbation.weighted).backward()
+        loss_of(proxy, x_adv, method, loss, uniform_weights=not training.weight_perturbation.weighted).backward()
         shifts = [
             training.weight_perturbation.gamma * p.data.norm() * p.grad / p.grad.norm() if p.ndim > 1 else 0 * p.data
             for p in proxy.parameters()
@@ -104,7 +106,7 @@ def twin_step(classifier: Classifier, method: Method, spec: FinetuneSpec) -> tor
     worse = copy.deepcopy(classifier)
     for parameter, shift in zip(worse.parameters(), shifts, strict=True):
         parameter.data += shift
-    loss_of(worse, x_adv, method, loss, alike=False).backward()
+    loss_of(worse, x_adv, method, loss, uniform_weights=False).backward()
     for parameter, there, shift in zip(classifier.parameters(), worse.parameters(), shifts, strict=True):
         parameter.data = there.data - RATE * (there.grad + DECAY * there.data) - shift
     for buffer, there in zip(classifier.buffers(), worse.buffers(), strict=True):
@@ -118,8 +120,8 @@ def twin_step(classifier: Classifier, method: Method, spec: FinetuneSpec) -> tor
     [FaalMethod(), FaalMethod(loss="trades"), FaalMethod(loss="mart"), CfaMethod(), DafaMethod()],
     ids=str,
 )
-def test_a_step_is_what_is_written_out(method: MethodSpec, perturbation: dict[str, Any] | None) -> None:
-    """Attack, weights of classes, perturbation of weights, SGD: parameters end where the twin's do, batch-norm's means too."""
+def test_a_step_equals_the_written_out_one(method: MethodSpec, perturbation: dict[str, Any] | None) -> None:
+    """Attack, class weights, weight perturbation and SGD give the reference's parameters and batch-norm statistics."""
     training = {"attack": {"steps": 3}, "weight_perturbation": perturbation}
     spec = FinetuneSpec.model_validate({"threat": SMOOTH, "method": method, "training": training})
     one, two = network(), network()
@@ -137,7 +139,7 @@ def test_a_step_is_what_is_written_out(method: MethodSpec, perturbation: dict[st
 
 
 def test_without_the_clean_forward_batch_norm_sees_the_adversarial_batch_alone() -> None:
-    """`clean_forward: false` leaves one batch to its statistics."""
+    """With `clean_forward: false`, batch-norm updates its statistics by the adversarial batch alone."""
     spec = FinetuneSpec.model_validate(
         {"threat": ThreatModel(epsilon=0.1), "training": {"attack": {"steps": 1}, "clean_forward": False}}
     )
@@ -146,8 +148,8 @@ def test_without_the_clean_forward_batch_norm_sees_the_adversarial_batch_alone()
     assert {int(b) for name, b in classifier.named_buffers() if name.endswith("num_batches_tracked")} == {1}
 
 
-def test_a_method_hears_of_every_step() -> None:
-    """After a step the method knows how many images of each class were in it."""
+def test_a_method_counts_the_images_of_every_step() -> None:
+    """After a step, the method has counted the images of each class."""
     spec = FinetuneSpec(threat=ThreatModel(epsilon=0.1), method=CfaMethod())
     classifier, method = network(), methods.build(CfaMethod(), 3)
     take_step(classifier, method, spec)
@@ -157,7 +159,7 @@ def test_a_method_hears_of_every_step() -> None:
 @pytest.mark.parametrize("perturbation", [None, {"gamma": 0.1, "weighted": True}], ids=str)
 @pytest.mark.parametrize("method", [FaalMethod(), CfaMethod(), FaalMethod(dro_radius=0)], ids=str)
 def test_logits_that_are_no_numbers_end_the_training(method: MethodSpec, perturbation: dict[str, Any] | None) -> None:
-    """Weights that became NaN raise TrainingDiverged, without a warning, before a method weighs its classes by the logits."""
+    """NaN weights raise TrainingDiverged, without a warning, before a method uses the logits for its class weights."""
     training = {"attack": {"steps": 1}, "weight_perturbation": perturbation}
     spec = FinetuneSpec.model_validate({"threat": SMOOTH, "method": method, "training": training})
     classifier = network()
@@ -167,7 +169,7 @@ def test_logits_that_are_no_numbers_end_the_training(method: MethodSpec, perturb
 
 
 def test_a_survey_counts_by_class() -> None:
-    """On a linear classifier whose worst images are known, each mean is that of the class's images, counted one by one."""
+    """Each mean of a survey equals that of the class's worst images, which are known for a linear classifier."""
     classifier = build_linear_classifier(2, (1, 6, 5)).train()
     x = 0.5 + 0.02 * torch.randn(30, 1, 6, 5, generator=torch.Generator().manual_seed(4))
     data = load("fashion-mnist-subset", "test").take(torch.arange(30))
@@ -178,51 +180,51 @@ def test_a_survey_counts_by_class() -> None:
     spec = FinetuneSpec.model_validate({"threat": {"epsilon": radius}, "training": training})
     rows = torch.arange(3, 30)
     run = training_run(spec, data, pieces=Pieces(5))
-    found = survey_rows(classifier, rows, run, torch.Generator().manual_seed(0))
+    result = survey_rows(classifier, rows, run, torch.Generator().manual_seed(0))
     assert not classifier.training
     weight = classifier.backbone.linear.weight.detach()
     for label in (0, 1):
         own = [i for i in rows.tolist() if i % 2 == label]
         way = (weight[1 - label] - weight[label]).view(1, 6, 5).sign()
         clean, adversarial = classifier(x[own]).detach(), classifier(x[own] + radius * way).detach()
-        assert found.clean[label].item() == pytest.approx((clean.argmax(1) == label).double().mean().item())
-        assert found.robust[label].item() == pytest.approx((adversarial.argmax(1) == label).double().mean().item())
-        assert found.classification[label].item() == pytest.approx(
+        assert result.clean[label].item() == pytest.approx((clean.argmax(1) == label).double().mean().item())
+        assert result.robust[label].item() == pytest.approx((adversarial.argmax(1) == label).double().mean().item())
+        assert result.classification[label].item() == pytest.approx(
             -clean.log_softmax(1)[:, label].mean().item(), rel=1e-4
         )
         divergence = functional.kl_div(adversarial.log_softmax(1), clean.softmax(1), reduction="batchmean").item()
-        assert found.divergence[label].item() == pytest.approx(divergence, rel=1e-3)
-        assert found.confusion[label].tolist() == pytest.approx(adversarial.softmax(1).mean(0).tolist(), rel=1e-3)
-    assert not torch.allclose(found.clean, found.robust)
+        assert result.divergence[label].item() == pytest.approx(divergence, rel=1e-3)
+        assert result.confusion[label].tolist() == pytest.approx(adversarial.softmax(1).mean(0).tolist(), rel=1e-3)
+    assert not torch.allclose(result.clean, result.robust)
 
 
 @pytest.mark.parametrize(("method", "images"), [("frl", 30), ("wat", 30), ("cfa", 30), ("dafa", 120), ("faal", None)])
-def test_a_survey_is_of_the_images_that_the_method_asks_for(
+def test_a_survey_uses_the_images_that_the_method_requests(
     method: str, images: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """FRL, WAT and CFA look at the 30 validation images, DAFA at the 120 trained on, FAAL at none; no image is in both parts."""
-    asked: list[torch.Tensor] = []
+    """FRL, WAT and CFA survey the 30 validation images, DAFA the 120 training images, and FAAL none."""
+    row_sets: list[torch.Tensor] = []
 
-    def noted(classifier: Classifier, rows: torch.Tensor, *rest: Any) -> Any:
-        asked.append(rows)
+    def record_rows(classifier: Classifier, rows: torch.Tensor, *rest: Any) -> Any:
+        row_sets.append(rows)
         return survey_rows(classifier, rows, *rest)
 
-    monkeypatch.setattr(survey, "survey_rows", noted)
-    bundled = load("fashion-mnist-subset", "train")
-    data = bundled.take(bundled.stratified(150, 0))
+    monkeypatch.setattr(survey, "survey_rows", record_rows)
+    train_part = load("fashion-mnist-subset", "train")
+    data = train_part.take(train_part.stratified(150, 0))
     training = {"attack": {"steps": 1}, "learning_rates": [0.01], "validation_fraction": 0.2, "batch_size": 50}
     spec = FinetuneSpec.model_validate({"threat": {"epsilon": 0.1}, "method": {"type": method}, "training": training})
     torch.manual_seed(0)
     classifier = build(ClassifierSpec(architecture="small_resnet", num_classes=10, arguments={"width": 8}))
-    trained = train(classifier, data, spec, device=CPU)
-    assert [len(rows) for rows in asked] == ([images] if images else [])
-    assert trained.validation_images == 30
+    result = train(classifier, data, spec, device=CPU)
+    assert [len(rows) for rows in row_sets] == ([images] if images else [])
+    assert result.validation_images == 30
 
 
-def test_images_are_augmented_when_asked() -> None:
-    """The same run with and without random crops ends with other weights."""
-    bundled = load("fashion-mnist-subset", "train")
-    data = bundled.take(bundled.stratified(100, 0))
+def test_images_are_augmented_on_request() -> None:
+    """A run with random crops gives other weights than the same run without them."""
+    train_part = load("fashion-mnist-subset", "train")
+    data = train_part.take(train_part.stratified(100, 0))
     ends = []
     for augment in ("none", "crop-flip"):
         training = {"attack": {"steps": 1}, "learning_rates": [0.01], "validation_fraction": 0, "augment": augment}
@@ -234,7 +236,7 @@ def test_images_are_augmented_when_asked() -> None:
 
 
 def plain_network() -> Classifier:
-    """Two layers of weights without batch-norm, of three classes, always with the same weights, in float64."""
+    """Build two layers without batch-norm, of three classes, in float64, always with the same weights."""
     torch.manual_seed(0)
     layers = nn.Sequential(nn.Conv2d(1, 4, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 25, 3))
     return Float64Classifier(layers, ClassifierSpec(architecture="small_resnet", num_classes=3)).place(CPU)
@@ -245,13 +247,13 @@ def plain_network() -> Classifier:
 def test_out_of_memory_a_step_is_made_in_pieces_and_is_the_same(
     loss: str, perturbation: dict[str, Any] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With room for five images a batch of twelve goes in fives or less: same loss, class weights and parameters."""
+    """A batch of twelve in pieces of at most five images gives the same loss, class weights and parameters."""
     training = {"attack": {"steps": 3}, "weight_perturbation": perturbation}
     spec = FinetuneSpec.model_validate({"threat": SMOOTH, "method": FaalMethod(loss=loss), "training": training})
-    whole, parted = plain_network(), plain_network()
-    found = []
-    for classifier in (whole, parted):
-        if classifier is parted:
+    whole, in_pieces = plain_network(), plain_network()
+    results = []
+    for classifier in (whole, in_pieces):
+        if classifier is in_pieces:
             forward = Float64Classifier.forward
 
             def short_of_memory(self: Classifier, x: torch.Tensor, forward: Any = forward) -> torch.Tensor:
@@ -260,15 +262,15 @@ def test_out_of_memory_a_step_is_made_in_pieces_and_is_the_same(
                 return forward(self, x)
 
             monkeypatch.setattr(Float64Classifier, "forward", short_of_memory)
-        found.append(take_step(classifier, methods.build(spec.method, 3), spec))
-    assert found[0].loss == pytest.approx(found[1].loss, abs=2e-6)
-    assert found[0].class_weights.tolist() == pytest.approx(found[1].class_weights.tolist(), abs=2e-6)
-    for a, b in zip(whole.parameters(), parted.parameters(), strict=True):
+        results.append(take_step(classifier, methods.build(spec.method, 3), spec))
+    assert results[0].loss == pytest.approx(results[1].loss, abs=2e-6)
+    assert results[0].class_weights.tolist() == pytest.approx(results[1].class_weights.tolist(), abs=2e-6)
+    for a, b in zip(whole.parameters(), in_pieces.parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-7)
 
 
 def test_no_room_in_the_middle_of_a_step_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where memory runs out after the clean forward, batch-norm's statistics and the weights are as before the step."""
+    """If memory runs out after the clean forward pass, weights and batch-norm statistics are those from before the step."""
     spec = FinetuneSpec.model_validate({"threat": {"epsilon": 0.1}, "training": {"attack": {"steps": 1}}})
     classifier = network()
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
@@ -288,17 +290,17 @@ def test_no_room_in_the_middle_of_a_step_leaves_no_trace(monkeypatch: pytest.Mon
     assert all(torch.equal(value, before[name]) for name, value in classifier.state_dict().items())
 
 
-def test_in_bfloat16_the_network_computes_so_and_weights_and_losses_do_not() -> None:
-    """Convolutions answer bfloat16, logits and parameters are float32, and the loss is float32's to two per cent."""
-    seen, ends = set(), []
+def test_in_bfloat16_weights_and_losses_stay_float32() -> None:
+    """Convolutions return bfloat16, logits and parameters are float32, and the loss is within two per cent of float32's."""
+    dtypes, ends = set(), []
     for precision in ("float32", "bfloat16"):
         training = {"attack": {"steps": 2}, "precision": precision}
         spec = FinetuneSpec.model_validate({"threat": {"epsilon": 0.1}, "training": training})
         classifier = float32_network()
         if precision == "bfloat16":
-            classifier.backbone.stem.register_forward_hook(lambda _module, _inputs, output: seen.add(output.dtype))
+            classifier.backbone.stem.register_forward_hook(lambda _module, _inputs, output: dtypes.add(output.dtype))
         ends.append(take_step(classifier, methods.build(spec.method, 3), spec, X.float()).loss)
         assert {parameter.dtype for parameter in classifier.parameters()} == {torch.float32}
-    assert seen == {torch.bfloat16}
+    assert dtypes == {torch.bfloat16}
     assert ends[1] == pytest.approx(ends[0], rel=0.02)
     assert ends[1] != ends[0]

@@ -15,7 +15,7 @@ RADIUS = 0.04
 
 
 def images_at_one_distance() -> tuple[torch.Tensor, LabelledImages]:
-    """A boundary's normal, and images of two classes, all `RADIUS` (L∞) from the boundary."""
+    """Return a boundary's normal, and images of two classes, all `RADIUS` (L∞) from the boundary."""
     normal = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
     towards = RADIUS * normal.sign()
     images = torch.stack([0.5 + towards, 0.5 - towards] * 10)
@@ -25,7 +25,7 @@ def images_at_one_distance() -> tuple[torch.Tensor, LabelledImages]:
 @pytest.mark.parametrize("confidence", [1.0, 1e6])
 @pytest.mark.parametrize(("epsilon", "robust"), [(0.95 * RADIUS, 1.0), (1.05 * RADIUS, 0.0)])
 def test_validation_accuracy_is_not_fooled_by_confidence(epsilon: float, robust: float, confidence: float) -> None:
-    """Every image falls just beyond its radius and none within, also where the cross-entropy has no gradient left."""
+    """Every image is broken just beyond its radius and none within, also if the cross-entropy has no gradient left."""
     normal, data = images_at_one_distance()
     classifier = build_one_boundary_classifier(2, SHAPE, confidence * normal)
     spec = FinetuneSpec(threat=ThreatModel(epsilon=epsilon))

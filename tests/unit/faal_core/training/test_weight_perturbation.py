@@ -1,4 +1,4 @@
-"""Adversarial weight perturbation: by how much, along what, and that it leaves no trace."""
+"""Test the size and direction of the adversarial weight perturbation, and that it leaves no trace."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from faal_core.training.weight_perturbation import perturbed_weights
 
 
 def network() -> Classifier:
-    """A convolution, a batch-norm and a linear layer, in train mode."""
+    """Build a convolution, a batch-norm and a linear layer, in train mode."""
     torch.manual_seed(0)
     layers = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 16, 3))
     return Classifier(layers, ClassifierSpec(architecture="small_resnet", num_classes=3)).train()
@@ -19,8 +19,8 @@ def network() -> Classifier:
 X, Y = torch.rand(8, 1, 6, 6, generator=torch.Generator().manual_seed(1)), torch.arange(8) % 3
 
 
-def test_each_layer_moves_by_its_share_along_its_gradient() -> None:
-    """Within, W − W₀ is γ ‖W₀‖ g / ‖g‖ for weights of two dimensions and more, and biases and batch-norm stand still."""
+def test_each_layer_moves_along_its_gradient_in_proportion_to_its_norm() -> None:
+    """The perturbation is γ ‖W₀‖ g / ‖g‖ for weights of at least two dimensions, and zero for biases and batch-norm."""
     classifier = network()
     before = {name: value.detach().clone() for name, value in classifier.named_parameters()}
 
@@ -38,7 +38,7 @@ def test_each_layer_moves_by_its_share_along_its_gradient() -> None:
 
 
 def test_no_trace_is_left() -> None:
-    """Afterwards weights are what they were to rounding, statistics of batch-norm and gradients exactly."""
+    """Afterwards weights are the same up to rounding, and batch-norm statistics and gradients exactly."""
     classifier = network()
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
     with perturbed_weights(classifier, 0.01, lambda: [nn.functional.cross_entropy(classifier(X), Y)]):
@@ -49,7 +49,7 @@ def test_no_trace_is_left() -> None:
 
 
 def test_a_step_within_is_kept() -> None:
-    """What an optimiser adds within stays: W₀ + its step."""
+    """A step that an optimiser takes within the perturbation is kept: the weights end at W₀ + its step."""
     classifier = network()
     weight = classifier.backbone[4].weight
     before = weight.detach().clone()
@@ -59,8 +59,8 @@ def test_a_step_within_is_kept() -> None:
 
 
 def test_losses_of_parts_add_up() -> None:
-    """The gradients of two halves of a loss move the weights as those of the whole do, in eval mode."""
-    moved = []
+    """The gradients of two halves of a loss give the same perturbation as the whole loss, in eval mode."""
+    weights = []
     for parts in (1, 2):
         classifier = network().eval()
 
@@ -69,12 +69,12 @@ def test_losses_of_parts_add_up() -> None:
             return [nn.functional.cross_entropy(classifier(x), y, reduction="sum") for x, y in pairs]
 
         with perturbed_weights(classifier, 0.1, losses):
-            moved.append(classifier.backbone[4].weight.detach().clone())
-    assert torch.allclose(moved[0], moved[1], atol=1e-6)
+            weights.append(classifier.backbone[4].weight.detach().clone())
+    assert torch.allclose(weights[0], weights[1], atol=1e-6)
 
 
 def test_an_error_within_takes_the_perturbation_away_too() -> None:
-    """Weights are what they were when what is done within fails."""
+    """An error within the perturbation restores the weights."""
     classifier = network()
     before = classifier.backbone[4].weight.detach().clone()
     with (

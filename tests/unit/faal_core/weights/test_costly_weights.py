@@ -48,12 +48,12 @@ def test_small_pickles_of_much_work_are_refused_unread(operations: bytes, reason
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", ["." * 10**6, "a." * 10**5, "x" * 1001])
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_long_names_are_refused(name: str, wrapped: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_wrapped", [False, True])
+def test_long_names_are_refused(name: str, is_wrapped: bool, tmp_path: Path) -> None:
     """A key that is longer than any module's is refused by its length, before its parts are examined."""
-    torch.save({name: {"weight": torch.zeros(3)}} if wrapped else {name: torch.zeros(3)}, tmp_path / "upload.pt")
+    torch.save({name: {"weight": torch.zeros(3)}} if is_wrapped else {name: torch.zeros(3)}, tmp_path / "upload.pt")
     assert_refused(tmp_path / "upload.pt", f"has {len(name):,} characters")
-    if not wrapped:
+    if not is_wrapped:
         header = {name: make_entry()}
         assert_refused(write_safetensors_file(tmp_path / "w", header, bytes(4)), f"has {len(name):,} characters")
 

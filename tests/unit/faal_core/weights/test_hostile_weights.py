@@ -42,11 +42,11 @@ def test_an_honest_checkpoint_is_read(checkpoint: Path) -> None:
         assert read_checkpoint(path)[""]["weight"].tolist() == [1, 2, 3]
 
 
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_pickled_calls_never_run(wrapped: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_wrapped", [False, True])
+def test_pickled_calls_never_run(is_wrapped: bool, tmp_path: Path) -> None:
     """A pickle that would call os.mkdir is refused with the name of the call, and no folder appears."""
     canary = Canary(tmp_path / "harm")
-    torch.save({"weight": torch.zeros(3), "epoch": canary} if wrapped else canary, tmp_path / "upload.pt")
+    torch.save({"weight": torch.zeros(3), "epoch": canary} if is_wrapped else canary, tmp_path / "upload.pt")
     assert_refused(tmp_path / "upload.pt", r"would call posix\.mkdir")
     (tmp_path / "bare.pt").write_bytes(pickle.dumps(canary))
     assert_refused(tmp_path / "bare.pt", "bare pickle")
@@ -83,10 +83,10 @@ def test_tensors_larger_than_their_memory_are_refused(tmp_path: Path) -> None:
 def test_a_claimed_size_does_not_grow_memory(checkpoint: Path) -> None:
     """A pickle edited to claim 10⁹ values for a record of three is refused."""
     claim = b"J" + struct.pack("<i", 10**9) + b"\x85"
-    edited = rewrite_checkpoint(
+    upload = rewrite_checkpoint(
         checkpoint, lambda name, content: content.replace(b"QK\x00K\x03\x85", b"QK\x00" + claim)
     )
-    assert_refused(edited, "cannot be read")
+    assert_refused(upload, "cannot be read")
 
 
 @pytest.mark.parametrize(
@@ -115,10 +115,10 @@ def test_foreign_members_are_refused(member: str, checkpoint: Path) -> None:
 
 def test_a_damaged_pickle_is_refused_without_torchs_advice(checkpoint: Path) -> None:
     """The error for a damaged pickle states the fault, and omits torch's advice to run its code."""
-    damaged = rewrite_checkpoint(
+    upload = rewrite_checkpoint(
         checkpoint, lambda name, content: b"\x80\x02K\x01K\x02K\x03s." if "pkl" in name else content
     )
-    assert_refused(damaged, "cannot be read: Can only SETITEM")
+    assert_refused(upload, "cannot be read: Can only SETITEM")
 
 
 def test_a_huge_pickle_is_refused(checkpoint: Path) -> None:
@@ -130,22 +130,22 @@ def test_a_huge_pickle_is_refused(checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "loaded", [[torch.zeros(3)], {"weight": "text"}, {3: torch.zeros(3)}, {"state_dict": {"a": None}}]
+    "content", [[torch.zeros(3)], {"weight": "text"}, {3: torch.zeros(3)}, {"state_dict": {"a": None}}]
 )
-def test_what_is_no_state_dict_is_refused(loaded: object, tmp_path: Path) -> None:
+def test_other_objects_than_a_state_dict_are_refused(content: object, tmp_path: Path) -> None:
     """Lists, and mappings with keys other than names or values other than tensors, are refused."""
-    torch.save(loaded, tmp_path / "upload.pt")
+    torch.save(content, tmp_path / "upload.pt")
     assert_refused(tmp_path / "upload.pt", "not a (state dict|tensor)")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"\x89HDF\r\n", b"PK\x03\x04" + bytes(100), b"\x00" * 8 + b"{"])
-def test_what_is_no_weights_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
     """Empty files, other formats and fragments are refused."""
     (tmp_path / "upload.pt").write_bytes(content)
     assert_refused(tmp_path / "upload.pt", "neither|not a readable zip|damaged")
 
 
-def test_what_cannot_be_opened_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
     """A missing file, and a folder, are refused with their path."""
     assert_refused(tmp_path / "none.pt", r"none\.pt cannot be read: No such file")
     assert_refused(tmp_path, "cannot be read: Is a directory")

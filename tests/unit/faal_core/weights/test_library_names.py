@@ -41,7 +41,7 @@ def rename_convnext(name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("architecture", "published", "prefix"),
+    ("architecture", "rename", "prefix"),
     [
         ("torchvision/densenet121", rename_densenet, "model.module."),
         ("torchvision/mnasnet1_0", str, ""),
@@ -49,15 +49,13 @@ def rename_convnext(name: str) -> str:
         ("timm/convnext_atto", rename_convnext, "module."),
     ],
 )
-def test_published_names_are_read(
-    architecture: str, published: Callable[[str], str], prefix: str, tmp_path: Path
-) -> None:
+def test_published_names_are_read(architecture: str, rename: Callable[[str], str], prefix: str, tmp_path: Path) -> None:
     """A file with the names that its library published, with or without a prefix, gives the same network as today's names."""
     spec = make_colour_spec(architecture)
     torch.manual_seed(0)
     classifier = build(spec)
-    names = {name: prefix + published(name) for name in classifier.backbone.state_dict()}
-    assert published is str or any(old != prefix + new for new, old in names.items())
+    names = {name: prefix + rename(name) for name in classifier.backbone.state_dict()}
+    assert rename is str or any(old != prefix + new for new, old in names.items())
     torch.save({names[name]: t for name, t in classifier.backbone.state_dict().items()}, tmp_path / "w")
     assert digest(read_classifier(tmp_path / "w", spec)) == digest(classifier)
 
@@ -66,37 +64,35 @@ def test_torchvisions_own_renaming_is_used() -> None:
     """Small networks of torchvision's DenseNet and ViT read the published names, each tensor under its own."""
     models = torchvision.models
     transformer = models.VisionTransformer(32, 8, num_layers=2, num_heads=2, hidden_dim=8, mlp_dim=16)
-    for network, published in [(models.DenseNet(4, (2, 2), 8), rename_densenet), (transformer, rename_vit)]:
+    for network, rename in [(models.DenseNet(4, (2, 2), 8), rename_densenet), (transformer, rename_vit)]:
         state = network.state_dict()
-        assert sum(published(name) != name for name in state) >= 8
-        renamed = rename_to_current({published(name): tensor for name, tensor in state.items()}, network)
+        assert sum(rename(name) != name for name in state) >= 8
+        current = rename_to_current({rename(name): tensor for name, tensor in state.items()}, network)
         counters = {name for name in state if name.endswith("num_batches_tracked")}  # which published files lack
-        assert all(renamed[name] is state[name] for name in state.keys() - counters)
+        assert all(current[name] is state[name] for name in state.keys() - counters)
 
 
 @pytest.mark.parametrize(
-    ("left_out", "added"), [("denseblock1.denselayer1.norm.1.weight", None), (None, "norm.3.weight")]
+    ("missing", "extra"), [("denseblock1.denselayer1.norm.1.weight", None), (None, "norm.3.weight")]
 )
-def test_published_names_are_checked_as_strictly(left_out: str | None, added: str | None, tmp_path: Path) -> None:
+def test_published_names_are_checked_as_strictly(missing: str | None, extra: str | None, tmp_path: Path) -> None:
     """After renaming, a missing or an additional tensor is refused by name."""
     state: dict[str, Tensor] = build(make_colour_spec("torchvision/densenet121")).backbone.state_dict()
     content = {
         rename_densenet(name): tensor
         for name, tensor in state.items()
-        if left_out is None or not rename_densenet(name).endswith(left_out)
+        if missing is None or not rename_densenet(name).endswith(missing)
     }
-    if added:
-        content[f"features.denseblock1.denselayer1.{added}"] = torch.ones(3)
-    assert len(content) == len(state) + (1 if added else -1)
+    if extra:
+        content[f"features.denseblock1.denselayer1.{extra}"] = torch.ones(3)
+    assert len(content) == len(state) + (1 if extra else -1)
     torch.save(content, tmp_path / "w")
-    reason = (
-        "1 keys are missing: features.denseblock1.denselayer1.norm1.weight" if left_out else "1 keys are unexpected"
-    )
+    reason = "1 keys are missing: features.denseblock1.denselayer1.norm1.weight" if missing else "1 keys are unexpected"
     with pytest.raises(WeightsMismatch, match=reason):
         read_classifier(tmp_path / "w", make_colour_spec("torchvision/densenet121"))
 
 
-def test_a_library_that_computes_weights_anew_is_not_asked(tmp_path: Path) -> None:
+def test_no_library_recomputes_weights(tmp_path: Path) -> None:
     """Positions for another image size, which timm would interpolate, do not fit: weights are never recomputed silently."""
     spec = make_colour_spec("timm/deit_tiny_patch16_224")
     state = dict(build(spec).backbone.state_dict())
@@ -125,23 +121,23 @@ def test_one_mean_serves_all_channels(architecture: str, channels: int, tmp_path
         assert torch.equal(plain(x), plain.backbone(x))
 
 
-def test_one_mean_is_that_of_a_file_of_ours(tmp_path: Path) -> None:
+def test_one_mean_fits_a_file_of_equal_means(tmp_path: Path) -> None:
     """A file with stored means is read with one mean where all are equal to it, and keeps its class names."""
     spec = make_colour_spec("small_resnet").model_copy(update={"class_names": ("a", "b", "c")})
     write_classifier(tmp_path / "w", build(spec))
-    asked = ClassifierSpec(architecture="small_resnet", num_classes=3)
-    assert read_classifier(tmp_path / "w", asked).spec == spec
+    own_spec = ClassifierSpec(architecture="small_resnet", num_classes=3)
+    assert read_classifier(tmp_path / "w", own_spec).spec == spec
     with pytest.raises(WeightsMismatch, match="mean"):
-        read_classifier(tmp_path / "w", asked.model_copy(update={"mean": (0.5,)}))
+        read_classifier(tmp_path / "w", own_spec.model_copy(update={"mean": (0.5,)}))
 
 
-@pytest.mark.parametrize(("given", "weights"), [(3, 1), (3, 4), (2, 3)])
-def test_means_for_other_channels_are_said_in_words(given: int, weights: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("means", "weights"), [(3, 1), (3, 4), (2, 3)])
+def test_the_error_for_means_of_other_channels_states_both(means: int, weights: int, tmp_path: Path) -> None:
     """If the number of several means differs from the weights' channels, the error states both numbers and the remedy."""
     spec = make_colour_spec("small_resnet").model_copy(update={"mean": (0.0,) * weights, "std": (1.0,) * weights})
     torch.save(build(spec).backbone.state_dict(), tmp_path / "w")
-    asked = spec.model_copy(update={"mean": (0.0,) * given, "std": (1.0,) * given})
+    own_spec = spec.model_copy(update={"mean": (0.0,) * means, "std": (1.0,) * means})
     with pytest.raises(
-        WeightsMismatch, match=f"take images of {weights} channels.* mean has {given} values.*std {weights} value"
+        WeightsMismatch, match=f"take images of {weights} channels.* mean has {means} values.*std {weights} value"
     ):
-        read_classifier(tmp_path / "w", asked)
+        read_classifier(tmp_path / "w", own_spec)

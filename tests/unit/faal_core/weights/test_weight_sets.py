@@ -76,9 +76,9 @@ def test_prefixes_and_wrappers_fall_away(
 def test_wrappers_inside_names_fall_away(state: dict[str, Tensor], classifier: Classifier, tmp_path: Path) -> None:
     """The name parts of torch.compile, FSDP and checkpointing are dropped."""
     for part in ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"):
-        inside = {name.replace("stage2.0.", f"stage2.{part}.0."): tensor for name, tensor in state.items()}
-        assert inside != state
-        assert read_digest(tmp_path, {"state_dict": add_prefix("model.", inside)}) == digest(classifier)
+        tensors = {name.replace("stage2.0.", f"stage2.{part}.0."): tensor for name, tensor in state.items()}
+        assert tensors != state
+        assert read_digest(tmp_path, {"state_dict": add_prefix("model.", tensors)}) == digest(classifier)
 
 
 def test_a_lightning_checkpoint_is_read(state: dict[str, Tensor], classifier: Classifier, tmp_path: Path) -> None:
@@ -115,9 +115,9 @@ def test_one_of_two_mappings_is_never_taken_silently(
 ) -> None:
     """For two sets in two mappings, the error lists the keys and the option, and the key that is given is read."""
     content = {plain: make_zeros(state), average: add_prefix(prefix, state), "epoch": 3}
-    with pytest.raises(WeightsAmbiguous, match=f"holds 2 sets .*{plain}.*weights_key") as caught:
+    with pytest.raises(WeightsAmbiguous, match=f"holds 2 sets .*{plain}.*weights_key") as error:
         read_digest(tmp_path, content)
-    keys = caught.value.message.partition("network: ")[2].partition(". Select")[0].split(", ")
+    keys = error.value.message.partition("network: ")[2].partition(". Select")[0].split(", ")
     assert keys == [plain, (average + "." + prefix).strip(".")]
     assert (
         read_digest(tmp_path, content, average) == read_digest(tmp_path, content, f" {keys[1]}. ") == digest(classifier)
@@ -134,10 +134,10 @@ def test_one_of_two_prefixes_is_never_taken_silently(
     tensors = add_prefix(one, make_zeros(state)) | add_prefix(other, state)
     start = "" if wrapper is None else f"{wrapper}."
     content = tensors if wrapper is None else {wrapper: tensors}
-    with pytest.raises(WeightsAmbiguous, match="weights-key") as caught:
+    with pytest.raises(WeightsAmbiguous, match="weights-key") as error:
         read_digest(tmp_path, content)
     for key in (f"{start}{one}", f"{start}{other}"):
-        assert (key.strip(".") or " .") in caught.value.message
+        assert (key.strip(".") or " .") in error.value.message
     assert (
         read_digest(tmp_path, content, f"{start}{other}") == read_digest(tmp_path, content, other) == digest(classifier)
     )
@@ -148,9 +148,7 @@ def test_one_of_two_prefixes_is_never_taken_silently(
     )
 
 
-def test_sets_in_safetensors_are_told_apart_too(
-    state: dict[str, Tensor], classifier: Classifier, tmp_path: Path
-) -> None:
+def test_sets_in_safetensors_are_listed_too(state: dict[str, Tensor], classifier: Classifier, tmp_path: Path) -> None:
     """Two prefixes in a safetensors file give the same error and the same choice."""
     safetensors.torch.save_file(
         add_prefix("model.", make_zeros(state)) | add_prefix("model_ema.", state), tmp_path / "w"
@@ -160,7 +158,7 @@ def test_sets_in_safetensors_are_told_apart_too(
     assert digest(read_classifier(tmp_path / "w", SPEC, "model_ema")) == digest(classifier)
 
 
-def test_an_average_of_parameters_alone_is_told(
+def test_an_average_of_parameters_alone_is_listed(
     state: dict[str, Tensor], classifier: Classifier, tmp_path: Path
 ) -> None:
     """An average without batch-norm's statistics is a set, too; selecting it raises an error that lists what is missing."""
@@ -174,7 +172,7 @@ def test_an_average_of_parameters_alone_is_told(
 
 
 @pytest.mark.parametrize("kind", [list, tuple])
-def test_an_average_without_names_is_told(
+def test_an_average_without_names_is_listed(
     kind: Callable[[object], object], state: dict[str, Tensor], classifier: Classifier, tmp_path: Path
 ) -> None:
     """An average that is a list in the order of `parameters()` is a set, too; other lists are not."""
@@ -202,7 +200,7 @@ def test_an_average_without_names_is_told(
 def test_an_average_kept_in_any_way_is_no_less_a_choice(
     container: Callable[[dict[str, Tensor]], object], state: dict[str, Tensor], classifier: Classifier, tmp_path: Path
 ) -> None:
-    """An average of the whole state, by its names or in its order, is listed beside the plain weights, and read by its key."""
+    """An average of the whole state, with names or as a list, is listed beside the plain weights, and read by its key."""
     content = {"model": make_zeros(state), "ema": container(state)}
     with pytest.raises(WeightsAmbiguous, match=r"holds 2 sets .*: model, ema"):
         read_digest(tmp_path, content)
@@ -257,9 +255,9 @@ def test_a_teacher_of_another_network_is_no_choice(
 
 def test_an_averaged_model_of_torch_is_read(classifier: Classifier, tmp_path: Path) -> None:
     """The state dict of AveragedModel is read, although its counter has no prefix; so is one over data parallelism."""
-    averaged = AveragedModel(copy.deepcopy(classifier.backbone))
-    averaged.update_parameters(classifier.backbone)
-    assert read_digest(tmp_path, averaged.state_dict()) == digest(classifier)
+    average = AveragedModel(copy.deepcopy(classifier.backbone))
+    average.update_parameters(classifier.backbone)
+    assert read_digest(tmp_path, average.state_dict()) == digest(classifier)
     assert read_digest(
         tmp_path, AveragedModel(nn.DataParallel(copy.deepcopy(classifier.backbone))).state_dict()
     ) == digest(classifier)
@@ -325,7 +323,7 @@ def test_no_other_normalisation_is_passed_over(
     ],
 )
 @pytest.mark.parametrize(("prefix", "before"), [("model.", "model."), ("model.", ""), ("", "")])
-def test_what_a_layer_may_be_called_is_not_left_out(
+def test_possible_names_of_layers_are_not_left_out(
     module: str, prefix: str, before: str, state: dict[str, Tensor], tmp_path: Path
 ) -> None:
     """Modules with names that a layer may have are refused by name, inside the network and beside it."""
@@ -334,7 +332,7 @@ def test_what_a_layer_may_be_called_is_not_left_out(
 
 
 @pytest.mark.parametrize("name", ["preprocess.weight", "0.weight", "head.bias", "stage4.weight"])
-def test_what_may_belong_to_the_network_is_not_left_out(
+def test_possible_tensors_of_the_network_are_not_left_out(
     name: str, state: dict[str, Tensor], classifier: Classifier, tmp_path: Path
 ) -> None:
     """Other tensors beside a network are refused by name unless its weights are selected; inside it they always are."""
@@ -359,8 +357,8 @@ def test_counters_of_any_type_are_converted(
     kind: torch.dtype, state: dict[str, Tensor], classifier: Classifier, tmp_path: Path
 ) -> None:
     """Batch counters that an average turned into floats become whole numbers again."""
-    changed = {name: t.to(kind) if name.endswith("num_batches_tracked") else t for name, t in state.items()}
-    assert read_digest(tmp_path, changed) == digest(classifier)
+    tensors = {name: t.to(kind) if name.endswith("num_batches_tracked") else t for name, t in state.items()}
+    assert read_digest(tmp_path, tensors) == digest(classifier)
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
@@ -368,8 +366,8 @@ def test_counters_of_one_value_fit(
     shape: tuple[int, ...], state: dict[str, Tensor], classifier: Classifier, tmp_path: Path
 ) -> None:
     """A counter that is stored as a list of one value is read."""
-    changed = {name: t.reshape(shape) if name.endswith("num_batches_tracked") else t for name, t in state.items()}
-    assert read_digest(tmp_path, changed) == digest(classifier)
+    tensors = {name: t.reshape(shape) if name.endswith("num_batches_tracked") else t for name, t in state.items()}
+    assert read_digest(tmp_path, tensors) == digest(classifier)
 
 
 @pytest.mark.parametrize("kind", ["int8", "complex64"])
@@ -390,8 +388,8 @@ def test_another_network_is_called_that(state: dict[str, Tensor], tmp_path: Path
 
 def test_averaged_counters_are_rounded(state: dict[str, Tensor], tmp_path: Path) -> None:
     """Fractions in batch counters, as averages of state dicts have them, are rounded."""
-    rounded = read_digest(tmp_path, state | {"bn.num_batches_tracked": torch.tensor(3)})
-    assert read_digest(tmp_path, state | {"bn.num_batches_tracked": torch.tensor(2.75)}) == rounded
+    whole = read_digest(tmp_path, state | {"bn.num_batches_tracked": torch.tensor(3)})
+    assert read_digest(tmp_path, state | {"bn.num_batches_tracked": torch.tensor(2.75)}) == whole
 
 
 @pytest.mark.parametrize("count", [float("nan"), float("inf")])

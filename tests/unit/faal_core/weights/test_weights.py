@@ -1,4 +1,4 @@
-"""Weights that fit: round trips, key names, stored normalisation, and mismatches in words."""
+"""Test weights that fit: round trips, key names, stored normalisation, and messages about mismatches."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -30,10 +30,10 @@ SPEC = ClassifierSpec(
 def classifier() -> Classifier:
     """Return a small network whose batch-norm statistics differ from a new one's."""
     torch.manual_seed(1)
-    built = build(SPEC)
-    for buffer in built.backbone.buffers():
+    network = build(SPEC)
+    for buffer in network.backbone.buffers():
         buffer.copy_(torch.rand(buffer.shape) + 0.5 if buffer.is_floating_point() else torch.tensor(7))
-    return built
+    return network
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def save_checkpoint(classifier: Classifier, tmp_path: Path) -> Callable[..., Pat
     return save
 
 
-def test_what_was_written_is_read(classifier: Classifier, tmp_path: Path) -> None:
+def test_a_written_classifier_is_read(classifier: Classifier, tmp_path: Path) -> None:
     """A classifier that is written and read without a spec is the same network with the same spec, in eval mode."""
     x = torch.rand(4, 3, 16, 16)
     logits = classifier(x)
@@ -87,15 +87,15 @@ def test_a_failed_write_leaves_the_old_file(classifier: Classifier, tmp_path: Pa
     """If writing fails, the file keeps its content and no other file remains in the folder."""
     write_classifier(tmp_path / "w", classifier)
     before = (tmp_path / "w").read_bytes()
-    shared = nn.Linear(2, 2)  # safetensors refuses two names for one memory
+    layer = nn.Linear(2, 2)  # safetensors refuses two names for one memory
     with pytest.raises(RuntimeError):
-        write_classifier(tmp_path / "w", Classifier(nn.Sequential(shared, shared), SPEC))
+        write_classifier(tmp_path / "w", Classifier(nn.Sequential(layer, layer), SPEC))
     assert (tmp_path / "w").read_bytes() == before
     assert list(tmp_path.iterdir()) == [tmp_path / "w"]
 
 
 @pytest.mark.parametrize(("mean", "std"), [("0.mean", "0.std"), ("mu", "sigma"), ("normalize.mean", "normalize.std")])
-def test_normalisation_that_rides_along_must_agree(
+def test_normalisation_among_the_weights_must_agree(
     mean: str, std: str, save_checkpoint: Callable[..., Path], classifier: Classifier
 ) -> None:
     """Buffers of the same mean and std are dropped, of any shape; for other values the error states both."""
@@ -132,20 +132,20 @@ def test_floats_of_any_width_become_float32(
 
 
 def test_misfits_are_named_and_counted(save_checkpoint: Callable[..., Path]) -> None:
-    """The message names the architecture, the first keys of each kind, how many there are, and differing shapes."""
+    """The message names the architecture, the first keys of each kind with their number, and differing shapes."""
     rename = {f"extra{i}.weight": torch.zeros(1) for i in range(7)}
     path = save_checkpoint(wrap=lambda tensors: {n: t for n, t in tensors.items() if n != "stem.weight"} | rename)
-    with pytest.raises(WeightsMismatch) as caught:
+    with pytest.raises(WeightsMismatch) as error:
         read_classifier(path, SPEC)
-    assert "small_resnet" in caught.value.message
-    assert "1 keys are missing: stem.weight." in caught.value.message
-    assert "7 keys are unexpected: extra0.weight, extra1.weight" in caught.value.message
-    assert "2 more" in caught.value.message
+    assert "small_resnet" in error.value.message
+    assert "1 keys are missing: stem.weight." in error.value.message
+    assert "7 keys are unexpected: extra0.weight, extra1.weight" in error.value.message
+    assert "2 more" in error.value.message
     with pytest.raises(WeightsMismatch, match=r"38 keys are of another shape or type: bn\.bias \(32,\) for \(36,\)"):
         read_classifier(save_checkpoint(), SPEC.model_copy(update={"arguments": {"width": 9}}))
 
 
-def test_a_wrong_number_of_classes_is_said_in_words(save_checkpoint: Callable[..., Path]) -> None:
+def test_the_error_for_a_wrong_number_of_classes_states_both(save_checkpoint: Callable[..., Path]) -> None:
     """For weights of three classes and a spec of ten, the error states both numbers."""
     spec = SPEC.model_copy(update={"num_classes": 10, "class_names": None})
     with pytest.raises(WeightsMismatch, match="They have 3 classes; the spec says 10"):
@@ -165,8 +165,8 @@ def test_a_file_for_another_network_is_refused(classifier: Classifier, tmp_path:
     write_classifier(tmp_path / "w", classifier)
     with pytest.raises(WeightsMismatch, match=r"mean \(0\.4914.*mean \(0\.0, 0\.0, 0\.0\)"):
         read_classifier(tmp_path / "w", SPEC.model_copy(update={"mean": (0.0, 0.0, 0.0)}))
-    renamed = SPEC.model_copy(update={"class_names": ("a", "b", "c")})
-    assert read_classifier(tmp_path / "w", renamed).spec == renamed
+    named_spec = SPEC.model_copy(update={"class_names": ("a", "b", "c")})
+    assert read_classifier(tmp_path / "w", named_spec).spec == named_spec
 
 
 def test_a_bare_file_needs_a_spec(save_checkpoint: Callable[..., Path]) -> None:
@@ -190,14 +190,14 @@ def test_a_trades_checkpoint_fits_wrn_34_10() -> None:
     spec = ClassifierSpec(architecture="wrn_34_10", num_classes=10, mean=(0.0,) * 3, std=(1.0,) * 3)
     classifier = build(spec)
     values = {f"module.{name}": torch.full_like(t, 2) for name, t in classifier.backbone.state_dict().items()}
-    unused = {f"module.sub_{name[7:]}": t for name, t in values.items() if name.startswith("module.block1")}
-    weights = WeightSet("", "module.", values | unused)
+    extra_stage = {f"module.sub_{name[7:]}": t for name, t in values.items() if name.startswith("module.block1")}
+    weights = WeightSet("", "module.", values | extra_stage)
     fill(classifier, arrange(weights, classifier.backbone, spec))
     assert all(bool((t == 2).all()) for t in classifier.backbone.state_dict().values())
 
 
 def test_weights_that_cannot_be_written_are_an_error_of_the_system(tmp_path: Path) -> None:
-    """Whatever prevents writing the file raises OSError, as for any other file."""
+    """A failure to write the file raises OSError, for any cause."""
     classifier = build(ClassifierSpec(architecture="small_resnet", num_classes=3))
     with pytest.raises(OSError, match="cannot be written"):
         write_classifier(tmp_path / "absent" / "w.safetensors", classifier)

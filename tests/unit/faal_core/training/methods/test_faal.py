@@ -18,7 +18,7 @@ def test_margin_is_best_other_minus_own() -> None:
 
 
 def test_class_risk_is_the_mean_margin() -> None:
-    """Class weights are C·p for the mean margins of the classes present; an absent class gets 0."""
+    """Class weights are C·p for the mean margins of the classes in the batch; an absent class gets 0."""
     weights = worst_case_class_weights(LOGITS, LABELS, FaalMethod(dro_radius=0.5)).numpy()
     expected = 2 * worst_case_weights(np.array([0.0, 0.2]), 0.5)
     np.testing.assert_allclose(weights, [*expected, 0], atol=1e-5)
@@ -26,7 +26,7 @@ def test_class_risk_is_the_mean_margin() -> None:
 
 
 def test_batch_count_weighs_by_images() -> None:
-    """With the objective of the published code the coefficients are the sums of the margins."""
+    """With the objective of the published code, the coefficients are the sums of the margins."""
     labels = torch.tensor([0, 1, 1, 1])
     weights = worst_case_class_weights(LOGITS, labels, FaalMethod(dro_radius=0.5, objective="batch-count")).numpy()
     margins = probability_margins(LOGITS, labels).numpy().astype(float)
@@ -35,11 +35,11 @@ def test_batch_count_weighs_by_images() -> None:
 
 
 def test_radius_zero_is_neutral() -> None:
-    """Without a ball every class weighs 1."""
+    """With a DRO radius of 0, every class has weight 1."""
     assert worst_case_class_weights(LOGITS, LABELS, FaalMethod(dro_radius=0)).tolist() == [1, 1, 1]
 
 
 def test_no_gradient_flows_through_the_weights() -> None:
-    """The weights are constants to the optimiser."""
+    """The class weights carry no gradient."""
     logits = LOGITS.clone().requires_grad_()
     assert not worst_case_class_weights(logits, LABELS, FaalMethod()).requires_grad

@@ -1,4 +1,4 @@
-"""What each method makes of surveys and batches, counted by hand from its paper's formulas."""
+"""The weights and radii of each method for surveys and batches, against its paper's formulas computed by hand."""
 
 import math
 from typing import get_args
@@ -18,7 +18,7 @@ WRONG_FOR_1 = torch.nn.functional.one_hot(torch.tensor([0, 2, 2, 2]), 3).float()
 
 
 def survey(clean: list[float], robust: list[float], **other: list[float]) -> Survey:
-    """A survey of three classes; what is not told is zero."""
+    """Return a survey of three classes; fields without an argument are zero."""
     numbers = {name: torch.tensor(values, dtype=torch.float64) for name, values in other.items()}
     zero = torch.zeros(3, dtype=torch.float64)
     return Survey(
@@ -37,8 +37,8 @@ def test_every_spec_of_a_method_is_registered() -> None:
     assert len({type(build(spec(), 3)) for spec in METHODS}) == len(METHODS)
 
 
-def test_uniform_counts_all_alike() -> None:
-    """Weight 1 on the classification, β on the divergence, radius ε."""
+def test_uniform_weights_all_classes_equally() -> None:
+    """The uniform method has weight 1 on the classification, β on the divergence, and radius ε."""
     method = build(UniformMethod(loss="trades", beta=6), 3)
     class_weights = method.class_weights(WRONG_FOR_1, LABELS)
     terms = Terms(WRONG_FOR_1, torch.tensor([1.0, 2, 3, 4]), torch.tensor([0.5, 0.5, 0, 1]))
@@ -47,20 +47,21 @@ def test_uniform_counts_all_alike() -> None:
 
 
 def test_uniform_batches_are_the_shuffled_rows_in_order() -> None:
-    """Every row once, in batches that follow one another and differ by one image at most."""
+    """Every row is in one batch, batches follow the shuffled order, and their sizes differ by at most one image."""
     method, order = build(UniformMethod(), 3), torch.tensor([4, 2, 0, 1, 3])
-    chosen = [
+    batches = [
         method.choose_rows(step, order, torch.zeros(5).long(), 2, torch.Generator()).tolist() for step in range(2)
     ]
-    assert chosen == [[4, 2], [0, 1, 3]]
+    assert batches == [[4, 2], [0, 1, 3]]
     many = torch.arange(5400)
     sizes = [len(method.choose_rows(step, many, many, 43, torch.Generator())) for step in range(43)]
     assert (sum(sizes), set(sizes)) == (5400, {125, 126})
 
 
 def test_frl_penalises_what_exceeds_the_mean() -> None:
-    """Errors 0.1, 0.2, 0.6, mean 0.3: λ0 = 0.05 · 0.2 for the third alone; at the boundary 0.1, 0.5, 0.3: for the second alone.
+    """FRL penalises only classes whose error exceeds the mean by more than the tolerance.
 
+    Errors 0.1, 0.2, 0.6 with mean 0.3 give λ0 = 0.05 · 0.2 to the third; boundary errors 0.1, 0.5, 0.3, to the second.
     Weights are 1/k + λ − mean λ, divided by their mean over the batch.
     """
     method = build(FrlMethod(tolerance=0.1), 3)
@@ -78,7 +79,7 @@ def test_frl_penalises_what_exceeds_the_mean() -> None:
 
 
 def test_frl_penalties_are_bounded_and_never_negative() -> None:
-    """However long a class fails, the penalties of a kind sum to 0.5 at most; where all is well they fall back to 0."""
+    """The penalties of a kind sum to at most 0.5, however long a class fails, and return to 0 when no class fails."""
     method = build(FrlMethod(tolerance=0.0, clean_rate=5, boundary_rate=5), 3)
     for _ in range(5):
         method.begin_epoch(0, lambda _: survey([1, 1, 0], [1, 0, 0]))
@@ -88,7 +89,7 @@ def test_frl_penalties_are_bounded_and_never_negative() -> None:
 
 
 def test_frl_remargins_within_bounds() -> None:
-    """Radii are e^(2 λ2) ε with λ2 = 0.2 · excess an epoch, from 0.98 to 3."""
+    """FRL's radii are e^(2 λ2) ε, with λ2 = 0.2 · excess per epoch, and stay between 0.98 and 3."""
     method = build(FrlMethod(tolerance=0.0, remargin_rate=0.2), 3)
     method.begin_epoch(0, lambda _: survey([1, 1, 1], [1, 0.7, 0.4]))
     assert method.relative_radius.tolist() == pytest.approx([0.98, 1, math.exp(2 * 0.2 * 0.3)])
@@ -98,7 +99,7 @@ def test_frl_remargins_within_bounds() -> None:
 
 
 def test_cfa_calibrates_radius_and_beta_by_robust_accuracy() -> None:
-    """ε (λ1 + t) and (1 + β_y)⁻¹, β_y (1 + β_y)⁻¹ with β_y = (λ2 + t) β; t from the survey, then from the epoch's own batches."""
+    """CFA's radii are ε (λ1 + t), its weights 1/(1 + β_y) and β_y/(1 + β_y), β_y = (λ2 + t) β; t is the robust accuracy."""
     method = build(CfaMethod(loss="trades", beta=6), 3)
     method.begin_epoch(0, lambda _: survey([1, 1, 1], [0.5, 0.25, 0]))
     beta = torch.tensor([1.0, 0.75, 0.5]) * 6
@@ -114,7 +115,7 @@ def test_cfa_calibrates_radius_and_beta_by_robust_accuracy() -> None:
 
 
 def test_cfa_with_at_calibrates_the_radius_alone() -> None:
-    """λ1 is 0.5 then, and images count alike."""
+    """With AT, λ1 is 0.5 and all images have equal weight."""
     method = build(CfaMethod(), 3)
     method.begin_epoch(0, lambda _: survey([1, 1, 1], [0.5, 0.25, 0]))
     assert method.relative_radius.tolist() == pytest.approx([1, 0.75, 0.5])
@@ -122,11 +123,11 @@ def test_cfa_with_at_calibrates_the_radius_alone() -> None:
 
 
 def test_wat_hedges_between_the_classes_and_their_mean() -> None:
-    """Weights k (s_c + s_mean) with s the softmax of 0.1 times all losses so far, the mean's among them."""
+    """WAT's weights are k (s_c + s_mean), with s the softmax of 0.1 times the losses so far, the mean's included."""
     method = build(WatMethod(beta=6), 3)
     for _ in range(2):
-        told = survey([1, 1, 1], [1, 1, 1], classification=[1.0, 2.0, 3.0], divergence=[0.0, 0.5, 1.0])
-        method.begin_epoch(0, lambda _, told=told: told)  # type: ignore[misc]
+        answer = survey([1, 1, 1], [1, 1, 1], classification=[1.0, 2.0, 3.0], divergence=[0.0, 0.5, 1.0])
+        method.begin_epoch(0, lambda _, answer=answer: answer)  # type: ignore[misc]
     costs = [2 * 1.0, 2 * 5.0, 2 * 9.0, 2 * 5.0]
     shares = [math.exp(0.1 * cost) for cost in costs]
     weights = [3 * (share + shares[3]) / sum(shares) for share in shares[:3]]
@@ -136,7 +137,7 @@ def test_wat_hedges_between_the_classes_and_their_mean() -> None:
 
 
 def test_dafa_moves_weight_between_each_pair_as_the_double_loop_does() -> None:
-    """For i ≠ j: W_i += λ p_i(j) p_j(j) where i is the harder, otherwise W_i −= λ p_j(i) p_i(i)."""
+    """DAFA's weights are, for i ≠ j: W_i += λ p_i(j) p_j(j) if i is the harder, otherwise W_i −= λ p_j(i) p_i(i)."""
     p = torch.rand(5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64).softmax(1)
     expected = [1.0] * 5
     for i in range(5):
@@ -150,14 +151,14 @@ def test_dafa_moves_weight_between_each_pair_as_the_double_loop_does() -> None:
     assert weights.mean() == pytest.approx(1)
 
 
-def test_dafa_looks_once_after_its_warm_up() -> None:
-    """Uniform before; then the same weight on classification and radius, and none on the divergence."""
+def test_dafa_surveys_once_after_its_warm_up() -> None:
+    """DAFA is uniform before; then it has the same weight on classification and radius, and none on the divergence."""
     method = build(DafaMethod(warmup_epochs=1), 3)
     method.begin_epoch(0, lambda _: pytest.fail("too early"))
     assert method.relative_radius.tolist() == [1, 1, 1]
-    told = survey([1, 1, 1], [1, 1, 1])
-    told.confusion.copy_(torch.tensor([[0.8, 0.1, 0.1], [0.1, 0.6, 0.3], [0.1, 0.4, 0.5]]))
-    method.begin_epoch(1, lambda part: told if part == "training" else pytest.fail("training images are asked for"))
+    answer = survey([1, 1, 1], [1, 1, 1])
+    answer.confusion.copy_(torch.tensor([[0.8, 0.1, 0.1], [0.1, 0.6, 0.3], [0.1, 0.4, 0.5]]))
+    method.begin_epoch(1, lambda part: answer if part == "training" else pytest.fail("training images are asked for"))
     method.begin_epoch(2, lambda _: pytest.fail("once is enough"))
     hardest = 1 + 0.1 * 0.8 + 0.4 * 0.6
     assert method.relative_radius[2].item() == pytest.approx(hardest)
@@ -167,7 +168,7 @@ def test_dafa_looks_once_after_its_warm_up() -> None:
 
 
 def test_cfol_raises_what_fails_and_draws_it_more_often() -> None:
-    """Shares are p = γ/k + (1 − γ) softmax(gain); a failed image adds η / p of its class; within a class images are alike."""
+    """CFOL draws classes by p = γ/k + (1 − γ) softmax(gain) and adds η / p for a failed image; images of a class are equal."""
     method = build(CfolMethod(exploration=0.5, rate=1.0), 3)
     assert method.probabilities.tolist() == pytest.approx([1 / 3] * 3)
     method.observe(WRONG_FOR_1, LABELS)
@@ -177,15 +178,15 @@ def test_cfol_raises_what_fails_and_draws_it_more_often() -> None:
     assert method.probabilities.tolist() == pytest.approx(shares)
     labels = torch.tensor([0] * 700 + [1] * 200 + [2] * 100 + [0] * 50)
     order = torch.randperm(1000, generator=torch.Generator().manual_seed(0))  # the last 50 are for validation
-    chosen = method.choose_rows(0, order, labels, 1, torch.Generator().manual_seed(0))
-    drawn = torch.bincount(labels[chosen], minlength=3) / 1000
-    assert drawn.tolist() == pytest.approx(shares, abs=0.05)
-    assert chosen.max() < 1000
+    rows = method.choose_rows(0, order, labels, 1, torch.Generator().manual_seed(0))
+    frequencies = torch.bincount(labels[rows], minlength=3) / 1000
+    assert frequencies.tolist() == pytest.approx(shares, abs=0.05)
+    assert rows.max() < 1000
     assert len(method.choose_rows(3, order, labels, 4, torch.Generator())) == 250
 
 
-def test_what_a_method_has_learnt_is_in_its_state() -> None:
-    """A fresh method that takes over the state weighs and draws like the old one."""
+def test_the_state_of_a_method_restores_it() -> None:
+    """A new method that loads the state has the weights and draws of the old one."""
     for spec in (FrlMethod(), CfaMethod(), WatMethod(), CfolMethod(rate=1.0)):
         old, new = build(spec, 3), build(spec, 3)
         old.begin_epoch(0, lambda _: survey([0.9, 0.8, 0.1], [0.5, 0.2, 0.1], classification=[1.0, 2.0, 3.0]))
