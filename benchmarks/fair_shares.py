@@ -26,7 +26,7 @@ from jobs.keys import Scope, issue, site_secret
 from jobs.states import JobKind, JobState
 from jobs.tables import Job, new_id
 from tests.servers import postgres_server, redis_server
-from tests.service.processes import Site, until
+from tests.service.processes import Site, wait_until
 from tests.service.small_jobs import AUDIT, SPEC, noise, store, untrained_weights
 
 STREAMS, OPEN_UPLOADS = 50, 30  # the service's limits
@@ -48,7 +48,7 @@ def measure_waits(site: Site, key: str, weights: bytes) -> dict[str, float]:
 
         def wait(address: str, *states: str) -> float:
             start = time.monotonic()
-            until(lambda: client.get(address).json()["status"] in states, PATIENCE_SECONDS, site.tell)
+            wait_until(lambda: client.get(address).json()["status"] in states, PATIENCE_SECONDS, site.tell)
             return time.monotonic() - start
 
         dataset = client.post("/datasets", files={"file": noise()}).headers["Location"]
@@ -110,7 +110,7 @@ def main() -> None:
         site.worker()
         quiet = measure_waits(site, bob, weights)
         flood(site, ann, model, dataset, jobs, uploads, stack)
-        until(lambda: count_started(site, "ann") > 0, PATIENCE_SECONDS, site.tell)
+        wait_until(lambda: count_started(site, "ann") > 0, PATIENCE_SECONDS, site.tell)
         before = count_started(site, "ann")
         beside = measure_waits(site, bob, weights)
         figures: dict[str, Any] = {

@@ -31,7 +31,7 @@ from jobs.states import JobKind, JobState
 from jobs.tables import Job, JobEvent, new_id
 from tests.job_steps import add_ready_model
 from tests.servers import postgres_server, redis_server
-from tests.service.processes import Site, SiteProcess, until
+from tests.service.processes import Site, SiteProcess, wait_until
 from tests.service.small_jobs import LONG_AUDIT, submit_audit, untrained_weights
 
 SPEC: dict[str, Any] = {"threat": {"norm": "linf", "epsilon": "8/255"}, "attacks": "pgd-20"}
@@ -166,7 +166,7 @@ def measure_worker_queries(site: Site, folder: Path) -> dict[str, float]:
         session.execute(delete(JobEvent).where(JobEvent.job_id != audit))
         session.execute(delete(Job).where(Job.state == JobState.QUEUED, Job.id != audit))
     site.worker()
-    until(lambda: (site.job(audit).stage or "").startswith("PGD"), 120, site.tell)
+    wait_until(lambda: (site.job(audit).stage or "").startswith("PGD"), 120, site.tell)
     running = measure_query_rates(5)
     site.wait_until_ended(audit)
     time.sleep(2)

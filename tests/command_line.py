@@ -16,7 +16,7 @@ SPEC = ClassifierSpec(architecture="small_resnet", num_classes=3, arguments={"wi
 
 
 def fill(folder: Path) -> None:
-    """Write a network's weights into the folder, and a data set of three classes, each with another bright third."""
+    """Write a network's weights into the folder, and a data set of three classes, each with a different bright third."""
     generator = np.random.default_rng(0)
     arrays = {}
     for part, count in {"train": 60, "test": 30}.items():
@@ -28,8 +28,8 @@ def fill(folder: Path) -> None:
     np.savez(folder / "rows.npz", **arrays, class_names=np.array(["top", "middle", "<b>foot</b>"]))
     torch.manual_seed(0)
     weights.write_classifier(folder / "net.safetensors", networks.build(SPEC))
-    unbounded = {"training": {"max_robust_drop": None, "max_clean_drop": None}}
-    (folder / "unbounded.json").write_text(json.dumps(unbounded))
+    without_bounds = {"training": {"max_robust_drop": None, "max_clean_drop": None}}
+    (folder / "unbounded.json").write_text(json.dumps(without_bounds))
 
 
 def run_faal(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> int:

@@ -31,7 +31,7 @@ def build_linear_classifier(num_classes: int, shape: tuple[int, int, int], seed:
 def build_one_boundary_classifier(
     num_classes: int, shape: tuple[int, int, int], normal: Tensor | None = None
 ) -> Classifier:
-    """Return a classifier whose classes 0 and 1 are parted by a hyperplane through grey; the other classes are far from both.
+    """Return a classifier whose classes 0 and 1 are separated by a hyperplane through grey; the other classes are far from both.
 
     So the class with the second-highest logit is also the nearest one, for every image.
 

@@ -1,4 +1,4 @@
-"""Small robust networks of other projects, offered as a site offers its own: as an installed entry point.
+"""Small robust networks of other projects, registered in the way a site registers its own: as an installed entry point.
 
 `install` writes a dist-info folder, as `pip install` of a package with entry points does. The fixture `robust_networks` puts it
 on the path of this process and of the child processes it starts.
@@ -181,8 +181,8 @@ def _convert_if_needed(path: Path, folder: Path) -> Path:
     """Return the file, or a converted one if it has the format of torch before 1.6 or its state dict is in a list."""
     if path.read_bytes()[:2] == b"PK":
         return path
-    loaded = torch.load(path, map_location="cpu", weights_only=True)
-    state_dict = loaded.get("state_dict", loaded)
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    state_dict = content.get("state_dict", content)
     torch.save(state_dict if isinstance(state_dict, Mapping) else state_dict[0], folder / "anew.pt")
     return folder / "anew.pt"
 

@@ -187,7 +187,7 @@ def _make_candidates() -> tuple[Candidate, ...]:
     )
 
 
-def _make_epochs(learning_rates: Sequence[float], classes: int, validated: bool) -> tuple[EpochRow, ...]:
+def _make_epochs(learning_rates: Sequence[float], classes: int, has_validation: bool) -> tuple[EpochRow, ...]:
     """Return rows of a training with falling loss, whose class weights, around 1, favour every sixth class less and less."""
     rows = []
     for e, rate in enumerate(learning_rates, start=1):
@@ -198,9 +198,9 @@ def _make_epochs(learning_rates: Sequence[float], classes: int, validated: bool)
                 learning_rate=rate,
                 loss=1.9 / e**0.3,
                 class_weights=tuple(raw / raw.mean()),
-                validation_clean=0.86 - 0.02 / e if validated else None,
-                validation_robust=0.74 - 0.03 / e if validated else None,
-                validation_robust_worst=0.47 - 0.12 / e if validated else None,
+                validation_clean=0.86 - 0.02 / e if has_validation else None,
+                validation_robust=0.74 - 0.03 / e if has_validation else None,
+                validation_robust_worst=0.47 - 0.12 / e if has_validation else None,
                 seconds=9.1,
             )
         )

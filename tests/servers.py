@@ -49,7 +49,7 @@ class PostgresServer:
         return name
 
     def copy(self, database: str, dump: Path) -> str:
-        """Dump the database to `dump`, restore it as a new one, and return the new name."""
+        """Copy the database: dump it to `dump`, restore it as a new one, and return the new name."""
         fresh, programs = self.new_database(), _find_postgres(self._folder)
         source, target = (f"--dbname=postgresql://{self._address.format(name)}" for name in (database, fresh))
         subprocess.run([programs / "pg_dump", source, "--format=custom", f"--file={dump}"], check=True)
@@ -137,7 +137,7 @@ class ObjectStore:
         self.request("DELETE", bucket)
 
     def count_unfinished(self, url: str) -> int:
-        """Return how many multipart uploads in the bucket have neither completed nor been aborted."""
+        """Return the number of multipart uploads in the bucket that are neither completed nor aborted."""
         return self.request("GET", f"{url.split('/')[2]}?uploads").count(b"<UploadId>")
 
     @contextmanager
@@ -200,7 +200,7 @@ def _run(
     log: Path,
     user: int | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the command until the end of the block, once `answers` no longer raises `not_yet`."""
+    """Run the command until the end of the block; the block starts once `answers` no longer raises `not_yet`."""
     with log.open("ab") as output, subprocess.Popen(command, stdout=output, stderr=output, user=user) as process:
         try:
             deadline = time.monotonic() + START_SECONDS
@@ -238,7 +238,7 @@ def _find_postgres(folder: Path) -> Path:
 
 
 def _copy_for_nobody(programs: Path, folder: Path) -> None:
-    """Copy the programs into the folder, and give it to nobody: the installed ones may be readable for root alone."""
+    """Copy the programs into the folder, and give it to the user `nobody`: only root may be able to read the installed ones."""
     for part in (programs, programs.with_name(f"{programs.name}.libs")):
         shutil.copytree(part, folder / part.name)
     for path in (folder, *folder.rglob("*")):

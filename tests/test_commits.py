@@ -1,4 +1,4 @@
-"""Commits say in their subject what they do."""
+"""The subject of a commit states its change."""
 
 import re
 import shutil
@@ -42,7 +42,7 @@ def faults_of(subject: str) -> list[str]:
 
 def test_subjects_of_commits() -> None:
     """Each new commit has a subject in the imperative that fits on a line."""
-    faults = {subject: found for subject in recent_subjects() if (found := faults_of(subject))}
+    faults = {subject: faults_found for subject in recent_subjects() if (faults_found := faults_of(subject))}
     assert faults == {}
 
 

@@ -91,27 +91,27 @@ def test_import_rules_can_break(tree: Path, contract: str, file: str, line: str)
 
 
 def test_every_contract_is_tried():
-    """Each contract has a line in VIOLATIONS."""
+    """Each contract has an example in VIOLATIONS."""
     assert {contract for contract, _, _ in VIOLATIONS} == {contract["id"] for contract in CONTRACTS}
 
 
 @pytest.mark.parametrize("module", ["api.app", "api.client", "jobs.lifecycle", "worker.app"])
 def test_no_torch_in_the_process(module: str):
     """Web service, client, jobs and the supervising worker run where torch is not installed."""
-    imported = f"import sys, {module}; print(sorted({{'torch', 'torchvision'}} & set(sys.modules)))"
-    answer = subprocess.run([sys.executable, "-c", imported], cwd=ROOT, capture_output=True, text=True, check=False)
+    program = f"import sys, {module}; print(sorted({{'torch', 'torchvision'}} & set(sys.modules)))"
+    answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert answer.stdout.strip() == "[]", answer.stdout + answer.stderr
 
 
 def test_no_terminal_library_in_the_web_process():
     """The web service runs in an image without rich and typer; structlog uses rich only where it is installed."""
-    imported = "import sys; sys.modules |= dict.fromkeys(('rich', 'typer')); import api.app"
-    answer = subprocess.run([sys.executable, "-c", imported], cwd=ROOT, capture_output=True, text=True, check=False)
+    program = "import sys; sys.modules |= dict.fromkeys(('rich', 'typer')); import api.app"
+    answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
 
 
 def _own_files() -> Iterator[Path]:
-    """All text files of the project: its folders' and those of the root."""
+    """Yield all text files of the project: those of its folders and of the root."""
     for folder in OWN_FOLDERS:
         yield from (path for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix in TEXT)
     yield from (path for path in ROOT.iterdir() if path.is_file() and path.suffix in TEXT)
@@ -129,10 +129,10 @@ def test_no_module_has_a_banned_name():
     assert names & BANNED_NAMES == set()
 
 
-@pytest.mark.parametrize("what", FORBIDDEN)
-def test_no_file_has_a_forbidden_text(what: str):
+@pytest.mark.parametrize("name_of_rule", FORBIDDEN)
+def test_no_file_has_a_forbidden_text(name_of_rule: str):
     """No file names a path of one machine, or an open task."""
-    pattern = re.compile(FORBIDDEN[what])
+    pattern = re.compile(FORBIDDEN[name_of_rule])
     lines = [
         f"{path.relative_to(ROOT)}:{number}: {line.strip()[:80]}"
         for path in _own_files()

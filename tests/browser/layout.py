@@ -10,8 +10,8 @@ from typing import Any
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
-def measured(page: str, folder: Path, width: int, measure: str) -> Any:
-    """Return what a script makes the title of a page, as JSON, that is laid out in a window of that width."""
+def measure_page(page: str, folder: Path, width: int, measure: str) -> Any:
+    """Return the JSON that a script writes into the title of a page, which is laid out in a window of that width."""
     without_policy = re.sub(r"<meta http-equiv[^>]*>", "", page)  # which lets no script run
     file = folder / "page.html"
     file.write_text(without_policy.replace("</main>", f"</main><script>{measure}</script>"))
@@ -27,8 +27,8 @@ def measured(page: str, folder: Path, width: int, measure: str) -> Any:
     ]
     script = "<script>onload = () => { document.title = frames[0].document.title }</script>"
     (folder / "frame.html").write_text(f"<!doctype html><title></title><body style='margin:0'>{frame}{script}")
-    ended = subprocess.run(
+    process = subprocess.run(
         [*command, (folder / "frame.html").as_uri()], capture_output=True, text=True, check=True, timeout=120
     )
-    (title,) = re.findall(r"<title>(.*?)</title>", ended.stdout, re.DOTALL)
+    (title,) = re.findall(r"<title>(.*?)</title>", process.stdout, re.DOTALL)
     return json.loads(title)

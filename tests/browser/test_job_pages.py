@@ -1,13 +1,13 @@
-"""The pages of fine-tunings as a browser lays them out: on a phone every outcome can be read and every model be asked for."""
+"""The pages of fine-tunings as a browser lays them out: on a phone every outcome is readable and every button reachable."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-from tests.browser.layout import CHROMIUM, measured
+from tests.browser.layout import CHROMIUM, measure_page
 from tests.sample_reports import sample_finetune
-from tests.service.api.test_outcomes import finetuned
+from tests.service.api.test_outcomes import finish_finetuning
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
 
@@ -26,11 +26,11 @@ def test_outcomes_and_buttons_are_in_sight_on_a_phone(own_web, tmp_path: Path) -
     addresses = ["/"]
     for outcome, falls in OUTCOMES:
         of_outcome = report.model_copy(update={"outcome": outcome})
-        addresses.append(f"/ui/jobs/{finetuned(own_web, outcome, falls, of_outcome, trained=True)}")
+        addresses.append(f"/ui/jobs/{finish_finetuning(own_web, outcome, falls, of_outcome, has_trained_weights=True)}")
     style = f"<style>{STYLE.read_text('utf-8')}</style>"
     for address in addresses:
         page = own_web.client.get(address).text
-        seen = measured(re.sub(r"<link[^>]*stylesheet[^>]*>", lambda _: style, page), tmp_path, 390, MEASURE)
+        seen = measure_page(re.sub(r"<link[^>]*stylesheet[^>]*>", lambda _: style, page), tmp_path, 390, MEASURE)
         assert seen["width"] == 390, address
         assert len(seen["ends"]) >= 4, address
         assert max(seen["ends"]) <= 390 - 16, address

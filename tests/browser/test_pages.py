@@ -1,4 +1,4 @@
-"""The pages in a real browser: their policy lets run what they need, and they follow a job by themselves."""
+"""The pages in a real browser: their policy permits their own scripts and styles, and they follow a job by themselves."""
 
 import shutil
 import subprocess
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.processes import until
+from tests.service.processes import wait_until
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 VIRTUAL_SECONDS = 200  # a page is looked at; they pass as fast as its requests are answered
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="
 
 
 def look(address: str, folder: Path) -> subprocess.Popen[str]:
-    """A browser that loads the page, and after `VIRTUAL_SECONDS` writes its elements to stdout; its complaints go to stderr."""
+    """Run a browser that loads the page, and after `VIRTUAL_SECONDS` writes its elements to stdout and its errors to stderr."""
     assert CHROMIUM is not None
     quiet = [
         "--headless",
@@ -24,17 +24,17 @@ def look(address: str, folder: Path) -> subprocess.Popen[str]:
         "--disable-background-networking",
         "--disable-dev-shm-usage",
     ]
-    told = ["--enable-logging=stderr", "--dump-dom", f"--virtual-time-budget={VIRTUAL_SECONDS * 1000}"]
-    command = [CHROMIUM, *quiet, *told, f"--user-data-dir={folder}"]
+    options = ["--enable-logging=stderr", "--dump-dom", f"--virtual-time-budget={VIRTUAL_SECONDS * 1000}"]
+    command = [CHROMIUM, *quiet, *options, f"--user-data-dir={folder}"]
     return subprocess.Popen([*command, address], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_the_page_of_a_job_follows_it(own_web, tmp_path) -> None:
-    """A page that was loaded while the job waited shows, without being loaded again, that the job was cancelled."""
+    """A page that was loaded while the job waited shows, without a reload, that the job was cancelled."""
     job = own_web.audit()
     address = f"/ui/jobs/{job}"
     with look(f"{own_web.client.base_url}{address}", tmp_path) as browser:
-        until(lambda: f"GET {address} " in own_web.process.log.read_text(), 30)
+        wait_until(lambda: f"GET {address} " in own_web.process.log.read_text(), 30)
         own_web.client.post(f"/jobs/{job}/cancel")
         elements, complaints = browser.communicate(timeout=60)
     log = own_web.process.log.read_text()
@@ -44,7 +44,7 @@ def test_the_page_of_a_job_follows_it(own_web, tmp_path) -> None:
 
 
 def test_nothing_on_a_page_is_refused_by_its_policy(own_web, tmp_path) -> None:
-    """The browser complains of no page: styles, script and drawings of all pages, the report too, are let through."""
+    """The browser reports no violation on any page: styles, scripts and drawings, also of the report, are permitted."""
     job = own_web.audit()
     own_web.run(job)
     own_web.succeed(job)

@@ -1,4 +1,4 @@
-"""Fixtures of tests with real processes: installations, and what an undisturbed job reports there."""
+"""Fixtures of tests with real processes: installations, and the report of a job without faults."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,14 +20,14 @@ def weights_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def open_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
-    """Yield a function that opens installations with the settings given; close them after the test."""
+    """Yield a function that opens installations with the given settings; close them after the test."""
     sites: list[Site] = []
 
-    def opened(**settings: object) -> Site:
+    def open_new_site(**settings: object) -> Site:
         sites.append(Site(tmp_path, **settings))
         return sites[-1]
 
-    yield opened
+    yield open_new_site
     for site in sites:
         site.close()
 
@@ -35,14 +35,14 @@ def open_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
 @pytest.fixture
 def served_site(servers: dict[str, str], open_site: Callable[..., Site]) -> Iterator[Site]:
     """Yield an installation on PostgreSQL, Redis and an object store."""
-    opened = open_site(**servers)
-    yield opened
-    opened.close()  # before its database goes
+    open_new_site = open_site(**servers)
+    yield open_new_site
+    open_new_site.close()  # before its database goes
 
 
 @pytest.fixture
 def servers(postgres: PostgresServer, redis_url: str, object_store: ObjectStore) -> Iterator[dict[str, str]]:
-    """Yield settings that name a database, a broker and an object store of their own, which is all that machines share."""
+    """Yield settings that name a fresh database, broker and object store, which machines share; they share nothing more."""
     database = postgres.new_database()
     yield {"database_url": postgres.url(database), "broker_url": redis_url, "store_url": object_store.new_url()}
     postgres.drop_database(database)
@@ -50,15 +50,15 @@ def servers(postgres: PostgresServer, redis_url: str, object_store: ObjectStore)
 
 @pytest.fixture(params=[FILES, SERVERS])
 def site(request: pytest.FixtureRequest) -> Site:
-    """Return an installation: the test runs once with nothing but files, and once with all servers."""
+    """Return an installation: the test runs once with files only, and once with all servers."""
     if request.param == FILES:
         return request.getfixturevalue("open_site")()
     return request.getfixturevalue("served_site")
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, weights_file: Path) -> Any:
-    """Return the report of a fine-tuning that nothing disturbs, without times."""
+def faultless_report(tmp_path_factory: pytest.TempPathFactory, weights_file: Path) -> Any:
+    """Return the report of a fine-tuning without faults, without times."""
     site = Site(tmp_path_factory.mktemp("undisturbed"))
     site.worker()
     job_id = submit_finetuning(site, weights_file)

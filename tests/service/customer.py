@@ -1,4 +1,4 @@
-"""A customer of a site that fails: asks over HTTP until there is an answer, and knows what each job must come to."""
+"""A customer of a failing site: repeats each request until it is answered, and knows which ends each job may have."""
 
 import random
 import threading
@@ -18,12 +18,12 @@ TRY_AGAIN_SECONDS = 0.2
 _DIVERGING = {**FINETUNING, "training": {"learning_rates": [10] * EPOCHS, "momentum": 0.999, "weight_decay": 1}}
 
 
-class Asked:
-    """A job that was asked for.
+class CustomerJob:
+    """A job that the customer has submitted.
 
     Attributes:
-        wish: "pause" (then it is resumed), "cancel", or nothing.
-        cancelled: whether the service said that it will be.
+        wish: "pause" (the job is resumed later), "cancel", or empty.
+        cancelled: whether the service accepted the cancellation.
     """
 
     def __init__(self, number: int) -> None:
@@ -41,22 +41,22 @@ class Asked:
         self.cancelled = False
 
     @property
-    def allowed(self) -> set[JobState]:
-        """Return the states in which it may end."""
+    def allowed_ends(self) -> set[JobState]:
+        """Return the states in which the job may end."""
         if self.cancelled:
             return {JobState.CANCELLED}
         return {JobState.FAILED if self.body is _DIVERGING else JobState.SUCCEEDED}
 
 
 class Customer(threading.Thread):
-    """Has some jobs under way at any time until `enough` is set. `problems` are answers that there should not be."""
+    """Keeps some jobs active at any time until `enough` is set. `problems` are unexpected answers."""
 
     def __init__(self, site: Site, weights_file: Path, chance: random.Random, webhook_url: str) -> None:
         super().__init__(name="customer", daemon=True)
         self._client = httpx.Client(base_url=f"http://127.0.0.1:{site.settings.port}", timeout=10)
         self._model, self._dataset = store(site, weights_file)
         self._chance, self._webhook_url = chance, webhook_url
-        self.asked: list[Asked] = []
+        self.jobs: list[CustomerJob] = []
         self.enough = threading.Event()
         self.problems: list[str] = []
 
@@ -73,17 +73,17 @@ class Customer(threading.Thread):
     def _keep_asking(self) -> None:
         while not self.enough.is_set():
             if self._under_way() < IN_FLIGHT:
-                self._ask(Asked(len(self.asked)))
+                self._ask(CustomerJob(len(self.jobs)))
             time.sleep(TRY_AGAIN_SECONDS)
 
     def _under_way(self) -> int:
         jobs = self._answer("GET", "/jobs?limit=100").json()["data"]
         return sum(job["status"] not in FINAL for job in jobs)
 
-    def _ask(self, job: Asked) -> None:
+    def _ask(self, job: CustomerJob) -> None:
         body = {"model": self._model, "dataset": self._dataset, **job.body}
         job.id = self._answer("POST", job.route, json=body, headers={"Idempotency-Key": job.key}).json()["id"]
-        self.asked.append(job)
+        self.jobs.append(job)
         if not job.wish:
             return
         time.sleep(self._chance.uniform(0, 6))
@@ -94,11 +94,11 @@ class Customer(threading.Thread):
             time.sleep(self._chance.uniform(0, 3))
             self._answer("POST", f"/jobs/{job.id}/resume")
 
-    def _answer(self, method: str, path: str, **given: Any) -> httpx.Response:
-        """Return the answer of a service that may be unavailable: 503 and silence are no answers; 409 is one."""
+    def _answer(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Send the request until it is answered, and return the response; 503 and silence are repeated; 409 is an answer."""
         while True:
             try:
-                answer = self._client.request(method, path, **given)
+                answer = self._client.request(method, path, **options)
             except httpx.TransportError:
                 time.sleep(TRY_AGAIN_SECONDS)
                 continue

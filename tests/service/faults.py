@@ -1,4 +1,4 @@
-"""An installation whose servers and processes fail by chance, and come back as an operator's restarts would bring them back."""
+"""An installation whose servers and processes fail at random, and come back as an operator's restarts would bring them back."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ import redis
 
 from jobs.content import digest_from_path
 from tests.servers import ObjectStore, find_free_port, object_store, postgres_folder, postgres_in, redis_server
-from tests.service.processes import START_SECONDS, Site, SiteProcess, until
+from tests.service.processes import START_SECONDS, Site, SiteProcess, wait_until
 from tests.storage_contents import list_places, overwrite, read_content
 
 # Names of faults, and how often one is drawn beside the others.
@@ -55,7 +55,7 @@ datetime.datetime = Datetime
 
 
 class Servers:
-    """PostgreSQL, Redis and an object store of this test alone. All keep their addresses; only Redis forgets."""
+    """PostgreSQL, Redis and an object store of this test alone. All keep their addresses; Redis loses its data."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._folder, self._port = stack.enter_context(postgres_folder()), find_free_port()
@@ -69,9 +69,9 @@ class Servers:
         }
 
     @contextmanager
-    def without_database(self, *, killed: bool) -> Iterator[None]:
-        """Stop PostgreSQL for the block; if killed, it cannot end its sessions or write what it has in memory."""
-        if killed:
+    def without_database(self, *, kill: bool) -> Iterator[None]:
+        """Stop PostgreSQL for the block; with `kill`, it cannot end its sessions or write what it has in memory."""
+        if kill:
             self._postgres.process.send_signal(signal.SIGQUIT)
             self._postgres.process.wait()
         self._database.close()
@@ -87,7 +87,7 @@ class Servers:
 
     @contextmanager
     def frozen_database(self) -> Iterator[None]:
-        """Freeze PostgreSQL for the block: it takes connections and statements and answers nothing."""
+        """Freeze PostgreSQL for the block: it accepts connections and statements and answers none."""
         processes = [self._postgres.process.pid, *_children(self._postgres.process.pid)]
         for pid in processes:
             with suppress(ProcessLookupError):
@@ -100,23 +100,25 @@ class Servers:
     @contextmanager
     def without_connections(self) -> Iterator[None]:
         """Take every spare connection of PostgreSQL for the block, as soon as it is free."""
-        over = threading.Event()
-        thread = threading.Thread(target=self._take_connections, args=[over])
+        finish = threading.Event()
+        thread = threading.Thread(target=self._take_connections, args=[finish])
         thread.start()
         yield
-        over.set()
+        finish.set()
         thread.join()
 
-    def _take_connections(self, over: threading.Event) -> None:
-        with ExitStack() as taken:
-            while not over.wait(0.02):
+    def _take_connections(self, finish: threading.Event) -> None:
+        with ExitStack() as connections:
+            while not finish.wait(0.02):
                 with suppress(psycopg.OperationalError):
-                    while not over.is_set():
-                        taken.enter_context(psycopg.connect(self.settings["database_url"].replace("+psycopg", "")))
+                    while not finish.is_set():
+                        connections.enter_context(
+                            psycopg.connect(self.settings["database_url"].replace("+psycopg", ""))
+                        )
 
     @contextmanager
     def full_broker(self) -> Iterator[None]:
-        """Leave Redis without memory for the block, so that it refuses all that it would have to store."""
+        """Leave Redis without memory for the block, so that it refuses all writes."""
         with redis.Redis.from_url(self.settings["broker_url"]) as server:
             server.config_set("maxmemory", "1mb")
             yield
@@ -124,13 +126,13 @@ class Servers:
 
 
 class Faulty:
-    """The site's workers and web service, which are started again when they die, and the faults that befall them.
+    """The site's workers and web service, which are restarted when they die, and the faults that are injected.
 
     Attributes:
-        injected: how often which fault came.
-        crashes: how often a fault befell a job's own process, by job.
-        ready_since: since when the worker of that process number waits for jobs; frozen and dead ones are not in it.
-        whole_since: since when all servers are there; None while one is not.
+        injected: the number of injected faults of each kind.
+        crashes: the number of faults of each job's own process.
+        ready_since: the time since which each worker, by process id, waits for jobs; frozen and dead ones are absent.
+        whole_since: the time since which all servers run; None while one does not.
     """
 
     def __init__(self, site: Site, servers: Servers, chance: random.Random) -> None:
@@ -144,7 +146,7 @@ class Faulty:
         self._frozen: dict[int, float] = {}  # which worker is woken when
 
     def inject(self) -> None:
-        """Cause a fault that is chosen by chance; it has passed when this returns, but for a worker's sleep."""
+        """Choose a fault at random and cause it; it has ended when this method returns, except for a worker's sleep."""
         names = list(FAULTS)
         if self._frozen:
             names.remove("worker frozen past its lease")
@@ -154,7 +156,7 @@ class Faulty:
         self.injected[name] += self._happened(name)
 
     def tend(self) -> None:
-        """Start again what died, wake workers that slept long enough, and record which are ready."""
+        """Start dead processes again, wake workers that slept long enough, and record the ready ones."""
         for index, worker in enumerate(self._workers):
             if worker.pid in self._frozen and time.monotonic() > self._frozen[worker.pid]:
                 del self._frozen[worker.pid]
@@ -173,7 +175,7 @@ class Faulty:
         self.tend()
 
     def _happened(self, name: str) -> bool:
-        """Cause the fault, and return whether there was a process for it."""
+        """Attempt the fault, and return whether there was a process for it."""
         worker = self._chance.choice(self._workers)
         short, long = self._chance.uniform(0.2, 3), self._chance.uniform(2, 15)  # the latter beyond most time-outs
         if name in _CRASHES:
@@ -194,7 +196,7 @@ class Faulty:
             case "web service killed" if self._api.running:
                 self._api.kill()
             case "database killed" | "database stopped":
-                self._while(self._servers.without_database(killed=name == "database killed"), short)
+                self._while(self._servers.without_database(kill=name == "database killed"), short)
             case "database frozen":
                 self._while(self._servers.frozen_database(), long)
             case "database without connections":
@@ -235,15 +237,15 @@ class Faulty:
         storage = self._site.storage
         sha256 = self._chance.choice(sorted(filter(None, map(digest_from_path, list_places(storage)))))
         whole = read_content(storage, sha256)
-        changed = bytearray(whole)
-        changed[self._chance.randrange(len(whole))] ^= 1
-        overwrite(storage, whole, bytes(changed))
+        content = bytearray(whole)
+        content[self._chance.randrange(len(whole))] ^= 1
+        overwrite(storage, whole, bytes(content))
         yield
-        if storage.exists(sha256) and read_content(storage, sha256) == changed:
+        if storage.exists(sha256) and read_content(storage, sha256) == content:
             storage.put([whole], media_type="application/octet-stream")
 
     def _while(self, outage: AbstractContextManager[None], seconds: float) -> None:
-        """Keep up the outage for `seconds`."""
+        """Keep the outage for `seconds`."""
         self.whole_since = None
         with outage:
             time.sleep(seconds)
@@ -255,9 +257,9 @@ def faulty_site(folder: Path, chance: random.Random, **settings: object) -> Iter
     """Yield an installation on servers of its own, with all its processes running."""
     with ExitStack() as stack:
         servers = Servers(stack)
-        outside = dict(os.environ)
+        environment = dict(os.environ)
         os.environ.update(servers.store.environment)
-        stack.callback(os.environ.update, outside)
+        stack.callback(os.environ.update, environment)
         site = Site(folder, **servers.settings, **settings)
         stack.callback(subprocess.run, ["umount", site.settings.data_dir], stderr=subprocess.DEVNULL, check=False)
         site.settings.data_dir.mkdir(exist_ok=True)
@@ -267,7 +269,7 @@ def faulty_site(folder: Path, chance: random.Random, **settings: object) -> Iter
         stack.callback(site.close)
         faulty = Faulty(site, servers, chance)
         stack.callback(faulty.rest)
-        until(lambda: _all_ready(faulty), START_SECONDS, site.tell)
+        wait_until(lambda: _all_ready(faulty), START_SECONDS, site.tell)
         yield site, faulty
 
 
@@ -298,7 +300,7 @@ def _tell(worker: SiteProcess, number: signal.Signals) -> None:
 
 
 def _children(pid: int) -> list[int]:
-    """Return the numbers of the processes that this one has started and that have not ended."""
+    """Return the ids of the processes that this one has started and that have not ended."""
     with suppress(FileNotFoundError, ProcessLookupError):
         tasks = Path(f"/proc/{pid}/task").glob("*/children")
         return [int(child) for task in tasks for child in task.read_text().split()]

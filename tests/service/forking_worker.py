@@ -1,7 +1,7 @@
 """`python -m tests.service.forking_worker`: a worker for many short jobs.
 
-Each job has a process of its own that runs the same as those of the real worker. It is forked from this one, which has
-imported torch already, and so begins three seconds sooner. Nobody renews leases, and no message is listened to.
+Each job has a process of its own that runs the same code as those of the real worker. It is forked from this one, which has
+imported torch already, and so starts three seconds sooner. This worker renews no leases and listens to no messages.
 """
 
 import os
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def _claim_latest(sessions: Sessions) -> Job | None:
-    """Claim a waiting job, the latest first: the real worker begins at the other end."""
+    """Claim a waiting job, the latest first; the real worker starts with the oldest."""
     with sessions.begin() as session:
         lifecycle.take_back(session)
         waiting = select(Job.id).where(Job.state == JobState.QUEUED).order_by(Job.id.desc())

@@ -1,4 +1,4 @@
-"""`python -m tests.service.hasty_api`: a web service with room for 64 connections that waits for its clients for seconds only."""
+"""`python -m tests.service.hasty_api`: a web service with room for 64 connections, whose timeouts are a few seconds."""
 
 import resource
 import sys

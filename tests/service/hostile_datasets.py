@@ -36,7 +36,7 @@ def _dataset(name: str, content: Callable[[Path], bytes], reason: str) -> Hostil
 
 
 def _up_to(canary: Path) -> str:
-    """Return the canary as a member's name, for whoever unpacks it into a folder of whatever depth."""
+    """Return the canary as a member's name that escapes from a folder of any depth."""
     return "../" * 20 + str(canary)[1:]
 
 

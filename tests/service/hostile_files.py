@@ -1,4 +1,4 @@
-"""What hostile uploads are made of: the case as the test reads it, zip archives, images and arrays that lie."""
+"""Parts of hostile uploads: the case as the test reads it, zip archives, and images and arrays with false headers."""
 
 import io
 import json
@@ -25,15 +25,15 @@ class Hostile:
     """An upload that shall be refused.
 
     Args:
-        name: of the case.
-        path: where it is sent to.
-        code: of the problem it is refused with.
-        content: makes the file; gets the path of the canary, a file that appears when code of the upload runs.
-        status: of the answer to the upload; 202 where only the check finds out.
-        reason: a pattern of what the problem tells.
-        fields: of the form, beside the file; by default what a model or data set needs.
-        headers: of the request.
-        part_headers: lines of the file's own headers.
+        name: the name of the case.
+        path: the route that the upload is sent to.
+        code: the code of the expected problem.
+        content: makes the file from the path of the canary, a file that appears when code of the upload runs.
+        status: the status of the response to the upload; 202 if only the check refuses it.
+        reason: a pattern of the problem's message.
+        fields: the form's fields beside the file; by default those that a model or data set needs.
+        headers: the request's headers.
+        part_headers: the lines of the file's own headers.
     """
 
     name: str
@@ -101,10 +101,10 @@ def huge_png(side: int) -> bytes:
         (b"IDAT", zlib.compress(b"")),
         (b"IEND", b""),
     ]
-    made = (
+    wrong_members = (
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
     )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(made)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(wrong_members)
 
 
 FOLDERS: Mapping[str, bytes] = MappingProxyType(

@@ -75,7 +75,7 @@ def _huge(architecture: str = "small_resnet", num_classes: int = 3, **arguments:
 
 
 def _of_ours(spec: str) -> bytes:
-    """Return a file of ours, by its metadata, with that spec."""
+    """Return a file in this project's format, by its metadata, with that spec."""
     return safetensors_file({"__metadata__": {"faal": spec}})
 
 

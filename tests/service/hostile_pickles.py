@@ -1,4 +1,4 @@
-"""Checkpoints that would run code, take memory or never end when they are read: pickles written opcode by opcode, and torch's."""
+"""Checkpoints that run code, exhaust memory or never end when they are read: pickles written opcode by opcode, and torch's."""
 
 import collections
 import io
@@ -29,14 +29,14 @@ class Command:
 
 
 class Code(Command):
-    """The same by `exec`."""
+    """An object that makes the canary by `exec` when it is unpickled."""
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
         return exec, (f"open({str(self.canary)!r}, 'w').close()",)
 
 
 class FromBytes(Command):
-    """The same by the function with which torch unpickles a storage: what it loads is a checkpoint of its own."""
+    """An object that makes the canary by torch's function that unpickles a storage: its data is a checkpoint of its own."""
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[bytes]]:
         return torch.storage._load_from_bytes, (torch_file(Command(self.canary)),)
@@ -50,10 +50,10 @@ def torch_file(value: object, **options: Any) -> bytes:
     return content.getvalue()
 
 
-def checkpoint(pickled: bytes, **members: bytes) -> bytes:
-    """Return a checkpoint with one record of twelve bytes, whose pickle is that one; with members changed or added."""
-    changed = {"archive/data.pkl": pickled} | {f"archive/{name}": member for name, member in members.items()}
-    return zip_archive(read_zip(torch_file({"weight": torch.zeros(3)})) | changed)
+def checkpoint(pickle_bytes: bytes, **members: bytes) -> bytes:
+    """Return a checkpoint with that pickle and one record of twelve bytes; with members changed or added."""
+    contents = {"archive/data.pkl": pickle_bytes} | {f"archive/{name}": member for name, member in members.items()}
+    return zip_archive(read_zip(torch_file({"weight": torch.zeros(3)})) | contents)
 
 
 def script() -> bytes:
@@ -85,16 +85,16 @@ def before_1_6(value: object) -> bytes:
 
 
 def magic_alone(value: object) -> bytes:
-    """Return the head of that format, with the value in the place of what the system was like."""
+    """Return the head of that format, with the value in the place of the system's description."""
     return b"".join(pickle.dumps(part, protocol=2) for part in (_MAGIC, 1001, value))
 
 
 def tar(value: object) -> bytes:
     """Return the value in the format of torch 0.1, a tar archive."""
     content = io.BytesIO()
-    pickled = pickle.dumps(value, protocol=2)
+    pickle_bytes = pickle.dumps(value, protocol=2)
     no_storages, no_tensors = pickle.dumps(0) + pickle.dumps([]), pickle.dumps(0)
-    members = {"sys_info": pickle.dumps({}), "storages": no_storages, "tensors": no_tensors, "pickle": pickled}
+    members = {"sys_info": pickle.dumps({}), "storages": no_storages, "tensors": no_tensors, "pickle": pickle_bytes}
     with tarfile.open(fileobj=content, mode="w:") as archive:
         for name, member in members.items():
             entry = tarfile.TarInfo(name)
@@ -108,7 +108,7 @@ def tar(value: object) -> bytes:
 
 def _text(value: str) -> bytes:
     """Return the opcode BINUNICODE with that text."""
-    return b"X" + struct.pack("<I", len(encoded := value.encode("utf-8", "surrogatepass"))) + encoded
+    return b"X" + struct.pack("<I", len(encoded_text := value.encode("utf-8", "surrogatepass"))) + encoded_text
 
 
 def _long(value: int) -> bytes:
@@ -133,7 +133,7 @@ def persistent_id(canary: Path) -> bytes:
 
 
 def tensor(name: str = "weight", *, numel: int = 3, offset: int = 0, size: int = 3, stride: int = 1) -> bytes:
-    """Return a state dict of one tensor on the record of twelve bytes, as it says."""
+    """Return a state dict of one tensor on the record of twelve bytes, with that shape and stride."""
     storage = b"(" + _text("storage") + b"ctorch\nFloatStorage\n" + _text("0") + _text("cpu") + _long(numel) + b"tQ"
     view = storage + _long(offset) + _long(size) + b"\x85" + _long(stride) + b"\x85\x89ccollections\nOrderedDict\n)R"
     return b"\x80\x02}" + _text(name) + b"ctorch._utils\n_rebuild_tensor_v2\n(" + view + b"tRs."

@@ -1,4 +1,4 @@
-"""Uploads that are hostile by how they are sent: lying lengths and digests, bodies that drip, break off or go on and on."""
+"""Uploads that are hostile by the way they are sent: false lengths and digests, and bodies that drip, break off or never end."""
 
 import itertools
 import json
@@ -19,7 +19,7 @@ SILENCE_SECONDS = 60.0  # twice what the service waits for
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: status and problem, or status 0 where the connection was closed without a word; and after how long."""
+    """The response: status and problem, or status 0 where the connection was closed without one; and the seconds until then."""
 
     status: int
     problem: dict[str, Any]
@@ -27,15 +27,15 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Sent:
-    """A body that shall be refused for how it is sent.
+class SenderCase:
+    """A body that must be refused for the way it is sent.
 
     Args:
-        name: of the case.
-        status: of the answer, 0 for none.
-        code: of the problem.
-        pieces: of what is sent below the request's line and its `Host`; a number is a pause in seconds.
-        leaves: whether the sender goes away behind the last piece.
+        name: the name of the case.
+        status: the status of the response, 0 for none.
+        code: the code of the problem.
+        pieces: the parts of the request after its first line and `Host`; a number is a pause in seconds.
+        leaves: whether the sender disconnects after the last piece.
     """
 
     name: str
@@ -117,13 +117,13 @@ def _long_header() -> Iterator[bytes | float]:
 
 
 SENT = [
-    Sent("dripping", 408, "upload-too-slow", _dripping),
-    Sent("length-beyond-the-body", 408, "upload-too-slow", _beyond_the_body),
-    Sent("length-short-of-the-body", 400, "malformed-body", _short_of_the_body),
-    Sent("length-of-a-trillion", 413, "upload-too-large", _trillion_bytes),
-    Sent("breaks-off", 0, "", _breaks_off, leaves=True),
-    Sent("goes-on-behind-the-form", 413, "upload-too-large", _goes_on_behind_the_form),
-    Sent("header-of-200-MB-in-a-part", 400, "malformed-body", _long_header),
+    SenderCase("dripping", 408, "upload-too-slow", _dripping),
+    SenderCase("length-beyond-the-body", 408, "upload-too-slow", _beyond_the_body),
+    SenderCase("length-short-of-the-body", 400, "malformed-body", _short_of_the_body),
+    SenderCase("length-of-a-trillion", 413, "upload-too-large", _trillion_bytes),
+    SenderCase("breaks-off", 0, "", _breaks_off, leaves=True),
+    SenderCase("goes-on-behind-the-form", 413, "upload-too-large", _goes_on_behind_the_form),
+    SenderCase("header-of-200-MB-in-a-part", 400, "malformed-body", _long_header),
 ]
 
 

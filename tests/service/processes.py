@@ -1,4 +1,4 @@
-"""An installation for tests: a database, a broker and a folder of its own, and real processes on them that can be killed."""
+"""An installation for tests: its own database, broker and folder, and real processes on them that can be killed."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ files_first = pytest.mark.parametrize("site", [FILES, pytest.param(SERVERS, mark
 
 
 class SiteProcess:
-    """A process of the installation, and what it says."""
+    """A process of the installation, and its log."""
 
     def __init__(self, module: str, environment: dict[str, str], log: Path) -> None:
         self.log = log
@@ -52,7 +52,7 @@ class SiteProcess:
 
     @property
     def children(self) -> list[int]:
-        """Return the numbers of the processes it started that are not reaped yet."""
+        """Return the ids of its child processes that are not reaped yet."""
         tasks = Path(f"/proc/{self._process.pid}/task").glob("*/children")
         return [int(pid) for task in tasks for pid in task.read_text().split()]
 
@@ -66,9 +66,9 @@ class SiteProcess:
         self._process.kill()
         self._process.wait()
 
-    def stop(self, within_seconds: float = 30, by: signal.Signals = signal.SIGTERM) -> int:
+    def stop(self, within_seconds: float = 30, signal_number: signal.Signals = signal.SIGTERM) -> int:
         """Send that signal, and return the exit status."""
-        self._process.send_signal(by)
+        self._process.send_signal(signal_number)
         return self._process.wait(within_seconds)
 
 
@@ -76,14 +76,14 @@ class Site:
     """One installation. Its processes run with short leases and frequent sweeps, one thread each."""
 
     def __init__(self, folder: Path, **settings: object) -> None:
-        given = {
+        defaults = {
             "data_dir": folder / "faal-data",
             "threads": 1,
             "lease_seconds": 6,
             "sweep_seconds": 1,
             "port": find_free_port(),
         }
-        self.settings = Settings(**given | settings)
+        self.settings = Settings(**defaults | settings)
         self.folder = folder
         self._processes: list[SiteProcess] = []
         self._clients: list[httpx.Client] = []
@@ -123,14 +123,14 @@ class Site:
             except httpx.TransportError:
                 return False
 
-        until(answers, START_SECONDS)
+        wait_until(answers, START_SECONDS)
         return process, client
 
     def submit(self, spec: dict[str, Any], *, kind: JobKind, model: str, dataset: str) -> str:
         """Queue a job without a message to a worker, and return its id."""
         with self.sessions.begin() as session:
-            asked = Submission(kind=kind, model_id=model, dataset=dataset, spec=spec, owner="local")
-            job = submit(session, self.settings, asked)
+            submission = Submission(kind=kind, model_id=model, dataset=dataset, spec=spec, owner="local")
+            job = submit(session, self.settings, submission)
         return job.id
 
     def job(self, job_id: str) -> Job:
@@ -146,12 +146,12 @@ class Site:
     def report(self, job_id: str) -> str | None:
         """Return the job's report as stored."""
         with self.sessions() as session:
-            stored = queries.find_report(session, job_id)
-        return None if stored is None else stored.document
+            row = queries.find_report(session, job_id)
+        return None if row is None else row.document
 
     def wait_until_ended(self, job_id: str) -> Job:
         """Wait until the job has ended, and return it."""
-        until(lambda: self.job(job_id).state in FINAL, JOB_SECONDS, self.tell)
+        wait_until(lambda: self.job(job_id).state in FINAL, JOB_SECONDS, self.tell)
         return self.job(job_id)
 
     def wait_until_running(self, job_id: str, *, epochs: int = 0) -> Job:
@@ -164,7 +164,7 @@ class Site:
                 job.state is JobState.RUNNING and job.done is not None and len(self.events(job_id, "epoch")) >= epochs
             )
 
-        until(far_enough, JOB_SECONDS, self.tell)
+        wait_until(far_enough, JOB_SECONDS, self.tell)
         return self.job(job_id)
 
     def tell(self) -> str:
@@ -182,8 +182,8 @@ class Site:
         self.sessions.close()
 
 
-def until(holds: Callable[[], bool], within_seconds: float, tell: Callable[[], str] = str) -> None:
-    """Wait until `holds` returns true. Raises: AssertionError when the time is over."""
+def wait_until(holds: Callable[[], bool], within_seconds: float, tell: Callable[[], str] = str) -> None:
+    """Wait until `holds` returns true. Raises: AssertionError after `within_seconds`."""
     within_seconds = max(within_seconds, BUSY_SECONDS)
     deadline = time.monotonic() + within_seconds
     while not holds():

@@ -1,4 +1,4 @@
-"""Something small for installations to run: an untrained network, a data set of noise, and jobs of a few seconds."""
+"""Small jobs for installations: an untrained network, a data set of noise, and jobs of a few seconds."""
 
 import io
 import json
@@ -56,7 +56,7 @@ def noise() -> bytes:
 
 
 UNBOUNDED = {"max_robust_drop": None, "max_clean_drop": None}
-"""For trainings of noise: the weights that come out are kept, however little they are worth."""
+"""For trainings of noise: the trained weights are kept, whatever their accuracy."""
 
 # A fine-tuning of `EPOCHS` epochs, half a second each.
 FINETUNING = {
@@ -101,12 +101,12 @@ NOT_COMPARED = ("seconds", "created_at", "job_id", "model_id")
 
 
 def timeless(document: str | None) -> Any:
-    """Return the report without the fields in which two runs differ: how long it took, when it was made and the service's ids."""
+    """Return the report without the fields in which two runs differ: durations, times and the service's ids."""
     assert document is not None
 
-    def left(value: Any) -> Any:
+    def without_times(value: Any) -> Any:
         if isinstance(value, dict):
-            return {name: left(inner) for name, inner in value.items() if name not in NOT_COMPARED}
-        return [left(inner) for inner in value] if isinstance(value, list) else value
+            return {name: without_times(inner) for name, inner in value.items() if name not in NOT_COMPARED}
+        return [without_times(inner) for inner in value] if isinstance(value, list) else value
 
-    return left(json.loads(document))
+    return without_times(json.loads(document))

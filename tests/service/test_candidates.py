@@ -11,7 +11,7 @@ from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.results.reading import read_report
 from faal_core.specs import FinetuneSpec
 from jobs.states import JobKind
-from tests.service.processes import JOB_SECONDS, until
+from tests.service.processes import JOB_SECONDS, wait_until
 from tests.service.small_jobs import FINETUNING, store
 
 BOUNDS = {"max_robust_drop": 1.0, "max_clean_drop": 1.0, "learning_rates": [0.1]}
@@ -19,7 +19,7 @@ BOUNDS = {"max_robust_drop": 1.0, "max_clean_drop": 1.0, "learning_rates": [0.1]
 
 def ready_weights(client: httpx.Client, model_id: str, file: Path) -> dict[str, torch.Tensor]:
     """Return the weights of the model, once it is ready."""
-    until(lambda: client.get(f"/models/{model_id}").json()["status"] != "validating", JOB_SECONDS)
+    wait_until(lambda: client.get(f"/models/{model_id}").json()["status"] != "validating", JOB_SECONDS)
     model = client.get(f"/models/{model_id}").json()
     assert model["status"] == "ready", model
     file.write_bytes(client.get(f"/models/{model_id}/weights").content)
@@ -27,13 +27,13 @@ def ready_weights(client: httpx.Client, model_id: str, file: Path) -> dict[str, 
 
 
 def test_every_candidate_can_be_had(open_site, weights_file, tmp_path) -> None:
-    """A candidate lies as far between the given and the trained weights as the report says; asked again, it is there."""
+    """A candidate's weights are the interpolation that the report states; a second request gets the same model."""
     site = open_site()
     _, client = site.api()
     site.worker()
-    given, dataset = store(site, weights_file)
+    given_model, dataset = store(site, weights_file)
     spec = FinetuneSpec.model_validate(FINETUNING | {"training": FINETUNING["training"] | BOUNDS})
-    job_id = site.submit(spec.model_dump(mode="json"), kind=JobKind.FINETUNE, model=given, dataset=dataset)
+    job_id = site.submit(spec.model_dump(mode="json"), kind=JobKind.FINETUNE, model=given_model, dataset=dataset)
     site.queue.ring(job_id)
     site.wait_until_ended(job_id)
     report = read_report(site.report(job_id))
@@ -47,8 +47,8 @@ def test_every_candidate_can_be_had(open_site, weights_file, tmp_path) -> None:
 
     path = f"/jobs/{job_id}/candidates"
     answer = client.post(f"{path}/0")
-    assert (answer.status_code, answer.json()["id"]) == (200, given)
-    weights = {0: ready_weights(client, given, tmp_path / "0.safetensors")}
+    assert (answer.status_code, answer.json()["id"]) == (200, given_model)
+    weights = {0: ready_weights(client, given_model, tmp_path / "0.safetensors")}
     for number in range(1, 5):
         answer = client.post(f"{path}/{number}")
         assert answer.status_code == (200 if number == report.selected_candidate else 202), answer.text
@@ -62,8 +62,8 @@ def test_every_candidate_can_be_had(open_site, weights_file, tmp_path) -> None:
     for number in (1, 2, 3):
         for name, value in weights[number].items():
             if value.is_floating_point():
-                expected = start[name] + report.candidates[number].interpolation * (end[name] - start[name])
-                torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-5)
+                weight = start[name] + report.candidates[number].interpolation * (end[name] - start[name])
+                torch.testing.assert_close(value, weight, rtol=1e-4, atol=1e-5)
     with Client(str(client.base_url)) as customer:
         assert customer.make_candidate(job_id, others[0]).candidate == others[0]
     assert "Make a model" not in client.get(f"/ui/jobs/{job_id}").text

@@ -1,4 +1,4 @@
-"""The demo: a real service with its worker, for as long as it is needed and no longer."""
+"""The demo: a real service with its worker, which runs until the end of its block."""
 
 import os
 import signal
@@ -21,18 +21,18 @@ from tests.service.small_jobs import UNBOUNDED
 
 def processes_with(text: str) -> list[int]:
     """Return the ids of the processes whose environment holds that text."""
-    found = []
+    ids = []
     for folder in Path("/proc").iterdir():
         try:
             if folder.name.isdigit() and text.encode() in (folder / "environ").read_bytes():
-                found.append(int(folder.name))
+                ids.append(int(folder.name))
         except OSError:  # it ended meanwhile, or is another user's
             continue
-    return [process for process in found if process != os.getpid()]
+    return [process for process in ids if process != os.getpid()]
 
 
 def test_the_service_ends_with_its_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Inside it answers; afterwards neither a process nor a file of it is left, though the block was interrupted."""
+    """The service answers inside its block; afterwards no process or file of it is left, though the block was interrupted."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with suppress(KeyboardInterrupt), demo.service() as url:
         assert httpx.get(f"{url}/readyz").json() == {"status": "ready"}
@@ -43,7 +43,7 @@ def test_the_service_ends_with_its_block(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_service_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error carries the last lines of the service, here that a setting is wrong."""
+    """The error contains the last lines of the service, here about a wrong setting."""
     monkeypatch.setenv("FAAL_DEVICE", "abacus")
     with pytest.raises(demo.ServiceFailed, match="abacus"), demo.service():
         pass
@@ -68,17 +68,17 @@ def test_a_service_that_ends_too_early_says_so(tmp_path: Path, monkeypatch: pyte
 def test_the_demo_repairs_the_bundled_classifier(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It saves the report, its page and the weights that the report is about, and prints the verdict."""
+    """The demo saves the report, its page and the fine-tuned weights, and prints the verdict."""
     training = {"learning_rates": [0.001], "attack": {"steps": 1}, **UNBOUNDED}
-    asked = {"threat": {"epsilon": 0.1}, "training": training, "audit": {"images": 100, "attacks": "quick"}}
-    monkeypatch.setattr(demo, "SPEC", FinetuneSpec.model_validate(asked))
+    body = {"threat": {"epsilon": 0.1}, "training": training, "audit": {"images": 100, "attacks": "quick"}}
+    monkeypatch.setattr(demo, "SPEC", FinetuneSpec.model_validate(body))
     monkeypatch.setattr(sys, "argv", ["demo", "--out", str(tmp_path)])
     assert demo.main() == 0
     report = read_report((tmp_path / "report.json").read_bytes())
     assert isinstance(report, FinetuneReport)
     assert (tmp_path / "report.html").read_text("utf-8") == html.render(report)
     assert weights.digest(weights.read_classifier(tmp_path / "weights.safetensors")) == report.after.classifier.sha256
-    printed = capsys.readouterr().out
-    assert "before: PGD-10 (cross-entropy): " in printed
-    assert "epoch 1: loss " in printed
-    assert "The worst class " in printed
+    output = capsys.readouterr().out
+    assert "before: PGD-10 (cross-entropy): " in output
+    assert "epoch 1: loss " in output
+    assert "The worst class " in output

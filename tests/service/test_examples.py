@@ -1,4 +1,4 @@
-"""Every example of the README and of the tutorials runs, as it is written, with fewer images and a shorter training."""
+"""Every example of the README and of the tutorials runs as written, with fewer images and a shorter training."""
 
 import json
 import os
@@ -59,7 +59,7 @@ def write_small(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where a service listens, with a worker."""
+    """Return the address of a service with a worker."""
     site = Site(tmp_path_factory.mktemp("site"))
     site.api()
     site.worker()
@@ -68,25 +68,25 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def run(script: str) -> str:
-    """Return what a shell script prints. Raises: AssertionError with its errors, where it fails."""
+    """Return the output of a shell script. Raises: AssertionError with its errors, if it fails."""
     done = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, check=False, timeout=WAITS)
     assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
 def ask(command: str, ids: dict[str, str]) -> None:
-    """Run a `curl` of a page with the ids that answers have given; repeat it while the service says to wait."""
+    """Run a `curl` of a page with the ids of earlier answers; repeat it while the service asks to wait."""
     command = re.sub(r"(model|job)_…", lambda match: ids[match[1]], command)
     assert "…" not in command
     deadline = time.monotonic() + WAITS
     while True:
-        printed = run(command.replace("curl ", "curl --silent --show-error ", 1))
-        answer = json.loads(printed) if printed else {}
+        output = run(command.replace("curl ", "curl --silent --show-error ", 1))
+        answer = json.loads(output) if output else {}
         if answer.get("status") not in ("validating", "queued", "running") or " -d " in command or "-F" in command:
             break
-        assert time.monotonic() < deadline, printed
+        assert time.monotonic() < deadline, output
         time.sleep(0.3)
-    assert answer.get("status") not in (*range(400, 600), "failed", "rejected"), printed
+    assert answer.get("status") not in (*range(400, 600), "failed", "rejected"), output
     ids |= {answer["object"]: answer["id"]} if "object" in answer else {}
 
 
@@ -115,7 +115,7 @@ def test_commands(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", [page for page in PAGES if page.stem != "first-audit"], ids=lambda page: page.stem)
 def test_requests_and_python(page: Path, folder: Path, request: pytest.FixtureRequest) -> None:
-    """Requests of the page are answered as it says, and its Python runs as one program, beside the service where it needs one."""
+    """Requests of the page are answered as it states, and its Python runs as one program, with the service where it needs one."""
     examples = [block for block in blocks(page) if block[0] == "python" or "curl" in block[1]]
     needs_service = any(SERVICE in text for _, text in examples)
     address = request.getfixturevalue("address") if needs_service else ""
@@ -130,7 +130,7 @@ def test_requests_and_python(page: Path, folder: Path, request: pytest.FixtureRe
 
 
 def test_all_pages_have_examples() -> None:
-    """No page is without examples that run, so the tests above do not pass for want of any."""
+    """Every page has examples that run, so the tests above cannot pass for lack of examples."""
     counts = {page.stem: len(blocks(page)) for page in PAGES}
     assert len(counts) == 4
     assert all(count >= 3 for count in counts.values()), counts

@@ -26,7 +26,7 @@ from jobs.clock import now
 from jobs.settings import MAX_ATTEMPTS
 from jobs.states import FINAL, JobKind, JobState
 from jobs.tables import Job, JobEvent, Model
-from tests.service.customer import Asked, Customer
+from tests.service.customer import Customer, CustomerJob
 from tests.service.faults import Faulty, faulty_site
 from tests.service.processes import Site
 from tests.service.small_jobs import EPOCHS, timeless
@@ -38,17 +38,17 @@ END_SECONDS = 300.0
 
 
 class Watch(threading.Thread):
-    """Looks how long a job waits while a ready worker is idle and all servers are there; `longest` is the longest wait."""
+    """Measures how long a job waits while a ready worker is idle and all servers run; `longest` is the longest wait."""
 
     def __init__(self, site: Site, faulty: Faulty) -> None:
         super().__init__(name="watch", daemon=True)
         self._site, self._faulty = site, faulty
         self._since: float | None = None
-        self.longest, self.over = 0.0, threading.Event()
+        self.longest, self.finish = 0.0, threading.Event()
 
     def run(self) -> None:
-        """Watch until it is over."""
-        while not self.over.wait(0.2):
+        """Watch until `finish` is set."""
+        while not self.finish.wait(0.2):
             try:
                 waits = self._a_job_waits_for_an_idle_worker()
             except DBAPIError:
@@ -62,36 +62,38 @@ class Watch(threading.Thread):
 
     def _a_job_waits_for_an_idle_worker(self) -> bool:
         with self._site.sessions() as session:
-            paused = Job.not_before.is_not(None) & (Job.not_before > now())  # after an outage, for a time that grows
-            unfinished = select(Job.state, Job.lease_owner).where(
-                Job.state.in_([JobState.QUEUED, JobState.RUNNING]), ~paused
+            waits_after_outage = Job.not_before.is_not(None) & (
+                Job.not_before > now()
+            )  # after an outage, for a time that grows
+            statement = select(Job.state, Job.lease_owner).where(
+                Job.state.in_([JobState.QUEUED, JobState.RUNNING]), ~waits_after_outage
             )
-            rows = session.execute(unfinished).all()
+            rows = session.execute(statement).all()
         owners = [None if owner is None else int(owner.rsplit(":", 1)[1]) for _, owner in rows]
         ready = set(self._faulty.ready_since)
         return any(owner not in ready for owner in owners) and bool(ready - set(owners))
 
 
 class Pulse(threading.Thread):
-    """Asks `/healthz` again and again, and keeps the seconds of the answers; a web service that was killed gives none."""
+    """Requests `/healthz` repeatedly, and keeps the seconds of the answers; a killed web service gives none."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(name="pulse", daemon=True)
         self._address = f"http://127.0.0.1:{site.settings.port}/healthz"
         self.seconds: list[float] = []
-        self.over = threading.Event()
+        self.finish = threading.Event()
 
     def run(self) -> None:
-        """Send requests until it is over."""
-        while not self.over.wait(0.1):
-            begun = time.monotonic()
+        """Send requests until `finish` is set."""
+        while not self.finish.wait(0.1):
+            start = time.monotonic()
             try:
                 assert httpx.get(self._address, timeout=10).is_success
             except httpx.ReadTimeout:
                 pass
             except httpx.TransportError:
                 continue
-            self.seconds.append(time.monotonic() - begun)
+            self.seconds.append(time.monotonic() - start)
 
     @property
     def p99(self) -> float:
@@ -102,17 +104,17 @@ class Pulse(threading.Thread):
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_hundreds_of_faults(tmp_path: Path, weights_file: Path) -> None:
-    """Whatever dies, stops, freezes or has a wrong clock, jobs end as if nothing had happened, once, and none waits for long."""
-    seed, faults = (int(os.environ.get(f"TEST_{name}", given)) for name, given in [("SEED", 0), ("FAULTS", 300)])
+    """Despite deaths, stops, freezes and wrong clocks, each job ends once, with the right result, and none waits for long."""
+    seed, faults = (int(os.environ.get(f"TEST_{name}", default)) for name, default in [("SEED", 0), ("FAULTS", 300)])
     chance = random.Random(seed)
-    with run_receiver() as told, faulty_site(tmp_path, chance, webhook_networks="127.0.0.1") as (site, faulty):
-        customer, watch = Customer(site, weights_file, random.Random(seed + 1), told.url), Watch(site, faulty)
+    with run_receiver() as receiver, faulty_site(tmp_path, chance, webhook_networks="127.0.0.1") as (site, faulty):
+        customer, watch = Customer(site, weights_file, random.Random(seed + 1), receiver.url), Watch(site, faulty)
         pulse = Pulse(site)
         pulse.start()
         watch.start()
         customer.start()
         while customer.is_alive() and (
-            faulty.injected.total() < faults or len(customer.asked) < min(LEAST_JOBS, faults)
+            faulty.injected.total() < faults or len(customer.jobs) < min(LEAST_JOBS, faults)
         ):
             due = time.monotonic() + chance.expovariate(1 / BETWEEN_SECONDS)
             while time.monotonic() < due:
@@ -122,20 +124,22 @@ def test_hundreds_of_faults(tmp_path: Path, weights_file: Path) -> None:
         customer.enough.set()
         faulty.rest()
         _wait(lambda: not customer.is_alive() and _all_ended(site), faulty, site)
-        watch.over.set()
-        pulse.over.set()
-        summary = f"{faulty.injected.total()} faults: {dict(faulty.injected)}; {len(customer.asked)} jobs; "
+        watch.finish.set()
+        pulse.finish.set()
+        summary = f"{faulty.injected.total()} faults: {dict(faulty.injected)}; {len(customer.jobs)} jobs; "
         summary += f"longest wait {watch.longest:.1f} s; /healthz p99 {pulse.p99:.3f} s of {len(pulse.seconds)} answers"
         logging.getLogger(__name__).warning("seed %d: %s", seed, summary)
         assert customer.problems == []
         # A lost lease is taken back by a worker that has reached the database for the time of a lease, in its next sweep.
         assert watch.longest < site.settings.lease_seconds + 2 * site.settings.sweep_seconds
         assert pulse.p99 < 1
-        _check(site, customer.asked, faulty)
+        _check(site, customer.jobs, faulty)
         _wait(
-            lambda: _announced_ends(told) >= {(one.id, site.job(one.id).state) for one in customer.asked}, faulty, site
+            lambda: _announced_ends(receiver) >= {(one.id, site.job(one.id).state) for one in customer.jobs},
+            faulty,
+            site,
         )
-        assert len({end for end, _ in _announced_ends(told)}) == len(_announced_ends(told))
+        assert len({end for end, _ in _announced_ends(receiver)}) == len(_announced_ends(receiver))
 
 
 def _wait(holds: Callable[[], bool], faulty: Faulty, site: Site) -> None:
@@ -151,9 +155,9 @@ def _all_ended(site: Site) -> bool:
         return session.scalar(select(func.count()).where(Job.state.not_in(FINAL))) == 0
 
 
-def _announced_ends(told: Receiver) -> set[tuple[str, str]]:
+def _announced_ends(receiver: Receiver) -> set[tuple[str, str]]:
     """Return the jobs and ends that the webhook's receiver got."""
-    ends = [json.loads(body)["data"] for _, body in told.requests]
+    ends = [json.loads(body)["data"] for _, body in receiver.requests]
     return {(end["id"], end["status"]) for end in ends}
 
 
@@ -165,18 +169,18 @@ def _excused(job: Job, faulty: Faulty) -> bool:
     return code == "file-lost" and faulty.injected["stored file damaged"] > 0
 
 
-def _check(site: Site, asked: list[Asked], faulty: Faulty) -> None:
+def _check(site: Site, customer_jobs: list[CustomerJob], faulty: Faulty) -> None:
     """Check that every job is there once, with its whole history, and that no outage counted as a crash.
 
     Reports of equal jobs are equal.
     """
     with site.sessions() as session:
-        made = session.scalars(select(Job.id).where(Job.kind.in_([JobKind.AUDIT, JobKind.FINETUNE]))).all()
-    assert sorted(made) == sorted(one.id for one in asked)
+        ids = session.scalars(select(Job.id).where(Job.kind.in_([JobKind.AUDIT, JobKind.FINETUNE]))).all()
+    assert sorted(ids) == sorted(one.id for one in customer_jobs)
     documents: dict[int, Any] = {}
-    for one in asked:
+    for one in customer_jobs:
         job = site.job(one.id)
-        assert job.state in one.allowed or _excused(job, faulty), (
+        assert job.state in one.allowed_ends or _excused(job, faulty), (
             f"{one.id} {one.route} {one.wish}: {job.state} {job.error}"
         )
         with site.sessions() as session:
@@ -187,14 +191,16 @@ def _check(site: Site, asked: list[Asked], faulty: Faulty) -> None:
             f"{[(event.created_at, event.kind, event.body) for event in events]}"
         )
         _check_history(job, events)
-        succeeded = job.state is JobState.SUCCEEDED
-        assert [model.id for model in results] == ([job.result_model_id] if succeeded and job.result_model_id else [])
-        assert (job.result_model_id is not None) == (succeeded and job.kind is JobKind.FINETUNE)
+        has_succeeded = job.state is JobState.SUCCEEDED
+        assert [model.id for model in results] == (
+            [job.result_model_id] if has_succeeded and job.result_model_id else []
+        )
+        assert (job.result_model_id is not None) == (has_succeeded and job.kind is JobKind.FINETUNE)
         for model in results:
             assert model.sha256 is not None
             with site.storage.open(model.sha256) as content:
                 assert hashlib.sha256(content.read()).hexdigest() == model.sha256
-        if succeeded:
+        if has_succeeded:
             report = timeless(site.report(one.id))
             assert documents.setdefault(id(one.body), report) == report
             if job.kind is JobKind.FINETUNE:
@@ -202,7 +208,7 @@ def _check(site: Site, asked: list[Asked], faulty: Faulty) -> None:
 
 
 def _check_history(job: Job, events: list[JobEvent]) -> None:
-    """Check that one attempt follows the other, each with its own epochs in order, and that nothing follows the one end."""
+    """Check that attempts follow each other, each with its own epochs in order, and that nothing follows the one end."""
     assert [event.kind for event in events if event.kind in FINAL] == [job.state]
     assert events[-1].kind == job.state
     attempt, epoch, running = 0, 0, False

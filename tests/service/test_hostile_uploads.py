@@ -1,4 +1,4 @@
-"""Hostile uploads, all to one service that runs: each is refused for its own reason and does none of what it was made for."""
+"""Hostile uploads to one running service: each is refused for its own reason and has no other effect."""
 
 import re
 import time
@@ -20,8 +20,8 @@ from jobs.tables import Job
 from tests.service.hostile_datasets import ACCEPTED, DATASETS, MARKUP, ODD_DATASET, ODD_NAMES
 from tests.service.hostile_files import FORM_TYPE, SPEC_FIELD, Hostile, form
 from tests.service.hostile_models import LIVE, MODELS, fitting_weights
-from tests.service.hostile_requests import DIGESTS, SENT, Answer, Sent
-from tests.service.processes import JOB_SECONDS, Site, until
+from tests.service.hostile_requests import DIGESTS, SENT, Answer, SenderCase
+from tests.service.processes import JOB_SECONDS, Site, wait_until
 
 HOSTILE = [*MODELS, *DATASETS, *DIGESTS]
 LONG = {"endless-key", "hundred-thousand-files"}  # sent last, because the latest are checked first
@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # the first test wait
 
 
 class Peaks(Thread):
-    """The most memory that each process of a site has had, by its number; `confined` are those that read uploads."""
+    """The peak memory of each process of a site, by its number; `confined` are those that read uploads."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(daemon=True)
@@ -67,19 +67,19 @@ class Peaks(Thread):
 
 
 @dataclass
-class Attacked:
-    """A site after all uploads were sent and checked, with what came of each by its name.
+class AttackedSite:
+    """A site after all uploads were sent and checked, with the result of each by its name.
 
     Args:
-        site: that was attacked.
-        client: of its service.
-        canaries: the folder in which nothing shall appear.
-        answers: to the uploads.
-        seconds: that each answer took.
-        resources: what became of those that were taken in, after their checks.
-        checks: their jobs.
-        sent: answers to the bodies that were hostile by how they were sent.
-        peaks: of memory.
+        site: the installation under attack.
+        client: a client of its service.
+        canaries: the folder that must stay empty.
+        answers: the response to each upload.
+        seconds: the duration of each response.
+        resources: the model or data set of each accepted upload, after its check.
+        checks: the job of each check.
+        sender_answers: the responses to bodies that are hostile by the way they are sent.
+        peaks: the peak memory of the processes.
     """
 
     site: Site
@@ -89,14 +89,14 @@ class Attacked:
     seconds: dict[str, float]
     resources: dict[str, dict]
     checks: dict[str, Job]
-    sent: dict[str, Answer]
+    sender_answers: dict[str, Answer]
     peaks: Peaks
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> httpx.Response:
         """Send that form on a connection of its own, and return the answer."""
         fields = {"Content-Type": FORM_TYPE, **(headers or {})}
-        encoded = {name: value.encode("latin-1") for name, value in fields.items()}
-        return httpx.post(self.client.base_url.join(path), content=body, headers=encoded, timeout=30)
+        header_bytes = {name: value.encode("latin-1") for name, value in fields.items()}
+        return httpx.post(self.client.base_url.join(path), content=body, headers=header_bytes, timeout=30)
 
     def send_all(self) -> None:
         """Send all uploads, and wait for the checks of those that were accepted."""
@@ -112,7 +112,7 @@ class Attacked:
         """Wait for the checks of those uploads, and record their results."""
         uploads = {self.answers[name].json()["id"]: name for name in names}
         checks = or_(Job.model_id.in_(uploads), Job.dataset.in_(uploads))
-        until(lambda: not self._jobs(checks, Job.state.not_in(FINAL)), ALL_SECONDS, self.site.tell)
+        wait_until(lambda: not self._jobs(checks, Job.state.not_in(FINAL)), ALL_SECONDS, self.site.tell)
         self.checks |= {uploads[job.model_id or job.dataset]: job for job in self._jobs(checks)}
         for name in names:
             self.resources[name] = httpx.get(self.client.base_url.join(self.answers[name].headers["Location"])).json()
@@ -125,14 +125,14 @@ class Attacked:
             self.follow("honest")
         return self.resources["honest"]
 
-    def _jobs(self, *which: ColumnElement[bool]) -> list[Job]:
+    def _jobs(self, *conditions: ColumnElement[bool]) -> list[Job]:
         with self.site.sessions() as session:
-            return list(session.scalars(select(Job).where(*which)))
+            return list(session.scalars(select(Job).where(*conditions)))
 
 
 @pytest.fixture(scope="module")
-def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attacked]:
-    """Return the service under attack: the uploads one after the other, and meanwhile bodies that never end."""
+def attacked_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AttackedSite]:
+    """Return the service under attack: the uploads are sent one after the other, and bodies that never end at the same time."""
     folder = tmp_path_factory.mktemp("hostile")
     site = Site(folder, **LIMITS)
     canaries = folder / "canaries"
@@ -141,13 +141,13 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attacked]:
     address = (client.base_url.host, client.base_url.port)
     site.worker()
     site.start("tests.service.forking_worker")
-    state = Attacked(site, client, canaries, {}, {}, {}, {}, {}, Peaks(site))
+    state = AttackedSite(site, client, canaries, {}, {}, {}, {}, {}, Peaks(site))
     state.peaks.start()
     try:
         with ThreadPoolExecutor(len(SENT)) as senders:
             answers = {case.name: senders.submit(case.exchange, address) for case in SENT}
             state.send_all()
-            state.sent = {name: answer.result() for name, answer in answers.items()}
+            state.sender_answers = {name: answer.result() for name, answer in answers.items()}
         yield state
     finally:
         state.peaks.stop()
@@ -157,7 +157,7 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attacked]:
 @pytest.mark.parametrize("case", LIVE, ids=lambda case: case.name)
 @pytest.mark.filterwarnings("ignore")
 def test_live_files_are_live(case: Hostile, tmp_path: Path) -> None:
-    """The canary of a file that would run code appears where the file is read without care."""
+    """The canary of a file that contains code appears when an unsafe reader reads the file."""
     canary, file = tmp_path / "canary", tmp_path / "file"
     file.write_bytes(case.content(canary))
     assert not canary.exists()
@@ -167,74 +167,78 @@ def test_live_files_are_live(case: Hostile, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("case", HOSTILE, ids=lambda case: case.name)
-def test_hostile_file_is_refused(case: Hostile, attacked: Attacked) -> None:
-    """The upload is refused, at once or by its check, for its own reason and in bounded time, and no code of it has run."""
-    assert not (attacked.canaries / case.name).exists()
-    answer = attacked.answers[case.name]
+def test_hostile_file_is_refused(case: Hostile, attacked_site: AttackedSite) -> None:
+    """The upload is refused, at once or by its check, for its own reason and in bounded time, and none of its code has run."""
+    assert not (attacked_site.canaries / case.name).exists()
+    answer = attacked_site.answers[case.name]
     assert answer.status_code == case.status, answer.text
-    assert attacked.seconds[case.name] < ANSWER_SECONDS
+    assert attacked_site.seconds[case.name] < ANSWER_SECONDS
     if case.status == 202:
-        refused, check = attacked.resources[case.name], attacked.checks[case.name]
-        assert refused["status"] == "rejected"
-        code, told = refused["error"]["code"], refused["error"]["message"]
-        assert (check.attempt, check.crashes) == (1, 0), attacked.site.tell()
+        rejected_upload, check = attacked_site.resources[case.name], attacked_site.checks[case.name]
+        assert rejected_upload["status"] == "rejected"
+        code, message = rejected_upload["error"]["code"], rejected_upload["error"]["message"]
+        assert (check.attempt, check.crashes) == (1, 0), attacked_site.site.tell()
         assert (check.finished_at - check.started_at).total_seconds() < 4 * CHECK_SECONDS + ANSWER_SECONDS
     else:
-        code, told = answer.json()["code"], answer.json()["detail"]
-    assert code == case.code, told
-    assert re.search(case.reason, told), told
+        code, message = answer.json()["code"], answer.json()["detail"]
+    assert code == case.code, message
+    assert re.search(case.reason, message), message
 
 
 @pytest.mark.parametrize("case", SENT, ids=lambda case: case.name)
-def test_hostile_sender_is_refused(case: Sent, attacked: Attacked) -> None:
-    """A body that is not as long as it says, drips, breaks off or goes on and on is given up in bounded time."""
-    answer = attacked.sent[case.name]
+def test_hostile_sender_is_refused(case: SenderCase, attacked_site: AttackedSite) -> None:
+    """A body that has a false length, drips, breaks off or never ends is abandoned in bounded time."""
+    answer = attacked_site.sender_answers[case.name]
     assert (answer.status, answer.problem.get("code", "")) == (case.status, case.code)
     assert answer.seconds < SLOW_SECONDS
 
 
-def test_memory_stays_bounded(attacked: Attacked) -> None:
-    """No process that reads uploads exceeds the memory it may have, and no other process grows by them."""
-    confined, others = dict(attacked.peaks.confined), dict(attacked.peaks.others)
-    assert len(confined) >= len(attacked.checks)
+def test_memory_stays_bounded(attacked_site: AttackedSite) -> None:
+    """No process that reads uploads exceeds its memory limit, and no other process grows."""
+    confined, others = dict(attacked_site.peaks.confined), dict(attacked_site.peaks.others)
+    assert len(confined) >= len(attacked_site.checks)
     assert max(confined.values()) < CHECK_MEMORY
     assert max(others.values()) < OTHERS_MEMORY
 
 
-def test_nothing_is_left(attacked: Attacked) -> None:
-    """Nothing of what was refused is in storage or in a worker's folders, and nowhere is a canary."""
-    assert list(attacked.canaries.iterdir()) == []
-    resources = attacked.resources.values()
+def test_nothing_is_left(attacked_site: AttackedSite) -> None:
+    """No refused upload is in storage or in a worker's folders, and no canary exists."""
+    assert list(attacked_site.canaries.iterdir()) == []
+    resources = attacked_site.resources.values()
     files = [(resource["status"], resource.get("file_sha256", resource["sha256"])) for resource in resources]
     assert {sha256 for status, sha256 in files if status == "rejected"} == {None}
-    kept = {attacked.site.storage.path(sha256) for status, sha256 in files if status == "ready"}
-    files_dir = attacked.site.settings.files_dir
-    until(lambda: {path for path in files_dir.rglob("*") if path.is_file()} == kept, within_seconds=10)
-    folder = attacked.site.settings.checkpoints_dir
-    until(lambda: not list(folder.iterdir()), within_seconds=10)
+    expected_files = {attacked_site.site.storage.path(sha256) for status, sha256 in files if status == "ready"}
+    files_dir = attacked_site.site.settings.files_dir
+    wait_until(lambda: {path for path in files_dir.rglob("*") if path.is_file()} == expected_files, within_seconds=10)
+    folder = attacked_site.site.settings.checkpoints_dir
+    wait_until(lambda: not list(folder.iterdir()), within_seconds=10)
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
-def test_odd_class_names_are_kept(name: str, attacked: Attacked) -> None:
-    """Names of classes that are markup, formulas or alike but for case are names like others: no class is lost by them."""
-    resource = attacked.resources[name]
+def test_odd_class_names_are_kept(name: str, attacked_site: AttackedSite) -> None:
+    """Class names that are markup, formulas or differ only in case are kept like any other name, and no class is lost."""
+    resource = attacked_site.resources[name]
     assert resource["status"] == "ready", resource["error"]
     assert tuple(resource["summary"]["class_names"]) == ACCEPTED[name][1]
 
 
-def test_service_goes_on(attacked: Attacked) -> None:
-    """Afterwards the service is ready, and an honest model is taken in; of its hostile file name what can be shown is kept."""
-    assert attacked.client.get("/readyz").status_code == 200
-    model = attacked.honest_model()
+def test_service_goes_on(attacked_site: AttackedSite) -> None:
+    """After the attacks the service is ready, and accepts an honest model; printable parts of its hostile file name are kept."""
+    assert attacked_site.client.get("/readyz").status_code == 200
+    model = attacked_site.honest_model()
     assert (model["status"], model["name"], model["error"]) == ("ready", "<b>mine", None)
 
 
-def test_odd_names_are_text_on_pages(attacked: Attacked) -> None:
-    """A report on classes that are called like markup and formulas, and the pages that tell of them, have no markup of theirs."""
-    client, model, dataset = attacked.client, attacked.honest_model()["id"], attacked.resources[ODD_DATASET]["id"]
-    asked = AUDIT | {"model": model, "dataset": dataset}
-    job = client.post("/jobs/audit", json=asked).json()["id"]
-    until(lambda: client.get(f"/jobs/{job}/report").status_code != 202, JOB_SECONDS, attacked.site.tell)
+def test_odd_names_are_text_on_pages(attacked_site: AttackedSite) -> None:
+    """A report on classes whose names are markup and formulas, and the pages that show them, contain no markup of those names."""
+    client, model, dataset = (
+        attacked_site.client,
+        attacked_site.honest_model()["id"],
+        attacked_site.resources[ODD_DATASET]["id"],
+    )
+    audit_body = AUDIT | {"model": model, "dataset": dataset}
+    job = client.post("/jobs/audit", json=audit_body).json()["id"]
+    wait_until(lambda: client.get(f"/jobs/{job}/report").status_code != 202, JOB_SECONDS, attacked_site.site.tell)
     report = client.get(f"/jobs/{job}/report", params={"format": "html"}).text
     pages = [client.get(address).text for address in ("/ui/datasets", "/ui/models", f"/ui/jobs/{job}")]
     assert [name for name in ODD_NAMES if str(escape(name)) not in report] == []

@@ -11,7 +11,7 @@ from faal_core import weights
 from faal_core.results.reading import read_report
 from jobs import control, model_registry
 from jobs.states import JobState, UploadState
-from tests.service.processes import JOB_SECONDS, is_gone, servers_first, until
+from tests.service.processes import JOB_SECONDS, is_gone, servers_first, wait_until
 from tests.service.small_jobs import (
     CLASSES,
     HALVES,
@@ -46,13 +46,13 @@ def wait_for_answer(client: httpx.Client, path: str) -> httpx.Response:
 
 def wait_for_check(client: httpx.Client, path: str) -> dict:
     """Wait for the check of the upload, and return it."""
-    until(lambda: client.get(path).json()["status"] != "validating", JOB_SECONDS)
+    wait_until(lambda: client.get(path).json()["status"] != "validating", JOB_SECONDS)
     return client.get(path).json()
 
 
 @servers_first
 def test_upload_to_report(site, tmp_path):
-    """A model is uploaded, checked, repaired on the bundled data, reported on, and its successor can be downloaded."""
+    """A model is uploaded, checked, fine-tuned on the bundled data and reported on, and its successor can be downloaded."""
     _, client = site.api()
     site.worker()
     spec = SPEC.model_copy(update={"num_classes": 10})
@@ -76,18 +76,22 @@ def test_upload_to_report(site, tmp_path):
 
     job = client.get(f"/jobs/{job['id']}").json()
     assert job["status"] == "succeeded"
-    repaired = client.get(f"/models/{job['result_model']}").json()
-    assert (repaired["status"], repaired["parent_model"], repaired["parent_job"]) == ("ready", model["id"], job["id"])
-    content = client.get(f"/models/{repaired['id']}/weights").content
-    downloaded = tmp_path / "repaired.safetensors"
-    downloaded.write_bytes(content)
-    assert weights.digest(weights.read_classifier(downloaded)) == report.after.classifier.sha256
+    successor = client.get(f"/models/{job['result_model']}").json()
+    assert (successor["status"], successor["parent_model"], successor["parent_job"]) == (
+        "ready",
+        model["id"],
+        job["id"],
+    )
+    content = client.get(f"/models/{successor['id']}/weights").content
+    download = tmp_path / "repaired.safetensors"
+    download.write_bytes(content)
+    assert weights.digest(weights.read_classifier(download)) == report.after.classifier.sha256
     kinds = [event["kind"] for event in client.get(f"/jobs/{job['id']}/events").json()["data"]]
     assert [kind for kind in kinds if kind in ("epoch", "attack")] == ["attack", "epoch", "attack"]
 
 
 def test_a_fine_tuning_that_keeps_the_original_makes_no_model(open_site, tmp_path):
-    """Where the worst class stays at 0, the job succeeds without a model, and its report and events say why."""
+    """Where the worst class stays at 0, the job succeeds without a model, and its report and events give the reason."""
     site = open_site()
     _, client = site.api()
     site.worker()
@@ -95,8 +99,8 @@ def test_a_fine_tuning_that_keeps_the_original_makes_no_model(open_site, tmp_pat
     with upload.open("rb") as file:
         answer = client.post("/models", files={"file": ("mine.safetensors", file)})
     model = wait_for_check(client, answer.headers["Location"])["id"]
-    bounded = QUICK | {"training": QUICK["training"] | {"max_clean_drop": 0.01}}
-    job = client.post("/jobs/finetune", json={"model": model, "dataset": "fashion-mnist-subset", **bounded}).json()
+    bounded_spec = QUICK | {"training": QUICK["training"] | {"max_clean_drop": 0.01}}
+    job = client.post("/jobs/finetune", json={"model": model, "dataset": "fashion-mnist-subset", **bounded_spec}).json()
     report = read_report(wait_for_answer(client, f"/jobs/{job['id']}/report").text)
     assert report.outcome == "kept-original"
     job = client.get(f"/jobs/{job['id']}").json()
@@ -107,17 +111,17 @@ def test_a_fine_tuning_that_keeps_the_original_makes_no_model(open_site, tmp_pat
     assert "Download" not in client.get(f"/ui/jobs/{job['id']}").text
 
 
-def test_report_does_not_depend_on_the_installation(site, weights_file, undisturbed):
-    """The same fine-tuning gives the same report on either database and broker, times apart."""
+def test_report_does_not_depend_on_the_installation(site, weights_file, faultless_report):
+    """The same fine-tuning gives the same report on either database and broker, except for times."""
     site.worker()
     job_id = submit_finetuning(site, weights_file)
     site.queue.ring(job_id)
     assert site.wait_until_ended(job_id).state is JobState.SUCCEEDED, site.tell()
-    assert timeless(site.report(job_id)) == undisturbed
+    assert timeless(site.report(job_id)) == faultless_report
 
 
 def test_uploaded_data_set(open_site, weights_file):
-    """An uploaded data set is checked and can then be audited on, under the name its owner gave it."""
+    """An uploaded data set is checked and can then be audited, under the name that its owner gave it."""
     site = open_site()
     _, client = site.api()
     site.worker()
@@ -142,7 +146,7 @@ def test_uploaded_data_set(open_site, weights_file):
 
 
 def test_checkpoint_is_converted_and_forgotten(open_site, weights_file, tmp_path):
-    """A checkpoint of torch.save becomes a file in our own format, and the uploaded one is not kept."""
+    """A checkpoint of torch.save becomes a file in the project's own format, and the uploaded one is not kept."""
     site, content = open_site(), io.BytesIO()
     torch.save(weights.read_classifier(weights_file).backbone.state_dict(), content)
     upload = site.storage.put([content.getvalue()], media_type="application/vnd.pytorch")
@@ -152,14 +156,14 @@ def test_checkpoint_is_converted_and_forgotten(open_site, weights_file, tmp_path
     assert site.wait_until_ended(check.id).state is JobState.SUCCEEDED, site.tell()
     with site.sessions() as session:
         model = model_registry.find_model(session, model.id)
-    converted = weights.read_classifier(site.storage.path(model.sha256))
-    assert weights.digest(converted) == weights.digest(weights.read_classifier(weights_file))
-    until(lambda: not site.storage.path(upload.sha256).exists(), within_seconds=10)
+    classifier = weights.read_classifier(site.storage.path(model.sha256))
+    assert weights.digest(classifier) == weights.digest(weights.read_classifier(weights_file))
+    wait_until(lambda: not site.storage.path(upload.sha256).exists(), within_seconds=10)
     assert model.upload_sha256 is None
 
 
 def test_hostile_upload_is_rejected(open_site):
-    """An upload that is no weights is rejected with the reason, for the job and for the model."""
+    """An upload that contains no weights is rejected with the reason, for the job and for the model."""
     site = open_site()
     upload = site.storage.put([b"\x80\x04cos\nsystem\n"], media_type="application/vnd.pytorch")
     with site.sessions.begin() as session:
@@ -173,38 +177,38 @@ def test_hostile_upload_is_rejected(open_site):
 
 
 def test_queued_job_is_cancelled_at_once(site, weights_file):
-    """A job that waits is cancelled in the answer to the request, and a late message does not run it."""
+    """A waiting job is cancelled in the answer to the request, and a late message does not run it."""
     job_id = submit_audit(site, weights_file)
     _, client = site.api()
     assert client.post(f"/jobs/{job_id}/cancel").json()["status"] == "cancelled"
     site.queue.ring(job_id)
     worker = site.worker()
-    until(lambda: "no job waits" in worker.log.read_text(), within_seconds=60, tell=site.tell)
+    wait_until(lambda: "no job waits" in worker.log.read_text(), within_seconds=60, tell=site.tell)
     assert (site.job(job_id).state, site.job(job_id).attempt) == (JobState.CANCELLED, 0)
 
 
 @servers_first
 def test_running_job_is_cancelled_soon(site, weights_file):
-    """A job that runs ends as cancelled, with its process, and its worker takes the next one."""
+    """A running job ends as cancelled, with its process, and its worker takes the next one."""
     worker = site.worker()
     job_id = submit_finetuning(site, weights_file)
     site.wait_until_running(job_id, epochs=1)
     computing = worker.children
     with site.sessions.begin() as session:
         control.cancel(session, job_id)
-    until(lambda: site.job(job_id).state is JobState.CANCELLED, within_seconds=20, tell=site.tell)
+    wait_until(lambda: site.job(job_id).state is JobState.CANCELLED, within_seconds=20, tell=site.tell)
     assert all(map(is_gone, computing))
     assert site.wait_until_ended(submit_audit(site, weights_file)).state is JobState.SUCCEEDED
 
 
 def test_cancelled_audit_reports_what_it_had_found(open_site, weights_file):
-    """An audit that is cancelled midway ends with a report that says how many images no run was made on."""
+    """An audit that is cancelled midway ends with a report that gives the number of images without a run."""
     site = open_site()
     _, client = site.api()
     site.worker()
     job_id = submit_audit(site, weights_file, **LONGER_AUDIT)
     site.queue.ring(job_id)
-    until(lambda: (site.job(job_id).stage or "").startswith("PGD") and site.job(job_id).done, 60, site.tell)
+    wait_until(lambda: (site.job(job_id).stage or "").startswith("PGD") and site.job(job_id).done, 60, site.tell)
     assert client.get(f"/jobs/{job_id}").json()["progress"]["seconds_left"] > 0
     assert client.post(f"/jobs/{job_id}/cancel").json()["cancel_requested"]
     job = site.wait_until_ended(job_id)
@@ -216,7 +220,7 @@ def test_cancelled_audit_reports_what_it_had_found(open_site, weights_file):
 
 
 def test_an_audit_ends_with_its_budget(open_site, weights_file):
-    """An audit whose minutes are spent succeeds with what it had found, and tells how long it ran."""
+    """An audit whose minutes are spent succeeds with its partial result, and reports how long it ran."""
     site = open_site()
     _, client = site.api()
     site.worker()
@@ -231,7 +235,7 @@ def test_an_audit_ends_with_its_budget(open_site, weights_file):
 
 
 def test_failing_job_tells_why(site, weights_file):
-    """A job that cannot be done fails in its first attempt, with the library's own code and words."""
+    """A job that cannot succeed fails in its first attempt, with the library's own code and message."""
     job_id = submit_audit(site, weights_file, threat={"norm": "l2", "epsilon": 17})
     site.worker()
     job = site.wait_until_ended(job_id)
@@ -240,7 +244,7 @@ def test_failing_job_tells_why(site, weights_file):
 
 
 def test_two_workers_share_the_jobs(served_site, weights_file):
-    """Two workers run four jobs, each of them once, and none of the two does nothing."""
+    """Two workers run four jobs, each of them once, and each worker runs at least one."""
     jobs = [submit_audit(served_site, weights_file) for _ in range(4)]
     for job_id in jobs:
         served_site.queue.ring(job_id)
@@ -248,14 +252,14 @@ def test_two_workers_share_the_jobs(served_site, weights_file):
     assert [(served_site.wait_until_ended(job_id).state, served_site.job(job_id).attempt) for job_id in jobs] == [
         (JobState.SUCCEEDED, 1)
     ] * 4
-    begun = [worker.log.read_text().count("begins (audit") for worker in workers]
-    assert sum(begun) == 4
-    assert min(begun) >= 1
+    counts = [worker.log.read_text().count("begins (audit") for worker in workers]
+    assert sum(counts) == 4
+    assert min(counts) >= 1
 
 
 @pytest.mark.parametrize("broker", ["folder", pytest.param("redis", marks=pytest.mark.slow)])
 def test_a_worker_of_a_pool_hears_its_jobs(request, open_site, weights_file, broker):
-    """A job that asks for a pool is rung for at its workers, without a sweep, and no other worker takes it."""
+    """A job that names a pool is sent to the workers of that pool, without a sweep, and no other worker takes it."""
     url = {} if broker == "folder" else {"broker_url": request.getfixturevalue("redis_url")}
     common = open_site(pools="large,small", sweep_seconds=600, lease_seconds=600, **url)
     _, client = common.api()
@@ -279,7 +283,7 @@ def test_a_worker_of_a_pool_hears_its_jobs(request, open_site, weights_file, bro
 
 
 def test_missing_device_fails_the_job(open_site, weights_file):
-    """A worker that was promised a device it does not have fails the job, and lives on."""
+    """A worker whose configured device is missing fails the job, and keeps running."""
     site = open_site(device="cuda:9")
     job_id = submit_audit(site, weights_file)
     worker = site.worker()

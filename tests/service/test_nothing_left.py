@@ -1,4 +1,4 @@
-"""Refused, replaced, cancelled and deleted files leave the storage: each test lists all that is in it."""
+"""Refused, replaced, cancelled and deleted files leave the storage: each test lists all files in it."""
 
 import io
 import zipfile
@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.service.processes import JOB_SECONDS, Site, until
+from tests.service.processes import JOB_SECONDS, Site, wait_until
 from tests.service.small_jobs import noise
 from tests.storage_contents import read_contents
 
@@ -17,7 +17,7 @@ SMALL, OTHER = (b"PK\x03\x04" + sign * 45_000 for sign in (b"a", b"b"))
 
 
 def archive(size: int) -> bytes:
-    """Return a zip file of about that size which is no data set."""
+    """Return a zip file of about that size that is no data set."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as file:
         file.writestr("cat/1.png", bytes(size))
@@ -38,32 +38,32 @@ on_both = pytest.mark.parametrize("owner", ["sqlite and folder", "postgresql, re
 
 
 def sizes(site: Site) -> list[int]:
-    """Return the sizes of all that is in storage, whatever refers to it."""
+    """Return the sizes of all files in storage, referenced or not."""
     return sorted(map(len, read_contents(site.storage)))
 
 
 def send(client: httpx.Client, content: bytes, key: str | None = None, **headers: str) -> httpx.Response:
     """Upload that content as a data set."""
-    named = headers if key is None else {**headers, "Idempotency-Key": key}
-    return client.post("/datasets", files={"file": ("a.zip", content)}, headers=named)
+    all_headers = headers if key is None else {**headers, "Idempotency-Key": key}
+    return client.post("/datasets", files={"file": ("a.zip", content)}, headers=all_headers)
 
 
 @on_both
 def test_what_is_refused_is_not_kept(owner: tuple[Site, httpx.Client]) -> None:
-    """Uploads that another content's key, a digest, a form or the quota refuses leave the storage as it was."""
+    """Uploads that are refused for a used key, a digest, a form or the quota leave the storage unchanged."""
     site, client = owner
     assert send(client, SMALL, "mine").status_code == 202
     before = sizes(site)
     assert before == [len(SMALL)]
     wrong = {"Content-Digest": "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:"}
-    refused = {
+    statuses = {
         "another content": lambda: send(client, OTHER, "mine"),
         "another and larger content": lambda: send(client, OTHER * 10, "mine"),
         "a wrong digest": lambda: send(client, OTHER, **wrong),
         "an unknown field": lambda: client.post("/datasets", files={"file": ("a.zip", OTHER), "x": (None, "y")}),
         "more than the quota": lambda: send(client, SMALL * 7),
     }
-    for name, act in refused.items():
+    for name, act in statuses.items():
         assert act().is_client_error, name
         assert sizes(site) == before, name
     assert send(client, SMALL, "mine").status_code == 202
@@ -72,7 +72,7 @@ def test_what_is_refused_is_not_kept(owner: tuple[Site, httpx.Client]) -> None:
 
 @on_both
 def test_of_uploads_at_the_same_moment_the_quota_keeps_what_fits(owner: tuple[Site, httpx.Client]) -> None:
-    """Of ten uploads at once that fill two thirds of the quota each, one is kept; of ten under one key, the first."""
+    """Of ten simultaneous uploads, each of two thirds of the quota, one is kept; of ten under one key, the first."""
     site, client = owner
     with ThreadPoolExecutor(10) as threads:
         large = [b"PK\x03\x04" + bytes([number]) * 200_000 for number in range(10)]
@@ -89,15 +89,15 @@ def test_of_uploads_at_the_same_moment_the_quota_keeps_what_fits(owner: tuple[Si
 
 @on_both
 def test_what_is_replaced_or_put_together_is_not_kept(owner: tuple[Site, httpx.Client]) -> None:
-    """Of a part that is sent again the last copy stays, of parts put together the whole, of a deleted upload nothing."""
+    """The last copy of a repeated part is kept, the whole file of assembled parts, and nothing of a deleted upload."""
     site, client = owner
     upload = client.post("/uploads", json={"size": len(SMALL)}).headers["Location"]
     for content in (SMALL, OTHER, SMALL, OTHER):
         assert client.put(f"{upload}/parts/0", content=content).status_code == 204
         assert sizes(site) == [len(SMALL)]
     assert client.put(f"{upload}/parts/1", content=OTHER).is_client_error
-    named = {"upload": (None, upload.rsplit("/", 1)[1])}
-    dataset = client.post("/datasets", files=named).headers["Location"]
+    form_fields = {"upload": (None, upload.rsplit("/", 1)[1])}
+    dataset = client.post("/datasets", files=form_fields).headers["Location"]
     assert read_contents(site.storage) == [OTHER]
     assert client.put(f"{upload}/parts/0", content=SMALL).status_code == 409
     assert read_contents(site.storage) == [OTHER]
@@ -115,25 +115,25 @@ def test_what_is_replaced_or_put_together_is_not_kept(owner: tuple[Site, httpx.C
 
 @pytest.mark.parametrize("owner", ["postgresql, redis and s3"], indirect=True)
 def test_what_ends_unused_is_not_kept(owner: tuple[Site, httpx.Client]) -> None:
-    """Files go with a rejection, with the cancellation of a running check, and with the deletion of a data set."""
+    """A file is deleted with a rejection, with the cancellation of a running check, and with the deletion of a data set."""
     site, client = owner
     site.worker()
 
     def status(address: str, *ends: str) -> str:
-        until(lambda: client.get(address).json()["status"] in ends, JOB_SECONDS, site.tell)
+        wait_until(lambda: client.get(address).json()["status"] in ends, JOB_SECONDS, site.tell)
         return client.get(address).json()["status"]
 
-    rejected = send(client, archive(100)).headers["Location"]
-    assert status(rejected, "ready", "rejected") == "rejected"
-    until(lambda: read_contents(site.storage) == [], 5, site.tell)
-    cancelled = send(client, archive(200)).headers["Location"]
+    rejected_upload = send(client, archive(100)).headers["Location"]
+    assert status(rejected_upload, "ready", "rejected") == "rejected"
+    wait_until(lambda: read_contents(site.storage) == [], 5, site.tell)
+    cancelled_upload = send(client, archive(200)).headers["Location"]
     check = client.get("/jobs").json()["data"][0]["id"]
     status(f"/jobs/{check}", "running", "failed")
     client.post(f"/jobs/{check}/cancel")
-    assert status(cancelled, "ready", "rejected") == "rejected"
-    until(lambda: read_contents(site.storage) == [], 5, site.tell)
-    used = client.post("/datasets", files={"file": ("n.npz", noise())}).headers["Location"]
-    assert status(used, "ready", "rejected") == "ready"
+    assert status(cancelled_upload, "ready", "rejected") == "rejected"
+    wait_until(lambda: read_contents(site.storage) == [], 5, site.tell)
+    used_upload = client.post("/datasets", files={"file": ("n.npz", noise())}).headers["Location"]
+    assert status(used_upload, "ready", "rejected") == "ready"
     assert read_contents(site.storage) == [noise()]
-    client.delete(used)
-    until(lambda: read_contents(site.storage) == [], 5, site.tell)
+    client.delete(used_upload)
+    wait_until(lambda: read_contents(site.storage) == [], 5, site.tell)

@@ -1,4 +1,4 @@
-"""The networks people really have: state dicts in the public format, uploaded, audited and repaired over HTTP."""
+"""Networks in the public format: state dicts that are uploaded, audited and fine-tuned over HTTP."""
 
 from pathlib import Path
 
@@ -43,12 +43,12 @@ def test_public_state_dict_is_audited_and_repaired(site, architecture, tmp_path)
         model = client.wait_until_ready(client.upload_model(tmp_path / "public.pt", spec=spec))
         data = client.wait_until_ready(client.upload_dataset(colour_images(tmp_path / "images.npz")))
         audit_spec = AuditSpec.model_validate({"threat": {"epsilon": "8/255"}, **AUDIT})
-        audited = client.report(client.submit_audit(model.id, data.id, audit_spec).id)
+        audit_report = client.report(client.submit_audit(model.id, data.id, audit_spec).id)
         finetune_spec = {"threat": {"epsilon": "8/255"}, "training": TRAINING, "audit": AUDIT}
         job = client.submit_finetune(model.id, data.id, FinetuneSpec.model_validate(finetune_spec))
-        repaired = client.report(job.id)
-    assert isinstance(audited, AuditReport)
-    assert isinstance(repaired, FinetuneReport)
-    assert audited.classifier.parameters == sum(parameter.numel() for parameter in backbone.parameters())
-    assert repaired.before.classifier == audited.classifier
-    assert repaired.after.classifier.sha256 != audited.classifier.sha256
+        finetune_report = client.report(job.id)
+    assert isinstance(audit_report, AuditReport)
+    assert isinstance(finetune_report, FinetuneReport)
+    assert audit_report.classifier.parameters == sum(parameter.numel() for parameter in backbone.parameters())
+    assert finetune_report.before.classifier == audit_report.classifier
+    assert finetune_report.after.classifier.sha256 != audit_report.classifier.sha256

@@ -1,4 +1,4 @@
-"""A fine-tuning that several processes train: it ends once, and none of them outlives another."""
+"""A fine-tuning that several processes train ends once, and no process outlives another."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ import pytest
 
 from jobs import control
 from jobs.states import JobState
-from tests.service.processes import Site, is_gone, until
+from tests.service.processes import Site, is_gone, wait_until
 from tests.service.small_jobs import EPOCHS, submit_finetuning
 
 
@@ -27,14 +27,14 @@ class Pair:
         return is_gone(self.leader) and is_gone(self.rank_1)
 
     def epochs(self) -> list[int]:
-        """Return the numbers of the epochs that were computed."""
+        """Return the numbers of the computed epochs."""
         return [event.body["epoch"] for event in self.site.events(self.job_id, "epoch")]
 
 
 def rank_processes(leader: int) -> list[int]:
-    """Return the numbers of the processes that train with that one."""
-    started = [int(pid) for task in Path(f"/proc/{leader}/task").glob("*/children") for pid in task.read_text().split()]
-    return [pid for pid in started if b"worker.rank_process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    """Return the ids of the processes that train together with that one."""
+    ranks = [int(pid) for task in Path(f"/proc/{leader}/task").glob("*/children") for pid in task.read_text().split()]
+    return [pid for pid in ranks if b"worker.rank_process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 @pytest.fixture
@@ -50,19 +50,19 @@ def pair(open_site, weights_file) -> Pair:
 
 
 def test_two_processes_train_one_job(pair):
-    """The job has one report with every epoch once, and both processes are gone afterwards."""
+    """The job has one report with every epoch once, and both processes have ended afterwards."""
     job = pair.site.wait_until_ended(pair.job_id)
     assert (job.state, job.attempt, job.crashes) == (JobState.SUCCEEDED, 1, 0), pair.site.tell()
     assert pair.epochs() == list(range(1, EPOCHS + 1))
     assert pair.site.report(pair.job_id) is not None
-    until(pair.is_gone, within_seconds=5)
+    wait_until(pair.is_gone, within_seconds=5)
 
 
-@pytest.mark.parametrize("who", ["leader", "rank_1"])
-def test_one_of_two_dies(pair, who):
-    """After `kill -9` of either process the other ends too, and the next attempt goes on from the checkpoint."""
-    os.kill(getattr(pair, who), signal.SIGKILL)
-    until(pair.is_gone, within_seconds=10, tell=pair.site.tell)
+@pytest.mark.parametrize("victim", ["leader", "rank_1"])
+def test_one_of_two_dies(pair, victim):
+    """After `kill -9` of either process the other ends too, and the next attempt resumes from the checkpoint."""
+    os.kill(getattr(pair, victim), signal.SIGKILL)
+    wait_until(pair.is_gone, within_seconds=10, tell=pair.site.tell)
     job = pair.site.wait_until_ended(pair.job_id)
     assert (job.state, job.attempt, job.crashes) == (JobState.SUCCEEDED, 2, 1), pair.site.tell()
     assert pair.epochs() == list(range(1, EPOCHS + 1))
@@ -74,4 +74,4 @@ def test_cancelled_while_two_train(pair):
         control.cancel(session, pair.job_id)
     job = pair.site.wait_until_ended(pair.job_id)
     assert (job.state, job.crashes) == (JobState.CANCELLED, 0), pair.site.tell()
-    until(pair.is_gone, within_seconds=15)
+    wait_until(pair.is_gone, within_seconds=15)

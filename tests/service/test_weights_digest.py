@@ -1,4 +1,4 @@
-"""One digest for a model's weights, wherever it is shown; and which weights of a checkpoint the service reads."""
+"""A model's weights have the same digest everywhere; and the service reads the named weights of a checkpoint."""
 
 import base64
 import hashlib
@@ -13,7 +13,7 @@ import torch
 
 from faal_core import networks, weights
 from faal_core.results.reading import read_report
-from tests.service.processes import JOB_SECONDS, until
+from tests.service.processes import JOB_SECONDS, wait_until
 from tests.service.small_jobs import AUDIT, SPEC, noise
 
 
@@ -22,7 +22,7 @@ def upload_model(client: httpx.Client, path: Path, **fields: str) -> dict:
     with path.open("rb") as file:
         answer = client.post("/models", files={"file": (path.name, file)}, data=fields)
     assert answer.status_code == 202, answer.text
-    until(lambda: client.get(answer.headers["Location"]).json()["status"] != "validating", JOB_SECONDS)
+    wait_until(lambda: client.get(answer.headers["Location"]).json()["status"] != "validating", JOB_SECONDS)
     return client.get(answer.headers["Location"]).json()
 
 
@@ -39,9 +39,9 @@ def command_line_report(folder: Path, file: Path, *options: str) -> dict:
         str(folder / "noise.npz"),
     ]
     attack = json.dumps(AUDIT["attacks"])
-    given = ["--epsilon", "0.1", "--attacks", attack, "--out", str(folder / "out"), "--json", *options]
+    arguments = ["--epsilon", "0.1", "--attacks", attack, "--out", str(folder / "out"), "--json", *options]
     return json.loads(
-        subprocess.run([*command, *given], capture_output=True, check=True, text=True, timeout=120).stdout
+        subprocess.run([*command, *arguments], capture_output=True, check=True, text=True, timeout=120).stdout
     )
 
 
@@ -56,7 +56,7 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 def test_one_digest_everywhere(open_site, checkpoint, tmp_path):
-    """Model, page, report, command line and download agree on the weights; what differs is called the file's."""
+    """Model, page, report, command line and download agree on the digest of the weights; another digest is called the file's."""
     site = open_site()
     _, client = site.api()
     site.worker()
@@ -66,16 +66,16 @@ def test_one_digest_everywhere(open_site, checkpoint, tmp_path):
     (tmp_path / "noise.npz").write_bytes(noise())
     with (tmp_path / "noise.npz").open("rb") as file:
         dataset = client.post("/datasets", files={"file": ("noise.npz", file)}).json()["id"]
-    until(lambda: client.get(f"/datasets/{dataset}").json()["status"] == "ready", JOB_SECONDS)
+    wait_until(lambda: client.get(f"/datasets/{dataset}").json()["status"] == "ready", JOB_SECONDS)
     body = {"model": model["id"], "dataset": dataset, **AUDIT}
     job = client.post("/jobs/audit", json=body).raise_for_status().json()["id"]
-    until(lambda: client.get(f"/jobs/{job}").json()["status"] == "succeeded", JOB_SECONDS, site.tell)
+    wait_until(lambda: client.get(f"/jobs/{job}").json()["status"] == "succeeded", JOB_SECONDS, site.tell)
     report = read_report(client.get(f"/jobs/{job}/report", headers={"Accept": "application/json"}).text)
 
     answer = client.get(f"/models/{model['id']}/weights")
     (tmp_path / "downloaded.safetensors").write_bytes(answer.content)
     torch.manual_seed(1)
-    expected = weights.digest(networks.build(SPEC))
+    digest_of_weights = weights.digest(networks.build(SPEC))
     network = ["--architecture", SPEC.architecture, "--num-classes", "3", "--argument", "width=8"]
     of_upload = command_line_report(tmp_path, checkpoint, *network, "--weights-key", "state_dict_ema")
     of_download = command_line_report(tmp_path, tmp_path / "downloaded.safetensors")
@@ -85,21 +85,23 @@ def test_one_digest_everywhere(open_site, checkpoint, tmp_path):
         "download": weights.digest(weights.read_classifier(tmp_path / "downloaded.safetensors")),
         "command line, upload": of_upload["classifier"]["sha256"],
         "command line, download": of_download["classifier"]["sha256"],
-    } == dict.fromkeys(["model", "report", "download", "command line, upload", "command line, download"], expected)
+    } == dict.fromkeys(
+        ["model", "report", "download", "command line, upload", "command line, download"], digest_of_weights
+    )
 
     of_file = hashlib.sha256(answer.content)
-    assert model["file_sha256"] == of_file.hexdigest() != expected
+    assert model["file_sha256"] == of_file.hexdigest() != digest_of_weights
     field = f"sha-256=:{base64.b64encode(of_file.digest()).decode()}:"
     assert (answer.headers["Repr-Digest"], answer.headers["Content-Digest"]) == (field, field)
     page = client.get(f"/ui/models/{model['id']}").text
-    assert f"SHA-256 of the weights, as in every report</dt><dd><code>{expected}" in page
+    assert f"SHA-256 of the weights, as in every report</dt><dd><code>{digest_of_weights}" in page
     assert f"SHA-256 of the file to download</dt><dd><code>{of_file.hexdigest()}" in page
-    assert expected in client.get(f"/jobs/{job}/report", headers={"Accept": "text/html"}).text
+    assert digest_of_weights in client.get(f"/jobs/{job}/report", headers={"Accept": "text/html"}).text
 
 
 @pytest.mark.parametrize("key", [None, "ema"])
 def test_the_service_takes_no_weights_silently(open_site, checkpoint, key):
-    """A checkpoint with two sets of weights is rejected with their keys until one of these is named."""
+    """A checkpoint with two sets of weights is rejected, and the error lists their keys, until the upload names one of them."""
     site = open_site()
     _, client = site.api()
     site.worker()

@@ -1,4 +1,4 @@
-"""The documentation says what the code does: written pages, settings, commands, and links that lead somewhere."""
+"""The documentation agrees with the code: generated pages, settings, commands and links."""
 
 import pydoc
 import re
@@ -23,7 +23,7 @@ PAGES = [
 
 @pytest.mark.parametrize("page", sorted(write_reference.pages()), ids=lambda page: page.stem)
 def test_written_pages_are_those_of_the_code(page: Path):
-    """The committed reference is what scripts/write_reference.py writes; run it after a change of what it reads."""
+    """The committed reference is the output of scripts/write_reference.py; run it after a change of its sources."""
     assert page.read_text("utf-8") == write_reference.pages()[page]
 
 
@@ -36,7 +36,7 @@ def test_the_tables_are_those_of_the_measurements():
 
 @pytest.mark.parametrize("name", ["NoSuchReport", "AuditReport"])
 def test_a_note_on_a_field_that_is_gone_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str):
-    """The notes on fields follow the documents: one on an unknown field stops the script, and names it."""
+    """A note on an unknown field stops the script, which names the field."""
     (tmp_path / "notes.toml").write_text(f'[{name}]\nno_field = "x"\n')
     monkeypatch.setattr(write_reference, "NOTES", tmp_path / "notes.toml")
     with pytest.raises(SystemExit, match=rf"{name}\.no_field"):
@@ -44,7 +44,7 @@ def test_a_note_on_a_field_that_is_gone_is_refused(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_field_without_any_description_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """Without the notes there are fields that nothing explains, and the script names the first."""
+    """Without the notes some fields have no description, and the script names the first."""
     (tmp_path / "notes.toml").touch()
     monkeypatch.setattr(write_reference, "NOTES", tmp_path / "notes.toml")
     with pytest.raises(SystemExit, match=r"AuditReport\.created_at has no description"):
@@ -52,17 +52,17 @@ def test_a_field_without_any_description_is_refused(monkeypatch: pytest.MonkeyPa
 
 
 def test_every_page_is_in_the_contents():
-    """Each page of docs/ has a place in a table of contents; Sphinx would warn, and this says so without a build."""
-    listed = set(re.findall(r"^([a-z-]+/[a-z-]+)$", (ROOT / "docs/index.md").read_text("utf-8"), re.MULTILINE))
+    """Each page of docs/ is in a table of contents; Sphinx would warn, and this test needs no build."""
+    pages_listed = set(re.findall(r"^([a-z-]+/[a-z-]+)$", (ROOT / "docs/index.md").read_text("utf-8"), re.MULTILINE))
     pages = {str(page.relative_to(ROOT / "docs").with_suffix("")) for page in ROOT.glob("docs/[a-z]*/*.md")}
-    assert listed == {page for page in pages if not page.startswith("decisions/0")}
+    assert pages_listed == {page for page in pages if not page.startswith("decisions/0")}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_named_settings_exist(page: Path):
     """No page, and no file that configures the service, names a variable that the code does not read."""
-    known = {f"FAAL_{name.upper()}" for name in Settings.model_fields}
-    assert set(re.findall(r"\bFAAL_[A-Z_]*[A-Z]", page.read_text("utf-8"))) <= known
+    settings_read = {f"FAAL_{name.upper()}" for name in Settings.model_fields}
+    assert set(re.findall(r"\bFAAL_[A-Z_]*[A-Z]", page.read_text("utf-8"))) <= settings_read
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -70,13 +70,13 @@ def test_links_lead_somewhere(page: Path):
     """The target of every relative link, and every file named in running text, exists."""
     text = page.read_text("utf-8")
     links = {page.parent / target for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text)}
-    named = {
+    names_in_files = {
         ROOT / target
         for target in re.findall(
             r"\b(?:docs|tests|benchmarks|scripts|api|jobs|worker|faal_core)/[\w/]+\.(?:md|py|json)\b", text
         )
     }
-    assert sorted(str(path.relative_to(ROOT)) for path in links | named if not path.exists()) == []
+    assert sorted(str(path.relative_to(ROOT)) for path in links | names_in_files if not path.exists()) == []
 
 
 def test_make_targets_exist():
@@ -86,12 +86,12 @@ def test_make_targets_exist():
     phony = re.search(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
     assert phony is not None
     assert targets == set(phony[1].split())
-    used = {
+    targets_used = {
         target
         for page in PAGES
         for target in re.findall(r"(?:`|^)make ([a-z-]+)", page.read_text("utf-8"), re.MULTILINE)
     }
-    assert used <= targets
+    assert targets_used <= targets
 
 
 def test_the_python_reference_names_what_there_is() -> None:

@@ -1,4 +1,4 @@
-"""The installation: which build of torch it takes, and what it prints meanwhile."""
+"""The installation: the build of torch that it chooses, and its output."""
 
 import threading
 import time
@@ -13,14 +13,14 @@ from scripts.lock import CPU_WHEELS
 
 
 class FakeInstallation(install.Installation):
-    """Notes pip's arguments; an installation from the disk alone fails, others succeed."""
+    """Records pip's arguments; an installation from the disk alone fails, others succeed."""
 
     def __init__(self) -> None:
         super().__init__(Path("nowhere"), 1.0)
         self.calls: list[str] = []
 
     def pip(self, *arguments: str | Path, required: bool = True) -> bool:
-        """Note the call; return whether it would have succeeded."""
+        """Record the call; return whether it would have succeeded."""
         self.calls.append(" ".join(Path(argument).name for argument in arguments))
         return required or "--no-index" not in arguments
 
@@ -39,7 +39,7 @@ class Answer(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def index() -> Iterator[str]:
-    """The address of a server that answers."""
+    """Yield the address of a server that answers."""
     with HTTPServer(("127.0.0.1", 0), Answer) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -50,7 +50,7 @@ def index() -> Iterator[str]:
 
 @pytest.fixture
 def linux(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine without a GPU, for whose Python the lock holds both CPU builds."""
+    """Change this machine so that it seems to have no GPU and the lock holds both CPU builds for its Python."""
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setattr(install, "has_nvidia_gpu", lambda: False)
     monkeypatch.setattr(install, "python_tag", lambda: "cp312")
@@ -72,7 +72,7 @@ def test_the_cpu_build_is_taken_from_its_index(monkeypatch: pytest.MonkeyPatch, 
 def test_without_the_index_the_usual_build_follows(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An index that does not answer is asked once, for a few seconds, and the output says so."""
+    """An index that does not answer is asked once, for a few seconds, and the output reports it."""
     monkeypatch.setattr(install, "CPU_INDEX", "http://127.0.0.1:1")
     installation = FakeInstallation()
     begin = time.monotonic()
@@ -92,7 +92,7 @@ def test_the_index_is_not_asked_in_vain(monkeypatch: pytest.MonkeyPatch, name: s
 
 
 def test_every_torch_build_with_a_hash_is_recognised() -> None:
-    """The file of hashes names wheels in the form that is looked for."""
+    """The names of the wheels in the file of hashes are recognised."""
     assert all(name.endswith(("x86_64.whl", "aarch64.whl")) for name in CPU_WHEELS.read_text().split()[1::2])
 
 

@@ -23,13 +23,16 @@ SOME_DIGEST = f"sha256:{'0123456789abcdef' * 4}"
 
 def list_requirements(extras: tuple[str, ...]) -> list[Requirement]:
     """Return the project's requirements with those extras, and its build requirements."""
-    listed = [*PROJECT["build-system"]["requires"], *PROJECT["project"]["dependencies"]]
-    listed += [line for extra in extras for line in PROJECT["project"]["optional-dependencies"][extra]]
-    found = [Requirement(line) for line in listed]
-    nested = [
-        requirement for own in found if own.name == "faal" for requirement in list_requirements(tuple(own.extras))
+    lines = [*PROJECT["build-system"]["requires"], *PROJECT["project"]["dependencies"]]
+    lines += [line for extra in extras for line in PROJECT["project"]["optional-dependencies"][extra]]
+    requirements = [Requirement(line) for line in lines]
+    nested_extras = [
+        requirement
+        for own in requirements
+        if own.name == "faal"
+        for requirement in list_requirements(tuple(own.extras))
     ]
-    return [requirement for requirement in found if requirement.name != "faal"] + nested
+    return [requirement for requirement in requirements if requirement.name != "faal"] + nested_extras
 
 
 def read_pin(entry: str) -> tuple[str, list[str]]:
@@ -69,10 +72,10 @@ def test_what_locked_packages_need_is_locked(name: str) -> None:
     missing = set()
     for package in pins:
         try:
-            needed = map(Requirement, requires(package) or ())
+            dependencies = map(Requirement, requires(package) or ())
         except PackageNotFoundError:  # of another platform
             continue
-        missing |= {own.name for own in needed if own.marker is None or own.marker.evaluate({"extra": ""})}
+        missing |= {own.name for own in dependencies if own.marker is None or own.marker.evaluate({"extra": ""})}
     assert {canonicalize_name(own) for own in missing} <= pins.keys()
 
 
@@ -134,12 +137,12 @@ def test_what_the_images_consist_of_can_be_listed(tmp_path: Path) -> None:
     for image, locks in {"api": ("api",), "worker": ("torch", "torchvision", "worker")}.items():
         document = json.loads((tmp_path / f"{image}.cdx.json").read_text())
         components = {component["name"]: component for component in document["components"]}
-        locked = {key: entry for lock in locks for key, entry in LOCKS[lock].items() if " ; " not in entry}
-        assert {key: read_version(entry) for key, entry in locked.items()}.items() <= {
+        locked_packages = {key: entry for lock in locks for key, entry in LOCKS[lock].items() if " ; " not in entry}
+        assert {key: read_version(entry) for key, entry in locked_packages.items()}.items() <= {
             name: component["version"] for name, component in components.items()
         }.items()
         assert "colorama" not in components  # of Windows
-        digest = re.search("sha256:([0-9a-f]{64})", locked["numpy"])
+        digest = re.search("sha256:([0-9a-f]{64})", locked_packages["numpy"])
         assert digest is not None
         assert digest[1] in json.dumps(components["numpy"])
         assert components["python"]["type"] == "container"

@@ -24,10 +24,10 @@ def test_without_a_browser_the_script_says_what_to_install(tmp_path: Path) -> No
     """Without a browser the script exits with 1, names the browser that it needs, and writes no file."""
     report, picture = tmp_path / "report.json", tmp_path / "report.png"
     report.write_text(sample_finetune().model_dump_json())
-    ended = run_script(report, picture, str(tmp_path))
-    assert ended.returncode == 1
-    assert "No Chromium was found" in ended.stderr
-    assert "apt-get install chromium" in ended.stderr
+    process = run_script(report, picture, str(tmp_path))
+    assert process.returncode == 1
+    assert "No Chromium was found" in process.stderr
+    assert "apt-get install chromium" in process.stderr
     assert not picture.exists()
 
 
@@ -38,6 +38,6 @@ def test_the_picture_is_the_beginning_of_the_page(tmp_path: Path) -> None:
     report, picture = tmp_path / "report.json", tmp_path / "report.png"
     report.write_text(sample_finetune().model_dump_json())
     assert run_script(report, picture, os.environ["PATH"]).returncode == 0
-    with Image.open(picture) as drawn, Image.open(SCRIPT.parents[1] / "docs/report.png") as committed:
-        assert drawn.size == committed.size
-        assert len(drawn.convert("RGB").getcolors(2**24)) > 100
+    with Image.open(picture) as new_picture, Image.open(SCRIPT.parents[1] / "docs/report.png") as committed_picture:
+        assert new_picture.size == committed_picture.size
+        assert len(new_picture.convert("RGB").getcolors(2**24)) > 100

@@ -1,4 +1,4 @@
-"""A running web service without a worker, on SQLite and on PostgreSQL, and what its tests need in its tables."""
+"""A running web service without a worker, on SQLite and on PostgreSQL, and helpers that fill its tables."""
 
 import itertools
 import json
@@ -26,21 +26,21 @@ _NUMBERS = itertools.count()
 
 @dataclass(frozen=True)
 class Web:
-    """A web service that runs, a client of it, and the site it serves."""
+    """A running web service, a client for it, and its site."""
 
     site: Site
     process: SiteProcess
     client: httpx.Client
 
     def key(self, owner: str, *scopes: Scope) -> dict[str, str]:
-        """The header that a holder of a new key sends."""
+        """Issue a new key, and return the header that authenticates its holder."""
         secret = site_secret(self.site.settings)
         with self.site.sessions.begin() as session:
             _, key = keys.issue(session, secret, owner=owner, name="test", scopes=scopes, lifetime=None)
         return {"Authorization": f"Bearer {key}"}
 
     def model(self, name: str = "digits", owner: str = "local") -> str:
-        """Id of a model that is ready; its weights are a few bytes in storage."""
+        """Return the id of a model that is ready; its weights are a few bytes in storage."""
         file = self.site.storage.put([b"weights %d" % next(_NUMBERS)], media_type="application/vnd.safetensors")
         with self.site.sessions.begin() as session:
             model, check = model_registry.register_upload(session, name=name, spec=SPEC, upload=file, owner=owner)
@@ -49,13 +49,13 @@ class Web:
         return model.id
 
     def audit(self, model: str | None = None, **fields: Any) -> str:
-        """Id of an audit that is queued."""
+        """Return the id of a queued audit."""
         answer = self.client.post("/jobs/audit", json=AUDIT | {"model": model or self.model()} | fields)
         assert answer.status_code == 202, answer.text
         return str(answer.json()["id"])
 
     def run(self, job_id: str) -> Callable[..., None]:
-        """Claims the job as a worker does; what is returned records its progress."""
+        """Claim the job as a worker does, and return a function that records its progress."""
         with self.site.sessions.begin() as session:
             assert lifecycle.claim(session, job_id, worker="test", lease_seconds=600) is not None
 
@@ -66,34 +66,34 @@ class Web:
         return record
 
     def succeed(self, job_id: str) -> str:
-        """The document with which the running job succeeded."""
+        """Let the running job succeed, and return its report as stored."""
         document = sample_audit().model_dump_json()
         with self.site.sessions.begin() as session:
             lifecycle.succeed(session, job_id, 1, report=document)
         return document
 
     def cancel(self, job_id: str, *, report: str) -> str:
-        """The report with which the running job was cancelled."""
+        """Cancel the running job, and return its report."""
         with self.site.sessions.begin() as session:
             lifecycle.cancel_running(session, job_id, 1, report=report)
         return report
 
     def fail(self, job_id: str, code: str, message: str) -> None:
-        """The running job fails with that error."""
+        """Let the running job fail with that error."""
         with self.site.sessions.begin() as session:
             lifecycle.fail(session, job_id, 1, code=code, message=message)
 
 
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])
 def web(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
-    """The service, on SQLite and a folder and on PostgreSQL and S3; tests share it and look at what is theirs alone."""
+    """Yield the service, on SQLite and a folder and on PostgreSQL and S3; tests share it and examine their own rows only."""
     settings = {"upload_limit": UPLOAD_LIMIT, "webhook_networks": "127.0.0.1"}
     yield from _served(tmp_path_factory.mktemp("web"), _database(request) | settings)
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def guarded_web(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
-    """A service for a module whose tests make keys, once on each database: from the first key on it asks for one."""
+    """Yield a service, once on each database, for a module whose tests create keys; the first key makes keys required."""
     yield from _served(tmp_path_factory.mktemp("guarded"), _database(request))
 
 
@@ -107,7 +107,7 @@ def _database(request: pytest.FixtureRequest) -> dict[str, object]:
 
 @pytest.fixture
 def own_web(tmp_path: Path) -> Iterator[Web]:
-    """A service on SQLite for a test that breaks something."""
+    """Yield a service on SQLite for a test that breaks something."""
     yield from _served(tmp_path, {"dataset_root": tmp_path / "datasets"})
 
 
@@ -123,7 +123,7 @@ def _served(folder: Path, settings: dict[str, object]) -> Iterator[Web]:
 
 @pytest.fixture
 def problem() -> Callable[[httpx.Response], dict[str, Any]]:
-    """Reads the problem that an answer is, and checks what all problems share."""
+    """Return a function that reads the problem in a response, and checks the fields that all problems share."""
 
     def read(answer: httpx.Response) -> dict[str, Any]:
         assert answer.headers["Content-Type"] == "application/problem+json", answer.text

@@ -1,4 +1,4 @@
-"""Who may ask for what: every route, as nobody, as another owner, and with a key that does not allow it."""
+"""Access control: every route without a key, with another owner's key, and with a key that lacks the scope."""
 
 import itertools
 import json
@@ -19,7 +19,7 @@ from jobs import dataset_registry, keys, lifecycle
 from jobs.keys import Scope
 from jobs.settings import Settings
 from tests.service.api.conftest import AUDIT, FINETUNE, Web
-from tests.service.processes import ROOT, Site, until
+from tests.service.processes import ROOT, Site, wait_until
 
 OPEN = {"/healthz", "/readyz", "/openapi.json", "/docs", "/problems/{code}", "/login", "/logout"}
 FOR_ADMINISTRATORS = {"/keys", "/keys/{id}/revoke"}
@@ -28,9 +28,9 @@ MARK = "ann-alone"  # in the names of all that is hers
 
 
 def _routes() -> list[tuple[str, str]]:
-    included = [route.original_router for route in create_app(Settings()).routes if hasattr(route, "original_router")]
-    found = [route for router in included for route in router.routes if isinstance(route, APIRoute)]
-    return sorted((method, route.path) for route in found for method in route.methods if route.path not in OPEN)
+    routers = [route.original_router for route in create_app(Settings()).routes if hasattr(route, "original_router")]
+    api_routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+    return sorted((method, route.path) for route in api_routes for method in route.methods if route.path not in OPEN)
 
 
 ROUTES = _routes()
@@ -38,8 +38,8 @@ assert len(ROUTES) > 30
 
 
 @dataclass(frozen=True)
-class Guarded:
-    """A service with keys, and what is ann's there."""
+class GuardedService:
+    """A service with keys, and the ids of ann's rows in it."""
 
     web: Web
     ann: dict[str, str]
@@ -48,17 +48,17 @@ class Guarded:
     ids: dict[str, str]
 
     def ask(self, method: str, path: str, headers: dict[str, str]) -> httpx.Response:
-        """That route, about ann's things, with a body that could be sent."""
+        """Send the request to that route, about ann's resources, with a valid body."""
         kind = path.removeprefix("/ui").split("/")[1] or "jobs"
         address = path.replace("{id}", self.ids.get(kind, "key_0")).replace("{number}", "0")
-        about = {"model": self.ids["models"], "dataset": "fashion-mnist-subset"}
+        job_fields = {"model": self.ids["models"], "dataset": "fashion-mnist-subset"}
         body: dict[str, Any] = {}
         if path == "/jobs/estimate":
-            body["json"] = {"kind": "audit", **AUDIT, **about}
+            body["json"] = {"kind": "audit", **AUDIT, **job_fields}
         elif method == "POST" and path in ("/jobs/audit", "/jobs/finetune"):
-            body["json"] = (AUDIT if path.endswith("audit") else FINETUNE) | about
+            body["json"] = (AUDIT if path.endswith("audit") else FINETUNE) | job_fields
         elif method == "POST" and path == "/ui/jobs":
-            body["data"] = about
+            body["data"] = job_fields
         elif method == "POST" and path == "/uploads":
             body["json"] = {"size": 9}
         elif method == "POST" and path == "/webhooks":
@@ -71,8 +71,8 @@ class Guarded:
 
 
 @pytest.fixture(scope="module")
-def guarded(guarded_web: Web) -> Guarded:
-    """A service with keys, with ann's model, data set, and an audit that has succeeded."""
+def guarded_service(guarded_web: Web) -> GuardedService:
+    """Return a service with keys, with ann's model, data set, and an audit that has succeeded."""
     web, site, client = guarded_web, guarded_web.site, guarded_web.client
     ann, ben = (web.key(owner, Scope.READ, Scope.SUBMIT) for owner in ("ann", "ben"))
     admin = web.key("root", *Scope)
@@ -89,15 +89,15 @@ def guarded(guarded_web: Web) -> Guarded:
     upload = client.post("/uploads", headers=ann, json={"size": 9}).json()["id"]
     hook = client.post("/webhooks", headers=ann, json={"url": f"https://{MARK}.example/"}).json()["about"]["id"]
     ids = {"jobs": job["id"], "models": model, "datasets": dataset.id, "uploads": upload, "webhooks": hook}
-    return Guarded(web, ann, ben, admin, ids)
+    return GuardedService(web, ann, ben, admin, ids)
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES, ids=" ".join)
-def test_nobody_gets_anything(guarded: Guarded, method: str, path: str) -> None:
-    """Whoever sends no key, or one that is not ours, gets 401 with how to ask, or the form to sign in; and no data."""
+def test_nobody_gets_anything(guarded_service: GuardedService, method: str, path: str) -> None:
+    """A request without a key, or with an unknown key, gets 401 with instructions, or the form to sign in, and no data."""
     made_up = {"Authorization": "Bearer faal_made-up"}
     for headers in ({}, made_up, {"Authorization": "Basic YTpi"}, {"Cookie": "faal_session=key_0.x.y"}):
-        answer = guarded.ask(method, path, headers)
+        answer = guarded_service.ask(method, path, headers)
         if path == "/" or path.startswith("/ui/"):
             assert (answer.status_code, answer.headers["Location"].split("?")[0]) == (303, "/login")
         else:
@@ -108,9 +108,9 @@ def test_nobody_gets_anything(guarded: Guarded, method: str, path: str) -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES, ids=" ".join)
-def test_another_owner_gets_nothing_of_hers(guarded: Guarded, method: str, path: str) -> None:
-    """What is ann's does not exist for ben: 404 by id, in no list, on no page, and of no use in a request of his."""
-    answer = guarded.ask(method, path, guarded.ben)
+def test_another_owner_gets_nothing_of_hers(guarded_service: GuardedService, method: str, path: str) -> None:
+    """Ben cannot see or use ann's resources: 404 by id, absent from every list and page, and refused in his requests."""
+    answer = guarded_service.ask(method, path, guarded_service.ben)
     if path in FOR_ADMINISTRATORS | FOR_WATCHERS:
         assert answer.status_code == 403
     elif (
@@ -124,8 +124,8 @@ def test_another_owner_gets_nothing_of_hers(guarded: Guarded, method: str, path:
     assert MARK not in answer.text
 
 
-def test_she_gets_all_of_it(guarded: Guarded) -> None:
-    """The same requests with her own key are answered: the routes above refuse who asks, not what."""
+def test_she_gets_all_of_it(guarded_service: GuardedService) -> None:
+    """The same requests with ann's key succeed, so the refusals above depend on the owner and not on the request."""
     for path in (
         "/jobs/{id}",
         "/jobs/{id}/events",
@@ -134,62 +134,68 @@ def test_she_gets_all_of_it(guarded: Guarded) -> None:
         "/ui/jobs/{id}",
         "/ui/models/{id}",
     ):
-        answer = guarded.ask("GET", path, guarded.ann)
+        answer = guarded_service.ask("GET", path, guarded_service.ann)
         assert answer.status_code == 200
-        assert MARK in answer.text or guarded.ids["models"] in answer.text
+        assert MARK in answer.text or guarded_service.ids["models"] in answer.text
     for path in ("/jobs", "/models", "/datasets", "/webhooks", "/", "/ui/models", "/ui/datasets"):
-        assert MARK in guarded.ask("GET", path, guarded.ann).text
-    assert guarded.ask("GET", "/jobs/{id}/report", guarded.ann).status_code == 200
-    assert guarded.ask("GET", "/models/{id}/weights", guarded.ann).status_code == 200
+        assert MARK in guarded_service.ask("GET", path, guarded_service.ann).text
+    assert guarded_service.ask("GET", "/jobs/{id}/report", guarded_service.ann).status_code == 200
+    assert guarded_service.ask("GET", "/models/{id}/weights", guarded_service.ann).status_code == 200
 
 
-def test_another_owners_data_set_is_of_no_use(guarded: Guarded) -> None:
-    """A job on somebody else's data set is refused as one on none; an administrator sees others' things no more."""
-    own = guarded.web.model("ben's", owner="ben")
-    body = AUDIT | {"model": own, "dataset": guarded.ids["datasets"]}
-    answer = guarded.web.client.post("/jobs/audit", headers=guarded.ben, json=body)
+def test_another_owners_data_set_is_of_no_use(guarded_service: GuardedService) -> None:
+    """A job on another owner's data set is refused like one on a missing data set, also for an administrator."""
+    own = guarded_service.web.model("ben's", owner="ben")
+    body = AUDIT | {"model": own, "dataset": guarded_service.ids["datasets"]}
+    answer = guarded_service.web.client.post("/jobs/audit", headers=guarded_service.ben, json=body)
     assert (answer.status_code, answer.json()["code"]) == (404, "dataset-not-found")
-    assert guarded.ask("GET", "/jobs/{id}", guarded.admin).status_code == 404
+    assert guarded_service.ask("GET", "/jobs/{id}", guarded_service.admin).status_code == 404
 
 
-def test_names_of_requests_are_each_owners(guarded: Guarded) -> None:
-    """The same idempotency key of two owners makes two jobs."""
-    made = set()
-    for owner, headers in (("ann", guarded.ann), ("ben", guarded.ben)):
-        body = AUDIT | {"model": guarded.web.model(owner, owner=owner)}
-        answer = guarded.web.client.post("/jobs/audit", headers=headers | {"Idempotency-Key": "same"}, json=body)
+def test_names_of_requests_are_each_owners(guarded_service: GuardedService) -> None:
+    """The same idempotency key of two owners creates two jobs."""
+    ids = set()
+    for owner, headers in (("ann", guarded_service.ann), ("ben", guarded_service.ben)):
+        body = AUDIT | {"model": guarded_service.web.model(owner, owner=owner)}
+        answer = guarded_service.web.client.post(
+            "/jobs/audit", headers=headers | {"Idempotency-Key": "same"}, json=body
+        )
         assert answer.status_code == 202
-        made.add(answer.json()["id"])
-    assert len(made) == 2
+        ids.add(answer.json()["id"])
+    assert len(ids) == 2
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES, ids=" ".join)
-def test_keys_allow_what_their_scopes_say(guarded: Guarded, method: str, path: str) -> None:
-    """Without a scope its routes answer 403: reading alone changes nothing, submitting alone sees nothing."""
-    needed = Scope.READ if method == "GET" else Scope.SUBMIT
-    needed = Scope.ADMIN if path in FOR_ADMINISTRATORS else Scope.METRICS if path in FOR_WATCHERS else needed
-    others = guarded.web.key("ann", *(scope for scope in Scope if scope is not needed))
-    answer = guarded.ask(method, path, others)
+def test_keys_allow_what_their_scopes_say(guarded_service: GuardedService, method: str, path: str) -> None:
+    """Without its scope a route answers 403: a key that only reads changes nothing, one that only submits sees nothing."""
+    scope_needed = Scope.READ if method == "GET" else Scope.SUBMIT
+    scope_needed = (
+        Scope.ADMIN if path in FOR_ADMINISTRATORS else Scope.METRICS if path in FOR_WATCHERS else scope_needed
+    )
+    others = guarded_service.web.key("ann", *(scope for scope in Scope if scope is not scope_needed))
+    answer = guarded_service.ask(method, path, others)
     assert answer.status_code == 403
     assert "scope" in answer.text
     assert MARK not in answer.text
 
 
-def test_administrators_make_list_and_revoke_keys(guarded: Guarded) -> None:
-    """A key made over HTTP works at once, is told once, listed without itself, and refused after it was revoked."""
-    client, asked = guarded.web.client, {"owner": "cem", "name": "pipeline", "scopes": ["read"], "days": 1}
-    made = client.post("/keys", headers=guarded.admin, json=asked)
-    assert (made.status_code, made.headers["Cache-Control"]) == (201, "no-store")
-    key, about = made.json()["key"], made.json()["about"]
+def test_administrators_make_list_and_revoke_keys(guarded_service: GuardedService) -> None:
+    """A key created over HTTP works at once, appears in one answer only, is listed without its secret, and ends when revoked."""
+    client, request = guarded_service.web.client, {"owner": "cem", "name": "pipeline", "scopes": ["read"], "days": 1}
+    answer = client.post("/keys", headers=guarded_service.admin, json=request)
+    assert (answer.status_code, answer.headers["Cache-Control"]) == (201, "no-store")
+    key, description = answer.json()["key"], answer.json()["about"]
     bearer = {"Authorization": f"Bearer {key}"}
-    assert (about["owner"], about["scopes"]) == ("cem", ["read"])
+    assert (description["owner"], description["scopes"]) == ("cem", ["read"])
     assert client.get("/jobs", headers=bearer).json()["data"] == []
-    listed = client.get("/keys", headers=guarded.admin)
-    assert listed.json()["data"][0] == about
-    assert key not in listed.text
-    assert client.post(f"/keys/{about['id']}/revoke", headers=guarded.admin).json()["revoked_at"] is not None
+    keys = client.get("/keys", headers=guarded_service.admin)
+    assert keys.json()["data"][0] == description
+    assert key not in keys.text
+    assert (
+        client.post(f"/keys/{description['id']}/revoke", headers=guarded_service.admin).json()["revoked_at"] is not None
+    )
     assert client.get("/jobs", headers=bearer).json()["code"] == "key-refused"
-    assert client.post("/keys/key_0/revoke", headers=guarded.admin).json()["code"] == "key-not-found"
+    assert client.post("/keys/key_0/revoke", headers=guarded_service.admin).json()["code"] == "key-not-found"
     for wrong in (
         {"scopes": []},
         {"scopes": ["all"]},
@@ -200,19 +206,19 @@ def test_administrators_make_list_and_revoke_keys(guarded: Guarded) -> None:
         {"owner": "ann\u202e"},
         {"more": 1},
     ):
-        assert client.post("/keys", headers=guarded.admin, json=asked | wrong).status_code == 422
+        assert client.post("/keys", headers=guarded_service.admin, json=request | wrong).status_code == 422
 
 
-def test_a_page_is_signed_in_to_with_a_key(guarded: Guarded) -> None:
-    """The form takes a key, the session shows what is hers, changes what is hers, and ends by signing out."""
-    base = str(guarded.web.client.base_url)
+def test_a_page_is_signed_in_to_with_a_key(guarded_service: GuardedService) -> None:
+    """The form takes a key; the session shows and changes the owner's own data, and ends when the user signs out."""
+    base = str(guarded_service.web.client.base_url)
     with httpx.Client(base_url=base) as browser:
         form = browser.get("/ui/models?after=model_1").headers["Location"]
         assert "back=%2Fui%2Fmodels%3Fafter%3Dmodel_1" in form
-        key = guarded.ann["Authorization"].split()[1]
-        entered = browser.post("/login", data={"key": f" {key} ", "back": "/ui/models"})
-        assert (entered.status_code, entered.headers["Location"]) == (303, "/ui/models")
-        cookie = entered.headers["Set-Cookie"]
+        key = guarded_service.ann["Authorization"].split()[1]
+        answer = browser.post("/login", data={"key": f" {key} ", "back": "/ui/models"})
+        assert (answer.status_code, answer.headers["Location"]) == (303, "/ui/models")
+        cookie = answer.headers["Set-Cookie"]
         assert "HttpOnly" in cookie
         assert "samesite=lax" in cookie.lower()
         assert key not in cookie
@@ -228,13 +234,13 @@ def test_a_page_is_signed_in_to_with_a_key(guarded: Guarded) -> None:
         assert browser.get("/ui/models").status_code == 303
 
 
-def test_sessions_end_with_their_key(guarded: Guarded) -> None:
-    """After its key was revoked, and when it was signed by somebody else, a session is none."""
-    bearer = guarded.web.key("ann", Scope.READ)
-    with httpx.Client(base_url=str(guarded.web.client.base_url)) as browser:
+def test_sessions_end_with_their_key(guarded_service: GuardedService) -> None:
+    """A session is refused after its key was revoked, and when another secret signed it."""
+    bearer = guarded_service.web.key("ann", Scope.READ)
+    with httpx.Client(base_url=str(guarded_service.web.client.base_url)) as browser:
         browser.post("/login", data={"key": bearer["Authorization"].split()[1]})
         assert browser.get("/ui/models").status_code == 200
-        with guarded.web.site.sessions.begin() as session:
+        with guarded_service.web.site.sessions.begin() as session:
             keys.revoke(session, keys.list_keys(session, limit=1).data[0].id)
         part = browser.get(
             "/ui/jobs", headers={"HX-Request": "true", "HX-Current-URL": f"{browser.base_url}/?after=job_1"}
@@ -246,12 +252,12 @@ def test_sessions_end_with_their_key(guarded: Guarded) -> None:
             assert odd.headers["HX-Redirect"].startswith("/login")
 
 
-def test_streams_end_with_their_key(guarded: Guarded) -> None:
-    """What happens to a job after the key was revoked is not told to a stream that was opened before."""
-    web = guarded.web
+def test_streams_end_with_their_key(guarded_service: GuardedService) -> None:
+    """A stream that was opened before its key was revoked sends no event of the job that happens afterwards."""
+    web = guarded_service.web
     bearer = web.key("ann", Scope.READ)
-    about = AUDIT | {"model": guarded.ids["models"]}
-    job = web.client.post("/jobs/audit", headers=guarded.ann, json=about).json()["id"]
+    body = AUDIT | {"model": guarded_service.ids["models"]}
+    job = web.client.post("/jobs/audit", headers=guarded_service.ann, json=body).json()["id"]
     address = f"{web.client.base_url}/jobs/{job}/events"
     with httpx.stream("GET", address, headers=bearer | {"Accept": "text/event-stream"}, timeout=20) as answer:
         lines = answer.iter_lines()
@@ -262,9 +268,9 @@ def test_streams_end_with_their_key(guarded: Guarded) -> None:
         assert not any("running" in line for line in lines)
 
 
-def test_a_wrong_key_gets_the_form_again(guarded: Guarded) -> None:
-    """With what was wrong, 401, and no session."""
-    answer = guarded.web.client.post("/login", data={"key": "faal_wrong"})
+def test_a_wrong_key_gets_the_form_again(guarded_service: GuardedService) -> None:
+    """A wrong key gets 401 and the form again, with the reason."""
+    answer = guarded_service.web.client.post("/login", data={"key": "faal_wrong"})
     assert answer.status_code == 401
     assert "not accepted" in answer.text
     assert "Set-Cookie" not in answer.headers
@@ -273,19 +279,19 @@ def test_a_wrong_key_gets_the_form_again(guarded: Guarded) -> None:
 @pytest.mark.parametrize(
     "back", ["https://elsewhere.example/", "//elsewhere.example", "/\\elsewhere", "x", "/\n/e", ""]
 )
-def test_signing_in_leads_nowhere_else(guarded: Guarded, back: str) -> None:
-    """Whatever address is asked for after signing in, it is one of this service."""
-    key = guarded.ann["Authorization"].split()[1]
-    assert guarded.web.client.post("/login", data={"key": key, "back": back}).headers["Location"] == "/"
+def test_signing_in_leads_nowhere_else(guarded_service: GuardedService, back: str) -> None:
+    """After signing in, the browser is redirected to an address of this service only."""
+    key = guarded_service.ann["Authorization"].split()[1]
+    assert guarded_service.web.client.post("/login", data={"key": key, "back": back}).headers["Location"] == "/"
 
 
 def test_without_keys_only_this_machine_is_answered(open_site: Any, tmp_path: Path) -> None:
-    """Set to listen everywhere, a service listens on the loopback address and says so, until there is a key or FAAL_OPEN."""
+    """A service that listens everywhere uses the loopback address, and logs it, until a key or FAAL_OPEN exists."""
 
-    def reached(site: Site) -> bool:
+    def is_reachable(site: Site) -> bool:
         process, client = site.api()
         with closing(client):
-            until(lambda: client.get("/healthz").is_success, 30)
+            wait_until(lambda: client.get("/healthz").is_success, 30)
             try:
                 answer = httpx.get(f"http://127.0.0.2:{site.settings.port}/healthz").is_success
             except httpx.ConnectError:
@@ -294,16 +300,16 @@ def test_without_keys_only_this_machine_is_answered(open_site: Any, tmp_path: Pa
         process.stop()
         return answer
 
-    assert not reached(open_site(host="0.0.0.0"))
-    assert reached(open_site(host="0.0.0.0", open=True))
-    closed = open_site(host="0.0.0.0")
-    with closed.sessions.begin() as session:
+    assert not is_reachable(open_site(host="0.0.0.0"))
+    assert is_reachable(open_site(host="0.0.0.0", open=True))
+    local_site = open_site(host="0.0.0.0")
+    with local_site.sessions.begin() as session:
         keys.issue(session, b"s" * 32, owner="ann", name="first", scopes=[Scope.READ], lifetime=None)
-    assert reached(closed)
+    assert is_reachable(local_site)
 
 
 def test_the_first_key_is_made_on_the_machine(open_site: Any) -> None:
-    """`faal-service keys` makes a key that the service takes, prints nothing but it, lists it without it, and revokes it."""
+    """`faal-service keys` creates a key that works, prints the key alone, lists it without its secret, and revokes it."""
     site = open_site()
     environment = os.environ | {"FAAL_DATA_DIR": str(site.settings.data_dir)}
 
@@ -311,17 +317,17 @@ def test_the_first_key_is_made_on_the_machine(open_site: Any) -> None:
         command = [sys.executable, "-m", "api.keys", *arguments]
         return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
-    made = run("create", "--owner", "ann", "--scope", "read", "--scope", "admin", "--days", "0.5")
-    assert made.returncode == 0, made.stderr
-    bearer = {"Authorization": f"Bearer {made.stdout.strip()}"}
+    creation = run("create", "--owner", "ann", "--scope", "read", "--scope", "admin", "--days", "0.5")
+    assert creation.returncode == 0, creation.stderr
+    bearer = {"Authorization": f"Bearer {creation.stdout.strip()}"}
     _, client = site.api()
-    listed = client.get("/keys", headers=bearer).json()["data"]
+    keys = client.get("/keys", headers=bearer).json()["data"]
     assert [json.loads(line) for line in run("list").stdout.splitlines()] == [
-        {name: value for name, value in key.items() if name != "object"} for key in listed
+        {name: value for name, value in key.items() if name != "object"} for key in keys
     ]
-    assert (listed[0]["owner"], listed[0]["scopes"]) == ("ann", ["admin", "read"])
-    assert run("revoke", listed[0]["id"]).returncode == 0
+    assert (keys[0]["owner"], keys[0]["scopes"]) == ("ann", ["admin", "read"])
+    assert run("revoke", keys[0]["id"]).returncode == 0
     assert client.get("/keys", headers=bearer).status_code == 401
-    refused = run("create", "--owner", "ann", "--days", "-1")
-    assert (refused.returncode, refused.stdout) == (1, "")
-    assert "Traceback" not in refused.stderr
+    refusal = run("create", "--owner", "ann", "--days", "-1")
+    assert (refusal.returncode, refusal.stdout) == (1, "")
+    assert "Traceback" not in refusal.stderr

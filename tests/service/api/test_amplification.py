@@ -1,4 +1,4 @@
-"""A small request never makes a large answer, much work or a large process, whatever route it is sent to and what is stored."""
+"""A small request never causes a large answer, much work or a large process, on any route and with any stored data."""
 
 import json
 import os
@@ -28,7 +28,7 @@ MANY, MOST_ALLOWED = 70_000, 11_000  # values: more than a spec may have, and as
 
 @cache
 def amplifiers(count: int) -> dict[str, Any]:
-    """Return JSON values each part of which is wrong, with about `count` parts."""
+    """Return JSON values of about `count` parts, each of which is wrong."""
     return {
         "numbers": [1] * count,
         "words": ["x"] * count,
@@ -48,7 +48,7 @@ def amplifiers(count: int) -> dict[str, Any]:
 
 @cache
 def whole_bodies() -> tuple[bytes, ...]:
-    """Return JSON bodies that are amplifiers, or have their fields beside right ones."""
+    """Return JSON bodies that are amplifiers, or combine amplifiers with valid fields."""
     values = [*amplifiers(MANY).values(), amplifiers(MOST_ALLOWED)["unknown fields"]]
     right = {**AUDIT, "model": "m", "kind": "audit"}
     return tuple(json.dumps({**right, **one} if isinstance(one, dict) else one).encode() for one in values)
@@ -57,12 +57,14 @@ def whole_bodies() -> tuple[bytes, ...]:
 @cache
 def bodies(properties: tuple[str, ...]) -> tuple[bytes, ...]:
     """Return JSON bodies with amplifiers in every field, nested ones included."""
-    made = []
+    values_wrong = []
     for count in (MANY, MOST_ALLOWED):
         for value in amplifiers(count // len(properties)).values():
-            made.append(dict.fromkeys(properties, value))
-            made.append({"kind": "finetune", "threat": {"epsilon": value}, "training": {"learning_rates": value}})
-    return tuple(json.dumps(body).encode() for body in made)
+            values_wrong.append(dict.fromkeys(properties, value))
+            values_wrong.append(
+                {"kind": "finetune", "threat": {"epsilon": value}, "training": {"learning_rates": value}}
+            )
+    return tuple(json.dumps(body).encode() for body in values_wrong)
 
 
 def texts() -> Iterator[str]:
@@ -83,53 +85,56 @@ def properties_of(content: dict[str, Any], description: dict[str, Any]) -> list[
 
 
 def requests(description: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield requests to every route with a body, a form, parameters or an id in its address, the pages' own included."""
+    """Yield requests to every route, also of the pages, with a body, a form, parameters or an id in the address."""
     for path, methods in description["paths"].items():
         for method, operation in methods.items():
-            to = {"method": method.upper(), "url": path.replace("{id}", "x").replace("{number}", "0")}
+            address_of_route = {"method": method.upper(), "url": path.replace("{id}", "x").replace("{number}", "0")}
             for kind, content in operation.get("requestBody", {}).get("content", {}).items():
                 if kind == "application/json":
                     for body in whole_bodies() + bodies(tuple(properties_of(content, description))):
-                        yield {**to, "content": body, "headers": {"Content-Type": kind}}
+                        yield {**address_of_route, "content": body, "headers": {"Content-Type": kind}}
                 elif kind == "multipart/form-data":
-                    yield from forms(to, properties_of(content, description))
+                    yield from forms(address_of_route, properties_of(content, description))
             for name in [one["name"] for one in operation.get("parameters", []) if one["in"] == "query"]:
                 for value in ("x" * LINE_BYTES, "\x01" * (LINE_BYTES // 3)):
-                    yield {**to, "params": {name: value}}
-                yield {**to, "params": [(name, "\x01")] * (LINE_BYTES // (len(name) + 5))}
+                    yield {**address_of_route, "params": {name: value}}
+                yield {**address_of_route, "params": [(name, "\x01")] * (LINE_BYTES // (len(name) + 5))}
             if "{id}" in path:
-                yield {**to, "url": path.replace("{id}", "%01" * (LINE_BYTES // 3)).replace("{number}", "0")}
+                yield {
+                    **address_of_route,
+                    "url": path.replace("{id}", "%01" * (LINE_BYTES // 3)).replace("{number}", "0"),
+                }
     for router in (routes.router, login.router):
         for route in router.routes:
             assert isinstance(route, APIRoute)
-            to = {"method": "POST", "url": route.path}
+            address_of_route = {"method": "POST", "url": route.path}
             if "POST" in route.methods and (fields := [one.name for one in route.dependant.body_params]):
-                yield from urlencoded(to, fields)
+                yield from url_encoded_forms(address_of_route, fields)
     yield from forms({"method": "POST", "url": "/ui/models"}, ["class_names"])
     yield from forms({"method": "POST", "url": "/ui/datasets"}, ["name"])
     for address in ("/?model=", "/login?back=/", "/nothing/"):
         yield {"method": "GET", "url": address + "%22" * (LINE_BYTES // 3)}
 
 
-def forms(to: dict[str, str], fields: list[str]) -> Iterator[dict[str, Any]]:
+def forms(request: dict[str, str], fields: list[str]) -> Iterator[dict[str, Any]]:
     """Yield multipart forms with an amplifier in one of the fields, in an unknown one, or in a field's name."""
     file = {"file": ("a.safetensors", b"\x02\0\0\0\0\0\0\0{}")}
     right = {"architecture": "small_resnet", "num_classes": "3"} if "spec" in fields else {}
     for name in [*fields, "unknown"]:
         for text in texts():
             others = {} if name in ("spec", "upload") else right
-            yield {**to, "data": {**others, name: text}, "files": file}
-    yield {**to, "data": {f"{number}" * 1000: "x" for number in range(20)}, "files": file}
+            yield {**request, "data": {**others, name: text}, "files": file}
+    yield {**request, "data": {f"{number}" * 1000: "x" for number in range(20)}, "files": file}
 
 
-def urlencoded(to: dict[str, str], fields: list[str]) -> Iterator[dict[str, Any]]:
+def url_encoded_forms(request: dict[str, str], fields: list[str]) -> Iterator[dict[str, Any]]:
     """Yield forms of a page with an amplifier in its fields, and with many fields."""
     for name in [*fields, "model", "epsilon", "attacks", "epochs", "seed"]:
         for value in ("x" * MANY, "9" * MANY, "\x01" * MANY, '"' * MANY):
-            yield {**to, "data": {name: value}}
+            yield {**request, "data": {name: value}}
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
-    yield {**to, "content": b"a=&" * (BODY_BYTES // 3), "headers": headers}
-    yield {**to, "content": b"key=x&" * 900, "headers": headers}
+    yield {**request, "content": b"a=&" * (BODY_BYTES // 3), "headers": headers}
+    yield {**request, "content": b"key=x&" * 900, "headers": headers}
 
 
 def cpu_seconds(pid: int) -> float:
@@ -146,31 +151,31 @@ def most_memory_kib(pid: int) -> int:
 
 @pytest.fixture
 def client(own_web: Web) -> Iterator[httpx.Client]:
-    """Return a client that may ask for everything."""
+    """Return a client whose key has every scope."""
     address = own_web.client.base_url
     with httpx.Client(base_url=address, headers=own_web.key("ann", *Scope), timeout=60) as asking:
         yield asking
 
 
 def test_answers_are_small_whatever_is_asked(own_web: Web, client: httpx.Client) -> None:
-    """A request of at most 1 MiB to any route is answered in less than 100 kB and a second, and never by a fault of ours."""
+    """The answer to any request of at most 1 MiB is below 100 kB, takes less than a second, and is never a 5xx."""
     description, pid, count = client.get("/openapi.json").json(), own_web.process.pid, 0
     for request in requests(description):
         before = cpu_seconds(pid)
         answer = client.request(**request)
-        shown = {name: str(value)[:100] for name, value in request.items()}
-        assert answer.status_code < 500, (shown, answer.text)
-        assert len(answer.content) < MOST_ANSWER_BYTES, shown
-        assert cpu_seconds(pid) - before < MOST_CPU_SECONDS, shown
+        excerpt = {name: str(value)[:100] for name, value in request.items()}
+        assert answer.status_code < 500, (excerpt, answer.text)
+        assert len(answer.content) < MOST_ANSWER_BYTES, excerpt
+        assert cpu_seconds(pid) - before < MOST_CPU_SECONDS, excerpt
         count += 1
     assert count > 100
 
 
 def test_memory_stays_bounded(own_web: Web, client: httpx.Client) -> None:
-    """Three amplifying requests at once, of each kind, leave the service below 300 MiB."""
+    """Three simultaneous amplifying requests of each kind leave the service below 300 MiB."""
     form = {"architecture": "small_resnet", "num_classes": "3"}
     file = {"file": ("a.safetensors", b"\x02\0\0\0\0\0\0\0{}")}
-    sent: list[dict[str, Any]] = [
+    bodies_sent: list[dict[str, Any]] = [
         {"url": "/models", "data": {**form, "mean": "x," * 250_000}, "files": file},
         {"url": "/models", "data": {**form, "class_names": json.dumps([1] * 170_000)}, "files": file},
         {"url": "/jobs/audit", "json": {**AUDIT, "model": "m", "attacks": [1] * 170_000}},
@@ -178,7 +183,7 @@ def test_memory_stays_bounded(own_web: Web, client: httpx.Client) -> None:
         {"url": "/jobs/finetune", "json": {**AUDIT, "model": "m", "training": {"learning_rates": [{}] * 11_000}}},
     ]
     with ThreadPoolExecutor(3) as pool:
-        for request in sent:
+        for request in bodies_sent:
             answers = list(pool.map(lambda one: client.post(**one), [request] * 3))
             assert [answer.status_code for answer in answers] == [422] * 3
     assert most_memory_kib(own_web.process.pid) < MOST_MEMORY_KIB

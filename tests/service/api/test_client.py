@@ -1,4 +1,4 @@
-"""The Python client against a service with a worker: the whole way from weights to repaired weights."""
+"""The Python client against a service with a worker: from an upload of weights to a download of fine-tuned weights."""
 
 import re
 import threading
@@ -24,7 +24,7 @@ REPAIR = FinetuneSpec.model_validate(THREAT | {"training": TRAINING, "audit": AU
 
 @pytest.fixture
 def client(site: Site) -> Iterator[Client]:
-    """A client of a service with a worker."""
+    """Yield a client of a service with a worker."""
     with ExitStack() as stack:
         _, http = site.api()
         stack.callback(http.close)
@@ -34,7 +34,7 @@ def client(site: Site) -> Iterator[Client]:
 
 @servers_first
 def test_from_weights_to_repaired_weights(client, site, weights_file, tmp_path) -> None:
-    """Uploads become ready, a repair streams its events and reports, and its weights are a model that can be audited."""
+    """Uploads become ready, a fine-tuning streams its events and reports, and its weights are a model that can be audited."""
     archive = tmp_path / "noise.npz"
     archive.write_bytes(noise())
     model = client.wait_until_ready(client.upload_model(weights_file, name="shapes"), timeout=120)
@@ -44,44 +44,44 @@ def test_from_weights_to_repaired_weights(client, site, weights_file, tmp_path) 
     holds = {"shape": [1, 16, 16], "class_names": list(CLASSES), "images": parts, "groups": groups}
     assert dataset.summary == holds
 
-    asked = {"metadata": {"ticket": "7"}, "idempotency_key": "once"}
-    job = client.submit_finetune(model.id, dataset.id, REPAIR, **asked)
-    assert client.submit_finetune(model.id, dataset.id, REPAIR, **asked).id == job.id
-    kinds, heard = [], []
+    options = {"metadata": {"ticket": "7"}, "idempotency_key": "once"}
+    job = client.submit_finetune(model.id, dataset.id, REPAIR, **options)
+    assert client.submit_finetune(model.id, dataset.id, REPAIR, **options).id == job.id
+    kinds, received_events = [], []
     listener = threading.Thread(target=lambda: kinds.extend(event.kind for event in client.events(job.id)))
     listener.start()
-    report = client.report(job.id, timeout=240, progress=heard.append)
+    report = client.report(job.id, timeout=240, progress=received_events.append)
     listener.join(30)
     assert isinstance(report, FinetuneReport)
     assert read_report(site.report(job.id) or "") == report
     assert (kinds[0], kinds[-1], kinds.count("epoch")) == ("queued", "succeeded", 2)
-    assert heard
+    assert received_events
     assert client.report_page(job.id).startswith("<!doctype html>")
 
-    repaired = client.job(job.id).result_model
-    assert repaired is not None
-    file = client.download_weights(repaired, tmp_path / "repaired.safetensors")
+    successor = client.job(job.id).result_model
+    assert successor is not None
+    file = client.download_weights(successor, tmp_path / "repaired.safetensors")
     assert weights.digest(weights.read_classifier(file)) == report.after.classifier.sha256
-    audit = client.submit_audit(repaired, dataset.id, AuditSpec.model_validate(THREAT | AUDIT))
+    audit = client.submit_audit(successor, dataset.id, AuditSpec.model_validate(THREAT | AUDIT))
     again = client.report(audit.id, timeout=120)
     assert isinstance(again, AuditReport)
     assert again.robust == report.after.robust
 
 
 def test_refusals_and_rejections_are_told_apart(client, tmp_path, weights_file) -> None:
-    """What the service refuses is a ServiceProblem with its code, what a check finds is UploadRejected with the reason."""
+    """A refusal by the service raises ServiceProblem with its code; a failed check raises UploadRejected with the reason."""
     text = tmp_path / "net.safetensors"
     text.write_text("no weights at all")
-    with pytest.raises(ServiceProblem, match="neither safetensors") as refused:
+    with pytest.raises(ServiceProblem, match="neither safetensors") as problem:
         client.upload_model(text, spec=SPEC)
-    assert refused.value.problem.code == "unsupported-file"
+    assert problem.value.problem.code == "unsupported-file"
     other = SPEC.model_copy(update={"arguments": {"width": 16}})
     with pytest.raises(UploadRejected, match=re.compile("width", re.IGNORECASE)):
         client.wait_until_ready(client.upload_model(weights_file, spec=other), timeout=120)
 
 
 def test_waiting_ends(web, weights_file) -> None:
-    """Waiting ends after the time that was given, and at once when the job was cancelled."""
+    """Waiting ends after the given time, and at once when the job was cancelled."""
     job = web.audit()
     with Client(str(web.client.base_url)) as client:
         with pytest.raises(TimeoutError):
@@ -91,6 +91,6 @@ def test_waiting_ends(web, weights_file) -> None:
         assert client.cancel(job).status == "cancelled"
         assert [event.kind for event in client.events(job)] == ["queued", "cancelled"]
         assert list(client.events(job, after=10_000)) == []
-        with pytest.raises(ServiceProblem) as cancelled:
+        with pytest.raises(ServiceProblem) as cancellation:
             client.report(job)
-        assert cancelled.value.problem.code == "job-cancelled"
+        assert cancellation.value.problem.code == "job-cancelled"

@@ -1,4 +1,4 @@
-"""Connections whose clients keep the service waiting, or send what is hardly HTTP."""
+"""Connections whose clients keep the service waiting, or send malformed HTTP."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from jobs import lifecycle, model_registry
 from jobs.results import StoredClassifier
 from tests.service.api.conftest import SPEC, Web
 from tests.service.hasty_api import CONNECTIONS, DESCRIPTORS, HASTE
-from tests.service.processes import Site, until
+from tests.service.processes import Site, wait_until
 
 KEEP_ALIVE_SECONDS = 5.0  # uvicorn's
 MARGIN_SECONDS = 5.0  # of a busy machine
@@ -29,7 +29,7 @@ BIG = 12 * 2**20  # bytes; more than the kernel's buffers of a connection
 
 @pytest.fixture(scope="module")
 def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
-    """A service with few descriptors and little patience."""
+    """Yield a service with few file descriptors and short timeouts."""
     site = Site(tmp_path_factory.mktemp("hasty"))
     try:
         yield Web(site, *site.api("tests.service.hasty_api"))
@@ -39,10 +39,10 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
 
 @pytest.fixture
 def connect(hasty: Web) -> Iterator[Callable[..., socket.socket]]:
-    """Opens connections to the service."""
+    """Yield a function that opens connections to the service."""
     with ExitStack() as connections:
 
-        def opened(receive_buffer: int | None = None) -> socket.socket:
+        def open_connection(receive_buffer: int | None = None) -> socket.socket:
             connection = connections.enter_context(socket.socket())
             connection.settimeout(30)
             if receive_buffer is not None:
@@ -50,11 +50,11 @@ def connect(hasty: Web) -> Iterator[Callable[..., socket.socket]]:
             connection.connect(("127.0.0.1", hasty.site.settings.port))
             return connection
 
-        yield opened
+        yield open_connection
 
 
 def _is_closed(connection: socket.socket) -> bool:
-    """Return whether the service has closed it; what it sent before is dropped."""
+    """Return whether the service has closed the connection; the data that it sent before is dropped."""
     try:
         while select.select([connection], [], [], 0)[0]:
             if not connection.recv(2**16):
@@ -65,7 +65,7 @@ def _is_closed(connection: socket.socket) -> bool:
 
 
 def _seconds_open(start: float, connections: dict[str, socket.socket], drips: dict[str, bytes]) -> dict[str, float]:
-    """Return how long after `start` the service closes each; its drip is sent ten times a second meanwhile."""
+    """Return the seconds from `start` until the service closes each connection; its drip is sent ten times a second."""
     seconds: dict[str, float] = {}
     while waiting := connections.keys() - seconds.keys():
         assert time.monotonic() < start + 30, f"still open: {waiting}"
@@ -81,8 +81,8 @@ def _seconds_open(start: float, connections: dict[str, socket.socket], drips: di
 
 def _closed_after(*connections: socket.socket) -> float:
     """Return the seconds until the service has closed all of them."""
-    numbered = {str(connection.fileno()): connection for connection in connections}
-    return max(_seconds_open(time.monotonic(), numbered, {}).values())
+    by_descriptor = {str(connection.fileno()): connection for connection in connections}
+    return max(_seconds_open(time.monotonic(), by_descriptor, {}).values())
 
 
 def _answer(connection: socket.socket) -> tuple[int, dict]:
@@ -96,13 +96,13 @@ def _descriptors(web: Web) -> int:
 
 
 def _memory(web: Web) -> int:
-    """Return the most bytes of memory that the service has had."""
+    """Return the peak memory of the service in bytes."""
     lines = Path(f"/proc/{web.process.pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def test_idle_connections_leave_room(hasty, connect) -> None:
-    """Health is reported at once while hundreds of clients send nothing, or a byte now and then, and use up all connections."""
+    """Health is reported at once while hundreds of clients send nothing, or one byte at a time, and use all connections."""
     log = hasty.process.log.read_text().count("\n")
     idle, dripping, waits = [], [], []
     for _ in range(25):
@@ -119,8 +119,8 @@ def test_idle_connections_leave_room(hasty, connect) -> None:
     still_open = [connection for connection in (*idle, *dripping) if not _is_closed(connection)]
     assert len(still_open) <= CONNECTIONS
     assert _closed_after(*still_open) < HASTE.head + MARGIN_SECONDS
-    said = hasty.process.log.read_text().splitlines()[log:]
-    others = [line for line in said if "GET /healthz 200" not in line]
+    log_lines = hasty.process.log.read_text().splitlines()[log:]
+    others = [line for line in log_lines if "GET /healthz 200" not in line]
     assert 1 <= len(others) <= 4, others
     assert all("connections are in use" in line for line in others)
     assert _memory(hasty) < 300 * 2**20
@@ -145,7 +145,7 @@ SLOW = {
 
 
 def test_slow_requests_are_given_up(hasty, connect) -> None:
-    """A client that does not complete a request in time loses its connection; a stream of events without an event is kept."""
+    """A client that does not complete a request in time loses its connection; a stream without events is kept."""
     job = hasty.audit()
     address, headers = f"/jobs/{job}/events", {"Accept": "text/event-stream"}
     with hasty.client.stream("GET", address, headers=headers, timeout=30) as answer:
@@ -153,8 +153,8 @@ def test_slow_requests_are_given_up(hasty, connect) -> None:
         assert any("queued" in line for line in lines)
         start = time.monotonic()
         connections = {name: connect() for name in SLOW}
-        for name, (sent, _, _) in SLOW.items():
-            connections[name].sendall(sent)
+        for name, (pieces, _, _) in SLOW.items():
+            connections[name].sendall(pieces)
         open_for = _seconds_open(start, connections, {name: drip for name, (_, drip, _) in SLOW.items()})
         hasty.run(job)
         assert any("running" in line for line in lines)
@@ -163,7 +163,7 @@ def test_slow_requests_are_given_up(hasty, connect) -> None:
 
 
 def test_a_slow_body_is_told_so(connect) -> None:
-    """A body that is not complete in time is answered with a problem that says so."""
+    """A body that is not complete in time is answered with a problem that gives this reason."""
     connection = connect()
     connection.sendall(POST + b"Content-Length: 99\r\n\r\n{")
     status, problem = _answer(connection)
@@ -172,7 +172,7 @@ def test_a_slow_body_is_told_so(connect) -> None:
 
 
 def test_patient_clients_are_served(hasty, connect) -> None:
-    """Requests one after the other, several at once, and one that waits for leave to send its body are all answered."""
+    """Requests in sequence, requests at once, and a request that waits for `100 Continue` are all answered."""
     connection = connect()
     connection.sendall(HEALTH * 3)
     answers = b""
@@ -192,7 +192,7 @@ def test_patient_clients_are_served(hasty, connect) -> None:
 
 @pytest.fixture(scope="module")
 def download(hasty: Web) -> bytes:
-    """A request for weights of `BIG` bytes."""
+    """Return a request for weights of `BIG` bytes."""
     file = hasty.site.storage.put([os.urandom(BIG)], media_type="application/vnd.safetensors")
     with hasty.site.sessions.begin() as session:
         model, check = model_registry.register_upload(session, name="big", spec=SPEC, upload=file, owner="local")
@@ -202,18 +202,18 @@ def download(hasty: Web) -> bytes:
 
 
 def _received(connection: socket.socket, pause: float) -> int:
-    """Return how many bytes arrive when a megabyte is read between two pauses."""
-    received = 0
+    """Return the number of bytes that arrive when a megabyte is read between two pauses."""
+    count = 0
     try:
-        while received < BIG:
+        while count < BIG:
             piece = connection.recv(2**20, socket.MSG_WAITALL)
             if not piece:
                 break
-            received += len(piece)
+            count += len(piece)
             time.sleep(pause)
     except ConnectionError:
         pass
-    return received
+    return count
 
 
 def test_an_answer_that_is_not_read_is_given_up(hasty, connect, download) -> None:
@@ -226,7 +226,7 @@ def test_an_answer_that_is_not_read_is_given_up(hasty, connect, download) -> Non
 
 
 def test_unread_answers_leave_room(hasty, connect, download) -> None:
-    """While more clients than there is room for read nothing of their answers, another is answered."""
+    """Another client is answered while too many clients read nothing of their answers."""
     deadline = time.monotonic() + HASTE.answer  # the kernel ends none of them before
     for _ in range(CONNECTIONS + 10):
         connection = connect(receive_buffer=4096)
@@ -241,7 +241,7 @@ def test_unread_answers_leave_room(hasty, connect, download) -> None:
             assert time.monotonic() < deadline, "no client that reads nothing was displaced"
             return False
 
-    until(answers, 30)
+    wait_until(answers, 30)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_unread_answers_leave_room(hasty, connect, download) -> None:
     ids=["two lengths", "two hosts", "no host", "long address", "many headers", "web socket"],
 )
 def test_odd_requests(hasty, connect, request_bytes: bytes, status: int) -> None:
-    """What is ambiguous or endless is refused, and the connection closed; an upgrade is not made, without advice in the log."""
+    """Ambiguous and endless requests are refused and their connections closed; an upgrade is ignored, without a log line."""
     connection = connect()
     connection.sendall(request_bytes)
     answer = HTTPResponse(connection)
@@ -270,22 +270,22 @@ def test_odd_requests(hasty, connect, request_bytes: bytes, status: int) -> None
 
 
 def test_nonsense_behind_an_answer_is_quiet(hasty, connect) -> None:
-    """A body whose chunks break off in nonsense, after or during the answer, ends the connection without a traceback."""
+    """A body with malformed chunks, after or during the answer, ends the connection without a traceback."""
     log = hasty.process.log.read_text().count("\n")
     job = hasty.audit()
-    chunked = b" HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = b" HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
     for path in (b"/healthz", f"/jobs/{job}/events".encode()):
         connection = connect()
-        connection.sendall(b"GET " + path + chunked)
+        connection.sendall(b"GET " + path + head)
         assert connection.recv(2**16).startswith(b"HTTP/1.1 200")
         connection.sendall(b"nonsense\r\n")
         assert _closed_after(connection) < KEEP_ALIVE_SECONDS - 1
-    said = "\n".join(hasty.process.log.read_text().splitlines()[log:])
-    assert "Traceback" not in said
+    log_text = "\n".join(hasty.process.log.read_text().splitlines()[log:])
+    assert "Traceback" not in log_text
 
 
 def test_missing_descriptors_are_told_once(hasty, connect) -> None:
-    """When the process has no descriptor left for a connection, a line says so and not thousands; then it goes on."""
+    """A process without free file descriptors logs one line instead of thousands, and then serves again."""
     limits = resource.prlimit(hasty.process.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(hasty.process.pid, resource.RLIMIT_NOFILE, (0, limits[1]))
     try:
@@ -295,5 +295,5 @@ def test_missing_descriptors_are_told_once(hasty, connect) -> None:
         resource.prlimit(hasty.process.pid, resource.RLIMIT_NOFILE, limits)
     connections[0].sendall(HEALTH)
     assert _answer(connections[0])[0] == 200
-    said = [line for line in hasty.process.log.read_text().splitlines() if "out of system resource" in line]
-    assert len(said) == 1
+    log_lines = [line for line in hasty.process.log.read_text().splitlines() if "out of system resource" in line]
+    assert len(log_lines) == 1

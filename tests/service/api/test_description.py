@@ -1,4 +1,4 @@
-"""What the description of the API allows, and what it does not, is answered as it says: thousands of requests made from it."""
+"""Thousands of requests generated from the API's description, valid and invalid, are answered as it describes."""
 
 from pathlib import Path
 
@@ -24,13 +24,13 @@ AS_DESCRIBED = [
 
 @pytest.fixture(scope="module")
 def bearer(guarded_web: Web) -> dict[str, str]:
-    """A key that may do everything; from here on the service asks for one."""
+    """Return a key with every scope; from here on the service requires one."""
     return guarded_web.key("local", *Scope)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def ids(guarded_web: Web, bearer: dict[str, str]) -> dict[str, str]:
-    """Of things that are there before all else, while quotas have room, by the first part of their path."""
+    """Return the ids of existing resources, created while quotas have room, by the first part of their path."""
     model = guarded_web.model()
     file = {"file": ("a.zip", b"PK\x03\x04")}
     dataset = guarded_web.client.post("/datasets", headers=bearer, files=file).json()["id"]
@@ -43,22 +43,22 @@ def ids(guarded_web: Web, bearer: dict[str, str]) -> dict[str, str]:
     return {"models": model, "datasets": dataset, "jobs": job, "keys": key, "uploads": upload, "webhooks": hook}
 
 
-described = schemathesis.openapi.from_path(Path(__file__).parents[3] / "docs/openapi.json")
+schema = schemathesis.openapi.from_path(Path(__file__).parents[3] / "docs/openapi.json")
 ENOUGH = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-@described.parametrize()
+@schema.parametrize()
 @ENOUGH
 def test_every_answer_is_as_described(case: schemathesis.Case, guarded_web: Web, bearer: dict[str, str]) -> None:
-    """No request is answered with 5xx, or with a status, type, header or body that the description does not know."""
+    """No request is answered with 5xx, or with a status, type, header or body that the description does not list."""
     case.call_and_validate(base_url=str(guarded_web.client.base_url), headers=bearer, checks=AS_DESCRIBED, timeout=30)
 
 
-@described.include(path_regex=r"\{id\}").exclude(path_regex="revoke|cancel").parametrize()
+@schema.include(path_regex=r"\{id\}").exclude(path_regex="revoke|cancel").parametrize()
 @ENOUGH
 def test_every_answer_about_something_is_as_described(
     case: schemathesis.Case, guarded_web: Web, bearer: dict[str, str], ids: dict[str, str]
 ) -> None:
-    """The same of requests about things that are there."""
+    """Requests about existing resources are answered as described, too."""
     case.path_parameters["id"] = ids[case.path.split("/")[1]]
     case.call_and_validate(base_url=str(guarded_web.client.base_url), headers=bearer, checks=AS_DESCRIBED, timeout=30)

@@ -1,4 +1,4 @@
-"""Text that clients make up: what a database cannot hold, or nobody can read, is refused where it comes in."""
+"""Text from clients: characters that a database cannot store, or a reader cannot see, are refused."""
 
 import json
 import struct
@@ -43,7 +43,7 @@ def test_odd_text_in_uploads_is_refused(web: Web, odd: str) -> None:
 
 @pytest.mark.parametrize("odd", [*ODD, "\ud800"], ids=lambda odd: repr(odd[:9]))
 def test_odd_text_in_jobs_is_refused(web: Web, odd: str) -> None:
-    """The same holds for every text of a job, a key and a filter, and for halves of characters, which JSON can hold."""
+    """Every text of a job, a key and a filter is refused for these characters, and for lone surrogates, which JSON can hold."""
     model = web.model()
     audits = [
         {"model": odd},

@@ -1,4 +1,4 @@
-"""The names under which the service is asked: what a page of another site gets that points its own name at the service."""
+"""The host names of the service: a page of another site gets no data when that site's name resolves to the service."""
 
 import socket
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ SIGNING_IN = [("GET", "/login"), ("POST", "/login"), ("POST", "/logout")]
 
 @pytest.fixture
 def open_web(tmp_path) -> Iterator[Web]:
-    """A service without keys that may listen everywhere, with a name of its own."""
+    """Yield a service without keys that may listen everywhere, with a name of its own."""
     site = Site(tmp_path, open=True, hosts=LISTED)
     try:
         yield Web(site, *site.api())
@@ -28,7 +28,7 @@ def open_web(tmp_path) -> Iterator[Web]:
 
 
 def test_foreign_names_get_nothing(open_web, problem) -> None:
-    """Without keys every route of an owner's things, or of signing in, refuses a foreign name, whatever else is sent."""
+    """Without keys every route for an owner's data, or for signing in, refuses a foreign host name, in any request."""
     client, job = open_web.client, open_web.audit()
     for method, path in ROUTES + SIGNING_IN:
         answer = client.request(method, path.format(id=job, number=0), headers=FOREIGN)
@@ -48,7 +48,7 @@ def test_foreign_names_get_nothing(open_web, problem) -> None:
 
 
 def test_a_name_in_the_address_is_no_way_around(open_web) -> None:
-    """A request line with a whole address in it, whichever name it has, is answered no data."""
+    """A request line with an absolute address, of whatever host, gets no data."""
     for line, host in (("http://rebound.example/jobs", "localhost"), ("http://localhost/jobs", "rebound.example")):
         with socket.create_connection(("127.0.0.1", open_web.site.settings.port), timeout=30) as connection:
             connection.sendall(f"GET {line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
@@ -59,7 +59,7 @@ def test_a_name_in_the_address_is_no_way_around(open_web) -> None:
 
 
 def test_keys_make_names_free(open_web) -> None:
-    """Once there are keys any name is answered; a foreign page has no key, and cannot use the session of ours."""
+    """Once keys exist any name is answered; a foreign page has no key and cannot use this service's session."""
     client = open_web.client
     key = open_web.key("ann", Scope.READ, Scope.SUBMIT)
     assert client.get("/jobs", headers={"Host": FOREIGN["Host"]}).json()["code"] == "key-required"
@@ -68,5 +68,5 @@ def test_keys_make_names_free(open_web) -> None:
         assert browser.post("/login", data={"key": key["Authorization"].split()[1]}).status_code == 303
         assert browser.get("/jobs").status_code == 200
         for origin in ("http://rebound.example", "null"):
-            refused = browser.post("/ui/jobs", data={}, headers={"Origin": origin})
-            assert (refused.status_code, refused.json()["code"]) == (403, "cross-site-request")
+            refusal = browser.post("/ui/jobs", data={}, headers={"Origin": origin})
+            assert (refusal.status_code, refusal.json()["code"]) == (403, "cross-site-request")

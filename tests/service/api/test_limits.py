@@ -1,15 +1,15 @@
-"""What one owner may have and ask: quotas and rates, each with its limit in the answer."""
+"""Quotas and rates of an owner, each with its limit in the answer."""
 
 from contextlib import closing
 
 from jobs.keys import Scope
 from tests.service.api.conftest import AUDIT, FINETUNE, Web
-from tests.service.api.test_partial_uploads import begun, register
+from tests.service.api.test_partial_uploads import register, start_upload
 from tests.service.api.test_uploads import weights
 
 
 def test_quotas_and_rates_are_each_owners(open_site, problem) -> None:
-    """Past a quota or rate ann gets 429 with the limit and when to ask again; ben goes on, and so does she after a job's end."""
+    """Past a quota or rate ann gets 429 with the limit and the time to retry; ben is served, and so is she after a job's end."""
     site = open_site(quota_jobs=2, quota_bytes=5000, requests_per_minute=40)
     process, client = site.api()
     with closing(client):
@@ -21,20 +21,22 @@ def test_quotas_and_rates_are_each_owners(open_site, problem) -> None:
             client.post("/jobs/audit", headers=ann, json=AUDIT | {"model": model}),
             client.post("/datasets", headers=ann, files={"file": ("a.zip", b"PK\x03\x04")}),
         ):
-            refused = problem(answer)
-            assert (refused["status"], refused["code"]) == (429, "quota-exceeded")
-            assert refused["limit"] == {"of": "jobs", "most": 2, "used": 2}
+            refusal = problem(answer)
+            assert (refusal["status"], refusal["code"]) == (429, "quota-exceeded")
+            assert refusal["limit"] == {"of": "jobs", "most": 2, "used": 2}
             assert int(answer.headers["Retry-After"]) > 0
         assert [file for file in site.storage.root.glob("*/*") if file.stat().st_size == 4] == []
         client.post(f"/jobs/{jobs[0]}/cancel", headers=ann)
         upload = {"file": ("a.zip", b"PK\x03\x04" + bytes(4000))}
-        named = ann | {"Idempotency-Key": "mine"}
-        assert client.post("/datasets", headers=named, files=upload).status_code == 202
-        again = client.post("/datasets", headers=named, files=upload)  # adds nothing, though there is room for nothing
+        with_key = ann | {"Idempotency-Key": "mine"}
+        assert client.post("/datasets", headers=with_key, files=upload).status_code == 202
+        again = client.post(
+            "/datasets", headers=with_key, files=upload
+        )  # adds nothing, though there is room for nothing
         assert again.status_code == 202
         client.post(f"/jobs/{jobs[1]}/cancel", headers=ann)
-        refused = problem(client.post("/datasets", headers=ann, files={"file": ("b.zip", b"PK\x03\x04" + bytes(2000))}))
-        assert (refused["code"], refused["limit"]["of"], refused["limit"]["most"]) == ("quota-exceeded", "bytes", 5000)
+        refusal = problem(client.post("/datasets", headers=ann, files={"file": ("b.zip", b"PK\x03\x04" + bytes(2000))}))
+        assert (refusal["code"], refusal["limit"]["of"], refusal["limit"]["most"]) == ("quota-exceeded", "bytes", 5000)
         assert client.post("/datasets", headers=ben, files=upload).status_code == 202
 
         last = client.get("/jobs", headers=ann)
@@ -48,7 +50,7 @@ def test_quotas_and_rates_are_each_owners(open_site, problem) -> None:
 
 
 def test_a_repair_needs_room_for_its_weights(open_site, problem) -> None:
-    """Who has used up their bytes can audit, and repair nothing."""
+    """An owner whose bytes are used up can submit an audit, but no fine-tuning."""
     site = open_site(quota_bytes=5)
     process, client = site.api()
     with closing(client):
@@ -59,15 +61,15 @@ def test_a_repair_needs_room_for_its_weights(open_site, problem) -> None:
 
 
 def test_what_is_coming_counts_in_the_quota(open_site) -> None:
-    """Uploads that were begun take their room at once, a put-together one no more than its file, and a forgotten one none."""
+    """Started uploads count at once, an assembled one counts as its file only, and an abandoned one does not count."""
     process, client = (site := open_site(quota_bytes=3000)).api()
     with closing(client):
         web = Web(site, process, client)
-        first = begun(web, 1400)
+        first = start_upload(web, 1400)
         assert client.post("/uploads", json={"size": 1600}).json()["code"] == "quota-exceeded"
-        second = begun(web, 1500)
+        second = start_upload(web, 1500)
         for address, size in ((first, 1400), (second, 1500)):
             assert client.put(f"{address}/parts/0", content=weights(size)).status_code == 204
         assert register(web, second).status_code == 202
         assert client.delete(first).status_code == 204
-        begun(web, 1400)
+        start_upload(web, 1400)

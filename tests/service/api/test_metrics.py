@@ -1,4 +1,4 @@
-"""What operators watch, as Prometheus reads it."""
+"""Metrics for operators, in the format of Prometheus."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from tests.service.api.conftest import AUDIT, Web
 
 
 def samples(answer: httpx.Response) -> dict[tuple[str, ...], float]:
-    """Every figure, by its name and label values."""
+    """Return every figure, by its name and label values."""
     assert answer.status_code == 200, answer.text
     assert answer.headers["Content-Type"].startswith("text/plain")
     families = text_string_to_metric_families(answer.text)
@@ -19,7 +19,7 @@ def samples(answer: httpx.Response) -> dict[tuple[str, ...], float]:
 
 
 def test_figures_are_of_the_whole_site(guarded_web: Web) -> None:
-    """Jobs of everybody are counted by kind and status alone, requests by route and never by address; a scope is needed."""
+    """Jobs of all owners are counted by kind and status alone, requests by route instead of address; a scope is needed."""
     watcher, ann = guarded_web.key("ops", Scope.METRICS), guarded_web.key("ann", Scope.READ, Scope.SUBMIT)
     client, model = guarded_web.client, guarded_web.model(owner="ann")
     assert client.get("/metrics", headers=ann).json()["code"] == "scope-missing"
@@ -31,10 +31,10 @@ def test_figures_are_of_the_whole_site(guarded_web: Web) -> None:
         before = look().get((name, *labels), 0)
         return lambda: look().get((name, *labels), 0) - before
 
-    queued, succeeded = (more("faal_jobs", "audit", status) for status in ("queued", "succeeded"))
+    queued_jobs, succeeded_jobs = (more("faal_jobs", "audit", status) for status in ("queued", "succeeded"))
     leases_lost, crashes = (more(f"faal_jobs_{name}", "audit", "queued") for name in ("leases_lost", "crashes"))
     ran = more("faal_job_run_seconds_count", "audit", "succeeded")
-    asked = more("faal_http_requests_total", "GET", "/jobs/{id}", "200")
+    requests = more("faal_http_requests_total", "GET", "/jobs/{id}", "200")
     lost = more("faal_http_requests_total", "GET", "(none)", "404")
     first, second = (
         client.post("/jobs/audit", headers=ann, json=AUDIT | {"model": model}).json()["id"] for _ in range(2)
@@ -47,7 +47,7 @@ def test_figures_are_of_the_whole_site(guarded_web: Web) -> None:
     client.get(f"/jobs/{second}", headers=ann)
     client.get("/nothing-here", headers=ann)
     client.request("MADEUP", "/nothing-here", headers=ann)
-    assert (queued(), succeeded(), ran(), asked(), lost()) == (1, 1, 1, 1, 1)
+    assert (queued_jobs(), succeeded_jobs(), ran(), requests(), lost()) == (1, 1, 1, 1, 1)
     text = client.get("/metrics", headers=watcher).text
     assert not any(own in text for own in (first, second, model, "ann", "nothing-here", "MADEUP"))
     assert look()["faal_jobs_oldest_seconds", "audit", "queued"] > 0

@@ -14,11 +14,11 @@ from tests.sample_reports import sample_finetune
 from tests.service.api.conftest import SPEC
 
 
-def finetuned(web, outcome: str, falls: int, report: FinetuneReport, trained: bool = False) -> str:
-    """Id of a fine-tuning that has succeeded with that outcome; it made a model unless it kept the original.
+def finish_finetuning(web, outcome: str, falls: int, report: FinetuneReport, has_trained_weights: bool = False) -> str:
+    """Return the id of a fine-tuning that has succeeded with that outcome; it made a model unless it kept the original.
 
     Args:
-        trained: whether the weights it trained are stored, which models of candidates are made from.
+        has_trained_weights: whether the trained weights, from which the models of candidates are made, are stored.
     """
     model = web.model()
     with web.site.sessions.begin() as session:
@@ -32,10 +32,10 @@ def finetuned(web, outcome: str, falls: int, report: FinetuneReport, trained: bo
         )
         lifecycle.claim(session, job.id, worker="test", lease_seconds=600)
         file = web.site.storage.put([b"new weights"], media_type="application/vnd.safetensors")
-        made = None if outcome == "kept-original" else StoredClassifier(file, SPEC, "d" * 64, name="new")
+        new_weights = None if outcome == "kept-original" else StoredClassifier(file, SPEC, "d" * 64, name="new")
         finding = {"outcome": outcome, "falls": falls}
-        found = {"report": report.model_dump_json(), "result_model": made, "finding": finding}
-        lifecycle.succeed(session, job.id, 1, **found, trained=file if trained else None)
+        result = {"report": report.model_dump_json(), "result_model": new_weights, "finding": finding}
+        lifecycle.succeed(session, job.id, 1, **result, trained=file if has_trained_weights else None)
         return job.id
 
 
@@ -51,16 +51,16 @@ def finetuned(web, outcome: str, falls: int, report: FinetuneReport, trained: bo
     ],
 )
 def test_the_outcome_stands_beside_the_state(web, outcome: str, falls: int, colour: str, words: str) -> None:
-    """On the job's page and in the list; green is "better" without falls alone, and new weights are offered if there are any."""
-    kept = 0 if outcome == "kept-original" else 3
-    report = sample_finetune().model_copy(update={"outcome": outcome, "selected_candidate": kept})
-    job_id = finetuned(web, outcome, falls, report)
+    """The job's page and the list show the outcome, green for "better" without falls only, and offer existing weights."""
+    kept_candidate = 0 if outcome == "kept-original" else 3
+    report = sample_finetune().model_copy(update={"outcome": outcome, "selected_candidate": kept_candidate})
+    job_id = finish_finetuning(web, outcome, falls, report)
     job = web.client.get(f"/jobs/{job_id}").json()
     assert (job["status"], job["outcome"], job["falls"]) == ("succeeded", outcome, falls)
     page, table = web.client.get(f"/ui/jobs/{job_id}").text, web.client.get("/ui/jobs").text
-    for shown in (page, table):
+    for document in (page, table):
         assert f'<span class="status">succeeded</span> <span class="status {colour}">{words}</span>' in re.sub(
-            r"\s+", " ", shown
+            r"\s+", " ", document
         )
     assert 'class="status succeeded"' not in page
     assert f'<p class="verdict {text.tone(report)}">' in page
@@ -69,27 +69,27 @@ def test_the_outcome_stands_beside_the_state(web, outcome: str, falls: int, colo
     assert ("The original model, which was kept" in page) == (outcome == "kept-original")
 
 
-@pytest.mark.parametrize(("trained", "offered"), [(True, [1, 2, 4]), (False, [])])
-def test_a_model_is_offered_only_where_it_can_be_made(web, trained: bool, offered: list[int]) -> None:
-    """Earlier fine-tunings stored no trained weights; the kept candidate and the given model are there already."""
-    job_id = finetuned(web, "better", 0, sample_finetune(), trained)
+@pytest.mark.parametrize(("has_trained_weights", "candidates"), [(True, [1, 2, 4]), (False, [])])
+def test_a_model_is_offered_only_where_it_can_be_made(web, has_trained_weights: bool, candidates: list[int]) -> None:
+    """A candidate is offered only if trained weights are stored and it is neither the kept candidate nor the given model."""
+    job_id = finish_finetuning(web, "better", 0, sample_finetune(), has_trained_weights)
     page = web.client.get(f"/ui/jobs/{job_id}").text
-    assert [int(number) for number in re.findall(r'/candidates/(\d+)"><button>', page)] == offered
+    assert [int(number) for number in re.findall(r'/candidates/(\d+)"><button>', page)] == candidates
     assert page.count(">The given model</a>") == 1
     assert '<th scope="row">3 <span class="muted">kept</span></th>' in page
 
 
 def test_nothing_is_offered_once_the_given_model_was_deleted(web) -> None:
-    """A candidate has the given model's spec, so there is no button that would be refused; the result keeps its link."""
-    job_id = finetuned(web, "better", 0, sample_finetune(), trained=True)
-    given = web.client.get(f"/jobs/{job_id}").json()["model"]
-    assert web.client.delete(f"/models/{given}").status_code in (200, 204)
+    """No candidate is offered once the given model was deleted, since its request would be refused; the result keeps its link."""
+    job_id = finish_finetuning(web, "better", 0, sample_finetune(), has_trained_weights=True)
+    given_model = web.client.get(f"/jobs/{job_id}").json()["model"]
+    assert web.client.delete(f"/models/{given_model}").status_code in (200, 204)
     page = web.client.get(f"/ui/jobs/{job_id}").text
     assert ("Make a model" in page, "The given model" in page, ">Its model</a>" in page) == (False, False, True)
 
 
 def test_a_warning_before_the_training_is_shown(web) -> None:
-    """A classifier that cannot be fine-tuned to a useful one is spoken of while the job runs, once for all attempts."""
+    """The warning that a classifier cannot be fine-tuned usefully is shown while the job runs, once for all attempts."""
     job_id = web.client.post(
         "/jobs/finetune",
         json={"model": web.model(), "dataset": "fashion-mnist-subset", "threat": {"epsilon": "8/255"}},

@@ -1,4 +1,4 @@
-"""The pages: they show what is there, escape what strangers wrote, and their forms do what the API does."""
+"""The pages show the stored data, escape text of other people, and their forms do the same as the API."""
 
 import re
 from html.parser import HTMLParser
@@ -22,31 +22,31 @@ class Elements(HTMLParser):
     def __init__(self, page: httpx.Response) -> None:
         super().__init__()
         assert page.headers["Content-Type"] == "text/html; charset=utf-8"
-        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.feed(page.text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Keep an element."""
-        self.found.append((tag, dict(attrs)))
+        self.elements.append((tag, dict(attrs)))
 
 
 def start(web, **fields: str) -> httpx.Response:
-    """The answer to the form that starts a job."""
+    """Send the form that starts a job, and return the response."""
     return web.client.post("/ui/jobs", data={"kind": "audit", "attacks": "quick"} | fields)
 
 
 def test_names_are_only_text(web) -> None:
-    """A hostile name of a model stands on every page as text, and hidden signs are shown as such."""
+    """A hostile name of a model appears on every page as text, and invisible characters are shown escaped."""
     model = web.model(HOSTILE)
     job = web.audit(model)
     for address in ("/", "/ui/models", f"/ui/models/{model}", f"/ui/jobs/{job}", "/ui/jobs"):
         page = web.client.get(address)
         assert SHOWN in page.text, address
-        assert not [tag for tag, _ in Elements(page).found if tag == "img"], address
+        assert not [tag for tag, _ in Elements(page).elements if tag == "img"], address
 
 
 def test_pages_obey_their_own_policy(web) -> None:
-    """No page has a script, style or handler inside, and whatever it loads is the service's own."""
+    """No page has a script, style or handler inside, and each page loads resources of the service only."""
     model = web.model()
     job = web.audit(model)
     web.run(job)(stage="epoch 1 of 2", total=90, done=5)
@@ -59,7 +59,7 @@ def test_pages_obey_their_own_policy(web) -> None:
         f"/ui/jobs/{job}",
         "/ui/jobs/none",
     ):
-        for tag, attributes in Elements(web.client.get(address)).found:
+        for tag, attributes in Elements(web.client.get(address)).elements:
             assert tag != "style"
             assert tag != "script" or (attributes.get("src") or "").startswith("/static/")
             assert not [name for name in attributes if name == "style" or name.startswith(("on", "hx-on"))]
@@ -68,15 +68,15 @@ def test_pages_obey_their_own_policy(web) -> None:
 
 
 def test_pages_can_be_used_by_all(web) -> None:
-    """Every field has a label, every id is unique, and every table heading says what it heads."""
+    """Every field has a label, every id is unique, and every table heading has a scope."""
     for address in ("/", "/ui/models", "/ui/datasets"):
-        elements = Elements(web.client.get(address)).found
+        elements = Elements(web.client.get(address)).elements
         ids = [attributes["id"] for _, attributes in elements if "id" in attributes]
         assert len(ids) == len(set(ids))
-        labelled = {attributes["for"] for tag, attributes in elements if tag == "label" and "for" in attributes}
+        label_targets = {attributes["for"] for tag, attributes in elements if tag == "label" and "for" in attributes}
         for tag, attributes in elements:
             if tag in ("input", "select") and attributes.get("type") != "radio":
-                assert attributes["id"] in labelled, attributes
+                assert attributes["id"] in label_targets, attributes
             assert tag != "th" or attributes.get("scope")
             for name in ("aria-labelledby", "aria-describedby"):
                 assert attributes.get(name, ids[0]) in ids
@@ -95,7 +95,7 @@ def test_the_form_starts_a_job(web) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "status", "told"),
+    ("change", "status", "reason"),
     [
         ({"epsilon": "8/0"}, 422, "is not a radius"),
         ({"dataset": "cifar100"}, 422, "The model has 10 classes"),
@@ -103,16 +103,16 @@ def test_the_form_starts_a_job(web) -> None:
         ({"kind": "check-model"}, 422, "kind"),
     ],
 )
-def test_a_wrong_form_is_shown_again(web, change, status, told) -> None:
-    """A form that is refused says on the page what was wrong with it."""
+def test_a_wrong_form_is_shown_again(web, change, status, reason) -> None:
+    """A form that is refused is shown again with the reason."""
     page = start(web, **{"model": web.model()} | change)
     assert page.status_code == status
-    assert told in page.text
+    assert reason in page.text
     assert page.headers["Content-Type"].startswith("text/html")
 
 
 def test_a_wrong_form_keeps_what_was_written(web) -> None:
-    """What a person wrote into a refused form stays in it."""
+    """A refused form keeps the values that a person entered."""
     model = web.model()
     page = start(web, kind="finetune", model=model, epsilon="8/0", seed="7").text
     assert f'value="{model}" selected' in page
@@ -121,7 +121,7 @@ def test_a_wrong_form_keeps_what_was_written(web) -> None:
 
 
 def test_a_job_is_followed_and_called_off(web) -> None:
-    """The page of a running job asks again by itself and can call it off; that of a finished job does neither."""
+    """The page of a running job refreshes itself and has a button to cancel; that of a finished job has neither."""
     job = web.audit()
     web.run(job)(stage="clean", total=90, done=30)
     course = web.client.get(f"/ui/jobs/{job}/course").text
@@ -139,7 +139,7 @@ def test_a_job_is_followed_and_called_off(web) -> None:
 
 
 def test_a_job_is_set_aside_and_tried_again(web) -> None:
-    """The page of a job that waits can pause it, that of a paused one resumes it, and that of a cancelled one tries again."""
+    """The page of a waiting job can pause it, that of a paused one resume it, and that of a cancelled one retry it."""
     job = web.audit()
     for order, status in [("pause", "paused"), ("resume", "queued"), ("cancel", "cancelled")]:
         assert f"/ui/jobs/{job}/{order}" in web.client.get(f"/ui/jobs/{job}").text
@@ -162,7 +162,7 @@ def test_a_finished_job_shows_its_result(web) -> None:
 
 
 def test_epochs_are_drawn_as_they_come(web) -> None:
-    """Each epoch is a row of the table, the newest first, and from the second on there are lines; a repeated one counts once."""
+    """Each epoch is a row of the table, the newest first; lines appear from the second epoch on; a repeated epoch counts once."""
     model = web.model()
     job = web.client.post("/jobs/finetune", json=FINETUNE | {"model": model}).json()["id"]
     record, rates = web.run(job), {"validation_clean": 0.9, "validation_robust": 0.5}
@@ -201,35 +201,35 @@ def test_a_job_with_many_events_has_a_small_page(web) -> None:
 
 
 def test_an_unchanged_job_is_not_drawn_again(web) -> None:
-    """The part of a job's page that changes comes with the job's version; asked for with it, it is 304 until a change."""
+    """The changing part of a job's page carries the job's version; a request with that version gets 304 until a change."""
     job = web.audit()
     record = web.run(job)
     address = f"/ui/jobs/{job}/course"
     etag = web.client.get(address).headers["ETag"]
-    unchanged = web.client.get(address, headers={"If-None-Match": etag})
-    assert (unchanged.status_code, unchanged.content, unchanged.headers["ETag"]) == (304, b"", etag)
+    same = web.client.get(address, headers={"If-None-Match": etag})
+    assert (same.status_code, same.content, same.headers["ETag"]) == (304, b"", etag)
     record(stage="clean", total=90, done=40)
-    changed = web.client.get(address, headers={"If-None-Match": etag})
-    assert changed.status_code == 200
-    assert "40 of 90 images" in changed.text
+    update = web.client.get(address, headers={"If-None-Match": etag})
+    assert update.status_code == 200
+    assert "40 of 90 images" in update.text
     web.succeed(job)
     for _ in range(2):
-        assert "ETag" not in web.client.get(address, headers={"If-None-Match": changed.headers["ETag"]}).headers
+        assert "ETag" not in web.client.get(address, headers={"If-None-Match": update.headers["ETag"]}).headers
 
 
 def test_models_and_data_sets_are_uploaded_from_pages(web) -> None:
-    """The upload forms take what the API takes, empty fields left out, and say on the page what was wrong."""
+    """The upload forms accept the same fields as the API, without empty ones, and show the error of a refused form."""
     fields = {"architecture": "small_resnet", "num_classes": "10", "name": "", "mean": "", "std": "", "class_names": ""}
     answer = web.client.post("/ui/models", data=fields, files={"file": ("net.safetensors", weights())})
     assert answer.status_code == 303
     page = web.client.get(answer.headers["Location"]).text
     assert ">net<" in page
     assert "a worker is checking the file" in page
-    refused = web.client.post("/ui/models", data={"spec": SPEC.model_dump_json()}, files={"file": ("a.txt", b"text")})
-    assert refused.status_code == 415
-    assert "neither safetensors" in refused.text
-    zipped = {"file": ("signs.zip", b"PK\x03\x04")}
-    assert web.client.post("/ui/datasets", data={"name": "my signs"}, files=zipped).status_code == 303
+    refusal = web.client.post("/ui/models", data={"spec": SPEC.model_dump_json()}, files={"file": ("a.txt", b"text")})
+    assert refusal.status_code == 415
+    assert "neither safetensors" in refusal.text
+    archive = {"file": ("signs.zip", b"PK\x03\x04")}
+    assert web.client.post("/ui/datasets", data={"name": "my signs"}, files=archive).status_code == 303
     assert "my signs" in web.client.get("/ui/datasets").text
     assert web.client.post("/ui/datasets", files={"file": ("a.txt", b"text")}).status_code == 415
 
@@ -250,13 +250,13 @@ def test_unknown_pages_are_told_on_a_page(web) -> None:
     ],
 )
 def test_a_code_has_a_page_with_its_cause_and_remedy(web, code, texts) -> None:
-    """The page of a code explains it, as the answer to a request and as the error of a job where it can be both."""
+    """The page of a code explains it as a response and as the error of a job, whichever applies."""
     page = web.client.get(f"/problems/{code}").text
     assert [text for text in texts if text not in page] == []
 
 
 def test_the_vendored_script_is_served_with_its_licence(web) -> None:
-    """The page's script, htmx, comes from this service, unchanged, and its licence lies beside it."""
+    """The page's script, htmx, comes from this service, unchanged, with its licence."""
     script = web.client.get("/static/htmx.min.js")
     assert script.headers["Content-Type"].startswith("text/javascript")
     assert 'version:"2.0.11"' in script.text

@@ -9,19 +9,19 @@ BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
 @pytest.fixture
 def running(web) -> str:
-    """Id of an audit that runs, and has done 30 of 90 images."""
+    """Return the id of a running audit that has done 30 of 90 images."""
     job = web.audit()
     web.run(job)(stage="clean", done=30, total=90)
     return job
 
 
 def test_a_report_that_is_not_there_is_promised(web, running) -> None:
-    """While the job waits or runs the answer is 202 with its progress and when to ask again."""
+    """While the job waits or runs the answer is 202 with its progress and the time to poll again."""
     answer = web.client.get(f"/jobs/{running}/report")
     assert answer.status_code == 202
     assert 1 <= int(answer.headers["Retry-After"]) <= 60
-    expected = {"status": "running", "stage": "clean", "progress": {"done": 30, "total": 90, "seconds_left": None}}
-    assert answer.json() == {"object": "pending-report", "job": running} | expected
+    body = {"status": "running", "stage": "clean", "progress": {"done": 30, "total": 90, "seconds_left": None}}
+    assert answer.json() == {"object": "pending-report", "job": running} | body
     waiting = web.client.get(f"/jobs/{web.audit()}/report")
     assert (waiting.status_code, waiting.json()["status"], waiting.json()["progress"]) == (202, "queued", None)
 
@@ -37,7 +37,7 @@ def test_the_report_is_the_stored_document(web, running) -> None:
 
 
 def test_browsers_get_a_page(web, running) -> None:
-    """By Accept or by name the report is a page of HTML, which may load and run nothing."""
+    """By Accept or by name the report is an HTML page, which may neither load nor run anything."""
     web.succeed(running)
     for headers, query in [({"Accept": BROWSER}, {}), ({}, {"format": "html"})]:
         answer = web.client.get(f"/jobs/{running}/report", headers=headers, params=query)
@@ -56,12 +56,12 @@ def test_an_unchanged_report_is_not_sent_again(web, running) -> None:
     assert len(set(tags.values())) == 2
     for kind, tag in tags.items():
         assert web.client.get(address, params={"format": kind}, headers={"If-None-Match": tag}).status_code == 304
-    crossed = web.client.get(address, params={"format": "html"}, headers={"If-None-Match": tags["json"]})
-    assert crossed.status_code == 200
+    other_tag = web.client.get(address, params={"format": "html"}, headers={"If-None-Match": tags["json"]})
+    assert other_tag.status_code == 200
 
 
 def test_a_failed_job_tells_its_own_error(web, running, problem) -> None:
-    """The report of a job that failed is 409 `job-failed` with the job's code and message."""
+    """The report of a failed job is 409 `job-failed` with the job's code and message."""
     own = {"code": "training-diverged", "message": "The loss became NaN in epoch 2; take a smaller learning rate."}
     web.fail(running, **own)
     answer = problem(web.client.get(f"/jobs/{running}/report"))
@@ -79,7 +79,7 @@ def test_a_cancelled_job_has_no_report(web, problem) -> None:
 
 
 def test_a_cancelled_audit_tells_what_it_had_found(web, running) -> None:
-    """The report that a cancelled audit left is answered like any other, and its page and JSON are both there."""
+    """The report of a cancelled audit is answered like any other, as a page and as JSON."""
     document = web.cancel(running, report=sample_audit().model_dump_json())
     answer = web.client.get(f"/jobs/{running}/report")
     assert (answer.status_code, answer.text) == (200, document)
@@ -90,7 +90,7 @@ def test_a_cancelled_audit_tells_what_it_had_found(web, running) -> None:
 
 
 def test_checks_of_uploads_promise_no_report(web, problem) -> None:
-    """A client that polls the check of an upload is told at once that no report will come."""
+    """A client that polls the check of an upload gets an error at once, since no report will exist."""
     model = web.model()
     check = web.client.get("/jobs", params={"model": model, "kind": "check-model"}).json()["data"][0]["id"]
     assert problem(web.client.get(f"/jobs/{check}/report"))["code"] == "job-state-conflict"

@@ -1,4 +1,4 @@
-"""What holds for every request: problems, ids, limits, headers; and what the service says of its own health."""
+"""Rules of every request: problems, ids, limits and headers; and the service's reports about its own health."""
 
 import shutil
 from contextlib import ExitStack, closing
@@ -26,13 +26,13 @@ PAGES = ["/", "/ui/models", "/ui/datasets"]
     ],
 )
 def test_refusals_are_problems(web, problem, method, path, status, code) -> None:
-    """Whatever is refused, by the framework too, is a problem with a code."""
+    """Every refusal, also by the framework, is a problem with a code."""
     answer = problem(web.client.request(method, path))
     assert (answer["status"], answer["code"]) == (status, code)
 
 
 def test_a_wrong_method_names_the_right_ones(web) -> None:
-    """405 comes with Allow."""
+    """An answer 405 lists the right methods in Allow."""
     assert web.client.get("/jobs/job_0/cancel").headers["Allow"] == "POST"
     for path in ("/models", "/datasets", "/keys"):  # each by two routes
         assert web.client.options(path).headers["Allow"] == "GET, POST"
@@ -41,31 +41,31 @@ def test_a_wrong_method_names_the_right_ones(web) -> None:
 
 @pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b'{"a": 1}}', b"[" * 100_000])
 def test_bodies_that_are_no_json_are_malformed(web, problem, body) -> None:
-    """A body that cannot be parsed is answered with 400, whatever it does to a parser."""
+    """A body that cannot be parsed is answered with 400, also if it overflows a parser."""
     answer = problem(web.client.post("/jobs/audit", content=body, headers={"Content-Type": "application/json"}))
     assert (answer["status"], answer["code"]) == (400, "malformed-body")
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "multipart/form-data; boundary=x", "text/plain"])
 def test_bodies_are_bounded(web, problem, content_type) -> None:
-    """A body above 1 MiB is refused with 413 wherever no file is expected, with a length in front or without."""
+    """A body above 1 MiB is refused with 413 by every route that takes no file, with or without a stated length."""
     for content in (bytes(2**20 + 1), (bytes(2**16) for _ in range(17))):
         answer = problem(web.client.post("/jobs/audit", content=content, headers={"Content-Type": content_type}))
         assert (answer["status"], answer["code"]) == (413, "upload-too-large")
 
 
 def test_requests_have_ids(web) -> None:
-    """A client's request id is kept if it is harmless; any other is replaced by a new one."""
+    """A harmless request id of a client is kept; any other is replaced by a new one."""
     assert web.client.get("/healthz", headers={"X-Request-Id": "mine-1"}).headers["X-Request-Id"] == "mine-1"
-    for sent in ("two words", "x" * 65, "<b>"):
-        given = web.client.get("/healthz", headers={"X-Request-Id": sent}).headers["X-Request-Id"]
-        assert given.startswith("req_")
+    for harmful in ("two words", "x" * 65, "<b>"):
+        request_id = web.client.get("/healthz", headers={"X-Request-Id": harmful}).headers["X-Request-Id"]
+        assert request_id.startswith("req_")
     assert web.client.get("/healthz").headers["X-Request-Id"] != web.client.get("/healthz").headers["X-Request-Id"]
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/jobs", "/static/faal.css", "/nothing"])
 def test_browsers_are_told_to_be_careful(web, path) -> None:
-    """Every answer forbids sniffing, framing, content from elsewhere, and using a kept copy unasked."""
+    """Every answer forbids sniffing, framing, foreign content, and the use of a cached copy without revalidation."""
     headers = web.client.get(path).headers
     assert headers["Cache-Control"] == "no-cache"
     assert headers["X-Content-Type-Options"] == "nosniff"
@@ -75,7 +75,7 @@ def test_browsers_are_told_to_be_careful(web, path) -> None:
 
 
 def test_other_sites_change_nothing(web, problem) -> None:
-    """A browser that says a page from elsewhere asks, another port included, is refused changes and may still read."""
+    """A browser that reports a request from another site, also from another port, may read but change nothing."""
     for path, site in [("/jobs/audit", "cross-site"), ("/models", "same-site"), ("/ui/jobs", "cross-site")]:
         answer = problem(web.client.post(path, headers={"Sec-Fetch-Site": site}))
         assert (answer["status"], answer["code"]) == (403, "cross-site-request")
@@ -86,14 +86,14 @@ def test_other_sites_change_nothing(web, problem) -> None:
 
 @pytest.mark.parametrize("origin", ["null", "http://[", "https://elsewhere.example", "http://127.0.0.1:1", "x" * 5000])
 def test_browsers_that_only_tell_an_origin_are_believed(web, problem, origin) -> None:
-    """Over plain HTTP browsers tell no more than where the page is from: changes are made from our own pages alone."""
+    """Over plain HTTP, where browsers send the origin alone, changes are accepted from this service's own pages only."""
     assert problem(web.client.post("/jobs/audit", headers={"Origin": origin}))["code"] == "cross-site-request"
     own = str(web.client.base_url).rstrip("/")
     assert problem(web.client.post("/jobs/audit", headers={"Origin": own}))["code"] == "invalid-request"
 
 
 def test_the_catalog_has_all_that_can_be_named(web) -> None:
-    """The catalog lists architectures, data sets, presets and methods, with the defaults of what can be asked for."""
+    """The catalog lists architectures, data sets, presets and methods, with the defaults of all parameters."""
     catalog = web.client.get("/catalog").json()
     assert {"small_resnet", "preact_resnet18"} <= {entry["name"] for entry in catalog["architectures"]}
     assert {"fashion-mnist-subset", "cifar10"} <= {entry["name"] for entry in catalog["datasets"]}
@@ -105,13 +105,13 @@ def test_the_catalog_has_all_that_can_be_named(web) -> None:
 
 
 def test_a_sound_service_is_ready(web) -> None:
-    """Health needs nothing, readiness the database, storage and broker."""
+    """Health needs no other server; readiness needs the database, storage and broker."""
     assert web.client.get("/healthz").json() == {"status": "ok"}
     assert web.client.get("/readyz").json() == {"status": "ready"}
 
 
 def test_a_defect_tells_nothing_of_the_inside(own_web, problem) -> None:
-    """An error that nobody expected is 500 with a request id and without names of the inside; the log has the rest."""
+    """An unexpected error is 500 with a request id and without internal names; the log has the details."""
     with database.open_database(own_web.site.settings.database_url).begin() as session:
         session.connection().exec_driver_sql("DROP TABLE job_events")
         session.connection().exec_driver_sql("ALTER TABLE jobs RENAME TO lost")
@@ -132,7 +132,7 @@ def test_a_defect_tells_nothing_of_the_inside(own_web, problem) -> None:
     ],
 )
 def test_a_service_without_its_schema_is_not_ready(own_web, problem, change: str, detail: str) -> None:
-    """503 names the database when its schema is not this version's, and says whether it is an earlier or a later one."""
+    """503 names the database when its schema has another version, and states whether it is earlier or later."""
     with database.open_database(own_web.site.settings.database_url).begin() as session:
         session.connection().exec_driver_sql(change)
     response = own_web.client.get("/readyz")
@@ -152,7 +152,7 @@ def test_a_service_that_cannot_store_is_not_ready(own_web, problem) -> None:
 
 
 def test_a_service_whose_store_fails_says_so(open_site, object_store, problem) -> None:
-    """Without its bucket the service is not ready and names the storage; uploads and downloads are 503 and leave nothing."""
+    """Without its bucket the service is not ready and names the storage; uploads and downloads get 503 and store nothing."""
     site = open_site(store_url=object_store.new_url())
     process, client = site.api()
     with closing(client):
@@ -163,17 +163,17 @@ def test_a_service_whose_store_fails_says_so(open_site, object_store, problem) -
         assert [(error["parameter"], "no such bucket" in error["detail"]) for error in answer["errors"]] == [
             ("storage", True)
         ]
-        for refused in (
+        for refusal in (
             client.post("/datasets", files={"file": ("a.zip", b"PK\x03\x04")}),
             client.get(f"/models/{model}/weights"),
         ):
-            assert (refused.status_code, problem(refused)["code"]) == (503, "store-unavailable")
-            assert int(refused.headers["Retry-After"]) > 0
+            assert (refusal.status_code, problem(refusal)["code"]) == (503, "store-unavailable")
+            assert int(refusal.headers["Retry-After"]) > 0
         assert client.get("/datasets").json()["data"] == []
 
 
 def test_a_service_whose_database_goes_says_so_until_it_is_back(open_site, problem) -> None:
-    """While PostgreSQL is away whatever needs it is 503 with a time to come back; then all is answered as before."""
+    """While PostgreSQL is down every route that needs it gives 503 with a time to retry; then all routes work as before."""
     with postgres_folder() as folder, ExitStack() as running:
         server = running.enter_context(postgres_in(folder))
         site = open_site(database_url=server.url(server.new_database()))
@@ -181,9 +181,9 @@ def test_a_service_whose_database_goes_says_so_until_it_is_back(open_site, probl
             assert client.get("/jobs").status_code == 200
             running.close()
             for path in ("/jobs", "/models", "/jobs/job_0/events"):
-                refused = client.get(path)
-                assert (refused.status_code, problem(refused)["code"]) == (503, "database-unavailable")
-                assert int(refused.headers["Retry-After"]) > 0
+                answer = client.get(path)
+                assert (answer.status_code, problem(answer)["code"]) == (503, "database-unavailable")
+                assert int(answer.headers["Retry-After"]) > 0
             assert client.get("/healthz").status_code == 200
             with postgres_in(folder):
                 assert client.get("/jobs").json()["data"] == []
@@ -191,7 +191,7 @@ def test_a_service_whose_database_goes_says_so_until_it_is_back(open_site, probl
 
 
 def test_a_service_without_a_broker_takes_jobs_and_says_so(open_site, problem) -> None:
-    """With a broker that is gone, readiness names it, within seconds, while uploads are still taken in."""
+    """Without a broker, readiness names it within seconds, while uploads are still accepted."""
     site = open_site(broker_url=f"redis://127.0.0.1:{find_free_port()}/0")
     with closing(site.api()[1]) as client:
         answer = problem(client.get("/readyz"))

@@ -1,4 +1,4 @@
-"""A faulty installation: what api, worker and the command for keys say when they cannot start."""
+"""A faulty installation: the errors of api, worker and the command for keys when they cannot start."""
 
 import os
 import subprocess
@@ -19,17 +19,17 @@ def refusal(arguments: list[str], data_dir: Path, **environment: str) -> str:
     """Return the only line that the process writes before it ends with the status 1."""
     own = {"FAAL_DATA_DIR": str(data_dir), "FAAL_PORT": "0"} | environment
     command = [sys.executable, "-m", *arguments]
-    ended = subprocess.run(
+    process = subprocess.run(
         command, cwd=ROOT, env=os.environ | own, capture_output=True, text=True, timeout=60, check=False
     )
-    assert ended.returncode == 1, ended.stderr
-    [line] = ended.stderr.splitlines()
+    assert process.returncode == 1, process.stderr
+    [line] = process.stderr.splitlines()
     return line
 
 
 @pytest.mark.parametrize("arguments", PROCESSES, ids=" ".join)
 def test_a_database_of_a_later_version_is_refused_in_one_line(tmp_path: Path, arguments: list[str]) -> None:
-    """The line names both revisions."""
+    """The one line of the error names both revisions."""
     url = f"sqlite:///{tmp_path}/faal.db"
     upgrade(url)
     sessions = open_database(url)
@@ -42,7 +42,7 @@ def test_a_database_of_a_later_version_is_refused_in_one_line(tmp_path: Path, ar
 
 @pytest.mark.parametrize("arguments", PROCESSES, ids=" ".join)
 def test_a_database_that_does_not_answer_is_one_line_without_the_password(tmp_path: Path, arguments: list[str]) -> None:
-    """The line names the address of the database and the cause."""
+    """The one line of the error names the address of the database and the cause, and not the password."""
     port = find_free_port()
     url = f"postgresql+psycopg://ann:s3cret@127.0.0.1:{port}/faal"
     line = refusal(arguments, tmp_path, FAAL_DATABASE_URL=url)
@@ -52,7 +52,7 @@ def test_a_database_that_does_not_answer_is_one_line_without_the_password(tmp_pa
 
 @pytest.mark.parametrize("arguments", PROCESSES, ids=" ".join)
 def test_a_data_folder_that_cannot_be_written_to_is_one_line(tmp_path: Path, arguments: list[str]) -> None:
-    """The line names the folder. A file has the folder's name here, so that root cannot write to it either."""
+    """The one line of the error names the folder. A file has the folder's name here, so that root cannot write to it either."""
     (tmp_path / "file").touch()
     line = refusal(arguments, tmp_path / "file" / "data")
     assert f"The folder {tmp_path}/file/data cannot be written to: Not a directory." in line
@@ -60,14 +60,14 @@ def test_a_data_folder_that_cannot_be_written_to_is_one_line(tmp_path: Path, arg
 
 @pytest.mark.parametrize("arguments", [*PROCESSES, ["alembic", "upgrade", "head"]], ids=" ".join)
 def test_a_wrong_setting_is_one_line(tmp_path: Path, arguments: list[str]) -> None:
-    """The line names the variable, and no default that depends on it."""
+    """The one line of the error names the variable, and no default that depends on it."""
     line = refusal(arguments, tmp_path, FAAL_UPLOAD_LIMIT="0")
     assert "FAAL_UPLOAD_LIMIT='0': Input should be greater than or equal to 1." in line
     assert line.count("FAAL_") == 1
 
 
 def test_a_short_secret_is_one_line(tmp_path: Path) -> None:
-    """The service does not start with a secret that can be guessed, and does not show it."""
+    """The service does not start with a secret that is short enough to guess, and does not show it."""
     line = refusal(["api"], tmp_path, FAAL_SECRET="s3cret")
     assert "FAAL_SECRET has fewer than 32 characters." in line
     assert "s3cret" not in line

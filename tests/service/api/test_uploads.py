@@ -1,4 +1,4 @@
-"""Uploads as they stream in, and weights as they stream out."""
+"""Uploads and downloads of weights as streams."""
 
 import base64
 import hashlib
@@ -20,32 +20,32 @@ FIELDS = {"spec": SPEC.model_dump_json(), "name": "road signs"}
 
 
 def weights(size: int = 5000) -> bytes:
-    """A file of that many random bytes that begins like safetensors."""
+    """Return a file of that many random bytes that begins like safetensors."""
     header = b"{}"
     return struct.pack("<Q", len(header)) + header + os.urandom(size - 10)
 
 
 def digest(content: bytes) -> str:
-    """The digest field of that content."""
+    """Return the digest field of that content."""
     return f"sha-256=:{base64.b64encode(hashlib.sha256(content).digest()).decode()}:"
 
 
-def stored(web) -> set[str]:
-    """All files in the site's storage, unfinished ones too."""
+def stored_files(web) -> set[str]:
+    """Return all files in the site's storage, unfinished ones too."""
     return list_places(web.site.storage)
 
 
 def form(content: bytes, before: dict[str, str], after: dict[str, str]) -> httpx.Request:
-    """A multipart body with fields in front of the file and behind it."""
+    """Return a multipart body with fields in front of the file and behind it."""
     parts: list[tuple[str, tuple[str | None, str | bytes]]] = [(name, (None, value)) for name, value in before.items()]
     parts += [("file", ("weights.safetensors", content)), *((name, (None, value)) for name, value in after.items())]
     return httpx.Request("POST", "http://site", files=parts)
 
 
 def post(web, request: httpx.Request, path: str = "/models", **headers: str) -> httpx.Response:
-    """The answer to that body."""
-    sent = {"Content-Type": request.headers["Content-Type"]} | headers
-    return web.client.post(path, content=request.read(), headers=sent)
+    """Send that body, and return the response."""
+    all_headers = {"Content-Type": request.headers["Content-Type"]} | headers
+    return web.client.post(path, content=request.read(), headers=all_headers)
 
 
 SPLIT = {"name": FIELDS["name"]}, {"spec": FIELDS["spec"]}
@@ -53,7 +53,7 @@ SPLIT = {"name": FIELDS["name"]}, {"spec": FIELDS["spec"]}
 
 @pytest.mark.parametrize(("before", "after"), [(FIELDS, {}), ({}, FIELDS), SPLIT])
 def test_fields_may_stand_before_or_behind_the_file(web, before, after) -> None:
-    """Wherever its fields stand, a model is taken in as validating, and its file is in storage as it was sent."""
+    """With fields in front of or behind the file, a model is stored as validating, and its file is in storage as sent."""
     content = weights()
     answer = post(web, form(content, before, after))
     assert answer.status_code == 202, answer.text
@@ -75,18 +75,18 @@ def test_data_sets_are_taken_in(web) -> None:
 
 @pytest.mark.parametrize("field", ["Content-Digest", "Repr-Digest"])
 def test_digests_are_verified(web, problem, field) -> None:
-    """A digest of the whole body, or of the file in its part, lets an upload through if it is right and leaves nothing if not."""
+    """With a right digest, of the whole body or of the file in its part, an upload is stored; with a wrong one, nothing is."""
     content = weights()
     request = form(content, FIELDS, {})
     assert post(web, request, **{field: digest(request.read())}).status_code == 202
     part = {"file": ("w.safetensors", content, "application/octet-stream", {field: digest(content)})}
     assert web.client.post("/models", data=FIELDS, files=part).status_code == 202
-    before, content = stored(web), weights()
+    before, content = stored_files(web), weights()
     answer = problem(post(web, form(content, FIELDS, {}), **{field: digest(b"other")}))
     assert (answer["status"], answer["code"]) == (400, "digest-mismatch")
     part = {"file": ("w.safetensors", content, "application/octet-stream", {field: digest(b"other")})}
     assert problem(web.client.post("/models", data=FIELDS, files=part))["code"] == "digest-mismatch"
-    assert stored(web) == before
+    assert stored_files(web) == before
 
 
 @pytest.mark.parametrize(
@@ -103,17 +103,17 @@ def test_digests_are_verified(web, problem, field) -> None:
     ],
 )
 def test_what_is_refused_leaves_nothing(web, problem, content, before, after, status, pointer) -> None:
-    """A form that is wrong in front of the file, in it or behind it leaves no file and no model."""
-    files, models = stored(web), web.client.get("/models").json()["data"]
+    """A form with an error in front of the file, in it or behind it stores no file and no model."""
+    files, models = stored_files(web), web.client.get("/models").json()["data"]
     answer = problem(post(web, form(content, before, after)))
     assert answer["status"] == status
     assert pointer is None or answer["errors"][0]["pointer"] == pointer
-    assert stored(web) == files
+    assert stored_files(web) == files
     assert web.client.get("/models").json()["data"] == models
 
 
 def test_an_upload_has_one_file(web, problem) -> None:
-    """Two files, and none, are refused."""
+    """A form with two files, or with none, is refused."""
     a, b = (("file", (name, weights())) for name in "ab")
     for files, pointer in [
         ([a, b], "/file"),
@@ -127,7 +127,7 @@ def test_an_upload_has_one_file(web, problem) -> None:
 
 
 def chunks(size: int) -> Iterator[bytes]:
-    """A form whose file has that many bytes, in pieces and without a length in front."""
+    """Return a form whose file has that many bytes, in pieces and without a stated length."""
     yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="w"\r\n\r\n' + weights(10)
     for _ in range(size // 2**20):
         yield bytes(2**20)
@@ -135,58 +135,58 @@ def chunks(size: int) -> Iterator[bytes]:
 
 
 def test_the_limit_stops_an_upload(web, problem) -> None:
-    """A file above the limit is refused with 413 though no length was sent in front, and nothing of it is kept."""
-    files = stored(web)
+    """A file above the limit is refused with 413 although no length was stated, and no part of it is stored."""
+    files = stored_files(web)
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
     answer = problem(web.client.post("/models", content=chunks(UPLOAD_LIMIT), headers=headers))
     assert (answer["status"], answer["code"]) == (413, "upload-too-large")
-    assert stored(web) == files
+    assert stored_files(web) == files
 
 
 def head(web, length: int) -> bytes:
-    """The beginning of an upload that promises that many bytes, up to the first of its file."""
+    """Return the beginning of an upload that states that many bytes, up to the first byte of its file."""
     start = next(chunks(0))
     address = f"Host: {web.client.base_url.netloc.decode()}\r\nContent-Length: {length}\r\n"
     return f"POST /models HTTP/1.1\r\n{address}Content-Type: multipart/form-data; boundary=x\r\n\r\n".encode() + start
 
 
-def connected(web) -> socket.socket:
-    """A connection to the service."""
+def open_connection(web) -> socket.socket:
+    """Return a connection to the service."""
     return socket.create_connection((web.client.base_url.host, web.client.base_url.port), timeout=20)
 
 
 def test_a_length_above_the_limit_is_refused_at_once(web) -> None:
-    """An upload that announces too much is refused before its bytes are sent."""
-    with connected(web) as connection:
+    """An upload whose stated length is above the limit is refused before its bytes are sent."""
+    with open_connection(web) as connection:
         connection.sendall(head(web, 10**12))
         assert connection.recv(4096).startswith(b"HTTP/1.1 413 ")
 
 
 def being_written(web) -> list[str]:
-    """The files that the service has open and that are on their way into storage."""
-    opened = [
+    """Return the files that the service has open and writes into storage."""
+    open_files = [
         str(link.readlink()) for link in Path(f"/proc/{web.process._process.pid}/fd").iterdir() if link.is_symlink()
     ]
-    return [path for path in opened if {"incoming", "spool"} & {*Path(path).parts}]
+    return [path for path in open_files if {"incoming", "spool"} & {*Path(path).parts}]
 
 
 def test_an_upload_that_breaks_off_leaves_nothing(web) -> None:
-    """A client that goes away in the middle leaves no file behind, and the service goes on."""
-    files = stored(web)
-    with connected(web) as connection:
+    """An upload whose client disconnects midway leaves no file, and the service keeps serving."""
+    files = stored_files(web)
+    with open_connection(web) as connection:
         connection.sendall(head(web, 2**20) + bytes(2**19))
         deadline = time.monotonic() + 10
         while not being_written(web):
             assert time.monotonic() < deadline
             time.sleep(0.01)
-    while being_written(web) or stored(web) != files:
+    while being_written(web) or stored_files(web) != files:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert web.client.get("/healthz").is_success
 
 
 def test_large_files_take_no_memory(web) -> None:
-    """The service grows by less than 16 MiB while it takes in a file of 60 MiB."""
+    """The service grows by less than 16 MiB while it stores a file of 60 MiB."""
     status = Path(f"/proc/{web.process._process.pid}/status")
 
     def peak() -> int:
@@ -201,17 +201,17 @@ def test_large_files_take_no_memory(web) -> None:
 
 
 def test_slow_uploads_leave_room_for_others(own_web, problem) -> None:
-    """Uploads beyond an owner's share are refused with 503, other requests are answered, and room comes back."""
+    """Uploads beyond an owner's limit get 503, other requests are answered, and finished uploads make room again."""
     deadline = time.monotonic() + 30
     with ExitStack() as open_connections:
         for _ in range(15):
-            connection = open_connections.enter_context(connected(own_web))
+            connection = open_connections.enter_context(open_connection(own_web))
             connection.sendall(head(own_web, 2**20) + bytes(100))
-        while len(stored(own_web)) < 15:
+        while len(stored_files(own_web)) < 15:
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        refused = problem(own_web.client.post("/models", data=FIELDS, files={"file": ("w", weights())}))
-        assert (refused["status"], refused["code"]) == (503, "service-busy")
+        refusal = problem(own_web.client.post("/models", data=FIELDS, files={"file": ("w", weights())}))
+        assert (refusal["status"], refusal["code"]) == (503, "service-busy")
         assert own_web.client.get("/jobs").status_code == 200
     while own_web.client.post("/models", data=FIELDS, files={"file": ("w", weights())}).status_code != 202:
         assert time.monotonic() < deadline
@@ -219,7 +219,7 @@ def test_slow_uploads_leave_room_for_others(own_web, problem) -> None:
 
 
 def test_an_idempotency_key_makes_one_model(web, problem) -> None:
-    """The same upload of one key is answered with the first model, another file with 422."""
+    """The same upload with one key gets the first model, another file 422."""
     content, headers = weights(), {"Idempotency-Key": f"upload {web.site.settings.database_url}"}
     ids = {post(web, form(content, FIELDS, {}), **headers).json()["id"] for _ in range(2)}
     assert len(ids) == 1
@@ -228,7 +228,7 @@ def test_an_idempotency_key_makes_one_model(web, problem) -> None:
 
 
 def test_weights_can_be_downloaded(web) -> None:
-    """Weights come as they are stored, under the model's name, with their digest; a part of them by Range."""
+    """Weights come as they are stored, under the model's name, with their digest; Range gives a part of them."""
     model = web.model("räder & <b>")
     address = f"/models/{model}/weights"
     whole = web.client.get(address)
@@ -249,11 +249,11 @@ def test_weights_can_be_downloaded(web) -> None:
 
 
 def test_wrong_ranges(web, problem) -> None:
-    """A range behind the end is a problem that tells the size; one that cannot be read counts as absent."""
+    """A range behind the end is a problem that states the size; an unreadable range is ignored."""
     address = f"/models/{web.model()}/weights"
     size = len(web.client.get(address).content)
-    behind = web.client.get(address, headers={"Range": "bytes=1000-"})
-    assert (problem(behind)["status"], behind.headers["Content-Range"]) == (416, f"bytes */{size}")
+    beyond_end = web.client.get(address, headers={"Range": "bytes=1000-"})
+    assert (problem(beyond_end)["status"], beyond_end.headers["Content-Range"]) == (416, f"bytes */{size}")
     for unreadable in ("rows=1-2", "bytes=", "bytes"):
         assert web.client.get(address, headers={"Range": unreadable}).status_code == 200
 
@@ -267,7 +267,7 @@ def test_weights_that_are_not_checked_are_not_given_out(web, problem) -> None:
 
 
 def test_our_own_files_need_no_spec(web, weights_file) -> None:
-    """A file that this software wrote is taken in without a spec: its metadata tell what it is."""
+    """A file that this software wrote needs no spec, since its metadata contain one."""
     with weights_file.open("rb") as file:
         model = web.client.post("/models", files={"file": file}).json()
     assert (model["name"], model["spec"]["num_classes"]) == ("untrained", 3)

@@ -1,4 +1,4 @@
-"""Models of a fine-tuning's candidates: made once, of weights that stay as long as they are needed."""
+"""Models of a fine-tuning's candidates: made once, from weights that are kept as long as they are needed."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ TRAINED = StoredFile("d" * 64, 7, "application/vnd.safetensors")
 MADE = StoredFile("e" * 64, 8, "application/vnd.safetensors")
 
 
-def finish_finetuning(sessions, model_id, *, trained=TRAINED, report=REPORT) -> str:
+def finish_finetuning(sessions, model_id, *, trained_weights=TRAINED, report=REPORT) -> str:
     """Return the id of a fine-tuning of that model that has succeeded; it kept its fourth candidate."""
     with sessions.begin() as session:
         job = submit_job(
@@ -31,12 +31,12 @@ def finish_finetuning(sessions, model_id, *, trained=TRAINED, report=REPORT) -> 
         )
         lifecycle.claim(session, job.id, **WORKER)
         result = StoredClassifier(RESULT, SPEC, WEIGHTS_SHA256, name="digits + faal")
-        lifecycle.succeed(session, job.id, 1, report=report, result_model=result, trained=trained)
+        lifecycle.succeed(session, job.id, 1, report=report, result_model=result, trained=trained_weights)
         return job.id
 
 
 def ask_for_candidate(sessions, job_id, number, quota=NO_QUOTA):
-    """Ask for the candidate, and return the ids of its model and of the job that makes it."""
+    """Request the candidate, and return the ids of its model and of the job that makes it."""
     with sessions.begin() as session:
         model, job = candidates.make_model(session, job_id, number, quota=quota)
         return model.id, None if job is None else job.id
@@ -52,7 +52,7 @@ def make_candidate(sessions, job_id, number) -> str:
 
 
 def test_a_candidate_waits_for_its_job_and_is_ready_after_it(sessions, model_id):
-    """The model says of which job and candidate it is, and holds the trained weights until its own are there."""
+    """The model names its job and candidate, and refers to the trained weights until its own exist."""
     finetuning = finish_finetuning(sessions, model_id)
     model, making = ask_for_candidate(sessions, finetuning, 1)
     job = load_job(sessions, making)
@@ -72,7 +72,7 @@ def test_a_candidate_waits_for_its_job_and_is_ready_after_it(sessions, model_id)
 
 
 def test_a_candidate_is_made_once(sessions, model_id):
-    """Asked for again, the same model is there, while it is made and after; one that was rejected or deleted is made anew."""
+    """A repeated request gets the same model, during its job and after; a rejected or deleted model is made again."""
     finetuning = finish_finetuning(sessions, model_id)
     model, making = ask_for_candidate(sessions, finetuning, 1)
     assert ask_for_candidate(sessions, finetuning, 1) == (model, None)
@@ -88,14 +88,14 @@ def test_a_candidate_is_made_once(sessions, model_id):
 
 
 def test_the_given_weights_and_those_that_were_kept_are_there_already(sessions, model_id):
-    """Candidate 0 is the model that was given, the one that was kept is the job's result."""
+    """Candidate 0 is the given model, and the kept candidate is the job's result."""
     finetuning = finish_finetuning(sessions, model_id)
     assert ask_for_candidate(sessions, finetuning, 0) == (model_id, None)
     assert ask_for_candidate(sessions, finetuning, 3) == (load_job(sessions, finetuning).result_model_id, None)
 
 
 def test_the_candidate_that_older_reports_kept_is_the_jobs_result(sessions, model_id):
-    """A report that does not number the kept candidate has it where its share of the way and of the offsets is the kept one."""
+    """A report that does not number the kept candidate has it where its interpolation and offsets equal those of the result."""
     older = sample_finetune()
     assert (older.selected_candidate, older.selected_interpolation) == (None, 0.75)
     assert candidates.selected_candidate(older) == 3
@@ -106,7 +106,7 @@ def test_the_candidate_that_older_reports_kept_is_the_jobs_result(sessions, mode
 
 def test_models_can_be_made_while_what_they_are_made_of_is_there(sessions, model_id, job_id):
     """No candidate can be made without the trained weights, nor once the given model was deleted."""
-    whole, earlier = finish_finetuning(sessions, model_id), finish_finetuning(sessions, model_id, trained=None)
+    whole, earlier = finish_finetuning(sessions, model_id), finish_finetuning(sessions, model_id, trained_weights=None)
 
     def makeable() -> list[bool]:
         with sessions() as session:
@@ -120,7 +120,7 @@ def test_models_can_be_made_while_what_they_are_made_of_is_there(sessions, model
 
 
 def test_a_given_model_that_is_deleted_meanwhile_is_refused(sessions, model_id):
-    """What a session has read of the model before it is locked does not count: its state is read under the lock."""
+    """The state of the given model is read again under the lock, so a deletion by another session in between is noticed."""
     with sessions.begin() as session:
         read = session.get_one(Model, model_id)
         session.connection().execute(update(Model.__table__).values(state="deleted"))  # as another transaction's commit
@@ -129,7 +129,7 @@ def test_a_given_model_that_is_deleted_meanwhile_is_refused(sessions, model_id):
 
 
 def test_a_cancelled_candidate_can_be_asked_for_again(sessions, model_id):
-    """The model of a cancelled job says what its reader can do: there is no upload that could be sent again."""
+    """The model of a cancelled job gives its reader a next step other than a new upload, which is impossible here."""
     model, making = ask_for_candidate(sessions, finish_finetuning(sessions, model_id), 1)
     with sessions.begin() as session:
         control.cancel(session, making)
@@ -143,7 +143,7 @@ def test_a_cancelled_candidate_can_be_asked_for_again(sessions, model_id):
 
 
 def test_a_candidate_that_is_asked_for_during_a_sweep_keeps_its_job_alone(sessions, model_id, job_id):
-    """Old jobs are removed though one of the same batch is needed by a candidate that came after they were looked for."""
+    """Old jobs are removed although one of the same batch is needed by a candidate that was requested after their search."""
     finetuning = finish_finetuning(sessions, model_id)
     with sessions.begin() as session:
         control.cancel(session, job_id)
@@ -152,9 +152,9 @@ def test_a_candidate_that_is_asked_for_during_a_sweep_keeps_its_job_alone(sessio
         if not waiting:
             return None
         waiting.clear()
-        found = search.invoke_statement().freeze()
+        result = search.invoke_statement().freeze()
         candidates.make_model(search.session, finetuning, 1, quota=NO_QUOTA)
-        return found()
+        return result()
 
     waiting = [finetuning]
     event.listen(sessions, "do_orm_execute", ask_after)
@@ -164,17 +164,17 @@ def test_a_candidate_that_is_asked_for_during_a_sweep_keeps_its_job_alone(sessio
 
 
 def test_what_has_no_candidates_is_refused(sessions, model_id, job_id):
-    """A job that is no finished fine-tuning, numbers beyond the report's, and weights that were not kept."""
+    """A job that is no finished fine-tuning, a number beyond the report's, and weights that were not kept are refused."""
     finetuning = finish_finetuning(sessions, model_id)
     with pytest.raises(JobStateConflict, match="Choose a fine-tuning that has succeeded"):
         ask_for_candidate(sessions, job_id, 0)
     with pytest.raises(CandidateNotFound, match="candidates 0 to 4"):
         ask_for_candidate(sessions, finetuning, 5)
     with pytest.raises(JobStateConflict, match="were not stored"):
-        ask_for_candidate(sessions, finish_finetuning(sessions, model_id, trained=None), 1)
-    unbounded = sample_finetune(validated=False).model_dump_json()
+        ask_for_candidate(sessions, finish_finetuning(sessions, model_id, trained_weights=None), 1)
+    without_bounds = sample_finetune(validated=False).model_dump_json()
     with pytest.raises(JobStateConflict, match="sets no bounds"):
-        ask_for_candidate(sessions, finish_finetuning(sessions, model_id, report=unbounded), 0)
+        ask_for_candidate(sessions, finish_finetuning(sessions, model_id, report=without_bounds), 0)
     with pytest.raises(QuotaExceeded):
         ask_for_candidate(sessions, finetuning, 1, quota=Quota(bytes=1))
     with sessions.begin() as session:
@@ -185,14 +185,14 @@ def test_what_has_no_candidates_is_refused(sessions, model_id, job_id):
 
 
 def test_what_a_candidate_is_made_from_cannot_be_deleted_meanwhile(sessions, storage, model_id, job_id):
-    """The given model and the fine-tuning stay until the candidate is there; the trained weights as long as their job."""
+    """The given model and the fine-tuning are kept until the candidate exists; the trained weights as long as their job."""
     finetuning = finish_finetuning(sessions, model_id)
     with sessions.begin() as session:
         control.cancel(session, job_id)
     _, making = ask_for_candidate(sessions, finetuning, 1)
-    for remove, needed in ((removal.remove_model, model_id), (removal.remove_job, finetuning)):
+    for remove, id_in_use in ((removal.remove_model, model_id), (removal.remove_job, finetuning)):
         with sessions.begin() as session, pytest.raises(InUse):
-            remove(session, needed)
+            remove(session, id_in_use)
     assert removal.remove_old_jobs(sessions, days=0) == 2  # the check of the given model and the cancelled audit
     with sessions.begin() as session:
         lifecycle.claim(session, making, **WORKER)

@@ -1,4 +1,4 @@
-"""One owner for a job, however many reach for it."""
+"""A job has one owner, however many workers try to claim it."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -44,7 +44,7 @@ def test_one_thread_gets_the_job(database_url, sessions, job_id):
 
 
 def test_processes_share_the_jobs(database_url, sessions, model_id, tmp_path):
-    """Three processes that reach for the same twenty jobs get each job once, all of them together."""
+    """Three processes that claim the same twenty jobs get each job once, and all of them together."""
     job_ids, go = [queue_audit(sessions, model_id) for _ in range(20)], tmp_path / "go"
     with ExitStack() as stack:
         arguments = [(database_url, str(go), f"w{number}", *job_ids) for number in range(3)]
@@ -56,7 +56,7 @@ def test_processes_share_the_jobs(database_url, sessions, model_id, tmp_path):
 
 
 def test_one_sweep_takes_a_job_back(database_url, sessions, job_id):
-    """Of six sweeps at the same moment, one takes a lost job back: it counts one crash."""
+    """Of six simultaneous sweeps, one requeues a lost job, so it counts one crash."""
     with sessions.begin() as session:
         lifecycle.claim(session, job_id, worker="dead", lease_seconds=-1)
     gate = Barrier(6)
@@ -68,8 +68,8 @@ def test_one_sweep_takes_a_job_back(database_url, sessions, job_id):
             return lifecycle.take_back(session)
 
     with ThreadPoolExecutor(6) as threads:
-        taken = [jobs for jobs in threads.map(run_sweep, range(6)) if jobs]
-    assert taken == [[job_id]]
+        sweeps = [jobs for jobs in threads.map(run_sweep, range(6)) if jobs]
+    assert sweeps == [[job_id]]
     with sessions() as session:
         job = queries.find_job(session, job_id)
     assert (job.state, job.crashes) == (JobState.QUEUED, 1)

@@ -10,9 +10,9 @@ from jobs.clock import UtcDateTime, now
 from jobs.tables import Artifact
 
 
-def _round_trip(sessions, at):
+def _round_trip(sessions, created_at):
     with sessions.begin() as session:
-        session.add(Artifact(sha256="a" * 64, media_type="text/plain", size=1, created_at=at))
+        session.add(Artifact(sha256="a" * 64, media_type="text/plain", size=1, created_at=created_at))
     with sessions() as session:
         return session.get_one(Artifact, "a" * 64).created_at
 
@@ -26,13 +26,13 @@ def test_times_come_back_in_utc(sessions):
 
 
 def test_naive_times_are_refused(sessions):
-    """A time without a zone could mean anything and is not stored."""
+    """A time without a zone is refused, since it is ambiguous."""
     with pytest.raises(StatementError, match="no time zone"):
         _round_trip(sessions, datetime(2026, 3, 1))  # noqa: DTZ001 - the mistake under test
 
 
 def test_now_is_now(sessions):
-    """The database's clock on this machine is this machine's clock."""
+    """The database's clock on this machine equals this machine's clock."""
     with sessions() as session:
         read = session.scalar(select(now()))
     assert abs(read - datetime.now(UTC)) < timedelta(seconds=2)
@@ -42,13 +42,13 @@ def test_now_is_now(sessions):
 def test_now_is_moved(sessions, seconds):
     """`now(s)` is s seconds after `now()`, also for parts of a second and into the past."""
     with sessions() as session:
-        start, moved = session.execute(select(now(), now(seconds))).one()
-    assert (moved - start).total_seconds() == pytest.approx(seconds, abs=0.02)
+        start, shifted_time = session.execute(select(now(), now(seconds))).one()
+    assert (shifted_time - start).total_seconds() == pytest.approx(seconds, abs=0.02)
 
 
 @pytest.mark.parametrize("microsecond", [0, 1, 500_000, 999_999])
 def test_stored_times_compare_with_the_clock(sessions, microsecond):
-    """A stored time is before or after the database's clock as the moments are, whatever its fraction of a second."""
+    """Comparisons of stored times with the database's clock are right, whatever their fraction of a second."""
     near = datetime.now(UTC).replace(microsecond=microsecond)
     past, future = (literal(near + timedelta(seconds=s), UtcDateTime()) for s in (-2, 60))
     with sessions() as session:

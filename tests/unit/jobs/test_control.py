@@ -1,4 +1,4 @@
-"""What clients do with a job, one verb after the other."""
+"""The actions of clients on a job, one after the other."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -66,7 +66,7 @@ def test_cancel_while_queued(sessions, job_id):
 
 
 def test_cancel_while_running(sessions, job_id):
-    """A running job is asked to stop, once; its worker sees that and cancels it."""
+    """A running job gets one request to stop; its worker reads it and cancels the job."""
     claim_job(sessions, job_id)
     for _ in range(2):
         with sessions.begin() as session:
@@ -88,7 +88,7 @@ def test_a_cancelled_job_does_not_run_again(sessions, job_id):
 
 
 def test_pause_while_queued(sessions, job_id):
-    """A queued job that is paused waits for nobody; resumed it is rung like a new one."""
+    """A paused queued job is not claimed; when resumed its workers are notified as for a new job."""
     with sessions.begin() as session:
         control.pause(session, job_id)
     run_sweep(sessions)
@@ -101,7 +101,7 @@ def test_pause_while_queued(sessions, job_id):
 
 @pytest.mark.parametrize("reason", ["worker-stopped", "worker-lost"])
 def test_pause_while_running(sessions, job_id, reason):
-    """A running job that shall be paused is paused when its worker gives it back, and keeps checkpoint and crashes."""
+    """A running job with a request to pause is paused when its worker gives it back, and keeps checkpoint and crashes."""
     attempt = claim_job(sessions, job_id)
     with sessions.begin() as session:
         lifecycle.record_checkpoint(session, job_id, attempt, {"training.pt": "0" * 64})
@@ -114,7 +114,7 @@ def test_pause_while_running(sessions, job_id, reason):
 
 
 def test_a_pause_can_be_taken_back(sessions, job_id):
-    """Resumed before it has stopped, a job is queued again by the worker that stops it, or just runs on."""
+    """A job that is resumed before it has stopped is queued again by the worker that stops it, or continues."""
     attempt = claim_job(sessions, job_id)
     with sessions.begin() as session:
         control.pause(session, job_id)
@@ -131,23 +131,23 @@ def test_a_paused_job_is_cancelled_at_once(sessions, job_id):
 
 
 def test_retry(sessions, model_id):
-    """A failed job tried again is a new one that asks for the same and names it, once for an idempotency key."""
+    """The retry of a failed job is a new job with the same request that names it, once for an idempotency key."""
     soon = datetime.now(UTC) + timedelta(hours=1)
-    asked = {"priority": 2, "metadata": {"ticket": "1"}, "budget_minutes": 5.0, "deadline": soon}
-    failed = queue_audit(sessions, model_id, **asked)
-    attempt = claim_job(sessions, failed)
+    choices = {"priority": 2, "metadata": {"ticket": "1"}, "budget_minutes": 5.0, "deadline": soon}
+    failed_job = queue_audit(sessions, model_id, **choices)
+    attempt = claim_job(sessions, failed_job)
     with sessions.begin() as session:
-        lifecycle.fail(session, failed, attempt, code="internal-error", message="m")
-        tries = [control.retry(session, SITE, failed, owner="ann", idempotency_key="k").id for _ in "12"]
-    old, new = load_job(sessions, failed), load_job(sessions, tries[0])
-    assert tries[0] == tries[1] != failed
-    assert (new.state, new.retry_of, old.state) == (JobState.QUEUED, failed, JobState.FAILED)
+        lifecycle.fail(session, failed_job, attempt, code="internal-error", message="m")
+        tries = [control.retry(session, SITE, failed_job, owner="ann", idempotency_key="k").id for _ in "12"]
+    old, new = load_job(sessions, failed_job), load_job(sessions, tries[0])
+    assert tries[0] == tries[1] != failed_job
+    assert (new.state, new.retry_of, old.state) == (JobState.QUEUED, failed_job, JobState.FAILED)
     assert (new.spec, new.dataset, new.priority, new.metadata_) == (old.spec, old.dataset, 2, {"ticket": "1"})
     assert (new.budget_minutes, new.deadline, new.seconds_run) == (5.0, None, 0.0)
 
 
 def test_only_what_did_not_succeed_is_tried_again(sessions, job_id):
-    """A job that waits, runs or succeeded is not tried again, nor is the check of an upload."""
+    """A job that waits, runs or succeeded cannot be retried, nor can the check of an upload."""
     with sessions.begin() as session:
         _, check = register_upload(session, name="m", spec=SPEC, upload=UPLOAD, owner="ann")
         control.cancel(session, check.id)

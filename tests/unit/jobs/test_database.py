@@ -20,12 +20,12 @@ def _artifact(number: int, size: int = 0) -> Artifact:
 
 
 def test_begin_commits(sessions):
-    """What a block of `begin()` wrote is there after it, and rows can be used after the session is closed."""
+    """The rows that a block of `begin()` wrote are stored afterwards, and can be used after the session is closed."""
     with sessions.begin() as session:
         session.add(_artifact(1, size=7))
     with sessions() as session:
-        found = session.get_one(Artifact, f"{1:064x}")
-    assert found.size == 7
+        artifact = session.get_one(Artifact, f"{1:064x}")
+    assert artifact.size == 7
 
 
 def test_begin_rolls_back(sessions):
@@ -53,7 +53,7 @@ def test_a_reading_session_cannot_write(sessions):
 
 
 def test_readers_do_not_wait_for_writers(sessions):
-    """While a transaction writes, readers read what was committed before it, at once."""
+    """While a transaction writes, readers read the committed rows at once."""
     with sessions.begin() as session:
         session.add(_artifact(1, size=1))
     with sessions.begin() as writer:
@@ -64,7 +64,7 @@ def test_readers_do_not_wait_for_writers(sessions):
 
 
 def test_writers_wait_for_each_other(sessions):
-    """Eight threads that read a number and write it back one higher, 25 times each, lose none and never fail."""
+    """Eight threads that each increment a number 25 times in a transaction lose no increment and never fail."""
     with sessions.begin() as session:
         session.add(_artifact(1))
 
@@ -86,7 +86,7 @@ def test_foreign_keys_hold(sessions):
 
 
 def test_documents_are_json(sessions, job_id):
-    """NaN is no JSON: it is refused by both databases instead of by one."""
+    """NaN is not JSON: both databases refuse it."""
     with pytest.raises((StatementError, ValueError), match="not JSON compliant"), sessions.begin() as session:
         session.get_one(Job, job_id).spec = {"loss": float("nan")}
 
@@ -107,7 +107,7 @@ def test_memory_is_not_shared(url):
 
 
 def test_the_folder_is_made(tmp_path):
-    """A SQLite file may lie in a folder that is not there yet."""
+    """The folder of a SQLite file is created if it does not exist."""
     sessions = open_database(f"sqlite:///{tmp_path}/new/folder/faal.db")
     with sessions() as session:
         assert session.scalar(select(func.count()).select_from(text("sqlite_master"))) == 0
@@ -115,7 +115,7 @@ def test_the_folder_is_made(tmp_path):
 
 
 def test_many_open_a_new_database_at_once(tmp_path):
-    """Sixteen threads that open one new SQLite file at the same moment all get through."""
+    """Sixteen threads that open one new SQLite file at the same moment all succeed."""
     gate = threading.Barrier(16)
 
     def open_it(_: int) -> str:
@@ -129,7 +129,7 @@ def test_many_open_a_new_database_at_once(tmp_path):
 
 
 def test_others_rows_are_not_there(sessions):
-    """In one owner's sessions others' jobs, models and data sets are not found, listed, counted or changed."""
+    """In one owner's sessions the rows of other owners are not found, listed, counted or changed."""
     model_id = add_ready_model(sessions)  # ann's, as is the job
     job_id = queue_audit(sessions, model_id)
     with sessions.begin() as session:
@@ -143,8 +143,8 @@ def test_others_rows_are_not_there(sessions):
                 assert (session.scalar(select(func.count()).select_from(table)) > 0) is seen
         with sessions.for_owner(owner).begin() as session:
             for table, row_id in own:
-                changed = update(table).where(table.id == row_id).values(owner=table.owner).returning(table.id)
-                assert (session.scalars(changed).one_or_none() == row_id) is seen
+                change = update(table).where(table.id == row_id).values(owner=table.owner).returning(table.id)
+                assert (session.scalars(change).one_or_none() == row_id) is seen
 
 
 def test_a_statement_without_an_answer_is_given_up(postgres, monkeypatch):
@@ -152,10 +152,10 @@ def test_a_statement_without_an_answer_is_given_up(postgres, monkeypatch):
     monkeypatch.setattr(database, "ANSWER_SECONDS", 0.3)
     name = postgres.new_database()
     sessions = open_database(postgres.url(name))
-    begun = time.monotonic()
+    start = time.monotonic()
     with pytest.raises(OperationalError, match="did not answer within") as failure, sessions() as session:
         session.execute(text("SELECT pg_sleep(20)"))
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - start < 5
     assert is_unavailable(failure.value)
     with sessions() as session:
         assert session.scalar(text("SELECT 1")) == 1

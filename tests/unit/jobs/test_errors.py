@@ -12,8 +12,8 @@ def _family(root: type[JobsError]) -> list[type[JobsError]]:
 
 def test_tree_in_the_docstring():
     """The tree drawn in the module's docstring names every error once, with its code."""
-    drawn = re.findall(r"[├└]── (\w+) +([a-z-]+) ", errors.__doc__)
-    assert sorted(drawn) == sorted(
+    lines = re.findall(r"[├└]── (\w+) +([a-z-]+) ", errors.__doc__)
+    assert sorted(lines) == sorted(
         (kind.__name__, kind.code) for kind in _family(JobsError) if not kind.__subclasses__()
     )
 
@@ -25,6 +25,6 @@ def test_codes_are_unique():
 
 
 def test_message():
-    """The message is the sentence it was raised with, or the code where there was none."""
+    """The message of an error is its sentence, or its code where no sentence was given."""
     assert errors.JobNotFound("There is no job 'x'.").message == "There is no job 'x'."
     assert errors.JobNotFound().message == "job-not-found"

@@ -39,14 +39,14 @@ def test_busy_readers_get_whole_messages_once(tmp_path):
                 connection.default_channel._put("q", {"body": f"{number:010}{BODY}"})
             for _ in range(2):
                 connection.default_channel._put("q", {"body": "end"})
-        taken = [line for reader in (one, other) for line in reader.communicate(timeout=120)[0].split()]
+        messages = [line for reader in (one, other) for line in reader.communicate(timeout=120)[0].split()]
     assert (one.returncode, other.returncode) == (0, 0)
-    assert sorted(taken) == [f"{number:010}:{10 + len(BODY)}" for number in range(MESSAGES)]
+    assert sorted(messages) == [f"{number:010}:{10 + len(BODY)}" for number in range(MESSAGES)]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_oldest_message_comes_first(tmp_path):
-    """Messages come in the order in which they were put, queue by queue, and a purge empties one queue."""
+    """Messages arrive in the order in which they were written, queue by queue, and a purge empties one queue."""
     with _connection(tmp_path) as connection:
         channel = connection.default_channel
         for number in range(3):

@@ -33,7 +33,7 @@ def test_without_a_key_every_request_is_new(sessions, model_id):
 
 
 def test_the_same_request_gets_the_first_job(sessions, model_id):
-    """A request that is repeated with its key gets the first job as it is now, and leaves no trace."""
+    """A request that is repeated with its key gets the first job in its present state, and stores no row."""
     first = queue_audit(sessions, model_id, key="k")
     with sessions.begin() as session:
         control.cancel(session, first)
@@ -87,15 +87,15 @@ def test_a_key_of_another_kind_of_request(sessions, model_id):
         dataset_registry.register_upload(session, name="d", upload=UPLOAD, owner="ann", idempotency_key="k")
 
 
-@pytest.mark.parametrize("what", ["job", "model"])
-def test_the_same_request_twice_at_the_same_moment(database_url, sessions, model_id, what):
+@pytest.mark.parametrize("kind", ["job", "model"])
+def test_the_same_request_twice_at_the_same_moment(database_url, sessions, model_id, kind):
     """Six equal requests with one key at the same moment make one job, and all get it."""
     gate, models = Barrier(6), _count(sessions, Model)
 
     def request(_: int) -> str:
         own = open_database(database_url, pooled=False)
         gate.wait()
-        if what == "job":
+        if kind == "job":
             return queue_audit(own, model_id, key="k")
         with own.begin() as session:
             _, job = model_registry.register_upload(
@@ -106,13 +106,13 @@ def test_the_same_request_twice_at_the_same_moment(database_url, sessions, model
     with ThreadPoolExecutor(6) as threads:
         ids = set(threads.map(request, range(6)))
     assert len(ids) == 1
-    assert _count(sessions, Model) == models + (what == "model")
+    assert _count(sessions, Model) == models + (kind == "model")
     with sessions() as session:
         assert [event.kind for event in queries.list_events(session, ids.pop())] == ["queued"]
 
 
 def test_content_that_was_only_compared_makes_nothing_new(sessions, tmp_path):
-    """An upload under a known key whose first request was deleted meanwhile is refused: its file was not stored."""
+    """An upload under a known key whose first result was deleted meanwhile is refused, since its file was not stored."""
     storage = FolderStorage(tmp_path)
     with pytest.raises(FileVanished), sessions.begin() as session:
         dataset_registry.register_upload(

@@ -1,4 +1,4 @@
-"""API keys: issued, known, refused, and nowhere to be read."""
+"""API keys are issued, recognised and refused, and cannot be read anywhere."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -23,13 +23,13 @@ def issue(sessions: Sessions, *, lifetime: timedelta | None = None, owner: str =
 
 
 def test_a_key_is_known_until_it_is_revoked(sessions):
-    """The holder of a key is found by it; from its revocation on it is refused, by key and by id; the row stays."""
+    """A key identifies its holder until it is revoked; then it is refused, by key and by id, and its row remains."""
     with sessions() as session:
         assert not keys.exist(session)
     key_id, key = issue(sessions)
     with sessions() as session:
-        found = keys.authenticate(session, SECRET, key)
-        assert (found.id, found.owner, found.scopes) == (key_id, "ann", ["read"])
+        holder = keys.authenticate(session, SECRET, key)
+        assert (holder.id, holder.owner, holder.scopes) == (key_id, "ann", ["read"])
         assert keys.require_valid(session, key_id).id == key_id
     with sessions.begin() as session:
         first = keys.revoke(session, key_id).revoked_at
@@ -42,21 +42,21 @@ def test_a_key_is_known_until_it_is_revoked(sessions):
 
 
 def test_a_key_runs_out(sessions):
-    """A key whose time is over is refused, one whose time is not over is known."""
-    _, over = issue(sessions, lifetime=timedelta(seconds=-1))
+    """An expired key is refused, one that is still valid is accepted."""
+    _, expired_key = issue(sessions, lifetime=timedelta(seconds=-1))
     _, running = issue(sessions, lifetime=timedelta(minutes=1))
     with sessions() as session:
         assert keys.authenticate(session, SECRET, running).owner == "ann"
         with pytest.raises(KeyRefused):
-            keys.authenticate(session, SECRET, over)
+            keys.authenticate(session, SECRET, expired_key)
 
 
-@pytest.mark.parametrize("changed", ["", "faal_", "x", "\x00", "ключ"])
-def test_anything_else_is_refused(sessions, changed):
-    """A key that was cut off or made up, or of another site's secret, is refused."""
+@pytest.mark.parametrize("change", ["", "faal_", "x", "\x00", "ключ"])
+def test_anything_else_is_refused(sessions, change):
+    """A truncated or invented key, or one of another site's secret, is refused."""
     _, key = issue(sessions)
     with sessions() as session:
-        for wrong in (changed, key + changed + "A", key[:-1]):
+        for wrong in (change, key + change + "A", key[:-1]):
             with pytest.raises(KeyRefused):
                 keys.authenticate(session, SECRET, wrong)
         with pytest.raises(KeyRefused):
@@ -72,13 +72,13 @@ def test_the_database_does_not_tell_a_key(sessions):
 
 
 def test_revoking_what_is_not_there(sessions):
-    """An id of nothing is told so."""
+    """Revoking an unknown id is an error."""
     with sessions.begin() as session, pytest.raises(KeyNotFound, match="key_none"):
         keys.revoke(session, "key_none")
 
 
 def test_keys_are_listed_newest_first(sessions):
-    """Pages of everybody's keys, those that are refused included."""
+    """The pages list the keys of all owners, refused ones included, newest first."""
     ids = [issue(sessions, owner=owner)[0] for owner in ("ann", "ben", "cem")]
     with sessions() as session:
         first = keys.list_keys(session, limit=2)
@@ -88,21 +88,21 @@ def test_keys_are_listed_newest_first(sessions):
 
 
 def test_processes_agree_on_the_secret(tmp_path):
-    """Whoever asks first writes it, for its own eyes; all others, at the same moment too, read the same."""
+    """The first of several simultaneous processes writes the secret, readable by its user only; the others read the same one."""
 
     def ask(_: int) -> bytes:
         return keys.site_secret.__wrapped__(Settings(data_dir=tmp_path / "new"))
 
     with ThreadPoolExecutor(8) as pool:
-        found = set(pool.map(ask, range(8)))
-    assert len(found) == 1
-    assert len(found.pop()) == 32
+        secrets = set(pool.map(ask, range(8)))
+    assert len(secrets) == 1
+    assert len(secrets.pop()) == 32
     [file] = (tmp_path / "new").iterdir()
     assert file.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_secret_that_is_set_is_taken(tmp_path):
-    """FAAL_SECRET wins over the file, and is shown nowhere."""
+    """FAAL_SECRET takes precedence over the file, and is displayed nowhere."""
     settings = Settings(data_dir=tmp_path, secret="s" * 32)
     assert keys.site_secret(settings) == b"s" * 32
     assert "ssss" not in repr(settings)
@@ -110,15 +110,15 @@ def test_a_secret_that_is_set_is_taken(tmp_path):
 
 
 def test_a_secret_that_is_lost_is_no_secret(tmp_path):
-    """An empty file, as a full disk leaves it, is refused: anybody could sign with it."""
+    """An empty file, which a full disk can leave, is refused, since anyone could sign with it."""
     (tmp_path / "secret").write_bytes(b"")
     with pytest.raises(CannotStart, match="damaged"):
         keys.site_secret(Settings(data_dir=tmp_path))
 
 
 def test_a_short_secret_is_refused_and_not_told(tmp_path):
-    """Neither the settings nor the error about a secret that could be guessed show it."""
+    """Neither the settings nor the error about a secret that is short enough to guess show it."""
     settings = Settings(data_dir=tmp_path, secret="s3cret")
-    with pytest.raises(CannotStart, match="FAAL_SECRET") as refused:
+    with pytest.raises(CannotStart, match="FAAL_SECRET") as refusal:
         keys.site_secret(settings)
-    assert "s3cret" not in f"{refused.value} {settings!r}"
+    assert "s3cret" not in f"{refusal.value} {settings!r}"

@@ -1,4 +1,4 @@
-"""What workers do with a job, one verb after the other."""
+"""The actions of workers on a job, one after the other."""
 
 import threading
 from datetime import UTC, datetime, timedelta
@@ -26,7 +26,7 @@ def test_claim(sessions, job_id):
 
 
 def test_a_running_job_is_not_claimed(sessions, job_id):
-    """A second claim, of this worker or another, gets nothing and changes nothing."""
+    """A second claim, by this worker or another, gets no job and changes nothing."""
     claim_job(sessions, job_id)
     with sessions.begin() as session:
         assert lifecycle.claim(session, job_id, worker="other", lease_seconds=60) is None
@@ -34,7 +34,7 @@ def test_a_running_job_is_not_claimed(sessions, job_id):
 
 
 def test_an_absent_job_is_not_claimed(sessions):
-    """A message for a job that does not exist does no harm."""
+    """A message for a job that does not exist has no effect."""
     with sessions.begin() as session:
         assert lifecycle.claim(session, "job_none", **WORKER) is None
 
@@ -50,7 +50,7 @@ def test_renew(sessions, job_id):
 
 
 def test_record(sessions, job_id):
-    """Progress is kept; a new stage starts at 0; an event is numbered by the version it makes."""
+    """Progress is stored; a new stage starts at 0; an event gets the number of the version that it creates."""
     claim_job(sessions, job_id)
     with sessions.begin() as session:
         lifecycle.record_progress(session, job_id, 1, stage="audit", total=500)
@@ -66,7 +66,7 @@ def test_record(sessions, job_id):
 
 
 def test_record_checkpoint(sessions, job_id):
-    """What a job goes on from outlasts its attempts, clients see no change, and its end forgets it."""
+    """A job's checkpoint outlasts its attempts, is invisible to clients, and is deleted when the job ends."""
     claim_job(sessions, job_id)
     with sessions.begin() as session:
         lifecycle.record_checkpoint(session, job_id, 1, {"training.pt": "a" * 64})
@@ -82,7 +82,7 @@ def test_record_checkpoint(sessions, job_id):
 
 
 def test_held_job_is_not_taken_back(sessions, job_id):
-    """A job that is held keeps its attempt until the transaction ends, though its lease has run out."""
+    """A held job keeps its attempt until the transaction ends, although its lease has expired."""
     claim_job(sessions, job_id, lease_seconds=-1)
     sweeping = threading.Thread(target=run_sweep, args=[sessions])
     with sessions.begin() as session:
@@ -109,7 +109,7 @@ def test_succeed(sessions, job_id):
 
 
 def test_success_is_all_or_nothing(sessions, job_id):
-    """When what a job brings is wrong, neither report nor state is stored."""
+    """If a result of a job is invalid, neither report nor state is stored."""
     claim_job(sessions, job_id)
     with pytest.raises(ValueError, match=r"audit job ends with \['report'\]"), sessions.begin() as session:
         lifecycle.succeed(session, job_id, 1, report="{}", summary={"images": 1})
@@ -129,7 +129,7 @@ def test_fail(sessions, job_id):
 
 
 def test_a_graceful_stop_is_no_crash(sessions, job_id):
-    """A job that its worker gives back when it stops is queued again, however often, and is due for a ring."""
+    """A job that its worker gives back when it stops is queued again, however often, and its workers are notified at once."""
     for attempt in range(1, 6):
         assert claim_job(sessions, job_id) == attempt
         with sessions.begin() as session:
@@ -143,7 +143,7 @@ def test_a_graceful_stop_is_no_crash(sessions, job_id):
     [("worker-lost", "Submit the job again"), ("out-of-memory", "batch size")],
 )
 def test_the_last_crash_fails(sessions, job_id, reason, advice):
-    """A job goes back to the queue after a crash until the crash number `max_attempts`, which fails it with advice."""
+    """A job is queued again after each crash until the crash number `max_attempts`, which fails it with advice."""
     states = []
     for attempt in range(1, 4):
         claim_job(sessions, job_id)
@@ -157,7 +157,7 @@ def test_the_last_crash_fails(sessions, job_id, reason, advice):
 
 
 def test_a_cancelled_audit_keeps_what_it_found(sessions, job_id):
-    """The report that a worker cancels a job with is kept; a job cancelled without one has none."""
+    """A job that is cancelled with a report keeps it; a job cancelled without one has none."""
     claim_job(sessions, job_id)
     with sessions.begin() as session:
         lifecycle.cancel_running(session, job_id, 1, report="{}")
@@ -166,17 +166,17 @@ def test_a_cancelled_audit_keeps_what_it_found(sessions, job_id):
 
 
 def test_the_most_urgent_job_is_claimed(sessions, model_id):
-    """Of the jobs that wait that of the highest priority is claimed, then the oldest; what is paused does not wait."""
+    """The claimed job is the waiting one with the highest priority, then the oldest; a paused job does not wait."""
     waiting = [queue_audit(sessions, model_id, priority=priority) for priority in (0, 3, 3, -1, 5)]
     with sessions.begin() as session:
         control.pause(session, waiting[4])
-    taken = []
+    ids = []
     while True:
         with sessions.begin() as session:
             if (job := lifecycle.claim_next(session, **WORKER)) is None:
                 break
-        taken.append(job.id)
-    assert taken == [waiting[1], waiting[2], waiting[0], waiting[3]]
+        ids.append(job.id)
+    assert ids == [waiting[1], waiting[2], waiting[0], waiting[3]]
 
 
 STALE_WRITES = {
@@ -195,7 +195,7 @@ STALE_WRITES = {
 @pytest.mark.parametrize("write", STALE_WRITES.values(), ids=STALE_WRITES.keys())
 @pytest.mark.parametrize("claimed_again", [False, True], ids=["queued", "claimed-again"])
 def test_a_lost_lease_changes_nothing(sessions, job_id, write, claimed_again):
-    """A worker whose job was taken back, or claimed by another since, gets LeaseLost and changes nothing."""
+    """A worker whose job was requeued, or claimed by another worker since, gets LeaseLost and changes nothing."""
     claim_job(sessions, job_id)
     with sessions.begin() as session:
         lifecycle.release(session, job_id, 1, reason="worker-lost")
@@ -216,7 +216,7 @@ def test_a_lost_lease_changes_nothing(sessions, job_id, write, claimed_again):
 
 
 def test_jobs_are_taken_back(sessions, model_id):
-    """SiteProcess jobs whose lease ran out are queued again, once, and counted; those with a lease stay with their worker."""
+    """Jobs whose lease expired are queued again, once, and counted; those with a lease keep their worker."""
     dead, alive = queue_audit(sessions, model_id), queue_audit(sessions, model_id)
     claim_job(sessions, dead, lease_seconds=-1)
     claim_job(sessions, alive)
@@ -231,7 +231,7 @@ def test_jobs_are_taken_back(sessions, model_id):
 
 
 def test_a_job_fails_after_the_last_crash(sessions, job_id):
-    """A job whose worker was lost for the last time fails when it is taken back."""
+    """A job fails when its last allowed worker is lost."""
     claim_job(sessions, job_id, lease_seconds=-1)
     with sessions.begin() as session:
         lifecycle.take_back(session, max_attempts=1)
@@ -241,7 +241,7 @@ def test_a_job_fails_after_the_last_crash(sessions, job_id):
 
 @pytest.mark.parametrize("outage", get_args(Outage))
 def test_an_outage_is_no_crash(sessions, job_id, outage):
-    """An outage counts no crash; no worker takes the job for a while, longer each time, and it fails after 20 outages."""
+    """An outage counts no crash; the job waits, longer each time, and fails after 20 outages."""
     pauses = []
     for number in range(1, lifecycle.MAX_OUTAGES):
         attempt = claim_job(sessions, job_id)
@@ -264,7 +264,7 @@ def test_an_outage_is_no_crash(sessions, job_id, outage):
 
 @pytest.mark.parametrize(("ask", "state"), [(control.cancel, JobState.CANCELLED), (control.pause, JobState.PAUSED)])
 def test_a_lost_lease_is_counted_whatever_follows(sessions, job_id, ask, state):
-    """A job that shall stop anyway counts the lease that ran out too."""
+    """A job with a request to stop also counts an expired lease."""
     claim_job(sessions, job_id, lease_seconds=-1)
     with sessions.begin() as session:
         ask(session, job_id)
@@ -273,27 +273,27 @@ def test_a_lost_lease_is_counted_whatever_follows(sessions, job_id, ask, state):
 
 
 def test_seconds_allowed(sessions, model_id):
-    """A job may take what its budget and its deadline leave, whichever is less; without either as long as it likes."""
+    """A job's time limit is the smaller of its budget and the time until its deadline; without either there is none."""
     soon = datetime.now(UTC) + timedelta(seconds=90)
     expected = {}
-    for budget, deadline, allowed in [(None, None, inf), (2, None, 80), (None, soon, 90), (2, soon, 80), (3, soon, 90)]:
+    for budget, deadline, limit in [(None, None, inf), (2, None, 80), (None, soon, 90), (2, soon, 80), (3, soon, 90)]:
         job_id = queue_audit(sessions, model_id, budget_minutes=budget, deadline=deadline)
         attempt = claim_job(sessions, job_id)
         with sessions.begin() as session:
             lifecycle.record_progress(session, job_id, attempt, stage="clean", seconds_run=40)
         with sessions.begin() as session:
-            expected[lifecycle.seconds_allowed(session, lifecycle.lock_leased_job(session, job_id, attempt))] = allowed
-    assert list(expected) == [pytest.approx(allowed, abs=5) for allowed in expected.values()]
+            expected[lifecycle.seconds_allowed(session, lifecycle.lock_leased_job(session, job_id, attempt))] = limit
+    assert list(expected) == [pytest.approx(limit, abs=5) for limit in expected.values()]
 
 
 def test_a_job_that_nobody_began_in_time_fails(sessions, model_id):
-    """After its deadline no worker gets it and the next sweep ends it; one that was begun before is taken up again."""
+    """After its deadline a waiting job is not claimed and the next sweep ends it; one that has run before is claimed again."""
     past = datetime.now(UTC) - timedelta(seconds=1)
-    begun, late = (queue_audit(sessions, model_id, deadline=past) for _ in range(2))
+    early, late = (queue_audit(sessions, model_id, deadline=past) for _ in range(2))
     with sessions.begin() as session:
-        lifecycle.release(session, begun, claim_job(sessions, begun), reason="worker-stopped")
+        lifecycle.release(session, early, claim_job(sessions, early), reason="worker-stopped")
     with sessions.begin() as session:
-        assert lifecycle.claim_next(session, **WORKER).id == begun
+        assert lifecycle.claim_next(session, **WORKER).id == early
         assert lifecycle.claim_next(session, **WORKER) is None
     run_sweep(sessions)
     job = load_job(sessions, late)
@@ -302,11 +302,11 @@ def test_a_job_that_nobody_began_in_time_fails(sessions, model_id):
 
 
 def test_workers_take_the_jobs_of_their_pool(sessions, model_id):
-    """A worker of a pool takes its pool's jobs and those of no pool; a worker of no pool takes only the latter."""
+    """A worker of a pool takes its pool's jobs and those without a pool; a worker without a pool takes only the latter."""
     large, _small, any_of_them = (queue_audit(sessions, model_id, pool=pool) for pool in ("h100", "a10", None))
-    taken = []
+    ids = []
     for pool in (None, None, "h100", "h100"):
         with sessions.begin() as session:
             job = lifecycle.claim_next(session, **WORKER, pool=pool)
-            taken.append(job and job.id)
-    assert taken == [any_of_them, None, large, None]
+            ids.append(job and job.id)
+    assert ids == [any_of_them, None, large, None]

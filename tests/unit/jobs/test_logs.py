@@ -1,4 +1,4 @@
-"""What strangers send reaches the logs as text, in either form."""
+"""Foreign text reaches the logs as text, in either format."""
 
 import json
 
@@ -24,23 +24,23 @@ logger.info("third: Zoë, 汉字, 12 °C")
 
 
 @pytest.fixture(params=["text", "json"])
-def written(request: pytest.FixtureRequest) -> tuple[str, list[str]]:
-    """Return the form, and the lines that a process logs in that form."""
+def log_lines(request: pytest.FixtureRequest) -> tuple[str, list[str]]:
+    """Return the format, and the lines that a process logs in that format."""
     with run_python(LOG, request.param) as process:
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 0, stderr
     return request.param, stderr.split("\n")
 
 
-def test_nothing_drives_a_terminal(written: tuple[str, list[str]]) -> None:
+def test_nothing_drives_a_terminal(log_lines: tuple[str, list[str]]) -> None:
     """Every character of the log is printable; control characters and those that reorder text are escaped."""
-    _, lines = written
+    _, lines = log_lines
     assert [line for line in lines if not line.isprintable()] == []
 
 
-def test_nothing_begins_a_line(written: tuple[str, list[str]]) -> None:
-    """A line break in a name, a value or an error's message makes no line of the log."""
-    form, lines = written
+def test_nothing_begins_a_line(log_lines: tuple[str, list[str]]) -> None:
+    """A line break in a name, a value or an error's message starts no line of the log."""
+    form, lines = log_lines
     if form == "json":
         events = [json.loads(line) for line in lines if line]
         assert [event["event"] for event in events] == [f"first: {HOSTILE}", "second", "third: Zoë, 汉字, 12 °C"]

@@ -1,4 +1,4 @@
-"""What can be asked about jobs, models and data sets."""
+"""Queries about jobs, models and data sets."""
 
 import pytest
 from sqlalchemy import update
@@ -25,7 +25,7 @@ def test_pages(sessions, model_id):
 
 
 def test_a_page_of_large_rows_ends_early(sessions):
-    """A page holds at most 4 MiB of specs and one model at least, says that there are more, and the next goes on behind it."""
+    """A page holds at most 4 MiB of specs and at least one model, reports that there are more, and the next page follows it."""
     sizes = [100, 5 * 2**20, 2 * 2**20 - 100, 2 * 2**20 - 100, 2**20]
     with sessions.begin() as session:
         models = [Model(name="m", owner="ann", state=UploadState.READY, spec={"note": "x" * size}) for size in sizes]
@@ -43,7 +43,7 @@ def test_a_page_of_large_rows_ends_early(sessions):
 
 
 def test_a_page_of_large_events_ends_early(sessions, job_id):
-    """A page of events holds at most 4 MiB of bodies, of the newest events as well, and says that there are more."""
+    """A page of events holds at most 4 MiB of bodies, also of the newest events, and reports that there are more."""
     with sessions.begin() as session:
         lifecycle.claim(session, job_id, worker="w", lease_seconds=60)
         for epoch in range(3):
@@ -58,7 +58,7 @@ def test_a_page_of_large_events_ends_early(sessions, job_id):
 
 
 def test_choices_are_what_is_ready(sessions, model_id):
-    """Models and data sets to choose from are the newest ready ones, with what a person tells them apart by."""
+    """Models and data sets to choose from are the newest ready ones, with the fields that distinguish them."""
     with sessions.begin() as session:
         model_registry.register_upload(session, name="new", spec=SPEC, upload=UPLOAD, owner="ann")
         dataset = Dataset(name="signs", owner="ann", state=UploadState.READY)
@@ -75,7 +75,7 @@ def test_choices_are_what_is_ready(sessions, model_id):
 
 
 def test_a_full_last_page(sessions, model_id):
-    """A page that holds exactly the rest says that there is no more."""
+    """A page that holds exactly the rest reports that there is no more."""
     queue_audit(sessions, model_id)
     with sessions() as session:
         assert not queries.list_jobs(session, limit=1, kind=JobKind.AUDIT).has_more
@@ -86,25 +86,25 @@ def test_filters(sessions, model_id):
     audit = queue_audit(sessions, model_id)
     with sessions.begin() as session:
         request = {"kind": JobKind.FINETUNE, "model_id": model_id, "dataset": "mnist", "spec": {}, "owner": "ann"}
-        tagged = submit_job(session, **request, metadata={"team": "a b", "run": "7"}).id
-        cancelled = submit_job(session, **request, metadata={"team": "a b"}).id
-        control.cancel(session, cancelled)
+        tagged_job = submit_job(session, **request, metadata={"team": "a b", "run": "7"}).id
+        cancelled_job = submit_job(session, **request, metadata={"team": "a b"}).id
+        control.cancel(session, cancelled_job)
 
     def ids(**filters: object) -> set[str]:
         with sessions() as session:
             return {job.id for job in queries.list_jobs(session, **filters).data}
 
-    assert ids(kind=JobKind.FINETUNE) == {tagged, cancelled}
-    assert ids(status=JobState.QUEUED) == {audit, tagged}
-    assert ids(metadata={"team": "a b"}) == {tagged, cancelled}
-    assert ids(metadata={"team": "a b", "run": "7"}) == {tagged}
+    assert ids(kind=JobKind.FINETUNE) == {tagged_job, cancelled_job}
+    assert ids(status=JobState.QUEUED) == {audit, tagged_job}
+    assert ids(metadata={"team": "a b"}) == {tagged_job, cancelled_job}
+    assert ids(metadata={"team": "a b", "run": "7"}) == {tagged_job}
     assert ids(metadata={"team": "a"}) == set()
-    assert ids(status=JobState.CANCELLED, kind=JobKind.FINETUNE, model_id=model_id) == {cancelled}
+    assert ids(status=JobState.CANCELLED, kind=JobKind.FINETUNE, model_id=model_id) == {cancelled_job}
     assert ids(model_id="model_none") == set()
 
 
 def test_events_go_on_where_a_reader_stopped(sessions, job_id):
-    """Events come oldest first, and only those after the number a reader has seen."""
+    """Events come oldest first, and only those after the last number that the reader has."""
     with sessions.begin() as session:
         lifecycle.claim(session, job_id, worker="w", lease_seconds=60)
         for epoch in range(3):
@@ -130,7 +130,7 @@ def test_the_newest_events_of_a_kind(sessions, job_id):
 
 
 def test_a_long_lineage_comes_in_pages(sessions, model_id):
-    """A page of a model's lineage goes on at the parent of the last model before it, to the one that was uploaded."""
+    """The next page of a model's lineage starts at the parent of the last model before it, and the last ends at the upload."""
     with sessions.begin() as session:
         chain = [model_id]
         for number in range(4):
@@ -148,22 +148,22 @@ def test_a_long_lineage_comes_in_pages(sessions, model_id):
 
 
 def test_reports(sessions, model_id):
-    """A job without an end has no report yet; one that failed or was cancelled never will, and the error says why."""
-    failed, cancelled = queue_audit(sessions, model_id), queue_audit(sessions, model_id)
+    """A job without an end has no report yet; a failed or cancelled one never will, and the error gives the reason."""
+    failed_job, cancelled_job = queue_audit(sessions, model_id), queue_audit(sessions, model_id)
     with sessions.begin() as session:
-        assert queries.find_report(session, failed) is None
-        lifecycle.claim(session, failed, worker="w", lease_seconds=60)
-        lifecycle.fail(session, failed, 1, code="training-diverged", message="The loss is NaN.")
-        control.cancel(session, cancelled)
+        assert queries.find_report(session, failed_job) is None
+        lifecycle.claim(session, failed_job, worker="w", lease_seconds=60)
+        lifecycle.fail(session, failed_job, 1, code="training-diverged", message="The loss is NaN.")
+        control.cancel(session, cancelled_job)
     with sessions() as session:
         with pytest.raises(JobFailed, match="The loss is NaN"):
-            queries.find_report(session, failed)
-        with pytest.raises(JobCancelled, match=cancelled):
-            queries.find_report(session, cancelled)
+            queries.find_report(session, failed_job)
+        with pytest.raises(JobCancelled, match=cancelled_job):
+            queries.find_report(session, cancelled_job)
 
 
 def test_what_does_not_exist(sessions):
-    """Asking for an id that nothing has is an error that names it."""
+    """A query for an unknown id is an error that names it."""
     with sessions() as session:
         for ask in (queries.find_job, queries.list_events, queries.count_events, queries.find_report):
             with pytest.raises(JobNotFound, match="job_none"):
@@ -193,7 +193,7 @@ def test_lists_of_uploads(sessions):
 
 
 def test_figures_are_of_each_kind_and_state(sessions, model_id):
-    """Jobs are counted by kind and state, with the seconds they waited and ran; nothing is of a kind that is not there."""
+    """Jobs are counted by kind and state, with the seconds they waited and ran; empty groups are omitted."""
     ids = [queue_audit(sessions, model_id, seed=seed) for seed in range(4)]
     with sessions.begin() as session:
         for job_id in ids[:2]:
@@ -203,9 +203,9 @@ def test_figures_are_of_each_kind_and_state(sessions, model_id):
         session.execute(update(Job).where(Job.id == ids[2]).values(created_at=now(-100), crashes=2, leases_lost=1))
         session.execute(update(Job).where(Job.id == ids[3]).values(crashes=1, leases_lost=1))
     with sessions() as session:
-        found = {row.state: row for row in queries.compute_statistics(session) if row.kind is JobKind.AUDIT}
-    assert {state: row.jobs for state, row in found.items()} == {"failed": 1, "running": 1, "queued": 2}
-    failed, queued = found[JobState.FAILED], found[JobState.QUEUED]
-    assert (failed.starts, failed.ends, queued.starts, queued.ends) == (1, 1, 0, 0)
-    assert [failed.wait_seconds, failed.run_seconds, queued.oldest] == pytest.approx([10, 20, 100], abs=2)
-    assert (queued.wait_seconds, queued.run_seconds, queued.crashes, queued.leases_lost) == (0, 0, 3, 2)
+        rows = {row.state: row for row in queries.compute_statistics(session) if row.kind is JobKind.AUDIT}
+    assert {state: row.jobs for state, row in rows.items()} == {"failed": 1, "running": 1, "queued": 2}
+    failed_row, queued_row = rows[JobState.FAILED], rows[JobState.QUEUED]
+    assert (failed_row.starts, failed_row.ends, queued_row.starts, queued_row.ends) == (1, 1, 0, 0)
+    assert [failed_row.wait_seconds, failed_row.run_seconds, queued_row.oldest] == pytest.approx([10, 20, 100], abs=2)
+    assert (queued_row.wait_seconds, queued_row.run_seconds, queued_row.crashes, queued_row.leases_lost) == (0, 0, 3, 2)

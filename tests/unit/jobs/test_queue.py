@@ -1,4 +1,4 @@
-"""The doorbell, with real brokers and real Celery workers."""
+"""Notifications to workers, with real brokers and real Celery workers."""
 
 import socket
 import subprocess
@@ -42,12 +42,12 @@ def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
 
 
 def _listener(settings: Settings, task_seconds: float) -> AbstractContextManager[subprocess.Popen[str]]:
-    """Return a worker that prints the job ids it hears, each at once, and then works for a while."""
+    """Return a worker that prints each received job id at once, and then works for a while."""
     return run_python(LISTEN, settings.broker_url, str(task_seconds))
 
 
 def _waiting(settings: Settings) -> int:
-    """Return messages in the broker that no worker has taken."""
+    """Return the messages in the broker that no worker has taken."""
     with celery_app(settings).connection_for_read() as connection:
         return connection.default_channel._size("faal")
 
@@ -59,7 +59,7 @@ def _wait_until_taken(settings: Settings) -> None:
 
 
 def test_every_ring_is_heard_once(broker):
-    """Each ring reaches one of two workers, once, also those from before a worker was there."""
+    """Each notification reaches one of two workers, once, also if it is older than the workers."""
     queue, job_ids = Queue(broker), [f"job_{number}" for number in range(20)]
     assert all(queue.ring(job_id) for job_id in job_ids[:10])
     with _listener(broker, 0) as one, _listener(broker, 0) as other:
@@ -73,7 +73,7 @@ def test_every_ring_is_heard_once(broker):
 
 
 def test_a_message_is_gone_when_its_task_begins(broker):
-    """A worker that is killed in a task leaves no message behind: the jobs table alone decides what runs again."""
+    """A worker that is killed in a task leaves no message: the jobs table alone decides which jobs run again."""
     with _listener(broker, SECONDS) as victim:
         Queue(broker).ring("job_1")
         assert victim.stdout.readline() == "job_1\n"
@@ -99,7 +99,7 @@ def test_threads_ring_together(broker):
 
 
 def test_a_dead_broker_is_no_error(caplog):
-    """Without a broker a ring answers False, says so in the log, and takes no more than a moment."""
+    """Without a broker a notification returns False, is logged, and takes no more than a moment."""
     start = time.monotonic()
     assert Queue(Settings(broker_url=f"redis://127.0.0.1:{find_free_port()}/0")).ring("job_1") is False
     assert time.monotonic() - start < 5
@@ -107,7 +107,7 @@ def test_a_dead_broker_is_no_error(caplog):
 
 
 def test_a_silent_broker_does_not_hold_a_request():
-    """A broker that takes the connection and never answers costs a request a few seconds, no more."""
+    """A broker that accepts the connection and never answers costs a request a few seconds, no more."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         start = time.monotonic()
         assert Queue(Settings(broker_url=f"redis://127.0.0.1:{silent.getsockname()[1]}/0")).ring("job_1") is False
@@ -115,7 +115,7 @@ def test_a_silent_broker_does_not_hold_a_request():
 
 
 def test_a_broker_that_comes_back():
-    """A queue that could not ring rings again as soon as the broker is there, also after a restart of the broker."""
+    """A queue that could not notify works again as soon as the broker is reachable, also after a restart of the broker."""
     port = find_free_port()
     queue = Queue(Settings(broker_url=f"redis://127.0.0.1:{port}/0"))
     assert not queue.ring("job_1")
@@ -125,7 +125,7 @@ def test_a_broker_that_comes_back():
 
 
 def test_celerys_current_app_stays(broker):
-    """A process may hold a queue and a worker's app: neither makes itself Celery's current one."""
+    """A queue and a worker's app in one process do not change Celery's current app."""
     before = celery.current_app._get_current_object()
     celery_app(broker)
     Queue(broker)

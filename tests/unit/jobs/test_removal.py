@@ -1,4 +1,4 @@
-"""What is deleted, and that files go exactly when nothing refers to them."""
+"""Deletion of rows, and of files exactly when no row refers to them."""
 
 import threading
 import time
@@ -22,7 +22,7 @@ TYPE = "application/octet-stream"
 
 
 def model_of(sessions: Sessions, storage: Storage, content: bytes, owner: str = "ann") -> str:
-    """Return the id of a model that is ready, with weights of that content, whose upload was another file."""
+    """Return the id of a ready model with weights of that content, whose upload was another file."""
     upload, weights = (storage.put([part], media_type=TYPE) for part in (b"upload of " + content, content))
     with sessions.begin() as session:
         model, check = model_registry.register_upload(session, name="m", spec=SPEC, upload=upload, owner=owner)
@@ -32,24 +32,24 @@ def model_of(sessions: Sessions, storage: Storage, content: bytes, owner: str = 
 
 
 def test_checked_uploads_go(sessions, storage):
-    """After its check the file a model was uploaded as is collected, and its weights stay."""
+    """After its check the file that a model was uploaded as is collected, and its weights are kept."""
     model_of(sessions, storage, b"w")
     assert removal.collect(sessions, storage) == 1
     assert read_contents(storage) == [b"w"]
 
 
 def test_shared_files_stay(sessions, storage):
-    """The weights of a deleted model go when no other model has the same, whoever's it is."""
+    """The weights of a deleted model are removed when no other model, of any owner, has the same weights."""
     models = [model_of(sessions, storage, b"w", owner) for owner in ("ann", "ben")]
-    for model, left in zip(models, [[b"w"], []], strict=True):
+    for model, contents in zip(models, [[b"w"], []], strict=True):
         with sessions.begin() as session:
             assert removal.remove_model(session, model).state is UploadState.DELETED
         removal.collect(sessions, storage)
-        assert read_contents(storage) == left
+        assert read_contents(storage) == contents
 
 
 def test_a_deleted_model_is_of_no_use(sessions, storage):
-    """A deleted model is in no list, no job takes it, and its jobs still name it."""
+    """A deleted model is in no list, no job accepts it, and its jobs still name it."""
     model = model_of(sessions, storage, b"w")
     audit = queue_audit(sessions, model)
     with sessions.begin() as session:
@@ -63,7 +63,7 @@ def test_a_deleted_model_is_of_no_use(sessions, storage):
 
 
 def test_what_is_needed_is_not_deleted(sessions, storage):
-    """A model or data set that a job needs which has not ended is not deleted, nor such a job."""
+    """A model or data set of an unfinished job is not deleted, nor is such a job."""
     model = model_of(sessions, storage, b"w")
     audit = queue_audit(sessions, model)
     with sessions.begin() as session:
@@ -78,7 +78,7 @@ def test_what_is_needed_is_not_deleted(sessions, storage):
 
 
 def test_a_job_goes_with_its_report(sessions, storage):
-    """A deleted job leaves no event and no report, and a model that names it stays."""
+    """A deleted job leaves no event and no report, and a model that names it is kept."""
     audit = queue_audit(sessions, model_of(sessions, storage, b"w"))
     claim_job(sessions, audit)
     with sessions.begin() as session:
@@ -90,7 +90,7 @@ def test_a_job_goes_with_its_report(sessions, storage):
 
 
 def test_old_jobs_go(sessions, storage):
-    """Jobs that ended before the days they are kept are removed, and no others."""
+    """Jobs that ended longer ago than the configured days are removed, and no others."""
     old, young, waiting = (queue_audit(sessions, model_of(sessions, storage, b"w")) for _ in range(3))
     with sessions.begin() as session:
         for job_id, days in ((old, 3), (young, 1)):
@@ -104,21 +104,21 @@ def test_old_jobs_go(sessions, storage):
 
 
 def test_strays_go(sessions, storage):
-    """A file that was put and never registered goes after a time of silence; one put again in between stays."""
+    """A stored file that was never registered is removed after a time; one that was stored again in between is kept."""
     model_of(sessions, storage, b"w")
     removal.collect(sessions, storage)
     strays = [storage.put([content], media_type=TYPE) for content in (b"old", b"anew")]
-    begun = time.time()
+    start = time.time()
     time.sleep(1.1)  # an object store may tell whole seconds
     storage.put([b"anew"], media_type=TYPE)
-    assert removal.collect_strays(sessions, storage, silent_seconds=time.time() - begun) == 1
+    assert removal.collect_strays(sessions, storage, silent_seconds=time.time() - start) == 1
     assert read_contents(storage) == [b"anew", b"w"]
     with sessions() as session:
         assert [session.get(Artifact, stray.sha256) for stray in strays] == [None, None]
 
 
 def test_who_registers_what_just_goes_is_told(sessions, storage, monkeypatch):
-    """A file that is put again while it is being collected is either kept or its registration is refused, never lost."""
+    """A file that is stored again while it is collected is either kept or its registration is refused, never lost."""
     model = model_of(sessions, storage, b"w")
     with sessions.begin() as session:
         removal.remove_model(session, model)
@@ -148,7 +148,7 @@ def test_who_registers_what_just_goes_is_told(sessions, storage, monkeypatch):
 
 
 def test_an_upload_that_became_the_model_is_kept(sessions, storage):
-    """A file that was in our own format already is what the model consists of after its check."""
+    """An upload in the project's own format becomes the file of the model, and is kept after its check."""
     weights = storage.put([b"w"], media_type=TYPE)
     with sessions.begin() as session:
         _, check = model_registry.register_upload(session, name="m", spec=SPEC, upload=weights, owner="ann")
@@ -159,7 +159,7 @@ def test_an_upload_that_became_the_model_is_kept(sessions, storage):
 
 
 def test_a_rejected_data_set_leaves_its_file(sessions, storage):
-    """What was refused is not kept: neither a model's file nor a data set's."""
+    """After a rejection neither a model's file nor a data set's is kept."""
     with sessions.begin() as session:
         upload = storage.put([b"d"], media_type=TYPE)
         _, check = dataset_registry.register_upload(session, name="d", upload=upload, owner="ann")

@@ -1,4 +1,4 @@
-"""What jobs leave behind: reports, models, uploads that become ready or rejected."""
+"""The results of jobs: reports, models, and uploads that become ready or rejected."""
 
 from contextlib import suppress
 
@@ -34,7 +34,7 @@ def dataset_upload(sessions):
 
 
 def test_an_upload_waits(sessions, upload):
-    """An uploaded model is `validating` and keeps what was said of it, until its check has ended."""
+    """An uploaded model is `validating` and keeps its spec until its check has ended."""
     with sessions() as session:
         model, job = model_registry.find_model(session, upload[0]), queries.find_job(session, upload[1])
     assert (model.state, model.sha256, model.upload_sha256) == (UploadState.VALIDATING, None, UPLOAD.sha256)
@@ -44,20 +44,20 @@ def test_an_upload_waits(sessions, upload):
 
 def test_a_checked_model_is_ready(sessions, upload):
     """When its check succeeds the model is ready, with the converted file and the spec the check found."""
-    found = SPEC.model_copy(update={"arguments": {"width": 8}})
+    spec = SPEC.model_copy(update={"arguments": {"width": 8}})
     with sessions.begin() as session:
-        lifecycle.succeed(session, upload[1], 1, result_model=StoredClassifier(WEIGHTS, found, WEIGHTS_SHA256))
+        lifecycle.succeed(session, upload[1], 1, result_model=StoredClassifier(WEIGHTS, spec, WEIGHTS_SHA256))
     with sessions() as session:
         model = model_registry.find_model(session, upload[0])
-        stored = session.get(Artifact, WEIGHTS.sha256)
+        row = session.get(Artifact, WEIGHTS.sha256)
     assert (model.state, model.sha256, model.spec["arguments"]) == (UploadState.READY, WEIGHTS.sha256, {"width": 8})
     assert model.weights_sha256 == WEIGHTS_SHA256
-    assert StoredFile(stored.sha256, stored.size, stored.media_type) == WEIGHTS
+    assert StoredFile(row.sha256, row.size, row.media_type) == WEIGHTS
 
 
 @pytest.mark.parametrize("end", ["fail", "crash", "cancel", "cancel-waiting"])
 def test_a_model_without_a_check_is_rejected(sessions, upload, end):
-    """Whatever ends a check but success rejects the model with a reason, and jobs for it are refused with it."""
+    """Any end of a check except success rejects the model with a reason, and jobs for it are refused with this reason."""
     model_id, job_id = upload
     with sessions.begin() as session:
         if end == "fail":
@@ -84,7 +84,7 @@ def test_a_model_without_a_check_is_rejected(sessions, upload, end):
 
 
 def test_a_released_check_leaves_the_upload_waiting(sessions, upload):
-    """A check that goes back to the queue says nothing about the model."""
+    """A check that goes back to the queue leaves the model as it is."""
     with sessions.begin() as session:
         lifecycle.release(session, upload[1], 1, reason="worker-lost")
     with sessions() as session:
@@ -132,10 +132,10 @@ def test_finetuning_makes_a_model(sessions, model_id):
             metadata={"run": "7"},
         )
         lifecycle.claim(session, job.id, worker="w", lease_seconds=60)
-        made = StoredClassifier(
+        classifier = StoredClassifier(
             StoredFile("c" * 64, 9, "application/vnd.safetensors"), SPEC, "e" * 64, name="digits, repaired"
         )
-        lifecycle.succeed(session, job.id, 1, report="{}", result_model=made)
+        lifecycle.succeed(session, job.id, 1, report="{}", result_model=classifier)
     with sessions() as session:
         result = model_registry.find_model(session, queries.find_job(session, job.id).result_model_id)
         assert [model.id for model in model_registry.list_lineage(session, result.id).data] == [result.id, model_id]
@@ -147,12 +147,15 @@ def test_finetuning_makes_a_model(sessions, model_id):
 def test_a_fine_tuning_may_end_without_a_model(sessions, model_id):
     """A fine-tuning that keeps the original weights ends with its report alone; an audit with a model is refused."""
     ends = {}
-    for kind, made in ((JobKind.FINETUNE, None), (JobKind.AUDIT, StoredClassifier(WEIGHTS, SPEC, WEIGHTS_SHA256))):
+    for kind, classifier in (
+        (JobKind.FINETUNE, None),
+        (JobKind.AUDIT, StoredClassifier(WEIGHTS, SPEC, WEIGHTS_SHA256)),
+    ):
         with sessions.begin() as session:
             job = submit_job(session, kind=kind, model_id=model_id, dataset="mnist", spec={}, owner="ann")
             lifecycle.claim(session, job.id, worker="w", lease_seconds=60)
         with sessions.begin() as session, suppress(ValueError):
-            ends[kind] = lifecycle.succeed(session, job.id, 1, report="{}", result_model=made).result_model_id
+            ends[kind] = lifecycle.succeed(session, job.id, 1, report="{}", result_model=classifier).result_model_id
     assert ends == {JobKind.FINETUNE: None}
 
 
@@ -163,6 +166,6 @@ def test_identical_results_share_a_file(sessions, model_id):
         with sessions.begin() as session:
             job = submit_job(session, kind=JobKind.FINETUNE, model_id=model_id, dataset="mnist", spec={}, owner="ann")
             lifecycle.claim(session, job.id, worker="w", lease_seconds=60)
-            made = StoredClassifier(WEIGHTS, SPEC, WEIGHTS_SHA256)
-            results.add(lifecycle.succeed(session, job.id, 1, report="{}", result_model=made).result_model_id)
+            classifier = StoredClassifier(WEIGHTS, SPEC, WEIGHTS_SHA256)
+            results.add(lifecycle.succeed(session, job.id, 1, report="{}", result_model=classifier).result_model_id)
     assert len(results) == 2

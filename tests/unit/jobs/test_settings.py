@@ -1,4 +1,4 @@
-"""What a site can set."""
+"""The settings of a site."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from jobs.settings import Settings
 
 
 def test_everything_lies_in_the_data_folder(monkeypatch, tmp_path):
-    """With one variable set, database, queue and files lie in that folder, made absolute."""
+    """With one variable set, database, queue and files are stored in that folder, made absolute."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FAAL_DATA_DIR", "here")
     settings = Settings()
@@ -23,13 +23,13 @@ def test_everything_lies_in_the_data_folder(monkeypatch, tmp_path):
 
 
 def test_default_data_folder_is_absolute(monkeypatch, tmp_path):
-    """The default folder is taken from where the program starts, so that a later change of folder does not move it."""
+    """The default folder is resolved when the program starts, so that a later change of the working folder has no effect."""
     monkeypatch.chdir(tmp_path)
     assert Settings().data_dir == tmp_path / "faal-data"
 
 
 def test_what_is_set_replaces_the_defaults(monkeypatch):
-    """A database, a broker and a place for checkpoints that are set win over the folder."""
+    """A configured database, broker and place for checkpoints replace those in the folder."""
     monkeypatch.setenv("FAAL_DATABASE_URL", "postgresql+psycopg://db/faal")
     monkeypatch.setenv("FAAL_BROKER_URL", "redis://broker/0")
     monkeypatch.setenv("FAAL_CHECKPOINTS_DIR", "/scratch/faal")
@@ -39,7 +39,7 @@ def test_what_is_set_replaces_the_defaults(monkeypatch):
 
 
 def test_every_setting_is_described():
-    """docs/reference/settings.md is written from the descriptions, so none is missing."""
+    """Every setting has a description, from which docs/reference/settings.md is written."""
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
 
 
@@ -75,7 +75,7 @@ def test_values_that_make_no_sense(monkeypatch, name, value):
 
 @pytest.mark.parametrize("names", ["cifar10, gtsrb", " cifar10 ,gtsrb "])
 def test_spaces_beside_the_commas_of_a_list_do_not_count(monkeypatch, tmp_path: Path, names: str) -> None:
-    """A list is read as people write it: of data sets, and of networks."""
+    """A list of data sets or of networks may have spaces beside its commas."""
     monkeypatch.setenv("FAAL_NAMED_DATASETS", names)
     monkeypatch.setenv("FAAL_WEBHOOK_NETWORKS", "10.1.0.0/16, 10.2.0.0/16")
     settings = Settings(data_dir=tmp_path)
@@ -87,7 +87,7 @@ def test_spaces_beside_the_commas_of_a_list_do_not_count(monkeypatch, tmp_path: 
     ("names", "unknown"), [("cifar-10", "'cifar-10'"), ("cifar10,mnits", "'mnits'"), ("cifar10,", "''"), (" ", "''")]
 )
 def test_a_data_set_that_the_catalog_does_not_have_is_refused(monkeypatch, names: str, unknown: str) -> None:
-    """A mistyped name ends the start with an error that quotes it and lists those that there are."""
+    """An unknown name stops the start with an error that quotes it and lists the known names."""
     monkeypatch.setenv("FAAL_NAMED_DATASETS", names)
     with pytest.raises(
         ValidationError, match=rf"named_datasets(.|\n)*no data set {unknown}; it has .*cifar10, cifar100"
@@ -102,17 +102,21 @@ def test_devices(device):
 
 
 def test_settings_do_not_change(tmp_path: Path):
-    """What was read at the start holds until the end."""
+    """Settings are immutable."""
     with pytest.raises(ValidationError, match="frozen"):
         Settings(data_dir=tmp_path).port = 1  # type: ignore[misc]
 
 
 def test_the_site_says_which_data_sets_it_has_where_the_web_service_cannot_see_them(tmp_path: Path) -> None:
-    """A list of names counts in place of the folder; bundled data sets are there in any case."""
+    """A list of names replaces the folder; bundled data sets are available in any case."""
     (tmp_path / "train_32x32.mat").touch()
     (tmp_path / "test_32x32.mat").touch()
     seen = Settings(data_dir=tmp_path, dataset_root=tmp_path)
-    told = Settings(data_dir=tmp_path, dataset_root=tmp_path, named_datasets="cifar10,gtsrb")
-    for settings, offered in ((seen, {"svhn"}), (told, {"cifar10", "gtsrb"}), (Settings(data_dir=tmp_path), set())):
-        found = {name for name in catalog.datasets() if is_available(settings, name)}
-        assert found == offered | {"fashion-mnist-subset"}
+    with_names = Settings(data_dir=tmp_path, dataset_root=tmp_path, named_datasets="cifar10,gtsrb")
+    for settings, listed_names in (
+        (seen, {"svhn"}),
+        (with_names, {"cifar10", "gtsrb"}),
+        (Settings(data_dir=tmp_path), set()),
+    ):
+        available_names = {name for name in catalog.datasets() if is_available(settings, name)}
+        assert available_names == listed_names | {"fashion-mnist-subset"}

@@ -30,7 +30,7 @@ def folder(tmp_path) -> FolderStorage:
 
 @pytest.fixture
 def bucket(object_store, tmp_path) -> ObjectStorage:
-    """Return an empty prefix in a bucket of its own; what fails there fails soon."""
+    """Return an empty prefix in a bucket of its own, with short timeouts."""
     return ObjectStorage(object_store.new_url(), tmp_path / "spool", patience_seconds=0.5)
 
 
@@ -41,7 +41,7 @@ def storage(request) -> Storage:
 
 
 def test_a_file_is_named_by_its_content(storage):
-    """What is put in is found under its SHA-256, whatever pieces it came in."""
+    """A stored file is found under its SHA-256, whatever pieces it came in."""
     digest = hashlib.sha256(b"some weights").hexdigest()
     assert storage.put([b"some ", b"", b"weights"], media_type=MEDIA_TYPE) == StoredFile(digest, 12, MEDIA_TYPE)
     assert read_content(storage, digest) == b"some weights"
@@ -50,24 +50,24 @@ def test_a_file_is_named_by_its_content(storage):
 
 
 def test_an_empty_file_is_one(storage):
-    """No bytes are a content, too."""
+    """Empty content is stored like any other."""
     assert read_content(storage, storage.put([], media_type=MEDIA_TYPE).sha256) == b""
 
 
 def test_the_same_content_is_kept_once(storage):
-    """Putting a file in again answers the same and adds nothing."""
+    """Storing a file again returns the same digest and adds no file."""
     first = storage.put([b"x"], media_type=MEDIA_TYPE)
     assert storage.put([b"x"], media_type=MEDIA_TYPE) == first
     assert read_contents(storage) == [b"x"]
 
 
 def test_a_copy_of_a_file(storage, tmp_path):
-    """A file that is put in from the disk is kept like one that comes in pieces, and read in pieces, however large."""
+    """A file from the disk is stored like one that comes in pieces, and read in pieces, whatever its size."""
     content = os.urandom(object_storage._PART_BYTES + 1)
     (tmp_path / "weights").write_bytes(content)
-    stored = storage.put_file(tmp_path / "weights", media_type=MEDIA_TYPE)
-    assert stored == StoredFile(hashlib.sha256(content).hexdigest(), len(content), MEDIA_TYPE)
-    with storage.open(stored.sha256) as file:
+    stored_file = storage.put_file(tmp_path / "weights", media_type=MEDIA_TYPE)
+    assert stored_file == StoredFile(hashlib.sha256(content).hexdigest(), len(content), MEDIA_TYPE)
+    with storage.open(stored_file.sha256) as file:
         assert file.read() == content
         assert (file.seek(-5, os.SEEK_END), file.read(9)) == (len(content) - 5, content[-5:])
         assert (file.seek(7), file.read(2), file.seek(1, os.SEEK_CUR), file.read(1)) == (
@@ -76,13 +76,13 @@ def test_a_copy_of_a_file(storage, tmp_path):
             10,
             content[10:11],
         )
-    assert storage.fetch(stored.sha256, tmp_path).read_bytes() == content
+    assert storage.fetch(stored_file.sha256, tmp_path).read_bytes() == content
 
 
 def test_only_what_is_retained_is_left(storage):
-    """Other files go; what shall stay need not be there."""
-    kept, other = (storage.put([content], media_type=MEDIA_TYPE).sha256 for content in (b"kept", b"other"))
-    storage.retain([kept, ABSENT])
+    """Files that are not retained are removed; a retained digest need not exist."""
+    retained_digest, other = (storage.put([content], media_type=MEDIA_TYPE).sha256 for content in (b"kept", b"other"))
+    storage.retain([retained_digest, ABSENT])
     assert read_contents(storage) == [b"kept"]
     storage.retain([])
     assert read_contents(storage) == []
@@ -90,15 +90,15 @@ def test_only_what_is_retained_is_left(storage):
 
 
 def test_what_a_killed_put_left_is_not_retained(folder):
-    """What lies in a folder of a put that was killed goes with the rest."""
-    kept = folder.put([b"kept"], media_type=MEDIA_TYPE).sha256
+    """The remains of a killed put are removed with the other files."""
+    retained_digest = folder.put([b"kept"], media_type=MEDIA_TYPE).sha256
     (folder.root / "incoming" / "tmp_of_a_killed_put").touch()
-    folder.retain([kept])
+    folder.retain([retained_digest])
     assert read_contents(folder) == [b"kept"]
 
 
 def test_what_is_removed_is_gone(storage):
-    """A file that is removed is there no more; one that never was can be removed."""
+    """A removed file no longer exists; a file that never existed can be removed."""
     sha256 = storage.put([b"x"], media_type=MEDIA_TYPE).sha256
     for name in (sha256, ABSENT):
         storage.remove(name)
@@ -111,7 +111,7 @@ def test_a_limit_is_inclusive(storage):
 
 
 def test_a_file_past_the_limit_leaves_nothing(storage, tmp_path):
-    """A file that exceeds the limit is refused as soon as it does, and none of it stays on the disk."""
+    """A file above the limit is refused as soon as it exceeds it, and no part of it is left on the disk."""
     read = []
 
     def chunks() -> Iterator[bytes]:
@@ -127,7 +127,7 @@ def test_a_file_past_the_limit_leaves_nothing(storage, tmp_path):
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_leaves_nothing(storage, number, tmp_path):
-    """When the disk is full the error says so, and none of the file stays on the disk."""
+    """A full disk is reported as such, and no part of the file is left on it."""
 
     def chunks() -> Iterator[bytes]:
         yield b"12"
@@ -139,7 +139,7 @@ def test_a_full_disk_leaves_nothing(storage, number, tmp_path):
 
 
 def test_other_errors_are_not_hidden(storage, tmp_path):
-    """An upload that breaks off raises its own error, and none of the file stays on the disk."""
+    """An upload that breaks off raises its own error, and no part of the file is left on the disk."""
 
     def chunks() -> Iterator[bytes]:
         yield b"12"
@@ -151,13 +151,13 @@ def test_other_errors_are_not_hidden(storage, tmp_path):
 
 
 def nothing_left(storage: Storage, tmp_path) -> bool:
-    """Return whether neither storage nor disk hold a file."""
+    """Return whether storage and disk are both empty."""
     return read_contents(storage) == [] == [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("name", ["", "../../etc/passwd", "A" * 64, "a" * 63, "a" * 65, "a" * 64 + "\n", "g" * 64])
 def test_only_digests_become_paths(storage, name):
-    """What is no SHA-256 in lower-case hexadecimal never becomes a path."""
+    """Text that is no SHA-256 in lower-case hexadecimal never becomes a path."""
     for verb in (storage.open, storage.exists, storage.remove, storage.stat):
         with pytest.raises(ValueError, match="not a SHA-256"):
             verb(name)
@@ -172,21 +172,21 @@ def test_an_absent_file(storage):
 
 
 def test_what_was_put_anew_is_not_silent(storage, monkeypatch):
-    """A file is silent from its last put on, and what is no file by content is not told of."""
+    """A file is silent since its last put, and a file with another name than its digest is not listed."""
     first, second = (storage.put([content], media_type=MEDIA_TYPE).sha256 for content in (b"1", b"2"))
     storage.for_job("job_1").put([b"3"], media_type=MEDIA_TYPE)
-    begun = time.time()
+    start = time.time()
     time.sleep(1.1)  # an object store may tell whole seconds
     storage.put([b"2"], media_type=MEDIA_TYPE)
-    assert list(storage.list_untouched(time.time() - begun)) == [first]
-    later = SimpleNamespace(time=lambda: begun + 3600)
+    assert list(storage.list_untouched(time.time() - start)) == [first]
+    later = SimpleNamespace(time=lambda: start + 3600)
     for module in (folder_storage, object_storage):
         monkeypatch.setattr(module, "time", later)
     assert sorted(storage.list_untouched(60)) == sorted([first, second])
 
 
 def test_a_job_has_a_storage_of_its_own(storage, monkeypatch):
-    """What a job keeps is its own, is found by the job's name, and goes alone."""
+    """A job's files are stored under the job's name, are found by it, and are removed alone."""
     storage.put([b"common"], media_type=MEDIA_TYPE)
     assert storage.list_jobs() == []
     for job in ("job_1", "job_2"):
@@ -205,7 +205,7 @@ def test_a_job_has_a_storage_of_its_own(storage, monkeypatch):
 
 
 def test_a_folder_moves_into_a_store_and_back(folder, bucket, tmp_path):
-    """Files have the same places in both, so that a site can move by a copy."""
+    """Files have the same places in a folder and in a store, so that a site can move by a copy."""
     sha256 = folder.put([b"common"], media_type=MEDIA_TYPE).sha256
     folder.for_job("job_1").put([b"a checkpoint"], media_type=MEDIA_TYPE)
     for place in list_places(folder):
@@ -223,7 +223,7 @@ def test_a_folder_moves_into_a_store_and_back(folder, bucket, tmp_path):
 
 
 def test_what_broke_off_is_forgotten(folder):
-    """Of a put whose process was killed nothing is left after a while; one that still goes on stays, and ends well."""
+    """The remains of a killed put are removed after a while; a put that is still running is kept, and ends well."""
     folder.put([b"there"], media_type="text/plain")
     dead = folder.root / "incoming" / "dead"
     dead.write_bytes(b"half a f")
@@ -234,13 +234,13 @@ def test_what_broke_off_is_forgotten(folder):
         folder.remove_unfinished(60)
         yield b"ly"
 
-    stored = folder.put(chunks(), media_type="text/plain")
-    assert folder.path(stored.sha256).read_bytes() == b"slowly"
+    stored_file = folder.put(chunks(), media_type="text/plain")
+    assert folder.path(stored_file.sha256).read_bytes() == b"slowly"
     assert list(dead.parent.iterdir()) == []
 
 
 def test_a_killed_put_leaves_no_object_and_no_file(bucket, object_store, tmp_path):
-    """Of a put into an object store whose process is killed while it comes in nothing is left at all."""
+    """A put into an object store whose process is killed midway leaves neither object nor file."""
     script = (
         "import sys, time; from pathlib import Path; from jobs.storage import ObjectStorage\n"
         "def chunks():\n yield bytes(2**20); print(flush=True); time.sleep(60)\n"
@@ -255,7 +255,7 @@ def test_a_killed_put_leaves_no_object_and_no_file(bucket, object_store, tmp_pat
 
 
 def test_an_upload_that_fails_in_between_is_given_up(bucket, object_store, monkeypatch):
-    """Where a part cannot be read, no object appears, and the store is told to forget the parts it has."""
+    """If a part cannot be read, no object appears, and the upload to the store is aborted."""
     keep = bucket._store_file
 
     class Torn(io.BytesIO):
@@ -267,7 +267,7 @@ def test_an_upload_that_fails_in_between_is_given_up(bucket, object_store, monke
                 raise OSError(errno.EIO, "the disk")
             return super().read(size)
 
-    monkeypatch.setattr(bucket, "_store_file", lambda file, *of: keep(Torn(file.read()), *of))
+    monkeypatch.setattr(bucket, "_store_file", lambda file, *arguments: keep(Torn(file.read()), *arguments))
     with pytest.raises(OSError, match="the disk"):
         bucket.put([bytes(2**20)] * 24, media_type=MEDIA_TYPE)
     assert read_contents(bucket) == []
@@ -299,7 +299,7 @@ def test_a_copy_that_was_damaged_is_fetched_again(bucket, tmp_path):
 
 
 def test_a_folder_in_place_of_a_file_is_a_damaged_file(folder):
-    """What cannot be read where a file should be counts as damaged, and no path is in the message."""
+    """A place that cannot be read as a file counts as damaged, and no path is in the message."""
     sha256 = folder.put([b"weights"], media_type=MEDIA_TYPE).sha256
     folder.path(sha256).unlink()
     folder.path(sha256).mkdir()
@@ -310,12 +310,12 @@ def test_a_folder_in_place_of_a_file_is_a_damaged_file(folder):
 
 
 def test_a_file_is_fetched_once(bucket, tmp_path):
-    """A copy that a job has made of an object is used again, though the store is asked no more."""
+    """A job's copy of an object is used again, although the store is asked no more."""
     sha256 = bucket.put([b"weights"], media_type=MEDIA_TYPE).sha256
-    fetched = bucket.fetch(sha256, tmp_path)
+    local_path = bucket.fetch(sha256, tmp_path)
     bucket.remove(sha256)
-    assert bucket.fetch(sha256, tmp_path) == fetched
-    assert fetched.read_bytes() == b"weights"
+    assert bucket.fetch(sha256, tmp_path) == local_path
+    assert local_path.read_bytes() == b"weights"
 
 
 VERBS = {
@@ -332,26 +332,26 @@ VERBS = {
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_failing_store_is_told(object_store, tmp_path, monkeypatch, verb):
-    """A store that is away, lacks the bucket or refuses the credentials says which, whatever is asked of it, and no secrets."""
+    """A store that is unreachable, lacks the bucket or refuses the credentials is reported by its cause, without secrets."""
 
-    def told(url: str) -> str:
-        with pytest.raises(StoreUnavailable) as raised:
+    def read_message(url: str) -> str:
+        with pytest.raises(StoreUnavailable) as failure:
             VERBS[verb](ObjectStorage(url, tmp_path, patience_seconds=0.2))
-        return raised.value.message
+        return failure.value.message
 
     url = object_store.new_url()
-    assert "no such bucket" in told("s3://absent/faal")
+    assert "no such bucket" in read_message("s3://absent/faal")
     with object_store.require_credentials():
-        refused = told(url)
-    assert "refuses" in refused
+        refusal = read_message(url)
+    assert "refuses" in refusal
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{find_free_port()}")
-    away = told(url)
-    assert "does not answer" in away
-    assert not any(secret in refused + away for secret in ("127.0.0.1", "test", "<?xml"))
+    outage = read_message(url)
+    assert "does not answer" in outage
+    assert not any(secret in refusal + outage for secret in ("127.0.0.1", "test", "<?xml"))
 
 
 def test_the_settings_choose(settings, object_store, monkeypatch):
-    """Files lie in the data folder unless a store is named; an empty variable names none."""
+    """Files are stored in the data folder unless a store is named; an empty variable names none."""
     assert isinstance(open_storage(settings), FolderStorage)
     monkeypatch.setenv("FAAL_STORE_URL", "")
     assert isinstance(open_storage(Settings(data_dir=settings.data_dir)), FolderStorage)

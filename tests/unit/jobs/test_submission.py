@@ -1,4 +1,4 @@
-"""Whether a model fits a data set, as far as numbers tell."""
+"""The check that a model fits a data set, by their numbers."""
 
 from typing import Any
 
@@ -23,18 +23,18 @@ def test_what_fits_is_let_through() -> None:
 
 
 def test_a_data_set_may_lack_classes() -> None:
-    """A data set of some of the classifier's classes fits where names, or numbers as names, say which they are."""
-    named = spec(3, 3, ("A", "B", "c"))
-    require_fit(named, "dataset_1", SUMMARY, training=False)
+    """A data set of some of the classifier's classes fits if names, or numbers as names, identify them."""
+    fields = spec(3, 3, ("A", "B", "c"))
+    require_fit(fields, "dataset_1", SUMMARY, training=False)
     require_fit(spec(3, 3), "dataset_1", SUMMARY | {"class_names": ["0", "2"]}, training=False)
     with pytest.raises(InvalidSpec, match=r"2 classes .* has 3"):
         require_fit(spec(2, 3), "dataset_1", SUMMARY | {"class_names": ["0", "1", "2"]}, training=False)
 
 
 def test_long_numbers_as_names_are_compared() -> None:
-    """A stored classifier whose class is called by a number of 5,000 digits is compared like any other."""
-    named = spec(3, 3, ("1" * 5000, "a", "b"))
-    require_fit(named, "dataset_1", SUMMARY, training=False)
+    """A stored classifier with a class name of 5,000 digits is compared like any other."""
+    fields = spec(3, 3, ("1" * 5000, "a", "b"))
+    require_fit(fields, "dataset_1", SUMMARY, training=False)
 
 
 @pytest.mark.parametrize(

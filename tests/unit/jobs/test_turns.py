@@ -1,4 +1,4 @@
-"""Whose job a worker takes next."""
+"""The order in which workers claim jobs of several owners."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def take_all(sessions, jobs: int) -> list[str]:
 
 
 def test_owners_take_turns(sessions, model_id):
-    """An owner with one job waits for one job of each other owner, however many these have submitted before."""
+    """An owner with one job waits for one job of each other owner, however many jobs these have submitted before."""
     for _ in range(5):
         queue_audit(sessions, model_id, owner="dan")
     queue_audit(sessions, model_id, owner="bob")
@@ -30,14 +30,14 @@ def test_owners_take_turns(sessions, model_id):
 
 
 def test_the_owner_with_fewest_running_jobs_is_next(sessions, model_id):
-    """With several workers the places are shared out: nobody gets a second one while another waits for a first."""
+    """With several workers no owner gets a second place while another waits for a first."""
     for owner in ("dan", "dan", "dan", "bob", "bob", "cem"):
         queue_audit(sessions, model_id, owner=owner)
-    taken = []
+    claims = []
     for _ in range(6):
         with sessions.begin() as session:
-            taken.append(lifecycle.claim_next(session, **WORKER).owner)
-    assert taken == ["dan", "bob", "cem", "dan", "bob", "dan"]
+            claims.append(lifecycle.claim_next(session, **WORKER).owner)
+    assert claims == ["dan", "bob", "cem", "dan", "bob", "dan"]
 
 
 def queued_check(sessions, owner: str) -> str:
@@ -48,7 +48,7 @@ def queued_check(sessions, owner: str) -> str:
 
 
 def test_checks_of_uploads_come_first(sessions, model_id):
-    """A check of an upload is taken before every other job, of whatever priority."""
+    """A check of an upload is claimed before every other job, of any priority."""
     queue_audit(sessions, model_id, owner="dan", priority=10)
     check = queued_check(sessions, "bob")
     with sessions.begin() as session:
@@ -56,7 +56,7 @@ def test_checks_of_uploads_come_first(sessions, model_id):
 
 
 def test_a_flood_of_checks_holds_up_no_other_owner(sessions, model_id):
-    """Only one check of an owner comes first: while it was the owner's last job, the owners take turns."""
+    """Only one check of an owner comes first: if it was the owner's last job, the owners take turns."""
     for _ in range(5):
         queued_check(sessions, "dan")
     for _ in range(2):
@@ -65,23 +65,23 @@ def test_a_flood_of_checks_holds_up_no_other_owner(sessions, model_id):
 
 
 def test_a_claim_whose_answer_was_lost_is_undone(sessions, model_id):
-    """A job that an idle worker holds without knowing of it is given back, as after an outage, and no other worker's is."""
-    held, others = (queue_audit(sessions, model_id, owner=owner) for owner in ("dan", "bob"))
+    """A job that an idle worker holds because it did not get the answer to its claim is given back, as after an outage."""
+    held_job, others = (queue_audit(sessions, model_id, owner=owner) for owner in ("dan", "bob"))
     with sessions.begin() as session:
-        lifecycle.claim(session, held, worker="here", lease_seconds=60)
+        lifecycle.claim(session, held_job, worker="here", lease_seconds=60)
         lifecycle.claim(session, others, worker="elsewhere", lease_seconds=60)
     with sessions.begin() as session:
         lifecycle.release_unstarted(session, "here", max_attempts=1)
-    assert (load_job(sessions, held).state, load_job(sessions, held).outages) == (JobState.QUEUED, 1)
+    assert (load_job(sessions, held_job).state, load_job(sessions, held_job).outages) == (JobState.QUEUED, 1)
     assert load_job(sessions, others).state is JobState.RUNNING
 
 
 def test_a_job_that_another_worker_is_taking_is_passed_over(sessions, model_id):
-    """While another worker's claim is not committed yet, the next line is taken, or the next job of the same line."""
+    """While another worker's claim is not committed yet, the next owner's job is claimed, or the next job of the same owner."""
     if sessions.engine.dialect.name == "sqlite":
         pytest.skip("SQLite has one writer at a time")
-    queued = [queue_audit(sessions, model_id, owner=owner) for owner in ("ann", "ann", "bob")]
+    waiting_jobs = [queue_audit(sessions, model_id, owner=owner) for owner in ("ann", "ann", "bob")]
     with sessions.begin() as first, sessions.begin() as second, sessions.begin() as third, sessions.begin() as fourth:
-        taken = [lifecycle.claim_next(session, **WORKER) for session in (first, second, third, fourth)]
-    assert sorted(job.id for job in taken[:3]) == sorted(queued)
-    assert taken[3] is None
+        claims = [lifecycle.claim_next(session, **WORKER) for session in (first, second, third, fourth)]
+    assert sorted(job.id for job in claims[:3]) == sorted(waiting_jobs)
+    assert claims[3] is None

@@ -1,4 +1,4 @@
-"""Messages of webhooks: made with the end of a job or not at all, with one sender at a time, tried until taken or given up."""
+"""Messages of webhooks: stored with the end of a job or not at all, with one sender at a time, tried until delivered."""
 
 import json
 import time
@@ -32,7 +32,7 @@ def messages_of(sessions: Sessions, webhook_id: str) -> list[WebhookMessage]:
 
 
 def take_messages(sessions: Sessions) -> list[str]:
-    """Take the due messages as a sender does, and return their ids."""
+    """Take the messages that must be sent now as a sender does, and return their ids."""
     with sessions.begin() as session:
         return [due.id for due in webhooks.take_due_messages(session)]
 
@@ -44,35 +44,35 @@ def record_response(sessions: Sessions, message_id: str, **outcome: object) -> N
 
 
 def make_due(sessions: Sessions) -> None:
-    """Let the time of every next try be over."""
+    """Set the time of every next try to the past."""
     with sessions.begin() as session:
         session.execute(update(WebhookMessage).where(WebhookMessage.due_at.is_not(None)).values(due_at=now(-1)))
 
 
 def test_every_end_is_told(sessions, model_id):
-    """Whichever way a job ends, each webhook of its owner is told once what it was and how it ended, and nobody else's is."""
+    """Any end of a job sends its kind and its state once to each webhook of its owner, and to no other webhook."""
     hooks, other = [add_webhook(sessions), add_webhook(sessions)], add_webhook(sessions, "ben")
-    failed, cancelled, cancelled_waiting, expired = (
+    failed_job, cancelled_job, cancelled_waiting, expired_job = (
         queue_audit(sessions, model_id, metadata={"n": str(n)}) for n in range(4)
     )
     with sessions.begin() as session:
-        lifecycle.fail(session, failed, claim_job(sessions, failed), code="internal-error", message="Broken.")
+        lifecycle.fail(session, failed_job, claim_job(sessions, failed_job), code="internal-error", message="Broken.")
     with sessions.begin() as session:
-        lifecycle.cancel_running(session, cancelled, claim_job(sessions, cancelled))
+        lifecycle.cancel_running(session, cancelled_job, claim_job(sessions, cancelled_job))
     with sessions.begin() as session:
         control.cancel(session, cancelled_waiting)
-        session.get_one(Job, expired).deadline = now(-1)
+        session.get_one(Job, expired_job).deadline = now(-1)
     run_sweep(sessions)
     for hook in hooks:
         bodies = [json.loads(message.body) for message in messages_of(sessions, hook)]
         assert [(body["type"], body["data"]["id"]) for body in bodies] == [
-            ("job.failed", failed),
-            ("job.cancelled", cancelled),
+            ("job.failed", failed_job),
+            ("job.cancelled", cancelled_job),
             ("job.cancelled", cancelled_waiting),
-            ("job.failed", expired),
+            ("job.failed", expired_job),
         ]
         assert bodies[0]["data"] == {
-            "id": failed,
+            "id": failed_job,
             "object": "job",
             "kind": "audit",
             "status": "failed",
@@ -85,7 +85,7 @@ def test_every_end_is_told(sessions, model_id):
 
 
 def test_an_upload_that_was_checked_is_told(sessions):
-    """The end of an upload's check is one of a job's."""
+    """The end of an upload's check is announced like that of any job."""
     hook = add_webhook(sessions)
     add_ready_model(sessions)
     assert [message.kind for message in messages_of(sessions, hook)] == ["job.succeeded"]
@@ -101,7 +101,7 @@ def test_what_did_not_happen_is_not_told(sessions, job_id):
 
 
 def test_one_sender_at_a_time(sessions):
-    """A message that somebody took is nobody else's until the time of its next try."""
+    """A message that one sender took is taken by no other sender until the time of its next try."""
     hook = add_webhook(sessions)
     with sessions.begin() as session:
         message = webhooks.ping(session, hook).id
@@ -112,7 +112,7 @@ def test_one_sender_at_a_time(sessions):
 
 
 def test_two_senders_share_what_is_due(sessions):
-    """What one sender is about to take, another does not get, nor wait for."""
+    """A second sender neither gets the messages that a first one is taking, nor waits for them."""
     if sessions.engine.dialect.name == "sqlite":
         pytest.skip("here one waits for the other")
     hook = add_webhook(sessions)
@@ -124,7 +124,7 @@ def test_two_senders_share_what_is_due(sessions):
 
 
 def test_until_it_is_taken_or_given_up(sessions):
-    """A message is tried as often as the plan says, then given up; one that was taken is not tried again."""
+    """A message is tried as often as planned, then dropped; a delivered one is not tried again."""
     hook = add_webhook(sessions)
     with sessions.begin() as session:
         stubborn, good = webhooks.ping(session, hook).id, webhooks.ping(session, hook).id
@@ -144,10 +144,10 @@ def test_until_it_is_taken_or_given_up(sessions):
 
 
 def test_gone_means_gone(sessions, job_id):
-    """A receiver that answers 410 gets nothing more, not even what waited; its owner's other webhooks do."""
-    gone, stays = add_webhook(sessions), add_webhook(sessions)
+    """A receiver that answers 410 gets no more messages, not even waiting ones; its owner's other webhooks do."""
+    removed, stays = add_webhook(sessions), add_webhook(sessions)
     with sessions.begin() as session:
-        first, second = webhooks.ping(session, gone).id, webhooks.ping(session, gone).id
+        first, second = webhooks.ping(session, removed).id, webhooks.ping(session, removed).id
     assert set(take_messages(sessions)) == {first, second}
     record_response(sessions, first, status=410)
     record_response(sessions, second, status=500)
@@ -155,30 +155,30 @@ def test_gone_means_gone(sessions, job_id):
         control.cancel(session, job_id)
     make_due(sessions)
     assert take_messages(sessions) == [message.id for message in messages_of(sessions, stays)]
-    assert len(messages_of(sessions, gone)) == 2
+    assert len(messages_of(sessions, removed)) == 2
     with sessions() as session:
-        assert webhooks.find_webhook(session, gone).disabled_at is not None
+        assert webhooks.find_webhook(session, removed).disabled_at is not None
 
 
 def test_many_messages_hold_up_nobody(sessions):
-    """However many of one owner wait, another's are among the next to be sent."""
-    crowded, quiet = add_webhook(sessions), add_webhook(sessions, "ben")
+    """However many messages of one owner wait, another owner's are among the next to be sent."""
+    busy, quiet = add_webhook(sessions), add_webhook(sessions, "ben")
     with sessions.begin() as session:
         for _ in range(150):
-            webhooks.ping(session, crowded)
+            webhooks.ping(session, busy)
         last = webhooks.ping(session, quiet).id
     assert last in take_messages(sessions)
 
 
 def test_what_is_removed(sessions):
-    """A webhook goes with its messages, also one that is on its way; old messages go by themselves."""
+    """A webhook is removed with its messages, also with one that is being sent; old messages are removed by sweeps."""
     hook, other = add_webhook(sessions), add_webhook(sessions)
     with sessions.begin() as session:
-        sent, _ = webhooks.ping(session, hook).id, webhooks.ping(session, other)
+        ping_id, _ = webhooks.ping(session, hook).id, webhooks.ping(session, other)
     take_messages(sessions)
     with sessions.begin() as session:
         webhooks.remove_webhook(session, hook)
-    record_response(sessions, sent, status=200)
+    record_response(sessions, ping_id, status=200)
     with sessions() as session, pytest.raises(WebhookNotFound):
         webhooks.list_messages(session, hook)
     with sessions.begin() as session:
@@ -192,17 +192,17 @@ def test_what_is_removed(sessions):
 
 
 def test_a_webhook_that_goes_while_a_job_ends(sessions, job_id):
-    """Whoever comes first, the job ends and the webhook goes: one waits for the other."""
+    """In either order, the job ends and the webhook is removed: one transaction waits for the other."""
     hook = add_webhook(sessions)
 
     def remove() -> None:
         with sessions.begin() as session:
             webhooks.remove_webhook(session, hook)
 
-    with ThreadPoolExecutor() as beside:
+    with ThreadPoolExecutor() as threads:
         with sessions.begin() as session:
             control.cancel(session, job_id)
-            removal = beside.submit(remove)
+            removal = threads.submit(remove)
             time.sleep(0.3)
             assert not removal.done()
         removal.result(timeout=10)
@@ -212,7 +212,7 @@ def test_a_webhook_that_goes_while_a_job_ends(sessions, job_id):
 
 
 def test_there_is_a_limit(sessions):
-    """An owner has so many webhooks and no more, whatever others have."""
+    """An owner has at most the configured number of webhooks, whatever other owners have."""
     for _ in range(webhooks.MOST_WEBHOOKS):
         add_webhook(sessions)
     with pytest.raises(QuotaExceeded, match="20 webhooks"):

@@ -62,7 +62,7 @@ def test_a_later_schema_is_neither_used_nor_changed(database_url):
 
 
 def test_migrations_and_tables_agree(database_url):
-    """Nothing is left to migrate: the tables of the code are those of the database."""
+    """The tables of the code equal those of the database after all migrations."""
     upgrade(database_url)
     with migration_engine(database_url).connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
@@ -70,7 +70,7 @@ def test_migrations_and_tables_agree(database_url):
 
 
 def test_downgrade_and_upgrade_again(database_url):
-    """A downgrade to nothing leaves no table of ours, and the way up is open again."""
+    """A downgrade to the start leaves no table of this project, and a new upgrade succeeds."""
     upgrade(database_url)
     configuration = Config(toml_file=ROOT / "pyproject.toml")
     with migration_engine(database_url).connect() as connection:
@@ -83,7 +83,7 @@ def test_downgrade_and_upgrade_again(database_url):
 
 
 def test_jobs_outlast_every_revision(database_url):
-    """A job that is there stays there, whichever revision is gone back to and forward from."""
+    """A stored job is kept by a downgrade to any revision and the upgrade from it."""
     upgrade(database_url)
     sessions = open_database(database_url)
     job_id = queue_audit(sessions, add_ready_model(sessions))
@@ -103,16 +103,18 @@ def test_foreign_keys_follow_the_naming_convention(database_url):
     """Migrations name foreign keys as the tables do, so that a later revision can drop them by that name."""
     upgrade(database_url)
     inspector = inspect(migration_engine(database_url))
-    found = {key["name"] for table in _tables(database_url) for key in inspector.get_foreign_keys(table)}
-    named = {str(key.name) for table in Table.metadata.tables.values() for key in table.foreign_key_constraints}
-    assert found == named
+    names = {key["name"] for table in _tables(database_url) for key in inspector.get_foreign_keys(table)}
+    expected_names = {
+        str(key.name) for table in Table.metadata.tables.values() for key in table.foreign_key_constraints
+    }
+    assert names == expected_names
 
 
 def test_a_downgrade_rejects_the_candidates_that_nothing_will_make(database_url):
-    """The jobs that make candidates are unknown to revision 0013 and go; their models do not wait for ever, others stay ready."""
+    """Revision 0013 does not know the jobs that make candidates; a downgrade removes them and rejects their models."""
     upgrade(database_url)
     sessions = open_database(database_url)
-    given = add_ready_model(sessions)
+    given_model = add_ready_model(sessions)
     with sessions.begin() as session:
         model = Model(
             name="c",
@@ -120,7 +122,7 @@ def test_a_downgrade_rejects_the_candidates_that_nothing_will_make(database_url)
             state=UploadState.VALIDATING,
             spec={},
             upload_sha256=WEIGHTS.sha256,
-            parent_model_id=given,
+            parent_model_id=given_model,
             candidate=1,
         )
         session.add(model)
@@ -132,7 +134,7 @@ def test_a_downgrade_rejects_the_candidates_that_nothing_will_make(database_url)
         command.downgrade(configuration, "0013")
     upgrade(database_url)
     with sessions() as session:
-        candidate, ready = session.get_one(Model, model.id), session.get_one(Model, given)
+        candidate, ready = session.get_one(Model, model.id), session.get_one(Model, given_model)
         assert session.scalars(select(Job).where(Job.kind == JobKind.MAKE_CANDIDATE)).all() == []
     assert (candidate.state, candidate.upload_sha256) == (UploadState.REJECTED, None)
     assert candidate.error == {"code": "job-cancelled", "message": "The job that made it was removed by a downgrade."}
@@ -141,7 +143,7 @@ def test_a_downgrade_rejects_the_candidates_that_nothing_will_make(database_url)
 
 
 def test_fine_tunings_get_the_names_of_today(database_url):
-    """Revision 0017 renames the fields of stored fine-tunings, which can then be read; a downgrade gives the old names back."""
+    """Revision 0017 renames the fields of stored fine-tunings, which can then be read; a downgrade restores the old names."""
     older = json.loads((ROOT / "tests/data/finetune_report_version_1.json").read_text())
     epoch = older["epochs"][0]
     upgrade(database_url)
@@ -188,7 +190,7 @@ def test_processes_that_upgrade_at_once(database_url, tmp_path):
 
 
 def test_the_check_takes_no_lock(database_url):
-    """Whether the schema is current can be asked while another process holds the database for writing."""
+    """The check of the schema works while another process holds the database for writing."""
     upgrade(database_url)
     sessions = open_database(database_url)
     with sessions.begin() as session:
@@ -198,7 +200,7 @@ def test_the_check_takes_no_lock(database_url):
 
 
 def test_the_command_line_uses_the_settings(tmp_path):
-    """`alembic` in the repository works without an ini file, on the database of the settings, and finds nothing to add."""
+    """`alembic` in the repository works without an ini file, on the database of the settings, and finds no difference."""
     database = f"sqlite:///{tmp_path}/faal.db"
     environment = {**os.environ, "FAAL_DATABASE_URL": database}
     for arguments in (["upgrade", "head"], ["check"]):

@@ -1,4 +1,4 @@
-"""Functions that `test_confinement` runs in confinement: what a hostile file might make a reader do."""
+"""Functions that `test_confinement` runs in confinement: actions that a hostile file might make a reader do."""
 
 import ctypes
 import os
@@ -29,19 +29,19 @@ def quote(folder: Path, source: Path) -> None:
 
 
 def summarise(folder: Path, source: Path) -> dict[str, object]:
-    """Return the largest summary that a data set can have, with the signs in its names that JSON writes longest."""
+    """Return the largest summary that a data set can have, with the characters in its names that JSON writes longest."""
     names = [f"{number:05d}".ljust(MAX_NAME_LENGTH, "\U0001f600") for number in range(MAX_CLASSES)]
     groups = {f"{column}".ljust(MAX_NAME_LENGTH, "\U0001f600"): names[:MAX_GROUPS] for column in range(MAX_COLUMNS)}
     return {"shape": [3, 32, 32], "class_names": names, "images": {"test": MAX_CLASSES}, "groups": groups}
 
 
 def allocate(folder: Path, source: Path, size: int) -> int:
-    """Allocate memory, and return its bytes."""
+    """Return a block of allocated memory of that size."""
     return len(bytearray(size))
 
 
 def loop(folder: Path, source: Path) -> None:
-    """Loop for ever."""
+    """Run a loop without end."""
     while True:
         pass
 
@@ -58,7 +58,7 @@ def write(folder: Path, source: Path, size: int) -> None:
 
 
 def crash(folder: Path, source: Path) -> None:
-    """Read where the process must not."""
+    """Read an address that the process may not read."""
     ctypes.string_at(0)
 
 
@@ -82,5 +82,5 @@ def end_as_by_the_system(folder: Path, source: Path) -> None:
 
 
 def complain(folder: Path, source: Path) -> None:
-    """Raise ValueError, which nobody expects, with a name that holds a line break and an escape code."""
+    """Raise the unexpected ValueError, with a name that holds a line break and an escape code."""
     raise ValueError("in the file \x1b[2J\nforged")

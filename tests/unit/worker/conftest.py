@@ -30,11 +30,11 @@ def running_job(sessions: Sessions, queued_job: str) -> str:
 def open_checkpoint(sessions: Sessions, storage: Storage, tmp_path: Path) -> Callable[..., Checkpoint]:
     """Return the checkpoint of an attempt that holds its job, in the folder of a machine, with one storage for all machines."""
 
-    def opened(job_id: str, attempt: int = 1, machine: str = "here", seconds: float = 60) -> Checkpoint:
+    def open_for(job_id: str, attempt: int = 1, machine: str = "here", seconds: float = 60) -> Checkpoint:
         with sessions.begin() as session:
             job = lifecycle.lock_leased_job(session, job_id, attempt)
         folder = tmp_path / machine
         folder.mkdir(exist_ok=True)
         return Checkpoint(job, folder, storage, sessions, seconds)
 
-    return opened
+    return open_for

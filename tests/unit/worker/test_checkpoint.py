@@ -1,4 +1,4 @@
-"""What an attempt saved is found by the next one on any machine, is there once, and is safe from attempts that lost the job."""
+"""Files that an attempt saved are found by the next one on any machine, stored once, and safe from attempts without the lease."""
 
 import errno
 import hashlib
@@ -19,21 +19,21 @@ from worker import checkpoint as worker_checkpoint
 def save(tmp_path):
     """Save content as an attempt on a machine would."""
 
-    def saved(content: str, name: str = "training.pt", machine: str = "here") -> None:
+    def save_file(content: str, name: str = "training.pt", machine: str = "here") -> None:
         partial = tmp_path / machine / f"{name}.new"
         partial.write_text(content)
         partial.replace(tmp_path / machine / name)
 
-    return saved
+    return save_file
 
 
 @pytest.fixture
-def found(tmp_path):
+def read_folder(tmp_path):
     """Return the files of a machine's folder that attempts resume from."""
 
     def read(machine: str = "here") -> dict[str, str]:
-        kept = [path for path in (tmp_path / machine).iterdir() if path.suffix in (".pt", ".ledger")]
-        return {path.name: path.read_text() for path in kept}
+        paths = [path for path in (tmp_path / machine).iterdir() if path.suffix in (".pt", ".ledger")]
+        return {path.name: path.read_text() for path in paths}
 
     return read
 
@@ -42,17 +42,17 @@ def found(tmp_path):
 def next_attempt(sessions, running_job):
     """Return the number of a new attempt, after the last was released."""
 
-    def claimed(after: int) -> int:
+    def claim(after: int) -> int:
         with sessions.begin() as session:
             lifecycle.release(session, running_job, after, reason="worker-stopped")
             return lifecycle.claim(session, running_job, worker="there:1", lease_seconds=60).attempt
 
-    return claimed
+    return claim
 
 
 @pytest.fixture
-def referred(sessions, running_job, storage):
-    """Return what the next attempt would find in storage: content by name."""
+def read_storage(sessions, running_job, storage):
+    """Return the files that the next attempt would find in storage: content by name."""
 
     def read() -> dict[str, str]:
         with sessions() as session:
@@ -63,64 +63,68 @@ def referred(sessions, running_job, storage):
 
 
 def files(storage: Storage) -> list[str]:
-    """Return the contents of all files in storage, whatever refers to them."""
+    """Return the contents of all files in storage, referenced or not."""
     return [content.decode() for content in read_contents(storage)]
 
 
-def test_another_machine_goes_on(running_job, open_checkpoint, save, found, next_attempt):
-    """An attempt elsewhere begins with the files of the one before, and with nothing else of its folder."""
+def test_another_machine_goes_on(running_job, open_checkpoint, save, read_folder, next_attempt):
+    """An attempt on another machine starts with exactly the files that the attempt before it stored."""
     checkpoint = open_checkpoint(running_job)
     save("epoch 1")
     save("a line\n", "before.ledger")
     save("weights", "result.safetensors")
     checkpoint.store()
     open_checkpoint(running_job, next_attempt(1), "there").fetch()
-    assert found("there") == {"training.pt": "epoch 1", "before.ledger": "a line\n"}
+    assert read_folder("there") == {"training.pt": "epoch 1", "before.ledger": "a line\n"}
 
 
-def test_first_attempt_finds_nothing(running_job, open_checkpoint, found):
-    """A job that has stored nothing begins in an empty folder."""
+def test_first_attempt_finds_nothing(running_job, open_checkpoint, read_folder):
+    """A job that has stored nothing starts in an empty folder."""
     open_checkpoint(running_job).fetch()
-    assert found() == {}
+    assert read_folder() == {}
 
 
-def test_only_the_last_is_stored(running_job, open_checkpoint, save, storage, referred):
-    """However often a file changes, storage holds it once, as it was last stored."""
+def test_only_the_last_is_stored(running_job, open_checkpoint, save, storage, read_storage):
+    """However often a file changes, storage holds it once, in its last stored version."""
     checkpoint = open_checkpoint(running_job)
     save("a line\n", "before.ledger")
     for epoch in range(3):
         save(f"epoch {epoch}")
         checkpoint.store()
-    assert referred() == {"training.pt": "epoch 2", "before.ledger": "a line\n"}
+    assert read_storage() == {"training.pt": "epoch 2", "before.ledger": "a line\n"}
     assert files(storage) == ["a line\n", "epoch 2"]
 
 
-def test_what_did_not_change_is_not_copied(running_job, open_checkpoint, save, storage, referred, monkeypatch):
-    """A file as large as a network's state is copied again only when it is another."""
+def test_what_did_not_change_is_not_copied(running_job, open_checkpoint, save, storage, read_storage, monkeypatch):
+    """A file as large as a network's state is copied again only when it has changed."""
     checkpoint = open_checkpoint(running_job)
     save("epoch 1")
     checkpoint.store()
-    copied, put_file = [], storage.put_file
-    monkeypatch.setattr(storage, "put_file", lambda file, **kinds: copied.append(file.name) or put_file(file, **kinds))
+    copy_calls, put_file = [], storage.put_file
+    monkeypatch.setattr(
+        storage, "put_file", lambda file, **kinds: copy_calls.append(file.name) or put_file(file, **kinds)
+    )
     checkpoint.store()
     save("a line\n", "after.ledger")
     checkpoint.store()
-    assert copied == ["after.ledger"]
-    assert referred() == {"training.pt": "epoch 1", "after.ledger": "a line\n"}
+    assert copy_calls == ["after.ledger"]
+    assert read_storage() == {"training.pt": "epoch 1", "after.ledger": "a line\n"}
 
 
-def test_what_a_machine_has_beyond_storage_is_kept(running_job, open_checkpoint, save, found, next_attempt):
-    """An attempt where the last one was goes on from the folder, which is further than what was stored."""
+def test_what_a_machine_has_beyond_storage_is_kept(running_job, open_checkpoint, save, read_folder, next_attempt):
+    """An attempt on the same machine resumes from the folder, which is newer than the stored files."""
     checkpoint = open_checkpoint(running_job)
     save("epoch 1")
     checkpoint.store()
     save("epoch 2")
     open_checkpoint(running_job, next_attempt(1)).fetch()
-    assert found() == {"training.pt": "epoch 2"}
+    assert read_folder() == {"training.pt": "epoch 2"}
 
 
-def test_what_another_machine_did_since_replaces_the_folder(running_job, open_checkpoint, save, found, next_attempt):
-    """An attempt on a machine that was left behind goes on from what the attempts elsewhere have stored since."""
+def test_what_another_machine_did_since_replaces_the_folder(
+    running_job, open_checkpoint, save, read_folder, next_attempt
+):
+    """An attempt on a machine with old files resumes from the files that attempts elsewhere have stored since."""
     first = open_checkpoint(running_job)
     save("epoch 1")
     first.store()
@@ -129,24 +133,24 @@ def test_what_another_machine_did_since_replaces_the_folder(running_job, open_ch
     save("epoch 2", machine="there")
     second.store()
     open_checkpoint(running_job, next_attempt(2)).fetch()
-    assert found() == {"training.pt": "epoch 2"}
+    assert read_folder() == {"training.pt": "epoch 2"}
 
 
 @pytest.mark.parametrize("lost", ["training.pt", "stored.json"])
 def test_a_file_that_a_folder_has_lost_is_fetched(
-    running_job, open_checkpoint, save, found, next_attempt, tmp_path, lost
+    running_job, open_checkpoint, save, read_folder, next_attempt, tmp_path, lost
 ):
-    """A file that is gone is fetched, and so is all where it is not known what the folder holds."""
+    """A deleted file is fetched, and all files are fetched where the content of the folder is unknown."""
     checkpoint = open_checkpoint(running_job)
     save("epoch 1")
     checkpoint.store()
     (tmp_path / "here" / lost).unlink()
     open_checkpoint(running_job, next_attempt(1)).fetch()
-    assert found() == {"training.pt": "epoch 1"}
+    assert read_folder() == {"training.pt": "epoch 1"}
 
 
-def test_half_written_note_is_none(running_job, open_checkpoint, save, found, next_attempt, tmp_path):
-    """Where a crash cut the note of what the folder holds, the folder is fetched."""
+def test_half_written_note_is_none(running_job, open_checkpoint, save, read_folder, next_attempt, tmp_path):
+    """Where a crash cut the note on the folder's content, the folder is fetched."""
     checkpoint = open_checkpoint(running_job)
     save("epoch 1")
     checkpoint.store()
@@ -154,14 +158,14 @@ def test_half_written_note_is_none(running_job, open_checkpoint, save, found, ne
     note.write_text(note.read_text()[:20])
     save("epoch 0")
     open_checkpoint(running_job, next_attempt(1)).fetch()
-    assert found() == {"training.pt": "epoch 1"}
+    assert read_folder() == {"training.pt": "epoch 1"}
 
 
 @pytest.mark.parametrize("instead", [None, b"epo"], ids=["missing", "cut"])
 def test_damaged_copy_is_done_without(
-    running_job, open_checkpoint, save, found, referred, next_attempt, storage, caplog, instead
+    running_job, open_checkpoint, save, read_folder, read_storage, next_attempt, storage, caplog, instead
 ):
-    """A copy that storage lost or cut is told and left; the other files are fetched, and the next copy is whole again."""
+    """A copy that storage lost or cut is reported and ignored; the other files are fetched, and the next copy is complete."""
     checkpoint = open_checkpoint(running_job)
     save("epoch 1")
     save("a line\n", "before.ledger")
@@ -172,18 +176,18 @@ def test_damaged_copy_is_done_without(
         overwrite(storage, b"epoch 1", instead)
     second = open_checkpoint(running_job, next_attempt(1), "there")
     second.fetch()
-    assert found("there") == {"before.ledger": "a line\n"}
+    assert read_folder("there") == {"before.ledger": "a line\n"}
     assert "training.pt is lost or damaged" in caplog.text
     save("epoch 1 again", machine="there")
     second.store()
-    assert referred() == {"training.pt": "epoch 1 again", "before.ledger": "a line\n"}
+    assert read_storage() == {"training.pt": "epoch 1 again", "before.ledger": "a line\n"}
 
 
 @pytest.mark.parametrize("content", ["epoch 2", "epoch 3"], ids=["the same file", "another file"])
 def test_lost_attempt_harms_no_later_one(
-    running_job, open_checkpoint, save, next_attempt, storage, referred, tmp_path, content
+    running_job, open_checkpoint, save, next_attempt, storage, read_storage, tmp_path, content
 ):
-    """An attempt that lost its job cannot refer to its files or remove those of its successor, and is told to stop."""
+    """An attempt that lost its job cannot refer to its files or remove those of its successor, and is stopped."""
     stale = open_checkpoint(running_job, seconds=0)
     save("epoch 1")
     stale.store()
@@ -196,13 +200,13 @@ def test_lost_attempt_harms_no_later_one(
         stale.store()
     with pytest.raises(Cancelled):
         stale.store_if_due()
-    assert referred() == {"training.pt": "epoch 2"}
+    assert read_storage() == {"training.pt": "epoch 2"}
     save("epoch 4", machine="there")
     later.store()
     assert files(storage) == ["epoch 4"]
 
 
-def test_lost_attempt_removes_nothing(running_job, open_checkpoint, save, storage, referred, monkeypatch):
+def test_lost_attempt_removes_nothing(running_job, open_checkpoint, save, storage, read_storage, monkeypatch):
     """An attempt that loses its job between reference and removal leaves the removal to its successor."""
     stale = open_checkpoint(running_job)
     save("epoch 1")
@@ -218,21 +222,21 @@ def test_lost_attempt_removes_nothing(running_job, open_checkpoint, save, storag
     save("epoch 2")
     with pytest.raises(LeaseLost):
         stale.store()
-    assert referred() == {"training.pt": "epoch 2"}
+    assert read_storage() == {"training.pt": "epoch 2"}
     assert files(storage) == ["epoch 1", "epoch 2"]
 
 
-class Killed(BaseException):
-    """Stands for the end of the process at that point."""
+class SimulatedKill(BaseException):
+    """Simulates the end of the process at that point."""
 
 
 def kill(*_: object) -> None:
     """Raise Killed."""
-    raise Killed
+    raise SimulatedKill
 
 
 @pytest.mark.parametrize(
-    ("at", "left", "files_left"),
+    ("step", "content_left", "files_left"),
     [
         ("_store_file", "epoch 1", ["epoch 1"]),
         ("record_checkpoint", "epoch 1", ["epoch 1", "epoch 2"]),
@@ -241,39 +245,51 @@ def kill(*_: object) -> None:
     ids=["while it is put", "before the reference", "before the removal"],
 )
 def test_killed_at_any_point(
-    running_job, open_checkpoint, save, found, next_attempt, storage, referred, monkeypatch, at, left, files_left
+    running_job,
+    open_checkpoint,
+    save,
+    read_folder,
+    next_attempt,
+    storage,
+    read_storage,
+    monkeypatch,
+    step,
+    content_left,
+    files_left,
 ):
-    """Killed between its steps, storing loses nothing; what is too much goes with the next copy."""
+    """A kill between any two steps of storing loses nothing; surplus files are removed by the next copy."""
     checkpoint = open_checkpoint(running_job)
     save("epoch 1")
     checkpoint.store()
     save("epoch 2")
     with monkeypatch.context() as patch:
-        patch.setattr(lifecycle if hasattr(lifecycle, at) else storage, at, kill)
-        with pytest.raises(Killed):
+        patch.setattr(lifecycle if hasattr(lifecycle, step) else storage, step, kill)
+        with pytest.raises(SimulatedKill):
             checkpoint.store()
-    assert referred() == {"training.pt": left}
+    assert read_storage() == {"training.pt": content_left}
     assert files(storage) == files_left
     second = open_checkpoint(running_job, next_attempt(1), "there")
     second.fetch()
-    assert found("there") == {"training.pt": left}
+    assert read_folder("there") == {"training.pt": content_left}
     save("epoch 3", machine="there")
     second.store()
     assert files(storage) == ["epoch 3"]
 
 
-def test_copies_keep_their_distance(running_job, open_checkpoint, save, referred):
-    """Before so many seconds have passed nothing is stored, unless it is asked for."""
+def test_copies_keep_their_distance(running_job, open_checkpoint, save, read_storage):
+    """No copy is stored before the interval has passed, unless it is requested."""
     checkpoint = open_checkpoint(running_job, seconds=60)
     save("epoch 1")
     checkpoint.store_if_due()
-    assert referred() == {}
+    assert read_storage() == {}
     checkpoint.store()
-    assert referred() == {"training.pt": "epoch 1"}
+    assert read_storage() == {"training.pt": "epoch 1"}
 
 
-def test_storing_takes_a_small_share_of_the_time(running_job, open_checkpoint, save, storage, referred, monkeypatch):
-    """After a copy that took 10 s the next one waits 200 s, though the setting asks for none."""
+def test_storing_takes_a_small_share_of_the_time(
+    running_job, open_checkpoint, save, storage, read_storage, monkeypatch
+):
+    """After a copy that took 10 s the next one waits 200 s, although the setting is 0 s."""
     clock = [1000.0]
     monkeypatch.setattr(worker_checkpoint, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     checkpoint = open_checkpoint(running_job, seconds=0)
@@ -284,17 +300,17 @@ def test_storing_takes_a_small_share_of_the_time(running_job, open_checkpoint, s
         return put_file(file, **kinds)
 
     monkeypatch.setattr(storage, "put_file", slow)
-    stored = []
+    copies = []
     for now, content in [(1000, "epoch 1"), (1209, "epoch 2"), (1211, "epoch 3")]:
         clock[0] = now
         save(content)
         checkpoint.store_if_due()
-        stored.append(referred()["training.pt"])
-    assert stored == ["epoch 1", "epoch 1", "epoch 3"]
+        copies.append(read_storage()["training.pt"])
+    assert copies == ["epoch 1", "epoch 1", "epoch 3"]
 
 
-def test_full_storage_costs_no_job(running_job, open_checkpoint, save, storage, referred, monkeypatch, caplog):
-    """Where a copy finds no room the job goes on, and a later copy is made."""
+def test_full_storage_costs_no_job(running_job, open_checkpoint, save, storage, read_storage, monkeypatch, caplog):
+    """Where storage is full the job continues, and a later copy is made."""
     checkpoint = open_checkpoint(running_job, seconds=0)
     save("epoch 1")
 
@@ -307,4 +323,4 @@ def test_full_storage_costs_no_job(running_job, open_checkpoint, save, storage, 
         checkpoint.store_if_due()
     assert "was not stored: The disk is full" in caplog.text
     checkpoint.store_if_due()
-    assert referred() == {"training.pt": "epoch 1"}
+    assert read_storage() == {"training.pt": "epoch 1"}

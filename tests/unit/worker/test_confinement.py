@@ -1,4 +1,4 @@
-"""A confined function has what it was given and no more: not memory, time, disk, secrets or network."""
+"""A confined function has only its inputs: limited memory, time and disk, no secrets and no network."""
 
 import socket
 import subprocess
@@ -22,18 +22,18 @@ MAY_UNSHARE = subprocess.run(["unshare", "--user", "--net", "true"], capture_out
 
 
 def confinement(folder: Path, **changes: object) -> Confinement:
-    """Return generous limits but for the changes."""
-    given = {"seconds": 60, "memory": 2**30, "file_bytes": 2**20, "progress": NoProgress()} | changes
-    return Confinement(folder=folder, **given)
+    """Return generous limits with the changes."""
+    limits = {"seconds": 60, "memory": 2**30, "file_bytes": 2**20, "progress": NoProgress()} | changes
+    return Confinement(folder=folder, **limits)
 
 
-def call(confined: Confinement, function: str, *arguments: object, module: str = FUNCTIONS) -> object:
+def call(limits_of_call: Confinement, function: str, *arguments: object, module: str = FUNCTIONS) -> object:
     """Return the answer of one of the functions; a refusal is DatasetInvalid."""
-    return confined.call(f"{module}:{function}", SOURCE, *arguments, refusal=DatasetInvalid)
+    return limits_of_call.call(f"{module}:{function}", SOURCE, *arguments, refusal=DatasetInvalid)
 
 
 def test_answer_comes_back(tmp_path):
-    """The function gets folder, source and arguments, and its answer comes back."""
+    """The function gets folder, source and arguments, and its answer is returned."""
     answer = call(confinement(tmp_path), "describe", 1, {"a": [True, None]})
     assert answer["folder"] == str(tmp_path)
     assert answer["source"] == str(SOURCE)
@@ -41,7 +41,7 @@ def test_answer_comes_back(tmp_path):
 
 
 def test_the_largest_summary_comes_back(tmp_path):
-    """The summary of a data set with as many classes and groups as it may have, and as long names, arrives whole."""
+    """The summary of a data set with the most classes and groups, and the longest names, arrives whole."""
     answer = call(confinement(tmp_path, memory=2**33, file_bytes=2**30), "summarise")
     assert len(answer["class_names"]) == MAX_CLASSES
     assert set(map(len, answer["class_names"])) == {MAX_NAME_LENGTH}
@@ -61,57 +61,59 @@ def test_errors_keep_their_class(tmp_path):
 
 
 def test_errors_can_be_told(tmp_path):
-    """A message that quotes what a file holds arrives at a bearable length and can be written as UTF-8."""
-    with pytest.raises(WeightsMismatch) as refused:
+    """A message that quotes a file arrives at a bounded length and can be written as UTF-8."""
+    with pytest.raises(WeightsMismatch) as refusal:
         call(confinement(tmp_path), "quote")
-    assert refused.value.message.encode().startswith(b"\\ud800xxx")
-    assert len(refused.value.message) < 3000
+    assert refusal.value.message.encode().startswith(b"\\ud800xxx")
+    assert len(refusal.value.message) < 3000
 
 
 @pytest.mark.parametrize("share", [0.25, 1])
 def test_memory_is_limited(tmp_path, share):
-    """A quarter of the allowed memory can be had, all of it on top of the interpreter cannot."""
-    confined = confinement(tmp_path)
+    """A function can allocate a quarter of its memory limit; the whole limit on top of the interpreter's memory fails."""
+    limits_of_call = confinement(tmp_path)
     if share == 1:
         with pytest.raises(OutOfMemory, match="more than 1 GiB of memory"):
-            call(confined, "allocate", confined.memory + 2**28)  # what libraries have given back has room too
+            call(
+                limits_of_call, "allocate", limits_of_call.memory + 2**28
+            )  # what libraries have given back has room too
     else:
-        assert call(confined, "allocate", confined.memory // 4) == confined.memory // 4
+        assert call(limits_of_call, "allocate", limits_of_call.memory // 4) == limits_of_call.memory // 4
 
 
 def test_time_is_limited(tmp_path):
-    """A function that never returns is killed when its processor time is over."""
+    """A function that never returns is killed when its processor time is used up."""
     with pytest.raises(DatasetInvalid, match="more than 1 s"):
         call(confinement(tmp_path, seconds=1), "loop")
 
 
 def test_what_libraries_take_does_not_count(tmp_path):
-    """Beside libraries that map 12 GiB and take a second and a half to import, 1 GiB and 1 s are still the upload's."""
+    """With libraries that map 12 GiB and take 1.5 s to import, an upload still gets 1 GiB and 1 s."""
     module = "tests.unit.worker.confined_beside_large_libraries"
-    confined = confinement(tmp_path, seconds=1)
-    assert call(confined, "allocate", 2**24, module=module) == 2**24
+    limits_of_call = confinement(tmp_path, seconds=1)
+    assert call(limits_of_call, "allocate", 2**24, module=module) == 2**24
     with pytest.raises(OutOfMemory, match="more than 1 GiB of memory"):
-        call(confined, "allocate", 2 * confined.memory, module=module)
+        call(limits_of_call, "allocate", 2 * limits_of_call.memory, module=module)
 
 
 def test_the_smallest_limit_is_enough_for_a_small_upload(tmp_path):
-    """Beside torch, the least memory that the settings allow is enough to convert the bundled classifier."""
+    """With torch loaded, the smallest memory limit of the settings is enough to convert the bundled classifier."""
     with as_file(files("faal_core") / "bundled/classifier.safetensors") as weights:
         spec = read_classifier(weights).spec.model_dump(mode="json")
-        confined = confinement(tmp_path, memory=2**28, file_bytes=2**28)
-        read = confined.call("worker.upload_reading:convert_model", weights, spec, refusal=WeightsUnreadable)
+        limits_of_call = confinement(tmp_path, memory=2**28, file_bytes=2**28)
+        read = limits_of_call.call("worker.upload_reading:convert_model", weights, spec, refusal=WeightsUnreadable)
     assert read["spec"] == spec
 
 
 def test_a_failing_import_is_no_refusal(tmp_path):
-    """Where a library is missing, the file is not to blame, whatever it holds."""
+    """A missing library is no refusal of the file, whatever it contains."""
     with pytest.raises(ReadingInterrupted, match="did not start"):
         call(confinement(tmp_path), "describe", module="tests.unit.worker.confined_without_a_library")
 
 
 @pytest.mark.parametrize(("kills", "error"), [((3, 4), OutOfMemory), ((3, 3), ReadingInterrupted)])
 def test_a_kill_is_no_lack_of_time(tmp_path, monkeypatch, kills, error):
-    """A process that somebody else kills has not run out of time: where the system counts a kill, memory ran out."""
+    """A kill from outside is not reported as a timeout; where the system counts a kill, it is reported as lack of memory."""
     counts = iter(kills)
     monkeypatch.setattr(confinement_module, "count_kills", lambda: next(counts))
     with pytest.raises(error):
@@ -119,7 +121,7 @@ def test_a_kill_is_no_lack_of_time(tmp_path, monkeypatch, kills, error):
 
 
 def test_waiting_is_limited(tmp_path):
-    """A function that takes no processor time either is killed once it was waited for four times as long."""
+    """A function that uses no processor time is killed after four times its limit."""
     with pytest.raises(DatasetInvalid, match="more than 1 s"):
         call(confinement(tmp_path, seconds=1), "wait")
 
@@ -138,7 +140,7 @@ def test_crash_is_a_refusal(tmp_path):
 
 
 def test_what_it_writes_is_logged_line_by_line(tmp_path, caplog, capfd):
-    """A defect's traceback goes through the worker's log, which escapes names from files, and not to its stderr as it is."""
+    """A defect's traceback is written to the worker's log, which escapes names from files, and not to its stderr."""
     with pytest.raises(DatasetInvalid, match="crashed"):
         call(confinement(tmp_path), "complain")
     assert "the process that reads the upload wrote: ValueError: in the file \x1b[2J" in caplog.messages
@@ -147,7 +149,7 @@ def test_what_it_writes_is_logged_line_by_line(tmp_path, caplog, capfd):
 
 
 def test_long_answers_are_refused(tmp_path):
-    """An answer of megabytes is not taken."""
+    """An answer of megabytes is refused."""
     with pytest.raises(DatasetInvalid):
         call(confinement(tmp_path, file_bytes=2**30), "talk")
 
@@ -160,7 +162,7 @@ def test_network_is_out_of_reach(tmp_path):
 
 
 def test_cancellation_ends_it(tmp_path):
-    """A check that is cancelled does not run on."""
+    """A cancelled check stops."""
 
     class CancelledProgress(NoProgress):
         def advance(self, count: int = 1) -> None:

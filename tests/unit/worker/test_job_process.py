@@ -1,4 +1,4 @@
-"""Whatever a job's code raises, the job ends with a code and a sentence for its owner, or is left to the supervisor."""
+"""A job ends with a code and a message for its owner, or is left to the supervisor, whatever its code raises."""
 
 import errno
 import logging
@@ -66,7 +66,7 @@ def test_known_errors_keep_code_and_message(assignment, make_audit_end):
 
 @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory.")])
 def test_exhausted_memory_has_its_code(assignment, make_audit_end, error):
-    """Memory that ran out is told as that, with advice."""
+    """Lack of memory is reported as such, with advice."""
     make_audit_end(error)
     problem = compute(assignment)
     assert problem["code"] == "out-of-memory"
@@ -74,10 +74,10 @@ def test_exhausted_memory_has_its_code(assignment, make_audit_end, error):
 
 
 def as_torch_raises(error: OSError) -> RuntimeError:
-    """Return the error of torch.save on a disk without room: the system's own error is its context."""
-    raised = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598")
-    raised.__context__ = error
-    return raised
+    """Return the error of torch.save on a full disk: the system's own error is its context."""
+    torch_error = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598")
+    torch_error.__context__ = error
+    return torch_error
 
 
 @pytest.mark.usefixtures("_signals")
@@ -109,29 +109,29 @@ def test_an_outage_settles_nothing(assignment, make_audit_end, sessions, monkeyp
     ],
 )
 def test_a_name_in_an_upload_is_no_outage(error):
-    """The text of an error may quote the upload, and does not make an outage of it."""
+    """The text of an error may quote the upload, and does not turn it into an outage."""
     assert find_outage(error) is None
 
 
 @pytest.mark.usefixtures("_signals")
 def test_the_end_waits_for_the_database(assignment, make_audit_end, sessions, monkeypatch):
-    """A job that ends while the database is away is settled once it is back, in the same attempt."""
+    """A job that ends during an outage of the database is settled once it is back, in the same attempt."""
     make_audit_end(JobResult(report="{}"))
     failures, begin = iter(range(2)), Sessions.begin
 
-    def refused(own: Sessions) -> AbstractContextManager[Session]:
+    def fail_to_open(own: Sessions) -> AbstractContextManager[Session]:
         if next(failures, None) is not None:
             raise OperationalError("BEGIN", None, Exception("no connection"))
         return begin(own)
 
-    monkeypatch.setattr(Sessions, "begin", refused)
+    monkeypatch.setattr(Sessions, "begin", fail_to_open)
     start(assignment, monkeypatch)
-    ended = job(sessions, assignment.job.id)
-    assert (ended.state, ended.attempt) == (JobState.SUCCEEDED, 1)
+    job_row = job(sessions, assignment.job.id)
+    assert (job_row.state, job_row.attempt) == (JobState.SUCCEEDED, 1)
 
 
 def test_defects_show_no_internals(assignment, make_audit_end, caplog):
-    """A defect of ours is told as such: the log has the traceback, the owner has the job to refer to."""
+    """A defect of the software is reported as such: the log has the traceback, the owner gets the job's id."""
     make_audit_end(KeyError("secret detail"))
     with caplog.at_level(logging.ERROR):
         problem = compute(assignment)
@@ -143,7 +143,7 @@ def test_defects_show_no_internals(assignment, make_audit_end, caplog):
 
 @pytest.mark.parametrize("order", [Cancelled(), SystemExit(143)])
 def test_orders_to_stop_settle_nothing(assignment, make_audit_end, order):
-    """A job that is told to stop is settled by its supervisor, not as a failure."""
+    """A job with an order to stop is settled by its supervisor, not as a failure."""
     make_audit_end(order)
     with pytest.raises(type(order)):
         compute(assignment)
@@ -151,25 +151,25 @@ def test_orders_to_stop_settle_nothing(assignment, make_audit_end, order):
 
 @pytest.mark.usefixtures("_signals")
 def test_stopping_by_itself_looks_like_obeying_the_signal(assignment, make_audit_end, monkeypatch):
-    """A process that meets the order to stop before the signal comes ends with a status that counts as no crash."""
+    """A process that reads the order to stop before the signal arrives ends with a status that counts as no crash."""
     make_audit_end(Cancelled())
     assert exit_status(assignment, monkeypatch) in supervisor._ASKED_TO_STOP
 
 
 @pytest.mark.usefixtures("_signals")
-@pytest.mark.parametrize("at", ["the beginning", "the computation", "the end"])
-def test_failing_store_gives_the_job_back(assignment, sessions, make_audit_end, monkeypatch, caplog, at):
-    """Where the object store fails, the process ends with a status that tells it, a line in the log, and a job not settled."""
+@pytest.mark.parametrize("method", ["the beginning", "the computation", "the end"])
+def test_failing_store_gives_the_job_back(assignment, sessions, make_audit_end, monkeypatch, caplog, method):
+    """Where the object store fails, the process ends with its own status, a line in the log, and a job not settled."""
 
     def fail(*_: object) -> None:
         raise StoreUnavailable("The object store does not answer.")
 
-    if at == "the beginning":
+    if method == "the beginning":
         monkeypatch.setattr(Checkpoint, "fetch", fail)
     make_audit_end(
-        StoreUnavailable("The object store does not answer.") if at == "the computation" else JobResult(report="{}")
+        StoreUnavailable("The object store does not answer.") if method == "the computation" else JobResult(report="{}")
     )
-    if at == "the end":
+    if method == "the end":
         monkeypatch.setattr(job_process, "_store_end", fail)
     with caplog.at_level(logging.ERROR):
         assert exit_status(assignment, monkeypatch) == EXIT_STATUS["store-unavailable"]
@@ -182,7 +182,7 @@ def test_failing_store_gives_the_job_back(assignment, sessions, make_audit_end, 
 def test_a_worker_that_cannot_read_uploads_gives_the_job_back(
     assignment, sessions, make_audit_end, monkeypatch, caplog
 ):
-    """The process ends as one that failed, with a line in the log, and the upload is not judged."""
+    """The process ends with an error, with a line in the log, and the upload is not judged."""
     make_audit_end(ReadingInterrupted("the process that reads uploads did not start"))
     with caplog.at_level(logging.ERROR):
         assert exit_status(assignment, monkeypatch) == os.EX_SOFTWARE
@@ -192,13 +192,13 @@ def test_a_worker_that_cannot_read_uploads_gives_the_job_back(
 
 def exit_status(assignment: Assignment, monkeypatch) -> int:
     """Return the status that the process of that assignment exits with."""
-    with pytest.raises(SystemExit) as told:
+    with pytest.raises(SystemExit) as system_exit:
         start(assignment, monkeypatch)
-    return int(told.value.code)
+    return int(system_exit.value.code)
 
 
 def start(assignment: Assignment, monkeypatch) -> None:
-    """Do in this process what the process of that assignment does."""
+    """Start the assignment's process function in this process."""
     for name, stand_in in [
         ("end_with_parent", lambda _: None),
         ("open_database", lambda *_, **__: None),
@@ -210,12 +210,12 @@ def start(assignment: Assignment, monkeypatch) -> None:
 
 
 def test_every_kind_of_job_can_be_run():
-    """No kind of job is left without code."""
+    """Every kind of job has code."""
     assert set(job_process.RUNNERS) == set(JobKind)
 
 
 def test_outcome_is_passed_on(assignment, make_audit_end):
-    """What a job brings is what it ends with."""
+    """The result that a job returns is stored at its end."""
     make_audit_end(JobResult(report="{}"))
     assert compute(assignment) == JobResult(report="{}")
 
@@ -230,29 +230,29 @@ def _signals():
 
 @pytest.mark.usefixtures("_signals")
 def test_stopped_job_stores_what_it_has(assignment, sessions):
-    """A job that is told to stop has in storage what it saved, however short ago the last copy was."""
+    """A stopped job has its last saved files in storage, however recent the last copy was."""
     (assignment.folder / "audit.ledger").write_text("a line\n")
     store_remains(assignment)
-    stopped = job(sessions, assignment.job.id)
-    assert (stopped.state, list(stopped.checkpoint)) == (JobState.RUNNING, ["audit.ledger"])
+    final_row = job(sessions, assignment.job.id)
+    assert (final_row.state, list(final_row.checkpoint)) == (JobState.RUNNING, ["audit.ledger"])
 
 
 @pytest.mark.usefixtures("_signals")
 def test_cancelled_job_stores_nothing(assignment, sessions, storage, monkeypatch):
-    """A job that goes on no more ends with its report and leaves nothing in storage."""
+    """A cancelled job ends with its report and leaves nothing in storage."""
     monkeypatch.setattr(audit_job, "report_so_far", lambda assignment: "{}")
     (assignment.folder / "audit.ledger").write_text("a line\n")
     with sessions.begin() as session:
         control.cancel(session, assignment.job.id)
     store_remains(assignment)
-    cancelled = job(sessions, assignment.job.id)
-    assert (cancelled.state, cancelled.checkpoint) == (JobState.CANCELLED, None)
+    cancelled_job = job(sessions, assignment.job.id)
+    assert (cancelled_job.state, cancelled_job.checkpoint) == (JobState.CANCELLED, None)
     assert read_contents(storage) == []
 
 
 @pytest.mark.usefixtures("_signals")
 def test_lost_job_leaves_nothing(assignment, sessions, storage, caplog):
-    """The process of an attempt that lost its job neither stores nor reports, and that is no defect."""
+    """The process of an attempt that lost its job neither stores nor reports, and this is no defect."""
     (assignment.folder / "audit.ledger").write_text("a line\n")
     with sessions.begin() as session:
         lifecycle.release(session, assignment.job.id, 1, reason="worker-lost")

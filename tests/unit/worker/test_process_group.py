@@ -1,11 +1,11 @@
-"""Processes are stopped with all they started, and never outlive their parent."""
+"""Processes are stopped with all their children, and never outlive their parent."""
 
 import os
 import signal
 import subprocess
 import sys
 
-from tests.service.processes import is_gone, until
+from tests.service.processes import is_gone, wait_until
 from worker.process_group import ProcessGroup
 
 SLEEP = "import time; time.sleep(60)"
@@ -26,7 +26,7 @@ def run(code: str, *arguments: str) -> ProcessGroup:
 
 
 def test_end_is_noticed_and_the_status_told():
-    """A process that ends by itself is seen to have ended, and its exit status is told."""
+    """A process that ends by itself is reported as ended, with its exit status."""
     process = run("raise SystemExit(7)")
     assert process.has_ended(within_seconds=20)
     assert process.close() == 7
@@ -40,7 +40,7 @@ def test_running_process_has_not_ended():
 
 
 def test_leader_is_asked_to_end():
-    """A process that is asked to end and does not object is gone."""
+    """A process that is asked to end, and does not ignore the signal, ends."""
     process = run(SLEEP)
     process.terminate()
     assert process.has_ended(within_seconds=20)
@@ -50,7 +50,7 @@ def test_leader_is_asked_to_end():
 def test_stubborn_leader_is_killed(capfd):
     """A process that ignores the request to end can be killed."""
     process = run(SLEEP_STUBBORNLY)
-    until(lambda: bool(capfd.readouterr().out), within_seconds=20)
+    wait_until(lambda: bool(capfd.readouterr().out), within_seconds=20)
     process.terminate()
     assert not process.has_ended(within_seconds=0.3)
     process.kill()
@@ -59,20 +59,20 @@ def test_stubborn_leader_is_killed(capfd):
 
 
 def test_descendants_end_with_the_group(capfd):
-    """What a process left running when it ended is killed with its group."""
+    """The remaining children of an ended process are killed with its group."""
     process = run(LEAVE_A_SLEEPER)
     assert process.has_ended(within_seconds=20)
-    left = int(capfd.readouterr().out)
-    assert not is_gone(left)
+    process_id = int(capfd.readouterr().out)
+    assert not is_gone(process_id)
     process.close()
-    until(lambda: is_gone(left), within_seconds=10)
+    wait_until(lambda: is_gone(process_id), within_seconds=10)
 
 
 def test_process_ends_with_its_parent():
     """A process bound to its parent is killed by the kernel when the parent is killed."""
     parent = subprocess.run([sys.executable, "-c", START_AND_BE_KILLED], stdout=subprocess.PIPE, check=False)
     assert parent.returncode == -signal.SIGKILL
-    until(lambda: is_gone(int(parent.stdout)), within_seconds=10)
+    wait_until(lambda: is_gone(int(parent.stdout)), within_seconds=10)
 
 
 def test_parent_that_ended_too_early_is_noticed():

@@ -1,4 +1,4 @@
-"""Progress reaches the table at a bearable rate, and orders to stop reach the job."""
+"""Progress reaches the table at a limited rate, and orders to stop reach the job."""
 
 import time
 
@@ -55,7 +55,7 @@ def test_stage_and_units_are_written(progress, sessions, running_job):
 
 
 def test_the_estimate_of_an_audit_is_written(progress, sessions, running_job):
-    """How long the rest takes at most is there from the next write on, and gone when the job leaves this attempt."""
+    """The longest remaining time is stored from the next write on, and removed when the job leaves this attempt."""
     progress.stage("clean", 500)
     assert stored_job(sessions, running_job).seconds_left is None
     progress.set_eta(720.5)
@@ -77,7 +77,7 @@ def test_writes_keep_their_distance(sessions, running_job, open_checkpoint):
 
 
 def test_stages_are_timed(progress, sessions, running_job):
-    """A stage that is over is an event: what it was called, the units that were done, and how long it took."""
+    """The end of a stage is an event with its name, the units that were done, and its duration."""
     progress.stage("clean", 500)
     progress.advance(300)
     time.sleep(0.2)
@@ -89,14 +89,16 @@ def test_stages_are_timed(progress, sessions, running_job):
 
 
 def test_what_no_write_has_taken_is_left(sessions, running_job, open_checkpoint):
-    """Stages that pass between two writes, and the last one, are left for whoever settles the job, in order."""
+    """Stages that pass between two writes, and the last one, are left in order for the code that settles the job."""
     progress = JobProgress(sessions, running_job, 1, open_checkpoint(running_job))
     for name in ("clean", "PGD-10", "PGD-20"):
         progress.stage(name, 10)
     assert [body["stage"] for _, body in progress.pending_events()] == ["clean", "PGD-10", "PGD-20"]
     with sessions() as session:
-        told = [event.body["stage"] for event in queries.list_events(session, running_job) if event.kind == "stage"]
-    assert told == ["starting"]
+        recorded_stages = [
+            event.body["stage"] for event in queries.list_events(session, running_job) if event.kind == "stage"
+        ]
+    assert recorded_stages == ["starting"]
 
 
 def test_rows_become_events_at_once(sessions, running_job, open_checkpoint):
@@ -133,7 +135,7 @@ def test_kinds_are_named_after_rows(name, kind):
 
 
 def test_request_to_cancel_arrives(progress, sessions, running_job):
-    """A job whose cancellation was asked for stops at its next write."""
+    """A job with a request to cancel stops at its next write."""
     progress.stage("clean", 10)
     request_cancel(sessions, running_job)
     with pytest.raises(Cancelled):
@@ -150,20 +152,20 @@ def test_lost_lease_stops_the_job(progress, sessions, running_job):
 
 
 def test_absent_database_costs_no_job(progress, sessions, running_job, tmp_path, caplog):
-    """While the database is away the job goes on; what it recorded meanwhile is written afterwards."""
+    """During an outage of the database the job continues; its records are written afterwards."""
     progress._sessions = open_database(f"sqlite:///{tmp_path / 'empty.db'}")
     progress.stage("epoch 1 of 2", 10)
     progress.record(EpochRow(epoch=1))
     assert "was not written" in caplog.text
     progress._sessions = sessions
-    progress._write_at = 0.0  # the pause after a write in vain is over
+    progress._write_at = 0.0  # the pause after a failed write is over
     progress.advance()
     with sessions() as session:
         assert queries.list_events(session, running_job)[-1].body["epoch"] == 1
 
 
 def test_the_checkpoint_follows(sessions, running_job, open_checkpoint, tmp_path):
-    """What the job had saved before a write of its progress is in storage after it."""
+    """The files that the job saved before a write of its progress are in storage after it."""
     progress = JobProgress(sessions, running_job, 1, open_checkpoint(running_job, seconds=0))
     (tmp_path / "here" / "training.pt").write_bytes(b"state")
     progress.stage("epoch 1 of 2", 10)

@@ -1,4 +1,4 @@
-"""A sweep finds what messages and workers left behind."""
+"""A sweep handles the jobs, files and folders that messages and workers left."""
 
 import os
 import threading
@@ -22,23 +22,23 @@ from worker.recovery import Sweeper
 
 @pytest.fixture
 def settings(tmp_path) -> Settings:
-    """Return settings of a site that sweeps often and gives up early."""
+    """Return settings of a site with frequent sweeps and few attempts."""
     return Settings(data_dir=tmp_path / "faal-data", sweep_seconds=0.05, lease_seconds=0.3, max_attempts=2)
 
 
 @pytest.fixture
 def looks() -> list[None]:
-    """Return the list to which every look for waiting jobs is added."""
+    """Return the list to which every search for waiting jobs is added."""
     return []
 
 
 @pytest.fixture
 def sweeper(settings, sessions, storage, looks):
-    """Return a sweeper over a storage of either kind, whose looks for waiting jobs are counted."""
-    made = Sweeper(settings, sessions, after_sweep=lambda: looks.append(None))
-    made._storage = storage
-    made._seconds = 0.5  # tests sweep when they like
-    return made
+    """Return a sweeper over a storage of either kind, whose searches for waiting jobs are counted."""
+    sweeper_with_storage = Sweeper(settings, sessions, after_sweep=lambda: looks.append(None))
+    sweeper_with_storage._storage = storage
+    sweeper_with_storage._seconds = 0.5  # tests sweep when they like
+    return sweeper_with_storage
 
 
 def state(sessions, job_id: str) -> JobState:
@@ -54,14 +54,14 @@ def claim(sessions, job_id: str, lease_seconds: float) -> None:
 
 
 def test_every_sweep_looks_for_jobs(sweeper, looks):
-    """Each sweep lets an idle worker look for waiting jobs, so that none depends on a message."""
+    """Each sweep lets an idle worker search for waiting jobs, so that none depends on a message."""
     sweeper.sweep()
     sweeper.sweep()
     assert len(looks) == 2
 
 
 def test_expired_job_is_taken_back(sweeper, sessions, queued_job):
-    """A job whose worker fell silent waits again after a sweep, before the worker looks for jobs."""
+    """A job whose worker is silent waits again after a sweep, before the worker searches for jobs."""
     sweeper.sweep()
     claim(sessions, queued_job, lease_seconds=0.05)
     time.sleep(0.4)
@@ -81,7 +81,7 @@ def test_live_job_is_left_alone(sweeper, sessions, queued_job):
 
 
 def test_job_that_kills_its_workers_fails(sweeper, sessions, queued_job):
-    """After the allowed number of lost workers the job fails and says why."""
+    """After the allowed number of lost workers the job fails with the reason."""
     sweeper.sweep()
     time.sleep(0.3)
     for _ in range(2):
@@ -94,7 +94,7 @@ def test_job_that_kills_its_workers_fails(sweeper, sessions, queued_job):
 
 
 def test_a_database_that_was_slow_to_answer_costs_no_attempt(settings, sessions, queued_job):
-    """A frozen database fails no sweep, but while it was frozen no lease was renewed: nothing is taken back right after."""
+    """A frozen database fails no sweep; no job is requeued right after, since no lease could be renewed meanwhile."""
 
     class Slow(Sessions):
         @contextmanager
@@ -120,14 +120,14 @@ def test_a_database_that_was_slow_to_answer_costs_no_attempt(settings, sessions,
 
 
 def test_an_outage_of_the_database_costs_no_attempt(settings, sessions, queued_job):
-    """After an outage a job whose lease ran out is left to its worker for the time of a lease, and only then taken back."""
+    """After an outage a job whose lease expired keeps its worker for one more lease, and is requeued only then."""
     claim(sessions, queued_job, lease_seconds=0.01)
-    away = threading.Event()
+    outage = threading.Event()
 
     class Away(Sessions):
         @contextmanager
         def begin(self):
-            if away.is_set():
+            if outage.is_set():
                 raise OperationalError("no connection", None, Exception())
             with super().begin() as session:
                 yield session
@@ -135,9 +135,9 @@ def test_an_outage_of_the_database_costs_no_attempt(settings, sessions, queued_j
     patient = settings.model_copy(update={"lease_seconds": 1.5})
     with Sweeper(patient, Away(sessions.engine), after_sweep=lambda: None):
         time.sleep(0.3)
-        away.set()
+        outage.set()
         time.sleep(1.5)
-        away.clear()
+        outage.clear()
         time.sleep(0.7)
         assert state(sessions, queued_job) is JobState.RUNNING
         deadline = time.monotonic() + 10
@@ -147,21 +147,21 @@ def test_an_outage_of_the_database_costs_no_attempt(settings, sessions, queued_j
 
 
 @pytest.fixture(params=["here", "in storage"])
-def kept(request, sweeper, settings, queued_job) -> Callable[[str], Storage]:
+def make_checkpoint(request, sweeper, settings, queued_job) -> Callable[[str], Storage]:
     """Return a function that makes a job's checkpoint: its folder on this machine, or its part of the storage."""
 
     def of_job(job_id: str) -> Storage:
         here = FolderStorage(settings.checkpoints_dir / job_id)
-        made = here if request.param == "here" else sweeper._storage.for_job(job_id)
-        made.put([b"a checkpoint"], media_type="application/octet-stream")
-        return made
+        checkpoint = here if request.param == "here" else sweeper._storage.for_job(job_id)
+        checkpoint.put([b"a checkpoint"], media_type="application/octet-stream")
+        return checkpoint
 
     return of_job
 
 
-def test_folders_of_ended_jobs_go(sweeper, sessions, queued_job, kept):
-    """What a job kept for its next attempt, here and in storage, is removed after its end, and not before."""
-    checkpoint = kept(queued_job)
+def test_folders_of_ended_jobs_go(sweeper, sessions, queued_job, make_checkpoint):
+    """The files that a job kept for its next attempt, here and in storage, are removed after its end, and not before."""
+    checkpoint = make_checkpoint(queued_job)
     sweeper.sweep()
     assert read_contents(checkpoint) == [b"a checkpoint"]
     with sessions.begin() as session:
@@ -170,17 +170,17 @@ def test_folders_of_ended_jobs_go(sweeper, sessions, queued_job, kept):
     assert read_contents(checkpoint) == []
 
 
-def test_folders_of_strangers_stay(sweeper, kept):
-    """A folder that belongs to no job in the table is not ours to remove."""
-    strange = kept("job_of_another_database")
+def test_folders_of_strangers_stay(sweeper, make_checkpoint):
+    """A folder that belongs to no job in the table is not removed."""
+    strange = make_checkpoint("job_of_another_database")
     sweeper.sweep()
     assert read_contents(strange) == [b"a checkpoint"]
 
 
-@pytest.mark.parametrize(("days", "left"), [(0.9, [b"a checkpoint"]), (1.1, [])])
-def test_folders_of_deleted_jobs_go(sweeper, sessions, queued_job, kept, days, left, monkeypatch):
-    """What a job kept that was deleted before a sweep saw its end is removed once it has been silent for a day."""
-    checkpoint = kept(queued_job)
+@pytest.mark.parametrize(("days", "contents"), [(0.9, [b"a checkpoint"]), (1.1, [])])
+def test_folders_of_deleted_jobs_go(sweeper, sessions, queued_job, make_checkpoint, days, contents, monkeypatch):
+    """The files of a job that was deleted before a sweep noticed its end are removed after a day of silence."""
+    checkpoint = make_checkpoint(queued_job)
     with sessions.begin() as session:
         control.cancel(session, queued_job)
         removal.remove_job(session, queued_job)
@@ -188,11 +188,11 @@ def test_folders_of_deleted_jobs_go(sweeper, sessions, queued_job, kept, days, l
     for module in (folder_storage, object_storage):
         monkeypatch.setattr(module, "time", later)
     sweeper.sweep()
-    assert read_contents(checkpoint) == left
+    assert read_contents(checkpoint) == contents
 
 
 def test_failing_store_stops_no_sweep(settings, sessions, looks, object_store, tmp_path, monkeypatch, caplog):
-    """While the object store is away a worker looks for jobs all the same, and the log has a line without a traceback."""
+    """While the object store is unavailable a worker still searches for jobs, and the log has a line without a traceback."""
     url = object_store.new_url()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{find_free_port()}")
     sweeper = Sweeper(settings, sessions, after_sweep=lambda: looks.append(None))
@@ -207,7 +207,7 @@ def test_failing_store_stops_no_sweep(settings, sessions, looks, object_store, t
 
 
 def test_sweeping_goes_on(settings, tmp_path, looks):
-    """The thread sweeps again and again, and survives a database that has no tables yet."""
+    """The thread sweeps repeatedly, and survives a database that has no tables yet."""
     url = f"sqlite:///{tmp_path / 'late.db'}"
     sessions = open_database(url)
     with Sweeper(settings, sessions, after_sweep=lambda: looks.append(None)) as sweeper:
@@ -223,7 +223,7 @@ def test_sweeping_goes_on(settings, tmp_path, looks):
 
 
 def test_killed_uploads_go(settings, sessions):
-    """A sweep removes what an upload left that was killed a day ago, and nothing younger."""
+    """A sweep removes the remains of an upload that was killed a day ago, and nothing younger."""
     sweeper = Sweeper(settings, sessions, after_sweep=lambda: None)
     old, young = (settings.files_dir / "incoming" / name for name in ("old", "young"))
     old.parent.mkdir(parents=True)

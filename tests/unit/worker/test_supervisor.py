@@ -30,7 +30,7 @@ def settings(tmp_path) -> Settings:
 
 @pytest.fixture
 def supervisor(settings, sessions) -> Supervisor:
-    """Return a supervisor of no process yet."""
+    """Return a supervisor that has no process yet."""
     return Supervisor(settings, sessions)
 
 
@@ -41,16 +41,16 @@ def process(code: str) -> ProcessGroup:
 
 def watch(supervisor: Supervisor, job_id: str, code: str) -> int:
     """Return the exit status of such a process after it was watched."""
-    started = process(code)
+    running_process = process(code)
     try:
-        supervisor._watch(started, job_id, 1)
+        supervisor._watch(running_process, job_id, 1)
     finally:
-        status = started.close()
+        status = running_process.close()
     return status
 
 
 def expire(sessions, job_id: str) -> bool:
-    """Return whether a sweep takes the job back now."""
+    """Return whether a sweep requeues the job now."""
     with sessions.begin() as session:
         lifecycle.take_back(session)
     with sessions() as session:
@@ -72,34 +72,34 @@ def test_process_ends_when_the_worker_stops(supervisor, running_job):
 
 
 def test_process_ends_when_its_job_is_cancelled(supervisor, sessions, running_job):
-    """Where cancellation is asked for, the process is asked to end."""
+    """After a request to cancel, the process is asked to end."""
     with sessions.begin() as session:
         control.cancel(session, running_job)
     assert watch(supervisor, running_job, LONG) == -signal.SIGTERM
 
 
 def test_process_ends_when_the_lease_is_lost(supervisor, sessions, running_job):
-    """Where the job is no longer ours, the process is asked to end."""
+    """When the lease is lost, the process is asked to end."""
     with sessions.begin() as session:
         lifecycle.release(session, running_job, 1, reason="worker-lost")
     assert watch(supervisor, running_job, LONG) == -signal.SIGTERM
 
 
 def test_stubborn_process_is_killed_and_its_job_kept_until_then(supervisor, sessions, running_job, settings, capfd):
-    """A process that does not obey is killed after the grace time, during which nobody else gets the job."""
-    started = process(STUBBORN)
+    """A process that does not obey is killed after the grace time, during which no other worker gets the job."""
+    running_process = process(STUBBORN)
     while not capfd.readouterr().out:
         time.sleep(0.01)
     supervisor.stop()
-    begun = time.monotonic()
-    supervisor._watch(started, running_job, 1)
-    assert time.monotonic() - begun >= settings.grace_seconds
-    assert started.close() == -signal.SIGKILL
+    start = time.monotonic()
+    supervisor._watch(running_process, running_job, 1)
+    assert time.monotonic() - start >= settings.grace_seconds
+    assert running_process.close() == -signal.SIGKILL
     assert not expire(sessions, running_job)
 
 
 def test_absent_database_ends_nothing(settings, running_job, tmp_path):
-    """While the database is away the process runs on."""
+    """During an outage of the database the process continues."""
     lost = Supervisor(settings, open_database(f"sqlite:///{tmp_path / 'empty.db'}", pooled=False))
     assert watch(lost, running_job, BRIEF) == 0
 
@@ -127,16 +127,19 @@ def test_an_outage_gives_the_job_back(supervisor, sessions, queued_job, monkeypa
     supervisor.run_next()
     with sessions() as session:
         job = queries.find_job(session, queued_job)
-        released = list(queries.list_events(session, queued_job))[-1]
+        event = list(queries.list_events(session, queued_job))[-1]
     assert (job.state, job.crashes, job.outages) == (JobState.QUEUED, 0, 1)
-    assert released.body == {"attempt": 1, "reason": outage}
+    assert event.body == {"attempt": 1, "reason": outage}
 
 
 def test_threads_are_those_of_the_settings(settings, monkeypatch):
-    """The number of threads is the setting's, else the environment's, else the cores this process may use."""
+    """The number of threads is the setting's, else the environment's, else the number of cores that this process may use."""
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
-    chosen = supervision._environment(settings.model_copy(update={"threads": 3}))
-    assert (chosen["OMP_NUM_THREADS"], chosen["MKL_NUM_THREADS"]) == ("3", "3")
-    left = supervision._environment(settings)
-    assert (left["OMP_NUM_THREADS"], left["MKL_NUM_THREADS"]) == ("2", str(cpu_budget().count))
+    environment = supervision._environment(settings.model_copy(update={"threads": 3}))
+    assert (environment["OMP_NUM_THREADS"], environment["MKL_NUM_THREADS"]) == ("3", "3")
+    default_environment = supervision._environment(settings)
+    assert (default_environment["OMP_NUM_THREADS"], default_environment["MKL_NUM_THREADS"]) == (
+        "2",
+        str(cpu_budget().count),
+    )

@@ -1,4 +1,4 @@
-"""What is told of an uploaded data set, and which are refused."""
+"""The summary of an uploaded data set, and the refusals."""
 
 import io
 from pathlib import Path
@@ -24,14 +24,14 @@ def archive(folder: Path, **arrays: np.ndarray) -> Path:
 
 def summary(folder: Path, **arrays: np.ndarray) -> dict[str, object]:
     """Return the summary of an archive of those arrays."""
-    inside = folder / "confined"
-    inside.mkdir()
-    return summarise_dataset(inside, archive(folder, **arrays))
+    confined_folder = folder / "confined"
+    confined_folder.mkdir()
+    return summarise_dataset(confined_folder, archive(folder, **arrays))
 
 
 def test_both_parts_are_told(tmp_path):
-    """Shape, class names, the images of each part and the groups of the tested one are told."""
-    told = summary(
+    """The summary has shape, class names, the images of each part and the groups of the test part."""
+    summary_read = summary(
         tmp_path,
         train_images=np.repeat(IMAGES, 2, 0),
         train_labels=np.repeat(LABELS, 2),
@@ -42,7 +42,7 @@ def test_both_parts_are_told(tmp_path):
         train_group_room=np.zeros(12, int),
     )
     parts, groups = {"test": 6, "train": 12}, {"camera": ("7", "9")}
-    assert told == {"shape": (1, 8, 9), "class_names": ("a", "b", "c"), "images": parts, "groups": groups}
+    assert summary_read == {"shape": (1, 8, 9), "class_names": ("a", "b", "c"), "images": parts, "groups": groups}
 
 
 def test_test_part_suffices(tmp_path):
@@ -54,49 +54,49 @@ def test_test_part_suffices(tmp_path):
     "names", [["bus/0.png", "train/0.png"], ["bullet_train/1.png", "bus/1.png"], ["a/train_1.png", "b/test_2.png"]]
 )
 def test_words_in_names_are_no_parts(names, tmp_path):
-    """Which parts there are the reader of the images says, whatever words are in the names of classes and files."""
+    """The reader of the images decides which parts exist, whatever words are in the names of classes and files."""
     content = io.BytesIO()
     Image.new("L", (9, 8), 7).save(content, "PNG")
     with ZipFile(tmp_path / "0123abcd", "w") as target:
         for name in names:
             target.writestr(name, content.getvalue())
-    told = summarise_dataset(tmp_path, tmp_path / "0123abcd")
-    assert told["images"] == {"test": 2}
-    assert told["class_names"] == tuple(sorted(name.split("/")[0] for name in names))
+    summary_read = summarise_dataset(tmp_path, tmp_path / "0123abcd")
+    assert summary_read["images"] == {"test": 2}
+    assert summary_read["class_names"] == tuple(sorted(name.split("/")[0] for name in names))
 
 
 def test_other_arrays_with_a_parts_name_are_no_part(tmp_path):
-    """An array that is called after training is no training part without its labels."""
-    told = summary(tmp_path, images=IMAGES, labels=LABELS, train_mean=np.zeros(3), train_images=IMAGES)
-    assert told["images"] == {"test": 6}
+    """An array whose name begins with "train" is no training part without its labels."""
+    summary_read = summary(tmp_path, images=IMAGES, labels=LABELS, train_mean=np.zeros(3), train_images=IMAGES)
+    assert summary_read["images"] == {"test": 6}
 
 
 def test_validation_images_are_told(tmp_path):
-    """A validation part is counted as what it is."""
+    """A validation part is counted as such."""
     parts = {
-        f"{part}_{what}": array
+        f"{part}_{suffix}": array
         for part in ("train", "val", "test")
-        for what, array in (("images", IMAGES), ("labels", LABELS))
+        for suffix, array in (("images", IMAGES), ("labels", LABELS))
     }
     assert summary(tmp_path, **parts)["images"] == {"test": 6, "train": 6, "validation": 6}
 
 
 def test_broken_training_part_is_refused(tmp_path):
-    """A training part that is there must be sound."""
+    """A training part must be valid if it exists."""
     with pytest.raises(DatasetInvalid):
         summary(tmp_path, test_images=IMAGES, test_labels=LABELS, train_images=IMAGES[:5], train_labels=LABELS)
 
 
 def test_training_part_alone_is_refused(tmp_path):
-    """Nothing can be audited without a test part."""
+    """A data set without a test part is refused."""
     with pytest.raises(DatasetInvalid, match="test part"):
         summary(tmp_path, train_images=IMAGES, train_labels=LABELS)
 
 
 def test_refusal_names_no_digest(tmp_path):
-    """The owner of a file reads nothing of the name it is stored under."""
+    """The error does not contain the name under which the file is stored."""
     path = tmp_path / "0123abcd"
     path.write_bytes(b"no archive at all")
-    with pytest.raises(DatasetInvalid) as refused:
+    with pytest.raises(DatasetInvalid) as refusal:
         summarise_dataset(tmp_path, path)
-    assert "0123abcd" not in refused.value.message
+    assert "0123abcd" not in refusal.value.message

@@ -1,4 +1,4 @@
-"""Which values of the header `Host` name the service."""
+"""The values of the header `Host` that name the service."""
 
 import pytest
 
@@ -26,7 +26,7 @@ NONSENSE = [
 
 @pytest.mark.parametrize("is_open", [False, True])
 def test_hosts_are_told_apart(is_open: bool) -> None:
-    """Names of this machine and listed ones are the service's in any spelling, addresses where it is open, others never."""
+    """Names of this machine and listed names are the service's in any spelling, addresses where it is open, others never."""
     settings = Settings(open=is_open, hosts="faal.example., 10.0.0.5,fd00::5")
     assert [host for host in LOCAL + LISTED if not is_own_host(host, settings)] == []
     assert [host for host in ADDRESSES if is_own_host(host, settings) != is_open] == []

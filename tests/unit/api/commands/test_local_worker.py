@@ -19,7 +19,7 @@ time.sleep(60)
 
 
 def words(file: Path, count: int) -> list[str]:
-    """The first `count` words of the file, as soon as they are there."""
+    """Return the first `count` words of the file, as soon as it contains them."""
     deadline = time.monotonic() + 20
     while not file.exists() or len(file.read_text().split()) < count:
         assert time.monotonic() < deadline
@@ -28,23 +28,23 @@ def words(file: Path, count: int) -> list[str]:
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Path:
-    """The file that the stand-in writes into."""
+def output_file(tmp_path: Path) -> Path:
+    """Return the path of the file that the stand-in writes."""
     return tmp_path / "told"
 
 
-def test_a_worker_that_dies_is_started_again(told: Path) -> None:
+def test_a_worker_that_dies_is_started_again(output_file: Path) -> None:
     """After `kill -9` another worker takes its place."""
-    with WorkerProcess([sys.executable, "-c", PROGRAM, str(told)], pause_seconds=0.05):
-        first = int(words(told, 1)[0])
+    with WorkerProcess([sys.executable, "-c", PROGRAM, str(output_file)], pause_seconds=0.05):
+        first = int(words(output_file, 1)[0])
         os.kill(first, signal.SIGKILL)
-        assert int(words(told, 2)[1]) != first
+        assert int(words(output_file, 2)[1]) != first
 
 
-def test_the_worker_stops_with_the_service(told: Path) -> None:
-    """At the end of the block the worker has been told to stop and is gone."""
-    with WorkerProcess([sys.executable, "-c", PROGRAM, str(told)]):
-        worker = int(words(told, 1)[0])
-    assert words(told, 2)[1] == "stopped"
+def test_the_worker_stops_with_the_service(output_file: Path) -> None:
+    """At the end of the block the worker has received SIGTERM and has ended."""
+    with WorkerProcess([sys.executable, "-c", PROGRAM, str(output_file)]):
+        worker = int(words(output_file, 1)[0])
+    assert words(output_file, 2)[1] == "stopped"
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)

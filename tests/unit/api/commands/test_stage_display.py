@@ -1,4 +1,4 @@
-"""What a waiting command prints: stage, amount and estimate, in plain lines where there is no terminal."""
+"""The output of a waiting command: stage, amount and estimate, in plain lines where there is no terminal."""
 
 import io
 import time
@@ -16,13 +16,13 @@ from jobs.states import JobState
 
 
 def running_job(stage: str, done: int, total: int | None, seconds_left: float | None = None) -> JobResource:
-    """Return a running job at that point; the fields that are not shown are left out."""
+    """Return a running job at that point; fields that are not displayed are absent."""
     amount = Amount(done=done, total=total, seconds_left=seconds_left)
     return cast("JobResource", SimpleNamespace(status=JobState.RUNNING, stage=stage, progress=amount))
 
 
 class OneJobClient:
-    """Answers with the same job always."""
+    """A client that always answers with the same job."""
 
     def job(self, job_id: str) -> JobResource:
         """Return a job in the middle of an audit."""
@@ -30,7 +30,7 @@ class OneJobClient:
 
 
 def test_the_time_left_follows_the_pace_of_the_stage() -> None:
-    """A quarter done in 10 seconds leaves 30; a new stage has no estimate until it has a pace."""
+    """A quarter done in 10 seconds leaves 30 seconds; a new stage has no estimate until its pace is known."""
     now = 0.0
     clock = StageClock(lambda: now)
     assert clock.describe(running_job("before: clean", 0, 400)) == "before: clean, 0 s so far"
@@ -44,13 +44,13 @@ def test_the_time_left_follows_the_pace_of_the_stage() -> None:
 
 
 def test_the_estimate_of_an_audit_is_shown() -> None:
-    """The service's own estimate for the whole audit follows the stage's."""
+    """The service's own estimate for the whole audit appears after the stage's."""
     line = StageClock().describe(running_job("before: clean", 1, 2, 90.0))
     assert line.endswith("about 90 s left of this audit")
 
 
 def test_plain_lines_come_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lines come again and again while the work runs, with no control characters."""
+    """Lines are repeated while the work runs, without control characters."""
     monkeypatch.setattr(stage_display, "LINE_SECONDS", 0.02)
     output = io.StringIO()
     console = Console(file=output, highlight=False, markup=False, soft_wrap=True)
@@ -58,11 +58,11 @@ def test_plain_lines_come_without_a_terminal(monkeypatch: pytest.MonkeyPatch) ->
         time.sleep(0.2)
     with stage_display.report_wait(console, "Starting the service"):
         time.sleep(0.2)
-    printed = output.getvalue()
-    assert printed.count("before: PGD: 500 of 2,000 images") >= 2
-    assert "  Starting the service: 0 s so far\n" in printed
-    assert printed.endswith("  done after 0 s\n")
-    assert printed.replace("\n", "").isprintable()
+    text = output.getvalue()
+    assert text.count("before: PGD: 500 of 2,000 images") >= 2
+    assert "  Starting the service: 0 s so far\n" in text
+    assert text.endswith("  done after 0 s\n")
+    assert text.replace("\n", "").isprintable()
 
 
 def test_a_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:

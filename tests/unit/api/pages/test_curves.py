@@ -4,7 +4,7 @@ from api.pages.curves import HEIGHT, WIDTH, Epoch, curves
 
 
 def epoch(number: int, worst: float | None) -> Epoch:
-    """An epoch with that accuracy of the worst class."""
+    """Return an epoch with that accuracy of the worst class."""
     return Epoch(
         epoch=number,
         learning_rate=0.1,
@@ -17,7 +17,7 @@ def epoch(number: int, worst: float | None) -> Epoch:
 
 
 def test_lines_run_from_left_to_right_and_accuracy_upwards() -> None:
-    """The first epoch is at the left edge, the last at the right; 0 lies at the bottom and 1 at the top."""
+    """The first epoch is at the left edge, the last at the right; 0 is at the bottom and 1 at the top."""
     lines = {curve.key: curve for curve in curves([epoch(1, 0), epoch(2, 0.25), epoch(3, 1)])}
     assert lines["worst"].points == ((0, HEIGHT), (WIDTH / 2, 0.75 * HEIGHT), (WIDTH, 0))
     assert lines["worst"].path == f"0.0,{HEIGHT}.0 {WIDTH / 2},{0.75 * HEIGHT} {WIDTH}.0,0.0"
@@ -25,6 +25,6 @@ def test_lines_run_from_left_to_right_and_accuracy_upwards() -> None:
 
 
 def test_one_epoch_is_a_point() -> None:
-    """A single epoch, and none, are drawn without a division by zero."""
+    """A single epoch, and an empty list, are drawn without a division by zero."""
     assert curves([epoch(1, 0.5)])[-1].points == ((0, HEIGHT / 2),)
     assert curves([]) == []

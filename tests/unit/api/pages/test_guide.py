@@ -13,13 +13,13 @@ from jobs.settings import Settings
 
 @pytest.fixture
 def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TestClient:
-    """A client of a service that runs in an empty folder."""
+    """Return a client of a service that runs in an empty folder."""
     monkeypatch.chdir(tmp_path)
     return TestClient(create_app(Settings(data_dir=tmp_path / "data")), base_url="http://localhost")
 
 
 def test_without_a_build_the_answer_says_how_to_make_one(client: TestClient) -> None:
-    """A guide that is not there is a problem that names the command."""
+    """Without a built guide the answer is a problem that names the command to build it."""
     answer = client.get("/guide/")
     assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
     assert "make docs" in answer.json()["detail"]

@@ -1,4 +1,4 @@
-"""The form that starts a job asks for what the API would be asked for."""
+"""The form that starts a job makes the same request as the API."""
 
 import pytest
 
@@ -13,30 +13,30 @@ THREAT = ThreatModel(epsilon="8/255")
 
 
 def test_the_untouched_form_asks_for_the_defaults() -> None:
-    """A form of which only the model was chosen asks for the library's own defaults at 8/255."""
-    asked = StartForm(model="model_1").request()
-    assert isinstance(asked, FinetuneRequest)
-    assert asked.spec == FinetuneSpec.model_validate({"threat": THREAT, "audit": {"attacks": "pgd-20"}})
-    asked = StartForm(model="model_1", kind=JobKind.AUDIT, images="500").request()
-    assert isinstance(asked, AuditRequest)
-    assert asked.spec == AuditSpec.model_validate({"threat": THREAT, "attacks": "pgd-20", "images": 500})
+    """A form in which only the model was chosen requests the library's own defaults at 8/255."""
+    request = StartForm(model="model_1").request()
+    assert isinstance(request, FinetuneRequest)
+    assert request.spec == FinetuneSpec.model_validate({"threat": THREAT, "audit": {"attacks": "pgd-20"}})
+    request = StartForm(model="model_1", kind=JobKind.AUDIT, images="500").request()
+    assert isinstance(request, AuditRequest)
+    assert request.spec == AuditSpec.model_validate({"threat": THREAT, "attacks": "pgd-20", "images": 500})
 
 
 @pytest.mark.parametrize(("epochs", "rates"), [("1", (0.4,)), ("2", (0.4, 0.04)), ("5", (0.4, 0.4, 0.4, 0.04, 0.04))])
 def test_the_learning_rate_falls_in_the_second_half(epochs: str, rates: tuple[float, ...]) -> None:
     """The first half of the epochs, rounded up, has the rate given and the others a tenth of it."""
-    asked = StartForm(model="model_1", epochs=epochs, learning_rate="0.4").request()
-    assert isinstance(asked, FinetuneRequest)
-    assert asked.training.learning_rates == pytest.approx(rates)
+    request = StartForm(model="model_1", epochs=epochs, learning_rate="0.4").request()
+    assert isinstance(request, FinetuneRequest)
+    assert request.training.learning_rates == pytest.approx(rates)
 
 
 def test_bounds_are_percentage_points_and_changes_of_images_are_chosen() -> None:
-    """Points become rates, an emptied bound is none, and an augmentation takes the place of the data set's own."""
-    asked = StartForm(
+    """Points become rates, an empty bound means no bound, and an augmentation replaces that of the data set."""
+    request = StartForm(
         model="model_1", max_robust_drop="2.5", max_clean_drop=" ", max_class_drop="5", augment="crop", steps="7"
     ).request()
-    assert isinstance(asked, FinetuneRequest)
-    training = asked.training
+    assert isinstance(request, FinetuneRequest)
+    training = request.training
     assert training.max_robust_drop == pytest.approx(0.025)
     assert training.max_clean_drop is None
     assert training.max_class_drop == pytest.approx(0.05)
@@ -66,7 +66,7 @@ def test_bounds_are_percentage_points_and_changes_of_images_are_chosen() -> None
     ],
 )
 def test_faults_are_pointed_to(field: str, value: str, pointer: str) -> None:
-    """Whatever a person may write into a field is refused by name, never a defect."""
+    """Any invalid value of a field is refused with the field's name, never by a defect."""
     with pytest.raises(InvalidRequest) as error:
         StartForm(**{"model": "model_1", "epochs": "1", field: value}).request()
     assert error.value.fields[0].pointer == pointer

@@ -1,4 +1,4 @@
-"""How times are written on pages."""
+"""The format of times on pages."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -25,7 +25,7 @@ TEMPLATES = Path(api.pages.templating.__file__).with_name("templates")
     ],
 )
 def test_the_past_is_told_roughly(seconds: int, words: str) -> None:
-    """The largest unit that fits is told; a clock that runs ahead of ours does no harm."""
+    """A past time is given in the largest unit that fits; a clock ahead of the service's causes no error."""
     assert ago(datetime.now(UTC) - timedelta(seconds=seconds)) == words
 
 
@@ -34,12 +34,12 @@ def test_the_past_is_told_roughly(seconds: int, words: str) -> None:
     [(0.4, "0 s"), (59.6, "1 min 0 s"), (225, "3 min 45 s"), (3600, "1 h 0 min"), (3600 * 25 + 61, "25 h 1 min")],
 )
 def test_spans_have_two_units(seconds: float, words: str) -> None:
-    """A span of time is told in its two largest units."""
+    """A span of time is given in its two largest units."""
     assert duration(timedelta(seconds=seconds)) == words
 
 
 def test_pages_call_a_fine_tuning_by_one_name() -> None:
-    """The job, the method and the model are called fine-tuned everywhere, and nothing is called a repair, but in the style."""
+    """The job, the method and the model are called fine-tuned everywhere, and no text, except in the style, says repair."""
     pages = {file.name: file.read_text("utf-8") for file in TEMPLATES.glob("*.html")}
     assert pages
     for name, page in pages.items():
@@ -48,5 +48,5 @@ def test_pages_call_a_fine_tuning_by_one_name() -> None:
 
 
 def test_every_kind_of_job_has_a_name() -> None:
-    """No kind of job is nameless on pages."""
+    """Every kind of job has a name on pages."""
     assert set(KINDS) == set(JobKind)

@@ -33,14 +33,14 @@ def test_every_error_has_a_status_or_ends_a_job() -> None:
 
 
 def test_codes_are_unique() -> None:
-    """No two classes that a request can meet share a code, so that programs can go by it."""
+    """No two classes that a request can meet share a code, so that programs can rely on it."""
     codes = [kind.code for family in FAMILIES for kind in leaves(family) if kind.code in PROBLEMS]
     assert len(codes) == len(set(codes))
     assert len(PROBLEMS) == sum(len(section.explanations) for section in SECTIONS[:2])
 
 
 def test_every_code_that_ends_a_job_is_explained() -> None:
-    """The explanations of jobs' errors are those of each code that can be in the error of a job."""
+    """The explanations of jobs' errors cover exactly the codes that the error of a job can have."""
     ending = {kind.code for kind in leaves(FaalError)} | {FileLost.code} | set(get_args(Outage)) | set(JOB_ONLY_CODES)
     assert set(JOB_ERRORS) == ending - {"unknown-name"}
 

@@ -1,4 +1,4 @@
-"""How many incomplete bodies there may be."""
+"""The limit on the number of incomplete bodies."""
 
 import anyio
 import pytest
@@ -20,26 +20,26 @@ async def _last_piece() -> Message:
 
 
 def test_the_oldest_incomplete_body_makes_room() -> None:
-    """One incomplete body too many ends the wait for the oldest with 408; a complete body takes no place."""
+    """One incomplete body above the limit ends the wait for the oldest with 408; a complete body does not count."""
 
     async def scenario() -> None:
         incomplete: dict[Body, None] = {}
-        refused: list[int] = []
+        statuses: list[int] = []
 
         async def wait(number: int) -> None:
             with pytest.raises(HTTPException, match="later bodies arrived") as refusal:
                 await Body(_silence, incomplete, SECONDS).receive()
             assert (refusal.value.status_code, refusal.value.headers) == (408, {"Connection": "close"})
-            refused.append(number)
+            statuses.append(number)
 
         async with anyio.create_task_group() as group:
             for number in range(INCOMPLETE):
                 group.start_soon(wait, number)
             await anyio.wait_all_tasks_blocked()
-            assert (refused, len(incomplete)) == ([], INCOMPLETE)
+            assert (statuses, len(incomplete)) == ([], INCOMPLETE)
             group.start_soon(wait, INCOMPLETE)
             await anyio.wait_all_tasks_blocked()
-            assert (refused, len(incomplete)) == ([0], INCOMPLETE)
+            assert (statuses, len(incomplete)) == ([0], INCOMPLETE)
             whole = Body(_last_piece, incomplete, SECONDS)
             assert (await whole.receive())["body"] == b"}"
             assert whole not in incomplete
@@ -49,7 +49,7 @@ def test_the_oldest_incomplete_body_makes_room() -> None:
 
 
 def test_an_answered_body_is_not_counted() -> None:
-    """What arrives behind an answer is neither bounded nor late: a stream that waits for its client to leave goes on."""
+    """Data that arrive after an answer have no limit of size or time: a stream that waits for its client to leave continues."""
 
     async def much() -> Message:
         return {"type": "http.request", "body": bytes(BODY_LIMIT + 1), "more_body": True}

@@ -11,11 +11,11 @@ from jobs.storage import FolderStorage
 
 
 def test_a_file_is_verified_once_until_it_changes(tmp_path, monkeypatch) -> None:
-    """Range after range of a file costs one reading of it; a change that the file system shows costs another."""
+    """Several ranges of a file need one reading of it; a change that the file system reports needs another."""
     storage, downloads = FolderStorage(tmp_path), Downloads(Slots(2, "downloads"))
     sha256 = storage.put([b"weights"], media_type="x").sha256
-    readings, verified = [], FolderStorage.verify
-    monkeypatch.setattr(FolderStorage, "verify", lambda own, name: readings.append(name) or verified(own, name))
+    readings, verify_file = [], FolderStorage.verify
+    monkeypatch.setattr(FolderStorage, "verify", lambda own, name: readings.append(name) or verify_file(own, name))
     assert [downloads.verify(storage, sha256, "ann").st_size for _ in range(3)] == [7, 7, 7]
     assert readings == [sha256]
     storage.path(sha256).write_bytes(b"weightz")

@@ -1,4 +1,4 @@
-"""Which answer a client gets by its Accept and If-None-Match headers."""
+"""The choice of a representation by the client's Accept and If-None-Match headers."""
 
 import pytest
 from starlette.requests import Request
@@ -25,12 +25,12 @@ JSON, HTML = "application/json", "text/html"
     ],
 )
 def test_the_highest_rated_type_is_answered(accept: str, answer: str) -> None:
-    """The type with the highest quality wins, by the most specific range; the first one where nothing decides."""
+    """The type with the highest quality wins, by the most specific range; without a preference the first one does."""
     assert choose_media_type(accept, [JSON, HTML]) == answer
 
 
 @pytest.mark.parametrize(
-    ("sent", "same"),
+    ("header", "same"),
     [
         ('W/"3"', True),
         ('"3"', True),
@@ -44,9 +44,9 @@ def test_the_highest_rated_type_is_answered(accept: str, answer: str) -> None:
     ],
 )
 @pytest.mark.parametrize("etag", ['W/"3"', '"3"'])
-def test_a_known_version_is_recognised(sent: str, same: bool, etag: str) -> None:
-    """If-None-Match holds one of several tags, weak or strong, or a star; nothing else counts as known."""
-    request = Request({"type": "http", "headers": [(b"if-none-match", sent.encode())]})
+def test_a_known_version_is_recognised(header: str, same: bool, etag: str) -> None:
+    """A version is known if If-None-Match is a star or lists its tag, weak or strong; no other value matches."""
+    request = Request({"type": "http", "headers": [(b"if-none-match", header.encode())]})
     assert is_unchanged(request, etag) is same
 
 

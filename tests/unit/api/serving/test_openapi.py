@@ -17,20 +17,20 @@ OPERATIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def resolved(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema itself where it is a reference."""
+def resolve(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema, or its target if it is a reference."""
     return DOCUMENT["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]] if "$ref" in schema else schema
 
 
 def test_the_committed_description_is_that_of_the_code() -> None:
     """docs/openapi.json is what scripts/write_openapi.py writes; run it after a change of the API."""
     program = "import runpy; print(runpy.run_path('scripts/write_openapi.py')['describe_api'](), end='')"
-    written = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert json.loads(written.stdout) == DOCUMENT
+    output = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert json.loads(output.stdout) == DOCUMENT
 
 
 def test_operations_have_names_of_their_own() -> None:
-    """Each operation has a plain name, no two the same: generated clients call their methods so."""
+    """Each operation has a plain and unique name, since generated clients call their methods by it."""
     names = [operation["operationId"] for operation in OPERATIONS.values()]
     assert len(names) == len(set(names))
     assert all(name.isidentifier() for name in names)
@@ -38,7 +38,7 @@ def test_operations_have_names_of_their_own() -> None:
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_every_operation_says_how_it_refuses(name: str) -> None:
-    """Each operation is described, and names the problem schema for whatever is not a success."""
+    """Each operation has a description, and the problem schema for each status that is no success."""
     operation = OPERATIONS[name]
     assert operation["summary"]
     assert operation["description"]
@@ -52,9 +52,9 @@ def test_every_operation_says_how_it_refuses(name: str) -> None:
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_every_body_has_an_example(name: str) -> None:
-    """Whoever has to send a body finds one that could be sent."""
+    """Each request body has a valid example."""
     for content in OPERATIONS[name].get("requestBody", {}).get("content", {}).values():
-        assert resolved(content["schema"])["examples"]
+        assert resolve(content["schema"])["examples"]
 
 
 def test_examples_are_valid() -> None:

@@ -1,4 +1,4 @@
-"""Trials of the parts that the service depends on."""
+"""Trials of the servers and folders that the service depends on."""
 
 import asyncio
 import time
@@ -7,7 +7,7 @@ from api.serving import readiness
 
 
 def test_requests_at_the_same_time_share_a_trial() -> None:
-    """Of two hundred requests all get an answer, from far fewer trials."""
+    """Two hundred simultaneous requests all get an answer, from far fewer trials."""
     trials = []
 
     def trial() -> str:

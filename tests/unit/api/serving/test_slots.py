@@ -1,4 +1,4 @@
-"""Places for long requests are shared out among owners."""
+"""Places for long requests are shared among owners."""
 
 from contextlib import ExitStack
 
@@ -9,14 +9,14 @@ from api.serving.slots import Slots
 
 
 def places_of(slots: Slots, owner: str, stack: ExitStack) -> int:
-    """Return how many places that owner gets until one is refused."""
-    held = 0
+    """Return the number of places that the owner gets until one is refused."""
+    count = 0
     while True:
         try:
             stack.enter_context(slots.for_owner(owner))
         except ServiceBusy:
-            return held
-        held += 1
+            return count
+        count += 1
 
 
 def test_each_owner_gets_as_many_places_as_are_free() -> None:
@@ -28,7 +28,7 @@ def test_each_owner_gets_as_many_places_as_are_free() -> None:
 
 
 def test_a_place_comes_back() -> None:
-    """Whoever had as many as they may gets one again after one was given back."""
+    """An owner who has all allowed places gets one again after one was given back."""
     slots = Slots(4, "uploads")
     with ExitStack() as stack:
         assert places_of(slots, "ann", stack) == 2

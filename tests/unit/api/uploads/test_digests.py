@@ -11,7 +11,7 @@ FIELD = "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:"
 
 
 def test_the_example_of_the_standard_passes() -> None:
-    """Content with its digest passes unchanged, in whatever pieces it comes and beside algorithms we do not know."""
+    """Content with its digest passes unchanged, in pieces of any size and beside unknown algorithms."""
     for value in (FIELD, f"sha-512=:AAAA:, {FIELD}", f"md5=:AAAA:,{FIELD};a=1"):
         for field in ("content-digest", "repr-digest"):
             pieces = list(verify_digests(iter([CONTENT[:5], CONTENT[5:]]), {field: value}, "body"))
@@ -31,5 +31,5 @@ def test_wrong_and_unreadable_digests_are_refused(value: str) -> None:
 
 
 def test_content_without_a_digest_passes() -> None:
-    """Digests are optional, and those of other algorithms are passed over."""
+    """Digests are optional, and those of other algorithms are ignored."""
     assert list(verify_digests(iter([CONTENT]), {"content-digest": "sha-512=:AAAA:"}, "body")) == [CONTENT]

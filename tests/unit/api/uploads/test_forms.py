@@ -1,4 +1,4 @@
-"""What uploads may be, by their first bytes and their form."""
+"""The kinds and fields of uploads, by their first bytes and their form."""
 
 import json
 import struct
@@ -17,18 +17,18 @@ SPEC = ClassifierSpec(architecture="small_resnet", num_classes=3, mean=(0.2,), s
 
 
 def safetensors(metadata: dict[str, str] | None = None) -> bytes:
-    """The beginning of a safetensors file with that metadata."""
+    """Return the beginning of a safetensors file with that metadata."""
     header = json.dumps({} if metadata is None else {"__metadata__": metadata}).encode()
     return struct.pack("<Q", len(header)) + header
 
 
 def form(head: bytes = ZIP, filename: str = "weights.pt", **fields: str) -> UploadedForm:
-    """A form with those fields."""
+    """Return a form with those fields."""
     return UploadedForm(fields, filename, head)
 
 
 def pointers(error: pytest.ExceptionInfo[InvalidRequest]) -> list[str | None]:
-    """What the error points to."""
+    """Return the fields that the error points to."""
     return [field.pointer for field in error.value.fields]
 
 
@@ -58,23 +58,23 @@ def test_kinds_of_files_are_told_by_their_first_bytes() -> None:
     ],
 )
 def test_a_spec_is_given_whole_or_field_by_field(fields: dict[str, str]) -> None:
-    """JSON in one field and single fields as people write them mean the same."""
+    """A spec means the same as JSON in one field and as single fields in plain text."""
     assert read_model_form(form(**fields)) == ("weights", SPEC, None)
 
 
 def test_the_key_of_the_weights_is_a_field_of_its_own() -> None:
-    """`weights_key` goes beside the spec, given whole or field by field; a key with control characters is refused."""
+    """`weights_key` is a field beside the spec, whole or field by field; a key with control characters is refused."""
     whole = form(spec=SPEC.model_dump_json(), weights_key=" model.ema ")
     assert read_model_form(whole) == ("weights", SPEC, "model.ema")
     assert read_model_form(form(architecture="small_resnet", num_classes="3", weights_key=".")).weights_key == "."
     for key in ("a\nb", "x" * 1001):
-        with pytest.raises(InvalidRequest) as caught:
+        with pytest.raises(InvalidRequest) as failure:
             read_model_form(form(spec=SPEC.model_dump_json(), weights_key=key))
-        assert pointers(caught) == ["/weights_key"]
+        assert pointers(failure) == ["/weights_key"]
 
 
 def test_our_own_files_tell_what_they_are() -> None:
-    """Without a spec the metadata of a safetensors file says what network it is for; fields left empty count as absent."""
+    """Without a spec the metadata of a safetensors file define the network; empty fields count as absent."""
     head = safetensors({"faal": SPEC.model_dump_json()})
     assert read_model_form(form(head, architecture=" ", name="")) == ("weights", SPEC, None)
 
@@ -108,14 +108,14 @@ def test_faults_are_pointed_to(fields: dict[str, str], pointer: str) -> None:
     "header", [b"{", b"[]", b'{"__metadata__": 3}', b"[" * 100_000, b"\xff\xfe"], ids=lambda header: repr(header[:20])
 )
 def test_damaged_headers_are_refused(header: bytes) -> None:
-    """A header that is no JSON object with metadata is an error of the file, whatever it does to a parser."""
+    """A header that is no JSON object with metadata is an error of the file, also if it overflows a parser."""
     with pytest.raises(WeightsUnreadable):
         read_model_form(form(struct.pack("<Q", len(header)) + header))
 
 
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
 def test_files_of_others_need_a_spec(metadata: dict[str, str] | None) -> None:
-    """A safetensors file that does not say what it is for needs the spec beside it."""
+    """A safetensors file without a spec in its metadata needs the spec beside it."""
     with pytest.raises(InvalidRequest, match="name at least"):
         read_model_form(form(safetensors(metadata)))
 
@@ -132,7 +132,7 @@ def test_files_of_others_need_a_spec(metadata: dict[str, str] | None) -> None:
     ],
 )
 def test_the_name_is_the_files_name_made_harmless(filename: str, name: str) -> None:
-    """Without a name the file's own is taken, without folders, ending, control characters and more than 200 signs."""
+    """Without a name the file's own is used, without folders, ending and control characters, and with at most 200 characters."""
     assert read_dataset_form(form(filename=filename)) == name
     assert read_dataset_form(form(filename=filename, name=" mine ")) == "mine"
 

@@ -19,7 +19,7 @@ FORM = (
 
 
 def read(pieces: list[bytes]) -> list[tuple[str, str | None, bytes]]:
-    """Names, file names and contents of all parts of a form that arrives in those pieces."""
+    """Return names, file names and contents of all parts of a form that arrives in those pieces."""
     form, parts = MultipartReader(iter(pieces), b"xyz"), []
     while (part := form.next_part()) is not None:
         parts.append((part.name, part.filename, b"".join(form.pieces())))
@@ -28,7 +28,7 @@ def read(pieces: list[bytes]) -> list[tuple[str, str | None, bytes]]:
 
 @given(st.sets(st.integers(1, len(FORM) - 1)))
 def test_parts_are_the_same_however_the_body_is_cut(cuts: set[int]) -> None:
-    """Names and contents come out whole wherever the network cuts the body, in the middle of a boundary too."""
+    """Names and contents are read whole at whatever byte the network cuts the body, also within a boundary."""
     pieces = [FORM[start:end] for start, end in pairwise([0, *sorted(cuts), len(FORM)])]
     assert read(pieces) == [("name", None, "road é".encode()), ("file", "a b.npz", CONTENT), ("empty", None, b"")]
 
@@ -45,7 +45,7 @@ def test_headers_of_a_part_are_known() -> None:
 
 @given(st.integers(0, len(FORM) - 3))
 def test_a_form_that_ends_early_is_malformed(length: int) -> None:
-    """A body that stops before its last boundary is never taken for a whole one."""
+    """A body that stops before its last boundary is never treated as complete."""
     with pytest.raises(MalformedBody):
         read([FORM[:length]] if length else [])
 

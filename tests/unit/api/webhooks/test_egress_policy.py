@@ -1,4 +1,4 @@
-"""Where webhooks may go, judged by addresses that are special for one reason or another."""
+"""The permitted destinations of webhooks, by addresses that are special for different reasons."""
 
 from ipaddress import ip_address, ip_network
 
@@ -48,30 +48,30 @@ DISGUISED = ["127.1", "2130706433", "0x7f000001", "0177.0.0.1", "[::ffff:127.0.0
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_public_addresses_are_reached_over_tls(address):
-    """An address on the Internet may be sent to, with TLS and not without."""
+    """A public address on the Internet may be reached with TLS, and not without."""
     assert EgressPolicy().allow(ip_address(address), encrypted=True)
     assert not EgressPolicy([ip_network("10.0.0.0/8")]).allow(ip_address(address), encrypted=False)
 
 
 @pytest.mark.parametrize("address", OTHERS)
 def test_special_addresses_are_not(address):
-    """No address of a private network, of this machine, of a cloud's insides or of many machines is sent to."""
+    """No address of a private network, of this machine, of a cloud's internal services or of a multicast group is permitted."""
     assert not EgressPolicy().allow(ip_address(address), encrypted=True)
 
 
 def test_networks_of_the_site_are():
-    """Networks that the site names are reached, with TLS or without, and no others."""
-    ours = EgressPolicy([ip_network("10.1.0.0/16"), ip_network("fd12::/32")])
-    for address, allowed in [("10.1.2.3", True), ("::ffff:10.1.2.3", True), ("fd12::1", True), ("10.2.0.1", False)]:
-        for encrypted in (True, False):
-            assert ours.allow(ip_address(address), encrypted=encrypted) is allowed
+    """Networks that the site names are permitted, with TLS or without, and no others."""
+    policy = EgressPolicy([ip_network("10.1.0.0/16"), ip_network("fd12::/32")])
+    for address, is_allowed in [("10.1.2.3", True), ("::ffff:10.1.2.3", True), ("fd12::1", True), ("10.2.0.1", False)]:
+        for with_tls in (True, False):
+            assert policy.allow(ip_address(address), encrypted=with_tls) is is_allowed
 
 
 @pytest.mark.parametrize("host", DISGUISED)
 def test_disguised_addresses_are_known(host):
-    """However an address of this machine is written, it is refused at once, or when it is looked up."""
-    refused = EgressPolicy().objection(HttpUrl(f"https://{host}/")) is not None
-    assert refused or _not_allowed(HttpUrl(f"https://{host}/").host)
+    """An address of this machine is refused in any spelling, at once or when it is looked up."""
+    is_refused = EgressPolicy().objection(HttpUrl(f"https://{host}/")) is not None
+    assert is_refused or _not_allowed(HttpUrl(f"https://{host}/").host)
 
 
 @pytest.mark.parametrize(
@@ -86,13 +86,13 @@ def test_disguised_addresses_are_known(host):
     ],
 )
 def test_objections(url, objection):
-    """What is wrong with a URL is said before anything is sent."""
-    said = EgressPolicy().objection(HttpUrl(url))
-    assert said is None if objection is None else objection in said
+    """An objection to a URL is raised before any message is sent."""
+    reason = EgressPolicy().objection(HttpUrl(url))
+    assert reason is None if objection is None else objection in reason
 
 
 def test_names_are_judged_by_what_they_stand_for():
-    """A harmless name with an address of this machine is not connected to, and the refusal does not tell the address."""
+    """A harmless name with an address of this machine is not connected to, and the refusal does not contain the address."""
     assert _not_allowed("localhost")
 
 
@@ -104,22 +104,22 @@ def _not_allowed(host: str) -> bool:
 
 
 def test_allowed_names_are_connected_to():
-    """A name with an address in a network of the site is connected to there, at the very address that was judged."""
+    """A name with an address in a network of the site is connected to there, at the very address that was checked."""
     backend = GuardedBackend(EgressPolicy([ip_network("127.0.0.0/8")]), encrypted=False)
 
     async def peer() -> tuple[str, int]:
         async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
             port = listener.extra(anyio.abc.SocketAttribute.local_port)
             stream = await backend.connect_tcp("localhost", port)
-            found = stream.get_extra_info("server_addr")
+            peer_address = stream.get_extra_info("server_addr")
             await stream.aclose()
-            return found == ("127.0.0.1", port)
+            return peer_address == ("127.0.0.1", port)
 
     assert anyio.run(peer)
 
 
 def test_the_first_address_that_answers(monkeypatch):
-    """A name is looked up once; of its addresses those that are not allowed are passed over, and those where nobody answers."""
+    """A name is looked up once; addresses that are not permitted, or where no server listens, are skipped."""
     looked_up = []
 
     async def addresses(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
@@ -129,18 +129,18 @@ def test_the_first_address_that_answers(monkeypatch):
     monkeypatch.setattr(anyio, "getaddrinfo", addresses)
     backend = GuardedBackend(EgressPolicy([ip_network("127.0.0.0/8")]), encrypted=False)
 
-    async def reached() -> str:
+    async def reach_first() -> str:
         async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
             stream = await backend.connect_tcp("two.example", listener.extra(anyio.abc.SocketAttribute.local_port))
             address, _ = stream.get_extra_info("server_addr")
             await stream.aclose()
             return address
 
-    assert (anyio.run(reached), looked_up) == ("127.0.0.1", ["two.example"])
+    assert (anyio.run(reach_first), looked_up) == ("127.0.0.1", ["two.example"])
 
 
 def test_nobody_listens():
-    """An allowed address where nobody listens is an error of the network's, not of the address."""
+    """A permitted address where no server listens is an error of the network, not of the address."""
     backend = GuardedBackend(EgressPolicy([ip_network("127.0.0.0/8")]), encrypted=False)
     with pytest.raises(httpcore.ConnectError):
         anyio.run(backend.connect_tcp, "127.0.0.1", 1)
