@@ -46,7 +46,7 @@ RUN pip install --no-deps --require-hashes --requirement requirements/docs.txt
 COPY api api
 COPY scripts scripts
 COPY docs docs
-RUN /venv/bin/python -m sphinx -W -q docs build/guide
+RUN /venv/bin/python -m sphinx -W -q -d build/doctrees docs build/guide
 
 
 FROM python:3.12-slim AS runtime
