@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from scipy.stats import ttest_rel
 
-from faal_core.auditing.run import audit
+from faal_core.auditing.run import run_audit
 from faal_core.classifier import Classifier
 from faal_core.datasets import LabelledImages, load
 from faal_core.specs import AuditSpec, FinetuneSpec
@@ -52,7 +52,7 @@ BASELINE = next(iter(METHODS))
 
 def measure_rates(classifier: Classifier, test: LabelledImages, spec: AuditSpec) -> dict[str, float]:
     """Return accuracies on the test images, clean and under attack."""
-    report = audit(classifier, test, spec, name="benchmark", device=torch.device("cpu")).report
+    report = run_audit(classifier, test, spec, name="benchmark", device=torch.device("cpu")).report
     rates = sorted(row.robust.rate for row in report.classes)
     tail = rates[: -(-len(rates) // 5)]
     return {

@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 
 import torch
-
-from faal_core.auditing.run import audit
 from faal_core.cli.progress_bar import ProgressBar
+
+from faal_core.auditing.run import run_audit
 from faal_core.datasets import load
 from faal_core.networks import build
 from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec
@@ -78,7 +78,7 @@ def main() -> None:
     checkpoint.unlink()
     attacks = [{"type": "apgd", "loss": "margin", "iterations": 20}]
     audit_spec = AuditSpec.model_validate({"threat": {"epsilon": arguments.epsilon}, "attacks": attacks})
-    report = audit(result.classifier, validation, audit_spec, name="base", device=cpu).report
+    report = run_audit(result.classifier, validation, audit_spec, name="base", device=cpu).report
     figures = {"clean": report.clean.mean.rate, "mean": report.robust.mean.rate, "worst": report.robust.worst.value}
     versions = {"python": platform.python_version(), "torch": torch.__version__, "threads": arguments.threads}
     print(json.dumps({"benchmark": "train_base", **versions, **figures, "minutes": (time.monotonic() - start) / 60}))

@@ -1,7 +1,62 @@
 """FAAL: per-class adversarial-robustness audits and fairness-aware adversarial fine-tuning.
 
+    import faal_core as faal
+
+    classifier = faal.Classifier.wrap(network, num_classes=10, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    result = faal.audit(classifier, images, labels, epsilon="8/255", attacks="fast")
+
 The library does not depend on the service around it: paths, device and seed come in as arguments. Its lower half
-(`results`, `reports`, `dro`, `specs`, `catalog`, `threat_model`, `archives`, `progress`, `errors`) imports no torch.
+(`results`, `reports`, `dro`, `specs`, `catalog`, `threat_model`, `archives`, `progress`, `errors`) imports no torch, so the names
+above are imported when they are first used.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from faal_core.auditing import AuditComparison, AuditResult, RadiusSeries, audit, compare
+    from faal_core.classifier import Classifier
+    from faal_core.datasets import LabelledImages, load
+    from faal_core.errors import FaalError
+    from faal_core.finetuning import FinetuneResult, finetune
+    from faal_core.weights import read_classifier, write_classifier
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "AuditComparison",
+    "AuditResult",
+    "Classifier",
+    "FaalError",
+    "FinetuneResult",
+    "LabelledImages",
+    "RadiusSeries",
+    "__version__",
+    "audit",
+    "compare",
+    "finetune",
+    "load",
+    "read_classifier",
+    "write_classifier",
+]
+
+_HOMES = {
+    **dict.fromkeys(("AuditComparison", "AuditResult", "RadiusSeries", "audit", "compare"), "auditing"),
+    "Classifier": "classifier",
+    **dict.fromkeys(("LabelledImages", "load"), "datasets"),
+    "FaalError": "errors",
+    **dict.fromkeys(("FinetuneResult", "finetune"), "finetuning"),
+    **dict.fromkeys(("read_classifier", "write_classifier"), "weights"),
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - classes and functions
+    """Return a public name, imported from the package that defines it."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return __all__

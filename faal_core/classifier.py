@@ -1,13 +1,17 @@
 """Define a classifier, which normalises pixels in [0, 1] and returns logits. The module also names the tensor shapes."""
 
 import sys
+from collections.abc import Mapping, Sequence
+from types import FunctionType
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from faal_core.errors import ClassifierUnsuitable
+from faal_core.errors import ClassifierUnsuitable, InvalidSpec
 from faal_core.specs import ClassifierSpec
+from faal_core.specs.classifier import OWN_CODE
+from faal_core.specs.field_errors import check_fields
 
 _LAYER_IN_CACHE = 6 * 2**20  # bytes; forward and backward passes were fastest there (benchmarks/notes/autoattack.md)
 
@@ -36,20 +40,75 @@ class Classifier(nn.Module):
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, -1, 1, 1), persistent=False)
 
+    @classmethod
+    def wrap(
+        cls,
+        network: nn.Module,
+        *,
+        num_classes: int,
+        mean: float | Sequence[float] | Tensor = 0.0,
+        std: float | Sequence[float] | Tensor = 1.0,
+        class_names: Sequence[str] | None = None,
+    ) -> "Classifier":
+        """Return a network of your own as a classifier. The network is not copied.
+
+        Audits compute in eval mode and in the network's precision, and restore the mode of each module afterwards.
+
+        Args:
+            network: maps normalised images `n c h w` to logits `n k`: before softmax, at least two.
+            num_classes: k.
+            mean, std: the normalisation of the network's training, for pixels in [0, 1]: per channel, or one value for all
+                channels. Leave them out where the network itself normalises.
+            class_names: in the order of the logits.
+        Raises: InvalidSpec where an argument is wrong.
+        """
+        if isinstance(network, cls) or not isinstance(network, nn.Module):
+            raise InvalidSpec(
+                f"A network is a torch.nn.Module, not {type(network).__name__}."
+                + (" It is wrapped already." if isinstance(network, cls) else "")
+            )
+        if num_classes == 1:
+            raise InvalidSpec(
+                "A classifier has at least two logits. A network with one logit z has two classes: return "
+                "torch.cat((-z, z), 1) / 2, whose softmax is the network's sigmoid, and pass num_classes=2."
+            )
+        spec = check_fields(
+            ClassifierSpec,
+            architecture=OWN_CODE + dotted_name(type(network)),
+            num_classes=num_classes,
+            mean=_as_list(mean),
+            std=_as_list(std),
+            class_names=class_names,
+        )
+        classifier = cls(network, spec)
+        device = next((one.device for one in network.parameters()), classifier.device)
+        classifier.mean, classifier.std = classifier.mean.to(device), classifier.std.to(device)
+        return classifier
+
     @property
     def num_classes(self) -> int:
         """Return the number of logits."""
         return self.spec.num_classes
+
+    def adapt_to_channels(self, channels: int) -> None:
+        """Apply the single mean and std of a wrapped network to that many channels; change nothing where it has several."""
+        if self.spec.needs_own_code and self.spec.channels == 1:
+            self.spec = self.spec.for_channels(channels)
 
     def forward(self, x: Images) -> Logits:
         """Return the logits of images with pixels in [0, 1], in float32 whatever precision the network computes in.
 
         Raises: ClassifierUnsuitable where the network returns no tensor.
         """
-        logits = self.backbone(self._normalise(x))
+        logits = self.backbone(self._normalise(x).to(self._precision))
         if not isinstance(logits, Tensor):
-            raise ClassifierUnsuitable(f"The network returned a {type(logits).__name__} instead of a tensor of logits.")
+            raise ClassifierUnsuitable(_describe_output(logits))
         return logits.float()
+
+    @property
+    def _precision(self) -> torch.dtype:
+        """Return the floating-point type of the network's first weights; float32 for a network without weights."""
+        return next((one.dtype for one in self.backbone.parameters() if one.is_floating_point()), torch.float32)
 
     def _normalise(self, x: Images) -> Images:
         """Return (x − mean) / std, computed on whole images.
@@ -129,3 +188,26 @@ class Classifier(nn.Module):
     def device(self) -> torch.device:
         """Return the device of the weights."""
         return self.mean.device
+
+
+def dotted_name(code: type | FunctionType) -> str:
+    """Return the module and the name of a class or function, such as `nets.build`."""
+    return f"{code.__module__}.{code.__qualname__}"
+
+
+def _as_list(values: float | Sequence[float] | Tensor) -> list[float]:
+    """Return the values as floats; a single number as a list of one."""
+    return torch.as_tensor(values, dtype=torch.float64).reshape(-1).tolist()
+
+
+def _describe_output(output: object) -> str:
+    """Return the message about a network that returns `output` instead of logits."""
+    names = [str(name) for name in output] if isinstance(output, Mapping) else []
+    found = f"a {type(output).__name__}" + (f" with {', '.join(names[:8])}" if names else "")
+    if "logits" in names or hasattr(output, "logits"):
+        advice = "Wrap a module whose forward returns the output's logits alone."
+    elif isinstance(output, tuple | list):
+        advice = f"Wrap a module whose forward returns the logits alone, one of the {len(output)} entries."
+    else:
+        advice = "Wrap a module whose forward returns the logits alone."
+    return f"The network returned {found} instead of a tensor of logits. {advice}"

@@ -1,6 +1,7 @@
 """The interface by which a long computation reports its progress, is cancelled, or ends at a deadline."""
 
 import math
+import time
 from typing import Protocol, runtime_checkable
 
 from pydantic import BaseModel
@@ -54,6 +55,21 @@ class NoProgress:
     def time_left(self) -> float:
         """Return infinity: there is no deadline."""
         return math.inf
+
+
+class TimeLimit(NoProgress):
+    """Discards all reports, and sets a time limit.
+
+    Args:
+        minutes: the time until the deadline; no limit when absent.
+    """
+
+    def __init__(self, minutes: float | None = None) -> None:
+        self._deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
+
+    def time_left(self) -> float:
+        """Return the seconds until the deadline."""
+        return self._deadline - time.monotonic()
 
 
 class ProgressPart:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel
 
-from faal_core.auditing.run import audit
+from faal_core.auditing.run import run_audit
 from faal_core.datasets import load
 from faal_core.networks import build
 from faal_core.progress import NoProgress
@@ -74,7 +74,7 @@ def main(root: Path, out: Path) -> None:
     )
     write_classifier(out, result.classifier)
     checkpoint.unlink()
-    report = audit(result.classifier, test_data, SPEC.audit_spec, name="bundled", device=cpu).report
+    report = run_audit(result.classifier, test_data, SPEC.audit_spec, name="bundled", device=cpu).report
     for row in report.classes:
         print(f"{row.name:12} clean {row.clean.rate:.3f}  robust {row.robust.rate:.3f}")
     robust = report.robust

@@ -3,7 +3,7 @@
 from typing import Final
 
 from faal_core.auditing.reliability import digest_training_images
-from faal_core.auditing.run import audit
+from faal_core.auditing.run import run_audit
 from faal_core.specs import AuditSpec
 from worker.assignment import Assignment, JobResult, add_ids
 
@@ -25,7 +25,7 @@ def report_so_far(assignment: Assignment) -> str:
 
 def _report(assignment: Assignment, *, compute: bool) -> str:
     model = assignment.read_model()
-    audited = audit(
+    audited = run_audit(
         assignment.read_classifier(model),
         assignment.load_images(PART),
         AuditSpec.model_validate(assignment.job.spec),

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from faal_core import weights
-from faal_core.finetuning import finetune, training_checkpoint
+from faal_core.finetuning.run import run_finetuning, training_checkpoint
 from faal_core.specs import FinetuneSpec
 from faal_core.training.ranks import Ranks
 from faal_core.training.recipe import train
@@ -19,7 +19,7 @@ def run(assignment: Assignment) -> JobResult:
     """
     model = assignment.read_model()
     with start_rank_processes(assignment) as ranks:
-        finetuned = finetune(
+        finetuned = run_finetuning(
             assignment.read_classifier(model),
             assignment.load_images("train"),
             assignment.load_images("test"),

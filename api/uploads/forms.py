@@ -74,6 +74,12 @@ def read_model_form(form: UploadedForm) -> ModelForm:
         spec = _read_spec({name: _parse_field(name, value) for name, value in single.items()}, "")
     else:
         spec = _read_header_spec(form.head)
+    if spec.needs_own_code:
+        raise InvalidRequest.for_field(
+            "/architecture",
+            f"{spec.architecture} is code outside the catalog, which the service does not run; audit it with the library, or ask "
+            "the service's administrator to add the network to the catalog",
+        )
     key = fields.get("weights_key", "").strip() or None
     if key is not None and not _KEY.fullmatch(key):
         raise InvalidRequest.for_field(

@@ -20,6 +20,7 @@ from faal_core.attacks import Attack
 from faal_core.attacks.ball import Ball, norms
 from faal_core.attacks.losses import margin_loss, probability_margin_loss
 from faal_core.attacks.randomness import ImageRandom, seed_from
+from faal_core.auditing.adversarial import AdversarialImages
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.datasets.matching import check_fit
@@ -96,6 +97,9 @@ class Evaluator:
         batch_size: images per batch. Fewer pass at a time where the device lacks memory or a CPU is faster with fewer.
             The images that survive a run are gathered into full batches.
         seed: with an image's pixels and the numbers of attack and run, determines the random numbers used on the image.
+
+    Attributes:
+        adversarial_images: takes the image that breaks each image, where it is set.
     """
 
     def __init__(
@@ -104,6 +108,7 @@ class Evaluator:
         check_fit(classifier, data)
         self.classifier = classifier.place(device).eval()
         self.data, self.device, self.batch_size, self.seed = data, device, batch_size, seed
+        self.adversarial_images: AdversarialImages | None = None
         self._pieces = Pieces(min(batch_size, self.classifier.images_in_cache(data.images.shape[1:])))
 
     def pixels(self, rows: Tensor) -> Tensor:
@@ -135,6 +140,8 @@ class Evaluator:
             predicted, margin, logit_margin = self.predict(x_adv, y)
             distance = norms(x_adv - x, threat.norm).tolist()
             broken = [answer != label for answer, label in zip(predicted, y.tolist(), strict=True)]
+            if self.adversarial_images is not None:
+                self.adversarial_images.store(part[broken], x_adv[broken])
             images = zip(predicted, margin, logit_margin, distance, _digest_pixels(x_adv, broken), strict=True)
             return [ImageResult(*image) for image in images]
 

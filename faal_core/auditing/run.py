@@ -2,8 +2,8 @@
 
 import hashlib
 import time
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,9 +11,11 @@ import torch
 
 from faal_core import __version__, weights
 from faal_core.auditing import reliability
+from faal_core.auditing.adversarial import AdversarialImages
 from faal_core.auditing.evaluator import Evaluator, evaluate
 from faal_core.auditing.gallery import build_gallery
 from faal_core.auditing.provenance import describe_provenance
+from faal_core.auditing.result import AuditResult
 from faal_core.classifier import Classifier
 from faal_core.datasets.data_warnings import examine_data
 from faal_core.datasets.labelled_images import LabelledImages
@@ -22,23 +24,14 @@ from faal_core.device_memory import require_room
 from faal_core.progress import NoProgress, Progress
 from faal_core.results.class_table import ClassTable, build_group_table
 from faal_core.results.documents import AuditReport, ClassifierSummary
-from faal_core.results.image_outcomes import Evaluation
-from faal_core.results.ledger import Ledger
+from faal_core.results.ledger import CLEAN, BatchResult, Ledger
 from faal_core.specs import AuditSpec
 
 PRODUCT = f"FAAL {__version__}"
 _SAMPLE = 64  # images that the reliability checks use: enough for their thresholds, a small part of an audit's cost
 
 
-@dataclass(frozen=True, slots=True)
-class AuditResult:
-    """Holds the report and the rows it was computed from."""
-
-    report: AuditReport
-    evaluation: Evaluation
-
-
-def audit(
+def run_audit(
     classifier: Classifier,
     data: LabelledImages,
     spec: AuditSpec,
@@ -49,6 +42,8 @@ def audit(
     compute: bool = True,
     progress: Progress | None = None,
     trained_on: AbstractSet[bytes] = frozenset(),
+    clean_results: Iterable[BatchResult] = (),
+    keep_adversarial: bool | Path = False,
 ) -> AuditResult:
     """Audit `classifier`, called `name` in the report, on `data` or on the part of it that the spec asks for.
 
@@ -60,6 +55,8 @@ def audit(
         compute: whether to compute what the ledger lacks; otherwise the report covers the ledger's batches alone.
         trained_on: `reliability.digest_pixels` of the training images, where they are known; the report warns of audited
             images that are among them.
+        clean_results: those of another audit of the same classifier and images, whose predictions are not computed again.
+        keep_adversarial: whether the result holds the adversarial images; a path ending in .npy names their file.
     Raises: InvalidSpec where classifier and data do not fit, or the radius exceeds the largest distance of two images;
         LedgerMismatch where the file belongs to another audit; ClassifierUnsuitable, OutOfMemory; Cancelled; OSError.
     """
@@ -67,8 +64,9 @@ def audit(
     data = match_classes(classifier, data)
     summary = summarise(classifier, name)
     identity = compute_identity(summary, data, spec)
+    audited_rows = torch.arange(len(data)) if spec.images is None else data.stratified(spec.images, spec.seed)
     if spec.images is not None:
-        data = data.take(data.stratified(spec.images, spec.seed))
+        data = data.take(audited_rows)
     check_radius(spec.threat, data)
     evaluator = Evaluator(classifier, data, device=device, batch_size=spec.batch_size, seed=spec.seed)
     with require_room(spec.batch_size):
@@ -79,6 +77,13 @@ def audit(
         evaluator.predict(x, y)
         warnings = reliability.examine(classifier, x, y, spec.threat)
     with Ledger(ledger, identity, keep=compute) as batches:
+        adversarial = None
+        if keep_adversarial:
+            path = keep_adversarial if isinstance(keep_adversarial, Path) else None
+            adversarial = evaluator.adversarial_images = AdversarialImages(data, path, resumes=any(batches))
+        for result in clean_results:
+            if compute and batches.find(result.attack, result.run, result.rows) is None:
+                batches.add(result)
         evaluation, attack_rows = evaluate(
             evaluator, spec.threat, spec.attacks, progress or NoProgress(), batches, compute=compute
         )
@@ -114,7 +119,14 @@ def audit(
         provenance=describe_provenance(device),
         gallery=build_gallery(data, evaluation, attack_rows),
     )
-    return AuditResult(report, evaluation)
+    return AuditResult(
+        report,
+        evaluation,
+        rows=audited_rows.numpy(),
+        groups={grouping.column: [grouping.names[member] for member in grouping.members] for grouping in data.groups},
+        clean_results=tuple(result for result in batches if result.attack == CLEAN),
+        adversarial_images=None if adversarial is None else adversarial.to_tensor(),
+    )
 
 
 def compute_identity(classifier: ClassifierSummary, data: LabelledImages, spec: AuditSpec) -> str:

@@ -7,18 +7,20 @@ from pathlib import Path
 import typer
 
 from faal_core.cli import input_options, options
+from faal_core.cli.classifier_input import ClassifierOptions
 from faal_core.cli.image_options import image_loader, name_classes
 from faal_core.cli.options import torch_device
 from faal_core.cli.results import output_folder, require_worst_class, write_report
 from faal_core.cli.specs import attacks as attack_specs
-from faal_core.cli.specs import build_spec, classifier_spec
+from faal_core.cli.specs import build_spec
 
 
 def audit(
     context: typer.Context,
     *,
-    weights: input_options.Weights,
+    weights: input_options.OptionalWeights = None,
     weights_key: input_options.WeightsKey = None,
+    network: input_options.Network = None,
     architecture: input_options.Architecture = None,
     num_classes: input_options.NumClasses = None,
     mean: input_options.Mean = None,
@@ -42,6 +44,8 @@ def audit(
     out: options.Out,
     minutes: options.Minutes = None,
     ledger: options.Ledger = None,
+    save_outcomes: options.SaveOutcomes = None,
+    save_adversarial: options.SaveAdversarial = None,
     device: options.Device = "auto",
     require_worst: options.RequireWorst = None,
     as_json: options.AsJson = False,
@@ -51,29 +55,41 @@ def audit(
 
     option_values = {"threat": {"norm": norm, "epsilon": epsilon}, "attacks": attack_specs(attacks), "images": images}
     checked_spec = build_spec(context, AuditSpec, spec, option_values, settings)
-    network = classifier_spec(context, architecture, num_classes, mean, std, arguments)
+    source = ClassifierOptions(
+        context,
+        weights=weights,
+        key=weights_key,
+        network=network,
+        architecture=architecture,
+        num_classes=num_classes,
+        mean=mean,
+        std=std,
+        arguments=arguments,
+    )
     load = image_loader(dataset, data_root, download=download, class_order=class_order, resize=resize, crop=crop)
     context.with_resource(output_folder(out))
 
     from faal_core.auditing.reliability import digest_training_images
-    from faal_core.auditing.run import audit as run
-    from faal_core.cli.progress_bar import ProgressBar
-    from faal_core.weights import read_classifier
+    from faal_core.auditing.run import run_audit
+    from faal_core.reports.progress_bar import ProgressBar
 
-    classifier = read_classifier(weights, network, weights_key)
+    classifier = source.read()
     name_classes(context, classifier, class_names)
     data = load(part)
     with _resume_hint(ledger), ProgressBar(minutes) as progress:
-        audited = run(
+        audited = run_audit(
             classifier,
             data,
             checked_spec,
-            name=name or weights.stem,
+            name=name or source.name,
             device=torch_device(device),
             ledger=ledger,
             progress=progress,
             trained_on=digest_training_images(dataset, part, root=data_root),
+            keep_adversarial=save_adversarial or False,
         )
+    if save_outcomes:
+        audited.save_outcomes(save_outcomes)
     write_report(audited.report, out, as_json=as_json)
     require_worst_class(audited.report, require_worst)
 

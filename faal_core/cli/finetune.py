@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from faal_core.cli import input_options, options
+from faal_core.cli.classifier_input import ClassifierOptions
 from faal_core.cli.image_options import image_loader, name_classes
 from faal_core.cli.options import torch_device
 from faal_core.cli.results import exit_status, output_folder, require_worst_class, write_report
 from faal_core.cli.specs import attacks as attack_specs
-from faal_core.cli.specs import build_spec, classifier_spec, numbers
+from faal_core.cli.specs import build_spec, numbers
 
 TRAINED = "trained.safetensors"
 
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 def finetune(
     context: typer.Context,
     *,
-    weights: input_options.Weights,
+    weights: input_options.OptionalWeights = None,
     weights_key: input_options.WeightsKey = None,
+    network: input_options.Network = None,
     architecture: input_options.Architecture = None,
     num_classes: input_options.NumClasses = None,
     mean: input_options.Mean = None,
@@ -76,16 +78,24 @@ def finetune(
         "audit": {"attacks": attack_specs(attacks), "images": images},
     }
     checked_spec = build_spec(context, FinetuneSpec, spec, option_values, settings)
-    network = classifier_spec(context, architecture, num_classes, mean, std, arguments)
+    source = ClassifierOptions(
+        context,
+        weights=weights,
+        key=weights_key,
+        network=network,
+        architecture=architecture,
+        num_classes=num_classes,
+        mean=mean,
+        std=std,
+        arguments=arguments,
+    )
     load = image_loader(dataset, data_root, download=download, class_order=class_order, resize=resize, crop=crop)
     context.with_resource(output_folder(out, out / "checkpoint"))
 
-    from faal_core.weights import read_classifier
-
-    classifier = read_classifier(weights, network, weights_key)
+    classifier = source.read()
     name_classes(context, classifier, class_names)
     report = _finetune(
-        classifier, load("train"), load(part), checked_spec, name or weights.stem, torch_device(device), minutes, out
+        classifier, load("train"), load(part), checked_spec, name or source.name, torch_device(device), minutes, out
     )
     if report is None:
         return 0
@@ -109,9 +119,8 @@ def _finetune(
 
     The folder `checkpoint` of `out` holds what a run needs to resume.
     """
-    from faal_core.cli.progress_bar import ProgressBar
-    from faal_core.finetuning import finetune as run
-    from faal_core.finetuning import training_checkpoint
+    from faal_core.finetuning.run import run_finetuning, training_checkpoint
+    from faal_core.reports.progress_bar import ProgressBar
     from faal_core.training.ranks import join_ranks
     from faal_core.training.recipe import train as take_part
     from faal_core.weights import write_classifier
@@ -123,7 +132,7 @@ def _finetune(
             take_part(classifier, train, spec, device=ranks.device, checkpoint=saved, ranks=ranks)
             return None
         with ProgressBar(minutes) as progress:
-            done = run(
+            done = run_finetuning(
                 classifier,
                 train,
                 test,

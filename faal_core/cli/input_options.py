@@ -20,6 +20,25 @@ Weights = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
+OptionalWeights = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True,
+        dir_okay=False,
+        metavar="FILE",
+        help="The file with the classifier: .safetensors, or a state dict in .pt or .pth. With --network it may be left out.",
+        rich_help_panel=INPUT,
+    ),
+]
+Network = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE.py:NAME",
+        help="Your own code that builds the network: a class or function in a file, or MODULE:NAME. The code is executed. "
+        "Needs --num-classes.",
+        rich_help_panel=INPUT,
+    ),
+]
 WeightsKey = Annotated[
     str | None,
     typer.Option(
@@ -50,7 +69,7 @@ NumClasses = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        help="With --architecture: how many classes the network has, such as 10.",
+        help="With --architecture or --network: how many classes the network has, such as 10.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -58,7 +77,7 @@ Mean = Annotated[
     str | None,
     typer.Option(
         metavar="LIST",
-        help="With --architecture: the mean that is subtracted from pixels in [0, 1], per channel or once for all.",
+        help="With --architecture or --network: the mean that is subtracted from pixels in [0, 1], per channel or once for all.",
         show_default="0.0",
         rich_help_panel=INPUT,
     ),
@@ -67,7 +86,7 @@ Std = Annotated[
     str | None,
     typer.Option(
         metavar="LIST",
-        help="With --architecture: the standard deviation that pixels are divided by, as many values as --mean.",
+        help="With --architecture or --network: the standard deviation that pixels are divided by, as many values as --mean.",
         show_default="1.0",
         rich_help_panel=INPUT,
     ),
@@ -77,7 +96,7 @@ Argument = Annotated[
     typer.Option(
         "--argument",
         metavar="NAME=N",
-        help="With --architecture: an argument of the network, such as width=16; repeatable.",
+        help="With --architecture or --network: an argument of the network, such as width=16; repeatable.",
         rich_help_panel=INPUT,
     ),
 ]

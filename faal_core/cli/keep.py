@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from faal_core.cli import input_options
+from faal_core.cli.classifier_input import build_network
 from faal_core.cli.finetune import TRAINED
 from faal_core.cli.specs import refuse
 
@@ -19,6 +20,7 @@ def keep(
     ],
     weights: input_options.Weights,
     weights_key: input_options.WeightsKey = None,
+    network: input_options.Network = None,
     output: Annotated[Path, typer.Option("--output", "-o", dir_okay=False, help="The file to write.")] = Path(
         "candidate.safetensors"
     ),
@@ -42,7 +44,9 @@ def keep(
         raise refuse(error) from None
     if not isinstance(report, FinetuneReport):
         raise typer.BadParameter("report.json is the report of an audit, not of a fine-tuning", param_hint="RESULTS")
-    trained = read_classifier(results / TRAINED)
-    original = read_classifier(weights, report.before.classifier.spec, weights_key)
+    given = report.before.classifier.spec
+    modules = [build_network(network, given) if network else None for _ in range(2)]
+    trained = read_classifier(results / TRAINED, network=modules[0])
+    original = read_classifier(weights, given, weights_key, network=modules[1])
     write_classifier(output, candidate_classifier(original, trained, report, candidate))
     typer.echo(f"Written to {output}")

@@ -1,5 +1,6 @@
 """The options of `faal` about attacks, training, the spec and results, in the panels in which `--help` shows them."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -118,6 +119,39 @@ Ledger = Annotated[
         dir_okay=False,
         metavar="FILE",
         help="Store every finished batch in this file, from which the same command resumes after a stop.",
+        rich_help_panel=RUN,
+    ),
+]
+
+
+def _ending(*endings: str) -> Callable[[Path | None], Path | None]:
+    """Return the check that a file's name has one of the endings, before anything is computed."""
+
+    def check(file: Path | None) -> Path | None:
+        if file is not None and file.suffix not in endings:
+            raise typer.BadParameter(f"the name {file.name} must end in {' or '.join(endings)}")
+        return file
+
+    return check
+
+
+SaveOutcomes = Annotated[
+    Path | None,
+    typer.Option(
+        dir_okay=False,
+        metavar="FILE",
+        callback=_ending(".parquet", ".csv"),
+        help="Write the outcome of each image to this .parquet or .csv file.",
+        rich_help_panel=RUN,
+    ),
+]
+SaveAdversarial = Annotated[
+    Path | None,
+    typer.Option(
+        dir_okay=False,
+        metavar="FILE",
+        callback=_ending(".npy"),
+        help="Write the adversarial images to this .npy file: n × c × h × w, float32 in [0, 1].",
         rich_help_panel=RUN,
     ),
 ]

@@ -13,6 +13,7 @@ REMEDIES = {
     "architecture": "Pass --architecture NAME --num-classes N --mean … --std …; `faal catalog` lists the names.",
     "class-names": "Or state the network's order with --class-names.",
     "data-root": "Pass --data-root DIR, or --download to fetch it.",
+    "network": "Pass --network FILE.py:NAME with the code that builds it.",
     "part": "Choose another part with --part.",
     "resize": "Pass --resize N, and --crop N where their shapes differ too.",
 }

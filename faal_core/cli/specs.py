@@ -103,7 +103,7 @@ def classifier_spec(
 
     if architecture is None:
         if any(option is not None for option in (num_classes, mean, std)) or arguments:
-            raise typer.BadParameter("--num-classes, --mean, --std and --argument go with --architecture")
+            raise typer.BadParameter("--num-classes, --mean, --std and --argument go with --architecture or --network")
         return None
     pairs = [text.partition("=") for text in arguments or []]
     if any(not sign for _, sign, _ in pairs):

@@ -18,7 +18,8 @@ import torch
 from numpy.lib import format as npy
 
 from faal_core.archives import MAX_BYTES, UnsafeArchive, list_safe_members, open_archive
-from faal_core.datasets.grouping import Grouping, require_few_columns
+from faal_core.datasets.array_conversion import convert_groups, convert_images, convert_labels, convert_to_text
+from faal_core.datasets.grouping import require_few_columns
 from faal_core.datasets.labelled_images import LabelledImages, Part
 from faal_core.datasets.pixel_range import require_levels
 from faal_core.errors import DatasetInvalid
@@ -26,7 +27,6 @@ from faal_core.errors.memory_exhaustion import require_memory
 from faal_core.specs import MAX_CLASSES
 
 MAX_ARRAYS = 100
-MAX_CHANNELS = 4
 MAX_DIMENSIONS = 4
 CHUNK_BYTES = 2**24
 _PREFIXES: dict[Part, tuple[str, ...]] = {
@@ -46,15 +46,15 @@ def load(path: Path, part: Part) -> LabelledImages:
         with open_archive(path) as archive:
             arrays = _list_arrays(archive)
             prefix = _find_prefix(arrays, part)
-            labels = {name: _convert_labels(_read_array(archive, name), name) for name in sorted(arrays & _LABELS)}
+            labels = {name: convert_labels(_read_array(archive, name), name) for name in sorted(arrays & _LABELS)}
             names = _read_class_names(archive, arrays, list(labels.values()))
-            images, part_labels = _convert_images(_read_array(archive, f"{prefix}images")), labels[f"{prefix}labels"]
+            images, part_labels = convert_images(_read_array(archive, f"{prefix}images")), labels[f"{prefix}labels"]
             if len(images) != len(part_labels):
                 raise DatasetInvalid(f"{path.name} ({part}): {len(images)} images and {len(part_labels)} labels")
             columns = sorted(name for name in arrays if name.startswith(f"{prefix}group_"))
             require_few_columns(columns)
             groups = [
-                _convert_groups(_read_array(archive, name), name.removeprefix(f"{prefix}group_"), len(images))
+                convert_groups(_read_array(archive, name), name.removeprefix(f"{prefix}group_"), len(images))
                 for name in columns
             ]
     except UnsafeArchive as error:
@@ -81,11 +81,11 @@ def iterate_chunks(path: Path, part: Part) -> Iterator[np.ndarray]:
             shape, fortran, dtype = _read_header(file)
             _require_plain(shape, dtype)
             if fortran:  # then an image's pixels are spread over the whole array
-                yield _convert_images(_read_array(archive, name))
+                yield convert_images(_read_array(archive, name))
                 return
             size = math.prod(shape[1:]) * dtype.itemsize
             while content := file.read(size * max(1, CHUNK_BYTES // max(1, size))):
-                yield _convert_images(np.frombuffer(content, dtype).reshape(-1, *shape[1:]))
+                yield convert_images(np.frombuffer(content, dtype).reshape(-1, *shape[1:]))
 
 
 def list_parts(path: Path) -> tuple[Part, ...]:
@@ -166,49 +166,6 @@ def _require_plain(shape: tuple[int, ...], dtype: np.dtype) -> None:
         raise ValueError(f"it states shape {shape} of {dtype}; at most {MAX_BYTES:,} bytes are read")
 
 
-def _convert_labels(labels: np.ndarray, name: str) -> np.ndarray:
-    """Return the labels as int64. Raises: DatasetInvalid where they are not a list of whole numbers in 0 … MAX_CLASSES - 1."""
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim == 2 and labels.shape[1] > 1 and _is_one_hot(labels):
-        raise DatasetInvalid(f"{name} are one-hot, of shape {labels.shape}; store {name}.argmax(1).")
-    if labels.dtype.kind not in "iu" or labels.ndim != 1 or not len(labels):
-        advice = f"; store {name}.astype(int)" if labels.dtype.kind in "bf" and labels.ndim == 1 else ""
-        raise DatasetInvalid(
-            f"{name} must be whole numbers, one per image, not {labels.dtype} of shape {labels.shape}{advice}."
-        )
-    if labels.min() < 0 or labels.max() >= MAX_CLASSES:
-        raise DatasetInvalid(f"{name} span {labels.min()} to {labels.max()}; they must be in 0…{MAX_CLASSES - 1}.")
-    return labels.astype(np.int64)
-
-
-def _is_one_hot(labels: np.ndarray) -> bool:
-    """Return whether each row is a single 1 among zeros."""
-    return labels.dtype.kind in "biuf" and bool(((labels == 0) | (labels == 1)).all() and (labels.sum(1) == 1).all())
-
-
-def _convert_groups(values: np.ndarray, column: str, count: int) -> Grouping:
-    """Return the column of groups.
-
-    Raises: DatasetInvalid where it is not a list of strings or whole numbers, one for each of `count` images.
-    """
-    if values.dtype.kind not in "iuU" or values.ndim != 1:
-        raise DatasetInvalid(
-            f"Groups of {column!r} must be strings or whole numbers, one per image, not {values.dtype} of shape {values.shape}."
-        )
-    if len(values) != count:
-        raise DatasetInvalid(f"The column {column!r} has groups for {len(values)} of {count} images.")
-    return Grouping.from_values(column, _convert_to_text(values, f"The column {column!r}"))
-
-
-def _convert_to_text(values: np.ndarray, where: str) -> tuple[str, ...]:
-    """Return the values as text. Raises: DatasetInvalid for code points that are no characters."""
-    try:
-        return tuple(str(value) for value in values)
-    except (ValueError, SystemError):
-        raise DatasetInvalid(f"{where} holds code points that are not characters.") from None
-
-
 def _read_class_names(archive: ZipFile, arrays: set[str], labels: list[np.ndarray]) -> tuple[str, ...]:
     """Return the class names in the archive, or "0", "1", … up to the largest label of any part."""
     if "class_names" not in arrays:
@@ -218,37 +175,4 @@ def _read_class_names(archive: ZipFile, arrays: set[str], labels: list[np.ndarra
         raise DatasetInvalid(
             f"class_names must be 2 to {MAX_CLASSES} strings, not {names.dtype} of shape {names.shape}."
         )
-    return _convert_to_text(names, "class_names")
-
-
-def _advise_conversion(images: np.ndarray) -> str:
-    """Return advice on how to store images of another type, by their highest level."""
-    if images.dtype.kind not in "biu" or not images.size:
-        return "convert them"
-    highest = int(images.max())
-    if images.dtype.kind == "b" or highest <= 1:
-        return "store them as float32"
-    return "store images.astype('uint8')" if highest <= 255 else "store images / the highest level, as float32"
-
-
-def _convert_images(images: np.ndarray) -> np.ndarray:
-    """Return the images as n × c × h × w, uint8 or float32, in memory of their own.
-
-    Raises: DatasetInvalid for another type or shape.
-    """
-    if images.dtype.kind == "f":
-        images = images.astype(np.float32)
-    if images.dtype not in (np.uint8, np.float32):
-        raise DatasetInvalid(
-            f"images must be uint8 levels or floats in [0, 1], not {images.dtype}; {_advise_conversion(images)}."
-        )
-    if images.ndim == 3:
-        return images[:, np.newaxis].copy()
-    channels_last = images.ndim == 4 and images.shape[3] <= MAX_CHANNELS < images.shape[1]
-    channels_first = images.ndim == 4 and images.shape[1] <= MAX_CHANNELS < images.shape[3]
-    if not channels_last and not channels_first:
-        raise DatasetInvalid(
-            f"images must be n × h × w, n × h × w × c or n × c × h × w with 1 to {MAX_CHANNELS} channels, not of shape "
-            f"{images.shape}."
-        )
-    return (images.transpose(0, 3, 1, 2) if channels_last else images).copy()
+    return convert_to_text(names, "class_names")

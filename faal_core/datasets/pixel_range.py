@@ -36,7 +36,10 @@ def _advise_rescaling(low: float, high: float) -> str:
     if -1 - _TOLERANCE <= low < 0 and high <= 1 + _TOLERANCE:
         return "for a scale of −1 to 1, store (images + 1) / 2"
     if low < 0:
-        return "undo the normalisation and store images * std + mean"
+        return (
+            "they look normalised: leave out the normalisation (such as transforms.Normalize), which the classifier applies "
+            "itself with its mean and std, or store images * std + mean"
+        )
     if high <= 255:
         return "divide by 255"
     return "divide by 65535" if high <= 65535 else "divide by the highest level"

@@ -22,7 +22,7 @@ def build(spec: ClassifierSpec) -> Classifier:
 def outline(spec: ClassifierSpec) -> nn.Module:
     """Return the network on the meta device: names and shapes, without memory for values.
 
-    Raises: InvalidSpec where it would have more than `MAX_PARAMETERS`.
+    Raises: InvalidSpec where it would have more than `MAX_PARAMETERS`, or needs code that is not in the catalog.
     """
     with torch.device("meta"):
         network = _build_backbone(spec)
@@ -36,12 +36,19 @@ def outline(spec: ClassifierSpec) -> nn.Module:
 
 def resolve_arguments(spec: ClassifierSpec) -> dict[str, int]:
     """Return the architecture's arguments by name, with defaults for absent ones."""
+    if spec.needs_own_code:
+        return dict(spec.arguments)
     bounds = catalog.architecture(spec.architecture).arguments
     return {name: spec.arguments.get(name, bound.default) for name, bound in bounds.items()}
 
 
 def _build_backbone(spec: ClassifierSpec) -> nn.Module:
-    """Return the network that the catalog's builder makes from the spec."""
+    """Return the network that the catalog's builder makes from the spec. Raises: InvalidSpec."""
+    if spec.needs_own_code:
+        raise InvalidSpec(
+            f"{spec.architecture} is code outside the catalog, so the network cannot be built from its name.",
+            remedy="network",
+        )
     entry = catalog.architecture(spec.architecture)
     variant = {} if entry.variant is None else {"variant": entry.variant}
     builder = resolve_name(entry.builder)

@@ -1,6 +1,7 @@
 """Define the spec of a classifier."""
 
 import math
+import re
 from typing import Self
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -11,13 +12,19 @@ from faal_core.specs.class_names import MAX_NAME_LENGTH, is_name
 from faal_core.specs.spec import MAX_CLASSES, Spec
 
 MAX_CHANNELS = 4  # red, green, blue and a fourth
+OWN_CODE = "python:"
+"""Begins the architecture of a network that only code of its owner builds; a dotted name follows, such as `nets.build`."""
+_DOTTED_NAME = re.compile(r"[\w<>]+(\.[\w<>]+)*")
 
 
 class ClassifierSpec(Spec):
     """Describes what must be known besides the weights to rebuild a classifier."""
 
     architecture: str = Field(
-        max_length=100, examples=["preact_resnet18"], description="Name of an architecture in the catalog."
+        max_length=200,
+        examples=["preact_resnet18"],
+        description="Name of an architecture in the catalog. In reports also `python:` and the dotted name of the class or "
+        "function that built a network outside the catalog; the service cannot build such a network.",
     )
     num_classes: int = Field(ge=2, le=MAX_CLASSES, examples=[10])
     mean: tuple[float, ...] = Field(
@@ -42,6 +49,10 @@ class ClassifierSpec(Spec):
     @field_validator("architecture")
     @classmethod
     def _check_architecture(cls, architecture: str) -> str:
+        if architecture.startswith(OWN_CODE):
+            if not _DOTTED_NAME.fullmatch(architecture.removeprefix(OWN_CODE)):
+                raise ValueError(f"after {OWN_CODE} comes a dotted name such as nets.build, not {architecture!r}")
+            return architecture
         try:
             catalog.architecture(architecture)
         except UnknownName as error:
@@ -60,7 +71,7 @@ class ClassifierSpec(Spec):
     @field_validator("arguments")
     @classmethod
     def _check_arguments(cls, arguments: dict[str, int], info: ValidationInfo) -> dict[str, int]:
-        if "architecture" not in info.data:
+        if info.data.get("architecture", OWN_CODE).startswith(OWN_CODE):
             return arguments
         entry = catalog.architecture(info.data["architecture"])
         for name, value in arguments.items():
@@ -86,6 +97,11 @@ class ClassifierSpec(Spec):
         if names is not None and len(set(names)) < len(names):
             raise ValueError("two classes have the same name")
         return names
+
+    @property
+    def needs_own_code(self) -> bool:
+        """Return whether only code of the network's owner builds it: the catalog has no such architecture."""
+        return self.architecture.startswith(OWN_CODE)
 
     @property
     def channels(self) -> int:

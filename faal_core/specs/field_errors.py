@@ -2,13 +2,16 @@
 
 import difflib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue, ValidationError
+
+from faal_core.errors import InvalidSpec
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
     from pydantic_core import ErrorDetails
+
+Checked = TypeVar("Checked", bound=BaseModel)
 
 MAX_ERRORS = 20  # errors listed in an answer; the others are only counted
 _LONGEST = 60  # characters of a value that a message repeats
@@ -20,7 +23,17 @@ def shorten(text: str, most: int) -> str:
     return cut.encode(errors="replace").decode()
 
 
-def first_errors(error: "ValidationError") -> "tuple[list[ErrorDetails], int]":
+def check_fields(model: type[Checked], **fields: Any) -> Checked:  # noqa: ANN401 - whatever a caller in Python passes
+    """Return the fields that are not None as that model. Raises: InvalidSpec, with a sentence for each wrong field."""
+    try:
+        return model.model_validate({name: value for name, value in fields.items() if value is not None})
+    except ValidationError as error:
+        first, more = first_errors(error)
+        lines = [f"{'.'.join(map(str, detail['loc']))}: {explain(detail).removesuffix('.')}" for detail in first]
+        raise InvalidSpec("; ".join(lines) + (f"; and {more} more" if more else "") + ".") from None
+
+
+def first_errors(error: ValidationError) -> "tuple[list[ErrorDetails], int]":
     """Return the first relevant errors, at most `MAX_ERRORS`, and the number of further ones."""
     errors = list(filter_relevant(error.errors(include_url=False)))
     return errors[:MAX_ERRORS], max(0, len(errors) - MAX_ERRORS)

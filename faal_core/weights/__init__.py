@@ -7,8 +7,9 @@ should also have limits on memory and time.
 import hashlib
 from pathlib import Path
 
+import torch
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from faal_core import networks
 from faal_core.classifier import Classifier
@@ -25,18 +26,21 @@ from faal_core.weights.weight_sets import select, strip_wrappers
 METADATA_KEY = "faal"
 
 
-def read_classifier(path: Path, spec: ClassifierSpec | None = None, key: str | None = None) -> Classifier:
+def read_classifier(
+    path: str | Path, spec: ClassifierSpec | None = None, key: str | None = None, *, network: nn.Module | None = None
+) -> Classifier:
     """Return the classifier in `path`, on the CPU and in eval mode.
 
     Args:
         spec: not needed for files of `write_classifier`. A spec with one mean fits as many channels as the weights take.
         key: the set of weights to read, where the file holds several: `state_dict_ema`, `model.ema` …
+        network: the network that takes the weights, instead of one that the catalog builds; `spec` must describe it.
 
     Raises: WeightsUnreadable for a file that holds no weights, is damaged or could run code; WeightsAmbiguous for a file
         with several sets of weights and no matching key; WeightsMismatch where names, shapes or normalisation differ from the
         spec.
     """
-    tree, stored = _read_tensors(path)
+    tree, stored = _read_tensors(Path(path))
     if spec is None and stored is None:
         raise WeightsUnreadable(
             "The file does not state its architecture. Name the architecture and its classes.",
@@ -50,34 +54,36 @@ def read_classifier(path: Path, spec: ClassifierSpec | None = None, key: str | N
             raise WeightsMismatch(
                 f"The file holds weights of {_describe_network(stored)}, but the spec says {_describe_network(spec)}."
             )
-    spec, tensors = _fit_to_spec(tree, spec or stored, key)  # type: ignore[arg-type]  # at least one is set
-    classifier = networks.build(spec)
+    spec, tensors = _fit_to_spec(tree, spec or stored, key, network)  # type: ignore[arg-type]  # at least one is set
+    classifier = networks.build(spec) if network is None else Classifier(network, spec).eval()
     fill(classifier, tensors)
     return classifier
 
 
-def _fit_to_spec(tree: TensorTree, spec: ClassifierSpec, key: str | None) -> tuple[ClassifierSpec, dict[str, Tensor]]:
+def _fit_to_spec(
+    tree: TensorTree, spec: ClassifierSpec, key: str | None, own_network: nn.Module | None
+) -> tuple[ClassifierSpec, dict[str, Tensor]]:
     """Return the spec with the channels of the weights, and the tensors by the network's names.
 
-    All checks use the network's outline, before the network is built. Raises: WeightsUnreadable, WeightsAmbiguous,
-        WeightsMismatch.
+    All checks of a network of the catalog use its outline, before it is built. Raises: WeightsUnreadable, WeightsAmbiguous,
+        WeightsMismatch, InvalidSpec.
     """
-    network = networks.outline(spec)
+    network = own_network or networks.outline(spec)
     tree = {path: rename_published(strip_wrappers(tensors), network) for path, tensors in tree.items()}
     weights = select(tree, network, key)
     check_tensors(weights.tensors)
     channels = infer_channels(strip_prefix(weights, network), network)
     if spec.channels == 1 and channels is not None and channels <= MAX_CHANNELS:
         spec = spec.for_channels(channels)
-        network = networks.outline(spec)
+        network = own_network or networks.outline(spec)
     return spec, arrange(weights, network, spec)
 
 
-def write_classifier(path: Path, classifier: Classifier) -> None:
+def write_classifier(path: str | Path, classifier: Classifier) -> None:
     """Write `path`: a safetensors file of the backbone's weights with the spec in its metadata. Raises: OSError."""
     # One entry: safetensors writes several in random order.
     metadata = {METADATA_KEY: classifier.spec.model_dump_json()}
-    write_safetensors(path, _collect_weights(classifier), metadata)
+    write_safetensors(Path(path), _collect_weights(classifier), metadata)
 
 
 def convert_checkpoint(source: Path, target: Path, spec: ClassifierSpec, key: str | None = None) -> Classifier:
@@ -98,7 +104,7 @@ def digest(classifier: Classifier) -> str:
     total = hashlib.sha256()
     for name, tensor in sorted(_collect_weights(classifier).items()):
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        total.update(tensor.numpy().tobytes())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())  # NumPy lacks bfloat16
     return total.hexdigest()
 
 

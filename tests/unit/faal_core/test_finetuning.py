@@ -12,7 +12,8 @@ from faal_core import weights
 from faal_core.classifier import Classifier
 from faal_core.datasets import LabelledImages, load
 from faal_core.errors import ClassifierUnsuitable, InvalidSpec, OutOfTime, WeightsMismatch
-from faal_core.finetuning import FinetuneResult, finetune
+from faal_core.finetuning import FinetuneResult
+from faal_core.finetuning.run import run_finetuning
 from faal_core.networks import build
 from faal_core.progress import Cancelled, NoProgress
 from faal_core.reports import text
@@ -48,13 +49,13 @@ def random_classifier() -> Classifier:
     return build(ClassifierSpec(architecture="small_resnet", num_classes=10, arguments={"width": 8}))
 
 
-def run_finetuning(
+def finetune_random_network(
     checkpoint: Path | None = None, progress: NoProgress | None = None, spec: FinetuneSpec = SPEC
 ) -> FinetuneResult:
     """Run the same short fine-tuning of the same random network."""
     training_data, test_data = load("fashion-mnist-subset", "train"), load("fashion-mnist-subset", "test")
     training_data = training_data.take(training_data.stratified(300, 0))
-    return finetune(
+    return run_finetuning(
         random_classifier(),
         training_data,
         test_data,
@@ -68,7 +69,7 @@ def run_finetuning(
 
 def run(checkpoint: Path | None = None, progress: NoProgress | None = None) -> FinetuneReport:
     """Run the short fine-tuning and return its report."""
-    return run_finetuning(checkpoint, progress).report
+    return finetune_random_network(checkpoint, progress).report
 
 
 def without_times(document: object) -> object:
@@ -126,7 +127,7 @@ def test_training_and_test_part_must_have_the_same_classes() -> None:
     object.__setattr__(other_names, "class_names", tuple(f"class {c}" for c in range(10)))
     classifier = build(ClassifierSpec(architecture="small_resnet", num_classes=10))
     with pytest.raises(InvalidSpec, match="other classes"):
-        finetune(classifier, other_names, data, SPEC, name="x", device=CPU)
+        run_finetuning(classifier, other_names, data, SPEC, name="x", device=CPU)
 
 
 def test_a_class_without_training_images_is_refused() -> None:
@@ -135,7 +136,7 @@ def test_a_class_without_training_images_is_refused() -> None:
     without_bags = data.take((data.labels != data.class_names.index("Bag")).nonzero().squeeze(1))
     classifier = build(ClassifierSpec(architecture="small_resnet", num_classes=10))
     with pytest.raises(InvalidSpec, match="no training images of 'Bag'"):
-        finetune(classifier, without_bags, data, SPEC, name="x", device=CPU)
+        run_finetuning(classifier, without_bags, data, SPEC, name="x", device=CPU)
 
 
 def test_training_and_test_images_must_have_one_size() -> None:
@@ -144,7 +145,7 @@ def test_training_and_test_images_must_have_one_size() -> None:
     smaller = LabelledImages(data.images[:, :, 2:-2, 2:-2], data.labels, data.class_names, data.name, "train")
     classifier = build(ClassifierSpec(architecture="small_resnet", num_classes=10))
     with pytest.raises(InvalidSpec, match="another size"):
-        finetune(classifier, smaller, data, SPEC, name="x", device=CPU)
+        run_finetuning(classifier, smaller, data, SPEC, name="x", device=CPU)
 
 
 class EndsIn(NoProgress):
@@ -208,10 +209,10 @@ def test_errors_of_the_training_are_raised_before_the_first_audit() -> None:
     scarce = training_data.take(torch.cat([others, trousers[:1]]))
     classifier = build(ClassifierSpec(architecture="small_resnet", num_classes=10, arguments={"width": 8}))
     with pytest.raises(InvalidSpec, match="one training image"):
-        finetune(classifier, scarce, test_data, SPEC, name="x", device=CPU, progress=NoAudit())
+        run_finetuning(classifier, scarce, test_data, SPEC, name="x", device=CPU, progress=NoAudit())
     classifier.backbone = OtherInTraining(classifier.backbone)
     with pytest.raises(ClassifierUnsuitable, match="In training mode the network returns"):
-        finetune(classifier, training_data, test_data, SPEC, name="x", device=CPU, progress=NoAudit())
+        run_finetuning(classifier, training_data, test_data, SPEC, name="x", device=CPU, progress=NoAudit())
 
 
 @pytest.mark.parametrize("batch_size", [4, 32])
@@ -243,7 +244,7 @@ def test_a_shortened_training_stays_short(tmp_path: Path) -> None:
 
 def test_where_no_worst_class_is_better_the_original_is_kept() -> None:
     """If no candidate improves a worst class of 0, the report keeps the given weights, says so, and has no second audit."""
-    result = run_finetuning(spec=BOUNDED)
+    result = finetune_random_network(spec=BOUNDED)
     report = result.report
     assert max(one.robust_worst for one in report.candidates) == 0
     assert (report.outcome, report.selected_candidate) == ("kept-original", 0)
@@ -257,7 +258,7 @@ def test_where_no_worst_class_is_better_the_original_is_kept() -> None:
 
 def test_every_candidate_can_be_made_from_both_ends() -> None:
     """Each candidate's weights have the validation accuracies in the report; the last one has the trained weights."""
-    result = run_finetuning(spec=BOUNDED)
+    result = finetune_random_network(spec=BOUNDED)
     data = load("fashion-mnist-subset", "train")
     data = data.take(data.stratified(300, 0))
     rows = split_rows(data, BOUNDED.training.validation_fraction, BOUNDED.training.seed)
@@ -272,7 +273,7 @@ def test_every_candidate_can_be_made_from_both_ends() -> None:
 
 def test_only_candidates_of_the_report_can_be_made() -> None:
     """A number without a candidate, and weights that were not fine-tuned, are refused."""
-    result = run_finetuning(spec=BOUNDED)
+    result = finetune_random_network(spec=BOUNDED)
     for number in (-1, 5):
         with pytest.raises(InvalidSpec, match="5 candidates, numbered from 0"):
             candidate_classifier(random_classifier(), result.trained_classifier, result.report, number)
@@ -290,7 +291,7 @@ def test_a_classifier_without_robustness_raises_a_warning_before_the_training() 
         def record(self, row: BaseModel) -> None:
             rows.append(row.code if isinstance(row, ReliabilityWarning) else type(row).__name__)
 
-    result = run_finetuning(progress=Notes())
+    result = finetune_random_network(progress=Notes())
     assert result.report.before.robust.mean.rate < 0.05
     assert rows.index("base-not-robust") < rows.index("EpochRow")
     assert [warning.code for warning in result.report.warnings] == ["base-not-robust"]
@@ -306,14 +307,14 @@ def test_a_classifier_that_guesses_raises_a_warning_too() -> None:
         constant.backbone.linear.weight.zero_()
         constant.backbone.linear.bias.copy_(torch.arange(10.0))
     test_data = load("fashion-mnist-subset", "test")
-    result = finetune(constant, data, test_data, SPEC, name="constant", device=CPU)
+    result = run_finetuning(constant, data, test_data, SPEC, name="constant", device=CPU)
     assert result.report.before.robust.mean.rate == pytest.approx(0.1)
     assert [warning.code for warning in result.report.warnings] == ["base-not-robust"]
 
 
 def test_fine_tuned_weights_carry_the_class_names() -> None:
     """A fine-tuned classifier without class names gets those of its training images."""
-    result = run_finetuning()
+    result = finetune_random_network()
     assert result.report.before.classifier.spec.class_names is None
     assert (
         result.classifier.spec.class_names

@@ -12,7 +12,7 @@ from torch.nn import functional
 from faal_core import datasets
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
-from faal_core.finetuning import finetune
+from faal_core.finetuning.run import run_finetuning
 from faal_core.networks import build
 from faal_core.reports import terminal, text
 from faal_core.specs import (
@@ -154,7 +154,7 @@ def test_a_default_fine_tuning_does_no_harm(case: Callable[..., Case], tmp_path:
     """No mean falls significantly, the first sentence names every other fall, and kept weights are the given ones."""
     classifier, training, testing, epsilon = case(tmp_path) if isinstance(case, partial) else case()
     spec = FinetuneSpec(threat=ThreatModel(epsilon=epsilon), audit=AuditSettings(attacks="quick"))
-    result = finetune(classifier, training, testing, spec, name="given", device=CPU)
+    result = run_finetuning(classifier, training, testing, spec, name="given", device=CPU)
     report = result.report
     print(terminal.summary(report))  # noqa: T201 - it explains a failure
     assert report.clean.mean_change.high >= 0

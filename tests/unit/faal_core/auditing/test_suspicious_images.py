@@ -10,7 +10,7 @@ import torch
 
 from faal_core import datasets
 from faal_core.auditing.reliability import digest_pixels, digest_training_images, examine_images
-from faal_core.auditing.run import audit
+from faal_core.auditing.run import run_audit
 from faal_core.datasets import npz_archive
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import InvalidSpec
@@ -81,10 +81,10 @@ def test_an_l2_radius_beyond_all_images_is_refused(epsilon: float, is_refused: b
     spec = AuditSpec(threat=ThreatModel(norm=Norm.L2, epsilon=epsilon), attacks=(PgdSpec(steps=1),))
     classifier = build_linear_classifier(2, (1, 5, 5))
     if not is_refused:
-        assert audit(classifier, images(20), spec, name="linear", device=CPU).report.robust.mean.images == 20
+        assert run_audit(classifier, images(20), spec, name="linear", device=CPU).report.robust.mean.images == 20
         return
     with pytest.raises(InvalidSpec, match=rf"The radius L2 ε = {epsilon:.6g} exceeds 5, the largest distance"):
-        audit(classifier, images(20), spec, name="linear", device=CPU)
+        run_audit(classifier, images(20), spec, name="linear", device=CPU)
 
 
 def test_an_audit_that_knows_the_training_images_warns_of_them() -> None:
@@ -95,7 +95,7 @@ def test_an_audit_that_knows_the_training_images_warns_of_them() -> None:
     for part, expected in (("train", False), ("test", True)):
         digests = frozenset(digest_pixels(datasets.load("fashion-mnist-subset", part)))
         classifier = build_linear_classifier(10, (1, 28, 28))
-        report = audit(classifier, test, spec, name="linear", device=CPU, trained_on=digests).report
+        report = run_audit(classifier, test, spec, name="linear", device=CPU, trained_on=digests).report
         assert ("training-images" in {warning.code for warning in report.warnings}) == expected
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from faal_core import datasets
 from faal_core.auditing import reliability
-from faal_core.auditing.run import audit
+from faal_core.auditing.run import run_audit
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.networks import build
@@ -41,7 +41,7 @@ def codes(classifier: Classifier, data: LabelledImages, threat: ThreatModel = LI
     """Return the codes of the warnings of a small audit."""
     attacks = (PgdSpec(steps=10, loss="margin"), SquareSpec(queries=30))
     spec = AuditSpec(threat=threat, attacks=attacks, images=100)
-    report = audit(classifier, data, spec, name="a classifier", device=CPU).report
+    report = run_audit(classifier, data, spec, name="a classifier", device=CPU).report
     assert terminal.summary(report).startswith("Warning: ") == bool(report.warnings)
     return {warning.code for warning in report.warnings}
 

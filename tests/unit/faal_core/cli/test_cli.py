@@ -18,9 +18,9 @@ from rich.console import Console
 import faal_core
 from faal_core import catalog, weights
 from faal_core.cli.commands import app
-from faal_core.cli.progress_bar import ProgressBar
 from faal_core.cli.results import OVERSTATED, require_worst_class
 from faal_core.reports import terminal
+from faal_core.reports.progress_bar import ProgressBar
 from faal_core.results.documents import AuditReport
 from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.results.reading import read_report

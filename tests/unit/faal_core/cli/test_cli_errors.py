@@ -50,7 +50,7 @@ NETWORK = ("--epsilon", "0.1", "--architecture", "small_resnet", "--num-classes"
         (["--epsilon", "0.1", "--mean", "0.5"], "go with --architecture"),
         (
             ["--epsilon", "0.1", "--architecture", "small_resnet"],
-            "--num-classes is missing. With --architecture: how many",
+            "--num-classes is missing. With --architecture or --network: how many",
         ),
         ([*NETWORK, "--mean", "0.5,0.5"], "--std: mean has 2 channels and std has 1"),
         ([*NETWORK, "--mean", "half"], "--mean: [0]: 'half' should be a valid number\n"),

@@ -31,7 +31,7 @@ def make_images(labels: list[int], images: torch.Tensor | None = None, classes: 
         (torch.zeros(3, 1, 2, 2), [0, -1, 2], "label -1 is not in 0…2"),
         (torch.full((3, 1, 2, 2), float("inf")), [0, 1, 2], "12 of 12 pixel values are infinite"),
         (torch.linspace(-1, 1, 12).view(3, 1, 2, 2), [0, 1, 2], r"span -1 to 1; .*\(images \+ 1\) / 2"),
-        (torch.linspace(-2.4, 2.6, 12).view(3, 1, 2, 2), [0, 1, 2], "span -2.4 to 2.6; undo the normalisation"),
+        (torch.linspace(-2.4, 2.6, 12).view(3, 1, 2, 2), [0, 1, 2], "span -2.4 to 2.6; they look normalised"),
         (torch.linspace(0, 65535, 12).view(3, 1, 2, 2), [0, 1, 2], "divide by 65535"),
         (torch.linspace(0, 1.01, 12).view(3, 1, 2, 2), [0, 1, 2], "span 0 to 1.01"),
     ],

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from faal_core.auditing.evaluator import record_passes
-from faal_core.auditing.run import audit
+from faal_core.auditing.run import run_audit
 from faal_core.classifier import Classifier
 from faal_core.datasets import load
 from faal_core.datasets.labelled_images import LabelledImages
@@ -30,17 +30,17 @@ ATTACKS = (
 )
 
 
-def run_audit(epsilon: float) -> AuditReport:
+def audit_random_network(epsilon: float) -> AuditReport:
     """Return the audit of a random network on 60 images under all attacks."""
     torch.manual_seed(0)
     classifier = build(ClassifierSpec(architecture="small_resnet", num_classes=10, arguments={"width": 8}))
     spec = AuditSpec(threat=ThreatModel(epsilon=epsilon), attacks=ATTACKS, images=60)
-    return audit(classifier, load("fashion-mnist-subset", "test"), spec, name="random", device=CPU).report
+    return run_audit(classifier, load("fashion-mnist-subset", "test"), spec, name="random", device=CPU).report
 
 
 def test_an_audit_takes_at_most_the_estimate() -> None:
     """If no attack breaks an image, each correct image takes all estimated passes, except queries that Square can skip."""
-    report = run_audit(1e-9)
+    report = audit_random_network(1e-9)
     right = report.clean.mean.count
     assert right > 0
     limits = [right * attack.passes(10) for attack in ATTACKS]
@@ -52,7 +52,7 @@ def test_an_audit_takes_at_most_the_estimate() -> None:
 
 def test_the_likely_cost_follows_an_earlier_audit() -> None:
     """The likely cost of the same audit is its earlier cost, and for ten times the images ten times as much."""
-    report = run_audit(0.05)
+    report = audit_random_network(0.05)
     took = cost.count_passes(report)
     assert took < cost.audit_cost(report.spec, 60, 10).most
     again, larger = (

@@ -1,33 +1,35 @@
-"""Progress on standard error: a bar, and a line for every finished attack and epoch."""
+"""Progress in terminals and notebooks: a bar, and a line for every finished attack and epoch."""
 
-import math
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
 from pydantic import BaseModel
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
 
+from faal_core.progress import TimeLimit
 from faal_core.reports.terminal import row_line
 from faal_core.reports.text import sanitise, time_left
 from faal_core.results.documents import AttackRow, ReliabilityWarning
 from faal_core.results.finetune_documents import EpochRow
 
 
-class ProgressBar:
-    """A `Progress` for people: one bar per stage; without a terminal only the lines.
+class ProgressBar(TimeLimit):
+    """A `Progress` for people, on standard error: one bar per stage; outside of terminals and notebooks only the lines.
 
     Args:
         minutes: the time until the deadline; no limit when absent.
     """
 
     def __init__(self, minutes: float | None = None) -> None:
-        self._deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
+        super().__init__(minutes)
         stage = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         rest = TextColumn("{task.fields[rest]}")
         console = Console(stderr=True)
-        self._bars = Progress(*stage, rest, console=console, transient=True, disable=not console.is_terminal)
+        self._bars = Bars(*stage, rest, console=console, transient=True, disable=not _is_watched(console))
         self._stage = "starting"
         self._task = self._bars.add_task(self._stage, total=None, rest="")
 
@@ -63,9 +65,17 @@ class ProgressBar:
     def _print(self, line: str) -> None:
         self._bars.console.print(sanitise(line), highlight=False, markup=False, soft_wrap=True)
 
-    def replay(self, row: BaseModel) -> None:
-        """Ignore the row: the terminal of the stopped run already showed it."""
 
-    def time_left(self) -> float:
-        """Return the seconds until the deadline."""
-        return self._deadline - time.monotonic()
+@contextmanager
+def show_progress(minutes: float | None) -> Iterator[TimeLimit]:
+    """Provide a progress bar in a terminal or a notebook, and a mere time limit elsewhere."""
+    if not _is_watched(Console(stderr=True)):
+        yield TimeLimit(minutes)
+        return
+    with ProgressBar(minutes) as bar:
+        yield bar
+
+
+def _is_watched(console: Console) -> bool:
+    """Return whether a person sees the console: it is a terminal or a notebook."""
+    return console.is_terminal or console.is_jupyter

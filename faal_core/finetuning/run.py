@@ -2,7 +2,6 @@
 
 import copy
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,12 +10,14 @@ import torch
 
 from faal_core import weights
 from faal_core.auditing.reliability import digest_pixels
-from faal_core.auditing.run import PRODUCT, AuditResult, audit, compute_identity, summarise
+from faal_core.auditing.result import AuditResult
+from faal_core.auditing.run import PRODUCT, compute_identity, run_audit, summarise
 from faal_core.classifier import Classifier
 from faal_core.datasets.class_order import quote_names
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.datasets.matching import match_classes
 from faal_core.errors import InvalidSpec, OutOfTime
+from faal_core.finetuning.result import FinetuneResult
 from faal_core.progress import NoProgress, Progress, ProgressPart
 from faal_core.results import cost
 from faal_core.results.comparison import compare
@@ -36,16 +37,7 @@ _NO_TIME = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class FinetuneResult:
-    """The report, the selected classifier, and the best epoch's, from which the report's candidates are made."""
-
-    report: FinetuneReport
-    classifier: Classifier
-    trained_classifier: Classifier
-
-
-def finetune(
+def run_finetuning(
     classifier: Classifier,
     training_data: LabelledImages,
     test_data: LabelledImages,
@@ -144,7 +136,7 @@ class _Audits:
         if self._checkpoint:
             subject = compute_identity(summarise(classifier, name), self._test_data, self._spec)
             ledger = self._checkpoint / f"{subject[:16]}.ledger"
-        return audit(
+        return run_audit(
             classifier,
             self._test_data,
             self._spec,

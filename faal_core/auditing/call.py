@@ -1,0 +1,170 @@
+"""Audit from Python: a network, images and a radius, as a caller has them, without specs."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from faal_core.auditing.radii import RadiusSeries
+from faal_core.auditing.result import AuditResult
+from faal_core.auditing.run import run_audit
+from faal_core.classifier import Classifier
+from faal_core.datasets.arrays import Array
+from faal_core.datasets.from_python import label_images
+from faal_core.datasets.labelled_images import LabelledImages
+from faal_core.errors import ClassifierUnsuitable, InvalidSpec
+from faal_core.progress import Progress
+from faal_core.reports.watching import choose_progress
+from faal_core.specs import AuditSpec
+from faal_core.specs.field_errors import check_fields
+from faal_core.threat_model import ThreatModel
+
+Images = Array | LabelledImages | Dataset[Any] | DataLoader[Any]
+Radius = float | str
+Attacks = str | Sequence[Mapping[str, Any]]
+_PROBED = 16  # images whose outputs are looked at before anything is computed
+
+
+@overload
+def audit(
+    classifier: Classifier,
+    images: Images,
+    labels: Array | None = None,
+    *,
+    epsilon: Radius,
+    **options: Any,  # noqa: ANN401 - as below
+) -> AuditResult: ...
+
+
+@overload
+def audit(
+    classifier: Classifier,
+    images: Images,
+    labels: Array | None = None,
+    *,
+    epsilon: Sequence[Radius],
+    **options: Any,  # noqa: ANN401 - as below
+) -> RadiusSeries: ...
+
+
+def audit(  # type: ignore[misc]  # the overloads leave out the options
+    classifier: Classifier,
+    images: Images,
+    labels: Array | None = None,
+    *,
+    epsilon: Radius | Sequence[Radius],
+    norm: str = "linf",
+    attacks: Attacks | None = None,
+    subset: int | None = None,
+    class_names: Sequence[str] | None = None,
+    groups: Mapping[str, Sequence[str | int]] | None = None,
+    name: str | None = None,
+    data_name: str | None = None,
+    batch_size: int | None = None,
+    confidence: float | None = None,
+    seed: int | None = None,
+    device: torch.device | str | None = None,
+    ledger: str | Path | None = None,
+    keep_adversarial: bool | str | Path = False,
+    minutes: float | None = None,
+    progress: Progress | bool = True,
+) -> AuditResult | RadiusSeries:
+    """Audit a classifier: the accuracy of each class, clean and under attack, with bounds and a verdict.
+
+    Args:
+        classifier: of `Classifier.wrap` or `read_classifier`. It computes in eval mode; modes are restored afterwards.
+        images: tensors or NumPy arrays (`n c h w`, `n h w c` or `n h w`, uint8 levels or floats in [0, 1]), a LabelledImages, or
+            a Dataset or DataLoader of pairs of image and label. Images must not be normalised: the classifier does that.
+        labels: whole numbers from 0, for arrays alone.
+        epsilon: the radius, such as "8/255" or 0.5, for pixels in [0, 1]; a list of radii returns a RadiusSeries.
+        norm: "linf" or "l2".
+        attacks: a preset ("quick", "pgd-20", "fast", "standard") or a list of attacks; "pgd-20" when absent, a first look.
+            "fast" is nearly as strong as AutoAttack, and "standard" is AutoAttack's protocol.
+        subset: number of images to audit, drawn from each class in proportion; all when absent.
+        class_names: names of the labels; the classifier's, the data set's own, or numbers when absent.
+        groups: for each column its group of each image; arrays alone.
+        name, data_name: of the classifier and the images in the report.
+        batch_size, confidence, seed: 250, 0.95 and 0 when absent.
+        device: where to compute; the device of the network when absent.
+        ledger: file that stores each finished batch, from which a killed audit resumes; one radius alone.
+        keep_adversarial: whether the result holds the adversarial images; a .npy path keeps them in that file.
+        minutes: time after which the audit stops and reports its results so far.
+        progress: whether to show progress in terminals and notebooks, or a `Progress` of your own.
+    Raises: InvalidSpec for arguments that are wrong or do not fit one another; DatasetInvalid for images or labels;
+        ClassifierUnsuitable where the network returns no logits; LedgerMismatch; OutOfMemory; OSError.
+    """
+    require_classifier(classifier)
+    radii = [epsilon] if isinstance(epsilon, str | float | int) else list(epsilon)
+    threats = [check_fields(ThreatModel, norm=norm, epsilon=radius) for radius in radii]
+    specs = [
+        check_fields(
+            AuditSpec,
+            threat=threat,
+            attacks=attacks,
+            images=subset,
+            batch_size=batch_size,
+            confidence=confidence,
+            seed=seed,
+        )
+        for threat in sorted(set(threats), key=lambda threat: threat.epsilon)
+    ]
+    if not specs or (len(specs) > 1 and (ledger or isinstance(keep_adversarial, str | Path))):
+        raise InvalidSpec("Pass at least one radius, and only one with a ledger or a file of adversarial images.")
+    data = label_images(images, labels, classifier, class_names=class_names, groups=groups, name=data_name)
+    classifier.adapt_to_channels(data.images.shape[1])
+    target = torch.device(device) if device is not None else classifier.device
+    results: list[AuditResult] = []
+    with restored_modes(classifier), choose_progress(progress, minutes) as shown:
+        require_logits(classifier.place(target).eval(), data)
+        for spec in specs:
+            result = run_audit(
+                classifier,
+                data,
+                spec,
+                name=name or classifier.spec.architecture.rpartition(".")[2],
+                device=target,
+                ledger=Path(ledger) if ledger else None,
+                progress=shown,
+                clean_results=results[0].clean_results if results else (),
+                keep_adversarial=Path(keep_adversarial) if isinstance(keep_adversarial, str) else keep_adversarial,
+            )
+            results.append(result)
+    return results[0] if isinstance(epsilon, str | float | int) else RadiusSeries(tuple(results))
+
+
+def require_classifier(classifier: object) -> None:
+    """Check that the network is wrapped. Raises: InvalidSpec."""
+    if not isinstance(classifier, Classifier):
+        wrapped = "Classifier.wrap(network, num_classes=…, mean=…, std=…)"
+        advice = f"Wrap it first: {wrapped}." if isinstance(classifier, nn.Module) else f"Pass {wrapped}."
+        raise InvalidSpec(f"The first argument is a {type(classifier).__name__}, not a Classifier. {advice}")
+
+
+@contextmanager
+def restored_modes(classifier: Classifier) -> Iterator[None]:
+    """Restore the mode of each module, training or eval, at the end of the context."""
+    modes = {module: module.training for module in classifier.modules()}
+    try:
+        yield
+    finally:
+        for module, is_training in modes.items():
+            module.training = is_training
+
+
+@torch.no_grad()
+def require_logits(classifier: Classifier, data: LabelledImages) -> None:
+    """Check that the outputs for a few images are no probabilities. Raises: ClassifierUnsuitable."""
+    x = data.pixels(torch.arange(min(_PROBED, len(data))), classifier.device)
+    try:
+        outputs: Tensor = classifier(classifier.lay_out(x))
+    except (RuntimeError, ValueError, AssertionError):
+        return  # the audit itself explains it
+    if outputs.ndim == 2 and bool((outputs >= 0).all()) and bool(((outputs.sum(1) - 1).abs() < 1e-3).all()):
+        raise ClassifierUnsuitable(
+            "The network returns probabilities: its outputs are not negative and their sum is 1. Wrap a module that returns "
+            "logits, without the last softmax. Attacks on probabilities find too few adversarial images."
+        )

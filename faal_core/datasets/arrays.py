@@ -1,0 +1,61 @@
+"""Images and labels that a caller has in memory: tensors and NumPy arrays."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from faal_core.datasets.array_conversion import convert_groups, convert_images, convert_labels
+from faal_core.datasets.grouping import require_few_columns
+from faal_core.datasets.labelled_images import LabelledImages, Part
+from faal_core.datasets.pixel_range import require_levels
+
+Array = Tensor | ArrayLike
+
+
+def label_arrays(
+    images: Array,
+    labels: Array,
+    class_names: Sequence[str],
+    *,
+    name: str,
+    part: Part = "test",
+    groups: Mapping[str, Sequence[str | int]] | None = None,
+    preparation: tuple[str, ...] = (),
+) -> LabelledImages:
+    """Return arrays as labelled images, in memory of their own.
+
+    Args:
+        images: `n c h w`, `n h w c` or `n h w`, uint8 levels or floats in [0, 1]. The channels of a tensor come first even
+            if its images are only a few pixels wide.
+        labels: whole numbers from 0, `n` or `n 1`.
+        groups: for each column its group of each image.
+        preparation: one sentence for each step that made the arrays from the stored images.
+    Raises: DatasetInvalid for another type, shape or range.
+    """
+    pixels = convert_images(_as_numpy(images), channels_first=isinstance(images, Tensor))
+    require_levels(pixels, name)
+    numbers = convert_labels(_as_numpy(labels), "labels")
+    require_few_columns(list(groups or ()))
+    return LabelledImages(
+        images=torch.from_numpy(pixels),
+        labels=torch.from_numpy(numbers),
+        class_names=tuple(class_names),
+        name=name,
+        part=part,
+        groups=tuple(
+            convert_groups(np.asarray(values), column, len(pixels)) for column, values in (groups or {}).items()
+        ),
+        preparation=preparation,
+    )
+
+
+def _as_numpy(values: Any) -> np.ndarray:  # noqa: ANN401 - whatever NumPy takes
+    """Return the values as an array on the CPU; bfloat16, which NumPy lacks, as float32."""
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        values = values.float() if values.dtype == torch.bfloat16 else values
+    return np.asarray(values)

@@ -1,0 +1,9 @@
+"""Fine-tune a classifier for fairness: audit, train, audit again on the same images, compare.
+
+`call.finetune` takes what a caller in Python has; `run.run_finetuning` goes from data to the report and the new weights.
+"""
+
+from faal_core.finetuning.call import finetune
+from faal_core.finetuning.result import FinetuneResult
+
+__all__ = ["FinetuneResult", "finetune"]

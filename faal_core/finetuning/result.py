@@ -1,0 +1,55 @@
+"""The result of a fine-tuning: the report, and the classifiers that it is about."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from faal_core.classifier import Classifier
+from faal_core.reports import notebook, terminal
+from faal_core.results.finetune_documents import FinetuneReport
+from faal_core.results.frames import build_frame, change_columns
+from faal_core.weights import write_classifier
+
+if TYPE_CHECKING:
+    import altair as alt
+
+
+@dataclass(frozen=True, eq=False)
+class FinetuneResult:
+    """Holds the report, the selected classifier, and the best epoch's.
+
+    Args:
+        report: the document that `report.json` holds.
+        classifier: the one that was selected: the original one where the outcome is `kept-original`.
+        trained_classifier: the best epoch's, from which the report's candidates are made.
+    """
+
+    report: FinetuneReport
+    classifier: Classifier = field(repr=False)
+    trained_classifier: Classifier = field(repr=False)
+
+    def to_frame(self) -> Any:  # noqa: ANN401 - of pandas or polars
+        """Return the changes of each class as a data frame of pandas, or of polars without pandas."""
+        return build_frame(change_columns(self.report.clean, self.report.robust))
+
+    def plot(self) -> "alt.LayerChart":
+        """Return a chart of the robust accuracy of each class before and after, with intervals. Needs altair."""
+        from faal_core.reports.charts import chart_finetuning
+
+        return chart_finetuning(self.report)
+
+    def save(self, folder: str | Path) -> None:
+        """Write report.json, report.html and the classifier's weights into the folder, which is created if needed.
+
+        Raises: OSError.
+        """
+        notebook.save(self.report, Path(folder))
+        write_classifier(Path(folder) / "classifier.safetensors", self.classifier)
+
+    def __str__(self) -> str:
+        """Return the warnings, the verdict and the classes as text."""
+        return terminal.summary(self.report)
+
+    def _repr_html_(self) -> str:
+        """Return the report's page for a notebook."""
+        return notebook.render(self.report)

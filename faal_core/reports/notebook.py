@@ -1,0 +1,37 @@
+"""Reports in a notebook and in a folder."""
+
+from html import escape
+from pathlib import Path
+
+from jinja2 import Environment
+
+from faal_core.reports import html
+from faal_core.results.documents import AuditReport
+from faal_core.results.finetune_documents import FinetuneReport
+from faal_core.results.frames import Columns
+
+_HEIGHT = 640  # pixels of a report in a notebook; it scrolls
+_TABLE = Environment(autoescape=True).from_string(
+    "<table><thead><tr>{% for name in columns %}<th>{{ name }}</th>{% endfor %}</tr></thead><tbody>"
+    "{% for row in rows %}<tr>{% for cell in row %}<td>{{ '%.4g' % cell if cell is float else cell }}</td>{% endfor %}</tr>"
+    "{% endfor %}</tbody></table>"
+)
+
+
+def render(report: AuditReport | FinetuneReport) -> str:
+    """Return the report's page in a frame of its own, so that neither its style nor the notebook's reaches the other."""
+    return (
+        f'<iframe srcdoc="{escape(html.render(report))}" style="width: 100%; height: {_HEIGHT}px; border: 0"></iframe>'
+    )
+
+
+def render_table(columns: Columns) -> str:
+    """Return the columns as an HTML table."""
+    return _TABLE.render(columns=list(columns), rows=zip(*columns.values(), strict=True))
+
+
+def save(report: AuditReport | FinetuneReport, folder: Path) -> None:
+    """Write report.json and report.html into the folder, which is created if needed. Raises: OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.json").write_text(report.model_dump_json(indent=2), "utf-8")
+    (folder / "report.html").write_text(html.render(report), "utf-8")
