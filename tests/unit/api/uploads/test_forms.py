@@ -85,6 +85,8 @@ def test_our_own_files_tell_what_they_are() -> None:
         ({"spec": "{"}, "/spec"),
         ({"spec": '{"architecture": "small_resnet", "num_classes": 1}'}, "/spec/num_classes"),
         ({"spec": '{"architecture": "small_resnet", "num_classes": 3, "x": 1}'}, "/spec/x"),
+        ({"architecture": "python:nets.build", "num_classes": "3"}, "/architecture"),
+        ({"spec": '{"architecture": "python:nets.build", "num_classes": 3}'}, "/architecture"),
         ({"architecture": "small_resnet", "num_classes": "three"}, "/num_classes"),
         ({"architecture": "small_resnet"}, "/num_classes"),
         ({"architecture": "small_resnet", "num_classes": "3", "arguments": "width"}, "/arguments"),
