@@ -41,6 +41,7 @@ from api.serving.readiness import Readiness
 from api.serving.request_log import RequestLog
 from api.serving.slots import Slots
 from api.webhooks.delivery import Delivery
+from faal_core.catalog import offer_networks
 from jobs.database import open_database
 from jobs.queue import Queue
 from jobs.settings import Settings
@@ -62,6 +63,7 @@ def create_app(settings: Settings, patience: Patience = PATIENCE) -> FastAPI:
         generate_unique_id_function=_operation_id,
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
+    offer_networks(settings.networks)
     sessions, storage, queue = open_database(settings.database_url), open_storage(settings), Queue(settings)
     figures = Metrics(sessions)
     app.state.service = Service(

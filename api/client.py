@@ -25,7 +25,7 @@ from api.uploads.digests import format_digest
 from faal_core.results.documents import AuditReport
 from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.results.reading import read_report
-from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec
+from faal_core.specs import AuditSpec, ClassifierDescription, FinetuneSpec
 from jobs.states import FINAL, UploadState
 
 POLL_SECONDS = 1.0  # if the answer has no Retry-After
@@ -77,7 +77,7 @@ class Client:
         self,
         file: str | Path,
         *,
-        spec: ClassifierSpec | None = None,
+        spec: ClassifierDescription | None = None,
         name: str | None = None,
         weights_key: str | None = None,
     ) -> ModelResource:

@@ -12,6 +12,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from faal_core import catalog
+from faal_core.catalog.site_networks import read_networks
 
 MAX_ATTEMPTS = 3
 MAX_PRIORITY = 10
@@ -62,6 +63,12 @@ def _check_datasets(names: str) -> str:
     if unknown := [name for name in _split_names(names) if name not in known]:
         raise ValueError(f"the catalog has no data set {', '.join(map(repr, unknown))}; it has {', '.join(known)}")
     return names
+
+
+def _check_network_files(path: Path) -> Path:
+    """Return the path of the site's own networks. Raises: ValueError where they cannot be offered."""
+    read_networks(path)
+    return path
 
 
 def _check_database_url(url: str) -> str:
@@ -159,6 +166,14 @@ class Settings(BaseSettings):
         description="data sets of the catalog that jobs can use, with commas between, such as `cifar10,gtsrb`; for a web "
         "service that does not see the workers' `FAAL_DATASET_ROOT`; default: those whose files are in "
         "`FAAL_DATASET_ROOT`",
+    )
+    networks: Annotated[
+        Annotated[Path, AfterValidator(Path.absolute), AfterValidator(_check_network_files)] | None,
+        BeforeValidator(lambda value: value or None),
+    ] = Field(
+        None,
+        description="Python file with the site's own networks, or folder of such files, the same for the web service and all "
+        "workers; the web service reads their names, and workers execute them",
     )
     checkpoints_dir: Annotated[Path, AfterValidator(Path.absolute)] = Field(
         default_factory=_default_checkpoints,

@@ -12,7 +12,6 @@ from faal_core import datasets, weights
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages, Part
 from faal_core.results.documents import AuditReport
-from faal_core.specs import ClassifierSpec
 from jobs import dataset_registry, model_registry
 from jobs.artifacts import record_lost
 from jobs.database import Sessions
@@ -23,6 +22,7 @@ from jobs.storage import Storage, StoredFile, open_storage
 from jobs.submission import UPLOADED_DATASET
 from jobs.tables import Dataset, Job, Model
 from worker.checkpoint import Checkpoint
+from worker.model_specs import read_spec
 from worker.outages import ask_database
 from worker.progress import JobProgress
 
@@ -90,7 +90,7 @@ class Assignment:
 
     def read_classifier(self, model: Model) -> Classifier:
         """Return the network of a model that is ready."""
-        return weights.read_classifier(self.fetch_file(model.sha256), ClassifierSpec.model_validate(model.spec))
+        return weights.read_classifier(self.fetch_file(model.sha256), read_spec(model.spec))
 
     @property
     def dataset_reference(self) -> str:

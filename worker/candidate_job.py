@@ -4,11 +4,11 @@ from faal_core import weights
 from faal_core.errors import InvalidSpec
 from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.results.reading import read_report
-from faal_core.specs import ClassifierSpec
 from faal_core.training.candidates import candidate_classifier
 from jobs import model_registry, queries
 from jobs.results import StoredClassifier
 from worker.assignment import WEIGHTS_TYPE, Assignment, JobResult
+from worker.model_specs import read_spec
 
 
 def run(assignment: Assignment) -> JobResult:
@@ -23,9 +23,7 @@ def run(assignment: Assignment) -> JobResult:
         raise InvalidSpec(
             f"The report of job {job_id} was removed before the candidate was made. Run the fine-tuning again."
         )
-    trained = weights.read_classifier(
-        assignment.fetch_file(model.upload_sha256), ClassifierSpec.model_validate(given_model.spec)
-    )
+    trained = weights.read_classifier(assignment.fetch_file(model.upload_sha256), read_spec(given_model.spec))
     classifier = candidate_classifier(assignment.read_classifier(given_model), trained, report, number)
     file = assignment.folder / "candidate.safetensors"
     weights.write_classifier(file, classifier)

@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from faal_core.errors import DatasetInvalid, WeightsUnreadable
-from faal_core.specs import ClassifierSpec
 from jobs.model_registry import WEIGHTS_KEY
 from jobs.results import StoredClassifier
 from worker.assignment import WEIGHTS_TYPE, Assignment, JobResult
 from worker.confinement import Confinement
+from worker.model_specs import read_spec
 from worker.upload_reading import CONVERTED
 
 
@@ -23,11 +23,17 @@ def check_model(assignment: Assignment) -> JobResult:
     upload = assignment.fetch_file(model.upload_sha256)
     with _confinement(assignment) as confinement:
         key = assignment.job.spec.get(WEIGHTS_KEY)
+        networks = assignment.settings.networks
         read = confinement.call(
-            "worker.upload_reading:convert_model", upload, model.spec, key, refusal=WeightsUnreadable
+            "worker.upload_reading:convert_model",
+            upload,
+            model.spec,
+            key,
+            None if networks is None else str(networks),
+            refusal=WeightsUnreadable,
         )
         stored = assignment.store_file(confinement.folder / CONVERTED, WEIGHTS_TYPE)
-    spec = ClassifierSpec.model_validate(read["spec"])
+    spec = read_spec(read["spec"])
     return JobResult(result_model=StoredClassifier(stored, spec, weights_sha256=read["sha256"]))
 
 

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from structlog.contextvars import bind_contextvars
 
+from faal_core import catalog
 from faal_core.errors import FaalError, InvalidSpec, OutOfMemory
 from faal_core.errors.memory_exhaustion import is_out_of_memory
 from faal_core.progress import Cancelled
@@ -58,6 +59,7 @@ def main(job_id: str, attempt: int, supervisor: int) -> None:
     signal.signal(signal.SIGTERM, _exit_on_signal)
     end_with_parent(supervisor)
     settings = Settings()
+    catalog.offer_networks(settings.networks)
     logs.configure(settings.log_format)
     bind_contextvars(job_id=job_id, attempt=attempt)
     sessions = open_database(settings.database_url, pooled=False)

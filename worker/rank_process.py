@@ -5,6 +5,7 @@ import sys
 
 from structlog.contextvars import bind_contextvars
 
+from faal_core import catalog
 from faal_core.training.ranks import join_ranks
 from jobs import logs
 from jobs.database import open_database
@@ -19,6 +20,7 @@ def main(job_id: str, attempt: int, leader: int) -> None:
     """Compute this rank's part of the training. Raises: LeaseLost; the training's errors."""
     end_with_parent(leader)
     settings = Settings()
+    catalog.offer_networks(settings.networks)
     logs.configure(settings.log_format)
     bind_contextvars(job_id=job_id, attempt=attempt)
     sessions = open_database(settings.database_url, pooled=False)

@@ -3,19 +3,25 @@
 from pathlib import Path
 from typing import Any
 
-from faal_core import datasets, weights
+from faal_core import catalog, datasets, weights
 from faal_core.datasets.labelled_images import LabelledImages
-from faal_core.specs import ClassifierSpec
+from worker.model_specs import read_spec
 
 CONVERTED = "converted.safetensors"
 
 
-def convert_model(folder: Path, source: Path, spec: dict[str, Any], key: str | None = None) -> dict[str, Any]:
+def convert_model(
+    folder: Path, source: Path, spec: dict[str, Any], key: str | None = None, networks: str | None = None
+) -> dict[str, Any]:
     """Write the weights into the folder, named `CONVERTED`, and return the spec that was read and their digest.
 
-    Raises: WeightsUnreadable, WeightsAmbiguous, WeightsMismatch.
+    Args:
+        networks: path of the site's own networks.
+
+    Raises: WeightsUnreadable, WeightsAmbiguous, WeightsMismatch; InvalidSpec where the site's own network cannot be built.
     """
-    classifier = weights.convert_checkpoint(source, folder / CONVERTED, ClassifierSpec.model_validate(spec), key)
+    catalog.offer_networks(None if networks is None else Path(networks))
+    classifier = weights.convert_checkpoint(source, folder / CONVERTED, read_spec(spec), key)
     return {"spec": classifier.spec.model_dump(mode="json"), "sha256": weights.digest(classifier)}
 
 

@@ -183,7 +183,7 @@ def _models(service: Service, after: str | None) -> dict[str, Any]:
         "models": page.data,
         "names": names,
         "older": page.last_id if page.has_more else None,
-        "architectures": list(catalog.architectures().values()),
+        "architectures": [entry for entry in catalog.architectures().values() if not entry.name.startswith("timm/")],
         "problem": None,
     }
 

@@ -1,6 +1,8 @@
 """The catalog: architectures, data sets, attack presets and methods."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
 
 from api.access.authentication import ReaderDep
 from api.schemas.catalog import Architecture, Bounds, Catalog, NamedDataset, Preset, methods
@@ -10,9 +12,11 @@ from jobs.named_datasets import is_available
 
 router = APIRouter(tags=["catalog"])
 
+_SEARCH = "list only architectures whose names contain this text, such as `timm/vit`"
+
 
 @router.get("/catalog", summary="Get the catalog and the defaults")
-def get_catalog(service: ReaderDep) -> Catalog:
+def get_catalog(service: ReaderDep, search: Annotated[str, Query(max_length=100, description=_SEARCH)] = "") -> Catalog:
     """List the architectures, data sets, attack presets and methods that requests can name, and the defaults.
 
     /openapi.json has the JSON schemas of all fields.
@@ -29,6 +33,7 @@ def get_catalog(service: ReaderDep) -> Catalog:
                 },
             )
             for entry in catalog.architectures().values()
+            if search.casefold() in entry.name.casefold()
         ],
         datasets=[
             NamedDataset(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from faal_core.classifier import Classifier
-    from faal_core.specs import ClassifierSpec
+    from faal_core.specs import ClassifierDescription
 
 OPTION = "--network"
 
@@ -86,7 +86,7 @@ def _name_architecture(network: str) -> str:
     return f"{OWN_CODE}{stem.replace('-', '_')}.{name}"
 
 
-def build_network(reference: str, spec: "ClassifierSpec") -> "nn.Module":
+def build_network(reference: str, spec: "ClassifierDescription") -> "nn.Module":
     """Return the network that the user's own code builds. The code runs with the user's rights.
 
     Args:
@@ -131,7 +131,7 @@ def _import_module(name: str) -> ModuleType:
     return importlib.import_module(name)
 
 
-def _choose_arguments(builder: Callable[..., object], spec: "ClassifierSpec") -> dict[str, Any]:
+def _choose_arguments(builder: Callable[..., object], spec: "ClassifierDescription") -> dict[str, Any]:
     """Return the arguments of the builder: those of the spec, and the number of classes where it takes that."""
     takes_classes = "num_classes" in inspect.signature(builder).parameters
     return {**({"num_classes": spec.num_classes} if takes_classes else {}), **spec.arguments}

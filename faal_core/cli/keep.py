@@ -47,6 +47,6 @@ def keep(
     given = report.before.classifier.spec
     modules = [build_network(network, given) if network else None for _ in range(2)]
     trained = read_classifier(results / TRAINED, network=modules[0])
-    original = read_classifier(weights, given, weights_key, network=modules[1])
+    original = read_classifier(weights, trained.spec, weights_key, network=modules[1])
     write_classifier(output, candidate_classifier(original, trained, report, candidate))
     typer.echo(f"Written to {output}")

@@ -55,12 +55,11 @@ class UnknownName(FaalError):
         """Return the error for `name`, with the nearest known names."""
         import difflib
 
-        # Compare without case, signs and the library's prefix, so that "ResNet-18" is close to "torchvision/resnet18".
-        forms = {one: (_letters(one), _letters(one.rpartition("/")[2])) for one in known_names}
-        close = difflib.get_close_matches(
-            _letters(name[:_LONGEST_NAME]), {form for pair in forms.values() for form in pair}, cutoff=0.5
-        )
-        nearest = list(dict.fromkeys(one for form in close for one in known_names if form in forms[one]))[:3]
+        # Compare without case and signs, and without the library's prefix unless `name` has one: "ResNet-18" is close to
+        # "torchvision/resnet18".
+        forms = {one: _letters(one if "/" in name else one.rpartition("/")[2]) for one in known_names}
+        close = difflib.get_close_matches(_letters(name[:_LONGEST_NAME]), set(forms.values()), cutoff=0.5)
+        nearest = [one for form in close for one in known_names if forms[one] == form][:3]
         hint = f"did you mean {', '.join(nearest)}? " if nearest else ""
         return cls(
             f"There is no {kind} named {name[:_LONGEST_NAME]!r}; {hint}`faal catalog` and GET /catalog list all."

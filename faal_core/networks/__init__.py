@@ -6,8 +6,10 @@ import torch
 from torch import nn
 
 from faal_core import catalog
+from faal_core.catalog import ArchitectureEntry
 from faal_core.classifier import Classifier
 from faal_core.errors import InvalidSpec
+from faal_core.networks.python_file import import_file
 from faal_core.specs import ClassifierSpec
 
 MAX_PARAMETERS = 1_000_000_000
@@ -22,7 +24,8 @@ def build(spec: ClassifierSpec) -> Classifier:
 def outline(spec: ClassifierSpec) -> nn.Module:
     """Return the network on the meta device: names and shapes, without memory for values.
 
-    Raises: InvalidSpec where it would have more than `MAX_PARAMETERS`, or needs code that is not in the catalog.
+    Raises: InvalidSpec where it would have more than `MAX_PARAMETERS`, needs code that is not in the catalog, or its library or
+        file cannot build it.
     """
     with torch.device("meta"):
         network = _build_backbone(spec)
@@ -50,9 +53,28 @@ def _build_backbone(spec: ClassifierSpec) -> nn.Module:
             remedy="network",
         )
     entry = catalog.architecture(spec.architecture)
-    variant = {} if entry.variant is None else {"variant": entry.variant}
-    builder = resolve_name(entry.builder)
-    backbone: nn.Module = builder(
-        num_classes=spec.num_classes, channels=spec.channels, **resolve_arguments(spec), **variant
-    )
+    options: dict[str, object] = {"num_classes": spec.num_classes, "channels": spec.channels, **resolve_arguments(spec)}
+    if entry.variant is not None:
+        options["variant"] = entry.variant
+    if entry.file is not None:
+        return _build_site_network(entry, options)
+    with torch.device("cpu"):  # tensors that a module keeps must not end on the meta device
+        builder = resolve_name(entry.builder)
+    backbone: nn.Module = builder(**options)
     return backbone
+
+
+def _build_site_network(entry: ArchitectureEntry, options: dict[str, object]) -> nn.Module:
+    """Return the network of a site's own file. Raises: InvalidSpec where the file or its function fails."""
+    assert entry.file is not None, "only such entries are built here"  # noqa: S101
+    try:
+        with torch.device("cpu"):
+            builder = getattr(import_file(entry.file), entry.builder)
+        network = builder(**options)
+    except Exception as error:  # noqa: BLE001 - the site's code may raise anything
+        reason = f"{type(error).__name__}: {error}"
+    else:
+        if isinstance(network, nn.Module):
+            return network
+        reason = f"{entry.builder} returns a {type(network).__name__} instead of a torch.nn.Module"
+    raise InvalidSpec(f"{entry.name} cannot be built from {entry.file.name}. Tell the administrator. {reason}")

@@ -7,10 +7,10 @@ same number of CPU threads differ only in `seconds`, `created_at` and the ids of
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from faal_core.catalog import Augmentation
-from faal_core.specs import AuditSpec, ClassifierSpec
+from faal_core.specs import AuditSpec, ClassifierDescription
 
 
 class Document(BaseModel):
@@ -147,12 +147,18 @@ class ClassifierSummary(Document):
     """Describes the classifier that was audited."""
 
     name: str
-    spec: ClassifierSpec
+    spec: ClassifierDescription
     parameters: int
     sha256: str = Field(
         description="SHA-256 of the weights' names, types, shapes and values. It is the same for every file that "
         "holds these weights, and equals the `sha256` of the service's model. It is not the digest of a file."
     )
+
+    @field_validator("spec", mode="before")
+    @classmethod
+    def _describe(cls, spec: object) -> object:
+        """Return the fields of a spec, so that a new report equals the one that is read back from its JSON."""
+        return spec.model_dump() if isinstance(spec, ClassifierDescription) else spec
 
 
 ClassOrder = Literal["stored", "natural", "string", "assumed-natural", "assumed-string", "matched"]

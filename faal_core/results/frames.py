@@ -12,7 +12,11 @@ from faal_core.results.finetune_documents import Comparison
 from faal_core.results.image_outcomes import UNBROKEN, Evaluation, Rows
 
 Columns = Mapping[str, Sequence[Any]]
-_NULLABLE = {"broken_by": "string", "distance": "double", "sha256": "string"}  # Arrow's types where all values may be null
+_NULLABLE = {
+    "broken_by": "string",
+    "distance": "double",
+    "sha256": "string",
+}  # Arrow's types where all values may be null
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # begins a cell that a spreadsheet computes
 
 

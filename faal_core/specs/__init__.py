@@ -5,7 +5,7 @@ the defaults.
 """
 
 from faal_core.specs.audit import ApgdSpec, AttackSpec, AuditSettings, AuditSpec, FabSpec, PgdSpec, SquareSpec
-from faal_core.specs.classifier import ClassifierSpec
+from faal_core.specs.classifier import ClassifierDescription, ClassifierSpec
 from faal_core.specs.methods import (
     METHODS,
     CfaMethod,
@@ -31,6 +31,7 @@ __all__ = [
     "Averaging",
     "CfaMethod",
     "CfolMethod",
+    "ClassifierDescription",
     "ClassifierSpec",
     "DafaMethod",
     "Divergence",

@@ -17,8 +17,8 @@ OWN_CODE = "python:"
 _DOTTED_NAME = re.compile(r"[\w<>]+(\.[\w<>]+)*")
 
 
-class ClassifierSpec(Spec):
-    """Describes what must be known besides the weights to rebuild a classifier."""
+class ClassifierDescription(Spec):
+    """Describes a classifier of any site: only the catalog of its site may have the architecture."""
 
     architecture: str = Field(
         max_length=200,
@@ -46,19 +46,6 @@ class ClassifierSpec(Spec):
     )
     class_names: tuple[str, ...] | None = Field(None, description="Name of each class, in label order.")
 
-    @field_validator("architecture")
-    @classmethod
-    def _check_architecture(cls, architecture: str) -> str:
-        if architecture.startswith(OWN_CODE):
-            if not _DOTTED_NAME.fullmatch(architecture.removeprefix(OWN_CODE)):
-                raise ValueError(f"after {OWN_CODE} comes a dotted name such as nets.build, not {architecture!r}")
-            return architecture
-        try:
-            catalog.architecture(architecture)
-        except UnknownName as error:
-            raise ValueError(error.message) from None
-        return architecture
-
     @field_validator("std")
     @classmethod
     def _check_std(cls, std: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
@@ -67,21 +54,6 @@ class ClassifierSpec(Spec):
         if "mean" in info.data and len(std) != len(info.data["mean"]):
             raise ValueError(f"mean has {len(info.data['mean'])} channels and std has {len(std)}")
         return std
-
-    @field_validator("arguments")
-    @classmethod
-    def _check_arguments(cls, arguments: dict[str, int], info: ValidationInfo) -> dict[str, int]:
-        if info.data.get("architecture", OWN_CODE).startswith(OWN_CODE):
-            return arguments
-        entry = catalog.architecture(info.data["architecture"])
-        for name, value in arguments.items():
-            if name not in entry.arguments:
-                allowed = f"it takes {', '.join(entry.arguments)}" if entry.arguments else "it takes none"
-                raise ValueError(f"{entry.name} takes no argument {name[:100]!r}; {allowed}")
-            bounds = entry.arguments[name]
-            if not bounds.low <= value <= bounds.high:
-                raise ValueError(f"{name} of {entry.name} must be between {bounds.low} and {bounds.high}, not {value}")
-        return arguments
 
     @field_validator("class_names")
     @classmethod
@@ -113,3 +85,35 @@ class ClassifierSpec(Spec):
         if self.channels > 1:
             return self
         return self.model_copy(update={"mean": self.mean * channels, "std": self.std * channels})
+
+
+class ClassifierSpec(ClassifierDescription):
+    """Describes what must be known besides the weights to rebuild a classifier here."""
+
+    @field_validator("architecture")
+    @classmethod
+    def _check_architecture(cls, architecture: str) -> str:
+        if architecture.startswith(OWN_CODE):
+            if not _DOTTED_NAME.fullmatch(architecture.removeprefix(OWN_CODE)):
+                raise ValueError(f"after {OWN_CODE} comes a dotted name such as nets.build, not {architecture!r}")
+            return architecture
+        try:
+            catalog.architecture(architecture)
+        except UnknownName as error:
+            raise ValueError(error.message) from None
+        return architecture
+
+    @field_validator("arguments")
+    @classmethod
+    def _check_arguments(cls, arguments: dict[str, int], info: ValidationInfo) -> dict[str, int]:
+        if info.data.get("architecture", OWN_CODE).startswith(OWN_CODE):
+            return arguments
+        entry = catalog.architecture(info.data["architecture"])
+        for name, value in arguments.items():
+            if name not in entry.arguments:
+                allowed = f"it takes {', '.join(entry.arguments)}" if entry.arguments else "it takes none"
+                raise ValueError(f"{entry.name} takes no argument {name[:100]!r}; {allowed}")
+            bounds = entry.arguments[name]
+            if not bounds.low <= value <= bounds.high:
+                raise ValueError(f"{name} of {entry.name} must be between {bounds.low} and {bounds.high}, not {value}")
+        return arguments

@@ -104,6 +104,24 @@ def test_the_catalog_has_all_that_can_be_named(web) -> None:
     assert catalog["training_defaults"]["learning_rates"] == [0.002, 0.0002]
 
 
+def test_the_catalog_is_searched_by_name(web) -> None:
+    """A search lists the architectures whose names contain its text, in either case, and all the rest of the catalog."""
+    whole, found = (web.client.get("/catalog", params=params).json() for params in ({}, {"search": "WRN_34"}))
+    names = {entry["name"] for entry in whole["architectures"]}
+    assert {entry["name"] for entry in found["architectures"]} == {name for name in names if "wrn_34" in name}
+    assert len(names) > 1_000
+    assert found["datasets"] == whole["datasets"]
+
+
+def test_the_form_of_a_model_suggests_no_thousand_names(web) -> None:
+    """The form suggests our networks and torchvision's; timm's, which are ten times as many, are named in words."""
+    page = web.client.get("/ui/models").text
+    assert '<option value="dm_wrn_28_10">' in page
+    assert '<option value="torchvision/resnet50">' in page
+    assert "timm/" in page
+    assert page.count("<option") < 200
+
+
 def test_a_sound_service_is_ready(web) -> None:
     """Health needs no other server; readiness needs the database, storage and broker."""
     assert web.client.get("/healthz").json() == {"status": "ok"}

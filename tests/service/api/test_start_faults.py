@@ -71,3 +71,15 @@ def test_a_short_secret_is_one_line(tmp_path: Path) -> None:
     line = refusal(["api"], tmp_path, FAAL_SECRET="s3cret")
     assert "FAAL_SECRET has fewer than 32 characters." in line
     assert "s3cret" not in line
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"), [("def f(:", "nets.py is not valid Python"), ("x = 1", "has no public function")]
+)
+@pytest.mark.parametrize("arguments", PROCESSES[:2], ids=" ".join)
+def test_a_wrong_file_of_networks_is_one_line(tmp_path: Path, arguments: list[str], content: str, fault: str) -> None:
+    """The line names the variable and what is wrong with the file."""
+    (tmp_path / "nets.py").write_text(content)
+    line = refusal(arguments, tmp_path, FAAL_NETWORKS=str(tmp_path / "nets.py"))
+    assert "FAAL_NETWORKS=" in line
+    assert fault in line

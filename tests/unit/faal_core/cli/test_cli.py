@@ -251,7 +251,7 @@ def test_render_refuses_what_is_no_report(
 def test_the_catalog_lists_every_name(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`faal catalog` lists all architectures, data sets and presets, as text and as JSON."""
+    """As JSON and in a search for any text, all architectures, data sets and presets are listed."""
     names = {
         "architectures": set(catalog.architectures()),
         "datasets": set(catalog.datasets()),
@@ -259,9 +259,23 @@ def test_the_catalog_lists_every_name(
     }
     assert run_faal(monkeypatch, folder, "catalog", "--json") == 0
     assert {part: set(entries) for part, entries in json.loads(capsys.readouterr().out).items()} == names
-    assert run_faal(monkeypatch, folder, "catalog") == 0
+    assert run_faal(monkeypatch, folder, "catalog", "") == 0
     output = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")}
     assert output == set.union(*names.values())
+
+
+def test_the_catalog_lists_a_librarys_networks_on_request(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a text to search for, each library is one line; a search finds names in either case."""
+    assert run_faal(monkeypatch, folder, "catalog") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) < 80
+    assert any("timm/…" in line and "1,3" in line for line in lines)
+    assert run_faal(monkeypatch, folder, "catalog", "WRN_34", "--json") == 0
+    assert "dm_wrn_34_10" in json.loads(capsys.readouterr().out)["architectures"]
+    assert run_faal(monkeypatch, folder, "catalog", "nothing of the kind") == 2
+    assert "no name contains 'nothing of the kind'" in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_bar_tells_how_long_the_audit_takes() -> None:

@@ -74,7 +74,7 @@ def test_there_are_few_options_beside_the_input(command: str) -> None:
 @pytest.mark.parametrize(
     ("line", "completions"),
     [
-        ("faal audit --architecture wrn", {"wrn_28_10", "wrn_34_10"}),
+        ("faal audit --architecture wrn_34_1", {"wrn_34_10", "wrn_34_15"}),
         ("faal finetune --dataset cifar", {"cifar10", "cifar100"}),
         ("faal audit --attacks ", set(catalog.PRESETS)),
         ("faal finetune --set method.d", {"method.dro_radius=", "method.divergence="}),

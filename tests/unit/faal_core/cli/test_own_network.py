@@ -119,7 +119,16 @@ def test_what_is_wrong_with_own_code_is_said_in_terms_of_the_option(
 def test_outcomes_and_adversarial_images_are_written(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both formats have the same rows, one per image, and the images broken there differ from the originals within the radius."""
     radius = ("--epsilon", "0.3")
-    command = ("audit", "--weights", "net.safetensors", *DATA, *radius, "--save-adversarial", "x.npy", "--save-outcomes")
+    command = (
+        "audit",
+        "--weights",
+        "net.safetensors",
+        *DATA,
+        *radius,
+        "--save-adversarial",
+        "x.npy",
+        "--save-outcomes",
+    )
     for file in ("images.parquet", "images.csv"):
         assert run_faal(monkeypatch, own, *command, file) == 0
     parquet, csv = pd.read_parquet(own / "images.parquet"), pd.read_csv(own / "images.csv")

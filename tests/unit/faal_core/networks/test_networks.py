@@ -1,19 +1,28 @@
 """Networks by name: their sizes, key names and computations."""
 
+import json
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional
 
 from faal_core import catalog, networks
+from faal_core.catalog import library_names
 from faal_core.errors import InvalidSpec
 from faal_core.networks import build
 from faal_core.networks.preact_resnet import PreActBlock
 from faal_core.networks.wide_resnet import WideBlock
 from faal_core.specs import ClassifierSpec
+from faal_core.torchvision_import import torchvision
+from faal_core.weights import read_classifier
+
+import timm  # isort: skip - imports torchvision
 
 
 def make_spec(architecture: str, channels: int = 3, num_classes: int = 10, **arguments: int) -> ClassifierSpec:
@@ -138,12 +147,78 @@ def test_third_party_networks_take_any_number_of_channels(architecture: str, cha
     assert build(make_spec(architecture, channels, 5))(torch.rand(2, channels, 64, 64)).shape == (2, 5)
 
 
-@pytest.mark.parametrize("architecture", sorted(catalog.architectures()))
+def is_usual(architecture: str) -> bool:
+    """Return whether a network is laid out in each run of the tests: those outside timm, and each 60th of timm."""
+    return not architecture.startswith("timm/") or architecture in TIMM[::60]
+
+
+TIMM = sorted(name for name in catalog.architectures() if name.startswith("timm/"))
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [pytest.param(name, marks=[] if is_usual(name) else pytest.mark.slow) for name in sorted(catalog.architectures())],
+)
+@pytest.mark.usefixtures("no_network")
 def test_every_offered_network_can_be_laid_out(architecture: str) -> None:
-    """Every name in the catalog has a builder that works on the meta device, for grey images and 3 classes."""
+    """Every name in the catalog has a builder that works on the meta device, for grey images and 3 classes, offline."""
     with torch.device("meta"):
         backbone = networks._build_backbone(make_spec(architecture, 1, 3))
     assert sum(parameter.numel() for parameter in backbone.parameters()) > 0
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every connection fail."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a network was asked for")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+def test_the_names_are_those_of_the_installed_libraries() -> None:
+    """The file of names was written for the installed versions; run `python scripts/write_names.py` after an update."""
+    names = json.loads(Path(catalog.__file__).with_name("library_names.json").read_text())
+    assert names["torchvision"]["version"] == torchvision.__version__.partition("+")[0]
+    assert names["torchvision"]["names"] == torchvision.models.list_models(module=torchvision.models)
+    assert names["timm"]["version"] == timm.__version__
+    assert sorted(names["timm"]["names"] + names["timm"]["left_out"]) == sorted(timm.list_models())
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "is_accepted"),
+    [
+        ("timm/resnet_of_tomorrow", "99.0.0", True),
+        ("torchvision/resnet_of_tomorrow", "99.0.0+cpu", True),
+        ("timm/resnet_of_tomorrow", "1.0.0", False),
+        ("timm/hf-hub:someone/else", "99.0.0", False),
+        ("timm/resnet50.a1_in1k", "99.0.0", False),
+        ("other/resnet50", "99.0.0", False),
+    ],
+)
+def test_a_newer_library_may_have_more_names(
+    name: str, version: str, is_accepted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plain name that is not listed passes where the installed library is newer; what it lacks is refused when it is built."""
+    monkeypatch.setattr(library_names, "version", lambda _: version)
+    if not is_accepted:
+        with pytest.raises(ValidationError, match="There is no architecture named"):
+            make_spec(name)
+        return
+    with pytest.raises(InvalidSpec, match="has no network resnet_of_tomorrow"):
+        build(make_spec(name))
+
+
+def test_googlenet_reads_files_with_its_auxiliary_heads(tmp_path: Path) -> None:
+    """A published file holds heads that only take part in training; they are left out."""
+    with pytest.warns(FutureWarning, match="initialization"):
+        whole = torchvision.models.googlenet(num_classes=10)
+    torch.save(whole.state_dict(), tmp_path / "net.pth")
+    classifier = read_classifier(tmp_path / "net.pth", make_spec("torchvision/googlenet"))
+    x = torch.rand(2, 3, 64, 64)
+    torch.testing.assert_close(classifier(x), whole.eval()(x))
+    assert isinstance(classifier.train()(x), Tensor)
 
 
 def test_torchvision_can_be_imported_first() -> None:

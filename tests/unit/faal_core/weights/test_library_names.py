@@ -40,6 +40,12 @@ def rename_convnext(name: str) -> str:
     return name.replace("head.fc.", "head.").replace("head.norm.", "norm.")
 
 
+def rename_swin(name: str) -> str:
+    """Return Swin's name as in RobustBench's files, which the timm of 2022 wrote."""
+    name = re.sub(r"layers\.(\d)\.downsample", lambda stage: f"layers.{int(stage[1]) - 1}.downsample", name)
+    return name.replace("head.fc.", "head.")
+
+
 @pytest.mark.parametrize(
     ("architecture", "rename", "prefix"),
     [
@@ -47,6 +53,7 @@ def rename_convnext(name: str) -> str:
         ("torchvision/mnasnet1_0", str, ""),
         ("timm/convnext_atto", rename_convnext, ""),
         ("timm/convnext_atto", rename_convnext, "module."),
+        ("timm/swin_tiny_patch4_window7_224", rename_swin, "model."),
     ],
 )
 def test_published_names_are_read(architecture: str, rename: Callable[[str], str], prefix: str, tmp_path: Path) -> None:

@@ -1,0 +1,24 @@
+"""The spec of a stored model, whose architecture this worker may lack."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from faal_core.errors import InvalidSpec
+from faal_core.specs import ClassifierSpec
+
+
+def read_spec(fields: Mapping[str, Any]) -> ClassifierSpec:
+    """Return the spec that the web service checked and stored.
+
+    Raises: InvalidSpec where this worker's catalog differs from the web service's.
+    """
+    try:
+        return ClassifierSpec.model_validate(fields)
+    except ValidationError as error:
+        reason = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+        raise InvalidSpec(
+            f"This worker cannot use the model's network: {reason} Tell the administrator: the web service and all workers need "
+            "the same version, the same packages and the same `FAAL_NETWORKS`."
+        ) from None
