@@ -1,11 +1,9 @@
 """The classifier that the options name: weights in a file, and a network of the catalog or of the user's own code."""
 
 import importlib
-import importlib.util
 import inspect
 import sys
 from collections.abc import Callable
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -96,9 +94,11 @@ def build_network(reference: str, spec: "ClassifierDescription") -> "nn.Module":
     """
     from torch import nn
 
+    from faal_core.networks.python_file import import_file
+
     place, _, name = reference.rpartition(":")
     try:
-        builder: Any = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
+        builder: Any = import_file(Path(place)) if place.endswith(".py") else _import_module(place)
         for part in name.split("."):
             builder = getattr(builder, part)
         network = builder if isinstance(builder, nn.Module) else builder(**_choose_arguments(builder, spec))
@@ -111,18 +111,6 @@ def build_network(reference: str, spec: "ClassifierDescription") -> "nn.Module":
             f"{reference} returned a {type(network).__name__}, not a torch.nn.Module", param_hint=OPTION
         )
     return network
-
-
-def _import_file(path: Path) -> ModuleType:
-    """Import the file; modules beside it can be imported from it. Raises: whatever the file raises."""
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    sys.path.insert(0, str(path.resolve().parent))
-    loader = SourceFileLoader(path.stem, str(path))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(path.stem, loader))  # type: ignore[arg-type]
-    sys.modules[path.stem] = module  # dataclasses and pickles look their module up
-    loader.exec_module(module)
-    return module
 
 
 def _import_module(name: str) -> ModuleType:

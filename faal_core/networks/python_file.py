@@ -17,7 +17,9 @@ def import_file(file: Path) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     spec = spec_from_file_location(name, file)
-    if spec is None or spec.loader is None or not file.is_file():
+    if not file.is_file():
+        raise InvalidSpec(f"There is no file {file}.")
+    if spec is None or spec.loader is None:
         raise InvalidSpec(f"{file} is no Python file.")
     if str(file.parent) not in sys.path:
         sys.path.append(str(file.parent))  # at the end, so that a file beside it hides no installed module

@@ -91,7 +91,7 @@ def test_a_fine_tuned_network_of_own_code_is_read_again(own: Path, monkeypatch: 
         ((), "pass --weights FILE, or --network FILE.py:NAME"),
         (("--network", "code/own_layers_nets.py"), "names no code"),
         (("--network", "code/own_layers_nets.py:build"), "also needs --num-classes"),
-        (("--network", "code/none.py:build", "--num-classes", "3"), "there is no file code/none.py"),
+        (("--network", "code/none.py:build", "--num-classes", "3"), "There is no file code/none.py"),
         (("--network", "code/own_layers_nets.py:nothing", "--num-classes", "3"), "has no attribute 'nothing'"),
         (("--network", "code/own_layers_nets.py:broken", "--num-classes", "3"), "RuntimeError: no such layer"),
         (
