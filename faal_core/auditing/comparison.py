@@ -8,12 +8,13 @@ import numpy as np
 from faal_core.auditing.result import AuditResult
 from faal_core.errors import InvalidSpec
 from faal_core.reports import notebook
+from faal_core.reports.text_table import text_table
 from faal_core.results.comparison import compare as compare_flags
 from faal_core.results.finetune_documents import Comparison
 from faal_core.results.frames import build_frame, change_columns
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AuditComparison:
     """Compares two audits of the same images with the same attacks, class by class, by paired tests.
 
@@ -27,6 +28,13 @@ class AuditComparison:
     def to_frame(self) -> Any:  # noqa: ANN401 - of pandas or polars
         """Return the changes of each class as a data frame of pandas, or of polars without pandas."""
         return build_frame(change_columns(self.clean, self.robust))
+
+    def __repr__(self) -> str:
+        """Return the changes of each class as an aligned table."""
+        columns = change_columns(self.clean, self.robust)
+        cells = zip(*columns.values(), strict=True)
+        rows = [[f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row] for row in cells]
+        return "\n".join(text_table([list(columns), *rows], numeric=True))
 
     def _repr_html_(self) -> str:
         """Return the changes as a table for a notebook."""

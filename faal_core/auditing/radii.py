@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 from faal_core.auditing.result import AuditResult
 from faal_core.reports import notebook
+from faal_core.reports.text import verdict
 from faal_core.results.frames import Columns, build_frame, class_columns
 
 if TYPE_CHECKING:
     import altair as alt
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class RadiusSeries:
     """Holds the result of each radius, smallest radius first. Each report is what an audit of that radius alone returns.
 
@@ -40,6 +41,11 @@ class RadiusSeries:
         from faal_core.reports.charts import chart_radii
 
         return chart_radii([result.report for result in self.results])
+
+    def __repr__(self) -> str:
+        """Return the verdict of each radius as text."""
+        texts = ["\n".join([str(result.report.spec.threat), *verdict(result.report)]) for result in self.results]
+        return "\n\n".join(texts)
 
     def _repr_html_(self) -> str:
         """Return the rates as a table for a notebook."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import altair as alt
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AuditResult:
     """Holds the report of an audit and the outcome of each image.
 
@@ -36,8 +36,8 @@ class AuditResult:
     evaluation: Evaluation
     rows: Rows
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    clean_results: tuple[BatchResult, ...] = field(default=(), repr=False)
-    adversarial_images: Tensor | None = field(default=None, repr=False)
+    clean_results: tuple[BatchResult, ...] = field(default=())
+    adversarial_images: Tensor | None = field(default=None)
 
     @cached_property
     def outcomes(self) -> Columns:
@@ -68,7 +68,7 @@ class AuditResult:
         about = {"classifier": report.classifier.sha256, "dataset": report.dataset.sha256}
         write_columns(Path(path), self.outcomes, {**about, "spec": report.spec.model_dump(mode="json")})
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         """Return the warnings, the verdict and the classes as text."""
         return terminal.summary(self.report)
 

@@ -1,6 +1,6 @@
 """The result of a fine-tuning: the report, and the classifiers that it is about."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import altair as alt
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FinetuneResult:
     """Holds the report, the selected classifier, and the best epoch's.
 
@@ -25,8 +25,8 @@ class FinetuneResult:
     """
 
     report: FinetuneReport
-    classifier: Classifier = field(repr=False)
-    trained_classifier: Classifier = field(repr=False)
+    classifier: Classifier
+    trained_classifier: Classifier
 
     def to_frame(self) -> Any:  # noqa: ANN401 - of pandas or polars
         """Return the changes of each class as a data frame of pandas, or of polars without pandas."""
@@ -46,7 +46,7 @@ class FinetuneResult:
         notebook.save(self.report, Path(folder))
         write_classifier(Path(folder) / "classifier.safetensors", self.classifier)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         """Return the warnings, the verdict and the classes as text."""
         return terminal.summary(self.report)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from types import TracebackType
 from typing import Self
 
@@ -77,5 +78,5 @@ def show_progress(minutes: float | None) -> Iterator[TimeLimit]:
 
 
 def _is_watched(console: Console) -> bool:
-    """Return whether a person sees the console: it is a terminal or a notebook."""
-    return console.is_terminal or console.is_jupyter
+    """Return whether a person sees a bar: the console is a terminal, or a notebook that has ipywidgets."""
+    return console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
