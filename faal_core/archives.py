@@ -6,7 +6,7 @@ import stat
 from pathlib import Path, PurePosixPath
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
-MAX_BYTES = 4 * 2**30  # unpacked
+MAX_BYTES = 4 * 2**30  # unpacked in memory
 # Bytes. Smaller archives may have any ratio: blank images and constant arrays compress a thousandfold.
 UNSUSPICIOUS_BYTES = 64 * 2**20
 MAX_RATIO = 200  # unpacked to packed bytes
@@ -25,14 +25,17 @@ def open_archive(path: Path) -> ZipFile:
         raise UnsafeArchive(f"it is not a readable zip archive ({error})") from None
 
 
-def list_safe_members(archive: ZipFile, *, most: int, compressed: bool = True) -> list[ZipInfo]:
+def list_safe_members(
+    archive: ZipFile, *, most: int, compressed: bool = True, max_bytes: int = MAX_BYTES
+) -> list[ZipInfo]:
     """Return the files in `archive`, without folders, after checking the sizes, names and kinds of all members.
 
     Args:
         most: the largest number of members, including folders.
         compressed: whether deflated members are allowed.
+        max_bytes: the largest size of all members together.
 
-    Raises: UnsafeArchive for too many members, more than `MAX_BYTES` or `MAX_RATIO` unpacked, members that overlap, a
+    Raises: UnsafeArchive for too many members, more than `max_bytes` or `MAX_RATIO` unpacked, members that overlap, a
         repeated name or one that leads outside the archive, and members that are links or have an unusual compression.
     """
     members = archive.infolist()
@@ -40,8 +43,8 @@ def list_safe_members(archive: ZipFile, *, most: int, compressed: bool = True) -
         raise UnsafeArchive(f"it has {len(members):,} members; at most {most:,} are read")
     total = sum(member.file_size for member in members)
     packed = sum(member.compress_size for member in members)
-    if total > MAX_BYTES:
-        raise UnsafeArchive(f"it unpacks to {total:,} bytes; at most {MAX_BYTES:,} are read")
+    if total > max_bytes:
+        raise UnsafeArchive(f"it unpacks to {total:,} bytes; at most {max_bytes:,} are read")
     if packed > _measure_size(archive):
         raise UnsafeArchive(
             f"its members claim {packed:,} bytes, but the file has {_measure_size(archive):,}: they overlap"

@@ -28,10 +28,11 @@ def convert_model(
 def summarise_dataset(folder: Path, source: Path) -> dict[str, Any]:
     """Return shape, class names, images of each part, and the test part's columns of groups.
 
-    There must be a test part, and every part must be sound. Raises: DatasetInvalid.
+    The upload must be an .npz or .zip archive. There must be a test part, and every part must be sound. Raises: DatasetInvalid.
     """
     upload = folder / "upload"  # messages name the file, and a digest says nothing to its owner
     upload.symlink_to(source)
+    datasets.is_archive_of_arrays(upload)  # refuses the kinds of files that only the command line reads
     parts: dict[str, LabelledImages] = {"test": datasets.load(str(upload), "test")}
     for part in datasets.list_parts(str(upload)):
         if part not in parts:

@@ -84,7 +84,7 @@ def encode_picture(data: LabelledImages, row: int) -> str:
     the first three are red, green and blue: a fourth channel (opacity) would hide pixels that the classifier sees. Of one
     or two channels the first one is grey.
     """
-    levels = (data.pixels(slice(row, row + 1), torch.device("cpu"))[0] * 255).round().byte().numpy()
+    levels = (data.pixels(torch.tensor([row]), torch.device("cpu"))[0] * 255).round().byte().numpy()
     image = Image.fromarray(np.moveaxis(levels[:3], 0, -1) if len(levels) >= 3 else levels[0])
     image.thumbnail((SIDE, SIDE), Image.Resampling.BOX, reducing_gap=None)
     file = BytesIO()

@@ -45,6 +45,8 @@ def finetune(
     class_order: input_options.ClassOrder = None,
     resize: input_options.Resize = None,
     crop: input_options.Crop = None,
+    class_groups: input_options.ClassGroups = None,
+    cache: input_options.Cache = None,
     epsilon: options.Epsilon = None,
     norm: options.Norm = None,
     attacks: options.Attacks = None,
@@ -89,7 +91,16 @@ def finetune(
         std=std,
         arguments=arguments,
     )
-    load = image_loader(dataset, data_root, download=download, class_order=class_order, resize=resize, crop=crop)
+    load = image_loader(
+        dataset,
+        data_root,
+        download=download,
+        class_order=class_order,
+        resize=resize,
+        crop=crop,
+        class_groups=class_groups,
+        cache=cache,
+    )
     context.with_resource(output_folder(out, out / "checkpoint"))
 
     classifier = source.read()

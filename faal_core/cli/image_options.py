@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from faal_core.datasets import LabelledImages, Part
 
 _LARGEST_SIDE = 2048
+_LARGE_BYTES = 2**30  # of decoded images: fewer fit into memory beside a network, and are soon decoded again
 _SHOWN = 200  # characters, at most, of a value in a message
 
 
@@ -27,9 +28,18 @@ def image_loader(
     class_order: Literal["natural", "string"] | None,
     resize: str | None,
     crop: int | None,
+    class_groups: Path | None = None,
+    cache: Path | None = None,
+    ledger: Path | None = None,
 ) -> "Callable[[Part], LabelledImages]":
-    """Return the function that loads a part of the data set. Raises: typer.BadParameter for options that make no sense."""
-    from faal_core.datasets import Reading, Resizing, load
+    """Return the function that loads a part of the data set and shows the progress of decoding.
+
+    Args:
+        ledger: the folder around it holds large decoded images, unless `cache` names another.
+
+    Raises: typer.BadParameter for options that make no sense.
+    """
+    from faal_core.datasets import ImageCache, Reading, Resizing
 
     sides = tuple(int(side) if side.strip().isdecimal() else 0 for side in numbers(resize) or ())
     if len(sides) > 2 or any(not 1 <= side <= _LARGEST_SIDE for side in sides):
@@ -42,7 +52,25 @@ def image_loader(
             "several processes would write into one folder: let one download first", param_hint="--download"
         )
     reading = Reading(Resizing(sides, () if crop is None else (crop, crop)), class_order)
-    return partial(load, dataset, root=root, download=download, reading=reading)
+    image_cache = ImageCache(cache) if cache else ImageCache(_default_cache(ledger), _LARGE_BYTES)
+    options: dict[str, Any] = {"root": root, "download": download, "reading": reading, "class_groups": class_groups}
+    return partial(_load, dataset, cache=image_cache, **options)
+
+
+def _load(dataset: str, part: "Part", **options: Any) -> "LabelledImages":  # noqa: ANN401 - those of `datasets.load`
+    """Return the part, and show the progress of decoding."""
+    from faal_core.datasets import load
+    from faal_core.reports.progress_bar import ProgressBar
+
+    with ProgressBar() as progress:
+        return load(dataset, part, progress=progress, **options)
+
+
+def _default_cache(ledger: Path | None) -> Path:
+    """Return the folder for decoded images where no option names one: beside the ledger, or the user's."""
+    if ledger:
+        return ledger.parent / "image-cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "faal"
 
 
 def name_classes(context: typer.Context, classifier: "Classifier", text: str | None) -> None:

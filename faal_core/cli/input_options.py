@@ -51,7 +51,8 @@ Dataset = Annotated[
     str,
     typer.Option(
         metavar="NAME|PATH",
-        help="The data set: a name from `faal catalog`, an .npz or .zip file, or a folder of class folders.",
+        help="The data set: a name from `faal catalog`, an .npz, .zip, .parquet or .tar file, or a folder of class folders or "
+        "of .parquet or .tar files.",
         autocompletion=completion.datasets,
         rich_help_panel=INPUT,
     ),
@@ -170,6 +171,29 @@ Crop = Annotated[
         max=2048,
         metavar="N",
         help="Crop image files to their central N × N pixels, after --resize.",
+        rich_help_panel=INPUT,
+    ),
+]
+ClassGroups = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True,
+        dir_okay=False,
+        metavar="FILE",
+        help="A table with the columns class and group, or a JSON object: the report breaks results down by these groups of "
+        "classes.",
+        show_default="class_groups.csv in the data set",
+        rich_help_panel=INPUT,
+    ),
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        file_okay=False,
+        metavar="DIR",
+        help="The folder for decoded images, which are read from there again. Without it, images of 1 GiB or more are kept "
+        "beside the ledger or in the user's cache folder.",
+        show_default="image-cache beside --ledger, else ~/.cache/faal",
         rich_help_panel=INPUT,
     ),
 ]

@@ -24,8 +24,13 @@ def convert_images(images: np.ndarray, *, channels_first: bool = False) -> np.nd
         raise DatasetInvalid(
             f"images must be uint8 levels or floats in [0, 1], not {images.dtype}; {_advise_conversion(images)}."
         )
+    return move_channels_first(images, channels_first=channels_first).copy()
+
+
+def move_channels_first(images: np.ndarray, *, channels_first: bool = False) -> np.ndarray:
+    """Return a view of the images as n × c × h × w. Raises: DatasetInvalid for another shape."""
     if images.ndim == 3:
-        return images[:, np.newaxis].copy()
+        return images[:, np.newaxis]
     second, last = (images.shape[1], images.shape[3]) if images.ndim == 4 else (0, 0)
     channels_last = last <= MAX_CHANNELS < second
     if not channels_last and not (1 <= second <= MAX_CHANNELS and (channels_first or last > MAX_CHANNELS)):
@@ -33,7 +38,7 @@ def convert_images(images: np.ndarray, *, channels_first: bool = False) -> np.nd
             f"images must be n × h × w, n × h × w × c or n × c × h × w with 1 to {MAX_CHANNELS} channels, not of shape "
             f"{images.shape}."
         )
-    return (images.transpose(0, 3, 1, 2) if channels_last else images).copy()
+    return images.transpose(0, 3, 1, 2) if channels_last else images
 
 
 def _advise_conversion(images: np.ndarray) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 from faal_core.datasets.array_conversion import convert_groups, convert_images, convert_labels
 from faal_core.datasets.grouping import require_few_columns
 from faal_core.datasets.labelled_images import LabelledImages, Part
+from faal_core.datasets.mapped_images import ImageArray
 from faal_core.datasets.pixel_range import require_levels
 
 Array = Tensor | ArrayLike
@@ -36,18 +37,18 @@ def label_arrays(
         preparation: one sentence for each step that made the arrays from the stored images.
     Raises: DatasetInvalid for another type, shape or range.
     """
-    pixels = convert_images(_as_numpy(images), channels_first=isinstance(images, Tensor))
+    pixels = ImageArray(torch.from_numpy(convert_images(_as_numpy(images), channels_first=isinstance(images, Tensor))))
     require_levels(pixels, name)
     numbers = convert_labels(_as_numpy(labels), "labels")
     require_few_columns(list(groups or ()))
     return LabelledImages(
-        images=torch.from_numpy(pixels),
+        images=pixels.images,
         labels=torch.from_numpy(numbers),
         class_names=tuple(class_names),
         name=name,
         part=part,
         groups=tuple(
-            convert_groups(np.asarray(values), column, len(pixels)) for column, values in (groups or {}).items()
+            convert_groups(np.asarray(values), column, len(pixels.images)) for column, values in (groups or {}).items()
         ),
         preparation=preparation,
     )

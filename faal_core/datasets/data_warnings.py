@@ -47,7 +47,7 @@ def _iterate_warnings(data: LabelledImages, names: Sequence[str] | None) -> Iter
             evidence=f"no {data.part} image of {quote_names(missing)}",
             advice="Means, worst class and intervals cover the other classes. Add images of these classes to audit them, too.",
         )
-    if data.images.dtype == torch.uint8 and int(data.images.max()) == 0:
+    if data.images.dtype == torch.uint8 and not any(piece.any() for piece in data.pieces()):
         yield ReliabilityWarning(
             code="black-images",
             message="All images are black.",

@@ -14,7 +14,7 @@ from faal_core.datasets.image_source import MAX_IMAGES
 from faal_core.datasets.labelled_images import Part
 from faal_core.errors import DatasetInvalid
 
-GROUPS, LABELS = "groups.csv", "labels.csv"
+GROUPS, LABELS, CLASS_GROUPS = "groups.csv", "labels.csv", "class_groups.csv"
 PART_FOLDERS: Mapping[str, Part] = {
     "train": "train",
     "training": "train",
@@ -37,7 +37,7 @@ class Layout:
         images: the sorted paths of each part's images.
         folders: the folder of each part; without parts, the folder around the classes.
         classes: the names of all class folders, empty ones included; an empty set where labels.csv names the classes.
-        tables: the paths of groups.csv and labels.csv, by file name.
+        tables: the paths of groups.csv, labels.csv and class_groups.csv, by file name.
         top: the folder around everything; empty where there is none.
     """
 
@@ -55,7 +55,7 @@ def derive_layout(names: Iterable[str], empty: Iterable[str] = ()) -> Layout:
     """
     paths = [PurePosixPath(name) for name in names]
     paths = [path for path in paths if not any(_is_ignored(step) for step in path.parts)]
-    tables: dict[str, list[str]] = {GROUPS: [], LABELS: []}
+    tables: dict[str, list[str]] = {GROUPS: [], LABELS: [], CLASS_GROUPS: []}
     images = []
     for path in paths:
         tables[path.name].append(str(path)) if path.name in tables else images.append(path)

@@ -6,7 +6,6 @@ counted for the report.
 
 import io
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -85,15 +84,11 @@ class Decoder:
     resizing: Resizing = field(default_factory=Resizing)
     conversions: Counter[str] = field(default_factory=Counter)
 
-    def decode(self, name: str, read: Callable[[str], bytes]) -> np.ndarray:
-        """Return the levels of one image, c × h × w, uint8, grey or RGB. Its size is checked before it is unpacked.
+    def decode(self, name: str, content: bytes) -> np.ndarray:
+        """Return the levels of the image file of that name, c × h × w, uint8, grey or RGB.
 
-        Args:
-            read: returns the content of the file of that name.
-
-        Raises: DatasetInvalid where it cannot be decoded without loss.
+        The image's size is checked before it is unpacked. Raises: DatasetInvalid where it cannot be decoded without loss.
         """
-        content = read(name)
         try:
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 self._require_room(name, image)

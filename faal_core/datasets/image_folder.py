@@ -4,23 +4,26 @@ A class is a folder's name, or the label in a table labels.csv. A table groups.c
 finds the files, `image_file` decodes them, `class_order` sorts the classes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-import numpy as np
 import torch
 
 from faal_core.archives import MAX_BYTES
 from faal_core.datasets import image_source
+from faal_core.datasets.class_groups import add_class_groups
 from faal_core.datasets.class_order import NameOrder, order_names
 from faal_core.datasets.folder_layout import Layout, derive_layout
-from faal_core.datasets.image_file import Decoder, Resizing
-from faal_core.datasets.image_tables import read_groups, read_labels
+from faal_core.datasets.image_cache import MAX_CACHED_BYTES, ImageCache
+from faal_core.datasets.image_decoding import EncodedImages, decode_images
+from faal_core.datasets.image_file import Resizing
+from faal_core.datasets.image_tables import find_class_groups, read_groups, read_labels
 from faal_core.datasets.labelled_images import LabelledImages, Part
 from faal_core.datasets.names import require_names
 from faal_core.datasets.pixel_range import require_levels
 from faal_core.errors import DatasetInvalid
+from faal_core.progress import NoProgress, Progress
 from faal_core.specs import MAX_CLASSES
 
 
@@ -43,12 +46,14 @@ def list_parts(path: Path) -> tuple[Part, ...]:
         return tuple(derive_layout(source.names).images)
 
 
-def load(path: Path, part: Part, reading: Reading) -> LabelledImages:
-    """Return one part of the folder or archive, decoded in memory.
+def load(
+    path: Path, part: Part, reading: Reading, cache: ImageCache | None = None, progress: Progress | None = None
+) -> LabelledImages:
+    """Return one part of the folder or archive, decoded in memory or into the cache.
 
     Raises: DatasetInvalid where the data set or one of its images breaks a rule.
     """
-    with image_source.open_source(path) as source:
+    with image_source.open_source(path, max_bytes=MAX_CACHED_BYTES if cache else MAX_BYTES) as source:
         layout = derive_layout(source.names, source.folders)
         if part not in layout.images:
             raise DatasetInvalid(
@@ -67,19 +72,28 @@ def load(path: Path, part: Part, reading: Reading) -> LabelledImages:
                 f"{source.title} has only the class {names[0]!r}; 2 to {MAX_CLASSES:,} classes are supported."
             )
         label_by_name = {name: c for c, name in enumerate(names)}
-        names_of_part, decoder = layout.images[part], Decoder(reading.resizing)
-        images, notes = _decode_images(names_of_part, source.read, decoder)
-        require_levels(images, f"{source.title} ({part})")
-        return LabelledImages(
-            images=torch.from_numpy(images),
+        names_of_part = layout.images[part]
+        encoded = EncodedImages(
+            title=f"{source.title} ({part})",
+            count=len(names_of_part),
+            iterate=lambda: ((name, source.read(name)) for name in names_of_part),
+            stamp=lambda: source.stamp(names_of_part),
+        )
+        array = decode_images(encoded, reading.resizing, cache, progress or NoProgress())
+        require_levels(array, encoded.title)
+        data = LabelledImages(
+            images=array.images,
             labels=torch.tensor([label_by_name[classes[image]] for image in names_of_part]),
             class_names=names,
             name=source.title,
             part=part,
             groups=read_groups(layout, part, source.read),
             class_order=order,
-            preparation=(*notes, *decoder.notes),
+            preparation=array.notes,
+            mapping=array.mapping,
         )
+        class_groups = find_class_groups(layout, part, source.read)
+        return add_class_groups(data, class_groups) if class_groups else data
 
 
 def _map_classes(layout: Layout, read: Callable[[str], bytes]) -> Mapping[str, str]:
@@ -88,45 +102,3 @@ def _map_classes(layout: Layout, read: Callable[[str], bytes]) -> Mapping[str, s
     if labels is not None:
         return labels
     return {image: PurePosixPath(image).parent.name for images in layout.images.values() for image in images}
-
-
-def _decode_images(
-    names: Sequence[str], read: Callable[[str], bytes], decoder: Decoder
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return the images in order, n × c × h × w, uint8, and notes on conversions between them.
-
-    Grey images beside RGB ones get three equal channels.
-
-    Raises: DatasetInvalid for an image whose size differs from the first one's; the message names both.
-    """
-    first = decoder.decode(names[0], read)
-    decoder.conversions.clear()
-    images, grey = _allocate(len(names), first), 0
-    for row, name in enumerate(names):
-        image = decoder.decode(name, read)
-        if image.shape[1:] != first.shape[1:]:
-            raise DatasetInvalid(
-                f"{name} is {_describe_size(image)}, {names[0]} is {_describe_size(first)}; all must have one size.",
-                remedy="resize",
-            )
-        if len(image) == 3 and images.shape[1] == 1:
-            earlier, images = images, _allocate(len(names), image)
-            images[:row] = earlier[:row]
-        grey += len(image) == 1
-        images[row] = image
-    if images.shape[1] == 1 or not grey:
-        return images, ()
-    return images, (f"{grey:,} grey images as RGB with three equal channels.",)
-
-
-def _allocate(count: int, image: np.ndarray) -> np.ndarray:
-    """Return uninitialised memory for that many images like this one. Raises: DatasetInvalid."""
-    if image.nbytes * count > MAX_BYTES:
-        raise DatasetInvalid(f"{count:,} images of {image.nbytes:,} bytes exceed {MAX_BYTES:,} bytes in memory.")
-    return np.empty((count, *image.shape), np.uint8)
-
-
-def _describe_size(image: np.ndarray) -> str:
-    """Return the image's size and kind in words."""
-    channels, height, width = image.shape
-    return f"{width} × {height} {'grey' if channels == 1 else 'RGB'}"

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from faal_core.archives import UnsafeArchive, list_safe_members, open_archive
+from faal_core.archives import MAX_BYTES, UnsafeArchive, list_safe_members, open_archive
+from faal_core.datasets.image_cache import stamp_files
 from faal_core.errors import DatasetInvalid
 from faal_core.errors.memory_exhaustion import require_memory
 
@@ -26,12 +27,14 @@ class ImageSource:
         names: paths of the files below the data set, with `/`.
         folders: paths of the folders; an archive may list only some.
         content: returns the content of the file of that name.
+        stamp: returns what changes when one of the files of those names does.
     """
 
     title: str
     names: Sequence[str]
     folders: Sequence[str]
     content: Callable[[str], bytes]
+    stamp: Callable[[Sequence[str]], object]
 
     def read(self, name: str) -> bytes:
         """Return the content of the file of that name. Raises: DatasetInvalid."""
@@ -44,24 +47,38 @@ class ImageSource:
 
 
 @contextmanager
-def open_source(path: Path) -> Iterator[ImageSource]:
+def open_source(path: Path, *, max_bytes: int = MAX_BYTES) -> Iterator[ImageSource]:
     """Open the folder or archive at `path` for the block.
+
+    Args:
+        max_bytes: the largest size of an archive's content.
 
     Raises: DatasetInvalid where it, or a file in it, breaks a rule or cannot be read.
     """
     try:
         if path.is_dir():
-            yield ImageSource(path.resolve().name, *_walk(path), lambda name: (path / name).read_bytes())
+            yield ImageSource(
+                path.resolve().name,
+                *_walk(path),
+                content=lambda name: (path / name).read_bytes(),
+                stamp=lambda names: stamp_files([path / name for name in names]),
+            )
             return
         with open_archive(path) as archive:
-            members = list_safe_members(archive, most=2 * MAX_IMAGES)
+            members = list_safe_members(archive, most=2 * MAX_IMAGES, max_bytes=max_bytes)
             for member in members:
                 if member.file_size > MAX_FILE_BYTES:
                     raise UnsafeArchive(  # noqa: TRY301 - reported as the other faults of an archive are
                         f"{member.filename!r} unpacks to {member.file_size:,} bytes; at most {MAX_FILE_BYTES:,} are read"
                     )
             folders = [member.filename.rstrip("/") for member in archive.infolist() if member.is_dir()]
-            yield ImageSource(path.stem, [member.filename for member in members], folders, archive.read)
+            yield ImageSource(
+                path.stem,
+                [member.filename for member in members],
+                folders,
+                content=archive.read,
+                stamp=lambda names: [*stamp_files([path]), *((name, archive.getinfo(name).CRC) for name in names)],
+            )
     except UnsafeArchive as error:
         raise DatasetInvalid(f"{path.name} is refused: {error}.") from None
     except OSError as error:

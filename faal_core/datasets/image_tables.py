@@ -1,24 +1,26 @@
-"""Tables beside images: groups.csv and labels.csv, one row for each image, by its path from the table's folder.
+"""Tables beside images: groups.csv and labels.csv have a row for each image, by its path from the table's folder.
+
+A table class_groups.csv has a row for each class.
 
 Columns are separated by commas, semicolons or tabs; the encoding is UTF-8.
 """
 
 import csv
-import io
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from faal_core.datasets.folder_layout import GROUPS, LABELS, Layout, normalise_path
+from faal_core.datasets.class_groups import ClassGroups, parse_class_groups
+from faal_core.datasets.folder_layout import CLASS_GROUPS, GROUPS, LABELS, Layout, normalise_path
 from faal_core.datasets.grouping import MAX_COLUMNS, Grouping
 from faal_core.datasets.image_source import MAX_IMAGES
 from faal_core.datasets.labelled_images import Part
+from faal_core.datasets.tables import split_lines
 from faal_core.errors import DatasetInvalid
 
 IMAGE = ("image", "file", "filename", "path")
 LABEL = ("label", "class")
-_DELIMITERS = ",;\t"
 _MAX_SHOWN = 200  # characters of a cell, at most, in a message
 
 Read = Callable[[str], bytes]
@@ -92,6 +94,12 @@ def read_groups(layout: Layout, part: Part, read: Read) -> tuple[Grouping, ...]:
     return tuple(Grouping.from_values(column, [row[column] for row in rows]) for column in table.columns)
 
 
+def find_class_groups(layout: Layout, part: Part, read: Read) -> ClassGroups | None:
+    """Return the groups of classes in the table class_groups.csv; None where there is none. Raises: DatasetInvalid."""
+    path = _find_table(layout, CLASS_GROUPS, part)
+    return None if path is None else parse_class_groups(path, read(path))
+
+
 def _find_table(layout: Layout, name: str, part: Part) -> str | None:
     """Return the path of the one table of that name for the part: in the part's folder, or beside or above all parts.
 
@@ -127,7 +135,7 @@ def _read_table(path: str, read: Read, image_names: Sequence[str]) -> _Table:
     content = read(path)
     rows: dict[str, Mapping[str, str]] = {}
     try:
-        lines = _split_lines(content.decode("utf-8-sig"), image_names)
+        lines = split_lines(content.decode("utf-8-sig"), image_names)
         header = [cell.strip() for cell in next(lines, [])]
         column = _find_image_column(path, header, image_names)
         for number, line in enumerate(lines, start=2):
@@ -163,18 +171,3 @@ def _find_image_column(path: str, header: Sequence[str], image_names: Sequence[s
             f"{path} has no column `image` for the images' paths; its first line is {', '.join(header)[:_MAX_SHOWN]!r}."
         )
     return column
-
-
-def _split_lines(text: str, image_names: Sequence[str]) -> Iterator[list[str]]:
-    """Yield the table's rows as cells, without blank rows.
-
-    The delimiter is the first with which the first line contains the column of images.
-    """
-    first = text.partition("\n")[0]
-    delimiter = next((sign for sign in _DELIMITERS if _has_image_column(first.split(sign), image_names)), ",")
-    return (line for line in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True) if line)
-
-
-def _has_image_column(cells: Sequence[str], image_names: Sequence[str]) -> bool:
-    """Return whether one of the cells is the name of the column of images."""
-    return any(cell.strip().strip('"').casefold() in image_names for cell in cells)

@@ -1,8 +1,9 @@
-"""One part of a data set in memory, as two tensors."""
+"""One part of a data set as two tensors; the images may be in a mapped file."""
 
 import hashlib
 from bisect import bisect_left
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from faal_core.catalog import Augmentation
 from faal_core.classifier import Images, Labels
 from faal_core.datasets.grouping import Grouping
+from faal_core.datasets.mapped_images import FileMapping, iterate_pieces, take_rows
 from faal_core.datasets.names import require_names
 from faal_core.datasets.pixel_range import clip_to_unit_range
 from faal_core.errors import DatasetInvalid
@@ -33,6 +35,7 @@ class LabelledImages:
         augmentation: the random changes of training images that preserve their labels.
         class_order: how the order of the classes was decided.
         preparation: one sentence for each step from the stored images to these.
+        mapping: the mapping of the file that holds the images; None where they are in memory. Images in a file are read-only.
 
     Raises: DatasetInvalid where one of these rules is broken; the message names the first offender.
     """
@@ -46,6 +49,7 @@ class LabelledImages:
     augmentation: Augmentation = "none"
     class_order: ClassOrder = "stored"
     preparation: tuple[str, ...] = ()
+    mapping: FileMapping | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         subject = f"{self.name} ({self.part})"
@@ -60,9 +64,10 @@ class LabelledImages:
         if self.images.dtype not in (torch.uint8, torch.float32):
             raise DatasetInvalid(f"{subject}: images are uint8 or float32, not {self.images.dtype}")
         if self.images.dtype == torch.float32:
-            images, notes = clip_to_unit_range(self.images, subject)
-            object.__setattr__(self, "images", images)
-            object.__setattr__(self, "preparation", (*self.preparation, *notes))
+            clipped = clip_to_unit_range(self.images, subject, self.mapping)
+            object.__setattr__(self, "images", clipped.images)
+            object.__setattr__(self, "mapping", clipped.mapping)
+            object.__setattr__(self, "preparation", (*self.preparation, *clipped.notes))
         if len(set(self.class_names)) < len(self.class_names):
             raise DatasetInvalid(f"{subject}: two classes have the same name among {sorted(self.class_names)[:10]}")
         require_names(f"{subject}: a class", self.class_names)
@@ -93,9 +98,15 @@ class LabelledImages:
     def sha256(self) -> str:
         """Return the digest of shape, levels and labels: the same images in the same order give the same digest."""
         digest = hashlib.sha256(str((tuple(self.images.shape), str(self.images.dtype))).encode())
-        digest.update(self.images.contiguous().numpy().tobytes())
+        for piece in self.pieces():
+            digest.update(piece.data)
         digest.update(self.labels.numpy().astype("<i8").tobytes())
         return digest.hexdigest()
+
+    def pieces(self) -> Iterator[np.ndarray]:
+        """Yield the images in order, some at a time: n × c × h × w, contiguous. A piece is valid until the next one."""
+        for piece in iterate_pieces(self.images, self.mapping):
+            yield piece.contiguous().numpy()
 
     def digest(self, row: int) -> str:
         """Return the SHA-256 of one image's pixels, in its own levels."""
@@ -103,13 +114,16 @@ class LabelledImages:
 
     def pixels(self, rows: Tensor | slice, device: torch.device) -> Images:
         """Return those images on `device`, float32 in [0, 1]."""
-        images = self.images[rows].to(device)
+        images = self.images[rows].contiguous().to(device)
+        if self.mapping:
+            self.mapping.release()
         return images.float() / 255 if images.dtype == torch.uint8 else images
 
     def take(self, rows: Tensor) -> "LabelledImages":
         """Return only those rows, in that order."""
         groups = tuple(grouping.take(rows.numpy()) for grouping in self.groups)
-        return replace(self, images=self.images[rows], labels=self.labels[rows], groups=groups)
+        taken = take_rows(self.images, self.mapping, rows)
+        return replace(self, images=taken.images, mapping=taken.mapping, labels=self.labels[rows], groups=groups)
 
     def stratified(self, count: int, seed: int) -> Tensor:
         """Draw `count` row numbers, ascending, in proportion to the classes; every class that has images gets at least one.

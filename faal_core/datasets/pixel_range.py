@@ -1,34 +1,44 @@
 """Check that float pixels are in [0, 1]; otherwise the message suggests the likely scale."""
 
-import numpy as np
+import torch
 from torch import Tensor
 
+from faal_core.datasets.mapped_images import FileMapping, ImageArray, iterate_pieces, write_temporary
 from faal_core.errors import DatasetInvalid
 
 _TOLERANCE = 1e-3  # a quarter of one of 255 levels: rounding of float16 and of resizing, no other scale
 
 
-def clip_to_unit_range(images: Tensor, source: str) -> tuple[Tensor, tuple[str, ...]]:
-    """Return float images with all pixels in [0, 1], and a note if rounding errors were clipped.
+def clip_to_unit_range(images: Tensor, source: str, mapping: FileMapping | None = None) -> ImageArray:
+    """Return float images with all pixels in [0, 1], with a note if rounding errors were clipped.
+
+    Args:
+        mapping: of the file that holds the images, if one does; then clipped images are in a temporary file.
 
     Raises: DatasetInvalid for NaN, infinity, and any other range; the message suggests a rescaling where it can.
     """
-    if bool(((images >= 0) & (images <= 1)).all()):
-        return images, ()
-    for name, is_bad in (("NaN", images.isnan()), ("infinite", images.isinf())):
-        if bool(is_bad.any()):
-            first = int(is_bad.flatten(1).any(1).nonzero()[0])
+    if all(bool(((piece >= 0) & (piece <= 1)).all()) for piece in iterate_pieces(images, mapping)):
+        return ImageArray(images, mapping)
+    for name, find in (("NaN", torch.isnan), ("infinite", torch.isinf)):
+        bad = [find(piece).flatten(1).sum(1) for piece in iterate_pieces(images, mapping)]
+        if len(rows := torch.cat(bad).nonzero()):
             raise DatasetInvalid(
-                f"{source}: {int(is_bad.sum()):,} of {images.numel():,} pixel values are {name}, the first in image {first}; "
-                "remove or repair such images"
+                f"{source}: {int(torch.cat(bad).sum()):,} of {images.numel():,} pixel values are {name}, the first in image "
+                f"{int(rows[0])}; remove or repair such images"
             )
-    low, high = images.min().item(), images.max().item()
-    if low >= -_TOLERANCE and high <= 1 + _TOLERANCE:
-        changed = int(((images < 0) | (images > 1)).sum())
-        return images.clamp(0, 1), (f"{changed:,} pixel values outside [0, 1] by at most {_TOLERANCE:g} were clipped.",)
-    raise DatasetInvalid(
-        f"{source}: pixels must be in [0, 1], but these span {low:.4g} to {high:.4g}; {_advise_rescaling(low, high)}"
-    )
+    low = min(piece.min().item() for piece in iterate_pieces(images, mapping))
+    high = max(piece.max().item() for piece in iterate_pieces(images, mapping))
+    if low < -_TOLERANCE or high > 1 + _TOLERANCE:
+        raise DatasetInvalid(
+            f"{source}: pixels must be in [0, 1], but these span {low:.4g} to {high:.4g}; {_advise_rescaling(low, high)}"
+        )
+    changed = sum(int(((piece < 0) | (piece > 1)).sum()) for piece in iterate_pieces(images, mapping))
+    notes = (f"{changed:,} pixel values outside [0, 1] by at most {_TOLERANCE:g} were clipped.",)
+    if mapping is None:
+        return ImageArray(images.clamp(0, 1), notes=notes)
+    pieces = (piece.clamp(0, 1) for piece in iterate_pieces(images, mapping))
+    clipped = write_temporary(pieces, tuple(images.shape), images.dtype, mapping.folder)
+    return ImageArray(clipped.images, clipped.mapping, notes)
 
 
 def _advise_rescaling(low: float, high: float) -> str:
@@ -45,12 +55,19 @@ def _advise_rescaling(low: float, high: float) -> str:
     return "divide by 65535" if high <= 65535 else "divide by the highest level"
 
 
-def require_levels(images: np.ndarray, source: str) -> None:
+def require_levels(array: ImageArray, source: str) -> None:
     """Check that uint8 images have levels other than 0 and 1, which is what a cast of floats in [0, 1] leaves.
 
     Entirely black images pass here; `data_warnings` reports them. Raises: DatasetInvalid.
     """
-    if images.dtype == np.uint8 and images.size and images.max() == 1:
+    if array.images.dtype != torch.uint8 or not array.images.numel():
+        return
+    highest = 0
+    for piece in iterate_pieces(array.images, array.mapping):
+        highest = max(highest, int(piece.max()))
+        if highest > 1:  # the first piece of usual images
+            return
+    if highest == 1:
         raise DatasetInvalid(
             f"{source}: images are uint8 with the levels 0 and 1 alone, nearly black. If floats in [0, 1] were cast to uint8, "
             "store the floats, or (255 * images).round() as uint8; if 1 means white, store 255 * images."

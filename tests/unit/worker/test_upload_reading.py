@@ -1,6 +1,8 @@
 """The summary of an uploaded data set, and the refusals."""
 
 import io
+import tarfile
+import tempfile
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -91,6 +93,18 @@ def test_training_part_alone_is_refused(tmp_path):
     """A data set without a test part is refused."""
     with pytest.raises(DatasetInvalid, match="test part"):
         summary(tmp_path, train_images=IMAGES, train_labels=LABELS)
+
+
+def test_shards_are_refused(tmp_path):
+    """The service reads no tar and no Parquet files, which the command line reads."""
+    path = tmp_path / "0123abcd"
+    with tarfile.open(path, "w") as target:
+        target.addfile(tarfile.TarInfo("0.cls"))
+    for content in (path.read_bytes(), b"PAR1" + bytes(100) + b"PAR1"):
+        path.write_bytes(content)
+        inside = Path(tempfile.mkdtemp(dir=tmp_path))
+        with pytest.raises(DatasetInvalid, match=r"Pass a \.npz archive or a \.zip of class folders"):
+            summarise_dataset(inside, path)
 
 
 def test_refusal_names_no_digest(tmp_path):

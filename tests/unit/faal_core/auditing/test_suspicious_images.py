@@ -11,7 +11,7 @@ import torch
 from faal_core import datasets
 from faal_core.auditing.reliability import digest_pixels, digest_training_images, examine_images
 from faal_core.auditing.run import run_audit
-from faal_core.datasets import npz_archive
+from faal_core.datasets import npz_arrays
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import InvalidSpec
 from faal_core.specs import AuditSpec, PgdSpec
@@ -132,7 +132,7 @@ def test_digests_of_an_archive_read_in_pieces(
     shape: tuple[int, ...], order: Literal["C", "F"], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The digests of an archive's images are the same whether it is read in pieces or as a whole."""
-    monkeypatch.setattr(npz_archive, "CHUNK_BYTES", 5000)
+    monkeypatch.setattr(npz_arrays, "CHUNK_BYTES", 5000)
     levels = np.random.default_rng(0).integers(0, 256, shape)
     images = np.asarray(levels if kind == "uint8" else levels / 255, kind, order=order)
     np.savez_compressed(tmp_path / "set.npz", train_images=images, train_labels=np.arange(300) % 2)

@@ -19,7 +19,7 @@ from faal_core.specs import FinetuneSpec
 ROOT = Path(__file__).parents[4]
 COMMANDS = ("audit", "finetune", "keep", "render", "catalog", "fields")
 INPUT_OPTIONS = {"weights", "weights_key", "network", "architecture", "num_classes", "mean", "std", "arguments", "name"} | {
-    "class_names", "dataset", "data_root", "download", "part", "class_order", "resize", "crop"
+    "class_names", "dataset", "data_root", "download", "part", "class_order", "resize", "crop", "class_groups", "cache"
 }  # fmt: skip
 FILE_OPTIONS = {
     "save_outcomes",

@@ -138,6 +138,38 @@ def test_images_are_resized_and_cropped(run_audit, tmp_path: Path) -> None:
     assert run_audit(data, "--resize", f"{SIDE},{SIDE}").dataset.shape == (1, SIDE, SIDE)
 
 
+def test_images_in_a_cache_and_groups_of_classes(run_audit, tmp_path: Path) -> None:
+    """--cache stores decoded images, --class-groups breaks the report down, and the report is otherwise the same."""
+    data = pictures(tmp_path / "set", NUMBERS)
+    (tmp_path / "groups.csv").write_text(
+        "class,half\n" + "".join(f"{c},{'low' if c < 6 else 'high'}\n" for c in NUMBERS)
+    )
+    options = ("--cache", tmp_path / "cache", "--class-groups", tmp_path / "groups.csv")
+    reports = [run_audit(data, *more) for more in ((), options, options)]
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == 1
+    assert [[(group.name, group.images) for group in table.groups] for table in reports[1].groups] == [
+        [("high", 18), ("low", 18)]
+    ]
+    times = {"created_at", "seconds", "groups", "attacks"}
+    first, *others = (report.model_dump(exclude=times) for report in reports)
+    assert others == [first, first]
+
+
+def test_large_images_are_cached_beside_the_ledger(run_audit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without --cache, images of the bound or more are cached beside the ledger, or in the user's folder."""
+    data = pictures(tmp_path / "set", NUMBERS)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    for name in ("run", "other"):
+        (tmp_path / name).mkdir()
+    run_audit(data, "--ledger", tmp_path / "run/audit.ledger")
+    assert not (tmp_path / "run/image-cache").exists()
+    monkeypatch.setattr("faal_core.cli.image_options._LARGE_BYTES", 36 * SIDE**2)
+    run_audit(data, "--ledger", tmp_path / "other/audit.ledger")
+    run_audit(data)
+    for folder in ("other/image-cache", "user/faal"):
+        assert len(list((tmp_path / folder).glob("*.npy"))) == 1, folder
+
+
 def test_another_part_can_be_audited(run_audit, tmp_path: Path) -> None:
     """--part validation audits the images of val/ in a data set without a test part."""
     pictures(tmp_path / "set/train", NUMBERS)
