@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python -m
 
-.PHONY: help setup demo serve test test-slow check bench docs docs-links lock pin-images sbom clean
+.PHONY: help setup demo serve test test-slow test-oldest check bench docs docs-links lock pin-images sbom clean
 
 help: ## list what can be done
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -25,6 +25,9 @@ test: setup ## run the tests, as many at once as there are processors, up to fou
 
 test-slow: setup ## run the tests that take minutes each
 	@$(RUN) pytest -m slow
+
+test-oldest: setup ## run the library's tests with the oldest versions that pyproject.toml allows, in an environment of its own
+	@$(RUN) scripts.try_oldest build/oldest
 
 check: setup ## lint, formatting, types, import rules, Dockerfile
 	$(RUN) ruff check

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from api.access.issuing import issue_key
-from api.schemas.keys import KeyResource
 from api.schemas.requests import KeyRequest
+from api.schemas.rows import describe_key
+from faal_client.vocabulary import Scope
 from jobs import keys, startup
 from jobs.database import Sessions, open_database
 from jobs.errors import KeyNotFound
-from jobs.keys import Scope, site_secret
+from jobs.keys import site_secret
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,7 +81,7 @@ def _list(sessions: Sessions) -> None:
         with sessions() as session:
             page = keys.list_keys(session, after=after, limit=100)
         for row in page.data:
-            print(KeyResource.from_row(row).model_dump_json(exclude={"object"}))
+            print(describe_key(row).model_dump_json(exclude={"object"}))
             after = row.id
         more = page.has_more
 

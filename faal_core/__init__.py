@@ -54,7 +54,12 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - classes and functions
     """Return a public name, imported from the package that defines it."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    try:
+        home = import_module(f"{__name__}.{_HOMES[name]}")
+    except ModuleNotFoundError as missing:
+        message = f"faal_core.{name} needs {missing.name}, which is not installed. Run pip install 'faal[torch]'."
+        raise ModuleNotFoundError(message, name=missing.name) from missing
+    return getattr(home, name)
 
 
 def __dir__() -> list[str]:

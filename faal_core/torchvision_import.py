@@ -25,7 +25,7 @@ def _can_load_operators() -> bool:
     if package is None or package.origin is None:
         raise ModuleNotFoundError("torchvision is not installed. Run pip install 'faal[torch]'")
     try:
-        for library in Path(package.origin).parent.glob("_C.*"):
+        for library in Path(package.origin).parent.glob("_C*.*"):  # `_C` before version 0.29, `_C_stable` since
             torch.ops.load_library(library)
             return True
     except OSError:

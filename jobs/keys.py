@@ -7,13 +7,13 @@ import secrets
 import tempfile
 from collections.abc import Collection
 from datetime import timedelta
-from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 
 from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session
 
+from faal_client.vocabulary import Scope
 from jobs.clock import now
 from jobs.errors import CannotStart, KeyNotFound, KeyRefused
 from jobs.paging import Page, read_page
@@ -22,15 +22,6 @@ from jobs.tables import ApiKey
 
 _PREFIX = "faal_"  # by which scanners of source code recognise a leaked key
 _SECRET_BYTES = 32
-
-
-class Scope(StrEnum):
-    """A permission of a key."""
-
-    READ = "read"  # see its owner's jobs, models, data sets and reports
-    SUBMIT = "submit"  # upload, and submit, cancel, pause, resume and retry jobs, in its owner's name
-    METRICS = "metrics"  # read the metrics, which cover all owners
-    ADMIN = "admin"  # make, list and revoke keys, of every owner
 
 
 @lru_cache(maxsize=8)

@@ -8,13 +8,13 @@ sender that dies loses nothing.
 import json
 import math
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
+from faal_client.vocabulary import MessageState
 from jobs.clock import now, seconds_between
 from jobs.errors import QuotaExceeded, WebhookNotFound
 from jobs.paging import Page, read_page
@@ -28,14 +28,6 @@ RETRY_SECONDS = (30, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000)
 PING_SECONDS = 60  # between two pings of a webhook: each is a request to a host that the owner chose
 _AT_ONCE = 100
 _OF_ONE_OWNER = 10  # of those, so that an owner with many messages does not delay the others
-
-
-class MessageState(StrEnum):
-    """The state of a message."""
-
-    WAITING = "waiting"  # for its first or next try
-    DELIVERED = "delivered"
-    GIVEN_UP = "given-up"
 
 
 class DueMessage(NamedTuple):

@@ -87,6 +87,12 @@ class Installation:
         check = subprocess.run([self._python, "-m", "pip", "check"], check=False, capture_output=True)
         return check.returncode == 0
 
+    def link_service_command(self) -> None:
+        """Link the command `faal-service`, which belongs to the checkout and not to the package."""
+        link = self._python.with_name("faal-service")
+        link.unlink(missing_ok=True)
+        link.symlink_to(ROOT / "scripts/faal-service")
+
     def finish(self) -> None:
         """Delete temporary files and print size and duration."""
         shutil.rmtree(self._temporary, ignore_errors=True)
@@ -139,6 +145,7 @@ def install(folder: Path, lock: str) -> None:
     if not installation.is_complete():
         installation.pip("--require-hashes", *requirements("cuda"))
     installation.pip("--no-build-isolation", "--editable", ".")
+    installation.link_service_command()
     if not installation.is_complete():
         raise SystemExit(f"Packages are missing in {folder}. Run `{folder}/bin/python -m pip check` to list them.")
     installation.finish()

@@ -2,6 +2,7 @@
 
     docs/reference/settings.md    from jobs.settings.Settings
     docs/reference/problems.md    from api.problems.explanations
+    docs/reference/extras.md      from the extras in pyproject.toml
     docs/reference/report.md      from the documents of faal_core.results, with docs/reference/field_notes.toml
     docs/explanation/layers.md    from the import-linter contracts in pyproject.toml
     docs/explanation/job-states.md    from jobs.states.MOVES
@@ -10,6 +11,7 @@ The pages of the Python API, the command line and the HTTP API are long and made
 """
 
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -37,6 +39,7 @@ def pages() -> dict[Path, str]:
     return {
         reference / "settings.md": settings_page(),
         reference / "problems.md": problems_page(),
+        reference / "extras.md": extras_page(),
         reference / "report.md": report_page(),
         ROOT / "docs/explanation/layers.md": layers_page(),
         ROOT / "docs/explanation/job-states.md": states_page(),
@@ -81,6 +84,22 @@ def problems_page() -> str:
 def _status_cell(explanation: Explanation) -> tuple[str, ...]:
     """Return the HTTP status of a problem as a cell; no cell for the error of a job."""
     return (str(explanation.status.value),) if isinstance(explanation, ProblemExplanation) else ()
+
+
+def extras_page() -> str:
+    """Return the table of the extras of the package, each with the comment above it in pyproject.toml."""
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
+    extras = tomllib.loads(text)["project"]["optional-dependencies"]
+    purposes = {name: purpose for purpose, name in re.findall(r"^# (.*)\n(\w+) = \[", text, re.MULTILINE)}
+    public = list(extras)[: list(extras).index("all") + 1]  # the later ones are for the service and for development
+    rows = [
+        (f"`{name}`", purposes[name], ", ".join(f"`{requirement}`" for requirement in extras[name])) for name in public
+    ]
+    return (
+        HEADER + "# Extras\n\n`pip install 'faal[cli,client]'` installs the package with two extras. "
+        "[Install](../how-to/install.md) says which ones a task needs.\nEvery lower bound was tested on Python 3.11.\n\n"
+        + table(("extra", "purpose", "packages"), rows)
+    )
 
 
 def report_page() -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("faal_core", "jobs", "api", "worker", "migrations")
+PACKAGES = ("faal_core", "faal_client", "jobs", "api", "worker", "migrations")
 OWN_FOLDERS = (*PACKAGES, "tests", "benchmarks", "scripts", "docs", ".ci")
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
 
@@ -19,12 +19,14 @@ CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["import
 VIOLATIONS = [
     ("packages", "jobs/clock.py", "import api.problems.errors"),
     ("packages", "api/problems/errors.py", "import worker.memory"),
+    ("packages", "faal_client/retries.py", "import jobs.clock"),
     ("library", "faal_core/threat_model.py", "from faal_core import specs"),
     ("library", "faal_core/novelty.py", '"""A module that no layer names."""'),
     ("torch-free-half", "faal_core/results/intervals.py", "def late() -> None:\n    import torch"),
     ("torch-free-service", "api/pages/views.py", "from faal_core.auditing import evaluator"),
     ("torch-free-supervisor", "worker/tasks.py", "from worker import assignment"),
     ("service-vocabulary", "api/pages/views.py", "from faal_core.results import class_table"),
+    ("light-client", "faal_client/request_parts.py", "from faal_core import reports"),
     ("arguments", "faal_core/datasets/__init__.py", "import pydantic_settings"),
     ("database", "worker/tasks.py", "import sqlalchemy"),
     ("web", "jobs/queue.py", "import fastapi"),
@@ -95,7 +97,7 @@ def test_every_contract_is_tried():
     assert {contract for contract, _, _ in VIOLATIONS} == {contract["id"] for contract in CONTRACTS}
 
 
-@pytest.mark.parametrize("module", ["api.app", "api.client", "jobs.lifecycle", "worker.app"])
+@pytest.mark.parametrize("module", ["api.app", "faal_client.client", "jobs.lifecycle", "worker.app"])
 def test_no_torch_in_the_process(module: str):
     """Web service, client, jobs and the supervising worker run where torch is not installed."""
     program = f"import sys, {module}; print(sorted({{'torch', 'torchvision'}} & set(sys.modules)))"

@@ -11,8 +11,9 @@ from itsdangerous import BadSignature, TimestampSigner
 from api.access.hosts import is_own_host
 from api.problems.errors import KeyRequired, ScopeMissing, UnknownHost
 from api.serving.dependencies import Service, ServiceDep
+from faal_client.vocabulary import Scope
 from jobs import keys
-from jobs.keys import Scope, site_secret
+from jobs.keys import site_secret
 from jobs.settings import MAX_PRIORITY
 
 ANYBODY = "local"  # the owner of all objects until the first key is created

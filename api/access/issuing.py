@@ -2,8 +2,9 @@
 
 from datetime import timedelta
 
-from api.schemas.keys import KeyResource, NewKey
 from api.schemas.requests import KeyRequest
+from api.schemas.rows import describe_key
+from faal_client.resources.keys import NewKey
 from jobs import keys
 from jobs.database import Sessions
 
@@ -21,4 +22,4 @@ def issue_key(sessions: Sessions, secret: bytes, request: KeyRequest) -> NewKey:
             max_priority=request.max_priority,
             lifetime=lifetime,
         )
-        return NewKey(key=key, about=KeyResource.from_row(row))
+        return NewKey(key=key, about=describe_key(row))

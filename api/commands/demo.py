@@ -19,9 +19,9 @@ from pathlib import Path
 import httpx
 from rich.console import Console
 
-from api.client import Client, ServiceProblem, UploadRejected
 from api.commands.stage_display import report_wait, show_stage
-from api.schemas.resources import EventResource
+from faal_client import Client, ServiceProblem, UploadRejected
+from faal_client.resources.objects import EventResource
 from faal_core.reports import terminal
 from faal_core.results.documents import AttackRow, AuditReport
 from faal_core.results.finetune_documents import EpochRow, FinetuneReport

@@ -9,8 +9,8 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from api.client import Client, ServiceProblem
-from api.schemas.resources import JobResource
+from faal_client import Client, ServiceProblem
+from faal_client.resources.objects import JobResource
 
 POLL_SECONDS = 0.5
 LINE_SECONDS = 10.0  # between two lines where output is no terminal

@@ -16,7 +16,7 @@ from api.pages.views import LISTED, choices, course, job_views, named_datasets
 from api.problems import answers
 from api.problems.errors import ApiError, KeyRequired
 from api.problems.explanations import explain_code
-from api.schemas.resources import JobResource
+from api.schemas.rows import describe_job
 from api.serving import use_cases
 from api.serving.dependencies import After, Id, Number, Service
 from api.serving.negotiation import is_unchanged
@@ -126,7 +126,7 @@ def show_job_course(request: Request, job_id: Id, service: ReaderDep) -> Respons
 
 def _job(service: Service, job_id: str) -> dict[str, Any]:
     with service.sessions() as session:
-        job = JobResource.from_row(queries.find_job(session, job_id))
+        job = describe_job(queries.find_job(session, job_id))
     return {"view": job_views(service, [job])[0], "course": course(service, job_id)}
 
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from api.pages.curves import Curve, Epoch, curves
-from api.schemas.catalog import Method, methods
-from api.schemas.resources import EventResource, JobResource
+from api.schemas.methods import methods
+from api.schemas.rows import describe_event
 from api.serving.dependencies import Service
+from faal_client.resources.catalog import Method
+from faal_client.resources.objects import EventResource, JobResource
 from faal_core import catalog
 from faal_core.catalog import DatasetEntry, PresetEntry
 from faal_core.reports import text
@@ -113,7 +115,7 @@ def course(service: Service, job_id: str) -> Course:
             with suppress(JobFailed, JobCancelled):
                 report = queries.find_report(session, job_id)
                 document = None if report is None else report.document
-        events = {kind: [EventResource.from_row(row) for row in rows] for kind, rows in newest.items()}
+        events = {kind: [describe_event(row) for row in rows] for kind, rows in newest.items()}
     epochs = {event.body["epoch"]: Epoch.model_validate(event.body) for event in events["epoch"]}
     ordered = [epochs[number] for number in sorted(epochs)]
     stored_report = None if document is None else read_report(document)

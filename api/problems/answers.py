@@ -3,20 +3,19 @@
 import logging
 from collections.abc import Mapping
 from http import HTTPMethod, HTTPStatus
-from typing import Literal, Self
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
 
 from api.problems import errors as api
-from api.problems.errors import ApiError, FieldError, and_more
+from api.problems.errors import ApiError, and_more, describe_field
 from api.problems.explanations import PROBLEMS
-from api.schemas.resources import ErrorBody
+from api.schemas.rows import describe_error
+from faal_client.resources.problems import FieldError, Limit, Problem
 from faal_core.errors import FaalError
 from faal_core.specs.field_errors import MAX_ERRORS, filter_relevant, shorten
 from jobs import errors as jobs
@@ -40,42 +39,13 @@ _FRAMEWORK_CODES: Mapping[HTTPStatus, str] = {  # for requests that the framewor
 }
 
 
-class Limit(BaseModel):
-    """A limit of one owner, at a time or per minute, and the amount in use."""
-
-    model_config = ConfigDict(frozen=True)
-
-    resource: Literal["jobs", "bytes", "webhooks", "requests", "pings"] = Field(
-        alias="of", description="what is limited"
-    )
-    most: int = Field(description="the largest allowed amount")
-    used: int = Field(description="the amount in use")
-
-    @classmethod
-    def from_error(cls, raised: Exception) -> Self | None:
-        """Return the limit that an error reports, or None."""
-        if isinstance(raised, jobs.QuotaExceeded):
-            return cls(of=raised.resource, most=raised.most, used=raised.used)
-        if isinstance(raised, api.RateExceeded):
-            return cls(of=raised.resource, most=raised.most, used=raised.most)
-        return None
-
-
-class Problem(BaseModel):
-    """An error as RFC 9457 describes it; `type` and `code` are stable, `detail` is for people."""
-
-    model_config = ConfigDict(frozen=True)
-
-    type: str = Field(examples=["/problems/model-not-ready"])
-    title: str = Field(examples=[PROBLEMS[jobs.ModelNotReady.code].title])
-    status: int = Field(examples=[409])
-    code: str = Field(examples=["model-not-ready"])
-    detail: str = Field(description="the cause of this error and its remedy, for people")
-    instance: str = Field(description="path of the request", examples=["/jobs/finetune"])
-    request_id: str = Field(description="id of the request, also in the header X-Request-Id and in the server's log")
-    errors: tuple[FieldError, ...] | None = Field(None, description="the fields that are wrong, at most 20")
-    limit: Limit | None = Field(None, description="the exceeded limit, for the codes quota-exceeded and rate-exceeded")
-    error: ErrorBody | None = Field(None, description="the error of the job, for the code job-failed")
+def describe_limit(raised: Exception) -> Limit | None:
+    """Return the limit that an error reports, or None."""
+    if isinstance(raised, jobs.QuotaExceeded):
+        return Limit(of=raised.resource, most=raised.most, used=raised.used)
+    if isinstance(raised, api.RateExceeded):
+        return Limit(of=raised.resource, most=raised.most, used=raised.most)
+    return None
 
 
 def describe_problem(request: Request, raised: Exception) -> Problem:
@@ -102,8 +72,8 @@ def describe_problem(request: Request, raised: Exception) -> Problem:
         instance=shorten(request.url.path, _LONGEST_INSTANCE),
         request_id=request.state.request_id,
         errors=(raised.fields or None) if isinstance(raised, ApiError) else None,
-        limit=Limit.from_error(raised),
-        error=ErrorBody.from_stored(raised.problem) if isinstance(raised, jobs.JobFailed) else None,
+        limit=describe_limit(raised),
+        error=describe_error(raised.problem) if isinstance(raised, jobs.JobFailed) else None,
     )
 
 
@@ -145,7 +115,7 @@ def _from_validation(raised: RequestValidationError) -> ApiError:
     fields = []
     for error in details[:MAX_ERRORS]:
         source, *location = error["loc"]
-        field = FieldError.from_pydantic({**error, "loc": tuple(location)}, raised.body)
+        field = describe_field({**error, "loc": tuple(location)}, raised.body)
         fields.append(field if source == "body" else FieldError(parameter=str(location[-1]), detail=field.detail))
     first = f"{fields[0].parameter or fields[0].pointer or 'body'}: {fields[0].detail}"
     return api.InvalidRequest(first + and_more(len(details) - 1), *fields)

@@ -19,40 +19,18 @@ ApiError
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, ValidationInfo, field_validator
+from pydantic import JsonValue, ValidationError
 from pydantic_core import ErrorDetails
 
-from faal_core.specs.field_errors import explain, first_errors, shorten, steps_in
+from faal_client.resources.problems import FieldError
+from faal_core.specs.field_errors import explain, first_errors, steps_in
 
-_LONGEST_POINTER = 200  # characters; a key of the body can have a million characters
 _IN_MESSAGE = 5  # errors that a message repeats, so that it stays readable
-_LONGEST_DETAIL = 400  # characters; a detail can quote a value of a million characters
 
 
-class FieldError(BaseModel):
-    """One error in a request, and its location."""
-
-    model_config = ConfigDict(frozen=True)
-
-    pointer: str | None = Field(
-        None,
-        description="JSON pointer (RFC 6901) to the field in the body or form; cut after 200 characters, with … at the end",
-        examples=["/threat/epsilon"],
-    )
-    parameter: str | None = Field(None, description="name of the query, path or header parameter", examples=["limit"])
-    detail: str = Field(description="the error and its remedy", examples=["a radius is positive and finite, not 0"])
-
-    @field_validator("pointer", "detail", mode="before")
-    @classmethod
-    def _bounded(cls, text: str | None, info: ValidationInfo) -> str | None:
-        """Cut a text that the client wrote; a cut text ends with "…"."""
-        most = _LONGEST_POINTER if info.field_name == "pointer" else _LONGEST_DETAIL
-        return None if text is None else shorten(text, most)
-
-    @classmethod
-    def from_pydantic(cls, details: ErrorDetails, body: JsonValue, root: str = "") -> "FieldError":
-        """Return an error of pydantic's in `body`, which itself is at the pointer `root`."""
-        return cls(pointer=root + json_pointer(details["loc"], body), detail=explain(details))
+def describe_field(details: ErrorDetails, body: JsonValue, root: str = "") -> FieldError:
+    """Return an error of pydantic's in `body`, which itself is at the pointer `root`."""
+    return FieldError(pointer=root + json_pointer(details["loc"], body), detail=explain(details))
 
 
 def json_pointer(location: Sequence[str | int], body: JsonValue) -> str:
@@ -90,7 +68,7 @@ class InvalidRequest(ApiError):
     def from_pydantic(cls, error: ValidationError, body: JsonValue, root: str = "") -> "InvalidRequest":
         """Return the error for pydantic's first 20 errors in `body`, which is at the pointer `root`."""
         first, more = first_errors(error)
-        fields = [FieldError.from_pydantic(details, body, root) for details in first]
+        fields = [describe_field(details, body, root) for details in first]
         sentences = [f"{field.pointer or 'the form'}: {field.detail}" for field in fields]
         message = "; ".join(sentences[:_IN_MESSAGE])
         return cls(message + and_more(len(sentences[_IN_MESSAGE:]) + more), *fields)

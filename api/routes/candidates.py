@@ -3,9 +3,9 @@
 from fastapi import APIRouter, Response
 
 from api.access.authentication import SubmitterDep
-from api.schemas.resources import ModelResource
 from api.serving import use_cases
 from api.serving.dependencies import Id, Number
+from faal_client.resources.objects import ModelResource
 from jobs.states import UploadState
 
 router = APIRouter(tags=["jobs"])

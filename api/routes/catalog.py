@@ -5,7 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from api.access.authentication import ReaderDep
-from api.schemas.catalog import Architecture, Bounds, Catalog, NamedDataset, Preset, methods
+from api.schemas.methods import methods
+from faal_client.resources.catalog import Architecture, Bounds, Catalog, NamedDataset, Preset
 from faal_core import catalog
 from faal_core.specs import AuditSettings, TrainingSpec
 from jobs.named_datasets import is_available

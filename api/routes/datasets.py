@@ -3,10 +3,11 @@
 from fastapi import APIRouter, Request, Response
 
 from api.access.authentication import ReaderDep, SubmitterDep
-from api.schemas.resources import DatasetResource, Page
+from api.schemas.rows import describe_dataset
 from api.serving import use_cases
 from api.serving.dependencies import After, Id, IdempotencyKey, Limit
 from api.uploads.registration import register_dataset
+from faal_client.resources.objects import DatasetResource, Page
 from jobs import dataset_registry
 
 router = APIRouter(tags=["data sets"])
@@ -57,7 +58,7 @@ def list_datasets(service: ReaderDep, after: After = None, limit: Limit = 20) ->
 def get_dataset(dataset_id: Id, service: ReaderDep) -> DatasetResource:
     """Return an uploaded data set: its state and a summary of its content."""
     with service.sessions() as session:
-        return DatasetResource.from_row(dataset_registry.find_dataset(session, dataset_id))
+        return describe_dataset(dataset_registry.find_dataset(session, dataset_id))
 
 
 @router.delete("/datasets/{id}", summary="Delete an uploaded data set")

@@ -8,8 +8,8 @@ from pydantic import Field
 
 from api.access.authentication import SubmitterDep
 from api.schemas.requests import AuditEstimate, FinetuneEstimate
-from api.schemas.resources import EstimateResource
 from api.serving.use_cases import make_submission
+from faal_client.resources.objects import EstimateResource
 from faal_core import catalog
 from faal_core.errors import InvalidSpec
 from faal_core.results import cost

@@ -12,9 +12,10 @@ from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 from starlette.types import Receive, Scope, Send
 
 from api.access.authentication import ReaderDep
-from api.schemas.resources import EventPage, EventResource
+from api.schemas.rows import describe_event
 from api.serving.dependencies import Id, Limit, Service
 from api.serving.negotiation import choose_media_type
+from faal_client.resources.objects import EventPage
 from jobs import keys, queries
 from jobs.errors import JobNotFound, KeyRefused
 from jobs.states import FINAL
@@ -61,7 +62,7 @@ def list_job_events(
         return _stream(service, job_id, after if last_event_id is None else last_event_id)
     with service.sessions() as session:
         rows, more = queries.list_event_page(session, job_id, after=after, limit=limit)
-        events = [EventResource.from_row(row) for row in rows]
+        events = [describe_event(row) for row in rows]
     page = EventPage(data=events, has_more=more, last_seq=events[-1].seq if events else after)
     return JSONResponse(page.model_dump(mode="json"), headers={"Vary": "Accept"})
 
@@ -104,9 +105,7 @@ def _live_events(service: Service, job_id: str, after: int) -> Generator[bytes, 
             with service.sessions() as session:
                 if service.key_id is not None:
                     keys.require_valid(session, service.key_id)
-                events = [
-                    EventResource.from_row(row) for row in queries.list_event_page(session, job_id, after=after)[0]
-                ]
+                events = [describe_event(row) for row in queries.list_event_page(session, job_id, after=after)[0]]
             for event in events:
                 yield format_sse_event(data_str=event.model_dump_json(), event=event.kind, id=str(event.seq))
                 if event.kind in FINAL:

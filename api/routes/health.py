@@ -2,9 +2,10 @@
 
 from fastapi import APIRouter
 
-from api.problems.errors import FieldError, ServiceNotReady
-from api.schemas.resources import Health, Readiness
+from api.problems.errors import ServiceNotReady
+from api.schemas.health import Health, Readiness
 from api.serving.dependencies import ServiceDep
+from faal_client.resources.problems import FieldError
 
 router = APIRouter(tags=["health"])
 

@@ -6,12 +6,14 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from api.access.authentication import ReaderDep, SubmitterDep
-from api.problems.errors import FieldError, InvalidRequest
-from api.schemas.requests import METADATA_KEY, AuditRequest, FinetuneRequest
-from api.schemas.resources import JobResource, Line, Page
+from api.problems.errors import InvalidRequest
+from api.schemas.requests import METADATA_KEY, AuditRequest, FinetuneRequest, Line
+from api.schemas.rows import describe_job
 from api.serving import use_cases
 from api.serving.dependencies import After, Id, IdempotencyKey, Limit
 from api.serving.negotiation import is_unchanged
+from faal_client.resources.objects import JobResource, Page
+from faal_client.resources.problems import FieldError
 from jobs import queries
 from jobs.states import JobKind, JobState
 
@@ -78,7 +80,7 @@ def get_job(job_id: Id, service: ReaderDep, request: Request, response: Response
     """Return the request and the state of a job. To poll, send its ETag in If-None-Match: an unchanged job answers 304."""
     with service.sessions() as session:
         row = queries.find_job(session, job_id)
-        job, etag = JobResource.from_row(row), f'W/"{row.version}"'
+        job, etag = describe_job(row), f'W/"{row.version}"'
     if is_unchanged(request, etag):
         return Response(status_code=304, headers={"ETag": etag})
     response.headers["ETag"] = etag

@@ -4,10 +4,11 @@ from fastapi import APIRouter, Response
 
 from api.access.authentication import AdminDep
 from api.access.issuing import issue_key
-from api.schemas.keys import KeyResource, NewKey
 from api.schemas.requests import KeyRequest
-from api.schemas.resources import Page
+from api.schemas.rows import describe_key, describe_page
 from api.serving.dependencies import After, Id, Limit
+from faal_client.resources.keys import KeyResource, NewKey
+from faal_client.resources.objects import Page
 from jobs import keys
 from jobs.keys import site_secret
 
@@ -26,11 +27,11 @@ def list_keys(service: AdminDep, after: After = None, limit: Limit = 20) -> Page
     """List the keys of all owners, including revoked and expired keys."""
     with service.sessions() as session:
         page = keys.list_keys(session, after=after, limit=limit)
-    return Page[KeyResource].from_page(page, KeyResource.from_row)
+    return describe_page(page, describe_key)
 
 
 @router.post("/keys/{id}/revoke", summary="Revoke an API key")
 def revoke_key(key_id: Id, service: AdminDep) -> KeyResource:
     """Revoke a key and the browser sessions that it opened, and return it."""
     with service.sessions.begin() as session:
-        return KeyResource.from_row(keys.revoke(session, key_id))
+        return describe_key(keys.revoke(session, key_id))

@@ -13,13 +13,13 @@ from starlette.exceptions import HTTPException
 from starlette.responses import MalformedRangeHeader, RangeNotSatisfiable
 
 from api.access.authentication import ReaderDep, SubmitterDep
-from api.schemas.resources import ModelResource, Page
 from api.serving import use_cases
 from api.serving.dependencies import After, Id, IdempotencyKey, Limit, Service
 from api.serving.negotiation import is_unchanged
 from api.uploads import forms
-from api.uploads.digests import format_digest
 from api.uploads.registration import register_model
+from faal_client.digests import format_digest
+from faal_client.resources.objects import ModelResource, Page
 from jobs.artifacts import record_lost
 from jobs.errors import FileLost, ModelNotReady
 

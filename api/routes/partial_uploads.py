@@ -5,11 +5,13 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 
 from api.access.authentication import ReaderDep, SubmitterDep
-from api.problems.errors import FieldError, InvalidRequest
+from api.problems.errors import InvalidRequest
 from api.schemas.requests import UploadRequest
-from api.schemas.uploads import UploadResource
+from api.schemas.rows import describe_upload
 from api.serving.dependencies import Id
 from api.uploads import receiving
+from faal_client.resources.problems import FieldError
+from faal_client.resources.uploads import UploadResource
 from jobs import partial_uploads, quotas, removal
 from jobs.errors import UploadTooLarge
 
@@ -30,7 +32,7 @@ def begin_upload(body: UploadRequest, service: SubmitterDep, response: Response)
         )
     with service.sessions.begin() as session:
         quotas.require_room_for_parts(session, service.owner, quota, body.size)
-        upload = UploadResource.from_row(partial_uploads.begin(session, owner=service.owner, size=body.size), [])
+        upload = describe_upload(partial_uploads.begin(session, owner=service.owner, size=body.size), [])
     response.headers["Location"] = f"/uploads/{upload.id}"
     return upload
 
@@ -40,7 +42,7 @@ def get_upload(upload_id: Id, service: ReaderDep) -> UploadResource:
     """Return the upload and the parts that have arrived. After a broken connection, send the missing parts."""
     with service.sessions() as session:
         upload = partial_uploads.find(session, upload_id)
-        return UploadResource.from_row(upload, partial_uploads.list_parts(session, upload_id))
+        return describe_upload(upload, partial_uploads.list_parts(session, upload_id))
 
 
 @router.put(

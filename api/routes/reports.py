@@ -7,9 +7,10 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from api.access.authentication import ReaderDep
-from api.schemas.resources import Amount, Pending
+from api.schemas.rows import describe_progress
 from api.serving.dependencies import Id
 from api.serving.negotiation import choose_media_type, is_unchanged
+from faal_client.resources.objects import Pending
 from faal_core.reports import html
 from faal_core.results.reading import Report, read_report
 from jobs import queries
@@ -58,7 +59,7 @@ def get_job_report(
                 f"Job {job.id} is of kind {job.kind}, which makes no report. Read the model or data set instead."
             )
         report = queries.find_report(session, job_id)
-        pending = Pending(job=job.id, status=job.state, stage=job.stage, progress=Amount.from_row(job))
+        pending = Pending(job=job.id, status=job.state, stage=job.stage, progress=describe_progress(job))
         document, version = None if report is None else report.document, job.version
     if document is None:
         return JSONResponse(pending.model_dump(mode="json"), 202, headers={"Retry-After": str(RETRY_SECONDS)})

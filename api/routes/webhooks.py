@@ -5,12 +5,13 @@ from fastapi import APIRouter, Request, Response
 from api.access.authentication import ReaderDep, SubmitterDep
 from api.problems.errors import InvalidRequest, RateExceeded
 from api.schemas.requests import WebhookRequest
-from api.schemas.resources import Page
-from api.schemas.webhooks import Announcement, MessageResource, NewWebhook, WebhookResource
+from api.schemas.rows import describe_message, describe_page, describe_webhook
 from api.serving.dependencies import After, Id, Limit
 from api.serving.rates import Rates
 from api.webhooks.delivery import signing_key, signing_secret
 from api.webhooks.egress_policy import EgressPolicy
+from faal_client.resources.objects import Page
+from faal_client.resources.webhooks import Announcement, MessageResource, NewWebhook, WebhookResource
 from jobs import webhooks
 from jobs.keys import site_secret
 
@@ -30,7 +31,7 @@ def create_webhook(body: WebhookRequest, service: SubmitterDep, response: Respon
     with service.sessions.begin() as session:
         row = webhooks.add_webhook(session, owner=service.owner, url=str(body.url))
         key = signing_key(site_secret(service.settings), row.id)
-        return NewWebhook(secret=signing_secret(key), about=WebhookResource.from_row(row))
+        return NewWebhook(secret=signing_secret(key), about=describe_webhook(row))
 
 
 @router.get("/webhooks", summary="List webhooks, newest first")
@@ -38,7 +39,7 @@ def list_webhooks(service: ReaderDep, after: After = None, limit: Limit = 20) ->
     """List your webhooks, including disabled ones."""
     with service.sessions() as session:
         page = webhooks.list_webhooks(session, after=after, limit=limit)
-    return Page[WebhookResource].from_page(page, WebhookResource.from_row)
+    return describe_page(page, describe_webhook)
 
 
 @router.delete("/webhooks/{id}", status_code=204, summary="Delete a webhook")
@@ -55,7 +56,7 @@ def list_webhook_messages(
     """List the messages of the last 30 days, and the outcome of each."""
     with service.sessions() as session:
         page = webhooks.list_messages(session, webhook_id, after=after, limit=limit)
-    return Page[MessageResource].from_page(page, MessageResource.from_row)
+    return describe_page(page, describe_message)
 
 
 @router.post("/webhooks/{id}/ping", status_code=202, summary="Ping a webhook")
@@ -71,7 +72,7 @@ def ping_webhook(webhook_id: Id, service: SubmitterDep, request: Request) -> Mes
             rule = "The webhook was pinged within the last minute, or its last ping waits for another try"
             raise RateExceeded(rule, resource="pings", most=1, seconds=wait)
         pings.count(service.owner)
-        return MessageResource.from_row(webhooks.ping(session, webhook_id))
+        return describe_message(webhooks.ping(session, webhook_id))
 
 
 @announcements.post("job-ended", summary="A job has ended")

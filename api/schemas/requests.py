@@ -1,16 +1,21 @@
 """The bodies of requests: jobs with the library's specs, estimates, uploads, API keys and webhooks."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, HttpUrl, StringConstraints
 from pydantic.config import JsonDict
 
-from api.schemas.resources import Line, Name
+from faal_client.terms import JobTerms
+from faal_client.vocabulary import Scope
 from faal_core.specs import AuditSpec, FinetuneSpec, Spec
-from jobs.keys import Scope
 from jobs.settings import MAX_PRIORITY, POOL
 
+# PostgreSQL's text cannot store NUL, and names need no control characters.
+Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$")]
+Name = Annotated[
+    Line, Field(min_length=1, max_length=200, description="name for people", examples=["street signs, March"])
+]
 METADATA_KEY = r"^[A-Za-z0-9_.-]{1,64}$"
 MOST_DAYS = 3650  # until a key expires
 OWNER = r"^[A-Za-z0-9][A-Za-z0-9._@-]*$"  # ASCII only: no two owners look alike
@@ -59,16 +64,6 @@ def _in_utc(time: datetime) -> datetime:
         raise ValueError(
             f"{time.isoformat()} is before the year 1 or after the year 9999 in UTC; give a time between them"
         ) from None
-
-
-class JobTerms(TypedDict, total=False):
-    """The optional fields of `JobRequest`: metadata, priority, pool and limits."""
-
-    metadata: dict[str, str]
-    priority: int
-    pool: str | None
-    budget_minutes: float | None
-    deadline: datetime | None
 
 
 class JobRequest(Spec):

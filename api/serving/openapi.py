@@ -5,8 +5,9 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from api.problems.answers import MEDIA_TYPE, Problem
+from api.problems.answers import MEDIA_TYPE
 from api.problems.explanations import PROBLEMS
+from faal_client.resources.problems import Problem
 from jobs.errors import ModelNotReady
 
 _METHODS = {"get", "post", "put", "patch", "delete"}

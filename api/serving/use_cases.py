@@ -8,8 +8,9 @@ from collections.abc import Mapping
 
 from api.problems.errors import InvalidRequest
 from api.schemas.requests import AuditRequest, FinetuneRequest
-from api.schemas.resources import DatasetResource, JobResource, ModelResource, Page
+from api.schemas.rows import describe_dataset, describe_job, describe_model, describe_page
 from api.serving.dependencies import Service
+from faal_client.resources.objects import DatasetResource, JobResource, ModelResource, Page
 from jobs import candidates, control, dataset_registry, model_registry, queries, removal, submission
 from jobs.states import CHECKS, JobKind, JobState
 from jobs.submission import Submission
@@ -42,7 +43,7 @@ def submit_job(
     """Submit a job and notify a worker. Raises: the errors of `submission.submit` and `make_submission`."""
     with service.sessions.begin() as session:
         row = submission.submit(session, service.settings, make_submission(service, request, idempotency_key))
-        job = JobResource.from_row(row)
+        job = describe_job(row)
     service.queue.ring(job.id, job.pool)
     return job
 
@@ -62,13 +63,13 @@ def list_jobs(
         page = queries.list_jobs(
             session, after=after, limit=limit, status=status, kind=kind, model_id=model, metadata=dict(metadata or {})
         )
-    return Page[JobResource].from_page(page, JobResource.from_row)
+    return describe_page(page, describe_job)
 
 
 def cancel_job(service: Service, job_id: str) -> JobResource:
     """Cancel a job; the file of an upload whose check was cancelled is removed. Raises: JobNotFound, JobStateConflict."""
     with service.sessions.begin() as session:
-        job = JobResource.from_row(control.cancel(session, job_id))
+        job = describe_job(control.cancel(session, job_id))
     if job.kind in CHECKS:
         removal.try_collect(service.sessions, service.storage)
     return job
@@ -77,13 +78,13 @@ def cancel_job(service: Service, job_id: str) -> JobResource:
 def pause_job(service: Service, job_id: str) -> JobResource:
     """Pause a job. Raises: JobNotFound, JobStateConflict."""
     with service.sessions.begin() as session:
-        return JobResource.from_row(control.pause(session, job_id))
+        return describe_job(control.pause(session, job_id))
 
 
 def resume_job(service: Service, job_id: str) -> JobResource:
     """Queue a paused job again and notify a worker. Raises: JobNotFound, JobStateConflict."""
     with service.sessions.begin() as session:
-        job = JobResource.from_row(control.resume(session, job_id))
+        job = describe_job(control.resume(session, job_id))
     service.queue.ring(job.id, job.pool)
     return job
 
@@ -102,7 +103,7 @@ def retry_job(service: Service, job_id: str, idempotency_key: str | None = None)
             idempotency_key=idempotency_key,
             max_priority=service.max_priority,
         )
-        job = JobResource.from_row(row)
+        job = describe_job(row)
         _require_pool(service, job.pool)
     service.queue.ring(job.id, job.pool)
     return job
@@ -132,7 +133,7 @@ def make_candidate(service: Service, job_id: str, number: int) -> ModelResource:
     """Return the model of a candidate, and notify a worker if it is not made yet. Raises: as `candidates.make_model`."""
     with service.sessions.begin() as session:
         row, job = candidates.make_model(session, job_id, number, quota=service.settings.quota)
-        model, new_job = ModelResource.from_row(row), None if job is None else job.id
+        model, new_job = describe_model(row), None if job is None else job.id
     if new_job is not None:
         service.queue.ring(new_job)
     return model
@@ -141,27 +142,27 @@ def make_candidate(service: Service, job_id: str, number: int) -> ModelResource:
 def get_model(service: Service, model_id: str) -> ModelResource:
     """Return a model. Raises: ModelNotFound."""
     with service.sessions() as session:
-        return ModelResource.from_row(model_registry.find_model(session, model_id))
+        return describe_model(model_registry.find_model(session, model_id))
 
 
 def list_models(service: Service, *, after: str | None = None, limit: int = PAGE_LENGTH) -> Page[ModelResource]:
     """Return the models, newest first."""
     with service.sessions() as session:
         page = model_registry.list_models(session, after=after, limit=limit)
-    return Page[ModelResource].from_page(page, ModelResource.from_row)
+    return describe_page(page, describe_model)
 
 
 def list_lineage(service: Service, model_id: str, *, after: str | None = None, limit: int) -> Page[ModelResource]:
     """Return a model, the model it was fine-tuned from, and so on to the uploaded model. Raises: ModelNotFound."""
     with service.sessions() as session:
         page = model_registry.list_lineage(session, model_id, after=after, limit=limit)
-        return Page[ModelResource].from_page(page, ModelResource.from_row)
+        return describe_page(page, describe_model)
 
 
 def delete_model(service: Service, model_id: str) -> ModelResource:
     """Delete a model's weights; the model is kept as `deleted`. Raises: ModelNotFound, InUse."""
     with service.sessions.begin() as session:
-        model = ModelResource.from_row(removal.remove_model(session, model_id))
+        model = describe_model(removal.remove_model(session, model_id))
     removal.try_collect(service.sessions, service.storage)
     return model
 
@@ -173,12 +174,12 @@ def list_datasets(service: Service, *, after: str | None = None, limit: int = PA
     """Return the uploaded data sets, newest first."""
     with service.sessions() as session:
         page = dataset_registry.list_datasets(session, after=after, limit=limit)
-    return Page[DatasetResource].from_page(page, DatasetResource.from_row)
+    return describe_page(page, describe_dataset)
 
 
 def delete_dataset(service: Service, dataset_id: str) -> DatasetResource:
     """Delete a data set's file; the data set is kept as `deleted`. Raises: DatasetNotFound, InUse."""
     with service.sessions.begin() as session:
-        dataset = DatasetResource.from_row(removal.remove_dataset(session, dataset_id))
+        dataset = describe_dataset(removal.remove_dataset(session, dataset_id))
     removal.try_collect(service.sessions, service.storage)
     return dataset

@@ -1,4 +1,4 @@
-"""Digest fields (RFC 9530): check the SHA-256 of content while it streams, and write such a field."""
+"""Digest fields (RFC 9530): check the SHA-256 of content while it streams."""
 
 import base64
 import hashlib
@@ -8,11 +8,6 @@ from hmac import compare_digest
 from api.problems.errors import DigestMismatch
 
 FIELDS = ("content-digest", "repr-digest")
-
-
-def format_digest(sha256: str) -> str:
-    """Return the value of a Content-Digest or Repr-Digest header for a SHA-256 in hexadecimal."""
-    return f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode()}:"
 
 
 def verify_digests(pieces: Iterator[bytes], headers: Mapping[str, str], name: str) -> Iterator[bytes]:

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from api.problems.errors import FieldError, InvalidRequest, UnsupportedFile
-from api.schemas.resources import Name
+from api.problems.errors import InvalidRequest, UnsupportedFile
+from api.schemas.requests import Name
 from api.uploads.upload_reader import HEAD, UploadedForm
+from faal_client.resources.problems import FieldError
 from faal_core.errors import WeightsUnreadable
 from faal_core.specs import ClassifierSpec
 from faal_core.specs.field_errors import shorten

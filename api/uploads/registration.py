@@ -2,10 +2,11 @@
 
 from fastapi import Request
 
-from api.schemas.resources import DatasetResource, ModelResource
+from api.schemas.rows import describe_dataset, describe_model
 from api.serving.dependencies import Service
 from api.uploads import forms
 from api.uploads.receiving import UploadKind, receive
+from faal_client.resources.objects import DatasetResource, ModelResource
 from jobs import dataset_registry, model_registry
 
 _MODEL = UploadKind(forms.detect_model_type, forms.read_model_form)
@@ -26,7 +27,7 @@ def register_model(request: Request, service: Service, idempotency_key: str | No
             quota=service.settings.quota,
             storage=service.storage,
         )
-        model, check_id = ModelResource.from_row(row), check.id
+        model, check_id = describe_model(row), check.id
     service.queue.ring(check_id)
     return model
 
@@ -43,6 +44,6 @@ def register_dataset(request: Request, service: Service, idempotency_key: str | 
             quota=service.settings.quota,
             storage=service.storage,
         )
-        dataset, check_id = DatasetResource.from_row(row), check.id
+        dataset, check_id = describe_dataset(row), check.id
     service.queue.ring(check_id)
     return dataset

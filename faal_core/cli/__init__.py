@@ -1,36 +1,20 @@
-"""The command `faal`: arguments → specs → files. Torch and the specs are imported by the commands that need them.
-
-Exit codes: 0 success; 1 an error, with a message and its code; 2 wrong arguments; 3 `--require-worst` is not met; 4 a fine-tuning
-kept the original weights; 5 a fine-tuning made some accuracy significantly worse and the worst class no better; 130 interrupted.
-"""
+"""The command `faal`. This module needs no extra: without them, the command says which one to install."""
 
 import sys
 
-import typer
-
-from faal_core.cli.commands import app
-from faal_core.cli.remedies import explain_usage
-from faal_core.errors import FaalError
+_FROM_EXTRAS = frozenset(
+    ("PIL", "jaxtyping", "jinja2", "rich", "safetensors", "scipy", "torch", "torchvision", "typer")
+)  # all come with the extra `cli`
 
 
 def main() -> None:
-    """Run `faal`; a command returns its exit status. Raises: SystemExit, on errors after a line on standard error."""
+    """Run `faal`. Raises: SystemExit."""
     try:
-        sys.exit(app(prog_name="faal", standalone_mode=False))
-    except typer.TyperException as error:
-        if message := explain_usage(error):
-            _complain(message)
-        sys.exit(error.exit_code)
-    except FaalError as error:
-        _complain(f"{error.message} ({error.code})")
-        sys.exit(1)
-    except OSError as error:
-        _complain(str(error))
-        sys.exit(1)
+        from faal_core.cli.running import run
 
-
-def _complain(message: str) -> None:
-    """Write the message to standard error in one line: it may quote names from files of strangers."""
-    from faal_core.reports.wording import sanitise
-
-    sys.stderr.write(f"faal: {sanitise(message)}\n")
+        run()
+    except ModuleNotFoundError as missing:
+        package = (missing.name or "").partition(".")[0]
+        if package not in _FROM_EXTRAS:
+            raise
+        sys.exit(f"faal: the command needs {package}, which is not installed. Run pip install 'faal[cli]'.")

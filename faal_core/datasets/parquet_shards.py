@@ -80,7 +80,7 @@ def _open(path: Path) -> "Iterator[ParquetFile]":
         import pyarrow.parquet
     except ModuleNotFoundError:
         raise DatasetInvalid(
-            f"{path.name} is a Parquet file, which needs pyarrow. Run pip install 'faal[parquet]'."
+            f"{path.name} is a Parquet file, which needs pyarrow. Run pip install 'faal[frames]'."
         ) from None
     try:
         with pyarrow.parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:

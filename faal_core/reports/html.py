@@ -1,6 +1,7 @@
 """Render a report as one self-contained HTML page: inline charts, inline style, no script, no external files.
 
-Only the drawings enter a template as markup; every other text is escaped. Works without torch.
+Only the drawings enter a template as markup; every other text is escaped. Works without torch. Without the extra `plots` a report
+has its tables and the dots of its classes, and a note that other charts are left out.
 """
 
 import json
@@ -8,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -65,6 +67,11 @@ class Change:
     clean: PairedChange
 
 
+def has_charts() -> bool:
+    """Return whether the packages that draw charts are installed."""
+    return all(find_spec(package) is not None for package in ("altair", "vl_convert"))
+
+
 def render(report: AuditReport | FinetuneReport) -> str:
     """Return the page, a complete HTML document. Takes a second or two the first time, while the chart engine starts."""
     return _render_audit(report) if isinstance(report, AuditReport) else _render_finetune(report)
@@ -96,7 +103,10 @@ def _load_templates() -> Environment:
     )
     environment.filters["position"] = _write_position
     environment.globals.update(
-        first_look=audit_text.FIRST_LOOK, listed=LISTED_CLASSES, profile_height=class_plots.PROFILE_HEIGHT
+        first_look=audit_text.FIRST_LOOK,
+        listed=LISTED_CLASSES,
+        profile_height=class_plots.PROFILE_HEIGHT,
+        has_charts=has_charts,
     )
     environment.filters.update(
         {function.__name__: function for function in (*filters, audit_text.summarise_group, wording.worst_first)}
@@ -242,6 +252,8 @@ _CONFUSION = (
 
 def _draw_confusion(audits: dict[str, AuditReport]) -> dict[str, Figure]:
     """Return the heat map of the confusions, one panel per audit; none without confusions or with too many classes."""
+    if not has_charts():
+        return {}
     from faal_core.reports import plots  # imported here, since altair and its engine take half a second
 
     all_audits = list(audits.values())
@@ -252,6 +264,8 @@ def _draw_confusion(audits: dict[str, AuditReport]) -> dict[str, Figure]:
 
 
 def _draw_finetune_figures(report: FinetuneReport) -> dict[str, Figure]:
+    if not has_charts():
+        return {}
     from faal_core.reports import plots  # as above
 
     after, epochs = report.after, len(report.epochs)

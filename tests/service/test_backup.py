@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from jobs.keys import Scope
+from faal_client.vocabulary import Scope
 from tests.servers import PostgresServer
 from tests.service.api.conftest import AUDIT, Web
 from tests.service.processes import Site

@@ -6,7 +6,7 @@ import httpx
 import torch
 from safetensors.torch import load_file
 
-from api.client import Client
+from faal_client import Client
 from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.results.reading import read_report
 from faal_core.specs import FinetuneSpec

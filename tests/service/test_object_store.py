@@ -5,7 +5,7 @@ from pathlib import Path
 
 import httpx
 
-from api.client import Client
+from faal_client import Client
 from jobs.states import JobState
 from tests.service.processes import JOB_SECONDS, is_gone, wait_until
 from tests.service.small_jobs import EPOCHS, FINETUNING, SPEC, noise, store, submit_audit, timeless

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from api.client import Client
+from faal_client import Client
 from faal_core import networks
 from faal_core.results.documents import AuditReport
 from faal_core.results.finetune_documents import FinetuneReport

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from api.client import Client, UploadRejected
+from faal_client import Client, UploadRejected
 from faal_core.results.documents import AuditReport
 from faal_core.specs import AuditSpec, ClassifierDescription
 from tests.service.processes import FILES, SERVERS

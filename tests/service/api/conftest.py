@@ -10,9 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
+from faal_client.vocabulary import Scope
 from faal_core.specs import ClassifierSpec
 from jobs import keys, lifecycle, model_registry
-from jobs.keys import Scope, site_secret
+from jobs.keys import site_secret
 from jobs.results import StoredClassifier
 from tests.sample_reports import sample_audit
 from tests.service.processes import Site, SiteProcess

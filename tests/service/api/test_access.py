@@ -15,8 +15,8 @@ import pytest
 from fastapi.routing import APIRoute
 
 from api.app import create_app
+from faal_client.vocabulary import Scope
 from jobs import dataset_registry, keys, lifecycle
-from jobs.keys import Scope
 from jobs.settings import Settings
 from tests.service.api.conftest import AUDIT, FINETUNE, Web
 from tests.service.processes import ROOT, Site, wait_until

@@ -13,9 +13,9 @@ import pytest
 from fastapi.routing import APIRoute
 
 from api.pages import login, routes
+from faal_client.vocabulary import Scope
 from faal_core.specs import ClassifierSpec
 from jobs import model_registry
-from jobs.keys import Scope
 from tests.service.api.conftest import AUDIT, Web
 
 BODY_BYTES = 2**20

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 
-from jobs.keys import Scope
+from faal_client.vocabulary import Scope
 from tests.service.api.conftest import AUDIT, Web
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,7 @@ from http.client import HTTPResponse
 import httpx
 import pytest
 
-from jobs.keys import Scope
+from faal_client.vocabulary import Scope
 from tests.service.api.conftest import Web
 from tests.service.api.test_access import ROUTES
 from tests.service.processes import Site

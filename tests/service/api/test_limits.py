@@ -2,7 +2,7 @@
 
 from contextlib import closing
 
-from jobs.keys import Scope
+from faal_client.vocabulary import Scope
 from tests.service.api.conftest import AUDIT, FINETUNE, Web
 from tests.service.api.test_partial_uploads import register, start_upload
 from tests.service.api.test_uploads import weights

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from jobs.keys import Scope
+from faal_client.vocabulary import Scope
 from jobs.states import JobState
 from tests.service.api.conftest import Web
 from tests.service.processes import Site, wait_until

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from faal_client.vocabulary import Scope
 from jobs import lifecycle
-from jobs.keys import Scope
 from tests.service.api.conftest import AUDIT, Web
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from api import client as api_client
-from api.client import Client
+from faal_client import Client, request_parts, retries
 from jobs import partial_uploads
 from tests.service.api.conftest import SPEC, UPLOAD_LIMIT, Web
 from tests.service.api.test_uploads import digest, weights
@@ -118,8 +117,8 @@ def test_deleted_and_silent_uploads_are_forgotten(web: Web) -> None:
 
 def test_the_client_sends_large_files_in_parts(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file above the client's limit arrives whole although connections break during its parts."""
-    monkeypatch.setattr(api_client, "LARGE", PART)
-    monkeypatch.setattr(api_client, "RETRY_WAITS", (0.0, 0.0))
+    monkeypatch.setattr(request_parts, "LARGE", PART)
+    monkeypatch.setattr(retries, "RETRY_WAITS", (0.0,))
     file, tries = tmp_path / "weights.safetensors", itertools.count()
     file.write_bytes(weights(2 * PART + 5))
     send = httpx.Client.request

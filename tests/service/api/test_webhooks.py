@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook as StandardWebhook
 
-from api.schemas.webhooks import Announcement, EndedJob
+from faal_client.resources.webhooks import Announcement, EndedJob
 from tests.service.api.conftest import Web
 from tests.service.processes import wait_until
 from tests.webhook_receiver import Receiver, run_receiver

@@ -6,10 +6,10 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
+from faal_client.vocabulary import Scope
 from jobs import keys
 from jobs.database import Sessions
 from jobs.errors import CannotStart, KeyNotFound, KeyRefused
-from jobs.keys import Scope
 from jobs.settings import Settings
 
 SECRET = b"the site's own secret, of some length"

@@ -6,6 +6,7 @@ from jobs.states import FINAL, MOVES, JobState
 def test_final_states():
     """A job that succeeded, failed or was cancelled does not change its state; every other state can be left."""
     assert {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED} == FINAL
+    assert frozenset(JobState) - frozenset().union(*(move.sources for move in MOVES.values())) == FINAL
 
 
 def test_every_state_is_reached():

@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import update
 
+from faal_client.vocabulary import MessageState
 from jobs import control, lifecycle, webhooks
 from jobs.clock import now
 from jobs.database import Sessions
 from jobs.errors import QuotaExceeded, WebhookNotFound
 from jobs.states import JobState
 from jobs.tables import Job, WebhookMessage
-from jobs.webhooks import MessageState
 from tests.job_steps import add_ready_model, claim_job, load_job, queue_audit, run_sweep
 
 URL = "https://example.com/hook"

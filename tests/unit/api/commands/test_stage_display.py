@@ -8,10 +8,10 @@ from typing import cast
 import pytest
 from rich.console import Console
 
-from api.client import Client
 from api.commands import stage_display
 from api.commands.stage_display import StageClock
-from api.schemas.resources import Amount, JobResource
+from faal_client import Client
+from faal_client.resources.objects import Amount, JobResource
 from jobs.states import JobState
 
 

@@ -3,8 +3,9 @@
 import pytest
 from pydantic import ValidationError
 
-from api.problems.errors import FieldError, InvalidRequest, json_pointer
+from api.problems.errors import InvalidRequest, json_pointer
 from api.schemas.requests import AuditRequest
+from faal_client.resources.problems import FieldError
 
 
 @pytest.mark.parametrize(

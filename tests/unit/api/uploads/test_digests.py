@@ -3,7 +3,8 @@
 import pytest
 
 from api.problems.errors import DigestMismatch
-from api.uploads.digests import format_digest, verify_digests
+from api.uploads.digests import verify_digests
+from faal_client.digests import format_digest
 
 # RFC 9530, appendix B.1: the digest of {"hello": "world"} and a newline.
 CONTENT = b'{"hello": "world"}\n'

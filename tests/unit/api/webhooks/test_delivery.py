@@ -14,12 +14,12 @@ from standardwebhooks import WebhookVerificationError
 
 from api.webhooks import delivery
 from api.webhooks.delivery import Delivery, sign_message, signing_key, signing_secret
+from faal_client.vocabulary import MessageState
 from jobs import webhooks
 from jobs.database import Sessions
 from jobs.keys import site_secret
 from jobs.settings import Settings
 from jobs.tables import WebhookMessage
-from jobs.webhooks import MessageState
 from tests.webhook_receiver import run_receiver
 
 

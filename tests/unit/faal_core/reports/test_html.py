@@ -274,6 +274,19 @@ assert "torch" not in sys.modules
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+@pytest.mark.parametrize("report", [sample_audit(), sample_finetune()], ids=["audit", "finetune"])
+def test_charts_are_left_out_without_their_packages(
+    report: AuditReport | FinetuneReport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without altair a page has all of its tables and a note instead of the charts."""
+    whole = html.render(report)
+    monkeypatch.setitem(sys.modules, "altair", None)
+    page = html.render(report)
+    assert ("left out" in whole, "left out" in page) == (False, True)
+    assert Page(page).rows == Page(whole).rows
+    assert page.count('class="drawing"') == 0 < whole.count('class="drawing"')
+
+
 @pytest.mark.parametrize("kind", ["audit", "finetune"])
 def test_groups_have_their_tables(kind: str) -> None:
     """A report on data with groups has a verdict and a row for each group, least robust first; hostile names stay texts."""

@@ -1,15 +1,12 @@
 """Webhooks as JSON: the webhook, its messages, and the body that its receiver gets."""
 
 from datetime import datetime
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from api.schemas.resources import ErrorBody, Resource
-from jobs import webhooks
-from jobs.states import JobKind, JobState
-from jobs.tables import Webhook, WebhookMessage
-from jobs.webhooks import MessageState
+from faal_client.resources.objects import ErrorBody, Resource
+from faal_client.vocabulary import JobKind, JobState, MessageState
 
 
 class WebhookResource(Resource):
@@ -22,11 +19,6 @@ class WebhookResource(Resource):
     disabled_at: datetime | None = Field(
         description="time at which the receiver answered 410 Gone, after which it gets no more messages"
     )
-
-    @classmethod
-    def from_row(cls, row: Webhook) -> Self:
-        """Return the webhook of a row."""
-        return cls(id=row.id, url=row.url, created_at=row.created_at, disabled_at=row.disabled_at)
 
 
 class NewWebhook(Resource):
@@ -55,21 +47,6 @@ class MessageResource(Resource):
     next_try_at: datetime | None
     created_at: datetime
     delivered_at: datetime | None
-
-    @classmethod
-    def from_row(cls, row: WebhookMessage) -> Self:
-        """Return the message of a row."""
-        return cls(
-            id=row.id,
-            type=row.kind,
-            status=webhooks.message_state(row),
-            tries=row.tries,
-            answer=row.status,
-            error=row.error,
-            next_try_at=row.due_at,
-            created_at=row.created_at,
-            delivered_at=row.delivered_at,
-        )
 
 
 class EndedJob(BaseModel):

@@ -1,21 +1,12 @@
 """The bodies of responses about jobs, models, data sets and the service, and pages of them."""
 
-from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Annotated, Any, Generic, Literal, Self, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field
 
+from faal_client.vocabulary import JobKind, JobState, UploadState
 from faal_core.results.finetune_documents import Outcome
-from jobs import paging
-from jobs.states import JobKind, JobState, UploadState
-from jobs.tables import Dataset, Job, JobEvent, Model
-
-# PostgreSQL's text cannot store NUL, and names need no control characters.
-Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$")]
-Name = Annotated[
-    Line, Field(min_length=1, max_length=200, description="name for people", examples=["street signs, March"])
-]
 
 
 class Resource(BaseModel):
@@ -30,11 +21,6 @@ class ErrorBody(Resource):
     code: str = Field(description="stable code, explained at `/problems/{code}`", examples=["training-diverged"])
     message: str = Field(description="the cause and the remedy, for people")
 
-    @classmethod
-    def from_stored(cls, stored: Mapping[str, object] | None) -> Self | None:
-        """Return the error that a row has, or None."""
-        return None if stored is None else cls.model_validate(stored)
-
 
 class Amount(Resource):
     """The progress of the present stage in images, and the time that the audit still takes."""
@@ -44,12 +30,6 @@ class Amount(Resource):
     seconds_left: float | None = Field(
         description="estimated maximum of the seconds that the whole audit still takes; null if unknown"
     )
-
-    @classmethod
-    def from_row(cls, job: Job) -> Self | None:
-        """Return the progress of a running job's stage, or None."""
-        running = job.state is JobState.RUNNING and job.done is not None
-        return cls(done=job.done, total=job.total, seconds_left=job.seconds_left) if running else None
 
 
 class JobResource(Resource):
@@ -89,38 +69,6 @@ class JobResource(Resource):
     started_at: datetime | None
     finished_at: datetime | None
 
-    @classmethod
-    def from_row(cls, job: Job) -> Self:
-        """Return the job of a row."""
-        return cls(
-            id=job.id,
-            kind=job.kind,
-            status=job.state,
-            model=job.model_id,
-            dataset=job.dataset,
-            spec=job.spec,
-            metadata=job.metadata_,
-            priority=job.priority,
-            pool=job.pool,
-            budget_minutes=job.budget_minutes,
-            deadline=job.deadline,
-            seconds_run=job.seconds_run,
-            gpu_bytes=job.gpu_bytes,
-            stage=job.stage if job.state is JobState.RUNNING else None,
-            progress=Amount.from_row(job),
-            attempt=job.attempt,
-            cancel_requested=job.cancel_requested,
-            pause_requested=job.pause_requested,
-            retry_of=job.retry_of,
-            result_model=job.result_model_id,
-            outcome=(job.finding or {}).get("outcome"),
-            falls=(job.finding or {}).get("falls"),
-            error=ErrorBody.from_stored(job.error),
-            created_at=job.created_at,
-            started_at=job.started_at,
-            finished_at=job.finished_at,
-        )
-
 
 class ClassifierBody(Resource):
     """The fields of ClassifierSpec of a stored classifier, whose architecture this version may no longer offer."""
@@ -158,23 +106,6 @@ class ModelResource(Resource):
     error: ErrorBody | None = Field(description="the reason why the model was rejected")
     created_at: datetime
 
-    @classmethod
-    def from_row(cls, model: Model) -> Self:
-        """Return the model of a row."""
-        return cls(
-            id=model.id,
-            name=model.name,
-            status=model.state,
-            spec=ClassifierBody.model_validate(model.spec),
-            sha256=model.weights_sha256,
-            file_sha256=model.sha256,
-            parent_model=model.parent_model_id,
-            parent_job=model.parent_job_id,
-            candidate=model.candidate,
-            error=ErrorBody.from_stored(model.error),
-            created_at=model.created_at,
-        )
-
 
 class DatasetResource(Resource):
     """An uploaded data set."""
@@ -190,19 +121,6 @@ class DatasetResource(Resource):
     error: ErrorBody | None = Field(description="the reason why the data set was rejected")
     created_at: datetime
 
-    @classmethod
-    def from_row(cls, dataset: Dataset) -> Self:
-        """Return the data set of a row."""
-        return cls(
-            id=dataset.id,
-            name=dataset.name,
-            status=dataset.state,
-            sha256=dataset.sha256,
-            summary=dataset.summary,
-            error=ErrorBody.from_stored(dataset.error),
-            created_at=dataset.created_at,
-        )
-
 
 class EventResource(Resource):
     """An event of a job."""
@@ -214,14 +132,8 @@ class EventResource(Resource):
     kind: str = Field(examples=["epoch"])
     body: dict[str, Any]
 
-    @classmethod
-    def from_row(cls, event: JobEvent) -> Self:
-        """Return the event of a row."""
-        return cls(seq=event.seq, at=event.created_at, kind=event.kind, body=event.body)
-
 
 Item = TypeVar("Item", bound=Resource)
-Row = TypeVar("Row")
 
 
 class Page(Resource, Generic[Item]):
@@ -231,11 +143,6 @@ class Page(Resource, Generic[Item]):
     data: list[Item]
     has_more: bool
     last_id: str | None
-
-    @classmethod
-    def from_page(cls, page: paging.Page[Row], item: Callable[[Row], Item]) -> Self:
-        """Return the page with an item for each row."""
-        return cls(data=[item(row) for row in page.data], has_more=page.has_more, last_id=page.last_id)
 
 
 class EventPage(Resource):
@@ -272,19 +179,3 @@ class EstimateResource(Resource):
         "that some methods make before an epoch"
     )
     measured_by: str | None = Field(description="id of the job whose report gives the duration of a pass")
-
-
-class Health(BaseModel):
-    """The answer of a process that runs."""
-
-    status: Literal["ok"] = "ok"
-
-
-class Readiness(BaseModel):
-    """The answer of a service that can serve requests."""
-
-    status: Literal["ready"] = "ready"
-    lost_files: int | None = Field(
-        None,
-        description="number of stored files that were missing or damaged at the last read; `faal-service check` lists them",
-    )

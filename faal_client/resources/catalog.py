@@ -4,8 +4,6 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from faal_core.specs import METHODS
-
 
 class Method(BaseModel):
     """A fine-tuning method."""
@@ -13,19 +11,6 @@ class Method(BaseModel):
     type: str
     title: str
     defaults: dict[str, Any]
-
-
-def methods() -> list[Method]:
-    """Return all methods, the default first."""
-    defaults = [method() for method in METHODS]
-    return [
-        Method(
-            type=default.type,
-            title=(default.__doc__ or "").splitlines()[0].rstrip("."),
-            defaults=default.model_dump(mode="json"),
-        )
-        for default in defaults
-    ]
 
 
 class Bounds(BaseModel):

@@ -1,12 +1,11 @@
 """Uploads in parts as JSON."""
 
 from datetime import datetime
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import Field
 
-from api.schemas.resources import Resource
-from jobs.tables import PartialUpload, UploadPart
+from faal_client.resources.objects import Resource
 
 
 class PartResource(Resource):
@@ -15,11 +14,6 @@ class PartResource(Resource):
     number: int = Field(description="number of the part, from 0")
     size: int
     sha256: str
-
-    @classmethod
-    def from_row(cls, part: UploadPart) -> Self:
-        """Return the part of a row."""
-        return cls(number=part.number, size=part.size, sha256=part.sha256)
 
 
 class UploadResource(Resource):
@@ -32,15 +26,3 @@ class UploadResource(Resource):
     parts: list[PartResource] = Field(description="parts that have arrived; empty after they were joined into one file")
     sha256: str | None = Field(description="SHA-256 of the whole file; null until its parts were joined")
     created_at: datetime
-
-    @classmethod
-    def from_row(cls, upload: PartialUpload, parts: list[UploadPart]) -> Self:
-        """Return the upload of a row, with the rows of its parts."""
-        return cls(
-            id=upload.id,
-            size=upload.size,
-            part_bytes=upload.part_bytes,
-            parts=[PartResource.from_row(part) for part in parts],
-            sha256=upload.sha256,
-            created_at=upload.created_at,
-        )

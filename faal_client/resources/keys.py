@@ -1,13 +1,12 @@
 """API keys as JSON."""
 
 from datetime import datetime
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import Field
 
-from api.schemas.resources import Resource
-from jobs.keys import Scope
-from jobs.tables import ApiKey
+from faal_client.resources.objects import Resource
+from faal_client.vocabulary import Scope
 
 
 class KeyResource(Resource):
@@ -22,20 +21,6 @@ class KeyResource(Resource):
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
-
-    @classmethod
-    def from_row(cls, row: ApiKey) -> Self:
-        """Return the key of a row."""
-        return cls(
-            id=row.id,
-            owner=row.owner,
-            name=row.name,
-            scopes=[Scope(scope) for scope in row.scopes],
-            max_priority=row.max_priority,
-            created_at=row.created_at,
-            expires_at=row.expires_at,
-            revoked_at=row.revoked_at,
-        )
 
 
 class NewKey(Resource):

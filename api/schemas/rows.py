@@ -1,0 +1,156 @@
+"""Turn rows of the tables into the bodies of answers."""
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from faal_client.resources.keys import KeyResource
+from faal_client.resources.objects import (
+    Amount,
+    ClassifierBody,
+    DatasetResource,
+    ErrorBody,
+    EventResource,
+    JobResource,
+    ModelResource,
+    Page,
+    Resource,
+)
+from faal_client.resources.uploads import PartResource, UploadResource
+from faal_client.resources.webhooks import MessageResource, WebhookResource
+from faal_client.vocabulary import Scope
+from jobs import paging, webhooks
+from jobs.states import JobState
+from jobs.tables import ApiKey, Dataset, Job, JobEvent, Model, PartialUpload, UploadPart, Webhook, WebhookMessage
+
+Item = TypeVar("Item", bound=Resource)
+Row = TypeVar("Row")
+
+
+def describe_page(page: paging.Page[Row], describe: Callable[[Row], Item]) -> Page[Item]:
+    """Return the page with an item for each row."""
+    return Page(data=[describe(row) for row in page.data], has_more=page.has_more, last_id=page.last_id)
+
+
+def describe_error(stored: Mapping[str, object] | None) -> ErrorBody | None:
+    """Return the error that a row has, or None."""
+    return None if stored is None else ErrorBody.model_validate(stored)
+
+
+def describe_progress(job: Job) -> Amount | None:
+    """Return the progress of a running job's stage, or None."""
+    if job.state is not JobState.RUNNING or job.done is None:
+        return None
+    return Amount(done=job.done, total=job.total, seconds_left=job.seconds_left)
+
+
+def describe_job(job: Job) -> JobResource:
+    """Return the job of a row."""
+    return JobResource(
+        id=job.id,
+        kind=job.kind,
+        status=job.state,
+        model=job.model_id,
+        dataset=job.dataset,
+        spec=job.spec,
+        metadata=job.metadata_,
+        priority=job.priority,
+        pool=job.pool,
+        budget_minutes=job.budget_minutes,
+        deadline=job.deadline,
+        seconds_run=job.seconds_run,
+        gpu_bytes=job.gpu_bytes,
+        stage=job.stage if job.state is JobState.RUNNING else None,
+        progress=describe_progress(job),
+        attempt=job.attempt,
+        cancel_requested=job.cancel_requested,
+        pause_requested=job.pause_requested,
+        retry_of=job.retry_of,
+        result_model=job.result_model_id,
+        outcome=(job.finding or {}).get("outcome"),
+        falls=(job.finding or {}).get("falls"),
+        error=describe_error(job.error),
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+    )
+
+
+def describe_event(event: JobEvent) -> EventResource:
+    """Return the event of a row."""
+    return EventResource(seq=event.seq, at=event.created_at, kind=event.kind, body=event.body)
+
+
+def describe_model(model: Model) -> ModelResource:
+    """Return the model of a row."""
+    return ModelResource(
+        id=model.id,
+        name=model.name,
+        status=model.state,
+        spec=ClassifierBody.model_validate(model.spec),
+        sha256=model.weights_sha256,
+        file_sha256=model.sha256,
+        parent_model=model.parent_model_id,
+        parent_job=model.parent_job_id,
+        candidate=model.candidate,
+        error=describe_error(model.error),
+        created_at=model.created_at,
+    )
+
+
+def describe_dataset(dataset: Dataset) -> DatasetResource:
+    """Return the data set of a row."""
+    return DatasetResource(
+        id=dataset.id,
+        name=dataset.name,
+        status=dataset.state,
+        sha256=dataset.sha256,
+        summary=dataset.summary,
+        error=describe_error(dataset.error),
+        created_at=dataset.created_at,
+    )
+
+
+def describe_upload(upload: PartialUpload, parts: list[UploadPart]) -> UploadResource:
+    """Return the upload of a row, with the rows of its parts."""
+    return UploadResource(
+        id=upload.id,
+        size=upload.size,
+        part_bytes=upload.part_bytes,
+        parts=[PartResource(number=part.number, size=part.size, sha256=part.sha256) for part in parts],
+        sha256=upload.sha256,
+        created_at=upload.created_at,
+    )
+
+
+def describe_key(row: ApiKey) -> KeyResource:
+    """Return the key of a row."""
+    return KeyResource(
+        id=row.id,
+        owner=row.owner,
+        name=row.name,
+        scopes=[Scope(scope) for scope in row.scopes],
+        max_priority=row.max_priority,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+    )
+
+
+def describe_webhook(row: Webhook) -> WebhookResource:
+    """Return the webhook of a row."""
+    return WebhookResource(id=row.id, url=row.url, created_at=row.created_at, disabled_at=row.disabled_at)
+
+
+def describe_message(row: WebhookMessage) -> MessageResource:
+    """Return the message of a row."""
+    return MessageResource(
+        id=row.id,
+        type=row.kind,
+        status=webhooks.message_state(row),
+        tries=row.tries,
+        answer=row.status,
+        error=row.error,
+        next_try_at=row.due_at,
+        created_at=row.created_at,
+        delivered_at=row.delivered_at,
+    )

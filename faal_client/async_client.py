@@ -1,0 +1,494 @@
+"""The client for asynchronous code. `scripts/write_sync_client.py` makes `client.py` of this file."""
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Collection, Mapping
+from pathlib import Path
+from typing import Any, Generic, Self, TypeVar, Unpack
+
+import anyio
+import anyio.to_thread
+import httpx
+from httpx import Response
+from pydantic import BaseModel
+
+from faal_client import request_parts
+from faal_client.digests import format_digest
+from faal_client.errors import UploadRejected, check_answer
+from faal_client.progress_display import ProgressCallback, describe_pending, show_progress
+from faal_client.request_parts import POLL_SECONDS, Deadline
+from faal_client.resources.catalog import Catalog
+from faal_client.resources.keys import KeyResource, NewKey
+from faal_client.resources.objects import (
+    DatasetResource,
+    EstimateResource,
+    EventResource,
+    JobResource,
+    ModelResource,
+    Page,
+    Pending,
+    Resource,
+)
+from faal_client.resources.webhooks import MessageResource, NewWebhook, WebhookResource
+from faal_client.retries import Retries, read_retry_after
+from faal_client.terms import JobTerms
+from faal_client.vocabulary import FINAL, JobKind, JobState, Scope, UploadState
+from faal_core.results.documents import AuditReport
+from faal_core.results.finetune_documents import FinetuneReport
+from faal_core.results.reading import read_report
+from faal_core.specs import AuditSpec, ClassifierDescription, FinetuneSpec
+
+Body = TypeVar("Body", bound=BaseModel)
+Item = TypeVar("Item", bound=Resource)
+Upload = TypeVar("Upload", ModelResource, DatasetResource)
+Settings = Mapping[str, Any]
+"""A spec as JSON, which the service checks."""
+
+
+class AsyncListing(Generic[Item]):
+    """A list of the service, newest first: iterate over its items, or over its pages.
+
+    Args:
+        client: the client that asks for the pages.
+        page: the type of a page.
+        path: address of the list.
+        filters: query parameters.
+        page_size: maximum number of items in a page, from 1 to 100.
+    """
+
+    def __init__(
+        self, client: "AsyncClient", page: type[Page[Item]], path: str, filters: Settings, page_size: int
+    ) -> None:
+        self._client, self._page, self._path = client, page, path
+        self._parameters = {**{name: value for name, value in filters.items() if value is not None}, "limit": page_size}
+
+    async def __aiter__(self) -> AsyncIterator[Item]:
+        """Yield all items. The next page is read when it is needed."""
+        async for page in self.pages():
+            for item in page.data:
+                yield item
+
+    async def pages(self, *, after: str | None = None) -> AsyncIterator[Page[Item]]:
+        """Yield the pages after the item with the id `after`; by default all pages."""
+        page = await self.page(after=after)
+        yield page
+        while page.has_more:
+            page = await self.page(after=page.last_id)
+            yield page
+
+    async def page(self, *, after: str | None = None) -> Page[Item]:
+        """Return one page: the items after the one with the id `after`, by default the newest items."""
+        parameters = self._parameters if after is None else {**self._parameters, "after": after}
+        answer = await self._client.request("GET", self._path, params=parameters)
+        return self._page.model_validate_json(answer.content)
+
+
+class AsyncClient:
+    """A connection to one service; close it, or use it in an `async with` block.
+
+    A request that the service answers with 429 or 503 is sent again after the time in `Retry-After`. That holds for requests that
+    may be repeated: those that change nothing, deletions, and those with an `idempotency_key`. Every method raises ServiceProblem
+    if the service refuses the request, and httpx.TransportError if it cannot be reached.
+
+    Args:
+        url: address of the service, such as http://127.0.0.1:8000; default: the environment variable FAAL_URL.
+        key: an API key, if the service requires one; default: the environment variable FAAL_API_KEY. "" sends none.
+        timeout: seconds that one answer may take.
+        retries: maximum number of times that one request is sent again.
+
+    Raises:
+        ValueError: there is neither a `url` nor FAAL_URL.
+    """
+
+    def __init__(
+        self, url: str | None = None, *, key: str | None = None, timeout: float = 60.0, retries: int = 4
+    ) -> None:
+        transport = httpx.AsyncHTTPTransport(retries=3)
+        address, headers = request_parts.find_url(url), request_parts.authorise(key)
+        self._http = httpx.AsyncClient(base_url=address, headers=headers, timeout=timeout, transport=transport)
+        self._retries = retries
+
+    async def __aenter__(self) -> Self:
+        """Return the client."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the connections."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def request(self, method: str, path: str, *, across_breaks: bool = False, **request: Any) -> Response:  # noqa: ANN401 - httpx's arguments
+        """Send a request of your own, and return the answer. The other methods use this one.
+
+        Args:
+            across_breaks: also send the request again if the connection breaks.
+            request: arguments of httpx, such as `json` and `params`.
+        """
+        retries = Retries(self._retries, method, request.get("headers", {}))
+        while True:
+            try:
+                answer = await self._http.request(method, path, **request)
+            except httpx.TransportError:
+                if not across_breaks or (wait := retries.wait_after_break()) is None:
+                    raise
+            else:
+                if (wait := retries.wait_after(answer)) is None:
+                    return check_answer(answer)
+            await anyio.sleep(wait)
+
+    # Uploads
+
+    async def upload_model(
+        self,
+        file: str | Path,
+        *,
+        spec: ClassifierDescription | Settings | None = None,
+        name: str | None = None,
+        weights_key: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> ModelResource:
+        """Upload weights, and return the model, which a worker checks. A file that FAAL wrote needs no `spec`."""
+        fields = {} if spec is None else {"spec": json.dumps(request_parts.job_body(spec, {}))}
+        fields |= {} if weights_key is None else {"weights_key": weights_key}
+        answer = await self._upload("/models", Path(file), name, fields, idempotency_key)
+        return ModelResource.model_validate_json(answer.content)
+
+    async def upload_dataset(
+        self, file: str | Path, *, name: str | None = None, idempotency_key: str | None = None
+    ) -> DatasetResource:
+        """Upload a data set, and return it. A worker checks it."""
+        answer = await self._upload("/datasets", Path(file), name, {}, idempotency_key)
+        return DatasetResource.model_validate_json(answer.content)
+
+    async def wait_until_ready(self, upload: Upload, *, timeout: float | None = None) -> Upload:
+        """Wait for the check of an upload, and return it. Raises: UploadRejected, TimeoutError after `timeout` seconds."""
+        deadline = Deadline(timeout)
+        while upload.status is UploadState.VALIDATING:
+            await anyio.sleep(deadline.bound(POLL_SECONDS))
+            upload = await self._get(type(upload), f"/{upload.object}s/{upload.id}")
+        if upload.status is not UploadState.READY:
+            raise UploadRejected(f"{upload.id} is {upload.status}" if upload.error is None else upload.error.message)
+        return upload
+
+    async def _upload(
+        self, path: str, file: Path, name: str | None, fields: Mapping[str, str], idempotency_key: str | None
+    ) -> Response:
+        """Send a form with the file and its digest, and return the answer. A large file is sent in parts first."""
+        form = dict(fields) if name is None else {**fields, "name": name}
+        if file.stat().st_size > request_parts.LARGE:
+            return await self._upload_in_parts(path, file, {**form, "name": name or file.stem[:200]}, idempotency_key)
+        content = await anyio.to_thread.run_sync(file.read_bytes)
+        digest = {"Content-Digest": format_digest(hashlib.sha256(content).hexdigest())}
+        part = (file.name, content, "application/octet-stream", digest)
+        headers = request_parts.once(idempotency_key)
+        return await self.request("POST", path, data=form, files={"file": part}, headers=headers)
+
+    async def _upload_in_parts(
+        self, path: str, file: Path, form: Mapping[str, str], idempotency_key: str | None
+    ) -> Response:
+        """Send the file in parts, then a form with the id of the upload. Return the answer to the form."""
+        begun = await self.request("POST", "/uploads", json={"size": file.stat().st_size})
+        upload = begun.json()
+        address = f"/uploads/{upload['id']}"
+        with file.open("rb") as content:
+            for number in range(-(-upload["size"] // upload["part_bytes"])):
+                part = await anyio.to_thread.run_sync(content.read, upload["part_bytes"])
+                headers = {"Content-Digest": format_digest(hashlib.sha256(part).hexdigest())}
+                part_address = f"{address}/parts/{number}"
+                await self.request("PUT", part_address, across_breaks=True, content=part, headers=headers)
+        fields = {name: (None, value) for name, value in {**form, "upload": upload["id"]}.items()}
+        answer = await self.request(
+            "POST",
+            path,
+            across_breaks=True,
+            files=fields,
+            headers=request_parts.once(idempotency_key or upload["id"]),
+            timeout=request_parts.ASSEMBLY_SECONDS,
+        )
+        await self._http.delete(address)
+        return answer
+
+    # Jobs
+
+    async def submit_finetune(
+        self,
+        model: str,
+        dataset: str,
+        spec: FinetuneSpec | Settings,
+        *,
+        idempotency_key: str | None = None,
+        **terms: Unpack[JobTerms],
+    ) -> JobResource:
+        """Submit a fine-tuning of the model with that id, and return the queued job. `dataset` is a catalog name or an id.
+
+        Args:
+            spec: a FinetuneSpec, or its fields as JSON.
+            idempotency_key: name of this submission; a repeated submission with the same name returns the same job.
+            terms: priority, pool, limits and metadata, as JobTerms defines them.
+        """
+        fields = {"model": model, "dataset": dataset, **terms}
+        return await self._submit("/jobs/finetune", spec, fields, idempotency_key)
+
+    async def submit_audit(
+        self,
+        model: str,
+        dataset: str,
+        spec: AuditSpec | Settings,
+        *,
+        idempotency_key: str | None = None,
+        **terms: Unpack[JobTerms],
+    ) -> JobResource:
+        """Submit an audit of a model, and return the queued job. The arguments are those of `submit_finetune`."""
+        fields = {"model": model, "dataset": dataset, **terms}
+        return await self._submit("/jobs/audit", spec, fields, idempotency_key)
+
+    async def estimate_finetune(
+        self, model: str, dataset: str, spec: FinetuneSpec | Settings, **terms: Unpack[JobTerms]
+    ) -> EstimateResource:
+        """Return the estimated cost of a fine-tuning. Checks the request as `submit_finetune` does, and starts nothing."""
+        fields = {"kind": "finetune", "model": model, "dataset": dataset, **terms}
+        body = request_parts.job_body(spec, fields)
+        return await self._post(EstimateResource, "/jobs/estimate", json=body)
+
+    async def estimate_audit(
+        self, model: str, dataset: str, spec: AuditSpec | Settings, **terms: Unpack[JobTerms]
+    ) -> EstimateResource:
+        """Return the estimated cost of an audit. Checks the request as `submit_audit` does, and starts nothing."""
+        fields = {"kind": "audit", "model": model, "dataset": dataset, **terms}
+        body = request_parts.job_body(spec, fields)
+        return await self._post(EstimateResource, "/jobs/estimate", json=body)
+
+    async def job(self, job_id: str) -> JobResource:
+        """Return the job in its present state."""
+        return await self._get(JobResource, f"/jobs/{job_id}")
+
+    def list_jobs(
+        self,
+        *,
+        status: JobState | str | None = None,
+        kind: JobKind | str | None = None,
+        model: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        page_size: int = 100,
+    ) -> AsyncListing[JobResource]:
+        """List the jobs that match all filters. Checks of uploads are jobs too."""
+        pairs = [f"{key}:{value}" for key, value in (metadata or {}).items()] or None
+        filters = {"status": status, "kind": kind, "model": model, "metadata": pairs}
+        return AsyncListing(self, Page[JobResource], "/jobs", filters, page_size)
+
+    async def wait(
+        self, job_id: str, *, timeout: float | None = None, progress: bool | ProgressCallback = False
+    ) -> JobResource:
+        """Wait until the job has ended, whether or not it succeeded, and return it. The arguments are those of `report`."""
+        deadline = Deadline(timeout)
+        with show_progress(progress) as report_progress:
+            while (job := await self.job(job_id)).status not in FINAL:
+                report_progress(describe_pending(job))
+                await anyio.sleep(deadline.bound(POLL_SECONDS))
+        return job
+
+    async def report(
+        self, job_id: str, *, timeout: float | None = None, progress: bool | ProgressCallback = False
+    ) -> AuditReport | FinetuneReport:
+        """Wait for the report of a job, and return it.
+
+        A cancelled audit that has results returns a report that is not `complete`.
+
+        Args:
+            job_id: id of an audit or a fine-tuning.
+            timeout: maximum wait in seconds; default: no limit.
+            progress: True shows a bar, if rich or tqdm is installed. A function receives the progress at every request.
+
+        Raises:
+            JobFailed, JobCancelled: the job has no report.
+            TimeoutError: the wait took longer than `timeout`.
+        """
+        deadline = Deadline(timeout)
+        path = f"/jobs/{job_id}/report"
+        with show_progress(progress) as report_progress:
+            while (answer := await self.request("GET", path)).status_code == httpx.codes.ACCEPTED:
+                report_progress(Pending.model_validate_json(answer.content))
+                pause = read_retry_after(answer.headers.get("Retry-After"))
+                await anyio.sleep(deadline.bound(POLL_SECONDS if pause is None else pause))
+        return read_report(answer.content)
+
+    async def report_page(self, job_id: str) -> str:
+        """Return the report of a job that succeeded, as an HTML page."""
+        answer = await self.request("GET", f"/jobs/{job_id}/report", params={"format": "html"})
+        return answer.text
+
+    async def events(self, job_id: str, *, after: int = 0) -> AsyncIterator[EventResource]:
+        """Yield the events of the job after the event number `after`, past and new ones, until the job ends."""
+        while True:
+            headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
+            timeout = httpx.Timeout(self._http.timeout.connect, read=request_parts.SILENCE_SECONDS)
+            try:
+                async with self._http.stream(
+                    "GET", f"/jobs/{job_id}/events", headers=headers, timeout=timeout
+                ) as answer:
+                    if answer.status_code == httpx.codes.NO_CONTENT:
+                        return
+                    async for event in _read_events(answer):
+                        yield event
+                        if event.kind in FINAL:
+                            return
+                        after = event.seq
+            except (httpx.ReadError, httpx.ReadTimeout, httpx.RemoteProtocolError):
+                await anyio.sleep(POLL_SECONDS)  # the stream broke; the next request resumes it after the last event
+
+    async def cancel(self, job_id: str) -> JobResource:
+        """Cancel the job, and return it. A running job stops within seconds."""
+        return await self._post(JobResource, f"/jobs/{job_id}/cancel")
+
+    async def pause(self, job_id: str) -> JobResource:
+        """Pause the job, and return it. A running job stops within seconds."""
+        return await self._post(JobResource, f"/jobs/{job_id}/pause")
+
+    async def resume(self, job_id: str) -> JobResource:
+        """Resume a paused job, and return it."""
+        return await self._post(JobResource, f"/jobs/{job_id}/resume")
+
+    async def retry(self, job_id: str, *, idempotency_key: str | None = None) -> JobResource:
+        """Submit a job that failed or was cancelled again, and return the new job."""
+        return await self._post(JobResource, f"/jobs/{job_id}/retry", headers=request_parts.once(idempotency_key))
+
+    async def delete_job(self, job_id: str) -> None:
+        """Delete a job that has ended, with its events and its report."""
+        await self.request("DELETE", f"/jobs/{job_id}")
+
+    async def make_candidate(self, job_id: str, number: int) -> ModelResource:
+        """Make a model of candidate `number` (from 0) of a fine-tuning. Call `wait_until_ready` before you use it."""
+        return await self._post(ModelResource, f"/jobs/{job_id}/candidates/{number}")
+
+    async def _submit(
+        self, path: str, spec: FinetuneSpec | AuditSpec | Settings, fields: Settings, idempotency_key: str | None
+    ) -> JobResource:
+        body = request_parts.job_body(spec, fields)
+        return await self._post(JobResource, path, json=body, headers=request_parts.once(idempotency_key))
+
+    # Models and data sets
+
+    async def catalog(self) -> Catalog:
+        """Return the architectures, data sets, attack presets and methods that requests can name, and the defaults."""
+        return await self._get(Catalog, "/catalog")
+
+    async def model(self, model_id: str) -> ModelResource:
+        """Return the model in its present state."""
+        return await self._get(ModelResource, f"/models/{model_id}")
+
+    def list_models(self, *, page_size: int = 100) -> AsyncListing[ModelResource]:
+        """List the uploaded and the fine-tuned models."""
+        return AsyncListing(self, Page[ModelResource], "/models", {}, page_size)
+
+    def list_lineage(self, model_id: str, *, page_size: int = 100) -> AsyncListing[ModelResource]:
+        """List the model, the model it was fine-tuned from, and so on to the uploaded model."""
+        return AsyncListing(self, Page[ModelResource], f"/models/{model_id}/lineage", {}, page_size)
+
+    async def delete_model(self, model_id: str) -> ModelResource:
+        """Delete the weights of a model, and return the model."""
+        answer = await self.request("DELETE", f"/models/{model_id}")
+        return ModelResource.model_validate_json(answer.content)
+
+    async def download_weights(self, model_id: str, file: str | Path) -> Path:
+        """Save the model's weights as safetensors in `file`, and return its path. Raises: ValueError if they arrive damaged."""
+        target, digest = Path(file), hashlib.sha256()
+        address = f"/models/{model_id}/weights"
+        async with self._http.stream("GET", address, follow_redirects=True) as answer:
+            if answer.is_error:
+                await answer.aread()
+            check_answer(answer)
+            with target.open("wb") as output:
+                async for chunk in answer.aiter_bytes():
+                    digest.update(chunk)
+                    output.write(chunk)
+        own_answer = answer.history[0] if answer.history else answer  # of the service, not of the object store
+        if own_answer.headers["Repr-Digest"] != format_digest(digest.hexdigest()):
+            raise ValueError(f"the weights of {model_id} arrived damaged in {target}; download them again")
+        return target
+
+    async def dataset(self, dataset_id: str) -> DatasetResource:
+        """Return the uploaded data set in its present state."""
+        return await self._get(DatasetResource, f"/datasets/{dataset_id}")
+
+    def list_datasets(self, *, page_size: int = 100) -> AsyncListing[DatasetResource]:
+        """List the uploaded data sets. `catalog` has the data sets with a name."""
+        return AsyncListing(self, Page[DatasetResource], "/datasets", {}, page_size)
+
+    async def delete_dataset(self, dataset_id: str) -> DatasetResource:
+        """Delete the file of a data set, and return the data set."""
+        answer = await self.request("DELETE", f"/datasets/{dataset_id}")
+        return DatasetResource.model_validate_json(answer.content)
+
+    # Webhooks
+
+    async def create_webhook(self, url: str) -> NewWebhook:
+        """Register a webhook for the ends of your jobs, and return it with the secret that signs its messages."""
+        return await self._post(NewWebhook, "/webhooks", json={"url": url})
+
+    def list_webhooks(self, *, page_size: int = 100) -> AsyncListing[WebhookResource]:
+        """List your webhooks, including disabled ones."""
+        return AsyncListing(self, Page[WebhookResource], "/webhooks", {}, page_size)
+
+    async def delete_webhook(self, webhook_id: str) -> None:
+        """Delete a webhook, which gets no more messages."""
+        await self.request("DELETE", f"/webhooks/{webhook_id}")
+
+    def list_webhook_messages(self, webhook_id: str, *, page_size: int = 100) -> AsyncListing[MessageResource]:
+        """List the messages of the last 30 days to a webhook, and the outcome of each."""
+        return AsyncListing(self, Page[MessageResource], f"/webhooks/{webhook_id}/messages", {}, page_size)
+
+    async def ping_webhook(self, webhook_id: str) -> MessageResource:
+        """Send a message of type `ping` to a webhook within seconds, and return it."""
+        return await self._post(MessageResource, f"/webhooks/{webhook_id}/ping")
+
+    # API keys, for administrators
+
+    async def create_key(
+        self,
+        owner: str,
+        name: str,
+        *,
+        scopes: Collection[Scope | str] = (Scope.READ, Scope.SUBMIT),
+        max_priority: int = 0,
+        days: float | None = 90,
+    ) -> NewKey:
+        """Create an API key, and return it. The service never shows it again. Needs a key with the scope `admin`.
+
+        Args:
+            owner: owner of the objects that are created with the key.
+            name: name of the key, for people.
+            scopes: permissions of the key.
+            max_priority: highest priority of the jobs that are submitted with the key.
+            days: days until the key expires; None: it is valid until it is revoked.
+        """
+        body = {"owner": owner, "name": name, "scopes": list(scopes), "max_priority": max_priority, "days": days}
+        return await self._post(NewKey, "/keys", json=body)
+
+    def list_keys(self, *, page_size: int = 100) -> AsyncListing[KeyResource]:
+        """List the keys of all owners, including revoked and expired keys."""
+        return AsyncListing(self, Page[KeyResource], "/keys", {}, page_size)
+
+    async def revoke_key(self, key_id: str) -> KeyResource:
+        """Revoke a key and the browser sessions that it opened, and return it."""
+        return await self._post(KeyResource, f"/keys/{key_id}/revoke")
+
+    async def _get(self, body: type[Body], path: str) -> Body:
+        answer = await self.request("GET", path)
+        return body.model_validate_json(answer.content)
+
+    async def _post(self, body: type[Body], path: str, **request: Any) -> Body:  # noqa: ANN401 - httpx's arguments
+        answer = await self.request("POST", path, **request)
+        return body.model_validate_json(answer.content)
+
+
+async def _read_events(answer: Response) -> AsyncIterator[EventResource]:
+    """Yield the events of a stream. The service sends each event as one line of data."""
+    if answer.is_error:
+        await answer.aread()
+    check_answer(answer)
+    async for line in answer.aiter_lines():
+        if line.startswith("data: "):
+            yield EventResource.model_validate(json.loads(line.removeprefix("data: ")))

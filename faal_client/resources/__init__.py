@@ -1,0 +1,1 @@
+"""The bodies of answers, which the service and its clients share."""
