@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy.orm import Session
 
 from faal_core import catalog
+from faal_core.catalog.onnx_format import ONNX
 from faal_core.errors import InvalidSpec
 from faal_core.specs.class_names import normalise_name
 from jobs import moves
@@ -117,9 +118,15 @@ def check(session: Session, settings: Settings, submission: Submission) -> Input
     """Check that the job can run on this site, and return its inputs, which nobody can delete until the transaction ends.
 
     Raises: ModelNotFound, ModelNotReady, DatasetNotFound, DatasetNotReady; UnknownName for a data set that is
-        neither uploaded nor in the catalog; DatasetMissing; InvalidSpec where model and data set do not fit.
+        neither uploaded nor in the catalog; DatasetMissing; InvalidSpec where model and data set do not fit, or for the
+        fine-tuning of an ONNX network.
     """
     model = require_model_ready(session, submission.model_id)
+    if submission.kind is JobKind.FINETUNE and model.spec["architecture"] == ONNX:
+        raise InvalidSpec(
+            f"Model {model.id} is an ONNX network, which can be audited but not fine-tuned. Upload the weights of the PyTorch "
+            "network that was exported."
+        )
     summary = require_dataset_ready(session, submission.dataset)
     require_fit(model.spec, submission.dataset, summary, training=submission.kind is JobKind.FINETUNE)
     require_available(settings, submission.dataset)

@@ -5,17 +5,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from faal_core.catalog.onnx_format import ONNX
 from faal_core.errors import DatasetInvalid, WeightsUnreadable
 from jobs.model_registry import WEIGHTS_KEY
 from jobs.results import StoredClassifier
-from worker.assignment import WEIGHTS_TYPE, Assignment, JobResult
+from worker.assignment import ONNX_TYPE, WEIGHTS_TYPE, Assignment, JobResult
 from worker.confinement import Confinement
 from worker.model_specs import read_spec
 from worker.upload_reading import CONVERTED
 
 
 def check_model(assignment: Assignment) -> JobResult:
-    """Return the uploaded weights as safetensors under our key names.
+    """Return the uploaded weights as safetensors under our key names; an ONNX file as it is.
 
     Raises: WeightsUnreadable, WeightsAmbiguous, WeightsMismatch, OutOfMemory, ReadingInterrupted.
     """
@@ -32,8 +33,9 @@ def check_model(assignment: Assignment) -> JobResult:
             None if networks is None else str(networks),
             refusal=WeightsUnreadable,
         )
-        stored = assignment.store_file(confinement.folder / CONVERTED, WEIGHTS_TYPE)
-    spec = read_spec(read["spec"])
+        spec = read_spec(read["spec"])
+        media_type = ONNX_TYPE if spec.architecture == ONNX else WEIGHTS_TYPE
+        stored = assignment.store_file(confinement.folder / CONVERTED, media_type)
     return JobResult(result_model=StoredClassifier(stored, spec, weights_sha256=read["sha256"]))
 
 

@@ -7,13 +7,13 @@ from faal_core import catalog, datasets, weights
 from faal_core.datasets.labelled_images import LabelledImages
 from worker.model_specs import read_spec
 
-CONVERTED = "converted.safetensors"
+CONVERTED = "converted"
 
 
 def convert_model(
     folder: Path, source: Path, spec: dict[str, Any], key: str | None = None, networks: str | None = None
 ) -> dict[str, Any]:
-    """Write the weights into the folder, named `CONVERTED`, and return the spec that was read and their digest.
+    """Write the safetensors or ONNX file into the folder, named `CONVERTED`; return its spec and its weights' digest.
 
     Args:
         networks: path of the site's own networks.

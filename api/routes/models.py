@@ -20,6 +20,7 @@ from api.uploads import forms
 from api.uploads.registration import register_model
 from faal_client.digests import format_digest
 from faal_client.resources.objects import ModelResource, Page
+from faal_core.catalog.onnx_format import ONNX
 from jobs.artifacts import record_lost
 from jobs.errors import FileLost, ModelNotReady
 
@@ -33,8 +34,9 @@ _FORM = {
         "file": {
             "type": "string",
             "format": "binary",
-            "description": "weights as safetensors, or a state dict saved by torch.save. The part's own headers may carry "
-            "Content-Digest or Repr-Digest (sha-256) of the file; those of the request apply to the whole body.",
+            "description": "weights as safetensors, a state dict saved by torch.save, or an ONNX network. The part's own "
+            "headers may carry Content-Digest or Repr-Digest (sha-256) of the file; those of the request apply to the whole "
+            "body.",
         },
         "upload": {
             "type": "string",
@@ -44,7 +46,7 @@ _FORM = {
         "spec": {"type": "string", "contentMediaType": "application/json", "description": "ClassifierSpec as JSON"},
         "architecture": {
             "type": "string",
-            "description": "name of the architecture; with the fields below, instead of spec",
+            "description": "name of the architecture; with the fields below, instead of spec. Leave it out for an ONNX network.",
         },
         "num_classes": {"type": "integer", "description": "number of classes"},
         "mean": {
@@ -123,10 +125,17 @@ class _Weights(FileResponse):
     _open: Callable[[], BinaryIO]
 
     @classmethod
-    def for_file(cls, service: Service, sha256: str, *, filename: str, headers: Mapping[str, str]) -> Self:
+    def for_model(cls, service: Service, model: ModelResource, sha256: str, headers: Mapping[str, str]) -> Self:
         """Verify the file, and return the response that sends it. Raises: ServiceBusy, FileLost, StoreUnavailable."""
         status = service.downloads.verify(service.storage, sha256, service.owner)
-        response = cls(sha256, media_type=forms.SAFETENSORS, filename=filename, headers=headers, stat_result=status)
+        is_onnx = model.spec.architecture == ONNX
+        response = cls(
+            sha256,
+            media_type=forms.ONNX_FILE if is_onnx else forms.SAFETENSORS,
+            filename=f"{model.name}.{'onnx' if is_onnx else 'safetensors'}",
+            headers=headers,
+            stat_result=status,
+        )
         response._open = partial(service.storage.open, sha256)
         return response
 
@@ -162,14 +171,22 @@ def _refuse_range(size: int) -> NoReturn:
     summary="Download weights",
     response_class=_Weights,
     responses={
-        200: {"content": {forms.SAFETENSORS: {"schema": {"type": "string", "format": "binary"}}}},
+        200: {
+            "content": {
+                kind: {"schema": {"type": "string", "format": "binary"}}
+                for kind in (forms.SAFETENSORS, forms.ONNX_FILE)
+            }
+        },
         206: {"description": "The part of the file that Range requests"},
         304: {"description": "The weights are those that you have"},
         307: {"description": "A link to the weights in the object store, valid for 5 minutes"},
     },
 )
 def download_model_weights(model_id: Id, service: ReaderDep, request: Request) -> Response:
-    """Download the weights as safetensors, with the spec of the network in the metadata. Supports range requests."""
+    """Download the weights as safetensors, with the spec of the network in the metadata, or the ONNX file.
+
+    Supports range requests.
+    """
     model = use_cases.get_model(service, model_id)
     if model.file_sha256 is None:
         raise ModelNotReady(
@@ -184,7 +201,7 @@ def download_model_weights(model_id: Id, service: ReaderDep, request: Request) -
     if "Range" not in request.headers:
         headers["Content-Digest"] = digest
     try:
-        return _Weights.for_file(service, model.file_sha256, filename=f"{model.name}.safetensors", headers=headers)
+        return _Weights.for_model(service, model, model.file_sha256, headers)
     except FileLost as lost:
         record_lost(service.sessions, lost)
         raise

@@ -14,11 +14,13 @@ from api.problems.errors import InvalidRequest, UnsupportedFile
 from api.schemas.requests import Name
 from api.uploads.upload_reader import HEAD, UploadedForm
 from faal_client.resources.problems import FieldError
+from faal_core.catalog.onnx_format import ONNX, is_onnx
 from faal_core.errors import WeightsUnreadable
 from faal_core.specs import ClassifierSpec
 from faal_core.specs.field_errors import shorten
 
 SAFETENSORS, CHECKPOINT, ARCHIVE = "application/vnd.safetensors", "application/vnd.pytorch", "application/zip"
+ONNX_FILE = "application/onnx"
 _ZIP = b"PK\x03\x04"
 _SPEC_FIELDS = ("architecture", "num_classes", "mean", "std", "class_names", "arguments")
 _KEY = re.compile(r"[^\x00-\x1f\x7f]{1,1000}")
@@ -30,10 +32,12 @@ def detect_model_type(head: bytes) -> str:
     """Return the media type of uploaded weights by their first bytes. Raises: UnsupportedFile."""
     if head.startswith(_ZIP):
         return CHECKPOINT
+    if is_onnx(head):
+        return ONNX_FILE
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= HEAD - 8:
         return SAFETENSORS
     raise UnsupportedFile(
-        "The file is neither safetensors, with a header of at most 1 MiB, nor a zip file of torch.save. "
+        "The file is neither safetensors, with a header of at most 1 MiB, nor a zip file of torch.save, nor an ONNX network. "
         "Save the weights with safetensors.torch.save_file(network.state_dict(), path)."
     )
 
@@ -72,7 +76,8 @@ def read_model_form(form: UploadedForm) -> ModelForm:
     if "spec" in fields:
         spec = _read_spec(_parse("/spec", fields["spec"]), "/spec")
     elif single:
-        spec = _read_spec({name: _parse_field(name, value) for name, value in single.items()}, "")
+        inferred: dict[str, JsonValue] = {"architecture": ONNX} if is_onnx(form.head) else {}
+        spec = _read_spec(inferred | {name: _parse_field(name, value) for name, value in single.items()}, "")
     else:
         spec = _read_header_spec(form.head)
     if spec.needs_own_code:
@@ -81,12 +86,19 @@ def read_model_form(form: UploadedForm) -> ModelForm:
             f"{spec.architecture} is code outside the catalog, which the service does not run; audit it with the library, or ask "
             "the service's administrator to add the network to the catalog",
         )
+    if (spec.architecture == ONNX) is not is_onnx(form.head):
+        raise InvalidRequest.for_field(
+            "/architecture",
+            f"{ONNX} is the architecture of ONNX files and of no others; send the architecture of this file",
+        )
     key = fields.get("weights_key", "").strip() or None
     if key is not None and not _KEY.fullmatch(key):
         raise InvalidRequest.for_field(
             "/weights_key",
             f"a key has at most 1,000 characters and no control characters, and this one has {len(key):,}; send a valid key",
         )
+    if key is not None and spec.architecture == ONNX:
+        raise InvalidRequest.for_field("/weights_key", "an ONNX file has no keys of weights; leave the key out")
     return ModelForm(_read_name(fields, form.filename, spec.architecture), spec, key)
 
 
@@ -154,7 +166,7 @@ def _read_header_spec(head: bytes) -> ClassifierSpec:
     missing = InvalidRequest.for_field(
         "/spec", "the file does not contain the spec of its network; name at least architecture and num_classes"
     )
-    if head.startswith(_ZIP):
+    if head.startswith(_ZIP) or is_onnx(head):
         raise missing
     length = int.from_bytes(head[:8], "little")
     try:

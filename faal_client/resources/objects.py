@@ -95,8 +95,9 @@ class ModelResource(Resource):
         "that did not store it."
     )
     file_sha256: str | None = Field(
-        description="SHA-256 of the safetensors file that `GET /models/{id}/weights` returns, once the upload was checked. The "
-        "file also holds the spec, so this differs from `sha256`."
+        description="SHA-256 of the safetensors or ONNX file that `GET /models/{id}/weights` returns, "
+        "once the upload was checked. A "
+        "safetensors file also holds the spec, so this differs from `sha256`."
     )
     parent_model: str | None = Field(description="id of the model it was fine-tuned from")
     parent_job: str | None = Field(description="id of the job that fine-tuned it")

@@ -3,6 +3,7 @@
 from types import MappingProxyType
 
 from faal_core.catalog.entries import ArchitectureEntry, ArgumentRange
+from faal_core.catalog.onnx_format import ONNX
 
 _WIDE = "Zagoruyko and Komodakis 2016; key names of TRADES and RobustBench"
 _DM = "Gowal et al. 2020 and Rebuffi et al. 2021, with SiLU; key names of DeepMind and RobustBench"
@@ -82,5 +83,11 @@ OWN_ARCHITECTURES = [
             ("vit_small", "ViT-S", "vit_conv_stem", "deit_small_patch16_224"),
             ("vit_base", "ViT-B", "vit_conv_stem", "vit_base_patch16_224"),
         )
+    ),
+    ArchitectureEntry(
+        ONNX,
+        "A network that comes as an ONNX file, for audits",
+        "the file; needs the extra `onnx`",
+        "faal_core.networks.onnx.graph:refuse_name",
     ),
 ]

@@ -4,12 +4,14 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from faal_core.catalog.onnx_format import ONNX, is_onnx
 from faal_core.cli.specs import classifier_spec
 
 if TYPE_CHECKING:
@@ -53,7 +55,13 @@ class ClassifierOptions:
             if num_classes is None:
                 raise typer.BadParameter(f"{OPTION} also needs --num-classes N")
         self._weights, self._key, self._network = weights, key, network
-        self._spec = classifier_spec(context, architecture, num_classes, mean, std, arguments)
+        self._is_onnx = network is None and weights is not None and _is_onnx(weights)
+        self._complete_spec = partial(classifier_spec, context, mean=mean, std=std, arguments=arguments)
+        self._num_classes = num_classes
+        if self._is_onnx and architecture in (None, ONNX):
+            self._spec = None  # its number of classes is in the file
+        else:
+            self._spec = self._complete_spec(architecture, num_classes)
 
     @property
     def name(self) -> str:
@@ -66,9 +74,26 @@ class ClassifierOptions:
         from faal_core.weights import read_classifier
 
         network = build_network(self._network, self._spec) if self._network and self._spec else None
+        if self._weights is not None and self._is_onnx and self._spec is None:
+            return self._read_onnx(self._weights)
         if self._weights is not None:
             return read_classifier(self._weights, self._spec, self._key, network=network)
         return Classifier(network, self._spec).eval()  # type: ignore[arg-type]  # both are set where there are no weights
+
+    def _read_onnx(self, weights: Path) -> "Classifier":
+        """Return the network in the ONNX file with the normalisation of the options. Raises: as `read`."""
+        from faal_core.weights import read_classifier
+        from faal_core.weights.onnx_network import describe_onnx
+
+        classifier = read_classifier(weights, key=self._key)
+        spec = self._complete_spec(ONNX, self._num_classes or classifier.num_classes)
+        return describe_onnx(classifier.backbone, spec, classifier.num_classes)  # type: ignore[arg-type]  # an ONNX network
+
+
+def _is_onnx(weights: Path) -> bool:
+    """Return whether the file is an ONNX network."""
+    with weights.open("rb") as file:
+        return is_onnx(file.read(3))
 
 
 def _name_architecture(network: str) -> str:

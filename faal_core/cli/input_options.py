@@ -26,7 +26,8 @@ OptionalWeights = Annotated[
         exists=True,
         dir_okay=False,
         metavar="FILE",
-        help="The file with the classifier: .safetensors, or a state dict in .pt or .pth. With --network it may be left out.",
+        help="The file with the classifier: .safetensors, a state dict in .pt or .pth, or .onnx. With --network it may be left "
+        "out.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -78,7 +79,8 @@ Mean = Annotated[
     str | None,
     typer.Option(
         metavar="LIST",
-        help="With --architecture or --network: the mean that is subtracted from pixels in [0, 1], per channel or once for all.",
+        help="With --architecture, --network or an ONNX file: the mean that is subtracted from pixels in [0, 1], per channel or "
+        "once for all.",
         show_default="0.0",
         rich_help_panel=INPUT,
     ),
@@ -87,7 +89,8 @@ Std = Annotated[
     str | None,
     typer.Option(
         metavar="LIST",
-        help="With --architecture or --network: the standard deviation that pixels are divided by, as many values as --mean.",
+        help="With --architecture, --network or an ONNX file: the standard deviation that pixels are divided by, as many values "
+        "as --mean.",
         show_default="1.0",
         rich_help_panel=INPUT,
     ),

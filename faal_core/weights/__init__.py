@@ -1,4 +1,6 @@
-"""Read and write a classifier's weights: safetensors, and checkpoints of `torch.save`. The service stores safetensors only.
+"""Read and write a classifier's weights: safetensors, checkpoints of `torch.save`, and networks in ONNX files.
+
+The service stores safetensors and ONNX files.
 
 Files come from strangers. Their content decides their format, and none of their code runs. A process that reads such files
 should also have limits on memory and time.
@@ -6,19 +8,22 @@ should also have limits on memory and time.
 
 import hashlib
 from pathlib import Path
+from shutil import copyfile
 
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
 from faal_core import networks
+from faal_core.catalog.onnx_format import ONNX, is_onnx
 from faal_core.classifier import Classifier
-from faal_core.errors import WeightsMismatch, WeightsUnreadable
+from faal_core.errors import InvalidSpec, WeightsMismatch, WeightsUnreadable
 from faal_core.specs import ClassifierSpec
 from faal_core.specs.classifier import MAX_CHANNELS
 from faal_core.weights.checkpoint_file import check_tensors, read_checkpoint
 from faal_core.weights.key_names import arrange, fill, infer_channels, strip_prefix
 from faal_core.weights.library_names import rename_published
+from faal_core.weights.onnx_network import read_onnx
 from faal_core.weights.safetensors_file import read_safetensors, write_safetensors
 from faal_core.weights.tensor_tree import TensorTree
 from faal_core.weights.weight_sets import select, strip_wrappers
@@ -36,11 +41,22 @@ def read_classifier(
         key: the set of weights to read, where the file holds several: `state_dict_ema`, `model.ema` …
         network: the network that takes the weights, instead of one that the catalog builds; `spec` must describe it.
 
+    An ONNX file is a network of its own, for audits: it takes neither `key` nor `network`, and a spec only for its
+    normalisation and its class names.
+
     Raises: WeightsUnreadable for a file that holds no weights, is damaged or could run code; WeightsAmbiguous for a file
         with several sets of weights and no matching key; WeightsMismatch where names, shapes or normalisation differ from the
         spec.
     """
-    tree, stored = _read_tensors(Path(path))
+    path = Path(path)
+    start = _read_start(path)
+    if is_onnx(start):
+        if key is not None or network is not None:
+            raise InvalidSpec(
+                "The file is an ONNX network: pass it without a key of weights and without another network."
+            )
+        return read_onnx(path, spec)
+    tree, stored = _read_tensors(path, start)
     if spec is None and stored is None:
         raise WeightsUnreadable(
             "The file does not state its architecture. Name the architecture and its classes.",
@@ -80,7 +96,12 @@ def _fit_to_spec(
 
 
 def write_classifier(path: str | Path, classifier: Classifier) -> None:
-    """Write `path`: a safetensors file of the backbone's weights with the spec in its metadata. Raises: OSError."""
+    """Write `path`: a safetensors file of the backbone's weights with the spec in its metadata.
+
+    Raises: OSError; InvalidSpec for the network of an ONNX file, which weights alone cannot rebuild.
+    """
+    if classifier.spec.architecture == ONNX:
+        raise InvalidSpec("The network came from an ONNX file. Keep that file: its weights alone cannot rebuild it.")
     # One entry: safetensors writes several in random order.
     metadata = {METADATA_KEY: classifier.spec.model_dump_json()}
     write_safetensors(Path(path), _collect_weights(classifier), metadata)
@@ -89,9 +110,12 @@ def write_classifier(path: str | Path, classifier: Classifier) -> None:
 def convert_checkpoint(source: Path, target: Path, spec: ClassifierSpec, key: str | None = None) -> Classifier:
     """Write the weights in `source` to `target`, as a checked safetensors file in our key names; return the classifier.
 
-    Raises: as `read_classifier` and `write_classifier`.
+    An ONNX file is checked and copied as it is. Raises: as `read_classifier` and `write_classifier`.
     """
     classifier = read_classifier(source, spec, key)
+    if classifier.spec.architecture == ONNX:
+        copyfile(source, target)
+        return classifier
     write_classifier(target, classifier)
     return classifier
 
@@ -108,13 +132,17 @@ def digest(classifier: Classifier) -> str:
     return total.hexdigest()
 
 
-def _read_tensors(path: Path) -> tuple[TensorTree, ClassifierSpec | None]:
-    """Return the tensors by mapping and name, and the spec where the file has one. Raises: WeightsUnreadable."""
+def _read_start(path: Path) -> bytes:
+    """Return the first bytes, which decide the format. Raises: WeightsUnreadable."""
     try:
         with path.open("rb") as file:
-            start = file.read(9)
+            return file.read(9)
     except OSError as error:
         raise WeightsUnreadable(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def _read_tensors(path: Path, start: bytes) -> tuple[TensorTree, ClassifierSpec | None]:
+    """Return the tensors by mapping and name, and the spec where the file has one. Raises: WeightsUnreadable."""
     if start.startswith(b"PK\x03\x04"):
         return read_checkpoint(path), None
     if start[8:] == b"{":
@@ -125,7 +153,9 @@ def _read_tensors(path: Path) -> tuple[TensorTree, ClassifierSpec | None]:
             "The file is a bare pickle or a checkpoint of torch before 1.6. These formats are not supported. Convert it: "
             "torch.save(torch.load(path, map_location='cpu', weights_only=True), new_path)."
         )
-    raise WeightsUnreadable("The file is neither safetensors nor a checkpoint of torch.save. Pass one of these.")
+    raise WeightsUnreadable(
+        "The file is neither safetensors nor a checkpoint of torch.save nor an ONNX network. Pass one of these."
+    )
 
 
 def _read_spec(metadata: dict[str, str]) -> ClassifierSpec | None:

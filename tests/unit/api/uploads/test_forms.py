@@ -13,6 +13,7 @@ from faal_core.errors import WeightsUnreadable
 from faal_core.specs import ClassifierSpec
 
 ZIP = b"PK\x03\x04" + bytes(12)
+ONNX = b"\x08\x0a\x12\x07pytorch"
 SPEC = ClassifierSpec(architecture="small_resnet", num_classes=3, mean=(0.2,), std=(0.3,), class_names=("a", "b", "c"))
 
 
@@ -41,6 +42,7 @@ def test_kinds_of_files_are_told_by_their_first_bytes() -> None:
             detect_model_type(head)
     with pytest.raises(UnsupportedFile):
         detect_dataset_type(safetensors())
+    assert detect_model_type(ONNX) == "application/onnx"
 
 
 @pytest.mark.parametrize(
@@ -60,6 +62,21 @@ def test_kinds_of_files_are_told_by_their_first_bytes() -> None:
 def test_a_spec_is_given_whole_or_field_by_field(fields: dict[str, str]) -> None:
     """A spec means the same as JSON in one field and as single fields in plain text."""
     assert read_model_form(form(**fields)) == ("weights", SPEC, None)
+
+
+def test_the_architecture_of_an_onnx_file_is_inferred() -> None:
+    """An ONNX file needs its classes alone; another architecture, a key, or `onnx` for other files is refused."""
+    for fields in ({}, {"architecture": "onnx"}):
+        assert read_model_form(form(ONNX, num_classes="3", **fields)).spec.architecture == "onnx"
+    for head, fields, pointer in [
+        (ONNX, {}, "/spec"),
+        (ONNX, {"architecture": "small_resnet", "num_classes": "3"}, "/architecture"),
+        (ZIP, {"architecture": "onnx", "num_classes": "3"}, "/architecture"),
+        (ONNX, {"num_classes": "3", "weights_key": "ema"}, "/weights_key"),
+    ]:
+        with pytest.raises(InvalidRequest) as caught:
+            read_model_form(form(head, **fields))
+        assert pointers(caught) == [pointer]
 
 
 def test_the_key_of_the_weights_is_a_field_of_its_own() -> None:
