@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import torch
 
-from faal_core.device_memory import Pieces
+from faal_core.devices import Pieces
 from faal_core.networks import build
 from faal_core.specs import ClassifierSpec, FaalMethod, FinetuneSpec, TrainingSpec, UniformMethod
 from faal_core.threat_model import ThreatModel

@@ -37,6 +37,7 @@ class Classifier(nn.Module):
         self.backbone = backbone
         self.spec = spec
         self._in_cache: dict[torch.Size, int] = {}
+        self._needs_contiguous = False
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, -1, 1, 1), persistent=False)
 
@@ -72,12 +73,16 @@ class Classifier(nn.Module):
                 "A classifier has at least two logits. A network with one logit z has two classes: return "
                 "torch.cat((-z, z), 1) / 2, whose softmax is the network's sigmoid, and pass num_classes=2."
             )
+        means, stds = _as_list(mean), _as_list(std)
+        if 1 in (len(means), len(stds)):
+            channels = max(len(means), len(stds))
+            means, stds = (one * channels if len(one) == 1 else one for one in (means, stds))
         spec = check_fields(
             ClassifierSpec,
             architecture=OWN_CODE + dotted_name(type(network)),
             num_classes=num_classes,
-            mean=_as_list(mean),
-            std=_as_list(std),
+            mean=means,
+            std=stds,
             class_names=class_names,
         )
         classifier = cls(network, spec)
@@ -116,7 +121,7 @@ class Classifier(nn.Module):
         Broadcasting channels over channels-last images is slow on a CPU.
         """
         if not any(self.spec.mean) and set(self.spec.std) == {1.0}:
-            return x
+            return x.clone() if self.spec.needs_own_code else x  # own code may change its input in place
         scale = torch.ones_like(x[:1]) / self.std
         return torch.addcmul(-self.mean * scale, x, scale)
 
@@ -134,7 +139,28 @@ class Classifier(nn.Module):
             and module.in_channels // module.groups < 16
             for module in self.backbone.modules()
         )
-        return torch.contiguous_format if hazardous else torch.channels_last
+        return torch.contiguous_format if hazardous or self._needs_contiguous else torch.channels_last
+
+    @torch.no_grad()
+    def choose_layout(self, x: Images) -> None:
+        """Use the default layout from now on where own code accepts these images in that layout alone, as `Tensor.view` does."""
+        if not self.spec.needs_own_code or self._accepts(x[:2]):
+            return
+        self._needs_contiguous = True
+        for weight in self.parameters():  # `to` keeps the strides of weights to which both layouts look the same
+            weight.data = weight.data.clone(memory_format=torch.contiguous_format)
+        self._needs_contiguous = self._accepts(x[:2])
+        self.place(self.device)
+
+    def _accepts(self, x: Images) -> bool:
+        """Return whether the network accepts the images in the classifier's layout."""
+        try:
+            self(self.lay_out(x))
+        except RuntimeError:
+            return False
+        except (ValueError, AssertionError, TypeError):  # no matter of layout
+            return True
+        return True
 
     def lay_out(self, x: Images) -> Images:
         """Return a copy of `x` in the classifier's layout.
@@ -177,7 +203,7 @@ class Classifier(nn.Module):
         try:
             with torch.no_grad():
                 self(self.lay_out(torch.zeros(2, *shape)))
-        except (RuntimeError, ValueError, AssertionError):  # the caller gets the error when it passes images
+        except (RuntimeError, ValueError, AssertionError, TypeError):  # the caller gets the error when it passes images
             return 0
         finally:
             for hook in hooks:

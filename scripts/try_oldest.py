@@ -13,7 +13,18 @@ from pathlib import Path
 from scripts.lock import CPU_INDEX, LOCKS, ROOT, TORCH
 
 PYTHON = "3.11"
-TOOLS = ("beartype", "cvxpy", "hypothesis", "packaging", "pip", "polars", "pytest", "pytest-timeout", "setuptools")
+TOOLS = (
+    "beartype",
+    "cvxpy",
+    "hypothesis",
+    "packaging",
+    "pip",
+    "polars",
+    "pytest",
+    "pytest-timeout",
+    "ruff",
+    "setuptools",
+)
 TESTS = ("tests/unit/faal_core", "tests/unit/faal_client")
 # Old packages warn of each other, and old versions of jaxtyping do not check shapes in tests.
 OPTIONS = (

@@ -97,7 +97,8 @@ def extras_page() -> str:
     ]
     return (
         HEADER + "# Extras\n\n`pip install 'faal[cli,client]'` installs the package with two extras. "
-        "[Install](../how-to/install.md) says which ones a task needs.\nEvery lower bound was tested on Python 3.11.\n\n"
+        "[Install](../how-to/install.md) says which ones a task needs.\n"
+        "`make test-oldest` runs the tests of the library with all lower bounds.\n\n"
         + table(("extra", "purpose", "packages"), rows)
     )
 

@@ -3,7 +3,7 @@
 import torch
 
 from faal_core.datasets.labelled_images import LabelledImages
-from faal_core.device_memory import Pieces
+from faal_core.devices import Pieces
 from faal_core.specs import FinetuneSpec
 from faal_core.training.row_split import RowSplit
 from faal_core.training.run import TrainingRun

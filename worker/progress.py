@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from faal_core.device_memory import peak_bytes
+from faal_core.devices import peak_bytes
 from faal_core.progress import Cancelled
 from jobs import lifecycle
 from jobs.database import Sessions

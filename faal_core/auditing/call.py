@@ -1,32 +1,32 @@
 """Audit from Python: a network, images and a radius, as a caller has them, without specs."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
+from faal_core.auditing.borrowing import borrow
 from faal_core.auditing.radii import RadiusSeries
 from faal_core.auditing.result import AuditResult
 from faal_core.auditing.run import run_audit
+from faal_core.auditing.suitability import require_logits
 from faal_core.classifier import Classifier
 from faal_core.datasets.arrays import Array
+from faal_core.datasets.from_python import ImageData as Images
 from faal_core.datasets.from_python import label_images
-from faal_core.datasets.labelled_images import LabelledImages
-from faal_core.errors import ClassifierUnsuitable, InvalidSpec
+from faal_core.devices import find_device
+from faal_core.errors import InvalidSpec
 from faal_core.progress import Progress
 from faal_core.reports.watching import choose_progress
 from faal_core.specs import AuditSpec
 from faal_core.specs.field_errors import check_fields
 from faal_core.threat_model import ThreatModel
 
-Images = Array | LabelledImages | Dataset[Any] | DataLoader[Any]
 Radius = float | str
 Attacks = str | Sequence[Mapping[str, Any]]
-_PROBED = 16  # images whose outputs are looked at before anything is computed
 
 
 @overload
@@ -76,9 +76,11 @@ def audit(  # type: ignore[misc]  # the overloads leave out the options
     """Audit a classifier: the accuracy of each class, clean and under attack, with bounds and a verdict.
 
     Args:
-        classifier: of `Classifier.wrap` or `read_classifier`. It computes in eval mode; modes are restored afterwards.
-        images: tensors or NumPy arrays (`n c h w`, `n h w c` or `n h w`, uint8 levels or floats in [0, 1]), a LabelledImages, or
-            a Dataset or DataLoader of pairs of image and label. Images must not be normalised: the classifier does that.
+        classifier: of `Classifier.wrap` or `read_classifier`. It computes in eval mode. The network is
+            restored afterwards; a second call with it waits until this one ends.
+        images: tensors or NumPy arrays (`n c h w`, `n h w c` or `n h w`, uint8 levels or floats in [0, 1]), a pair of
+            images and labels, a LabelledImages, or a Dataset, DataLoader or list of pairs of image and label.
+            Images must not be normalised: the classifier does that.
         labels: whole numbers from 0, for arrays alone.
         epsilon: the radius, such as "8/255" or 0.5, for pixels in [0, 1]; a list of radii returns a RadiusSeries.
         norm: "linf" or "l2".
@@ -86,20 +88,19 @@ def audit(  # type: ignore[misc]  # the overloads leave out the options
             "fast" is nearly as strong as AutoAttack, and "standard" is AutoAttack's protocol.
         subset: number of images to audit, drawn from each class in proportion; all when absent.
         class_names: names of the labels; the classifier's, the data set's own, or numbers when absent.
-        groups: for each column its group of each image; arrays alone.
+        groups: for each column its group of each image; or a table.
         name, data_name: of the classifier and the images in the report.
         batch_size, confidence, seed: 250, 0.95 and 0 when absent.
-        device: where to compute; the device of the network when absent.
+        device: where to compute, such as "cuda" or "auto"; the device of the network when absent.
         ledger: file that stores each finished batch, from which a killed audit resumes; one radius alone.
-        keep_adversarial: whether the result holds the adversarial images; a .npy path keeps them in that file.
+        keep_adversarial: whether the result holds the adversarial images; a .npy path keeps them in that new file.
         minutes: time after which the audit stops and reports its results so far.
-        progress: whether to show progress in terminals and notebooks, or a `Progress` of your own.
+        progress: whether to show progress in terminals and notebooks, or a `Progress` of your own with its own time limit.
     Raises: InvalidSpec for arguments that are wrong or do not fit one another; DatasetInvalid for images or labels;
         ClassifierUnsuitable where the network returns no logits; LedgerMismatch; OutOfMemory; OSError.
     """
     require_classifier(classifier)
-    radii = [epsilon] if isinstance(epsilon, str | float | int) else list(epsilon)
-    threats = [check_fields(ThreatModel, norm=norm, epsilon=radius) for radius in radii]
+    threats = [check_fields(ThreatModel, norm=norm, epsilon=radius) for radius in list_radii(epsilon)]
     specs = [
         check_fields(
             AuditSpec,
@@ -115,10 +116,9 @@ def audit(  # type: ignore[misc]  # the overloads leave out the options
     if not specs or (len(specs) > 1 and (ledger or isinstance(keep_adversarial, str | Path))):
         raise InvalidSpec("Pass at least one radius, and only one with a ledger or a file of adversarial images.")
     data = label_images(images, labels, classifier, class_names=class_names, groups=groups, name=data_name)
-    classifier.adapt_to_channels(data.images.shape[1])
-    target = torch.device(device) if device is not None else classifier.device
+    target = find_device(device) if device is not None else classifier.device
     results: list[AuditResult] = []
-    with restored_modes(classifier), choose_progress(progress, minutes) as shown:
+    with borrow(classifier, data.images.shape[1]), choose_progress(progress, minutes) as shown:
         require_logits(classifier.place(target).eval(), data)
         for spec in specs:
             result = run_audit(
@@ -133,7 +133,7 @@ def audit(  # type: ignore[misc]  # the overloads leave out the options
                 keep_adversarial=Path(keep_adversarial) if isinstance(keep_adversarial, str) else keep_adversarial,
             )
             results.append(result)
-    return results[0] if isinstance(epsilon, str | float | int) else RadiusSeries(tuple(results))
+    return results[0] if is_single(epsilon) else RadiusSeries(tuple(results))
 
 
 def require_classifier(classifier: object) -> None:
@@ -144,27 +144,21 @@ def require_classifier(classifier: object) -> None:
         raise InvalidSpec(f"The first argument is a {type(classifier).__name__}, not a Classifier. {advice}")
 
 
-@contextmanager
-def restored_modes(classifier: Classifier) -> Iterator[None]:
-    """Restore the mode of each module, training or eval, at the end of the context."""
-    modes = {module: module.training for module in classifier.modules()}
+def list_radii(epsilon: Any) -> list[Any]:  # noqa: ANN401 - whatever a caller in Python passes
+    """Return the radii of an argument, which may be a number of any kind, a text, or several of them.
+
+    Raises: InvalidSpec.
+    """
+    if isinstance(epsilon, Tensor | np.ndarray):
+        epsilon = epsilon.tolist()
+    if isinstance(epsilon, str) or not isinstance(epsilon, Iterable):
+        epsilon = [epsilon]
     try:
-        yield
-    finally:
-        for module, is_training in modes.items():
-            module.training = is_training
+        return [one if isinstance(one, str | bool | None) else float(one) for one in epsilon]
+    except (TypeError, ValueError):
+        raise InvalidSpec('epsilon: a radius is a number or a fraction such as "8/255".') from None
 
 
-@torch.no_grad()
-def require_logits(classifier: Classifier, data: LabelledImages) -> None:
-    """Check that the outputs for a few images are no probabilities. Raises: ClassifierUnsuitable."""
-    x = data.pixels(torch.arange(min(_PROBED, len(data))), classifier.device)
-    try:
-        outputs: Tensor = classifier(classifier.lay_out(x))
-    except (RuntimeError, ValueError, AssertionError):
-        return  # the audit itself explains it
-    if outputs.ndim == 2 and bool((outputs >= 0).all()) and bool(((outputs.sum(1) - 1).abs() < 1e-3).all()):
-        raise ClassifierUnsuitable(
-            "The network returns probabilities: its outputs are not negative and their sum is 1. Wrap a module that returns "
-            "logits, without the last softmax. Attacks on probabilities find too few adversarial images."
-        )
+def is_single(epsilon: object) -> bool:
+    """Return whether the argument is one radius, not a list of radii."""
+    return isinstance(epsilon, str) or getattr(epsilon, "ndim", None) == 0 or not isinstance(epsilon, Iterable)

@@ -48,6 +48,12 @@ def compare(before: AuditResult, after: AuditResult) -> AuditComparison:
         Holm's method, and the change of the mean and of the worst class with bounds.
     Raises: InvalidSpec where images, radius or attacks differ.
     """
+    for result in (before, after):
+        if not isinstance(result, AuditResult):
+            raise InvalidSpec(
+                f"Two results of audit with one radius are compared, not a {type(result).__name__}. A RadiusSeries holds one for "
+                "each radius in `results`."
+            )
     one, other = before.report, after.report
     if one.dataset.sha256 != other.dataset.sha256 or not np.array_equal(before.rows, after.rows):
         raise InvalidSpec(

@@ -24,7 +24,7 @@ from faal_core.auditing.adversarial import AdversarialImages
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.datasets.matching import check_fit
-from faal_core.device_memory import Pieces
+from faal_core.devices import Pieces
 from faal_core.errors import ClassifierUnsuitable, InvalidSpec
 from faal_core.errors.memory_exhaustion import is_out_of_memory
 from faal_core.progress import Progress
@@ -107,6 +107,7 @@ class Evaluator:
     ) -> None:
         check_fit(classifier, data)
         self.classifier = classifier.place(device).eval()
+        classifier.choose_layout(data.pixels(torch.arange(min(2, len(data))), device))
         self.data, self.device, self.batch_size, self.seed = data, device, batch_size, seed
         self.adversarial_images: AdversarialImages | None = None
         self._pieces = Pieces(min(batch_size, self.classifier.images_in_cache(data.images.shape[1:])))
@@ -181,7 +182,7 @@ class Evaluator:
         """
         try:
             logits = self.classifier(x)
-        except (RuntimeError, ValueError, AssertionError) as error:
+        except (RuntimeError, ValueError, AssertionError, TypeError) as error:
             if isinstance(error, torch.AcceleratorError) or is_out_of_memory(error):
                 raise
             size = " × ".join(map(str, x.shape[1:]))

@@ -16,11 +16,12 @@ from faal_core.auditing.evaluator import Evaluator, evaluate
 from faal_core.auditing.gallery import build_gallery
 from faal_core.auditing.provenance import describe_provenance
 from faal_core.auditing.result import AuditResult
+from faal_core.auditing.suitability import check_network
 from faal_core.classifier import Classifier
 from faal_core.datasets.data_warnings import examine_data
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.datasets.matching import check_radius, match_classes
-from faal_core.device_memory import require_room
+from faal_core.devices import require_room
 from faal_core.progress import NoProgress, Progress
 from faal_core.results.class_table import ClassTable, build_group_table
 from faal_core.results.documents import AuditReport, ClassifierSummary
@@ -29,6 +30,7 @@ from faal_core.specs import AuditSpec
 
 PRODUCT = f"FAAL {__version__}"
 _SAMPLE = 64  # images that the reliability checks use: enough for their thresholds, a small part of an audit's cost
+_RANDOM_IMAGES = 4  # whose outputs tell networks of own code apart
 
 
 def run_audit(
@@ -62,6 +64,7 @@ def run_audit(
     """
     start = time.monotonic()
     data = match_classes(classifier, data)
+    check_network(classifier)
     summary = summarise(classifier, name)
     identity = compute_identity(summary, data, spec)
     audited_rows = torch.arange(len(data)) if spec.images is None else data.stratified(spec.images, spec.seed)
@@ -75,12 +78,13 @@ def run_audit(
         ]
         x, y = evaluator.pixels(sample), data.labels[sample].to(device)
         evaluator.predict(x, y)
+        outputs = _compute_outputs(classifier, x.shape[1:]) if ledger else ()
         warnings = reliability.examine(classifier, x, y, spec.threat)
-    with Ledger(ledger, identity, keep=compute) as batches:
+    with Ledger(ledger, identity, outputs=outputs, keep=compute) as batches:
         adversarial = None
         if keep_adversarial:
             path = keep_adversarial if isinstance(keep_adversarial, Path) else None
-            adversarial = evaluator.adversarial_images = AdversarialImages(data, path, resumes=any(batches))
+            adversarial = evaluator.adversarial_images = AdversarialImages(data, path, list(batches))
         for result in clean_results:
             if compute and batches.find(result.attack, result.run, result.rows) is None:
                 batches.add(result)
@@ -134,6 +138,25 @@ def compute_identity(classifier: ClassifierSummary, data: LabelledImages, spec: 
     network = classifier.spec.model_dump_json(exclude={"class_names"})
     parts = [PRODUCT, classifier.sha256, network, data.sha256, spec.model_dump_json(exclude={"confidence"})]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+@torch.no_grad()
+def _compute_outputs(classifier: Classifier, shape: torch.Size) -> tuple[float, ...]:
+    """Return the logits of a few random images of that shape; nothing for a network of the catalog.
+
+    Names and weights do not determine the logits of own code: its source and attributes may have changed.
+    """
+    if not classifier.spec.needs_own_code:
+        return ()
+    x = torch.rand(_RANDOM_IMAGES, *shape, generator=torch.Generator().manual_seed(0)).to(classifier.device)
+    is_on_gpu = x.device.type == "cuda"
+    with torch.random.fork_rng([x.device] if is_on_gpu else []):
+        torch.default_generator.manual_seed(0)  # for networks with random outputs
+        if is_on_gpu:
+            with torch.cuda.device(x.device):
+                torch.cuda.manual_seed(0)
+        logits = classifier(classifier.lay_out(x))
+    return tuple(float(f"{logit:.6g}") for logit in logits.reshape(-1).tolist())
 
 
 def summarise(classifier: Classifier, name: str) -> ClassifierSummary:

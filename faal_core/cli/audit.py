@@ -100,9 +100,9 @@ def audit(
             trained_on=digest_training_images(dataset, part, root=data_root),
             keep_adversarial=save_adversarial or False,
         )
+    write_report(audited.report, out, as_json=as_json)
     if save_outcomes:
         audited.save_outcomes(save_outcomes)
-    write_report(audited.report, out, as_json=as_json)
     require_worst_class(audited.report, require_worst)
 
 

@@ -127,7 +127,9 @@ def build_network(reference: str, spec: "ClassifierDescription") -> "nn.Module":
         for part in name.split("."):
             builder = getattr(builder, part)
         network = builder if isinstance(builder, nn.Module) else builder(**_choose_arguments(builder, spec))
-    except Exception as error:  # the user's code can raise anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the user's code can raise anything, and even exit
         raise typer.BadParameter(
             f"{reference} failed with {type(error).__name__}: {str(error)[:500]}", param_hint=OPTION
         ) from error

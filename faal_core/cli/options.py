@@ -1,6 +1,7 @@
 """The options of `faal` about attacks, training, the spec and results, in the panels in which `--help` shows them."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -125,11 +126,15 @@ Ledger = Annotated[
 
 
 def _ending(*endings: str) -> Callable[[Path | None], Path | None]:
-    """Return the check that a file's name has one of the endings, before anything is computed."""
+    """Return the check that a file can be written and its name has one of the endings, before anything is computed."""
 
     def check(file: Path | None) -> Path | None:
         if file is not None and file.suffix not in endings:
             raise typer.BadParameter(f"the name {file.name} must end in {' or '.join(endings)}")
+        if file is not None and not file.parent.is_dir():
+            raise typer.BadParameter(f"there is no folder {file.parent}")
+        if file is not None and file.suffix == ".parquet" and find_spec("pyarrow") is None:
+            raise typer.BadParameter("Parquet files need pyarrow: run pip install 'faal[frames]', or name a .csv file")
         return file
 
     return check
@@ -178,12 +183,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print only the report, as 
 
 def torch_device(name: str) -> "torch.device":
     """Return the device of that name. Raises: typer.BadParameter."""
-    import torch
+    from faal_core.devices import find_device
+    from faal_core.errors import InvalidSpec
 
-    here = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-    here += [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-    if name == "auto":
-        return torch.device("cuda" if "cuda" in here else "cpu")
-    if name not in here:
-        raise typer.BadParameter(f"{name!r} is no device here; write auto, {', '.join(here)}", param_hint="--device")
-    return torch.device(name)
+    try:
+        return find_device(name)
+    except InvalidSpec as error:
+        raise typer.BadParameter(error.message.removeprefix("device: ").rstrip("."), param_hint="--device") from None

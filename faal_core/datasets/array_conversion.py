@@ -77,13 +77,19 @@ def convert_groups(values: np.ndarray, column: str, count: int) -> Grouping:
 
     Raises: DatasetInvalid where it is not a list of strings or whole numbers, one for each of `count` images.
     """
-    if values.dtype.kind not in "iuU" or values.ndim != 1:
+    is_valid = all(map(_is_text_or_number, values.flat)) if values.dtype.kind == "O" else values.dtype.kind in "iuU"
+    if not is_valid or values.ndim != 1:
         raise DatasetInvalid(
             f"Groups of {column!r} must be strings or whole numbers, one per image, not {values.dtype} of shape {values.shape}."
         )
     if len(values) != count:
         raise DatasetInvalid(f"The column {column!r} has groups for {len(values)} of {count} images.")
     return Grouping.from_values(column, convert_to_text(values, f"The column {column!r}"))
+
+
+def _is_text_or_number(value: object) -> bool:
+    """Return whether the value is a string or a whole number."""
+    return isinstance(value, str | int | np.integer) and not isinstance(value, bool)
 
 
 def convert_to_text(values: np.ndarray, source: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from faal_core.datasets.array_conversion import convert_groups, convert_images, convert_labels
 from faal_core.datasets.grouping import require_few_columns
 from faal_core.datasets.labelled_images import LabelledImages, Part
-from faal_core.datasets.mapped_images import ImageArray
+from faal_core.datasets.mapped_images import ImageArray, iterate_pieces
 from faal_core.datasets.pixel_range import require_levels
 
 Array = Tensor | ArrayLike
@@ -31,18 +31,18 @@ def label_arrays(
 
     Args:
         images: `n c h w`, `n h w c` or `n h w`, uint8 levels or floats in [0, 1]. The channels of a tensor come first even
-            if its images are only a few pixels wide.
+            if its images are only a few pixels wide. Floats that are levels divided by 255 are stored as levels.
         labels: whole numbers from 0, `n` or `n 1`.
         groups: for each column its group of each image.
         preparation: one sentence for each step that made the arrays from the stored images.
     Raises: DatasetInvalid for another type, shape or range.
     """
-    pixels = ImageArray(torch.from_numpy(convert_images(_as_numpy(images), channels_first=isinstance(images, Tensor))))
+    pixels = ImageArray(torch.from_numpy(convert_images(as_numpy(images), channels_first=isinstance(images, Tensor))))
     require_levels(pixels, name)
-    numbers = convert_labels(_as_numpy(labels), "labels")
+    numbers = convert_labels(as_numpy(labels), "labels")
     require_few_columns(list(groups or ()))
     return LabelledImages(
-        images=pixels.images,
+        images=compress(pixels.images),
         labels=torch.from_numpy(numbers),
         class_names=tuple(class_names),
         name=name,
@@ -54,9 +54,22 @@ def label_arrays(
     )
 
 
-def _as_numpy(values: Any) -> np.ndarray:  # noqa: ANN401 - whatever NumPy takes
+def as_numpy(values: Any) -> np.ndarray:  # noqa: ANN401 - whatever NumPy takes
     """Return the values as an array on the CPU; bfloat16, which NumPy lacks, as float32."""
     if isinstance(values, Tensor):
         values = values.detach().cpu()
         values = values.float() if values.dtype == torch.bfloat16 else values
     return np.asarray(values)
+
+
+def compress(images: Tensor) -> Tensor:
+    """Return images that are levels divided by 255, as `ToTensor` makes them, as uint8: a quarter of the memory, no loss."""
+    if images.dtype != torch.float32:
+        return images
+    pieces = list[Tensor]()
+    for piece in iterate_pieces(images, None):
+        levels = (piece * 255).round().clamp(0, 255).to(torch.uint8)
+        if not torch.equal(levels / 255, piece):
+            return images
+        pieces.append(levels)
+    return torch.cat(pieces)

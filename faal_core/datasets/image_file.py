@@ -93,7 +93,7 @@ class Decoder:
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 self._require_room(name, image)
                 self._require_lossless(name, image)
-                levels = np.asarray(self.resizing.apply(self._convert_to_grey_or_rgb(name, self._turn_upright(image))))
+                levels = np.asarray(self.resizing.apply(self.convert_to_grey_or_rgb(name, self._turn_upright(image))))
         except DatasetInvalid:
             raise
         except UnidentifiedImageError:
@@ -103,6 +103,30 @@ class Decoder:
             require_memory(error, f"to decode {name}")
             raise DatasetInvalid(f"{name} cannot be decoded: {str(error)[:200]}") from None
         return levels[np.newaxis] if levels.ndim == 2 else levels.transpose(2, 0, 1)
+
+    def convert_to_grey_or_rgb(self, name: str, image: Image.Image) -> Image.Image:
+        """Return the image in mode L or RGB. Raises: DatasetInvalid where the conversion would lose information."""
+        if image.mode in _TRANSPARENT or "transparency" in image.info:
+            opaque = image.convert("RGBA")
+            if opaque.getchannel("A").getextrema()[0] != 255:
+                raise DatasetInvalid(
+                    f"{name} has mode {image.mode}; convert it to grey (L) or RGB: some of its pixels are transparent, and their "
+                    "background is unknown."
+                )
+            self.conversions["images without their alpha channel, which was opaque everywhere"] += 1
+            return opaque.convert("L" if image.mode in ("L", "LA") else "RGB")
+        if image.mode in ("L", "RGB"):
+            return image
+        if image.mode == "1":
+            self.conversions["black-and-white images as grey levels 0 and 255"] += 1
+            return image.convert("L")
+        if image.mode == "P":
+            self.conversions["palette images as RGB"] += 1
+            return image.convert("RGB")
+        if image.mode == "CMYK":
+            self.conversions["CMYK images converted to RGB by Pillow, without a colour profile"] += 1
+            return image.convert("RGB")
+        raise DatasetInvalid(f"{name} has mode {image.mode}; convert it to grey (L) or RGB with 8 bits a channel.")
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -139,30 +163,6 @@ class Decoder:
         upright: Image.Image = ImageOps.exif_transpose(image)
         self.conversions["images turned upright by their EXIF orientation"] += 1
         return upright
-
-    def _convert_to_grey_or_rgb(self, name: str, image: Image.Image) -> Image.Image:
-        """Return the image in mode L or RGB. Raises: DatasetInvalid where the conversion would lose information."""
-        if image.mode in _TRANSPARENT or "transparency" in image.info:
-            opaque = image.convert("RGBA")
-            if opaque.getchannel("A").getextrema()[0] != 255:
-                raise DatasetInvalid(
-                    f"{name} has mode {image.mode}; convert it to grey (L) or RGB: some of its pixels are transparent, and their "
-                    "background is unknown."
-                )
-            self.conversions["images without their alpha channel, which was opaque everywhere"] += 1
-            return opaque.convert("L" if image.mode in ("L", "LA") else "RGB")
-        if image.mode in ("L", "RGB"):
-            return image
-        if image.mode == "1":
-            self.conversions["black-and-white images as grey levels 0 and 255"] += 1
-            return image.convert("L")
-        if image.mode == "P":
-            self.conversions["palette images as RGB"] += 1
-            return image.convert("RGB")
-        if image.mode == "CMYK":
-            self.conversions["CMYK images converted to RGB by Pillow, without a colour profile"] += 1
-            return image.convert("RGB")
-        raise DatasetInvalid(f"{name} has mode {image.mode}; convert it to grey (L) or RGB with 8 bits a channel.")
 
 
 def _has_more_than_8_bits(image: Image.Image) -> bool:

@@ -117,7 +117,11 @@ class LabelledImages:
         images = self.images[rows].contiguous().to(device)
         if self.mapping:
             self.mapping.release()
-        return images.float() / 255 if images.dtype == torch.uint8 else images
+        if images.dtype != torch.uint8:
+            return images
+        return images.float() / torch.tensor(
+            255.0, device=device
+        )  # a GPU multiplies by the rounded 1 / 255 of a number
 
     def take(self, rows: Tensor) -> "LabelledImages":
         """Return only those rows, in that order."""

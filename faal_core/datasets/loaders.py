@@ -1,156 +1,196 @@
 """Data sets and data loaders of PyTorch: collected once into tensors, because an audit reads its images many times.
 
-Audits need the same images in the same order in each pass. Random transforms, random order and images that a transform
-normalised are refused, or avoided and reported, by name.
+Audits need the same images in the same order in each pass. Random order is avoided and reported, or refused by name. Some
+images are read twice, and random transforms are refused where the two differ.
 """
 
+import inspect
+import random
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
+from faal_core.datasets.arrays import compress
+from faal_core.datasets.image_file import Decoder
+from faal_core.datasets.items import read_batch, read_item, require_one_shape
 from faal_core.errors import DatasetInvalid
 
-_COMPARED = 3  # images of a data set that are read twice: a random transform changes most of them
+_COMPARED = 8  # images of a data set that are read twice, spread over it: a random transform changes most of them
 _BATCH = 256  # images that are collected at a time from a data set without a loader
-_IMAGE_KEYS, _LABEL_KEYS = ("image", "images", "img", "pixel_values", "x"), ("label", "labels", "fine_label", "y")
 
 
 class DataLoaderWarning(UserWarning):
     """A data loader was read in another way than it would be in training."""
 
 
-def collect(data: Dataset[Any] | DataLoader[Any]) -> tuple[Tensor, Tensor]:
+def collect(data: Any, decoder: Decoder | None = None) -> tuple[Tensor, Tensor]:  # noqa: ANN401 - of several libraries
     """Return all images and labels of a data set or data loader, in the order of the data set.
 
     Items are pairs of image and label, or mappings with such keys as `image` and `label`. Images are tensors `c h w`, arrays
-    or Pillow images. The caller checks ranges.
+    or Pillow images. The caller checks ranges. The caller's random numbers are not used up.
 
+    Args:
+        data: a Dataset, an IterableDataset, a DataLoader, or an object with a length and items.
+        decoder: converts Pillow images and counts their conversions.
     Raises: DatasetInvalid where two passes differ, items have another form, or images have several shapes.
     """
-    dataset: Dataset[Any] = data.dataset if isinstance(data, DataLoader) else data
-    if not isinstance(dataset, IterableDataset):
-        _require_fixed_images(dataset)
-    batches = _iterate_loader(data) if isinstance(data, DataLoader) else _iterate_items(dataset)
-    images, labels = list[Tensor](), list[Tensor]()
-    for batch_images, batch_labels in batches:
-        if images and batch_images.shape[1:] != images[0].shape[1:]:
-            raise DatasetInvalid(
-                f"Images have several shapes: {tuple(images[0].shape[1:])} and {tuple(batch_images.shape[1:])}. Resize and "
-                "crop them in the data set's transform."
-            )
-        images.append(_compress(batch_images))
-        labels.append(batch_labels)
-    if not images:
+    decoder = decoder or Decoder()
+    with _seeded(0):
+        if isinstance(data, DataLoader):
+            data = _order_loader(data)
+        elif not isinstance(data, IterableDataset):
+            _require_fixed_images(data, range(_measure(data)))
+        images, labels = list[Tensor](), list[Tensor]()
+        first: tuple[Tensor, Tensor] | None = None
+        for batch in _iterate_batches(data, decoder):
+            first = first or batch
+            require_one_shape(first[0].shape[1:], batch[0].shape[1:])
+            images.append(compress(batch[0]))
+            labels.append(batch[1])
+    if first is None:
         raise DatasetInvalid("The data set has no images.")
+    if isinstance(data, DataLoader | IterableDataset):
+        _require_same_start(data, first)
     if len({batch.dtype for batch in images}) > 1:
         images = [batch / 255 if batch.dtype == torch.uint8 else batch for batch in images]
     return torch.cat(images), torch.cat(labels)
 
 
-def _compress(images: Tensor) -> Tensor:
-    """Return images that are levels divided by 255, as `ToTensor` makes them, as uint8: a quarter of the memory, no loss."""
-    if images.dtype != torch.float32:
-        return images
-    levels = (images * 255).round().clamp(0, 255).to(torch.uint8)
-    return levels if torch.equal(levels / 255, images) else images
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed the generators of Python, NumPy and PyTorch, and restore their states at the end of the context."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - transforms use it
+    with torch.random.fork_rng(devices=[]):
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002 - as above
+        torch.default_generator.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)  # noqa: NPY002 - as above
 
 
-def _require_fixed_images(dataset: Dataset[Any]) -> None:
-    """Check that some items are the same when they are read again. Raises: DatasetInvalid."""
-    for row in range(min(_COMPARED, len(dataset))):  # type: ignore[arg-type]  # a data set without a length is iterable
-        first, second = (_split(dataset[row])[0] for _ in range(2))
-        if first.shape != second.shape or not torch.equal(first, second):
-            raise DatasetInvalid(
-                f"Image {row} differs between two passes: the data set's transform is random. An audit needs fixed images. "
-                "Leave out random crops, flips and noise."
-            )
+def _measure(dataset: Any) -> int:  # noqa: ANN401 - as above
+    """Return the number of items. Raises: DatasetInvalid for a data set without a length."""
+    try:
+        return len(dataset)
+    except (TypeError, NotImplementedError):
+        raise DatasetInvalid(
+            f"The data set {type(dataset).__name__} has no length. Give it __len__, or make it an IterableDataset."
+        ) from None
 
 
-def _iterate_items(dataset: Dataset[Any]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the items of a data set in batches. Raises: DatasetInvalid."""
-    items: Iterable[Any] = (
-        dataset if isinstance(dataset, IterableDataset) else (dataset[row] for row in range(len(dataset)))  # type: ignore[arg-type]
-    )
+def _iterate_batches(data: Any, decoder: Decoder) -> Iterator[tuple[Tensor, Tensor]]:  # noqa: ANN401 - as above
+    """Yield images and labels in batches. Raises: DatasetInvalid."""
+    if isinstance(data, DataLoader):
+        for batch in data:
+            yield read_batch(batch, decoder)
+        return
+    items: Iterable[Any] = data if isinstance(data, IterableDataset) else (data[row] for row in range(len(data)))
     pairs = list[tuple[Tensor, Tensor]]()
     for item in items:
-        pairs.append(_split(item))
-        if len(pairs) == _BATCH or (len(pairs) > 1 and pairs[-1][0].shape != pairs[0][0].shape):
-            yield from _stack(pairs)
+        pairs.append(read_item(item, decoder))
+        require_one_shape(pairs[0][0].shape, pairs[-1][0].shape)
+        if len(pairs) == _BATCH:
+            yield _stack(pairs)
             pairs = []
-    yield from _stack(pairs)
+    if pairs:
+        yield _stack(pairs)
 
 
-def _stack(pairs: Sequence[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the pairs as one batch; two where the last image has another shape than the others."""
-    same = [pair for pair in pairs if pair[0].shape == pairs[0][0].shape]
-    for group in (same, pairs[len(same) :]):
-        if group:
-            yield torch.stack([image for image, _ in group]), torch.stack([label for _, label in group])
+def _stack(pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Return pairs of image and label as one batch."""
+    return torch.stack([image for image, _ in pairs]), torch.stack([label for _, label in pairs])
 
 
-def _iterate_loader(loader: DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the batches of a loader; one that shuffles is read in the order of its data set instead.
-
-    Raises: DatasetInvalid where two passes begin with different batches.
-    """
-    if isinstance(loader.sampler, RandomSampler) and not loader.sampler.replacement and loader.batch_size is not None:
-        warnings.warn(
-            "The DataLoader shuffles. Its images are read in the order of its data set, so that two audits compare.",
-            DataLoaderWarning,
-            stacklevel=5,
-        )
-        loader = DataLoader(
-            loader.dataset, loader.batch_size, num_workers=loader.num_workers, collate_fn=loader.collate_fn
-        )
-    elif not isinstance(loader.sampler, SequentialSampler):
-        _require_fixed_order(loader)
-    if loader.drop_last:
-        warnings.warn(
-            "The DataLoader has drop_last: the images of an incomplete last batch are not audited.",
-            DataLoaderWarning,
-            stacklevel=5,
-        )
-    for batch in loader:
-        yield _split(batch)
+def _differ(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> bool:
+    """Return whether images or labels differ."""
+    return any(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def _require_fixed_order(loader: DataLoader[Any]) -> None:
-    """Check that two passes begin with the same batch. Raises: DatasetInvalid."""
-    (first, labels), (second, other_labels) = (_split(next(iter(loader))) for _ in range(2))
-    if first.shape != second.shape or not (torch.equal(first, second) and torch.equal(labels, other_labels)):
-        raise DatasetInvalid(
-            "Two passes over the DataLoader begin with different images: it is shuffled between passes. Pass one with "
-            "shuffle=False and without a random sampler."
-        )
-
-
-def _split(item: Any) -> tuple[Tensor, Tensor]:  # noqa: ANN401 - whatever a data set returns
-    """Return image and label of an item or a batch as tensors. Raises: DatasetInvalid."""
-    if isinstance(item, Mapping):
-        keys = [next((key for key in keys if key in item), None) for keys in (_IMAGE_KEYS, _LABEL_KEYS)]
-        if None in keys:
+def _require_fixed_images(dataset: Any, rows: Sequence[Any]) -> None:  # noqa: ANN401 - as above
+    """Check that some of the rows are the same when they are read with other random numbers. Raises: DatasetInvalid."""
+    places = sorted({place * (len(rows) - 1) // (_COMPARED - 1) for place in range(_COMPARED)}) if rows else []
+    passes = []
+    for seed in (0, 1):
+        with _seeded(seed):
+            passes.append([read_item(dataset[rows[place]], Decoder()) for place in places])
+    for place, first, second in zip(places, *passes, strict=True):
+        if _differ(first, second):
             raise DatasetInvalid(
-                f"An item of the data set has the keys {', '.join(map(str, item))}; it needs image and label."
+                f"Image {rows[place]} differs between two passes: the data set's transform is random. An audit needs fixed "
+                "images. Leave out random crops, flips and noise."
             )
-        image, label = (item[key] for key in keys)
-    elif isinstance(item, Sequence) and len(item) == 2:
-        image, label = item
-    else:
+
+
+def _require_same_start(data: Any, first: tuple[Tensor, Tensor]) -> None:  # noqa: ANN401 - as above
+    """Check that a second pass begins with the same batch; a stream that can be read only once has none.
+
+    Raises: DatasetInvalid.
+    """
+    with _seeded(1):
+        second = next(_iterate_batches(data, Decoder()), None)
+    if second is not None and _differ(first, second):
         raise DatasetInvalid(
-            f"An item of the data set is a {type(item).__name__}; it must be a pair of image and label."
+            "Two passes over the data begin with different images: it is shuffled between passes, or its transform is random. "
+            "An audit needs fixed images in a fixed order."
         )
-    return _convert_image(image), torch.as_tensor(label)
 
 
-def _convert_image(image: Any) -> Tensor:  # noqa: ANN401 - a tensor, an array or a Pillow image
-    """Return the image as a tensor; the channels of an array or of a Pillow image are moved first."""
-    if isinstance(image, Tensor):
-        return image
-    array = np.array(image)
-    tensor = torch.from_numpy(array)
-    return tensor.unsqueeze(0) if array.ndim == 2 else tensor.movedim(-1, 0) if array.ndim == 3 else tensor
+def _order_loader(loader: DataLoader[Any]) -> DataLoader[Any]:
+    """Return the loader; for one that shuffles all its images, one that reads them in the order of the data set.
+
+    Raises: DatasetInvalid for another random order, for random transforms and for a loader without batches.
+    """
+    if loader.batch_sampler is None:
+        raise DatasetInvalid("The DataLoader has batch_size=None and makes no batches. Pass its data set instead.")
+    if isinstance(loader.dataset, IterableDataset):
+        drops_images = loader.drop_last
+    else:
+        count, batches, passes = _measure(loader.dataset), loader.batch_sampler, list[list[Any]]()
+        for seed in (0, 1):
+            with _seeded(seed):
+                passes.append([row for batch in batches for row in batch])
+        _require_fixed_images(loader.dataset, passes[0])
+        sampler = batches.sampler if isinstance(batches, BatchSampler) else batches
+        sampled = list(sampler) if isinstance(batches, BatchSampler) else passes[0]
+        if passes[0] != passes[1]:
+            return _read_in_order(loader, sampler, is_complete=sorted(sampled) == list(range(count)))
+        drops_images = len(passes[0]) < len(sampled)
+    if drops_images:
+        _warn_caller("The DataLoader has drop_last: the images of an incomplete last batch are not read.")
+    return loader
+
+
+def _read_in_order(loader: DataLoader[Any], sampler: object, *, is_complete: bool) -> DataLoader[Any]:
+    """Return a loader of the same batches in the order of the data set, with a warning.
+
+    Args:
+        is_complete: whether the sampler draws each image exactly once.
+    Raises: DatasetInvalid where it does not.
+    """
+    if not is_complete:
+        raise DatasetInvalid(
+            f"The DataLoader draws images at random ({type(sampler).__name__}), not each image once. An audit needs fixed "
+            "images. Pass a DataLoader with shuffle=False, or a Subset of the data set."
+        )
+    _warn_caller(
+        "The DataLoader shuffles. All images of its data set are read, in the order of the data set, so that two audits compare."
+    )
+    batch_size = getattr(loader.batch_sampler, "batch_size", _BATCH)
+    return DataLoader(loader.dataset, batch_size, num_workers=loader.num_workers, collate_fn=loader.collate_fn)
+
+
+def _warn_caller(message: str) -> None:
+    """Issue a DataLoaderWarning that names the line that called the library."""
+    level, frame = 1, inspect.currentframe()
+    while frame and frame.f_globals.get("__name__", "").startswith("faal_core."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, DataLoaderWarning, stacklevel=level)

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
 
-from faal_core.auditing.call import Attacks, Radius, require_classifier, require_logits, restored_modes
+from faal_core.auditing.borrowing import borrow
+from faal_core.auditing.call import Attacks, Radius, list_radii, require_classifier
+from faal_core.auditing.suitability import require_logits
 from faal_core.classifier import Classifier
-from faal_core.datasets.arrays import Array
-from faal_core.datasets.from_python import label_images
-from faal_core.datasets.labelled_images import LabelledImages, Part
+from faal_core.datasets.from_python import ImageData, label_images
+from faal_core.devices import find_device
+from faal_core.errors import InvalidSpec
 from faal_core.finetuning.result import FinetuneResult
 from faal_core.finetuning.run import run_finetuning
 from faal_core.progress import Progress
@@ -19,13 +20,11 @@ from faal_core.reports.watching import choose_progress
 from faal_core.specs import FinetuneSpec
 from faal_core.specs.field_errors import check_fields
 
-Data = tuple[Array, Array] | LabelledImages | Dataset[Any] | DataLoader[Any]
-
 
 def finetune(
     classifier: Classifier,
-    train: Data,
-    test: Data,
+    train: ImageData,
+    test: ImageData,
     *,
     epsilon: Radius,
     norm: str = "linf",
@@ -59,18 +58,21 @@ def finetune(
         ClassifierUnsuitable where the network returns no logits; TrainingDiverged; OutOfTime; OutOfMemory; OSError.
     """
     require_classifier(classifier)
+    radii = list_radii(epsilon)
+    if len(radii) != 1:
+        raise InvalidSpec("epsilon: a fine-tuning has one radius.")
     audit_fields = {"attacks": attacks, "images": subset}
     spec = check_fields(
         FinetuneSpec,
-        threat={"norm": norm, "epsilon": epsilon},
+        threat={"norm": norm, "epsilon": radii[0]},
         method={"type": method} if isinstance(method, str) else method,
         training=training,
         audit={field: value for field, value in audit_fields.items() if value is not None},
     )
-    training_data, test_data = _label(train, classifier, "train"), _label(test, classifier, "test")
-    classifier.adapt_to_channels(training_data.images.shape[1])
-    target = torch.device(device) if device is not None else classifier.device
-    with restored_modes(classifier), choose_progress(progress, minutes) as shown:
+    training_data = label_images(train, None, classifier, part="train")
+    test_data = label_images(test, None, classifier, part="test")
+    target = find_device(device) if device is not None else classifier.device
+    with borrow(classifier, training_data.images.shape[1]), choose_progress(progress, minutes) as shown:
         require_logits(classifier.place(target).eval(), training_data)
         return run_finetuning(
             classifier,
@@ -82,9 +84,3 @@ def finetune(
             checkpoint=Path(checkpoint) if checkpoint else None,
             progress=shown,
         )
-
-
-def _label(data: Data, classifier: Classifier, part: Part) -> LabelledImages:
-    """Return the data of that part as labelled images. Raises: InvalidSpec, DatasetInvalid."""
-    images, labels = data if isinstance(data, tuple) else (data, None)
-    return label_images(images, labels, classifier, part=part)

@@ -12,6 +12,7 @@ from faal_core import weights
 from faal_core.auditing.reliability import digest_pixels
 from faal_core.auditing.result import AuditResult
 from faal_core.auditing.run import PRODUCT, compute_identity, run_audit, summarise
+from faal_core.auditing.suitability import check_trainable
 from faal_core.catalog.onnx_format import ONNX
 from faal_core.classifier import Classifier
 from faal_core.datasets.class_order import quote_names
@@ -72,6 +73,8 @@ def run_finetuning(
     progress = progress or NoProgress()
     training_data, test_data = (match_classes(classifier, data) for data in (training_data, test_data))
     _check_fit(training_data, test_data)
+    check_trainable(classifier)
+    classifier.place(device).eval().choose_layout(training_data.pixels(torch.arange(1), device))
     if checkpoint:
         checkpoint.mkdir(parents=True, exist_ok=True)
     training_file = training_checkpoint(checkpoint)

@@ -49,7 +49,8 @@ def _build_backbone(spec: ClassifierSpec) -> nn.Module:
     """Return the network that the catalog's builder makes from the spec. Raises: InvalidSpec."""
     if spec.needs_own_code:
         raise InvalidSpec(
-            f"{spec.architecture} is code outside the catalog, so the network cannot be built from its name.",
+            f"{spec.architecture} is code outside the catalog, so the network cannot be built from its name. In "
+            "Python, pass the network itself: read_classifier(…, network=network).",
             remedy="network",
         )
     entry = catalog.architecture(spec.architecture)

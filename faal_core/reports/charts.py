@@ -28,19 +28,19 @@ def chart_finetuning(report: FinetuneReport) -> alt.LayerChart:
 
 
 def chart_radii(reports: Sequence[AuditReport]) -> alt.LayerChart:
-    """Return the robust accuracy by radius: the mean, and each class as a thin line."""
+    """Return the robust accuracy by radius: the mean, and each class as a thin line; radii of stopped audits are left out."""
     rows: list[Row] = []
-    for report in reports:
+    for report in (one for one in reports if one.complete):
         radius: Row = {"radius": report.spec.threat.epsilon, "written": format_radius(report.spec.threat.epsilon)}
-        rows += [{**radius, "class": row.name, "robust": row.robust.rate} for row in report.classes]
-        rows.append({**radius, "class": "mean", "robust": report.robust.mean.rate})
+        rows += [{**radius, "line": "class", "class": row.name, "robust": row.robust.rate} for row in report.classes]
+        rows.append({**radius, "line": "mean", "class": "mean", "robust": report.robust.mean.rate})
     base = alt.Chart(alt.InlineData(values=rows)).encode(
         x=alt.X("radius:Q", title="radius ε"),
         y=alt.Y("robust:Q", title="robust accuracy", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1])),
         tooltip=["class:N", "written:N", alt.Tooltip("robust:Q", format=".1%")],
     )
-    classes = base.transform_filter("datum.class != 'mean'").mark_line(opacity=0.5).encode(detail="class:N")
-    mean = base.transform_filter("datum.class == 'mean'").mark_line(point=True, strokeWidth=3)
+    classes = base.transform_filter("datum.line == 'class'").mark_line(opacity=0.5).encode(detail="class:N")
+    mean = base.transform_filter("datum.line == 'mean'").mark_line(point=True, strokeWidth=3)
     return classes.encode(color=alt.value(_BLUE)) + mean.encode(color=alt.value(_WARM))
 
 

@@ -21,7 +21,10 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # begins a cell that a spreadsheet 
 
 
 def class_columns(report: AuditReport) -> Columns:
-    """Return an audit's rates: one row per class that has images, in label order."""
+    """Return an audit's rates: one row per class that has images, in label order.
+
+    The column `complete` says whether the attacks tried every image; otherwise the robust rates are too high.
+    """
     rows = report.classes
     columns: dict[str, Sequence[Any]] = {
         "class": [row.name for row in rows],
@@ -34,7 +37,7 @@ def class_columns(report: AuditReport) -> Columns:
         columns[f"{kind}_high"] = [rate.high for rate in rates]
     for number, name in enumerate(_attack_columns(report)):
         columns[name] = [row.after_attack[number].rate for row in rows]
-    return columns
+    return columns | {"complete": [report.complete] * len(rows)}
 
 
 def change_columns(clean: Comparison, robust: Comparison) -> Columns:

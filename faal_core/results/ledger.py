@@ -14,6 +14,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from faal_core.errors import LedgerMismatch
 
 CLEAN = -1  # value of `attack` in a batch without an attack
+_REPEATABLE = 1e-3  # fraction of the largest output, by which those of one network may differ between devices
 PATIENCE_SECONDS = 30.0  # longest wait for another process to release the file: an attempt that is ending needs less
 
 
@@ -58,36 +59,37 @@ class Ledger:
     Args:
         path: file to continue; created where it does not exist.
         identity: digest of the audit; a file with another digest is refused.
+        outputs: numbers that the audit's network computes; a file whose numbers differ clearly is refused too.
         keep: whether to write new batches into the file; otherwise the file is only read, and another process may use it.
     Raises: LedgerMismatch, also where another process writes to the file; OSError.
     """
 
-    def __init__(self, path: Path | None, identity: str, *, keep: bool = True) -> None:
+    def __init__(self, path: Path | None, identity: str, *, outputs: Sequence[float] = (), keep: bool = True) -> None:
         self._batches: dict[tuple[int, int, tuple[int, ...]], BatchResult] = {}
         self._file = _open_locked(path) if path and keep else None
         try:
-            self._read(path.read_bytes() if path else b"", identity, path)
+            self._read(path.read_bytes() if path else b"", _Header(identity, outputs), path)
         except LedgerMismatch:
             self.close()
             raise
 
-    def _read(self, content: bytes, identity: str, path: Path | None) -> None:
-        header, valid = json.dumps({"identity": identity}).encode() + b"\n", 0
-        if content.startswith(header):
-            valid = len(header)
+    def _read(self, content: bytes, header: "_Header", path: Path | None) -> None:
+        first, valid = content[: content.find(b"\n") + 1], 0
+        if header.fits(first):
+            valid = len(first)
             for line in content[valid:].splitlines(keepends=True):
                 if not self._store_line(line):
                     break
                 valid += len(line)
-        elif not header.startswith(content):
+        elif not header.line.startswith(content):
             raise LedgerMismatch(
-                f"{path} is not the ledger of this audit. It belongs to other weights, images or attacks, to another version of "
-                "FAAL, or it is no ledger. Name another file."
+                f"{path} is not the ledger of this audit. It belongs to other weights, another network, other images or attacks, "
+                "to another version of FAAL, or it is no ledger. Name another file."
             )
         if self._file:
             self._file.truncate(valid)
             if not valid:
-                self._write(header)
+                self._write(header.line)
 
     def _store_line(self, line: bytes) -> bool:
         if not line.endswith(b"\n"):
@@ -133,6 +135,29 @@ class Ledger:
             self._file.write(line)
             self._file.flush()
             os.fsync(self._file.fileno())
+
+
+class _Header:
+    """The first line of a ledger: the digest of its audit, and outputs of a network that its weights alone do not describe."""
+
+    def __init__(self, identity: str, outputs: Sequence[float]) -> None:
+        self._identity, self._outputs = identity, outputs
+        fields = {"identity": identity} | ({"outputs": outputs} if outputs else {})
+        self.line = json.dumps(fields).encode() + b"\n"
+
+    def fits(self, line: bytes) -> bool:
+        """Return whether the line is this header, up to the last digits of the outputs, which depend on the device."""
+        if line == self.line or not self._outputs:
+            return line == self.line
+        try:
+            fields = json.loads(line)
+            outputs = [float(one) for one in fields["outputs"]]
+            if fields["identity"] != self._identity or len(outputs) != len(self._outputs):
+                return False
+        except (ValueError, TypeError, KeyError):
+            return False
+        most = _REPEATABLE * max(map(abs, self._outputs))
+        return all(abs(one - other) <= most for one, other in zip(outputs, self._outputs, strict=True))
 
 
 def _open_locked(path: Path) -> BinaryIO:

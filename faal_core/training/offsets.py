@@ -16,7 +16,7 @@ from faal_core.attacks.losses import select_logit
 from faal_core.auditing.evaluator import freeze_weights
 from faal_core.classifier import Classifier, Images, Labels
 from faal_core.datasets.labelled_images import LabelledImages
-from faal_core.device_memory import Pieces
+from faal_core.devices import Pieces
 from faal_core.specs import FinetuneSpec
 from faal_core.specs.training import OFFSET_TARGETS
 from faal_core.training.divergence import require_finite

@@ -18,7 +18,7 @@ from faal_core.attacks.randomness import seed_from
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.datasets.matching import match_classes
-from faal_core.device_memory import Pieces, require_room
+from faal_core.devices import Pieces, require_room
 from faal_core.progress import NoProgress, Progress
 from faal_core.results.finetune_documents import EpochRow
 from faal_core.specs import FinetuneSpec

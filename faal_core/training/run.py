@@ -9,7 +9,7 @@ from torch import Tensor
 
 from faal_core.attacks.randomness import seed_from
 from faal_core.datasets.labelled_images import LabelledImages
-from faal_core.device_memory import Pieces
+from faal_core.devices import Pieces
 from faal_core.progress import NoProgress, Progress
 from faal_core.specs import FinetuneSpec, TrainingSpec
 from faal_core.training.ranks import SINGLE_RANK, Ranks

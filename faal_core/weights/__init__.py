@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from faal_core import networks
 from faal_core.catalog.onnx_format import ONNX, is_onnx
 from faal_core.classifier import Classifier
-from faal_core.errors import InvalidSpec, WeightsMismatch, WeightsUnreadable
+from faal_core.errors import ClassifierUnsuitable, InvalidSpec, WeightsMismatch, WeightsUnreadable
 from faal_core.specs import ClassifierSpec
 from faal_core.specs.classifier import MAX_CHANNELS
 from faal_core.weights.checkpoint_file import check_tensors, read_checkpoint
@@ -104,7 +104,13 @@ def write_classifier(path: str | Path, classifier: Classifier) -> None:
         raise InvalidSpec("The network came from an ONNX file. Keep that file: its weights alone cannot rebuild it.")
     # One entry: safetensors writes several in random order.
     metadata = {METADATA_KEY: classifier.spec.model_dump_json()}
-    write_safetensors(Path(path), _collect_weights(classifier), metadata)
+    weights, storages = _collect_weights(classifier), set[int]()
+    for name, tensor in weights.items():
+        storage = tensor.untyped_storage().data_ptr()
+        if storage in storages:  # safetensors stores no shared memory
+            weights[name] = tensor.clone()
+        storages.add(storage)
+    write_safetensors(Path(path), weights, metadata)
 
 
 def convert_checkpoint(source: Path, target: Path, spec: ClassifierSpec, key: str | None = None) -> Classifier:
@@ -176,5 +182,16 @@ def _describe_network(spec: ClassifierSpec) -> str:
 
 
 def _collect_weights(classifier: Classifier) -> dict[str, Tensor]:
-    """Return the backbone's weights by name, on the CPU and in the default memory format."""
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in classifier.backbone.state_dict().items()}
+    """Return the backbone's weights by name, on the CPU and in the default memory format.
+
+    Raises: ClassifierUnsuitable where the network's state holds something else than dense tensors.
+    """
+    weights = classifier.backbone.state_dict()
+    for name, value in weights.items():
+        if not isinstance(value, Tensor) or value.is_quantized or value.layout is not torch.strided:
+            kind = "a special tensor" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            raise ClassifierUnsuitable(
+                f"The network's state holds {name}, {kind}, and only dense tensors are supported. Wrap a network without it, "
+                "such as the one before quantisation."
+            )
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}

@@ -85,6 +85,7 @@ def _read_model(onnx: Any, model: Any) -> Graph:  # noqa: ANN401 - protobuf's me
     if len(graph.sparse_initializer):
         raise _refuse("it has sparse tensors, which are not supported")
     nodes, constants = [], {}
+    _require_text(*(one.name for one in (*graph.initializer, *graph.input, *graph.output)))
     for tensor in graph.initializer:
         if tensor.name in constants or not tensor.name:
             raise _refuse(f"two of its tensors have the name {tensor.name[:100]!r}")
@@ -113,8 +114,15 @@ def _read_model(onnx: Any, model: Any) -> Graph:  # noqa: ANN401 - protobuf's me
     )
 
 
+def _require_text(*names: object) -> None:
+    """Check that names are text: protobuf returns bytes where they are no UTF-8. Raises: WeightsUnreadable."""
+    if not all(isinstance(name, str) for name in names):
+        raise _refuse("one of its names is not in UTF-8")
+
+
 def _read_node(onnx: Any, node: Any, constants: dict[str, Tensor]) -> Node:  # noqa: ANN401
     """Return the node; the value of a Constant is added to the constants. Raises: WeightsUnreadable."""
+    _require_text(node.op_type, *node.input, *node.output)
     kind = node.op_type[:100]
     if node.domain not in _STANDARD_DOMAINS:
         raise _refuse(f"its operator {kind} is of the domain {node.domain[:100]!r}, and only ONNX's own are supported")

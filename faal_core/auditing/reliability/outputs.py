@@ -36,10 +36,12 @@ def check_repeatability(logits: Logits, again: Logits) -> ReliabilityWarning | N
 
 @torch.no_grad()
 def check_batch_dependence(classifier: Classifier, x: Images, logits: Logits) -> ReliabilityWarning | None:
-    """Return `batch-dependent` where the first half's logits change when the second half turns black.
+    """Return `batch-dependent` where the first half's logits change when the second half turns black; None for one image.
 
     The batch keeps its size, so that a device computes both times in the same way.
     """
+    if len(x) < 2:
+        return None
     half = len(x) // 2
     beside_black = x.clone()
     beside_black[half:] = 0

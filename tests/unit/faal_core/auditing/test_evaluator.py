@@ -13,7 +13,7 @@ from faal_core.auditing.run import compute_identity, summarise
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.datasets.matching import check_fit
-from faal_core.device_memory import require_room
+from faal_core.devices import require_room
 from faal_core.errors import ClassifierUnsuitable, InvalidSpec, OutOfMemory
 from faal_core.progress import NoProgress
 from faal_core.results.image_outcomes import ImageOutcomes

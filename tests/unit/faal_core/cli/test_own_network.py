@@ -31,6 +31,9 @@ class Holder:
 def broken():
     raise RuntimeError("no such layer")
 
+def leave():
+    raise SystemExit("goodbye")
+
 def number():
     return 7
 """
@@ -98,10 +101,12 @@ def test_a_fine_tuned_network_of_own_code_is_read_again(own: Path, monkeypatch: 
             ("--network", "code/own_layers_nets.py:number", "--num-classes", "3"),
             "returned a int, not a torch.nn.Module",
         ),
+        (("--network", "code/own_layers_nets.py:leave", "--num-classes", "3"), "SystemExit: goodbye"),
         (("--network", "no_such_module:build", "--num-classes", "3"), "No module named 'no_such_module'"),
         (("--network", "a:b", "--architecture", "wrn_28_10", "--num-classes", "3"), "not both"),
         (("--network", "a:b", "--num-classes", "3", "--save-outcomes", "x.txt"), "must end in .parquet or .csv"),
         (("--network", "a:b", "--num-classes", "3", "--save-adversarial", "x.png"), "must end in .npy"),
+        (("--network", "a:b", "--num-classes", "3", "--save-outcomes", "none/x.csv"), "there is no folder none"),
     ],
 )
 def test_what_is_wrong_with_own_code_is_said_in_terms_of_the_option(
@@ -125,12 +130,10 @@ def test_outcomes_and_adversarial_images_are_written(own: Path, monkeypatch: pyt
         "net.safetensors",
         *DATA,
         *radius,
-        "--save-adversarial",
-        "x.npy",
-        "--save-outcomes",
     )
-    for file in ("images.parquet", "images.csv"):
-        assert run_faal(monkeypatch, own, *command, file) == 0
+    for images, outcomes in (("x.npy", "images.parquet"), ("y.npy", "images.csv")):
+        files = ("--save-adversarial", images, "--save-outcomes", outcomes)
+        assert run_faal(monkeypatch, own, *command, *files) == 0
     parquet, csv = pd.read_parquet(own / "images.parquet"), pd.read_csv(own / "images.csv")
     assert list(parquet.columns) == list(csv.columns)
     assert parquet["broken_by"].notna().tolist() == csv["broken_by"].notna().tolist()
@@ -140,6 +143,18 @@ def test_outcomes_and_adversarial_images_are_written(own: Path, monkeypatch: pyt
     assert ((changes > 0) == parquet["broken_by"].notna()).all()
     assert 0 < changes.max() <= 0.3 + 1e-6
     assert np.allclose(changes[changes > 0], parquet["distance"].dropna(), atol=1e-6)
+
+
+def test_the_report_is_written_before_the_outcomes(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the outcomes cannot be written, the report is there."""
+
+    def fail(*_: object) -> None:
+        raise OSError("no space left on the device")
+
+    monkeypatch.setattr("faal_core.auditing.result.write_columns", fail)
+    command = ("audit", "--weights", "net.safetensors", "--save-outcomes", "o.csv", *DATA)
+    assert run_faal(monkeypatch, own, *command) != 0
+    assert read_audit(own).complete
 
 
 def test_a_cell_that_a_spreadsheet_would_compute_is_text(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:

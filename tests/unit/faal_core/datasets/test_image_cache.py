@@ -35,7 +35,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def cache(tmp_path: Path) -> ImageCache:
-    """A cache for sets of any size."""
+    """Return a cache for sets of any size."""
     return ImageCache(tmp_path / "cache")
 
 
@@ -184,8 +184,8 @@ def test_a_changed_file_is_decoded_again(tmp_path: Path, cache: ImageCache) -> N
     assert len(list(cache.folder.glob("*.npy"))) == 3
 
 
-def damage(file: Path, how: str) -> None:
-    """Damage the file."""
+def damage(file: Path, fault: str) -> None:
+    """Write the file with the fault, or delete it."""
     content = file.read_bytes()
     changed = {
         "cut": content[:-1],
@@ -195,23 +195,23 @@ def damage(file: Path, how: str) -> None:
         "empty": b"",
         "other shape": content.replace(b"(12, ", b"(13, "),
     }
-    file.unlink() if how == "missing" else file.write_bytes(changed[how])
+    file.unlink() if fault == "missing" else file.write_bytes(changed[fault])
 
 
 @pytest.mark.parametrize(
-    "how", ["cut", "longer header", "other magic", "flipped bit", "empty", "other shape", "missing"]
+    "fault", ["cut", "longer header", "other magic", "flipped bit", "empty", "other shape", "missing"]
 )
 @pytest.mark.parametrize("suffix", [".npy", ".json"])
-def test_a_damaged_entry_is_written_again(how: str, suffix: str, tmp_path: Path, cache: ImageCache) -> None:
+def test_a_damaged_entry_is_written_again(fault: str, suffix: str, tmp_path: Path, cache: ImageCache) -> None:
     """A file of the cache that is cut off, changed or missing is replaced."""
     path = write_pictures(tmp_path / "set")
     expected = datasets.load(path, "test", cache=cache).sha256
     (file,) = cache.folder.glob(f"*{suffix}")
     before = file.read_bytes()
-    damage(file, how)
+    damage(file, fault)
     assert datasets.load(path, "test", cache=cache).sha256 == expected
     assert datasets.load(path, "test", cache=cache).sha256 == expected
-    assert how in ("other magic", "longer header", "flipped bit", "other shape") or file.read_bytes() == before
+    assert fault in ("other magic", "longer header", "flipped bit", "other shape") or file.read_bytes() == before
 
 
 class CountingProgress(NoProgress):

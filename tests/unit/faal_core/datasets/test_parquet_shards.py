@@ -138,5 +138,5 @@ def test_pyarrow_is_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         return find(name, *arguments)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(DatasetInvalid, match=r"needs pyarrow\. Run pip install 'faal\[parquet\]'"):
+    with pytest.raises(DatasetInvalid, match=r"needs pyarrow\. Run pip install 'faal\[frames\]'"):
         datasets.load(path, "test")

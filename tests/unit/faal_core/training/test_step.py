@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from faal_core.classifier import Classifier
 from faal_core.datasets import load
-from faal_core.device_memory import Pieces
+from faal_core.devices import Pieces
 from faal_core.errors import OutOfMemory, TrainingDiverged
 from faal_core.networks import build
 from faal_core.specs import CfaMethod, ClassifierSpec, DafaMethod, FaalMethod, FinetuneSpec, MethodSpec

@@ -39,15 +39,15 @@ SPEC = ClassifierSpec(architecture="onnx", num_classes=CLASSES, mean=MEAN, std=S
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the file of the small convolutional network, as the exporter simplifies it."""
     return export(convolutional_network(), tmp_path_factory.mktemp("onnx") / "net.onnx")
 
 
-def save(made: onnx.ModelProto, folder: Path) -> Path:
+def save(graph: onnx.ModelProto, folder: Path) -> Path:
     """Write the model, and return its path."""
     path = folder / "made.onnx"
-    path.write_bytes(made.SerializeToString())
+    path.write_bytes(graph.SerializeToString())
     return path
 
 
@@ -70,13 +70,13 @@ def test_logits_and_gradients_are_the_networks(folded: bool, tmp_path: Path) -> 
         assert torch.allclose(input_gradient(classifier, x), input_gradient(original, x), atol=1e-5)
 
 
-def test_audits_agree(exported: Path) -> None:
+def test_audits_agree(onnx_file: Path) -> None:
     """An audit of the file has the outcomes of an audit of the network, and names the architecture."""
     images = torch.rand(60, *IMAGE, generator=torch.Generator().manual_seed(3))
     labels = torch.arange(60) % CLASSES
     original = Classifier.wrap(convolutional_network(), num_classes=CLASSES, mean=MEAN, std=STD)
     options = {"epsilon": "2/255", "attacks": "quick", "progress": False}
-    results = [audit(one, images, labels, **options) for one in (read_classifier(exported, SPEC), original)]
+    results = [audit(one, images, labels, **options) for one in (read_classifier(onnx_file, SPEC), original)]
     assert results[0].report.classifier.spec.architecture == "onnx"
     for kind in ("clean", "robust"):
         assert [getattr(one, kind) for one in results[0].report.classes] == [
@@ -84,19 +84,21 @@ def test_audits_agree(exported: Path) -> None:
         ]
 
 
-def test_the_network_is_copied_moved_and_stays_in_eval_mode(exported: Path) -> None:
+def test_the_network_is_copied_moved_and_stays_in_eval_mode(onnx_file: Path) -> None:
     """Copies, channels-last layout, double precision and training mode leave the logits as they are."""
-    classifier, x = read_classifier(exported, SPEC), torch.rand(3, *IMAGE)
+    classifier, x = read_classifier(onnx_file, SPEC), torch.rand(3, *IMAGE)
     expected = classifier(x)
     assert torch.allclose(copy.deepcopy(classifier).train()(x), expected, atol=1e-6)
     assert torch.allclose(copy.deepcopy(classifier).place(torch.device("cpu"))(x), expected, atol=1e-5)
     assert torch.allclose(copy.deepcopy(classifier).double()(x.double()), expected, atol=1e-5)
+    # Shapes stay on the CPU where torch reads them: the meta device has no values to read.
+    assert copy.deepcopy(classifier).to("meta")(x.to("meta")).shape == (3, CLASSES)
     assert classifier.images_in_cache(torch.Size(IMAGE)) == 3072
 
 
-def test_the_digest_covers_weights_and_graph(exported: Path, tmp_path: Path) -> None:
+def test_the_digest_covers_weights_and_graph(onnx_file: Path, tmp_path: Path) -> None:
     """Reading a file twice gives the same digest; another operator or another constant gives another one."""
-    assert digest(read_classifier(exported)) == digest(read_classifier(exported))
+    assert digest(read_classifier(onnx_file)) == digest(read_classifier(onnx_file))
     step = [node("Slice", "x zero end", "part"), node("Add", "x part", "sum"), node("Flatten", "sum", "f")]
     files = [
         model([*step, node(kind, "f", "g"), node("MatMul", "g weight", "y")], [honest_weights(), *bounds])
@@ -107,9 +109,9 @@ def test_the_digest_covers_weights_and_graph(exported: Path, tmp_path: Path) -> 
     assert len({digest(read_classifier(save(one, tmp_path))) for one in files}) == 4
 
 
-def test_the_file_states_its_classes(exported: Path) -> None:
+def test_the_file_states_its_classes(onnx_file: Path) -> None:
     """Without a spec, the logits are counted and images are not normalised; a spec must agree."""
-    assert read_classifier(exported).spec == ClassifierSpec(
+    assert read_classifier(onnx_file).spec == ClassifierSpec(
         architecture="onnx", num_classes=CLASSES, mean=(0.0,) * 3, std=(1.0,) * 3
     )
     for changes, message in [
@@ -118,9 +120,9 @@ def test_the_file_states_its_classes(exported: Path) -> None:
         ({"architecture": "small_resnet"}, "the spec says small_resnet. Use onnx"),
     ]:
         with pytest.raises(WeightsMismatch, match=message):
-            read_classifier(exported, SPEC.model_copy(update=changes))
+            read_classifier(onnx_file, SPEC.model_copy(update=changes))
     with pytest.raises(InvalidSpec, match="without a key"):
-        read_classifier(exported, key="ema")
+        read_classifier(onnx_file, key="ema")
 
 
 def test_a_fixed_batch_is_accepted_where_the_graph_allows_it(tmp_path: Path) -> None:
@@ -133,10 +135,10 @@ def test_a_fixed_batch_is_accepted_where_the_graph_allows_it(tmp_path: Path) -> 
         read_classifier(export(network, tmp_path / "four.onnx", batch=4))
 
 
-def test_images_of_another_size_are_refused(exported: Path) -> None:
+def test_images_of_another_size_are_refused(onnx_file: Path) -> None:
     """The message states the size that the file takes."""
     with pytest.raises(ValueError, match="takes images of 3 × 8 × 8"):
-        read_classifier(exported)(torch.rand(2, 3, 16, 16))
+        read_classifier(onnx_file)(torch.rand(2, 3, 16, 16))
 
 
 def test_a_wrong_conversion_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +158,7 @@ def test_a_wrong_conversion_is_noticed(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_onnxruntime_is_the_judge_and_runs_the_file_as_written(tmp_path: Path) -> None:
     """A graph that onnxruntime does not accept is refused, with its message."""
-    made = model(
+    graph = model(
         [
             node("Flatten", "x", "f"),
             node("Gemm", "f weight", "y"),
@@ -166,13 +168,13 @@ def test_onnxruntime_is_the_judge_and_runs_the_file_as_written(tmp_path: Path) -
         [honest_weights()],
     )
     with pytest.raises(WeightsUnreadable, match="onnxruntime does not accept"):
-        read_classifier(save(made, tmp_path))
+        read_classifier(save(graph, tmp_path))
     assert onnx_check.TOLERANCE == 1e-4
 
 
-def test_audits_only(exported: Path, tmp_path: Path) -> None:
+def test_audits_only(onnx_file: Path, tmp_path: Path) -> None:
     """Fine-tuning, writing as safetensors and building by name are refused; a copy of the file is the stored form."""
-    classifier = read_classifier(exported, SPEC)
+    classifier = read_classifier(onnx_file, SPEC)
     images, labels = torch.rand(20, *IMAGE), torch.arange(20) % CLASSES
     with pytest.raises(InvalidSpec, match="audited but not fine-tuned"):
         finetune(classifier, (images, labels), (images, labels), epsilon="2/255", progress=False)
@@ -180,16 +182,16 @@ def test_audits_only(exported: Path, tmp_path: Path) -> None:
         write_classifier(tmp_path / "weights.safetensors", classifier)
     with pytest.raises(InvalidSpec, match="Pass the file"):
         build(SPEC)
-    assert convert_checkpoint(exported, tmp_path / "stored", SPEC).spec == SPEC
-    assert (tmp_path / "stored").read_bytes() == exported.read_bytes()
+    assert convert_checkpoint(onnx_file, tmp_path / "stored", SPEC).spec == SPEC
+    assert (tmp_path / "stored").read_bytes() == onnx_file.read_bytes()
 
 
-def test_a_missing_package_is_named(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named(onnx_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without onnx or onnxruntime, the error names the extra."""
     for package in ("onnxruntime", "onnx"):
         monkeypatch.setitem(__import__("sys").modules, package, None)
         with pytest.raises(InvalidSpec, match=rf"need the package {package}, .*faal\[onnx\]"):
-            read_classifier(exported)
+            read_classifier(onnx_file)
 
 
 OPERATORS = {

@@ -23,7 +23,7 @@ CLASSES, SIDE, IMAGES = 10, 32, 40
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def named(architecture: str) -> nn.Module:
+def build_by_name(architecture: str) -> nn.Module:
     """Return a network of the catalog."""
     return build(ClassifierSpec(architecture=architecture, num_classes=CLASSES, mean=MEAN, std=STD)).backbone
 
@@ -36,14 +36,14 @@ def vision_transformer(**sizes: int) -> nn.Module:
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], bool]] = {
     "cnn": (lambda: convolutional_network(CLASSES), True),
     "cnn, not folded": (lambda: convolutional_network(CLASSES), False),
-    "resnet18": (lambda: named("torchvision/resnet18"), True),
-    "resnet18, not folded": (lambda: named("torchvision/resnet18"), False),
-    "resnet50": (lambda: named("torchvision/resnet50"), True),
-    "resnet50, not folded": (lambda: named("timm/resnet50"), False),
-    "vit": (lambda: vision_transformer(num_layers=12, num_heads=12, hidden_dim=768, mlp_dim=3072), True),
+    "resnet18": (lambda: build_by_name("torchvision/resnet18"), True),
+    "resnet18, not folded": (lambda: build_by_name("torchvision/resnet18"), False),
+    "resnet50": (lambda: build_by_name("torchvision/resnet50"), True),
+    "resnet50, not folded": (lambda: build_by_name("timm/resnet50"), False),
+    "vit": (lambda: vision_transformer(num_layers=12, num_heads=6, hidden_dim=384, mlp_dim=1536), True),
     "vit, not folded": (lambda: vision_transformer(num_layers=12, num_heads=3, hidden_dim=192, mlp_dim=768), False),
-    "convnext": (lambda: named("torchvision/convnext_tiny"), True),
-    "convnext, not folded": (lambda: named("timm/convnext_atto"), False),
+    "convnext": (lambda: build_by_name("torchvision/convnext_tiny"), True),
+    "convnext, not folded": (lambda: build_by_name("timm/convnext_atto"), False),
 }
 
 
@@ -59,6 +59,7 @@ def vary(network: nn.Module) -> nn.Module:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_audits_have_the_same_outcomes(name: str, tmp_path: Path) -> None:
     """Per image: the same prediction, the same attack that breaks it or none, and the same clean margin but for rounding."""

@@ -1,4 +1,4 @@
-"""Handle a device that lacks memory for a batch, and measure how much memory was used."""
+"""Find the device to compute on, handle one that lacks memory for a batch, and measure how much memory was used."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,10 +7,22 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from faal_core.errors import OutOfMemory
+from faal_core.errors import InvalidSpec, OutOfMemory
 from faal_core.errors.memory_exhaustion import is_out_of_memory
 
 T = TypeVar("T")
+
+
+def find_device(name: torch.device | str) -> torch.device:
+    """Return the device of that name; "auto" is a GPU where there is one. Raises: InvalidSpec."""
+    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    devices += [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    devices += ["mps"] if torch.backends.mps.is_available() else []
+    if name == "auto":
+        return torch.device("cuda" if "cuda" in devices else "cpu")
+    if str(name) not in devices:
+        raise InvalidSpec(f"device: {str(name)!r} is no device here; write auto, {', '.join(devices)}.")
+    return torch.device(name)
 
 
 def peak_bytes() -> int | None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from faal_core.device_memory import Pieces
+from faal_core.devices import Pieces
 from faal_core.errors import OutOfMemory
 
 
