@@ -170,7 +170,9 @@ def test_class_names_are_taken_from_each_kind_of_list(names: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "names", ["abc", set(FOLDERS), {"cat": 0, "dog": 1, "frog": 2}, [], [None, "a", "b"], 3], ids=repr
+    "names",
+    ["abc", set(FOLDERS), {"cat": 0, "dog": 1, "frog": 2}, [], [None, "a", "b"], 3],
+    ids=["text", "set", "mapping", "nothing", "no text", "number"],
 )
 def test_class_names_without_an_order_are_refused(names: Any) -> None:
     """A text is no list of its letters, and sets have no order."""
