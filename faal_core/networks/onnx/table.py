@@ -1,7 +1,7 @@
 """The table of ONNX's operators that classifiers use; others are refused by name.
 
 Each function takes the inputs of a node in ONNX's order, and its attributes under ONNX's names as keyword-only arguments.
-Source: https://onnx.ai/onnx/operators, versions 13 to 23 of the operator set.
+Source: https://onnx.ai/onnx/operators, versions 13 to 25 of the operator set.
 """
 
 import inspect
