@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar, Unpack
 
@@ -84,7 +85,8 @@ class Client:
     """A connection to one service; close it, or use it in a `with` block.
 
     A request that the service answers with 429 or 503 is sent again after the time in `Retry-After`. That holds for requests that
-    may be repeated: those that change nothing, deletions, and those with an `idempotency_key`. Every method raises ServiceProblem
+    may be repeated: those that change nothing, deletions, and those with an `idempotency_key`. It does not hold for
+    `download_weights` and `events`. Every method raises ServiceProblem
     if the service refuses the request, and httpx.TransportError if it cannot be reached.
 
     Args:
@@ -203,7 +205,8 @@ class Client:
             headers=request_parts.once(idempotency_key or upload["id"]),
             timeout=request_parts.ASSEMBLY_SECONDS,
         )
-        self._http.delete(address)
+        with suppress(httpx.TransportError):  # the service deletes an old upload by itself
+            self._http.delete(address)
         return answer
 
     # Jobs
@@ -316,7 +319,11 @@ class Client:
         return answer.text
 
     def events(self, job_id: str, *, after: int = 0) -> Iterator[EventResource]:
-        """Yield the events of the job after the event number `after`, past and new ones, until the job ends."""
+        """Yield the events of the job after the event number `after`, past and new ones, until the job ends.
+
+        A stream that breaks is resumed after its last event. It is not if `retries` requests in a row reach no service.
+        """
+        breaks = None  # until the service has been reached once
         while True:
             headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
             timeout = httpx.Timeout(self._http.timeout.connect, read=request_parts.SILENCE_SECONDS)
@@ -324,13 +331,19 @@ class Client:
                 with self._http.stream("GET", f"/jobs/{job_id}/events", headers=headers, timeout=timeout) as answer:
                     if answer.status_code == httpx.codes.NO_CONTENT:
                         return
+                    breaks = Retries(self._retries, "GET", {})
                     for event in _read_events(answer):
                         yield event
                         if event.kind in FINAL:
                             return
                         after = event.seq
-            except (httpx.ReadError, httpx.ReadTimeout, httpx.RemoteProtocolError):
-                time.sleep(POLL_SECONDS)  # the stream broke; the next request resumes it after the last event
+                wait = POLL_SECONDS
+            except httpx.TransportError:
+                next_wait = None if breaks is None else breaks.wait_after_break()
+                if next_wait is None:
+                    raise
+                wait = next_wait
+            time.sleep(wait)
 
     def cancel(self, job_id: str) -> JobResource:
         """Cancel the job, and return it. A running job stops within seconds."""
@@ -386,20 +399,34 @@ class Client:
         return ModelResource.model_validate_json(answer.content)
 
     def download_weights(self, model_id: str, file: str | Path) -> Path:
-        """Save the model's weights as safetensors in `file`, and return its path. Raises: ValueError if they arrive damaged."""
+        """Save the model's weights in `file`, as safetensors or as the ONNX file, and return its path.
+
+        The weights are written to `<file>.part`, which replaces `file` when they have the digest that the service states.
+
+        Raises:
+            ValueError: the weights arrived damaged, or the answer states no digest.
+        """
         target, digest = Path(file), hashlib.sha256()
+        partial = target.with_name(f"{target.name}.part")
         address = f"/models/{model_id}/weights"
         with self._http.stream("GET", address, follow_redirects=True) as answer:
             if answer.is_error:
                 answer.read()
             check_answer(answer)
-            with target.open("wb") as output:
-                for chunk in answer.iter_bytes():
-                    digest.update(chunk)
-                    output.write(chunk)
-        own_answer = answer.history[0] if answer.history else answer  # of the service, not of the object store
-        if own_answer.headers["Repr-Digest"] != format_digest(digest.hexdigest()):
-            raise ValueError(f"the weights of {model_id} arrived damaged in {target}; download them again")
+            own_answer = answer.history[0] if answer.history else answer  # of the service, not of the object store
+            expected = own_answer.headers.get("Repr-Digest")
+            if expected is None:
+                raise ValueError(f"the answer with the weights of {model_id} has no Repr-Digest to check them with")
+            try:
+                with partial.open("wb") as output:
+                    for chunk in answer.iter_bytes():
+                        digest.update(chunk)
+                        output.write(chunk)
+                if expected != format_digest(digest.hexdigest()):
+                    raise ValueError(f"the weights of {model_id} arrived damaged; download them again")
+                partial.replace(target)
+            finally:
+                partial.unlink(missing_ok=True)
         return target
 
     def dataset(self, dataset_id: str) -> DatasetResource:

@@ -23,8 +23,13 @@ def find_url(url: str | None) -> str:
 
 
 def authorise(key: str | None) -> dict[str, str]:
-    """Return the header with the API key: the argument, else FAAL_API_KEY. An empty key sends no header."""
-    secret = os.environ.get("FAAL_API_KEY") if key is None else key
+    """Return the header with the API key: the argument, else FAAL_API_KEY. An empty key sends no header.
+
+    Raises: ValueError, without the key in its text, where no header can hold the key.
+    """
+    secret = ((os.environ.get("FAAL_API_KEY") if key is None else key) or "").strip()
+    if not (secret.isascii() and secret.isprintable()):
+        raise ValueError("The API key has characters that are not printable ASCII. Copy it again.")
     return {"Authorization": f"Bearer {secret}"} if secret else {}
 
 

@@ -1,7 +1,7 @@
 """A cache of decoded images: one .npy file for each part of a data set, which is mapped into memory.
 
 A file's name is a digest of what the images depend on, so a changed data set gets a new file. A second file beside it, written
-last, holds the checksum. A file that does not have that checksum is written again.
+last, holds the shape, the type and the checksum. A file that differs from them is written again.
 """
 
 import fcntl
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
@@ -48,16 +48,18 @@ class ImageCache:
         try:
             with path.open("rb") as file:
                 npy.read_magic(file)
-                shape, _, dtype = npy.read_array_header_1_0(file)
+                shape, fortran, dtype = npy.read_array_header_1_0(file)
+                if (shape, fortran, dtype.str) != (record.shape, False, record.dtype):
+                    return None
                 array = map_file(file, file.tell(), shape, dtype, self.folder)
-        except (OSError, ValueError, TypeError):  # no file, a shorter one, or one with a damaged header
+        except Exception:  # noqa: BLE001 - no file, a shorter one, or a damaged header, which can raise anything
             return None
         progress.stage("checking the decoded images", len(array.images))
         checksum = 0
         for piece in iterate_pieces(array.images, array.mapping):
             checksum = zlib.crc32(piece.numpy().data, checksum)
             progress.advance(len(piece))
-        return ImageArray(array.images, array.mapping, record[1]) if checksum == record[0] else None
+        return ImageArray(array.images, array.mapping, record.notes) if checksum == record.crc32 else None
 
     def store(self, key: str, write: Callable[[FileWriter], tuple[str, ...]], progress: Progress) -> ImageArray:
         """Return the images that `write` appends to a writer, from their new file, and the notes that it returns.
@@ -93,7 +95,8 @@ class ImageCache:
             raise
         writer.path.replace(self._path(key))
         partial = record.with_suffix(".json.part")
-        partial.write_text(json.dumps({"crc32": writer.crc32, "notes": notes}), "utf-8")
+        content = {"crc32": writer.crc32, "shape": writer.shape, "dtype": writer.dtype.str, "notes": notes}
+        partial.write_text(json.dumps(content), "utf-8")
         partial.replace(record)
 
     @contextmanager
@@ -107,13 +110,27 @@ class ImageCache:
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.npy"
 
-    def _read_record(self, key: str) -> tuple[int, tuple[str, ...]] | None:
-        """Return the checksum and the notes of the key's images; None where there is no complete record."""
+    def _read_record(self, key: str) -> "_Record | None":
+        """Return the record of the key's images; None where there is no complete record."""
         try:
             record: dict[str, Any] = json.loads((self.folder / f"{key}.json").read_bytes())
-            return int(record["crc32"]), tuple(map(str, record["notes"]))
+            return _Record(
+                crc32=int(record["crc32"]),
+                shape=tuple(map(int, record["shape"])),
+                dtype=str(record["dtype"]),
+                notes=tuple(map(str, record["notes"])),
+            )
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+
+class _Record(NamedTuple):
+    """The description of a file of images."""
+
+    crc32: int
+    shape: tuple[int, ...]
+    dtype: str
+    notes: tuple[str, ...]
 
 
 def compute_key(*parts: object) -> str:

@@ -68,7 +68,7 @@ class FileWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.crc32, self.shape = path, 0, (0, 1, 1, 1)
+        self.path, self.crc32, self.shape, self.dtype = path, 0, (0, 1, 1, 1), np.dtype(np.uint8)
         self._rows, self._file = 0, path.open("wb+")
 
     def begin(self, count: int, image: np.ndarray) -> None:
@@ -79,7 +79,7 @@ class FileWriter:
                 f"The decoded images take {needed:,} bytes, and the disk of {self.path.parent} has {free:,} bytes free.",
                 remedy="cache",
             )
-        self.crc32, self.shape, self._rows = 0, (count, *image.shape), 0
+        self.crc32, self.shape, self.dtype, self._rows = 0, (count, *image.shape), image.dtype, 0
         self._file.seek(0)
         self._file.truncate()
         npy.write_array_header_1_0(

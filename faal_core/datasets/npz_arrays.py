@@ -16,6 +16,7 @@ from numpy.lib import format as npy
 from faal_core.archives import MAX_BYTES
 from faal_core.datasets.array_conversion import convert_images, move_channels_first
 from faal_core.datasets.image_cache import MAX_CACHED_BYTES, ImageCache, compute_key, stamp_files
+from faal_core.datasets.image_file import MAX_PIXELS
 from faal_core.datasets.image_writers import ImageWriter
 from faal_core.datasets.mapped_images import ImageArray, iterate_pieces, map_file
 from faal_core.errors import DatasetInvalid
@@ -24,6 +25,7 @@ from faal_core.progress import Progress
 
 MAX_DIMENSIONS = 4
 CHUNK_BYTES = 2**24
+_MAX_IMAGE_BYTES = 4 * MAX_PIXELS  # the memory that the largest image file takes
 _ZIP_HEADER, _ZIP_NAME_SIZES = (
     30,
     26,
@@ -71,14 +73,16 @@ def _require_plain(shape: tuple[int, ...], dtype: np.dtype, max_bytes: int) -> N
 
 
 def iterate_images(archive: ZipFile, name: str) -> Iterator[np.ndarray]:
-    """Yield the images of that array, a few at a time."""
+    """Yield the images of that array, a few at a time. Raises: ValueError where one is too large."""
     with archive.open(f"{name}.npy") as file:
         shape, fortran, dtype = _read_header(file)
         _require_plain(shape, dtype, MAX_BYTES if fortran else MAX_CACHED_BYTES)
+        size = math.prod(shape[1:]) * dtype.itemsize
+        if size > _MAX_IMAGE_BYTES:
+            raise ValueError(f"one of its images has {size:,} bytes; at most {_MAX_IMAGE_BYTES:,} are read")
         if fortran:  # then an image's pixels are spread over the whole array
             yield convert_images(read_array(archive, name))
             return
-        size = math.prod(shape[1:]) * dtype.itemsize
         while content := file.read(size * max(1, CHUNK_BYTES // max(1, size))):
             yield convert_images(np.frombuffer(content, dtype).reshape(-1, *shape[1:]))
 

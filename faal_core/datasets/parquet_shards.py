@@ -1,7 +1,7 @@
 """Parquet files of images and labels, as data sets on the Hugging Face hub have them.
 
 A file has a column of images and one of whole numbers, the labels. An image is the content of an image file, or a structure
-{bytes, path} with it. The metadata of the hub names the classes. pyarrow reads the files (the extra `parquet`).
+{bytes, path} with it. The metadata of the hub names the classes. pyarrow reads the files (the extra `frames`).
 """
 
 import json
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 SUFFIX = ".parquet"
 _MAGIC = b"PAR1"
 _IMAGES, _LABELS = ("image", "img"), ("label", "labels", "fine_label")
-_ROWS = 64  # read at a time: images of 32 MiB at most
+_ROWS = 64  # read at a time at most
+_BATCH_BYTES = MAX_FILE_BYTES  # of the images read at a time
 _BUFFER = 2**20  # bytes read at a time, so that a row group of many gigabytes is not read at once
 
 
@@ -52,9 +53,15 @@ def load(path: Path, part: Part, resizing: Resizing, cache: ImageCache | None, p
     Raises: DatasetInvalid where the files or one of their images break a rule, or pyarrow is not installed.
     """
     files = shards.select_shards(path, SUFFIX, part)
-    labels, names = [], set[tuple[str, ...] | None]()
+    labels, names, count = [], set[tuple[str, ...] | None](), 0
+    title = f"{shards.name_data_set(path)} ({part})"
     with _open(files[0]) as first:
         image_column, label_column = _find_image_column(first, files[0]), _find_label_column(first, files[0])
+    for file in files:  # before a column is read: few bytes can hold very many labels
+        with _open(file) as shard:
+            count += shard.metadata.num_rows
+            _choose_rows(shard, file, image_column)
+    shards.require_few_images(count, title)
     for file in files:
         with _open(file) as shard:
             labels.append(_read_labels(shard, file, label_column))
@@ -62,8 +69,6 @@ def load(path: Path, part: Part, resizing: Resizing, cache: ImageCache | None, p
     if len(names) > 1:
         raise DatasetInvalid(f"The files of the {part} part of {path.name} name different classes.")
     all_labels = np.concatenate(labels)
-    title = f"{shards.name_data_set(path)} ({part})"
-    shards.require_few_images(len(all_labels), title)
     encoded = EncodedImages(
         title=title,
         count=len(all_labels),
@@ -135,10 +140,35 @@ def _read_class_names(file: "ParquetFile", path: Path, column: str) -> tuple[str
 
 def _read_labels(file: "ParquetFile", path: Path, column: str) -> np.ndarray:
     """Return the labels of the file as int64. Raises: DatasetInvalid."""
+    import pyarrow as pa
+
+    kind = file.schema_arrow.field(column).type
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if not pa.types.is_primitive(kind):
+        raise DatasetInvalid(f"{path.name}: {column} must be whole numbers, one per image, not of type {kind}.")
     values = file.read(columns=[column]).column(column)
     if values.null_count:
         raise DatasetInvalid(f"{path.name}: {values.null_count:,} of {len(values):,} images have no {column}.")
     return convert_labels(values.to_numpy(), f"{path.name}: {column}")
+
+
+def _choose_rows(file: "ParquetFile", path: Path, column: str) -> int:
+    """Return how many images to read at a time. Raises: DatasetInvalid where they are too large on average.
+
+    Limits: a dictionary repeats one value for many rows, so each image may be as large as all values of its row group.
+    """
+    largest = 1
+    for number in range(file.metadata.num_row_groups):
+        group = file.metadata.row_group(number)
+        chunks = [group.column(i) for i in range(group.num_columns)]
+        size = sum(c.total_uncompressed_size for c in chunks if c.path_in_schema.split(".")[0] == column)
+        if size > MAX_FILE_BYTES * max(1, group.num_rows):
+            raise DatasetInvalid(
+                f"{path.name}: {group.num_rows:,} images of {column} have {size:,} bytes;"
+                f" at most {MAX_FILE_BYTES:,} each are read."
+            )
+        largest = max(largest, size)
+    return min(_ROWS, max(1, _BATCH_BYTES // largest))
 
 
 def _iterate_images(path: Path, column: str) -> Iterator[tuple[str, bytes]]:
@@ -147,7 +177,8 @@ def _iterate_images(path: Path, column: str) -> Iterator[tuple[str, bytes]]:
 
     row = 0
     with _open(path) as file:
-        for batch in file.iter_batches(_ROWS, columns=[column], use_threads=False):
+        rows = _choose_rows(file, path, column)
+        for batch in file.iter_batches(rows, columns=[column], use_threads=False):
             values = batch.column(0)
             if pa.types.is_struct(values.type) and values.type.get_field_index("bytes") >= 0:
                 values = values.field("bytes")

@@ -1,5 +1,7 @@
 """Both clients against a stand-in for the network: which requests are sent again, and the errors that are raised."""
 
+import hashlib
+import json
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +11,7 @@ import httpx
 import pytest
 
 from faal_client import AsyncClient, Client, errors, retries
+from faal_client.digests import format_digest
 from faal_client.progress_display import show_progress
 from faal_client.resources.objects import Pending
 from faal_client.retries import read_retry_after
@@ -193,3 +196,69 @@ def test_bars_of_rich_and_tqdm(monkeypatch, capfd, missing):
         show(pending)
         show(pending.model_copy(update={"stage": "PGD"}))
     assert ("clean" in capfd.readouterr().err) == (missing == ("rich",))
+
+
+def test_keys_that_no_header_can_hold():
+    """Space around a key is removed. Other characters are refused, and the error does not show the key."""
+    with Client(URL, key=" faal_1\n") as client:
+        assert client._http.headers["Authorization"] == "Bearer faal_1"
+    for key in ("faal_\u00e9", "faal_\n1"):
+        with pytest.raises(ValueError, match="not printable ASCII") as raised:
+            Client(URL, key=key)
+        assert "faal_" not in str(raised.value)
+
+
+@both
+@pytest.mark.parametrize("digest", [None, format_digest("00" * 32), format_digest(hashlib.sha256(b"x").hexdigest())])
+def test_only_complete_weights_replace_a_file(ask, digest, tmp_path):
+    """Damaged weights, and weights without a digest, leave the file as it was."""
+    file = tmp_path / "weights.safetensors"
+    file.write_bytes(b"old")
+    network = Network(httpx.Response(200, content=b"x", headers={} if digest is None else {"Repr-Digest": digest}))
+    if digest is None or "AAAA" in digest:
+        with pytest.raises(ValueError, match="arrived damaged" if digest else "no Repr-Digest"):
+            ask(network, "download_weights", "model_1", file)
+        assert file.read_bytes() == b"old"
+    else:
+        assert ask(network, "download_weights", "model_1", file).read_bytes() == b"x"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@both
+def test_an_upload_succeeds_without_its_deletion(ask, tmp_path, monkeypatch):
+    """A connection that breaks after the last request of an upload in parts does not matter."""
+    monkeypatch.setattr("faal_client.request_parts.LARGE", 0)
+    (tmp_path / "set.zip").write_bytes(b"x")
+    data = {"id": "dataset_1", "object": "dataset"}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "DELETE":
+            raise httpx.ReadError("broken")
+        is_upload = request.url.path.endswith("/uploads")
+        return httpx.Response(200, json={"id": "upload_1", "size": 1, "part_bytes": 1} if is_upload else data)
+
+    monkeypatch.setattr("faal_client.resources.objects.DatasetResource.model_validate_json", json.loads)
+    assert ask(answer, "upload_dataset", tmp_path / "set.zip") == data
+
+
+@pytest.mark.parametrize(("failures", "requests"), [((), 1), ((2,), 2), ((2, 3, 4, 5, 6), 6)])
+def test_streams_of_events_are_resumed(failures, requests):
+    """A stream is resumed until the service cannot be reached five times in a row; the first request is sent once."""
+    count = 0
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal count
+        count += 1
+        if not failures or count in failures:
+            raise httpx.ConnectError("refused")
+        return httpx.Response(200, text="") if count == 1 else httpx.Response(204)
+
+    with Client(URL) as client:
+        client._http._transport = httpx.MockTransport(answer)
+        if len(failures) == 1:
+            assert list(client.events("job_1")) == []
+            requests = 3
+        else:
+            with pytest.raises(httpx.ConnectError):
+                list(client.events("job_1"))
+    assert count == requests

@@ -333,3 +333,17 @@ def test_a_damaged_archive_is_refused(tmp_path: Path, cache: ImageCache) -> None
         datasets.load(path, "test", cache=cache)
     with pytest.raises(DatasetInvalid, match="images cannot be read as an array: Bad CRC-32"):
         datasets.load(path, "test")
+
+
+@pytest.mark.parametrize("shape", ["(12, 3, 9, 8)", "((12, 3, 8, 9", "(12, 3, 8, 9 "])
+def test_a_changed_header_is_replaced(shape: str, tmp_path: Path, cache: ImageCache) -> None:
+    """Images whose header differs from the record, or cannot be read, are decoded again."""
+    path = write_pictures(tmp_path / "set")
+    plain = datasets.load(path, "test", cache=cache)
+    (file,) = cache.folder.glob("*.npy")
+    content = file.read_bytes()
+    assert b"(12, 3, 8, 9)" in content
+    file.write_bytes(content.replace(b"(12, 3, 8, 9)", shape.encode()))
+    assert_equal(datasets.load(path, "test", cache=cache), datasets.load(path, "test"))
+    assert file.read_bytes() == content
+    assert plain.mapping is not None

@@ -292,3 +292,12 @@ def test_deflated_and_stored_archives_are_the_same(archive: Callable[..., str], 
     np.savez(tmp_path / "stored.npz", images=GREY, labels=LABELS)
     assert ZipFile(tmp_path / "set.npz").infolist()[0].compress_type == ZIP_DEFLATED
     assert datasets.load(str(tmp_path / "stored.npz"), "test").sha256 == compressed_set.sha256
+
+
+def test_one_large_image_is_refused(
+    archive: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image that takes more memory than the largest image file is not unpacked."""
+    monkeypatch.setattr("faal_core.datasets.npz_arrays._MAX_IMAGE_BYTES", 89)
+    with pytest.raises(DatasetInvalid, match="one of its images has 90 bytes; at most 89 are read"):
+        datasets.load(archive(images=RGB, labels=LABELS), "test", cache=datasets.ImageCache(tmp_path / "cache"))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from faal_core import datasets
-from faal_core.datasets import ImageCache, Reading, Resizing
+from faal_core.datasets import ImageCache, Reading, Resizing, parquet_shards
 from faal_core.errors import DatasetInvalid
 from tests.unit.faal_core.datasets.test_image_folder import encode_image
 
@@ -140,3 +140,40 @@ def test_pyarrow_is_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(DatasetInvalid, match=r"needs pyarrow\. Run pip install 'faal\[frames\]'"):
         datasets.load(path, "test")
+
+
+@pytest.mark.parametrize(
+    ("limit", "reason"),
+    [
+        ("shards.MAX_IMAGES", r"set \(test\) has 6 images; 1 to 5 are"),
+        ("parquet_shards.MAX_FILE_BYTES", "3 images of image have .* bytes; at most 5 each"),
+    ],
+)
+def test_too_much_is_refused_before_a_column_is_read(
+    limit: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The metadata of the files tells how many images they have, and how large these are."""
+    for number in range(2):
+        write_table(tmp_path / f"set/test-{number}.parquet", [0, 1, 1])
+    monkeypatch.setattr(f"faal_core.datasets.{limit}", 5)
+    monkeypatch.setattr(pq.ParquetFile, "read", None)
+    with pytest.raises(DatasetInvalid, match=reason):
+        datasets.load(str(tmp_path / "set"), "test")
+
+
+@pytest.mark.parametrize("kind", [STRUCT, pa.binary()])
+def test_few_large_images_are_read_at_a_time(kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dictionary may repeat one large image for many rows, so its size bounds how many are read at a time."""
+    path = write_table(tmp_path / "set.parquet", [0, 1] * 6, kind=kind, images=[encode_image(7)] * 12)
+    sizes = []
+    iterate = pq.ParquetFile.iter_batches
+
+    def record(file: Any, size: int, **options: Any) -> Any:
+        sizes.append(size)
+        return iterate(file, size, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", record)
+    for limit in (parquet_shards._BATCH_BYTES, 300):
+        monkeypatch.setattr(parquet_shards, "_BATCH_BYTES", limit)
+        assert len(datasets.load(path, "test")) == 12
+    assert (sizes[0], sizes[-1] < 3) == (64, True)
