@@ -151,6 +151,29 @@ def odd_name() -> bytes:
     return honest_model().SerializeToString().replace(b"flat", b"fl\xfft")
 
 
+def many_floats() -> bytes:
+    """Return a model with a tensor of one value that has a list of 25 million; Python's would take 800 MB."""
+    values = bytes(100_000_000)
+    content = b"\x08\x01\x10\x01\x42\x04list\x22" + varint(len(values)) + values
+    graph = b"\x2a" + varint(len(content)) + content
+    return honest_model().SerializeToString() + b"\x3a" + varint(len(graph)) + graph  # protobuf merges the graphs
+
+
+def empty_constant() -> onnx.ModelProto:
+    """Return a model that reverses the rows of a tensor without values that claims 2⁶² rows."""
+    bounds = {"first": 2**62, "last": -(2**62), "axis": 1, "step": -1}
+    initializers = [tensor(name, [value], "int64") for name, value in bounds.items()]
+    initializers.append(TensorProto(name="empty", data_type=1, dims=[0, 2**62], raw_data=b""))
+    return model([node("Slice", "empty first last axis step", "s"), node("Add", "x s", "y")], initializers)
+
+
+def large_window(operator: str, side: int, kernel: int) -> onnx.ModelProto:
+    """Return a model that slides a large window over large images."""
+    window = node(operator, "x w" if operator == "Conv" else "x", "c", kernel_shape=[kernel, kernel])
+    weights = [tensor("w", np.ones((1, 1, kernel, kernel)))]
+    return model([window, node("Flatten", "c", "y")], weights, shape=["n", 1, side, side])
+
+
 def truncate() -> bytes:
     """Return the first half of an honest file."""
     content = honest_model().SerializeToString()
@@ -252,6 +275,20 @@ HOSTILE: dict[str, tuple[Callable[[], onnx.ModelProto | bytes], str]] = {
         ),
         "a size depends on pixels",
     ),
+    "many axes": (
+        lambda: made_of(node("Unsqueeze", "x many", "u"), node("Flatten", "u", "y"), many=list(range(100_000))),
+        "input 2 has 100,000 numbers",
+    ),
+    "many numbers of an attribute": (
+        lambda: model([node("Transpose", "x", "t", perm=[0] * 100_000), node("Flatten", "t", "y")]),
+        "'perm' of its operator Transpose has 100,000 numbers",
+    ),
+    "many floats": (many_floats, "'list' claims 1 values and has 25,000,000"),
+    "no values": (empty_constant, "'empty' has the shape"),
+    "a result of no values": (lambda: made_of(node("Expand", "x size", "y"), size=[0, 1, 1, 1, 1]), "has no values"),
+    "windows of Conv": (lambda: large_window("Conv", 1024, 32), "Conv .* bytes of windows"),
+    "windows of MaxPool": (lambda: large_window("MaxPool", 4096, 2048), "MaxPool .* operations"),
+    "a control character": (lambda: honest_model(node("Neg", "x", "a\0b")), "names has control characters"),
     "no graph": (lambda: b"\x08\x0a\x12\x01a", "it has no graph"),
     "a name of bytes": (odd_name, "names is not in UTF-8"),
     "truncated": (truncate, "in the middle of a field"),

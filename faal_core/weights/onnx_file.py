@@ -4,8 +4,8 @@ An ONNX file holds no code, but its author chooses sizes and nesting freely. So 
 and the tensors are compared with the bytes that they have.
 """
 
-import hashlib
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,14 @@ from faal_core.networks.onnx.description import Graph, Node
 from faal_core.networks.onnx.effort import MAX_DIMENSIONS
 from faal_core.networks.onnx.table import DTYPES, FLOAT, OPERATORS
 from faal_core.specs.classifier import MAX_CHANNELS
+from faal_core.weights.onnx_pruning import find_needed, hash_graph, prune
 from faal_core.weights.protobuf_effort import TooManyFields, check_fields
 
 MAX_BYTES = 2**31 - 1  # protobuf's own limit
 MAX_NODES = 20_000  # a Swin transformer has 4,000
 MAX_SIDE = 4096  # pixels
 OLDEST_OPERATORS, NEWEST_OPERATORS = 13, 25  # versions of the operator set
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _STANDARD_DOMAINS = ("", "ai.onnx")
 _ADVICE = (
     "Export the network again in eval mode: torch.onnx.export(network.eval(), (images,), path, external_data=False)."
@@ -33,7 +35,10 @@ _ADVICE = (
 
 
 def read_graph(path: Path) -> tuple[Graph, bytes]:
-    """Return the checked graph in `path`, and the file's content. Raises: WeightsUnreadable; InvalidSpec without onnx."""
+    """Return the checked graph in `path`, and a model of the parts that its output needs, for onnxruntime.
+
+    Raises: WeightsUnreadable; InvalidSpec without onnx.
+    """
     onnx = import_onnx("onnx")
     if path.stat().st_size > MAX_BYTES:
         raise _refuse(f"it has {path.stat().st_size:,} bytes; at most {MAX_BYTES:,} are read")
@@ -46,7 +51,9 @@ def read_graph(path: Path) -> tuple[Graph, bytes]:
     except Exception as error:  # noqa: BLE001 - neither package documents its exceptions
         require_memory(error, "to read the ONNX file")
         raise _refuse(f"it is damaged ({str(error)[:200]})") from None
-    return _read_model(onnx, model), content
+    del content
+    graph = _read_model(onnx, model)
+    return graph, model.SerializeToString()
 
 
 def import_onnx(package: str) -> Any:  # noqa: ANN401 - a module
@@ -67,7 +74,7 @@ def _refuse(reason: str) -> WeightsUnreadable:
 
 
 def _read_model(onnx: Any, model: Any) -> Graph:  # noqa: ANN401 - protobuf's messages have no types
-    """Return the graph of a parsed model. Raises: WeightsUnreadable."""
+    """Return the graph of a parsed model, and remove from the model what its output does not need. Raises: WeightsUnreadable."""
     if not model.HasField("graph"):
         raise _refuse("it has no graph")
     for name, parts in {"functions": model.functions, "training information": model.training_info}.items():
@@ -84,33 +91,21 @@ def _read_model(onnx: Any, model: Any) -> Graph:  # noqa: ANN401 - protobuf's me
         raise _refuse(f"it has {len(graph.node):,} nodes; at most {MAX_NODES:,} are supported")
     if len(graph.sparse_initializer):
         raise _refuse("it has sparse tensors, which are not supported")
-    nodes, constants = [], {}
+    constants: dict[str, Tensor] = {}
     _require_text(*(one.name for one in (*graph.initializer, *graph.input, *graph.output)))
     for tensor in graph.initializer:
         if tensor.name in constants or not tensor.name:
             raise _refuse(f"two of its tensors have the name {tensor.name[:100]!r}")
         constants[tensor.name] = _read_tensor(tensor, tensor.name)
-    digest = hashlib.sha256()
-    for node in graph.node:
-        nodes.append(_read_node(onnx, node, constants))
-        for attribute in node.attribute:
-            attribute.doc_string = ""
-        parts = [node.op_type, "\0".join(node.input), "\0".join(node.output)]
-        parts += sorted(one.SerializeToString(deterministic=True).hex() for one in node.attribute)
-        digest.update("\1".join(parts).encode(errors="backslashreplace") + b"\2")
-    for name, tensor in sorted(constants.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode(errors="backslashreplace"))
-        digest.update(tensor.numpy().tobytes())
+    nodes = [_read_node(onnx, node, constants) for node in graph.node]
     name, batch, shape = _read_input(graph, constants)
     output = _read_output(graph)
+    needed = find_needed(nodes, output)
+    prune(graph, needed, name)
+    nodes = [node for node in nodes if node.operator != "Constant" and not needed.isdisjoint(node.outputs)]
+    constants = {key: tensor for key, tensor in constants.items() if key in needed}
     return Graph(
-        [node for node in nodes if node.operator != "Constant"],
-        constants,
-        name,
-        output,
-        shape,
-        batch,
-        digest.hexdigest(),
+        nodes, constants, name, output, shape, batch, hash_graph(graph, [name, output, batch, shape], constants)
     )
 
 
@@ -118,11 +113,13 @@ def _require_text(*names: object) -> None:
     """Check that names are text: protobuf returns bytes where they are no UTF-8. Raises: WeightsUnreadable."""
     if not all(isinstance(name, str) for name in names):
         raise _refuse("one of its names is not in UTF-8")
+    if any(_CONTROL.search(str(name)) for name in names):
+        raise _refuse("one of its names has control characters")
 
 
 def _read_node(onnx: Any, node: Any, constants: dict[str, Tensor]) -> Node:  # noqa: ANN401
     """Return the node; the value of a Constant is added to the constants. Raises: WeightsUnreadable."""
-    _require_text(node.op_type, *node.input, *node.output)
+    _require_text(node.op_type, *node.input, *node.output, *(one.name for one in node.attribute))
     kind = node.op_type[:100]
     if node.domain not in _STANDARD_DOMAINS:
         raise _refuse(f"its operator {kind} is of the domain {node.domain[:100]!r}, and only ONNX's own are supported")
@@ -153,8 +150,8 @@ def _read_node(onnx: Any, node: Any, constants: dict[str, Tensor]) -> Node:  # n
 
 
 def _as_tensor(value: object, kind: str) -> Tensor:
-    """Return a number or a list of numbers as a tensor. Raises: WeightsUnreadable for text."""
-    if isinstance(value, str) or (isinstance(value, list) and any(isinstance(one, str) for one in value)):
+    """Return a number as a tensor. Raises: WeightsUnreadable for text."""
+    if isinstance(value, str):
         raise _refuse(f"its operator {kind} holds text, which is not supported")
     return torch.tensor(value)
 
@@ -171,16 +168,24 @@ def _read_attribute(onnx: Any, attribute: Any, kind: str) -> object:  # noqa: AN
             return attribute.s.decode(errors="backslashreplace")
         case types.TENSOR:
             return _read_tensor(attribute.t, f"the attribute {attribute.name[:100]} of {kind}")
-        case types.FLOATS:
-            return list(attribute.floats)
-        case types.INTS:
-            return list(attribute.ints)
+        case types.FLOATS | types.INTS:
+            return _read_list(attribute, attribute.type == types.FLOATS, kind)
     name = (
         types.AttributeType.Name(attribute.type) if attribute.type in types.AttributeType.values() else attribute.type
     )
     raise _refuse(
         f"its operator {kind} has the attribute {attribute.name[:100]!r} of type {name}, which is not supported"
     )
+
+
+def _read_list(attribute: Any, is_float: bool, kind: str) -> object:  # noqa: ANN401
+    """Return the numbers of a Constant as a tensor, others as a short list. Raises: WeightsUnreadable for a long one."""
+    numbers = attribute.floats if is_float else attribute.ints
+    if kind == "Constant":
+        return torch.from_numpy(np.fromiter(numbers, "f4" if is_float else "i8", len(numbers)))
+    if len(numbers) > 2 * MAX_DIMENSIONS:
+        raise _refuse(f"the attribute {attribute.name[:100]!r} of its operator {kind} has {len(numbers):,} numbers")
+    return list(numbers)
 
 
 def _read_tensor(tensor: Any, name: str) -> Tensor:  # noqa: ANN401
@@ -196,7 +201,7 @@ def _read_tensor(tensor: Any, name: str) -> Tensor:  # noqa: ANN401
             "are supported"
         )
     dims, dtype = tuple(tensor.dims), DTYPES[tensor.data_type]
-    if len(dims) > MAX_DIMENSIONS or any(size < 0 for size in dims):
+    if len(dims) > MAX_DIMENSIONS or any(size < 0 for size in dims) or (len(dims) > 1 and 0 in dims):
         raise _refuse(f"{name!r} has the shape {dims[:10]}")
     values = _read_values(tensor, dtype)
     if len(values) != math.prod(dims):
@@ -213,8 +218,11 @@ def _read_values(tensor: Any, dtype: torch.dtype) -> Any:  # noqa: ANN401 - a Nu
             raise _refuse(f"{tensor.name[:100]!r} has a part of a value at its end")
         stored = np.frombuffer(raw, "u1" if dtype is torch.bool else numpy_type.newbyteorder("<"))
     else:
-        field = {torch.float32: "float_data", torch.float64: "double_data", torch.int64: "int64_data"}
-        stored = np.array(getattr(tensor, field.get(dtype, "int32_data")))
+        fields = {torch.float32: "float_data", torch.float64: "double_data", torch.int64: "int64_data"}
+        numbers = getattr(tensor, fields.get(dtype, "int32_data"))
+        # Without a list of Python's numbers, which take 32 bytes each.
+        stored = np.fromiter(numbers, numpy_type if dtype in fields else "i4", len(numbers))
+        return stored.astype(numpy_type, copy=False)
     return stored.astype(numpy_type)
 
 

@@ -26,8 +26,9 @@ class Graph:
     Args:
         image_shape: shape of one image, `c h w`.
         batch: the only batch size that the file accepts; None for any.
-        constants: the tensors in the file, by name.
-        sha256: of the nodes and the constants.
+        nodes: those that the output needs, in order.
+        constants: the tensors in the file that the output needs, by name.
+        sha256: of the input, the output, the nodes and the constants.
     """
 
     nodes: Sequence[Node]

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from faal_core.errors import InvalidSpec, WeightsUnreadable
 from faal_core.errors.memory_exhaustion import require_memory
 from faal_core.networks.onnx.description import Graph, Node, refuse_node
-from faal_core.networks.onnx.effort import TRIAL_BATCH, Effort
+from faal_core.networks.onnx.effort import TRIAL_BATCH, Effort, require_few_numbers
 from faal_core.networks.onnx.table import OPERATORS
 
 _FEW = 64  # integers; a shape or its parts, which stay in the machine's memory, where torch reads shapes
@@ -123,13 +123,12 @@ def build_network(graph: Graph) -> OnnxNetwork:
 
     Raises: WeightsUnreadable for an operator, an attribute, a size or a graph that is not supported; OutOfMemory.
     """
-    nodes = _select_needed(graph)
     values: dict[str, Tensor] = dict(graph.constants)
     values[graph.input] = torch.empty(TRIAL_BATCH, *graph.image_shape, device="meta")
     dependent, read, steps = {graph.input}, set[str](), list[Step]()
-    effort = Effort(nodes, graph.output)
+    effort = Effort(graph.nodes, graph.output)
     with FlopCounterMode(display=False) as counter:
-        for node in nodes:
+        for node in graph.nodes:
             step = Step(node, any_batch=graph.batch == 1)
             for name in node.inputs:
                 if name and name not in values:
@@ -154,23 +153,14 @@ def refuse_name(num_classes: int, channels: int) -> nn.Module:
     raise InvalidSpec("The architecture onnx is a network that comes as an ONNX file. Pass the file.")
 
 
-def _select_needed(graph: Graph) -> list[Node]:
-    """Return the nodes that the output depends on, in order."""
-    needed, selected = {graph.output}, []
-    for node in reversed(graph.nodes):
-        if needed.intersection(node.outputs):
-            needed.update(node.inputs)
-            selected.append(node)
-    return selected[::-1]
-
-
 def _try(step: Step, inputs: list[Tensor | None], effort: Effort, counter: FlopCounterMode) -> tuple[Tensor, ...]:
     """Return the outputs: with values where all inputs have values, else without memory. Raises: as `build_network`."""
     try:
+        require_few_numbers(step.node, inputs, step.numbers)
         with torch.no_grad(), torch.device("meta"):
             stripped = [_strip(one, place in step.numbers) for place, one in enumerate(inputs)]
             outputs = _as_tuple(step(stripped, torch.float32))
-        effort.add(step.node, outputs, counter.get_total_flops())
+        effort.add(step.node, inputs, outputs, counter.get_total_flops())
         if not any(one is not None and one.is_meta for one in inputs) and any(one.is_meta for one in outputs):
             with torch.no_grad():
                 outputs = _as_tuple(step(inputs, torch.float32))

@@ -47,7 +47,14 @@ def _gather_elements(x: Tensor, indices: Tensor, *, axis: int = 0) -> Tensor:
 def _gather_nd(x: Tensor, indices: Tensor, *, batch_dims: int = 0) -> Tensor:
     if batch_dims:
         raise UnsupportedNode(f"batch_dims {batch_dims}")
-    return x[indices.unbind(-1)]
+    return x[_split_indices(x, indices)]
+
+
+def _split_indices(x: Tensor, indices: Tensor) -> tuple[Tensor, ...]:
+    """Return the indices for each of the first axes. Raises: UnsupportedNode for more than there are."""
+    if not 1 <= indices.shape[-1] <= x.ndim:
+        raise UnsupportedNode(f"indices of {indices.shape[-1]} axes of a tensor of {x.ndim} dimensions")
+    return indices.unbind(-1)
 
 
 @define("Pad", 1, 3)
@@ -92,7 +99,7 @@ def _reshape(x: Tensor, shape: Ints, *, allowzero: int = 0, any_batch: bool = Fa
 def _scatter_nd(x: Tensor, indices: Tensor, updates: Tensor, *, reduction: str = "none") -> Tensor:
     if reduction != "none":
         raise UnsupportedNode(f"reduction {reduction}")
-    return torch.index_put(x, indices.unbind(-1), updates)
+    return torch.index_put(x, _split_indices(x, indices), updates)
 
 
 @define("Shape")
@@ -108,10 +115,10 @@ def _slice(x: Tensor, starts: Ints, ends: Ints, axes: Ints | None = None, steps:
             raise UnsupportedNode("a step of 0")
         place = normalise_axis(axis, x.ndim)
         rows = range(*slice(start, end, step).indices(x.shape[place]))
-        if step > 0:
-            x = x[(slice(None),) * place + (slice(rows.start, rows.stop, step),)]
-        else:
-            x = x.index_select(place, torch.tensor(rows, dtype=torch.int64, device=x.device))
+        forward = slice(min(rows[0], rows[-1]), max(rows[0], rows[-1]) + 1, abs(step)) if rows else slice(0)
+        x = x[(slice(None),) * place + (forward,)]
+        if step < 0:
+            x = x.flip(place)
     return x
 
 

@@ -158,15 +158,10 @@ def test_a_wrong_conversion_is_noticed(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_onnxruntime_is_the_judge_and_runs_the_file_as_written(tmp_path: Path) -> None:
     """A graph that onnxruntime does not accept is refused, with its message."""
-    graph = model(
-        [
-            node("Flatten", "x", "f"),
-            node("Gemm", "f weight", "y"),
-            node("Abs", "x", "unused"),
-            node("Abs", "x", "unused"),
-        ],
-        [honest_weights()],
-    )
+    graph = honest_model()
+    graph.graph.node[1].output[0] = "logits"
+    graph.graph.node.append(node("Add", "logits one", "y"))
+    graph.graph.initializer.append(tensor("one", [1], "int64"))
     with pytest.raises(WeightsUnreadable, match="onnxruntime does not accept"):
         read_classifier(save(graph, tmp_path))
     assert onnx_check.TOLERANCE == 1e-4
