@@ -141,8 +141,8 @@ def test_catalog_estimates_and_specs_as_json(web) -> None:
         assert (job.spec["attacks"][0]["type"], job.metadata) == ("apgd", {"ticket": "1"})
         assert client.cancel(job.id).id == job.id
         assert client.wait(job.id).status == "cancelled"
-        again = client.retry(job.id, idempotency_key="again")
-        assert (again.retry_of, client.retry(job.id, idempotency_key="again").id) == (job.id, again.id)
+        again = client.retry(job.id, idempotency_key="client-again")
+        assert (again.retry_of, client.retry(job.id, idempotency_key="client-again").id) == (job.id, again.id)
         client.cancel(again.id)
         with pytest.raises(InvalidRequest) as wrong:
             client.estimate_audit(model, "fashion-mnist-subset", {**spec, "attacks": "none"})

@@ -226,9 +226,11 @@ def test_trying_again(web, problem) -> None:
     """A cancelled job can be retried as a new job, once for an idempotency key; a waiting job cannot."""
     job = web.audit()
     assert problem(web.client.post(f"/jobs/{job}/retry"))["code"] == "job-state-conflict"
-    web.client.post(f"/jobs/{job}/cancel")
+    cancelled = web.client.post(f"/jobs/{job}/cancel").json()
+    assert cancelled["status"] == "cancelled", cancelled
     answers = [web.client.post(f"/jobs/{job}/retry", headers={"Idempotency-Key": "again"}) for _ in "12"]
     new = answers[0].json()
+    assert answers[0].status_code == 202, answers[0].text
     assert answers[0].headers["Location"] == f"/jobs/{new['id']}"
     assert (new["status"], new["retry_of"], answers[1].json()["id"]) == ("queued", job, new["id"])
 
