@@ -87,10 +87,10 @@ class AsyncListing(Generic[Item]):
 class AsyncClient:
     """A connection to one service; close it, or use it in an `async with` block.
 
-    A request that the service answers with 429 or 503 is sent again after the time in `Retry-After`. That holds for requests that
-    may be repeated: those that change nothing, deletions, and those with an `idempotency_key`. It does not hold for
-    `download_weights` and `events`. Every method raises ServiceProblem
-    if the service refuses the request, and httpx.TransportError if it cannot be reached.
+    If the service answers 429 or 503, the client sends the request again after the time in `Retry-After`. It does so for GET, PUT
+    and DELETE requests, and for requests with an `idempotency_key`. It does not do so for `download_weights` and `events`.
+
+    Every method raises ServiceProblem if the service refuses the request, and httpx.TransportError if it cannot be reached.
 
     Args:
         url: address of the service, such as http://127.0.0.1:8000; default: the environment variable FAAL_URL.
@@ -192,8 +192,8 @@ class AsyncClient:
         self, path: str, file: Path, form: Mapping[str, str], idempotency_key: str | None
     ) -> Response:
         """Send the file in parts, then a form with the id of the upload. Return the answer to the form."""
-        begun = await self.request("POST", "/uploads", json={"size": file.stat().st_size})
-        upload = begun.json()
+        answer = await self.request("POST", "/uploads", json={"size": file.stat().st_size})
+        upload = answer.json()
         address = f"/uploads/{upload['id']}"
         with file.open("rb") as content:
             for number in range(-(-upload["size"] // upload["part_bytes"])):
@@ -326,7 +326,8 @@ class AsyncClient:
     async def events(self, job_id: str, *, after: int = 0) -> AsyncIterator[EventResource]:
         """Yield the events of the job after the event number `after`, past and new ones, until the job ends.
 
-        A stream that breaks is resumed after its last event. It is not if `retries` requests in a row reach no service.
+        A broken stream resumes after its last event. After `retries` failed reconnections in a row, the method raises
+        httpx.TransportError.
         """
         breaks = None  # until the service has been reached once
         while True:

@@ -11,7 +11,7 @@ ProgressCallback = Callable[[Pending], None]
 
 @contextmanager
 def show_progress(progress: bool | ProgressCallback) -> Iterator[ProgressCallback]:
-    """Yield the function that receives each answer: the caller's own, the one of a bar for True, or one that ignores it."""
+    """Yield the function that receives the progress: the caller's own, one that moves a bar, or one that does nothing."""
     if callable(progress):
         yield progress
     elif progress and _is_watched():

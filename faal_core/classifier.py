@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from types import FunctionType
 
 import torch
 from jaxtyping import Float, Int64
@@ -56,12 +55,12 @@ class Classifier(nn.Module):
         Audits compute in eval mode and in the network's precision, and restore the mode of each module afterwards.
 
         Args:
-            network: maps normalised images `n c h w` to logits `n k`: before softmax, at least two.
-            num_classes: k.
+            network: maps normalised images `n c h w` to logits `n k`, before softmax.
+            num_classes: k, at least 2.
             mean, std: the normalisation of the network's training, for pixels in [0, 1]: per channel, or one value for all
                 channels. Leave them out where the network itself normalises.
             class_names: in the order of the logits.
-        Raises: InvalidSpec where an argument is wrong.
+        Raises: InvalidSpec if an argument is wrong.
         """
         if isinstance(network, cls) or not isinstance(network, nn.Module):
             raise InvalidSpec(
@@ -79,7 +78,7 @@ class Classifier(nn.Module):
             means, stds = (one * channels if len(one) == 1 else one for one in (means, stds))
         spec = check_fields(
             ClassifierSpec,
-            architecture=OWN_CODE + dotted_name(type(network)),
+            architecture=f"{OWN_CODE}{type(network).__module__}.{type(network).__qualname__}",
             num_classes=num_classes,
             mean=means,
             std=stds,
@@ -214,11 +213,6 @@ class Classifier(nn.Module):
     def device(self) -> torch.device:
         """Return the device of the weights."""
         return self.mean.device
-
-
-def dotted_name(code: type | FunctionType) -> str:
-    """Return the module and the name of a class or function, such as `nets.build`."""
-    return f"{code.__module__}.{code.__qualname__}"
 
 
 def _as_list(values: float | Sequence[float] | Tensor) -> list[float]:

@@ -19,6 +19,8 @@ from jobs.states import JobKind, UploadState
 from jobs.storage import Storage, StoredFile
 from jobs.tables import Job, Model
 
+WEIGHTS_TYPE = "application/vnd.safetensors"
+"""Media type of stored weights."""
 WEIGHTS_KEY = "weights_key"
 """The name of `weights_key` in the spec of a job that checks a model, beside the fields of the ClassifierSpec."""
 

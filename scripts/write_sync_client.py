@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE, TARGET = ROOT / "faal_client/async_client.py", ROOT / "faal_client/client.py"
 REPLACEMENTS = {
-    r'\A""".*?"""': '"""The client for synchronous code. `scripts/write_sync_client.py` makes this file of `async_client.py`."""',
+    r'\A""".*?"""': '"""The client for synchronous code. `scripts/write_sync_client.py` generates it from `async_client.py`."""',
     r"an `async with` block": "a `with` block",
     r"import anyio\nimport anyio\.to_thread\n": "",
     r"import json\n": "import json\nimport time\n",

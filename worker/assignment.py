@@ -27,8 +27,6 @@ from worker.outages import ask_database
 from worker.progress import JobProgress
 
 Row = TypeVar("Row")
-WEIGHTS_TYPE = "application/vnd.safetensors"
-ONNX_TYPE = "application/onnx"
 _STORE_PATIENCE_SECONDS = 240.0  # for the store to come back, before the attempt is given up
 
 

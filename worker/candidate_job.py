@@ -6,8 +6,9 @@ from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.results.reading import read_report
 from faal_core.training.candidates import candidate_classifier
 from jobs import model_registry, queries
+from jobs.model_registry import WEIGHTS_TYPE
 from jobs.results import StoredClassifier
-from worker.assignment import WEIGHTS_TYPE, Assignment, JobResult
+from worker.assignment import Assignment, JobResult
 from worker.model_specs import read_spec
 
 

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from faal_core.catalog.onnx_format import ONNX
+from faal_core.catalog import onnx_format
 from faal_core.errors import DatasetInvalid, WeightsUnreadable
-from jobs.model_registry import WEIGHTS_KEY
+from jobs.model_registry import WEIGHTS_KEY, WEIGHTS_TYPE
 from jobs.results import StoredClassifier
-from worker.assignment import ONNX_TYPE, WEIGHTS_TYPE, Assignment, JobResult
+from worker.assignment import Assignment, JobResult
 from worker.confinement import Confinement
 from worker.model_specs import read_spec
 from worker.upload_reading import CONVERTED
@@ -34,7 +34,7 @@ def check_model(assignment: Assignment) -> JobResult:
             refusal=WeightsUnreadable,
         )
         spec = read_spec(read["spec"])
-        media_type = ONNX_TYPE if spec.architecture == ONNX else WEIGHTS_TYPE
+        media_type = onnx_format.MEDIA_TYPE if spec.architecture == onnx_format.ONNX else WEIGHTS_TYPE
         stored = assignment.store_file(confinement.folder / CONVERTED, media_type)
     return JobResult(result_model=StoredClassifier(stored, spec, weights_sha256=read["sha256"]))
 

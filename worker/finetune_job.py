@@ -7,8 +7,9 @@ from faal_core.finetuning.run import run_finetuning, training_checkpoint
 from faal_core.specs import FinetuneSpec
 from faal_core.training.ranks import Ranks
 from faal_core.training.recipe import train
+from jobs.model_registry import WEIGHTS_TYPE
 from jobs.results import StoredClassifier
-from worker.assignment import WEIGHTS_TYPE, Assignment, JobResult, add_ids
+from worker.assignment import Assignment, JobResult, add_ids
 from worker.ranks import start_rank_processes
 
 

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from faal_core.errors import InvalidSpec
 from faal_core.specs import ClassifierSpec
+from faal_core.specs.field_errors import explain, first_errors
 
 
 def read_spec(fields: Mapping[str, Any]) -> ClassifierSpec:
@@ -17,8 +18,9 @@ def read_spec(fields: Mapping[str, Any]) -> ClassifierSpec:
     try:
         return ClassifierSpec.model_validate(fields)
     except ValidationError as error:
-        reason = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+        (first, *_), _ = first_errors(error)
         raise InvalidSpec(
-            f"This worker cannot use the model's network: {reason} Tell the administrator: the web service and all workers need "
+            f"This worker cannot use the model's network: {explain(first).removesuffix('.')}. "
+            "Tell the administrator: the web service and all workers need "
             "the same version, the same packages and the same `FAAL_NETWORKS`."
         ) from None

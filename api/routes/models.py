@@ -16,13 +16,13 @@ from api.access.authentication import ReaderDep, SubmitterDep
 from api.serving import use_cases
 from api.serving.dependencies import After, Id, IdempotencyKey, Limit, Service
 from api.serving.negotiation import is_unchanged
-from api.uploads import forms
 from api.uploads.registration import register_model
 from faal_client.digests import format_digest
 from faal_client.resources.objects import ModelResource, Page
-from faal_core.catalog.onnx_format import ONNX
+from faal_core.catalog import onnx_format
 from jobs.artifacts import record_lost
 from jobs.errors import FileLost, ModelNotReady
+from jobs.model_registry import WEIGHTS_TYPE
 
 router = APIRouter(tags=["models"])
 
@@ -128,10 +128,10 @@ class _Weights(FileResponse):
     def for_model(cls, service: Service, model: ModelResource, sha256: str, headers: Mapping[str, str]) -> Self:
         """Verify the file, and return the response that sends it. Raises: ServiceBusy, FileLost, StoreUnavailable."""
         status = service.downloads.verify(service.storage, sha256, service.owner)
-        is_onnx = model.spec.architecture == ONNX
+        is_onnx = model.spec.architecture == onnx_format.ONNX
         response = cls(
             sha256,
-            media_type=forms.ONNX_FILE if is_onnx else forms.SAFETENSORS,
+            media_type=onnx_format.MEDIA_TYPE if is_onnx else WEIGHTS_TYPE,
             filename=f"{model.name}.{'onnx' if is_onnx else 'safetensors'}",
             headers=headers,
             stat_result=status,
@@ -174,7 +174,7 @@ def _refuse_range(size: int) -> NoReturn:
         200: {
             "content": {
                 kind: {"schema": {"type": "string", "format": "binary"}}
-                for kind in (forms.SAFETENSORS, forms.ONNX_FILE)
+                for kind in (WEIGHTS_TYPE, onnx_format.MEDIA_TYPE)
             }
         },
         206: {"description": "The part of the file that Range requests"},

@@ -14,13 +14,13 @@ from api.problems.errors import InvalidRequest, UnsupportedFile
 from api.schemas.requests import Name
 from api.uploads.upload_reader import HEAD, UploadedForm
 from faal_client.resources.problems import FieldError
-from faal_core.catalog.onnx_format import ONNX, is_onnx
+from faal_core.catalog import onnx_format
 from faal_core.errors import WeightsUnreadable
 from faal_core.specs import ClassifierSpec
 from faal_core.specs.field_errors import shorten
+from jobs.model_registry import WEIGHTS_TYPE
 
-SAFETENSORS, CHECKPOINT, ARCHIVE = "application/vnd.safetensors", "application/vnd.pytorch", "application/zip"
-ONNX_FILE = "application/onnx"
+CHECKPOINT, ARCHIVE = "application/vnd.pytorch", "application/zip"
 _ZIP = b"PK\x03\x04"
 _SPEC_FIELDS = ("architecture", "num_classes", "mean", "std", "class_names", "arguments")
 _KEY = re.compile(r"[^\x00-\x1f\x7f]{1,1000}")
@@ -32,10 +32,10 @@ def detect_model_type(head: bytes) -> str:
     """Return the media type of uploaded weights by their first bytes. Raises: UnsupportedFile."""
     if head.startswith(_ZIP):
         return CHECKPOINT
-    if is_onnx(head):
-        return ONNX_FILE
+    if onnx_format.is_onnx(head):
+        return onnx_format.MEDIA_TYPE
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= HEAD - 8:
-        return SAFETENSORS
+        return WEIGHTS_TYPE
     raise UnsupportedFile(
         "The file is neither safetensors, with a header of at most 1 MiB, nor a zip file of torch.save, nor an ONNX network. "
         "Save the weights with safetensors.torch.save_file(network.state_dict(), path)."
@@ -76,7 +76,7 @@ def read_model_form(form: UploadedForm) -> ModelForm:
     if "spec" in fields:
         spec = _read_spec(_parse("/spec", fields["spec"]), "/spec")
     elif single:
-        inferred: dict[str, JsonValue] = {"architecture": ONNX} if is_onnx(form.head) else {}
+        inferred: dict[str, JsonValue] = {"architecture": onnx_format.ONNX} if onnx_format.is_onnx(form.head) else {}
         spec = _read_spec(inferred | {name: _parse_field(name, value) for name, value in single.items()}, "")
     else:
         spec = _read_header_spec(form.head)
@@ -86,10 +86,10 @@ def read_model_form(form: UploadedForm) -> ModelForm:
             f"{spec.architecture} is code outside the catalog, which the service does not run; audit it with the library, or ask "
             "the service's administrator to add the network to the catalog",
         )
-    if (spec.architecture == ONNX) is not is_onnx(form.head):
+    if (spec.architecture == onnx_format.ONNX) is not onnx_format.is_onnx(form.head):
         raise InvalidRequest.for_field(
             "/architecture",
-            f"{ONNX} is the architecture of ONNX files and of no others; send the architecture of this file",
+            f"{onnx_format.ONNX} is the architecture of ONNX files and of no others; send the architecture of this file",
         )
     key = fields.get("weights_key", "").strip() or None
     if key is not None and not _KEY.fullmatch(key):
@@ -97,7 +97,7 @@ def read_model_form(form: UploadedForm) -> ModelForm:
             "/weights_key",
             f"a key has at most 1,000 characters and no control characters, and this one has {len(key):,}; send a valid key",
         )
-    if key is not None and spec.architecture == ONNX:
+    if key is not None and spec.architecture == onnx_format.ONNX:
         raise InvalidRequest.for_field("/weights_key", "an ONNX file has no keys of weights; leave the key out")
     return ModelForm(_read_name(fields, form.filename, spec.architecture), spec, key)
 
@@ -166,7 +166,7 @@ def _read_header_spec(head: bytes) -> ClassifierSpec:
     missing = InvalidRequest.for_field(
         "/spec", "the file does not contain the spec of its network; name at least architecture and num_classes"
     )
-    if head.startswith(_ZIP) or is_onnx(head):
+    if head.startswith(_ZIP) or onnx_format.is_onnx(head):
         raise missing
     length = int.from_bytes(head[:8], "little")
     try:

@@ -76,23 +76,23 @@ def audit(  # type: ignore[misc]  # the overloads leave out the options
     """Audit a classifier: the accuracy of each class, clean and under attack, with bounds and a verdict.
 
     Args:
-        classifier: of `Classifier.wrap` or `read_classifier`. It computes in eval mode. The network is
+        classifier: the result of `Classifier.wrap` or `read_classifier`. It computes in eval mode. The network is
             restored afterwards; a second call with it waits until this one ends.
         images: tensors or NumPy arrays (`n c h w`, `n h w c` or `n h w`, uint8 levels or floats in [0, 1]), a pair of
             images and labels, a LabelledImages, or a Dataset, DataLoader or list of pairs of image and label.
             Images must not be normalised: the classifier does that.
-        labels: whole numbers from 0, for arrays alone.
+        labels: whole numbers from 0; only with arrays.
         epsilon: the radius, such as "8/255" or 0.5, for pixels in [0, 1]; a list of radii returns a RadiusSeries.
         norm: "linf" or "l2".
         attacks: a preset ("quick", "pgd-20", "fast", "standard") or a list of attacks; "pgd-20" when absent, a first look.
             "fast" is nearly as strong as AutoAttack, and "standard" is AutoAttack's protocol.
         subset: number of images to audit, drawn from each class in proportion; all when absent.
         class_names: names of the labels; the classifier's, the data set's own, or numbers when absent.
-        groups: for each column its group of each image; or a table.
-        name, data_name: of the classifier and the images in the report.
+        groups: a mapping from the name of a column to the group of each image, or a table of pandas or polars.
+        name, data_name: the names of the classifier and the images in the report.
         batch_size, confidence, seed: 250, 0.95 and 0 when absent.
         device: where to compute, such as "cuda" or "auto"; the device of the network when absent.
-        ledger: file that stores each finished batch, from which a killed audit resumes; one radius alone.
+        ledger: file that stores each finished batch, from which a killed audit resumes; only with one radius.
         keep_adversarial: whether the result holds the adversarial images; a .npy path keeps them in that new file.
         minutes: time after which the audit stops and reports its results so far.
         progress: whether to show progress in terminals and notebooks, or a `Progress` of your own with its own time limit.
@@ -114,7 +114,9 @@ def audit(  # type: ignore[misc]  # the overloads leave out the options
         for threat in sorted(set(threats), key=lambda threat: threat.epsilon)
     ]
     if not specs or (len(specs) > 1 and (ledger or isinstance(keep_adversarial, str | Path))):
-        raise InvalidSpec("Pass at least one radius, and only one with a ledger or a file of adversarial images.")
+        raise InvalidSpec(
+            f"epsilon has {len(specs)} radii. Pass at least one; with `ledger` or a file in `keep_adversarial`, exactly one."
+        )
     data = label_images(images, labels, classifier, class_names=class_names, groups=groups, name=data_name)
     target = find_device(device) if device is not None else classifier.device
     results: list[AuditResult] = []

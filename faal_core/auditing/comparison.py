@@ -46,13 +46,13 @@ def compare(before: AuditResult, after: AuditResult) -> AuditComparison:
 
     Returns: for clean and robust accuracy the change of each class with an exact McNemar test, adjusted over the classes by
         Holm's method, and the change of the mean and of the worst class with bounds.
-    Raises: InvalidSpec where images, radius or attacks differ.
+    Raises: InvalidSpec if images, radius or attacks differ.
     """
     for result in (before, after):
         if not isinstance(result, AuditResult):
             raise InvalidSpec(
-                f"Two results of audit with one radius are compared, not a {type(result).__name__}. A RadiusSeries holds one for "
-                "each radius in `results`."
+                f"`compare` takes two results of `audit`, not a {type(result).__name__}. From a RadiusSeries, pass one of its "
+                "`results`."
             )
     one, other = before.report, after.report
     if one.dataset.sha256 != other.dataset.sha256 or not np.array_equal(before.rows, after.rows):
@@ -60,12 +60,13 @@ def compare(before: AuditResult, after: AuditResult) -> AuditComparison:
             f"The audits have different images, {one.dataset.name} and {other.dataset.name}. Only audits of the same images, "
             "in the same order, are compared pair by pair."
         )
-    for kind, first, second in (
-        ("radii", str(one.spec.threat), str(other.spec.threat)),
-        ("attacks", ", ".join(map(str, one.spec.attacks)), ", ".join(map(str, other.spec.attacks))),
-    ):
-        if first != second:
-            raise InvalidSpec(f"The audits have different {kind}, {first} and {second}. Audit both with the same.")
+    if one.spec.threat != other.spec.threat:
+        raise InvalidSpec(
+            f"The audits have different radii, {one.spec.threat} and {other.spec.threat}. Audit both with the same."
+        )
+    if one.spec.attacks != other.spec.attacks:
+        first, second = ("; ".join(map(repr, report.spec.attacks)) for report in (one, other))
+        raise InvalidSpec(f"The audits have different attacks, {first} and {second}. Audit both with the same.")
     if not (one.complete and other.complete):
         raise InvalidSpec("One of the audits was stopped before its attacks had tried every image. Resume it first.")
     labels, names, confidence = before.evaluation.labels, one.dataset.class_names, one.spec.confidence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from faal_core.reports import notebook, terminal
+from faal_core.reports import files, notebook, terminal
 from faal_core.results.documents import AuditReport
 from faal_core.results.frames import Columns, build_frame, class_columns, image_columns, write_columns
 from faal_core.results.image_outcomes import Evaluation, Rows
@@ -27,7 +27,7 @@ class AuditResult:
         evaluation: one row per audited image.
         rows: place of each audited image in the data set.
         groups: for each column of groups, the group of each audited image.
-        clean_results: the predictions without an attack, by which an audit with another radius saves its own.
+        clean_results: the predictions without an attack; an audit with another radius uses them instead of its own.
         adversarial_images: `n c h w`, float32 in [0, 1]: the image that broke each audited image, or the image itself where no
             attack broke it; None unless they were requested.
     """
@@ -60,7 +60,7 @@ class AuditResult:
 
     def save(self, folder: str | Path) -> None:
         """Write report.json and report.html into the folder, which is created if needed. Raises: OSError."""
-        notebook.save(self.report, Path(folder))
+        files.save(self.report, Path(folder))
 
     def save_outcomes(self, path: str | Path) -> None:
         """Write the outcome of each image to a .parquet or .csv file. Raises: InvalidSpec, OSError."""

@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
+from faal_core.catalog.onnx_format import ONNX
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
-from faal_core.errors import ClassifierUnsuitable
+from faal_core.errors import ClassifierUnsuitable, InvalidSpec
 
 _PROBED = 16  # images whose outputs are looked at before anything is computed
 
@@ -31,7 +32,11 @@ def check_network(classifier: Classifier) -> None:
 
 
 def check_trainable(classifier: Classifier) -> None:
-    """Check that the network can be copied and trained. Raises: ClassifierUnsuitable."""
+    """Check that the network can be copied and trained. Raises: ClassifierUnsuitable, InvalidSpec."""
+    if classifier.spec.architecture == ONNX:
+        raise InvalidSpec(
+            "A network of an ONNX file can be audited but not fine-tuned. Fine-tune the PyTorch network that was exported."
+        )
     if any(isinstance(module, torch.jit.ScriptModule) for module in classifier.modules()):
         raise ClassifierUnsuitable(
             "The network is a ScriptModule, which cannot be fine-tuned. Wrap the module behind it."

@@ -108,6 +108,8 @@ def _read_entry_points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, .
 
 def architecture(name: str) -> ArchitectureEntry:
     """Return the architecture of that name, which an installed library newer than the list may have. Raises: UnknownName."""
+    if name in _built_in_architectures():  # the usual case; the whole catalog has more than a thousand entries
+        return _built_in_architectures()[name]
     known = architectures()
     entry = known.get(name) or find_newer(name)
     if entry is None:

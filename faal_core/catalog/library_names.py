@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ def _describe(library: str, name: str) -> ArchitectureEntry:
     return ArchitectureEntry(f"{library}/{name}", f"{library}'s {name}", _SOURCES[library], builder, variant=name)
 
 
+@cache
 def _read_names() -> dict[str, dict[str, Any]]:
     """Return by library the version whose names were written, and the names."""
     names: dict[str, dict[str, Any]] = json.loads(_NAMES.read_text("utf-8"))

@@ -2,6 +2,7 @@
 
 ONNX = "onnx"
 """The architecture of a network that comes as an ONNX file."""
+MEDIA_TYPE = "application/onnx"
 _FIELDS_AFTER_VERSION = b"\x12\x1a\x22\x28\x32\x3a\x42"  # fields 2 to 8 of ModelProto
 
 

@@ -2,9 +2,9 @@
 
 import sys
 
-_FROM_EXTRAS = frozenset(
+_OF_EXTRA_CLI = frozenset(
     ("PIL", "jaxtyping", "jinja2", "rich", "safetensors", "scipy", "torch", "torchvision", "typer")
-)  # all come with the extra `cli`
+)
 
 
 def main() -> None:
@@ -15,6 +15,6 @@ def main() -> None:
         run()
     except ModuleNotFoundError as missing:
         package = (missing.name or "").partition(".")[0]
-        if package not in _FROM_EXTRAS:
+        if package not in _OF_EXTRA_CLI:
             raise
         sys.exit(f"faal: the command needs {package}, which is not installed. Run pip install 'faal[cli]'.")

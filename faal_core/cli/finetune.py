@@ -103,7 +103,10 @@ def finetune(
     )
     context.with_resource(output_folder(out, out / "checkpoint"))
 
+    from faal_core.auditing.suitability import check_trainable
+
     classifier = source.read()
+    check_trainable(classifier)
     name_classes(context, classifier, class_names)
     report = _finetune(
         classifier, load("train"), load(part), checked_spec, name or source.name, torch_device(device), minutes, out

@@ -26,8 +26,8 @@ OptionalWeights = Annotated[
         exists=True,
         dir_okay=False,
         metavar="FILE",
-        help="The file with the classifier: .safetensors, a state dict in .pt or .pth, or .onnx. With --network it may be left "
-        "out.",
+        help="The file with the classifier: .safetensors, a state dict in .pt or .pth, or, for an audit, .onnx. With --network "
+        "it may be left out.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -35,8 +35,8 @@ Network = Annotated[
     str | None,
     typer.Option(
         metavar="FILE.py:NAME",
-        help="Your own code that builds the network: a class or function in a file, or MODULE:NAME. The code is executed. "
-        "Needs --num-classes.",
+        help="Build the network with your own code, which is executed: a class or function in a file, or MODULE:NAME. Needs "
+        "--num-classes.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -194,8 +194,8 @@ Cache = Annotated[
     typer.Option(
         file_okay=False,
         metavar="DIR",
-        help="The folder for decoded images, which are read from there again. Without it, images of 1 GiB or more are kept "
-        "beside the ledger or in the user's cache folder.",
+        help="Keep decoded images in this folder, so that the next run starts sooner. Without it, only data sets of 1 GiB or "
+        "more are kept.",
         show_default="image-cache beside --ledger, else ~/.cache/faal",
         rich_help_panel=INPUT,
     ),

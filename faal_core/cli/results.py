@@ -60,11 +60,9 @@ def output_folder(out: Path, *within: Path) -> Iterator[None]:
 
 def write_report(report: "AuditReport | FinetuneReport", out: Path, *, as_json: bool) -> None:
     """Write report.json and report.html; print the report as JSON, or its warnings, summary and classes."""
-    from faal_core.reports import html, terminal
+    from faal_core.reports import files, terminal
 
-    document = report.model_dump_json(indent=2)
-    (out / "report.json").write_text(document, "utf-8")
-    (out / "report.html").write_text(html.render(report), "utf-8")
+    document = files.save(report, out)
     typer.echo(document if as_json else f"{terminal.summary(report)}\n\nWritten to {out}")
 
 

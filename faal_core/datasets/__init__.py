@@ -19,7 +19,7 @@ from faal_core.datasets.image_cache import ImageCache
 from faal_core.datasets.image_file import Resizing
 from faal_core.datasets.image_folder import Reading
 from faal_core.datasets.labelled_images import LabelledImages, Part
-from faal_core.datasets.shards import find_suffixes
+from faal_core.datasets.shards import find_shards, find_suffixes
 from faal_core.errors import DatasetInvalid, DatasetMissing, InvalidSpec, UnknownName
 from faal_core.progress import NoProgress, Progress
 
@@ -103,7 +103,7 @@ def list_parts(ref: str) -> tuple[Part, ...]:
         return ("train", "test")
     path = _find_path(ref)
     if shards := _find_shard_reader(path):
-        return shards.list_parts(path)
+        return tuple(find_shards(path, shards.SUFFIX))
     return npz_archive.list_parts(path) if is_archive_of_arrays(path) else image_folder.list_parts(path)
 
 
@@ -113,10 +113,9 @@ def _find_shard_reader(path: Path) -> ModuleType | None:
         if path.is_dir():
             suffixes = find_suffixes(path)
             readers = [reader for reader in _SHARD_READERS if reader.SUFFIX in suffixes]
-            has_images = bool(
-                suffixes & SUFFIXES
-            )  # a repository of Parquet files may have some, a folder of tar files not
-            return next((reader for reader in readers if reader is parquet_shards or not has_images), None)
+            # A repository of Parquet files may also have pictures. A folder of pictures with a tar file is a folder of pictures.
+            allowed = [reader for reader in readers if reader is parquet_shards or not suffixes & SUFFIXES]
+            return next(iter(allowed), None)
         return next((reader for reader in _SHARD_READERS if reader.is_shard(path)), None)
     except OSError as error:
         raise DatasetInvalid(f"{path} cannot be read: {error.strerror or error}.") from None

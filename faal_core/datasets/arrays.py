@@ -33,9 +33,9 @@ def label_arrays(
         images: `n c h w`, `n h w c` or `n h w`, uint8 levels or floats in [0, 1]. The channels of a tensor come first even
             if its images are only a few pixels wide. Floats that are levels divided by 255 are stored as levels.
         labels: whole numbers from 0, `n` or `n 1`.
-        groups: for each column its group of each image.
+        groups: a mapping from the name of a column to the group of each image.
         preparation: one sentence for each step that made the arrays from the stored images.
-    Raises: DatasetInvalid for another type, shape or range.
+    Raises: DatasetInvalid for an unsupported type, shape or range.
     """
     pixels = ImageArray(torch.from_numpy(convert_images(as_numpy(images), channels_first=isinstance(images, Tensor))))
     require_levels(pixels, name)

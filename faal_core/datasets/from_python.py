@@ -75,7 +75,7 @@ def label_images(
 def _require_absent(kind: str, **arguments: object) -> None:
     """Check that none of the arguments is given. Raises: InvalidSpec."""
     if given := [name for name, value in arguments.items() if value is not None]:
-        raise InvalidSpec(f"{kind} has its own {' and '.join(given)}: leave {'it' if len(given) == 1 else 'them'} out.")
+        raise InvalidSpec(f"{kind} has its own {' and '.join(given)}. Leave out the argument {' and '.join(given)}.")
 
 
 def _has_items(data: object) -> bool:

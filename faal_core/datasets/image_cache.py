@@ -1,7 +1,7 @@
 """A cache of decoded images: one .npy file for each part of a data set, which is mapped into memory.
 
-A file's name is a digest of what the images depend on, so a changed data set gets a new file. A second file beside it, written
-last, holds the shape, the type and the checksum. A file that differs from them is written again.
+A file's name is a digest of what the images depend on, so a changed data set gets a new file. A record beside it, written
+last, holds the shape, the type and the checksum. Images that do not match their record are written again.
 """
 
 import fcntl
@@ -23,9 +23,8 @@ from faal_core.datasets.mapped_images import ImageArray, iterate_pieces, map_fil
 from faal_core.errors import DatasetInvalid
 from faal_core.progress import Progress
 
-MAX_CACHED_BYTES = (
-    2**40
-)  # of a part's decoded images, and of an archive's content; smaller parts are limited by the disk
+MAX_CACHED_BYTES = 2**40
+"""Most bytes of a part's decoded images, and of an archive's content. The disk limits smaller parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ class ImageCache:
         return ImageArray(array.images, array.mapping, record.notes) if checksum == record.crc32 else None
 
     def store(self, key: str, write: Callable[[FileWriter], tuple[str, ...]], progress: Progress) -> ImageArray:
-        """Return the images that `write` appends to a writer, from their new file, and the notes that it returns.
+        """Write images by calling `write`, and return them, mapped from their new file, with its notes.
 
         One process writes a file at a time; the others wait and read it.
 

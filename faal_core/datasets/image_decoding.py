@@ -48,11 +48,11 @@ def decode_images(
         key = compute_key(resizing, encoded.count, encoded.stamp())
         if stored := cache.find(key, progress):
             return stored
-    first = Decoder(resizing).decode(*next(iter(encoded.iterate())))
-    if cache and first.nbytes * encoded.count >= cache.min_bytes:
-        progress.stage(f"decoding {encoded.title} into {cache.folder}", encoded.count)
-        threads = min(torch.get_num_threads(), _MAX_THREADS)
-        return cache.store(key, lambda writer: _decode_into(writer, encoded, resizing, progress, threads), progress)
+        first = Decoder(resizing).decode(*next(iter(encoded.iterate())))
+        if first.nbytes * encoded.count >= cache.min_bytes:
+            progress.stage(f"decoding {encoded.title} into {cache.folder}", encoded.count)
+            threads = min(torch.get_num_threads(), _MAX_THREADS)
+            return cache.store(key, lambda writer: _decode_into(writer, encoded, resizing, progress, threads), progress)
     progress.stage(f"decoding {encoded.title}", encoded.count)
     writer = MemoryWriter()
     notes = _decode_into(writer, encoded, resizing, progress, 1)

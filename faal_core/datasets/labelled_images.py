@@ -119,9 +119,8 @@ class LabelledImages:
             self.mapping.release()
         if images.dtype != torch.uint8:
             return images
-        return images.float() / torch.tensor(
-            255.0, device=device
-        )  # a GPU multiplies by the rounded 1 / 255 of a number
+        highest = torch.tensor(255.0, device=device)  # by a plain number, a GPU multiplies with the rounded 1 / 255
+        return images.float() / highest
 
     def take(self, rows: Tensor) -> "LabelledImages":
         """Return only those rows, in that order."""

@@ -1,7 +1,8 @@
 """Data sets and data loaders of PyTorch: collected once into tensors, because an audit reads its images many times.
 
-Audits need the same images in the same order in each pass. Random order is avoided and reported, or refused by name. Some
-images are read twice, and random transforms are refused where the two differ.
+Audits need the same images in the same order in each pass. A loader that
+shuffles all images is read in the order of its data set, with a warning. Other random samplers are refused. Some images are
+read twice, and random transforms are refused if the two differ.
 """
 
 import inspect
@@ -165,7 +166,9 @@ def _order_loader(loader: DataLoader[Any]) -> DataLoader[Any]:
             return _read_in_order(loader, sampler, is_complete=sorted(sampled) == list(range(count)))
         drops_images = len(passes[0]) < len(sampled)
     if drops_images:
-        _warn_caller("The DataLoader has drop_last: the images of an incomplete last batch are not read.")
+        _warn_caller(
+            "The DataLoader has drop_last, so the images of an incomplete last batch are left out. Set drop_last=False."
+        )
     return loader
 
 

@@ -26,10 +26,8 @@ from faal_core.progress import Progress
 MAX_DIMENSIONS = 4
 CHUNK_BYTES = 2**24
 _MAX_IMAGE_BYTES = 4 * MAX_PIXELS  # the memory that the largest image file takes
-_ZIP_HEADER, _ZIP_NAME_SIZES = (
-    30,
-    26,
-)  # bytes of a member's header before its name, and before the lengths of name and extra
+_ZIP_HEADER = 30  # bytes of a member's header before its name
+_ZIP_NAME_SIZES = 26  # bytes of that header before the lengths of the name and of the extra field
 
 
 def read_array(archive: ZipFile, name: str) -> np.ndarray:
@@ -126,7 +124,11 @@ def _read_image_header(archive: ZipFile, name: str) -> _ImageHeader:
     with _explain_faults(name), archive.open(f"{name}.npy") as file:
         shape, fortran, dtype = _read_header(file)
         _require_plain(shape, dtype, MAX_BYTES if fortran else MAX_CACHED_BYTES)
-        return _ImageHeader(shape, fortran, dtype, file.tell())
+        length = file.tell()
+    move_channels_first(np.broadcast_to(np.zeros((), np.uint8), shape))  # checks the shape; takes no memory
+    if not shape[0]:
+        raise DatasetInvalid(f"{name} has no images.")
+    return _ImageHeader(shape, fortran, dtype, length)
 
 
 def _map_images(path: Path, member: ZipInfo, header: _ImageHeader, folder: Path) -> ImageArray | None:

@@ -42,11 +42,6 @@ def is_shard(path: Path) -> bool:
         return file.read(len(_MAGIC)) == _MAGIC
 
 
-def list_parts(path: Path) -> tuple[Part, ...]:
-    """Return the parts of the file or folder. Raises: DatasetInvalid."""
-    return tuple(shards.find_shards(path, SUFFIX))
-
-
 def load(path: Path, part: Part, resizing: Resizing, cache: ImageCache | None, progress: Progress) -> LabelledImages:
     """Return one part of the file or folder.
 
@@ -60,7 +55,7 @@ def load(path: Path, part: Part, resizing: Resizing, cache: ImageCache | None, p
     for file in files:  # before a column is read: few bytes can hold very many labels
         with _open(file) as shard:
             count += shard.metadata.num_rows
-            _choose_rows(shard, file, image_column)
+            _require_small_images(shard, file, image_column)
     shards.require_few_images(count, title)
     for file in files:
         with _open(file) as shard:
@@ -97,12 +92,12 @@ def _open(path: Path) -> "Iterator[ParquetFile]":
 
 def _find_image_column(file: "ParquetFile", path: Path) -> str:
     """Return the name of the column of images: the metadata's, or a usual name. Raises: DatasetInvalid."""
-    return _find_column(file, path, "Image", _IMAGES, "images, {bytes, path} or the bytes of image files")
+    return _find_column(file, path, "Image", _IMAGES, "images ({bytes, path} or the bytes of image files)")
 
 
 def _find_label_column(file: "ParquetFile", path: Path) -> str:
     """Return the name of the column of labels: a usual name, or the metadata's. Raises: DatasetInvalid."""
-    return _find_column(file, path, "ClassLabel", _LABELS, "labels, whole numbers")
+    return _find_column(file, path, "ClassLabel", _LABELS, "labels (whole numbers)")
 
 
 def _find_column(file: "ParquetFile", path: Path, kind: str, usual_names: Sequence[str], content: str) -> str:
@@ -112,7 +107,8 @@ def _find_column(file: "ParquetFile", path: Path, kind: str, usual_names: Sequen
     candidates = [name for name in usual_names if name in columns] or [name for name in described if name in columns]
     if not candidates or (len(candidates) > 1 and candidates[0] not in usual_names):
         raise DatasetInvalid(
-            f"{path.name} has no column {' or '.join(usual_names)} of {content}; it has {', '.join(columns)[:200]}. Rename one."
+            f"{path.name} has no column of {content}. Its columns are {', '.join(columns)[:200]}. Rename the column to "
+            f"{usual_names[0]}."
         )
     return candidates[0]
 
@@ -152,23 +148,30 @@ def _read_labels(file: "ParquetFile", path: Path, column: str) -> np.ndarray:
     return convert_labels(values.to_numpy(), f"{path.name}: {column}")
 
 
-def _choose_rows(file: "ParquetFile", path: Path, column: str) -> int:
-    """Return how many images to read at a time. Raises: DatasetInvalid where they are too large on average.
+def _require_small_images(file: "ParquetFile", path: Path, column: str) -> None:
+    """Check the mean size of the images of each row group. Raises: DatasetInvalid."""
+    for rows, size in _measure_row_groups(file, column):
+        if size > MAX_FILE_BYTES * max(1, rows):
+            raise DatasetInvalid(
+                f"{path.name}: {rows:,} images of {column} have {size:,} bytes; at most {MAX_FILE_BYTES:,} each are read."
+            )
 
-    Limits: a dictionary repeats one value for many rows, so each image may be as large as all values of its row group.
+
+def _choose_rows(file: "ParquetFile", column: str) -> int:
+    """Return how many images to read at a time.
+
+    A dictionary repeats one value for many rows, so each image may be as large as all values of its row group.
     """
-    largest = 1
+    largest = max((size for _, size in _measure_row_groups(file, column)), default=1)
+    return min(_ROWS, max(1, _BATCH_BYTES // max(1, largest)))
+
+
+def _measure_row_groups(file: "ParquetFile", column: str) -> Iterator[tuple[int, int]]:
+    """Yield the number of rows of each row group, and the bytes of the column's values, without compression."""
     for number in range(file.metadata.num_row_groups):
         group = file.metadata.row_group(number)
         chunks = [group.column(i) for i in range(group.num_columns)]
-        size = sum(c.total_uncompressed_size for c in chunks if c.path_in_schema.split(".")[0] == column)
-        if size > MAX_FILE_BYTES * max(1, group.num_rows):
-            raise DatasetInvalid(
-                f"{path.name}: {group.num_rows:,} images of {column} have {size:,} bytes;"
-                f" at most {MAX_FILE_BYTES:,} each are read."
-            )
-        largest = max(largest, size)
-    return min(_ROWS, max(1, _BATCH_BYTES // largest))
+        yield group.num_rows, sum(c.total_uncompressed_size for c in chunks if c.path_in_schema.split(".")[0] == column)
 
 
 def _iterate_images(path: Path, column: str) -> Iterator[tuple[str, bytes]]:
@@ -177,7 +180,7 @@ def _iterate_images(path: Path, column: str) -> Iterator[tuple[str, bytes]]:
 
     row = 0
     with _open(path) as file:
-        rows = _choose_rows(file, path, column)
+        rows = _choose_rows(file, column)
         for batch in file.iter_batches(rows, columns=[column], use_threads=False):
             values = batch.column(0)
             if pa.types.is_struct(values.type) and values.type.get_field_index("bytes") >= 0:

@@ -25,7 +25,7 @@ _DEPTH = 3  # folders from the data set's own to a shard's: <configuration>/<par
 
 def find_suffixes(path: Path) -> set[str]:
     """Return the suffixes of the visible files in the folder and in those below it, `_DEPTH` deep."""
-    return {file.suffix.lower() for file in _iterate_files(path)}
+    return {f".{name.rpartition('.')[2]}".lower() for _, name in _iterate_names(path)}
 
 
 def find_shards(path: Path, suffix: str) -> dict[Part, list[Path]]:
@@ -108,10 +108,15 @@ def require_few_images(count: int, title: str) -> None:
 
 def _iterate_files(path: Path) -> Iterator[Path]:
     """Yield the visible files of the folder and of those below it, `_DEPTH` deep. Links to files are followed."""
+    return (Path(folder, name) for folder, name in _iterate_names(path))
+
+
+def _iterate_names(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield folder and name of each visible file; a path for each of a million files would take seconds."""
     for folder, folders, files in os.walk(path):
         depth = len(Path(folder).relative_to(path).parts)
         folders[:] = sorted(name for name in folders if not name.startswith(".")) if depth < _DEPTH else []
-        yield from (Path(folder) / name for name in files if not name.startswith("."))
+        yield from ((folder, name) for name in files if not name.startswith("."))
 
 
 def _find_part(file: Path, root: Path) -> Part | None:

@@ -13,7 +13,6 @@ from typing import IO
 import numpy as np
 
 from faal_core.datasets import shards
-from faal_core.datasets.array_conversion import convert_labels
 from faal_core.datasets.folder_layout import SUFFIXES
 from faal_core.datasets.image_cache import ImageCache, stamp_files
 from faal_core.datasets.image_decoding import EncodedImages
@@ -50,11 +49,6 @@ def is_shard(path: Path) -> bool:
         return file.read(len(_MAGIC)) == _MAGIC
 
 
-def list_parts(path: Path) -> tuple[Part, ...]:
-    """Return the parts of the file or folder. Raises: DatasetInvalid."""
-    return tuple(shards.find_shards(path, SUFFIX))
-
-
 def load(path: Path, part: Part, resizing: Resizing, cache: ImageCache | None, progress: Progress) -> LabelledImages:
     """Return one part of the file or folder.
 
@@ -71,7 +65,6 @@ def load(path: Path, part: Part, resizing: Resizing, cache: ImageCache | None, p
         iterate=lambda: (image for file, of_file in samples for image in _iterate_images(file, of_file)),
         stamp=lambda: stamp_files(files),
     )
-    labels = convert_labels(labels, f"{title}: labels")
     return shards.assemble(path, part, encoded, labels, None, resizing, cache, progress)
 
 

@@ -8,7 +8,7 @@ import torch
 
 from faal_core.auditing.borrowing import borrow
 from faal_core.auditing.call import Attacks, Radius, list_radii, require_classifier
-from faal_core.auditing.suitability import require_logits
+from faal_core.auditing.suitability import check_trainable, require_logits
 from faal_core.classifier import Classifier
 from faal_core.datasets.from_python import ImageData, label_images
 from faal_core.devices import find_device
@@ -40,19 +40,21 @@ def finetune(
 ) -> FinetuneResult:
     """Fine-tune a copy of a robust classifier, so that its weakest classes withstand more attacks.
 
-    Part of the training images selects the weights. The test images are audited before and after, and choose nothing.
+    A part of the training images is the validation set, which selects the weights. The test images serve only for the
+    audits before and after the training.
 
     Args:
-        classifier: of `Classifier.wrap` or `read_classifier`; adversarially trained.
+        classifier: the result of `Classifier.wrap` or `read_classifier`; trained adversarially.
         train, test: a pair of arrays (images, labels), a LabelledImages, or a Dataset or DataLoader, as in `audit`.
         epsilon, norm: the radius of training and audits, as in `audit`.
-        method: "faal" when absent; another name of the reference page, or its fields, such as {"type": "trades", "beta": 6}.
+        method: "faal" (the default), "uniform", "frl", "cfa", "wat", "dafa" or "cfol", or the fields of a method, such as
+            {"type": "faal", "loss": "trades"}.
         training: fields of TrainingSpec, such as {"learning_rates": [0.002, 0.0002], "batch_size": 64}.
         attacks, subset: of the two audits, as in `audit`.
-        name: of the classifier in the report.
+        name: the name of the classifier in the report.
         device: where to compute; the device of the network when absent.
         checkpoint: folder from which a killed fine-tuning resumes.
-        minutes: time after which training ends early enough for the second audit.
+        minutes: time limit of the whole run. The training ends early enough for the second audit.
         progress: whether to show progress in terminals and notebooks, or a `Progress` of your own.
     Raises: InvalidSpec for arguments that are wrong or do not fit one another; DatasetInvalid for images or labels;
         ClassifierUnsuitable where the network returns no logits; TrainingDiverged; OutOfTime; OutOfMemory; OSError.
@@ -60,7 +62,7 @@ def finetune(
     require_classifier(classifier)
     radii = list_radii(epsilon)
     if len(radii) != 1:
-        raise InvalidSpec("epsilon: a fine-tuning has one radius.")
+        raise InvalidSpec(f"epsilon: a fine-tuning takes exactly one radius, not {len(radii)}.")
     audit_fields = {"attacks": attacks, "images": subset}
     spec = check_fields(
         FinetuneSpec,
@@ -69,6 +71,7 @@ def finetune(
         training=training,
         audit={field: value for field, value in audit_fields.items() if value is not None},
     )
+    check_trainable(classifier)
     training_data = label_images(train, None, classifier, part="train")
     test_data = label_images(test, None, classifier, part="test")
     target = find_device(device) if device is not None else classifier.device

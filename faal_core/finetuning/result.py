@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from faal_core.classifier import Classifier
-from faal_core.reports import notebook, terminal
+from faal_core.reports import files, notebook, terminal
 from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.results.frames import build_frame, change_columns
 from faal_core.weights import write_classifier
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FinetuneResult:
-    """Holds the report, the selected classifier, and the best epoch's.
+    """Holds the report, the selected classifier, and the classifier of the best epoch.
 
     Args:
         report: the document that `report.json` holds.
-        classifier: the one that was selected: the original one where the outcome is `kept-original`.
-        trained_classifier: the best epoch's, from which the report's candidates are made.
+        classifier: the selected classifier. If the outcome is `kept-original`, it is the original classifier.
+        trained_classifier: the classifier of the best epoch, from which the report's candidates are computed.
     """
 
     report: FinetuneReport
@@ -43,7 +43,7 @@ class FinetuneResult:
 
         Raises: OSError.
         """
-        notebook.save(self.report, Path(folder))
+        files.save(self.report, Path(folder))
         write_classifier(Path(folder) / "classifier.safetensors", self.classifier)
 
     def __repr__(self) -> str:

@@ -13,7 +13,6 @@ from faal_core.auditing.reliability import digest_pixels
 from faal_core.auditing.result import AuditResult
 from faal_core.auditing.run import PRODUCT, compute_identity, run_audit, summarise
 from faal_core.auditing.suitability import check_trainable
-from faal_core.catalog.onnx_format import ONNX
 from faal_core.classifier import Classifier
 from faal_core.datasets.class_order import quote_names
 from faal_core.datasets.labelled_images import LabelledImages
@@ -65,15 +64,11 @@ def run_finetuning(
     Raises: InvalidSpec, ClassifierUnsuitable, TrainingDiverged, OutOfMemory; OutOfTime where no time is left to train;
         Cancelled through `progress`.
     """
-    if classifier.spec.architecture == ONNX:
-        raise InvalidSpec(
-            "A network of an ONNX file can be audited but not fine-tuned. Fine-tune the PyTorch network that was exported."
-        )
+    check_trainable(classifier)
     started_at = time.monotonic()
     progress = progress or NoProgress()
     training_data, test_data = (match_classes(classifier, data) for data in (training_data, test_data))
     _check_fit(training_data, test_data)
-    check_trainable(classifier)
     classifier.place(device).eval().choose_layout(training_data.pixels(torch.arange(1), device))
     if checkpoint:
         checkpoint.mkdir(parents=True, exist_ok=True)

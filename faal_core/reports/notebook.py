@@ -1,7 +1,6 @@
-"""Reports in a notebook and in a folder."""
+"""Reports and tables in a notebook."""
 
 from html import escape
-from pathlib import Path
 
 from jinja2 import Environment
 
@@ -28,10 +27,3 @@ def render(report: AuditReport | FinetuneReport) -> str:
 def render_table(columns: Columns) -> str:
     """Return the columns as an HTML table."""
     return _TABLE.render(columns=list(columns), rows=zip(*columns.values(), strict=True))
-
-
-def save(report: AuditReport | FinetuneReport, folder: Path) -> None:
-    """Write report.json and report.html into the folder, which is created if needed. Raises: OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(report.model_dump_json(indent=2), "utf-8")
-    (folder / "report.html").write_text(html.render(report), "utf-8")

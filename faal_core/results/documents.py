@@ -226,8 +226,8 @@ class AuditReport(Document):
     confusion: tuple[Confusion, ...] = Field(description="Mistakes on images that are not robust, most frequent first.")
     adversarial_sha256: str = Field(
         "",
-        description="SHA-256 of a text with one line per image, in the images' order: the SHA-256 of the adversarial image that "
-        "broke it, or an empty line.",
+        description="SHA-256 of a text of one line per image, in the order of the images. A line is the SHA-256 of the "
+        "adversarial image that broke the image. The line is empty if no attack broke it.",
     )
     provenance: Provenance | None = Field(
         None, description="Software and device that computed the report; null in older reports."

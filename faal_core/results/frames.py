@@ -12,11 +12,8 @@ from faal_core.results.finetune_documents import Comparison
 from faal_core.results.image_outcomes import UNBROKEN, Evaluation, Rows
 
 Columns = Mapping[str, Sequence[Any]]
-_NULLABLE = {
-    "broken_by": "string",
-    "distance": "double",
-    "sha256": "string",
-}  # Arrow's types where all values may be null
+# Arrow's types of columns in which all values may be null
+_NULLABLE = {"broken_by": "string", "distance": "double", "sha256": "string"}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # begins a cell that a spreadsheet computes
 
 
@@ -59,9 +56,10 @@ def image_columns(
         label, class: its class, as number and name.
         clean_prediction, attacked_prediction: the class predicted without an attack, and after the attack that broke the image.
         clean, robust: whether the image is classified correctly without an attack, and also after every attack.
-        after N: …: whether it is classified correctly clean and after the attacks up to this one.
+        after N: NAME: whether it is classified correctly without an attack and after the attacks 1 to N.
         broken_by: name of the attack that broke it; null where none did.
-        clean_margin, margin: probability of the label minus that of the likeliest other class, clean and at the least.
+        clean_margin, margin: probability of the label minus that of the likeliest other class: of the image without an attack,
+            and the smallest over this image and all attacks.
         distance: norm of the perturbation that broke it; null where none did.
         sha256: of the adversarial image's float32 pixels; null where no attack broke it.
         group …: its group in each column of groups.
@@ -117,7 +115,7 @@ def write_columns(path: Path, columns: Columns, metadata: Mapping[str, Any]) -> 
 
     Args:
         metadata: facts that the file carries with it in the metadata key `faal`, as JSON; CSV files have no place for them.
-    Raises: InvalidSpec for another ending, and where pyarrow is missing; OSError.
+    Raises: InvalidSpec for an unsupported ending, and if pyarrow is missing; OSError.
     """
     if path.suffix == ".csv":
         with path.open("w", encoding="utf-8", newline="") as file:

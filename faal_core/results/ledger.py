@@ -41,9 +41,8 @@ class BatchResult(BaseModel):
     rows: tuple[int, ...]
     predicted: tuple[int, ...]
     margin: tuple[float, ...]
-    logit_margin: tuple[float, ...] = Field(
-        validation_alias=AliasChoices("logit_margin", "lead")
-    )  # older ledgers: lead
+    # Ledgers of earlier versions call it lead.
+    logit_margin: tuple[float, ...] = Field(validation_alias=AliasChoices("logit_margin", "lead"))
     distance: tuple[float, ...]
     sha256: tuple[str, ...]
     forward: int

@@ -18,7 +18,7 @@ _DOTTED_NAME = re.compile(r"[\w<>]+(\.[\w<>]+)*")
 
 
 class ClassifierDescription(Spec):
-    """Describes a classifier of any site: only the catalog of its site may have the architecture."""
+    """Describes a classifier, whether or not the catalog of this installation has its architecture."""
 
     architecture: str = Field(
         max_length=200,
@@ -88,7 +88,7 @@ class ClassifierDescription(Spec):
 
 
 class ClassifierSpec(ClassifierDescription):
-    """Describes what must be known besides the weights to rebuild a classifier here."""
+    """Describes what must be known besides the weights to rebuild a classifier in this installation."""
 
     @field_validator("architecture")
     @classmethod

@@ -20,6 +20,7 @@ from faal_core.classifier import Classifier
 from faal_core.errors import ClassifierUnsuitable, InvalidSpec, WeightsMismatch, WeightsUnreadable
 from faal_core.specs import ClassifierSpec
 from faal_core.specs.classifier import MAX_CHANNELS
+from faal_core.specs.field_errors import explain, first_errors
 from faal_core.weights.checkpoint_file import check_tensors, read_checkpoint
 from faal_core.weights.key_names import arrange, fill, infer_channels, strip_prefix
 from faal_core.weights.library_names import rename_published
@@ -41,8 +42,8 @@ def read_classifier(
         key: the set of weights to read, where the file holds several: `state_dict_ema`, `model.ema` …
         network: the network that takes the weights, instead of one that the catalog builds; `spec` must describe it.
 
-    An ONNX file is a network of its own, for audits: it takes neither `key` nor `network`, and a spec only for its
-    normalisation and its class names.
+    An ONNX file contains the network. It accepts neither `key` nor `network`, and a spec sets only the normalisation and the
+    class names.
 
     Raises: WeightsUnreadable for a file that holds no weights, is damaged or could run code; WeightsAmbiguous for a file
         with several sets of weights and no matching key; WeightsMismatch where names, shapes or normalisation differ from the
@@ -53,7 +54,7 @@ def read_classifier(
     if is_onnx(start):
         if key is not None or network is not None:
             raise InvalidSpec(
-                "The file is an ONNX network: pass it without a key of weights and without another network."
+                "An ONNX file contains the network and one set of weights. Leave out the key and the network."
             )
         return read_onnx(path, spec)
     tree, stored = _read_tensors(path, start)
@@ -114,7 +115,7 @@ def write_classifier(path: str | Path, classifier: Classifier) -> None:
 
 
 def convert_checkpoint(source: Path, target: Path, spec: ClassifierSpec, key: str | None = None) -> Classifier:
-    """Write the weights in `source` to `target`, as a checked safetensors file in our key names; return the classifier.
+    """Write the weights in `source` to `target`, as a checked safetensors file with FAAL's key names; return the classifier.
 
     An ONNX file is checked and copied as it is. Raises: as `read_classifier` and `write_classifier`.
     """
@@ -171,8 +172,10 @@ def _read_spec(metadata: dict[str, str]) -> ClassifierSpec | None:
     try:
         return ClassifierSpec.model_validate_json(metadata[METADATA_KEY])
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise WeightsUnreadable(f"The file's description of its network is invalid: {first['msg']}.") from None
+        (first, *_), _ = first_errors(error)
+        raise WeightsUnreadable(
+            f"The file's description of its network is invalid: {explain(first).removesuffix('.')}."
+        ) from None
 
 
 def _describe_network(spec: ClassifierSpec) -> str:

@@ -20,7 +20,7 @@ from faal_core.weights.onnx_file import import_onnx
 
 TOLERANCE = 1e-4  # of logits relative to the largest (at least 1), of derivatives relative to the gradient's length
 _IMAGES = 2
-_SMALL = 20_000_000  # weights; larger networks have their gradients checked for one image alone, which takes a third of the time
+_SMALL = 20_000_000  # weights; the gradients of larger networks are checked for one image only, to save time
 _STEP = 1e-6  # of the difference quotient, relative to pixels of deviation 1; double precision has 1e-16
 _PERTURBATION = 0.03  # 8/255
 _SEED = 24
@@ -130,12 +130,14 @@ def _check_gradients(exact: OnnxNetwork, images: Tensor, generator: torch.Genera
     noise = 1e-14 * logits.detach().abs().amax(1) / _STEP
     difference = ((quotient - derivative).abs() - noise).clamp(min=0) / length.flatten().clamp(min=1e-30)
     if not bool((difference <= TOLERANCE).all()):
-        raise _differ(f"its input gradients differ from differences by a relative {float(difference.max()):.2g}")
+        raise _differ(
+            f"its input gradients deviate from difference quotients by {float(difference.max()):.2g} of their length"
+        )
 
 
 def _differ(what: str) -> WeightsUnreadable:
     """Return the error for a network that was converted wrongly."""
     return WeightsUnreadable(
-        f"The network in the ONNX file was converted, and {what}. Audit the network in PyTorch instead, with Classifier.wrap or "
-        "--network."
+        f"The network in the ONNX file was converted incorrectly: {what}. Audit the network in PyTorch "
+        "instead, with Classifier.wrap or --network."
     )

@@ -24,7 +24,7 @@ from faal_core.weights.onnx_pruning import find_needed, hash_graph, prune
 from faal_core.weights.protobuf_effort import TooManyFields, check_fields
 
 MAX_BYTES = 2**31 - 1  # protobuf's own limit
-MAX_NODES = 20_000  # a Swin transformer has 4,000
+MAX_NODES = 20_000
 MAX_SIDE = 4096  # pixels
 OLDEST_OPERATORS, NEWEST_OPERATORS = 13, 25  # versions of the operator set
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")

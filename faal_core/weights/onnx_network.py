@@ -11,7 +11,7 @@ from faal_core.weights.onnx_check import check_conversion
 from faal_core.weights.onnx_file import read_graph
 
 _ANY_BATCH = (
-    "The file accepts a fixed number of images alone. Export it for any batch size: torch.onnx.export(…, "
+    "The file has a fixed batch size. Export it for any batch size: torch.onnx.export(…, "
     "dynamic_shapes=({0: torch.export.Dim('batch')},))."
 )
 

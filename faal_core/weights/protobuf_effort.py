@@ -6,7 +6,7 @@ Source: https://protobuf.dev/programming-guides/encoding
 from functools import cache
 from typing import Any
 
-MAX_FIELDS = 1_000_000  # of all messages; the largest export of torch that we tried has 300,000
+MAX_FIELDS = 1_000_000  # of all messages
 MAX_DEPTH = 12  # of messages in one another; a tensor in an attribute of a node has four
 MAX_PACKED = 2**24  # bytes of integers of variable length, each of which becomes up to eight bytes
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from faal_core.networks.onnx.description import Node, refuse_node
 
-MAX_VALUE_BYTES = 2**28  # of one intermediate result for one image; large classifiers need a tenth
+MAX_VALUE_BYTES = 2**28  # of one intermediate result for one image
 MAX_LIVE_BYTES = 2**29  # of all intermediate results at a time, for one image
 MAX_ALL_BYTES = 2**34  # of all intermediate results, for one image: some seconds
-MAX_OPERATIONS = 10**12  # of convolutions, pooling and products of matrices, for one image; ViT-H/14 needs a third
+MAX_OPERATIONS = 10**12  # of convolutions, pooling and products of matrices, for one image
 MAX_DIMENSIONS = 8
 TRIAL_BATCH = 2  # images
 _DOUBLE = 8  # bytes of a number in the check of gradients

@@ -24,7 +24,6 @@ DTYPES = {
 """The supported types of tensors by their number in `TensorProto.DataType`."""
 
 Ints = Sequence[int]
-_INDEX_TYPES = (torch.int32, torch.int64)
 
 
 class UnsupportedNode(ValueError):

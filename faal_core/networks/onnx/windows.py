@@ -1,12 +1,10 @@
 """ONNX's operators with a sliding window, Conv, MaxPool and AveragePool, with torch's functions."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-Ints = Sequence[int]
+from faal_core.networks.onnx.table import Ints
 
 
 def _find_pads(
@@ -97,4 +95,4 @@ def average_pool(
     means = function(_pad(x, before, after, 0.0), *window, 0, bool(ceil_mode))
     if count_include_pad:
         return means
-    return means / function(_pad(torch.ones_like(x), before, after, 0.0), *window, 0, bool(ceil_mode))
+    return means / function(_pad(torch.ones_like(x[:1, :1]), before, after, 0.0), *window, 0, bool(ceil_mode))

@@ -129,15 +129,15 @@ def test_outputs_that_are_no_logits_are_refused_by_name(change: Any, message: st
         ({"labels": torch.eye(4)[LABELS]}, "one-hot"),
         ({"epsilon": "8/0"}, "epsilon: '8/0' is not a radius"),
         ({"epsilon": 8}, "8/255"),
-        ({"epsilon": []}, "at least one radius"),
-        ({"epsilon": [0.1, 0.2], "ledger": "x"}, "only one with a ledger"),
+        ({"epsilon": []}, "Pass at least one"),
+        ({"epsilon": [0.1, 0.2], "ledger": "x"}, "exactly one"),
         ({"norm": "l7"}, "norm"),
         ({"attacks": "fastest"}, "did you mean fast"),
         ({"subset": 1000}, "1000 images were requested"),
         ({"class_names": ["a", "a", "b", "c"]}, "same name"),
         ({"class_names": ["a", "b", "c"]}, "label 3 is not in 0…2"),
         ({"groups": {"camera": ["a"] * 3}}, "groups for 3 of 60"),
-        ({"images": LabelledImages(IMAGES, LABELS, tuple("0123"), "x", "test")}, "its own labels"),
+        ({"images": LabelledImages(IMAGES, LABELS, tuple("0123"), "x", "test")}, "Leave out the argument labels"),
         ({"keep_adversarial": "images.png"}, "a .npy file"),
     ],
 )
@@ -225,6 +225,7 @@ def test_two_audits_of_the_same_images_are_compared() -> None:
     for other, message in (
         (audit(epsilon=0.03), "different radii"),
         (audit(attacks="pgd-20"), "different attacks"),
+        (audit(attacks=[{"type": "pgd", "steps": 10, "relative_step": 0.5}]), "different attacks.*relative_step=0.5"),
         (audit(images=IMAGES.flip(0), labels=LABELS.flip(0)), "different images"),
         (audit(subset=30), "different images"),
     ):
@@ -249,6 +250,8 @@ def test_a_fine_tuning_takes_arrays_and_leaves_the_network_alone() -> None:
     assert len(done.to_frame()) == 4
     assert done.plot().to_dict()["layer"]
     assert "<iframe" in done._repr_html_()
+    with pytest.raises(FaalError, match="'trades' is none of faal, uniform"):
+        faal.finetune(CLASSIFIER, (IMAGES, LABELS), (IMAGES, LABELS), epsilon=0.02, method="trades")
     with pytest.raises(FaalError, match=r"training\.lr: there is no such field"):
         faal.finetune(CLASSIFIER, (IMAGES, LABELS), (IMAGES, LABELS), epsilon=0.02, training={"lr": 1})
 

@@ -22,5 +22,5 @@ def test_a_spec_of_the_catalog_is_returned() -> None:
 )
 def test_another_catalog_is_named_as_the_cause(fields: dict[str, object], reason: str) -> None:
     """The error says what the worker lacks, and which settings must be equal."""
-    with pytest.raises(InvalidSpec, match=rf"{reason}.* the same `FAAL_NETWORKS`"):
+    with pytest.raises(InvalidSpec, match=rf"{reason}[^.]*\. Tell the administrator: .* the same `FAAL_NETWORKS`"):
         read_spec(FIELDS | fields)

@@ -38,7 +38,7 @@ def test_an_onnx_network_is_audited(folder, monkeypatch):
         (AUDIT, ("--num-classes", "4"), "3 logits; the spec says 4 classes"),
         (AUDIT, ("--mean", "0.5,0.5", "--std", "1,1"), "images of 1 channels; mean and std have 2"),
         (AUDIT, ("--architecture", "small_resnet", "--num-classes", "3"), "the spec says small_resnet. Use onnx"),
-        (AUDIT, ("--weights-key", "ema"), "without a key of weights"),
+        (AUDIT, ("--weights-key", "ema"), "Leave out the key and the network"),
         (FINETUNE, (), "audited but not fine-tuned"),
     ],
 )

@@ -96,9 +96,9 @@ def test_shards_are_cached(tmp_path: Path) -> None:
         ({"labels": ["a", "b"]}, "label must be whole numbers, one per image"),
         (
             {"labels": [0, 1], "label": "kind"},
-            "no column label or labels or fine_label of labels.*it has image, kind, id",
+            "no column of labels.*Its columns are image, kind, id. Rename the column to label",
         ),
-        ({"labels": [0, 1], "image": "picture"}, "no column image or img of images"),
+        ({"labels": [0, 1], "image": "picture"}, "no column of images.*Rename the column to image"),
         ({"labels": [0, 1], "kind": pa.string(), "images": ["x", "y"]}, "image has type string, not the bytes"),
         ({"labels": [0, 1], "images": [encode_image(), None]}, "set.parquet, image 1 has no bytes"),
         ({"labels": [0, 1], "images": [encode_image(), b"x"]}, "set.parquet, image 1 cannot be decoded"),

@@ -20,7 +20,7 @@ from faal_core.networks import build
 from faal_core.networks.onnx.graph import OnnxNetwork
 from faal_core.networks.onnx.table import OPERATORS as TABLE
 from faal_core.specs import ClassifierSpec
-from faal_core.weights import convert_checkpoint, digest, onnx_check, read_classifier, write_classifier
+from faal_core.weights import convert_checkpoint, digest, read_classifier, write_classifier
 from tests.onnx_files import (
     CLASSES,
     IMAGE,
@@ -121,7 +121,7 @@ def test_the_file_states_its_classes(onnx_file: Path) -> None:
     ]:
         with pytest.raises(WeightsMismatch, match=message):
             read_classifier(onnx_file, SPEC.model_copy(update=changes))
-    with pytest.raises(InvalidSpec, match="without a key"):
+    with pytest.raises(InvalidSpec, match="Leave out the key"):
         read_classifier(onnx_file, key="ema")
 
 
@@ -147,7 +147,11 @@ def test_a_wrong_conversion_is_noticed(tmp_path: Path, monkeypatch: pytest.Monke
     forward = OnnxNetwork.forward
     for wrong, message in [
         (lambda net, x: forward(net, x) * 1.001, "logits differ by a relative 0.001"),
-        (lambda net, x: forward(net, x).detach() + x.sum((1, 2, 3))[:, None] * 0, "input gradients differ"),
+        (
+            lambda net, x: forward(net, x) + 2e-4 * forward(net, x).abs().amax().clamp(min=1),
+            "logits differ by a relative 0.0002",
+        ),
+        (lambda net, x: forward(net, x).detach() + x.sum((1, 2, 3))[:, None] * 0, "input gradients deviate"),
         (lambda net, x: forward(net, x).detach(), "no gradient flows"),
         (lambda net, x: forward(net, x) / 0, "not finite"),
     ]:
@@ -164,7 +168,6 @@ def test_onnxruntime_is_the_judge_and_runs_the_file_as_written(tmp_path: Path) -
     graph.graph.initializer.append(tensor("one", [1], "int64"))
     with pytest.raises(WeightsUnreadable, match="onnxruntime does not accept"):
         read_classifier(save(graph, tmp_path))
-    assert onnx_check.TOLERANCE == 1e-4
 
 
 def test_audits_only(onnx_file: Path, tmp_path: Path) -> None:
