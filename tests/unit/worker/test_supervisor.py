@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from celery.utils.sysinfo import cpu_budget
@@ -49,20 +50,19 @@ def watch(supervisor: Supervisor, job_id: str, code: str) -> int:
     return status
 
 
-def expire(sessions, job_id: str) -> bool:
-    """Return whether a sweep requeues the job now."""
-    with sessions.begin() as session:
-        lifecycle.take_back(session)
+def lease_end(sessions, job_id: str) -> datetime:
+    """Return when the job's lease ends; until then no sweep requeues it."""
     with sessions() as session:
-        return queries.find_job(session, job_id).state is JobState.QUEUED
+        return queries.find_job(session, job_id).lease_expires_at
 
 
 def test_lease_is_kept(supervisor, sessions, running_job, settings):
     """While the process runs the lease is renewed, so that a process may run longer than a lease lasts."""
+    start = datetime.now(UTC)
     with sessions.begin() as session:
         lifecycle.renew(session, running_job, 1, lease_seconds=settings.lease_seconds)
     assert watch(supervisor, running_job, BRIEF) == 0
-    assert not expire(sessions, running_job)
+    assert lease_end(sessions, running_job) >= start + timedelta(seconds=2)
 
 
 def test_process_ends_when_the_worker_stops(supervisor, running_job):
@@ -91,11 +91,13 @@ def test_stubborn_process_is_killed_and_its_job_kept_until_then(supervisor, sess
     while not capfd.readouterr().out:
         time.sleep(0.01)
     supervisor.stop()
-    start = time.monotonic()
+    start, start_time = time.monotonic(), datetime.now(UTC)
+    with sessions.begin() as session:
+        lifecycle.renew(session, running_job, 1, lease_seconds=settings.lease_seconds)
     supervisor._watch(running_process, running_job, 1)
     assert time.monotonic() - start >= settings.grace_seconds
     assert running_process.close() == -signal.SIGKILL
-    assert not expire(sessions, running_job)
+    assert lease_end(sessions, running_job) >= start_time + timedelta(seconds=settings.grace_seconds)
 
 
 def test_absent_database_ends_nothing(settings, running_job, tmp_path):
