@@ -53,7 +53,9 @@ def watch(supervisor: Supervisor, job_id: str, code: str) -> int:
 def lease_end(sessions, job_id: str) -> datetime:
     """Return when the job's lease ends; until then no sweep requeues it."""
     with sessions() as session:
-        return queries.find_job(session, job_id).lease_expires_at
+        expires_at = queries.find_job(session, job_id).lease_expires_at
+    assert expires_at is not None
+    return expires_at
 
 
 def test_lease_is_kept(supervisor, sessions, running_job, settings):
