@@ -19,6 +19,7 @@ from faal_core.results.documents import (
 )
 from faal_core.results.finetune_documents import Candidate, EpochRow, FinetuneReport
 from faal_core.results.image_outcomes import UNBROKEN, Evaluation
+from faal_core.results.outcomes import Outcomes
 from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec, TrainingSpec
 from faal_core.threat_model import ThreatModel
 
@@ -146,6 +147,23 @@ def sample_audit(
 ) -> AuditReport:
     """Return an audit report: of Fashion-MNIST's classes unless other names and rates are given."""
     return _make_audit(draw(robust, images, seed=1), names, warnings, attacks, groups)
+
+
+def sample_outcomes(
+    names: tuple[str, ...] = FASHION,
+    robust: Sequence[float] = ROBUST_BEFORE,
+    images: int = 300,
+    attacks: str | list[dict] = "pgd-20",
+    groups: tuple[str, ...] = (),
+    seed: int = 1,
+) -> tuple[AuditReport, Outcomes]:
+    """Return an audit report as `sample_audit` does, and the outcomes that it was computed from."""
+    evaluation = draw(robust, images, seed)
+    count = len(evaluation.labels)
+    columns = {"camera": tuple(groups[row % len(groups)] for row in range(count))} if groups else {}
+    outcomes = Outcomes(evaluation, np.arange(count), columns)
+    report = _make_audit(evaluation, names, (), attacks, groups)
+    return report.model_copy(update={"outcomes_sha256": outcomes.sha256}), outcomes
 
 
 def sample_finetune(

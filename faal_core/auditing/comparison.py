@@ -55,7 +55,7 @@ def compare(before: AuditResult, after: AuditResult) -> AuditComparison:
                 "`results`."
             )
     one, other = before.report, after.report
-    if one.dataset.sha256 != other.dataset.sha256 or not np.array_equal(before.rows, after.rows):
+    if one.dataset.sha256 != other.dataset.sha256 or not np.array_equal(before.outcomes.rows, after.outcomes.rows):
         raise InvalidSpec(
             f"The audits have different images, {one.dataset.name} and {other.dataset.name}. Only audits of the same images, "
             "in the same order, are compared pair by pair."

@@ -1,8 +1,6 @@
 """The result of an audit: the report, and the outcome of each image that it was computed from."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +8,10 @@ from torch import Tensor
 
 from faal_core.reports import files, notebook, terminal
 from faal_core.results.documents import AuditReport
-from faal_core.results.frames import Columns, build_frame, class_columns, image_columns, write_columns
-from faal_core.results.image_outcomes import Evaluation, Rows
+from faal_core.results.frames import build_frame, class_columns
+from faal_core.results.image_outcomes import Evaluation
 from faal_core.results.ledger import BatchResult
+from faal_core.results.outcomes import Outcomes
 
 if TYPE_CHECKING:
     import altair as alt
@@ -24,25 +23,21 @@ class AuditResult:
 
     Args:
         report: the document that `report.json` holds.
-        evaluation: one row per audited image.
-        rows: place of each audited image in the data set.
-        groups: for each column of groups, the group of each audited image.
+        outcomes: one row per audited image, from which the report was computed.
         clean_results: the predictions without an attack; an audit with another radius uses them instead of its own.
         adversarial_images: `n c h w`, float32 in [0, 1]: the image that broke each audited image, or the image itself where no
             attack broke it; None unless they were requested.
     """
 
     report: AuditReport
-    evaluation: Evaluation
-    rows: Rows
-    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    outcomes: Outcomes
     clean_results: tuple[BatchResult, ...] = field(default=())
     adversarial_images: Tensor | None = field(default=None)
 
-    @cached_property
-    def outcomes(self) -> Columns:
-        """Return the outcome of each image as columns; `frames.image_columns` describes them."""
-        return image_columns(self.evaluation, self.report, self.rows, self.groups)
+    @property
+    def evaluation(self) -> Evaluation:
+        """Return labels, predictions and margins, one row per audited image."""
+        return self.outcomes.evaluation
 
     def to_frame(self) -> Any:  # noqa: ANN401 - of pandas or polars
         """Return the rates of each class with their bounds as a data frame of pandas, or of polars without pandas."""
@@ -50,7 +45,7 @@ class AuditResult:
 
     def outcomes_frame(self) -> Any:  # noqa: ANN401 - of pandas or polars
         """Return the outcome of each image as a data frame of pandas, or of polars without pandas."""
-        return build_frame(self.outcomes)
+        return build_frame(self.outcomes.columns(self.report))
 
     def plot(self) -> "alt.LayerChart":
         """Return a chart of the clean and robust accuracy of each class, with intervals. Needs altair."""
@@ -59,14 +54,12 @@ class AuditResult:
         return chart_audit(self.report)
 
     def save(self, folder: str | Path) -> None:
-        """Write report.json and report.html into the folder, which is created if needed. Raises: OSError."""
-        files.save(self.report, Path(folder))
+        """Write report.json, report.html and outcomes.parquet into the folder, which is created if needed. Raises: OSError."""
+        files.save(self.report, Path(folder), self.outcomes)
 
     def save_outcomes(self, path: str | Path) -> None:
         """Write the outcome of each image to a .parquet or .csv file. Raises: InvalidSpec, OSError."""
-        report = self.report
-        about = {"classifier": report.classifier.sha256, "dataset": report.dataset.sha256}
-        write_columns(Path(path), self.outcomes, {**about, "spec": report.spec.model_dump(mode="json")})
+        self.outcomes.write(Path(path), self.report)
 
     def __repr__(self) -> str:
         """Return the warnings, the verdict and the classes as text."""

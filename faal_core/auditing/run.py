@@ -26,6 +26,7 @@ from faal_core.progress import NoProgress, Progress
 from faal_core.results.class_table import ClassTable, build_group_table
 from faal_core.results.documents import AuditReport, ClassifierSummary
 from faal_core.results.ledger import CLEAN, BatchResult, Ledger
+from faal_core.results.outcomes import Outcomes
 from faal_core.specs import AuditSpec
 
 PRODUCT = f"FAAL {__version__}"
@@ -102,6 +103,13 @@ def run_audit(
         *reliability.examine_images(data, spec.threat, trained_on),
         *reliability.check_class_sizes(rows),
     )
+    outcomes = Outcomes(
+        evaluation,
+        rows=audited_rows.numpy(),
+        groups={
+            grouping.column: tuple(grouping.names[member] for member in grouping.members) for grouping in data.groups
+        },
+    )
     report = AuditReport(
         product=PRODUCT,
         created_at=datetime.now(UTC),
@@ -119,15 +127,14 @@ def run_audit(
         ),
         attacks=attack_rows,
         confusion=table.count_confusions(),
+        outcomes_sha256=outcomes.sha256,
         adversarial_sha256=hashlib.sha256("\n".join(evaluation.sha256).encode()).hexdigest(),
         provenance=describe_provenance(device),
         gallery=build_gallery(data, evaluation, attack_rows),
     )
     return AuditResult(
         report,
-        evaluation,
-        rows=audited_rows.numpy(),
-        groups={grouping.column: [grouping.names[member] for member in grouping.members] for grouping in data.groups},
+        outcomes,
         clean_results=tuple(result for result in batches if result.attack == CLEAN),
         adversarial_images=None if adversarial is None else adversarial.to_tensor(),
     )

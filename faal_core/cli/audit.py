@@ -100,7 +100,7 @@ def audit(
             trained_on=digest_training_images(dataset, part, root=data_root),
             keep_adversarial=save_adversarial or False,
         )
-    write_report(audited.report, out, as_json=as_json)
+    write_report(audited.report, out, audited.outcomes, as_json=as_json)
     if save_outcomes:
         audited.save_outcomes(save_outcomes)
     require_worst_class(audited.report, require_worst)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from faal_core.classifier import Classifier
     from faal_core.datasets import LabelledImages
-    from faal_core.results.finetune_documents import FinetuneReport
+    from faal_core.finetuning import FinetuneResult
     from faal_core.specs import FinetuneSpec
 
 
@@ -108,15 +108,15 @@ def finetune(
     classifier = source.read()
     check_trainable(classifier)
     name_classes(context, classifier, class_names)
-    report = _finetune(
+    done = _finetune(
         classifier, load("train"), load(part), checked_spec, name or source.name, torch_device(device), minutes, out
     )
-    if report is None:
+    if done is None:
         return 0
-    write_report(report, out, as_json=as_json)
+    write_report(done.report, out, *done.outcomes, as_json=as_json)
     _remove(out / "checkpoint")
-    require_worst_class(report.after, require_worst)
-    return exit_status(report)
+    require_worst_class(done.report.after, require_worst)
+    return exit_status(done.report)
 
 
 def _finetune(
@@ -128,8 +128,8 @@ def _finetune(
     device: "torch.device",
     minutes: float | None,
     out: Path,
-) -> "FinetuneReport | None":
-    """Fine-tune, write the weights into `out`, and return the report; None in the processes of other ranks.
+) -> "FinetuneResult | None":
+    """Fine-tune, write the weights into `out`, and return the result; None in the processes of other ranks.
 
     The folder `checkpoint` of `out` holds what a run needs to resume.
     """
@@ -163,7 +163,7 @@ def _finetune(
     else:
         write_classifier(weights, done.classifier)
     write_classifier(out / TRAINED, done.trained_classifier)
-    return done.report
+    return done
 
 
 def _remove(checkpoint: Path) -> None:

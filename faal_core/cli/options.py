@@ -1,7 +1,6 @@
 """The options of `faal` about attacks, training, the spec and results, in the panels in which `--help` shows them."""
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -133,8 +132,6 @@ def _ending(*endings: str) -> Callable[[Path | None], Path | None]:
             raise typer.BadParameter(f"the name {file.name} must end in {' or '.join(endings)}")
         if file is not None and not file.parent.is_dir():
             raise typer.BadParameter(f"there is no folder {file.parent}")
-        if file is not None and file.suffix == ".parquet" and find_spec("pyarrow") is None:
-            raise typer.BadParameter("Parquet files need pyarrow: run pip install 'faal[frames]', or name a .csv file")
         return file
 
     return check

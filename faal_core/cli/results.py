@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from faal_core.results.documents import AuditReport
     from faal_core.results.finetune_documents import FinetuneReport
+    from faal_core.results.outcomes import Outcomes
 
 GATE_CLOSED = 3
 OVERSTATED = frozenset(
@@ -58,11 +59,11 @@ def output_folder(out: Path, *within: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def write_report(report: "AuditReport | FinetuneReport", out: Path, *, as_json: bool) -> None:
-    """Write report.json and report.html; print the report as JSON, or its warnings, summary and classes."""
+def write_report(report: "AuditReport | FinetuneReport", out: Path, *outcomes: "Outcomes", as_json: bool) -> None:
+    """Write the report's files; print the report as JSON, or its warnings, summary and classes."""
     from faal_core.reports import files, terminal
 
-    document = files.save(report, out)
+    document = files.save(report, out, *outcomes)
     typer.echo(document if as_json else f"{terminal.summary(report)}\n\nWritten to {out}")
 
 

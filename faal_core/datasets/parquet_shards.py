@@ -75,13 +75,9 @@ def load(path: Path, part: Part, resizing: Resizing, cache: ImageCache | None, p
 
 @contextmanager
 def _open(path: Path) -> "Iterator[ParquetFile]":
-    """Open the file for the block. Raises: DatasetInvalid for a damaged one, and where pyarrow is not installed."""
-    try:
-        import pyarrow.parquet
-    except ModuleNotFoundError:
-        raise DatasetInvalid(
-            f"{path.name} is a Parquet file, which needs pyarrow. Run pip install 'faal[frames]'."
-        ) from None
+    """Open the file for the block. Raises: DatasetInvalid for a damaged one."""
+    import pyarrow.parquet
+
     try:
         with pyarrow.parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
             yield file

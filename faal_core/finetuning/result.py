@@ -8,6 +8,7 @@ from faal_core.classifier import Classifier
 from faal_core.reports import files, notebook, terminal
 from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.results.frames import build_frame, change_columns
+from faal_core.results.outcomes import Outcomes
 from faal_core.weights import write_classifier
 
 if TYPE_CHECKING:
@@ -20,11 +21,13 @@ class FinetuneResult:
 
     Args:
         report: the document that `report.json` holds.
+        outcomes: the outcomes of the audits before and after the training.
         classifier: the selected classifier. If the outcome is `kept-original`, it is the original classifier.
         trained_classifier: the classifier of the best epoch, from which the report's candidates are computed.
     """
 
     report: FinetuneReport
+    outcomes: tuple[Outcomes, Outcomes]
     classifier: Classifier
     trained_classifier: Classifier
 
@@ -39,11 +42,12 @@ class FinetuneResult:
         return chart_finetuning(self.report)
 
     def save(self, folder: str | Path) -> None:
-        """Write report.json, report.html and the classifier's weights into the folder, which is created if needed.
+        """Write the report, the outcomes of both audits and the classifier's weights into the folder.
 
+        It is created if needed.
         Raises: OSError.
         """
-        files.save(self.report, Path(folder))
+        files.save(self.report, Path(folder), *self.outcomes)
         write_classifier(Path(folder) / "classifier.safetensors", self.classifier)
 
     def __repr__(self) -> str:

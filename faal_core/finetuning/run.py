@@ -116,7 +116,8 @@ def run_finetuning(
         clean=compare(labels, before.evaluation.correct, after.evaluation.correct, names, confidence),
         robust=compare(labels, before.evaluation.robust, after.evaluation.robust, names, confidence),
     )
-    return FinetuneResult(report, classifier if training.kept_original else selected, trained)
+    outcomes = (before.outcomes, after.outcomes)
+    return FinetuneResult(report, outcomes, classifier if training.kept_original else selected, trained)
 
 
 class _Audits:

@@ -5,12 +5,21 @@ from pathlib import Path
 from faal_core.reports import html
 from faal_core.results.documents import AuditReport
 from faal_core.results.finetune_documents import FinetuneReport
+from faal_core.results.outcomes import Outcomes
+from faal_core.results.reading import REPORT, list_audits
 
 
-def save(report: AuditReport | FinetuneReport, folder: Path) -> str:
-    """Write report.json and report.html into the folder, which is created if needed; return the JSON. Raises: OSError."""
+def save(report: AuditReport | FinetuneReport, folder: Path, *outcomes: Outcomes) -> str:
+    """Write report.json, report.html and the outcomes into the folder, which is created if needed; return the JSON.
+
+    Args:
+        outcomes: those of each audit in the report, in the order of `list_audits`.
+    Raises: InvalidSpec if pyarrow is missing; OSError.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     document = report.model_dump_json(indent=2)
-    (folder / "report.json").write_text(document, "utf-8")
+    (folder / REPORT).write_text(document, "utf-8")
     (folder / "report.html").write_text(html.render(report), "utf-8")
+    for (name, audited), one in zip(list_audits(report).items(), outcomes, strict=True):
+        one.write(folder / name, audited)
     return document

@@ -229,6 +229,12 @@ class AuditReport(Document):
         description="SHA-256 of a text of one line per image, in the order of the images. A line is the SHA-256 of the "
         "adversarial image that broke the image. The line is empty if no attack broke it.",
     )
+    outcomes_sha256: str = Field(
+        "",
+        description="SHA-256 of the outcomes of the images, which are stored beside the report, in a Parquet file. All "
+        "statistics of the report can be recomputed from them. It is computed from the values, not from the bytes of "
+        "the file. Empty in older reports.",
+    )
     provenance: Provenance | None = Field(
         None, description="Software and device that computed the report; null in older reports."
     )

@@ -9,11 +9,10 @@ from typing import Any
 from faal_core.errors import InvalidSpec
 from faal_core.results.documents import AuditReport
 from faal_core.results.finetune_documents import Comparison
-from faal_core.results.image_outcomes import UNBROKEN, Evaluation, Rows
 
 Columns = Mapping[str, Sequence[Any]]
 # Arrow's types of columns in which all values may be null
-_NULLABLE = {"broken_by": "string", "distance": "double", "sha256": "string"}
+_NULLABLE = {"attack": "int64", "broken_by": "string", "distance": "double", "sha256": "string"}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # begins a cell that a spreadsheet computes
 
 
@@ -44,46 +43,6 @@ def change_columns(clean: Comparison, robust: Comparison) -> Columns:
         for field in ("before", "after", "gained", "lost", "p_adjusted", "verdict"):
             columns[f"{kind}_{field}"] = [getattr(row, field) for row in comparison.classes]
     return columns
-
-
-def image_columns(
-    evaluation: Evaluation, report: AuditReport, rows: Rows, groups: Mapping[str, Sequence[str]]
-) -> Columns:
-    """Return the outcome of each image, in the order of the audit.
-
-    Columns:
-        image: place of the image in the data set, from 0.
-        label, class: its class, as number and name.
-        clean_prediction, attacked_prediction: the class predicted without an attack, and after the attack that broke the image.
-        clean, robust: whether the image is classified correctly without an attack, and also after every attack.
-        after N: NAME: whether it is classified correctly without an attack and after the attacks 1 to N.
-        broken_by: name of the attack that broke it; null where none did.
-        clean_margin, margin: probability of the label minus that of the likeliest other class: of the image without an attack,
-            and the smallest over this image and all attacks.
-        distance: norm of the perturbation that broke it; null where none did.
-        sha256: of the adversarial image's float32 pixels; null where no attack broke it.
-        group …: its group in each column of groups.
-    """
-    names = [attack.name for attack in report.attacks]
-    broken = evaluation.broken_by != UNBROKEN
-    columns: dict[str, Sequence[Any]] = {
-        "image": rows.tolist(),
-        "label": evaluation.labels.tolist(),
-        "class": [report.dataset.class_names[label] for label in evaluation.labels],
-        "clean_prediction": evaluation.clean.tolist(),
-        "attacked_prediction": evaluation.attacked.tolist(),
-        "clean": evaluation.correct.tolist(),
-        "robust": evaluation.robust.tolist(),
-        **{name: evaluation.correct_after(number).tolist() for number, name in enumerate(_attack_columns(report))},
-        "broken_by": [names[number] if number != UNBROKEN else None for number in evaluation.broken_by],
-        "clean_margin": evaluation.clean_margin.tolist(),
-        "margin": evaluation.margin.tolist(),
-        "distance": [
-            value if is_broken else None for value, is_broken in zip(evaluation.distance.tolist(), broken, strict=True)
-        ],
-        "sha256": [digest or None for digest in evaluation.sha256],
-    }
-    return columns | {f"group {column}": list(values) for column, values in groups.items()}
 
 
 def _attack_columns(report: AuditReport) -> list[str]:
@@ -130,7 +89,7 @@ def write_columns(path: Path, columns: Columns, metadata: Mapping[str, Any]) -> 
         import pyarrow.parquet as pq
     except ModuleNotFoundError:
         raise InvalidSpec(
-            "Parquet files need pyarrow, which is not installed. Run pip install 'faal[frames]', or write a .csv file."
+            "Parquet files need pyarrow, which is not installed. Run pip install 'faal[torch]', or write a .csv file."
         ) from None
     types = {name: pa.type_for_alias(alias) for name, alias in _NULLABLE.items()}
     table = pa.table({name: pa.array(values, types.get(name)) for name, values in columns.items()})

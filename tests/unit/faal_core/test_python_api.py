@@ -264,7 +264,7 @@ def test_a_result_shows_itself_in_a_notebook_and_a_terminal(tmp_path: Path) -> N
     assert {layer["mark"]["type"] for layer in result.plot().to_dict()["layer"]} == {"rule", "point"}
     assert "Accuracy under PGD-10" in str(result)
     result.save(tmp_path / "out")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"report.json", "report.html"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"report.json", "report.html", "outcomes.parquet"}
 
 
 def test_the_package_imports_torch_only_when_a_name_needs_it() -> None:

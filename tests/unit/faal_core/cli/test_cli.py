@@ -156,6 +156,8 @@ def test_finetune_writes_the_weights_that_the_report_is_about(folder: Path, monk
     assert (report.spec.method.dro_radius, training.seed, report.spec.audit.seed) == (0.3, 3, 3)
     assert report.before.dataset.images == 15
     assert sorted(path.name for path in (folder / "out").iterdir()) == [
+        "outcomes-after.parquet",
+        "outcomes-before.parquet",
         "report.html",
         "report.json",
         "trained.safetensors",

@@ -150,8 +150,9 @@ def test_images_in_a_cache_and_groups_of_classes(run_audit, tmp_path: Path) -> N
     assert [[(group.name, group.images) for group in table.groups] for table in reports[1].groups] == [
         [("high", 18), ("low", 18)]
     ]
-    times = {"created_at", "seconds", "groups", "attacks"}
-    first, *others = (report.model_dump(exclude=times) for report in reports)
+    assert reports[1].outcomes_sha256 == reports[2].outcomes_sha256 != reports[0].outcomes_sha256
+    excluded = {"created_at", "seconds", "groups", "outcomes_sha256", "attacks"}
+    first, *others = (report.model_dump(exclude=excluded) for report in reports)
     assert others == [first, first]
 
 

@@ -151,7 +151,7 @@ def test_the_report_is_written_before_the_outcomes(own: Path, monkeypatch: pytes
     def fail(*_: object) -> None:
         raise OSError("no space left on the device")
 
-    monkeypatch.setattr("faal_core.auditing.result.write_columns", fail)
+    monkeypatch.setattr("faal_core.results.outcomes.write_columns", fail)
     command = ("audit", "--weights", "net.safetensors", "--save-outcomes", "o.csv", *DATA)
     assert run_faal(monkeypatch, own, *command) != 0
     assert read_audit(own).complete

@@ -1,6 +1,5 @@
 """Parquet files as on the Hugging Face hub: what is read, and what is refused."""
 
-import builtins
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -125,21 +124,6 @@ def test_damaged_and_mixed_files_are_refused(tmp_path: Path) -> None:
     write_table(tmp_path / "set/test-1.parquet", [0, 1], names=["b", "a"])
     with pytest.raises(DatasetInvalid, match="files of the test part of set name different classes"):
         datasets.load(str(tmp_path / "set"), "test")
-
-
-def test_pyarrow_is_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without pyarrow the error names the extra."""
-    path = write_table(tmp_path / "set.parquet", [0, 1])
-    find = builtins.__import__
-
-    def refuse(name: str, *arguments: Any) -> Any:
-        if name.startswith("pyarrow"):
-            raise ModuleNotFoundError(name)
-        return find(name, *arguments)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(DatasetInvalid, match=r"needs pyarrow\. Run pip install 'faal\[frames\]'"):
-        datasets.load(path, "test")
 
 
 @pytest.mark.parametrize(

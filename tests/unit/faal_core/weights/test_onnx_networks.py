@@ -79,11 +79,11 @@ def test_audits_have_the_same_outcomes(name: str, tmp_path: Path) -> None:
         {"type": "pgd", "steps": 5, "loss": "margin"},
     ]
     first, second = (
-        audit(one, images, labels, epsilon=radius, attacks=attacks, progress=False).outcomes
+        audit(one, images, labels, epsilon=radius, attacks=attacks, progress=False).outcomes_frame()
         for one in (original, read_classifier(path, spec))
     )
     for column in ("clean_prediction", "clean", "robust", "broken_by"):
-        assert first[column] == second[column], column
+        assert first[column].equals(second[column]), column
     assert np.allclose(first["clean_margin"], second["clean_margin"], atol=1e-4)
     assert 0 < sum(second["robust"]) < IMAGES
 
