@@ -29,6 +29,7 @@ autodoc_class_signature = "separated"
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 100
 napoleon_numpy_docstring = False
+napoleon_custom_sections = [("Columns", "params_style")]
 
 html_theme = "furo"
 html_theme_options = {  # the colours of the service's pages

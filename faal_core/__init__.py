@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from faal_core.auditing import AuditComparison, AuditResult, RadiusSeries, audit, compare
+    from faal_core.auditing import AuditComparison, AuditResult, AuditTable, RadiusSeries, audit, compare, tabulate
     from faal_core.classifier import Classifier
     from faal_core.datasets import LabelledImages, load
     from faal_core.errors import FaalError
@@ -26,6 +26,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AuditComparison",
     "AuditResult",
+    "AuditTable",
     "Classifier",
     "FaalError",
     "FinetuneResult",
@@ -37,11 +38,14 @@ __all__ = [
     "finetune",
     "load",
     "read_classifier",
+    "tabulate",
     "write_classifier",
 ]
 
 _HOMES = {
-    **dict.fromkeys(("AuditComparison", "AuditResult", "RadiusSeries", "audit", "compare"), "auditing"),
+    **dict.fromkeys(
+        ("AuditComparison", "AuditResult", "AuditTable", "RadiusSeries", "audit", "compare", "tabulate"), "auditing"
+    ),
     "Classifier": "classifier",
     **dict.fromkeys(("LabelledImages", "load"), "datasets"),
     "FaalError": "errors",

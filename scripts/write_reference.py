@@ -21,6 +21,7 @@ from pydantic_core import PydanticUndefined
 
 from api.problems.explanation import Explanation, ProblemExplanation
 from api.problems.explanations import SECTIONS
+from faal_core.results.comparison_documents import ComparisonReport, ModelTable
 from faal_core.results.documents import AuditReport, Document
 from faal_core.results.finetune_documents import FinetuneReport
 from jobs.settings import Settings
@@ -29,6 +30,7 @@ from jobs.states import FINAL, MOVES, JobState
 ROOT = Path(__file__).resolve().parents[1]
 NOTES = ROOT / "docs/reference/field_notes.toml"
 HEADER = "<!-- Written by scripts/write_reference.py from the code; do not edit. -->\n\n"
+REPORTS = (AuditReport, FinetuneReport, ComparisonReport, ModelTable)
 DOCUMENTS = {one.__name__ for one in Document.__subclasses__()}  # parts of reports; the other types are parts of specs
 Schema = Mapping[str, Any]
 
@@ -107,7 +109,7 @@ def report_page() -> str:
     """Return a section for each type in reports. Raises: SystemExit if a field has no description."""
     notes = tomllib.loads(NOTES.read_text("utf-8"))
     types: dict[str, Schema] = {}
-    for document in (AuditReport, FinetuneReport):
+    for document in REPORTS:
         schema = document.model_json_schema(mode="serialization")
         types |= {document.__name__: schema, **schema["$defs"]}
     types = {name: inline_enumerations(schema, types) for name, schema in types.items() if "properties" in schema}
@@ -116,12 +118,14 @@ def report_page() -> str:
     ]
     if unknown:
         raise SystemExit(f"{NOTES.name} explains fields that no report has: {', '.join(unknown)}")
-    first = ("AuditReport", "FinetuneReport")
+    first = tuple(document.__name__ for document in REPORTS)
     order = [*first, *sorted(types.keys() - first)]
     return (
         HEADER
         + "# Report fields\n\n[Read a report](../how-to/reports.md) is the introduction to this page. `kind` distinguishes "
-        "the two documents:\n[AuditReport](#auditreport) and [FinetuneReport](#finetunereport).\n"
+        "the documents:\n"
+        + ", ".join(f"[{name}](#{name.lower()})" for name in first)
+        + ".\n"
         + "".join(section(name, types[name], notes.get(name, {})) for name in order)
     )
 

@@ -12,7 +12,7 @@ from api.serving.dependencies import Id
 from api.serving.negotiation import choose_media_type, is_unchanged
 from faal_client.resources.objects import Pending
 from faal_core.reports import html
-from faal_core.results.reading import Report, read_report
+from faal_core.results.reading import Report, read_any_report
 from jobs import queries
 from jobs.errors import JobStateConflict
 from jobs.states import JobKind
@@ -81,4 +81,4 @@ def get_job_report(
 @lru_cache(maxsize=16)
 def render_page(document: str) -> str:
     """Return a report in JSON as an HTML page. Rendering takes about a second, so the last pages are cached."""
-    return html.render(read_report(document))
+    return html.render(read_any_report(document))

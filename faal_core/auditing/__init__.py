@@ -5,8 +5,8 @@ an outcome, `reliability` looks for signs of a broken audit, and `gallery` choos
 """
 
 from faal_core.auditing.call import audit
-from faal_core.auditing.comparison import AuditComparison, compare
+from faal_core.auditing.comparison import AuditComparison, AuditTable, compare, tabulate
 from faal_core.auditing.radii import RadiusSeries
 from faal_core.auditing.result import AuditResult
 
-__all__ = ["AuditComparison", "AuditResult", "RadiusSeries", "audit", "compare"]
+__all__ = ["AuditComparison", "AuditResult", "AuditTable", "RadiusSeries", "audit", "compare", "tabulate"]

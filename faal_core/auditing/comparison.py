@@ -1,78 +1,116 @@
-"""Compare two audits of the same images."""
+"""Compare audits in Python: results of `audit`, or reports in files."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from faal_core.auditing.result import AuditResult
 from faal_core.errors import InvalidSpec
-from faal_core.reports import notebook
-from faal_core.reports.text_table import text_table
-from faal_core.results.comparison import compare as compare_flags
+from faal_core.reports import files, notebook, terminal
+from faal_core.reports.comparison_text import tabulate_models
+from faal_core.results.audit_comparison import compare_audits, tabulate_audits
+from faal_core.results.comparison_documents import ComparisonReport, ModelTable
 from faal_core.results.finetune_documents import Comparison
 from faal_core.results.frames import build_frame, change_columns
+from faal_core.results.reading import StoredAudit, read_audit
 
 
 @dataclass(frozen=True, repr=False)
 class AuditComparison:
-    """Compares two audits of the same images with the same attacks, class by class, by paired tests.
+    """Holds the comparison of two audits.
 
     Args:
-        clean, robust: the changes from the first audit to the second, without an attack and after all attacks.
+        report: the document with all tests and both audits.
     """
 
-    clean: Comparison
-    robust: Comparison
+    report: ComparisonReport
+
+    @property
+    def clean(self) -> Comparison:
+        """Return the changes of the clean accuracy."""
+        return self.report.clean
+
+    @property
+    def robust(self) -> Comparison:
+        """Return the changes of the robust accuracy."""
+        return self.report.robust
 
     def to_frame(self) -> Any:  # noqa: ANN401 - of pandas or polars
         """Return the changes of each class as a data frame of pandas, or of polars without pandas."""
         return build_frame(change_columns(self.clean, self.robust))
 
+    def save(self, folder: str | Path) -> None:
+        """Write report.json and report.html into the folder, which is created if needed. Raises: OSError."""
+        files.save(self.report, Path(folder))
+
     def __repr__(self) -> str:
-        """Return the changes of each class as an aligned table."""
-        columns = change_columns(self.clean, self.robust)
-        cells = zip(*columns.values(), strict=True)
-        rows = [[f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row] for row in cells]
-        return "\n".join(text_table([list(columns), *rows], numeric=True))
+        """Return the findings and the changes of each class as text."""
+        return terminal.summary(self.report)
 
     def _repr_html_(self) -> str:
-        """Return the changes as a table for a notebook."""
-        return notebook.render_table(change_columns(self.clean, self.robust))
+        """Return the page of the comparison for a notebook."""
+        return notebook.render(self.report)
 
 
-def compare(before: AuditResult, after: AuditResult) -> AuditComparison:
-    """Compare two audits of the same images, with the same radius and attacks.
+@dataclass(frozen=True, repr=False)
+class AuditTable:
+    """Holds a table of audits, the highest lower bound of the worst class first within each radius.
 
-    Returns: for clean and robust accuracy the change of each class with an exact McNemar test, adjusted over the classes by
-        Holm's method, and the change of the mean and of the worst class with bounds.
-    Raises: InvalidSpec if images, radius or attacks differ.
+    Args:
+        report: the document with all audits.
     """
-    for result in (before, after):
-        if not isinstance(result, AuditResult):
-            raise InvalidSpec(
-                f"`compare` takes two results of `audit`, not a {type(result).__name__}. From a RadiusSeries, pass one of its "
-                "`results`."
-            )
-    one, other = before.report, after.report
-    if one.dataset.sha256 != other.dataset.sha256 or not np.array_equal(before.outcomes.rows, after.outcomes.rows):
-        raise InvalidSpec(
-            f"The audits have different images, {one.dataset.name} and {other.dataset.name}. Only audits of the same images, "
-            "in the same order, are compared pair by pair."
-        )
-    if one.spec.threat != other.spec.threat:
-        raise InvalidSpec(
-            f"The audits have different radii, {one.spec.threat} and {other.spec.threat}. Audit both with the same."
-        )
-    if one.spec.attacks != other.spec.attacks:
-        first, second = ("; ".join(map(repr, report.spec.attacks)) for report in (one, other))
-        raise InvalidSpec(f"The audits have different attacks, {first} and {second}. Audit both with the same.")
-    if not (one.complete and other.complete):
-        raise InvalidSpec("One of the audits was stopped before its attacks had tried every image. Resume it first.")
-    labels, names, confidence = before.evaluation.labels, one.dataset.class_names, one.spec.confidence
-    return AuditComparison(
-        *(
-            compare_flags(labels, getattr(before.evaluation, kind), getattr(after.evaluation, kind), names, confidence)
-            for kind in ("correct", "robust")
-        )
+
+    report: ModelTable
+
+    def to_frame(self) -> Any:  # noqa: ANN401 - of pandas or polars
+        """Return one row for each audit as a data frame of pandas, or of polars without pandas."""
+        titles, *rows = tabulate_models(self.report)
+        return build_frame({title: list(column) for title, column in zip(titles, zip(*rows, strict=True), strict=True)})
+
+    def save(self, folder: str | Path) -> None:
+        """Write report.json and report.html into the folder, which is created if needed. Raises: OSError."""
+        files.save(self.report, Path(folder))
+
+    def __repr__(self) -> str:
+        """Return the table as text."""
+        return terminal.summary(self.report)
+
+    def _repr_html_(self) -> str:
+        """Return the page of the table for a notebook."""
+        return notebook.render(self.report)
+
+
+def compare(before: AuditResult | str | Path, after: AuditResult | str | Path) -> AuditComparison:
+    """Compare two audits with the same radius and attacks; no model runs.
+
+    Audits of the same images are compared image by image, by exact McNemar tests. Audits of different images are compared by
+    the counts of their classes, by Fisher's exact tests. All p-values of classes and means are adjusted together by Holm's
+    method.
+
+    Args:
+        before, after: results of `audit`, or paths of a report.json or of the folder that has it.
+    Raises: InvalidSpec if radius or attacks differ, an audit is incomplete, or a file is no report; OSError.
+    """
+    return AuditComparison(compare_audits(_load(before), _load(after)))
+
+
+def tabulate(audits: Sequence[AuditResult | str | Path]) -> AuditTable:
+    """Return a table of audits of several models, with one or several radii.
+
+    Args:
+        audits: as in `compare`. They need not have the same attacks and images; the table says what differs.
+    Raises: InvalidSpec without an audit, or if a file is no report; OSError.
+    """
+    return AuditTable(tabulate_audits([_load(one).report for one in audits]))
+
+
+def _load(audited: object) -> StoredAudit:
+    if isinstance(audited, AuditResult):
+        return StoredAudit(audited.report, audited.outcomes)
+    if isinstance(audited, str | Path):
+        return read_audit(Path(audited))
+    raise InvalidSpec(
+        f"A {type(audited).__name__} is not the result of an audit. Pass the result of `audit`, or the path of a report.json; "
+        "from a RadiusSeries, pass one of its `results`."
     )

@@ -7,6 +7,7 @@ import typer
 from faal_core import __version__
 from faal_core.cli.audit import audit
 from faal_core.cli.catalog import catalog
+from faal_core.cli.compare import compare
 from faal_core.cli.fields import fields
 from faal_core.cli.finetune import finetune
 from faal_core.cli.keep import keep
@@ -31,5 +32,5 @@ def faal(
     """Audit classifiers for adversarial robustness class by class, and make their weakest classes more robust."""
 
 
-for command in (audit, finetune, keep, render, catalog, fields):
+for command in (audit, finetune, compare, keep, render, catalog, fields):
     app.command()(in_terms_of_options(command))

@@ -18,10 +18,10 @@ def render(
     from pydantic import ValidationError
 
     from faal_core.reports import html
-    from faal_core.results.reading import read_report
+    from faal_core.results.reading import read_any_report
 
     try:
-        document = read_report(report.read_bytes())
+        document = read_any_report(report.read_bytes())
     except ValidationError as error:
         typer.echo(f"{report} is not a report that faal has written. Name a report.json.", err=True)
         raise refuse(error) from None

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from faal_core.results.documents import AuditReport
     from faal_core.results.finetune_documents import FinetuneReport
     from faal_core.results.outcomes import Outcomes
+    from faal_core.results.reading import Report
 
 GATE_CLOSED = 3
 OVERSTATED = frozenset(
@@ -59,12 +60,19 @@ def output_folder(out: Path, *within: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def write_report(report: "AuditReport | FinetuneReport", out: Path, *outcomes: "Outcomes", as_json: bool) -> None:
+def write_report(report: "Report", out: Path, *outcomes: "Outcomes", as_json: bool) -> None:
     """Write the report's files; print the report as JSON, or its warnings, summary and classes."""
     from faal_core.reports import files, terminal
 
     document = files.save(report, out, *outcomes)
     typer.echo(document if as_json else f"{terminal.summary(report)}\n\nWritten to {out}")
+
+
+def print_report(report: "Report", *, as_json: bool) -> None:
+    """Print the report as JSON, or its summary."""
+    from faal_core.reports import terminal
+
+    typer.echo(report.model_dump_json(indent=2) if as_json else terminal.summary(report))
 
 
 def require_worst_class(report: "AuditReport", required: float | None) -> None:

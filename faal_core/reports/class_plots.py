@@ -9,7 +9,6 @@ from functools import partial
 
 from faal_core.reports.wording import distinguish, worst_first
 from faal_core.results.documents import AuditReport, ClassRow, Rate
-from faal_core.results.finetune_documents import FinetuneReport
 
 PLOTTED_CLASSES = 60  # most rows; of more classes, those with the lowest robust accuracy get a row
 PROFILE_HEIGHT = 200  # pixels
@@ -54,22 +53,26 @@ def build_audit_plot(report: AuditReport) -> ClassPlot:
     return ClassPlot(
         title="",
         kinds=("clean", "robust"),
-        rows=_build_rows([report], order, lambda row: row.rates),
+        rows=_build_rows([report.classes], order, lambda row: row.rates),
         mean=report.robust.mean.rate,
         profile=_build_profile([report.classes[c].robust for c in order]),
     )
 
 
-def build_finetune_plots(report: FinetuneReport) -> list[ClassPlot]:
-    """Return one plot of robust and one of clean accuracy, before and after, of the classes that are worst afterwards."""
-    order = worst_first(report.after.classes)
+def build_change_plots(before: Sequence[ClassRow], after: Sequence[ClassRow]) -> list[ClassPlot]:
+    """Return one plot of robust and one of clean accuracy, before and after, of the classes that are worst afterwards.
+
+    Args:
+        before, after: the same classes in the same order.
+    """
+    order = worst_first(after)
     return [
         ClassPlot(
             title=title,
             kinds=("before", "after"),
-            rows=_build_rows([report.before, report.after], order, partial(_select_rate, title)),
+            rows=_build_rows([before, after], order, partial(_select_rate, title)),
             mean=None,
-            profile=_build_profile([report.after.classes[c].robust for c in order]) if title == "robust" else None,
+            profile=_build_profile([after[c].robust for c in order]) if title == "robust" else None,
         )
         for title in ("robust", "clean")
     ]
@@ -80,12 +83,11 @@ def _select_rate(kind: str, row: ClassRow) -> tuple[Rate, ...]:
 
 
 def _build_rows(
-    audits: Sequence[AuditReport], order: Sequence[int], rates: Callable[[ClassRow], tuple[Rate, ...]]
+    audits: Sequence[Sequence[ClassRow]], order: Sequence[int], rates: Callable[[ClassRow], tuple[Rate, ...]]
 ) -> tuple[PlotRow, ...]:
-    names = distinguish([row.name for row in audits[0].classes])
+    names = distinguish([row.name for row in audits[0]])
     return tuple(
-        PlotRow(names[c], tuple(rate for audit in audits for rate in rates(audit.classes[c])))
-        for c in order[:PLOTTED_CLASSES]
+        PlotRow(names[c], tuple(rate for rows in audits for rate in rates(rows[c]))) for c in order[:PLOTTED_CLASSES]
     )
 
 

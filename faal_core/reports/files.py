@@ -3,13 +3,11 @@
 from pathlib import Path
 
 from faal_core.reports import html
-from faal_core.results.documents import AuditReport
-from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.results.outcomes import Outcomes
-from faal_core.results.reading import REPORT, list_audits
+from faal_core.results.reading import REPORT, Report, list_audits
 
 
-def save(report: AuditReport | FinetuneReport, folder: Path, *outcomes: Outcomes) -> str:
+def save(report: Report, folder: Path, *outcomes: Outcomes) -> str:
     """Write report.json, report.html and the outcomes into the folder, which is created if needed; return the JSON.
 
     Args:

@@ -12,8 +12,9 @@ from faal_core.reports.audit_text import (
     summarise_audit,
 )
 from faal_core.reports.wording import change_with_bounds, percent, points, with_bounds, write_name
+from faal_core.results.comparison_documents import ComparisonReport
 from faal_core.results.documents import AuditReport, Spread
-from faal_core.results.finetune_documents import Candidate, Fall, FinetuneReport, PairedChange
+from faal_core.results.finetune_documents import Candidate, ClassChange, Fall, FinetuneReport
 
 LISTED_FALLS = 3  # most falls in the first sentence of a fine-tuning's summary
 NOTABLE_LOSS = 0.05  # fraction of a class; the summary states the smallest provable fall only where it is larger
@@ -45,11 +46,11 @@ def summarise_finetune(report: FinetuneReport) -> list[str]:
     ]
 
 
-def audits(report: AuditReport | FinetuneReport) -> dict[str, AuditReport]:
+def audits(report: AuditReport | FinetuneReport | ComparisonReport) -> dict[str, AuditReport]:
     """Return the audits to show, each with its time: "before", "after", or "" where there is only one."""
     if isinstance(report, AuditReport):
         return {"": report}
-    if report.outcome == "kept-original":
+    if isinstance(report, FinetuneReport) and report.outcome == "kept-original":
         return {"": report.before}
     return {"before": report.before, "after": report.after}
 
@@ -99,7 +100,7 @@ def _explain_offsets(report: FinetuneReport) -> list[str]:
     return [f"Class offset: a constant added to a class's output{rest}."]
 
 
-def weakest_before(report: FinetuneReport) -> PairedChange:
+def weakest_before(report: FinetuneReport) -> ClassChange:
     """Return the change of the class that was least robust before."""
     comparison = report.robust
     return next(row for row in comparison.classes if row.name == comparison.worst_class_before)

@@ -16,9 +16,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import JsonValue
 
-from faal_core.reports import audit_text, class_plots, finetune_text, text, wording
+from faal_core.reports import audit_text, class_plots, comparison_text, finetune_text, text, wording
+from faal_core.results.comparison_documents import ComparisonReport, ModelTable
 from faal_core.results.documents import AuditReport, ClassRow, GalleryImage
-from faal_core.results.finetune_documents import FinetuneReport, PairedChange
+from faal_core.results.finetune_documents import ClassChange, FinetuneReport
+from faal_core.results.reading import Report
 
 TOP_PAIRS = 10  # most frequent confusions listed
 LISTED_CLASSES = 50  # rows of the tables in the text, where there are over 100 classes; an appendix lists all classes
@@ -63,8 +65,8 @@ class Change:
 
     before: ClassRow
     after: ClassRow
-    robust: PairedChange
-    clean: PairedChange
+    robust: ClassChange
+    clean: ClassChange
 
 
 def has_charts() -> bool:
@@ -72,9 +74,17 @@ def has_charts() -> bool:
     return all(find_spec(package) is not None for package in ("altair", "vl_convert"))
 
 
-def render(report: AuditReport | FinetuneReport) -> str:
+def render(report: Report) -> str:
     """Return the page, a complete HTML document. Takes a second or two the first time, while the chart engine starts."""
-    return _render_audit(report) if isinstance(report, AuditReport) else _render_finetune(report)
+    match report:
+        case AuditReport():
+            return _render_audit(report)
+        case FinetuneReport():
+            return _render_finetune(report)
+        case ComparisonReport():
+            return _render_comparison(report)
+        case ModelTable():
+            return _render_model_table(report)
 
 
 @cache
@@ -94,6 +104,7 @@ def _load_templates() -> Environment:
         wording.bounds,
         wording.change_bounds,
         wording.p_value,
+        wording.count,
         finetune_text.candidate_label,
         finetune_text.is_kept,
         audit_text.attack_key,
@@ -140,7 +151,7 @@ def _render_audit(report: AuditReport) -> str:
 def _render_finetune(report: FinetuneReport) -> str:
     page = _load_templates().get_template("finetune.html")
     audits = finetune_text.audits(report)
-    order = wording.worst_first(report.after.classes)
+    rows = _list_changes(report)
     return page.render(
         report=report,
         tone=finetune_text.tone(report),
@@ -148,19 +159,16 @@ def _render_finetune(report: FinetuneReport) -> str:
         cut=finetune_text.training_cut(report),
         summary=text.verdict(report),
         warnings=text.warnings(report),
-        rows=[
-            Change(report.before.classes[c], report.after.classes[c], report.robust.classes[c], report.clean.classes[c])
-            for c in order
-        ],
+        rows=rows,
         original_kept=report.outcome == "kept-original",
         audits=list(audits.values()),
         times=[f" {when}" if when else "" for when in audits],
-        audit_rows=[report.before.classes[c] for c in order],
+        audit_rows=[row.before for row in rows],
         after_attacks=audit_text.after_attacks(report.before),
         pair_columns=[when.capitalize() or "Images" for when in audits],
         plots=[class_plots.build_audit_plot(report.before)]
         if len(audits) == 1
-        else class_plots.build_finetune_plots(report),
+        else class_plots.build_change_plots(report.before.classes, report.after.classes),
         description=_describe_worst_classes(report.after),
         figures=_draw_finetune_figures(report),
         origin=_list_origin(report.before),
@@ -174,6 +182,65 @@ def _render_finetune(report: FinetuneReport) -> str:
             ("test images and labels", report.after.dataset.sha256),
         ],
     )
+
+
+def _render_comparison(report: ComparisonReport) -> str:
+    page = _load_templates().get_template("comparison.html")
+    rows = _list_changes(report)
+    in_label_order = _list_changes(report, in_label_order=True)
+    audits = {"before": report.before, "after": report.after}
+    return page.render(
+        report=report,
+        tone={"better": "good", "mixed": "mixed", "worse": "bad", "unclear": "neutral"}[report.outcome],
+        summary=text.verdict(report),
+        warnings=text.warnings(report),
+        pairing=comparison_text.describe_pairing(report),
+        rows=rows,
+        plots=class_plots.build_change_plots(
+            [row.before for row in in_label_order], [row.after for row in in_label_order]
+        ),
+        description=_describe_worst_classes(report.after),
+        digests=[
+            (f"{part}, {when}", digest)
+            for when, audited in audits.items()
+            for part, digest in (
+                ("weights", audited.classifier.sha256),
+                ("images and labels", audited.dataset.sha256),
+                ("outcomes of the images", audited.outcomes_sha256 or "not stored"),
+            )
+        ],
+    )
+
+
+def _render_model_table(table: ModelTable) -> str:
+    page = _load_templates().get_template("model_table.html")
+    return page.render(
+        report=table,
+        summary=text.verdict(table),
+        cells=comparison_text.tabulate_models(table),
+        figures=_draw_radii(table),
+    )
+
+
+def _draw_radii(table: ModelTable) -> dict[str, Figure]:
+    """Return the chart of the worst class by radius, where there are several radii of one norm."""
+    norms = {audited.spec.threat.norm for audited in table.audits}
+    if not has_charts() or len(norms) > 1 or len(list(table.by_radius())) < 2:
+        return {}
+    from faal_core.reports import plots  # as below
+
+    caption = "Robust accuracy of the worst class by radius, with its interval, for each model."
+    return {"radii": Figure(plots.draw_radii(table.audits), caption, f"{caption} The table has the numbers.")}
+
+
+def _list_changes(report: FinetuneReport | ComparisonReport, *, in_label_order: bool = False) -> list[Change]:
+    """Return the classes that both audits have, lowest robust accuracy afterwards first."""
+    before, after = ({row.name: row for row in audited.classes} for audited in (report.before, report.after))
+    changes = [
+        Change(before[robust.name], after[robust.name], robust, clean)
+        for robust, clean in zip(report.robust.classes, report.clean.classes, strict=True)
+    ]
+    return changes if in_label_order else [changes[c] for c in wording.worst_first([row.after for row in changes])]
 
 
 def _list_top_pairs(audits: list[AuditReport]) -> list[Pair]:

@@ -5,9 +5,8 @@ from html import escape
 from jinja2 import Environment
 
 from faal_core.reports import html
-from faal_core.results.documents import AuditReport
-from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.results.frames import Columns
+from faal_core.results.reading import Report
 
 _HEIGHT = 640  # pixels of a report in a notebook; it scrolls
 _TABLE = Environment(autoescape=True).from_string(
@@ -17,7 +16,7 @@ _TABLE = Environment(autoescape=True).from_string(
 )
 
 
-def render(report: AuditReport | FinetuneReport) -> str:
+def render(report: Report) -> str:
     """Return the report's page in a frame of its own, so that neither its style nor the notebook's reaches the other."""
     return (
         f'<iframe srcdoc="{escape(html.render(report))}" style="width: 100%; height: {_HEIGHT}px; border: 0"></iframe>'

@@ -214,6 +214,35 @@ def _draw_curves(
     return panel
 
 
+def draw_radii(audits: Sequence[AuditReport]) -> str:
+    """Return the robust accuracy of the worst class by radius with its interval, one line for each model."""
+    models = list(dict.fromkeys(audited.classifier.sha256 for audited in audits))
+    names = {audited.classifier.sha256: audited.classifier.name for audited in audits}
+    labels = dict(zip(models, distinguish([names[model] for model in models]), strict=True))
+    rows: list[Row] = [
+        {
+            "radius": audited.spec.threat.epsilon,
+            "model": labels[audited.classifier.sha256],
+            "value": audited.robust.worst.value,
+            "low": audited.robust.worst.low,
+            "high": audited.robust.worst.high,
+        }
+        for audited in audits
+    ]
+    domain = list(labels.values())
+    base = alt.Chart(_inline_data(rows)).encode(
+        x=alt.X("radius:Q", title="radius ε", axis=alt.Axis(grid=False)),
+        color=alt.Color("model:N", scale=alt.Scale(domain=domain), legend=alt.Legend(columns=2)),
+    )
+    scale, axis = alt.Scale(domain=[0, 1]), alt.Axis(format=".0%", tickCount=5)
+    curves = base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=36)).encode(
+        y=alt.Y("value:Q", title=None, scale=scale, axis=axis),
+        shape=alt.Shape("model:N", scale=alt.Scale(domain=domain)),
+    )
+    bounds = base.mark_rule(strokeWidth=1).encode(y="low:Q", y2="high:Q")
+    return _render_svg((bounds + curves).properties(width=560, height=260, title="robust accuracy of the worst class"))
+
+
 def draw_class_weights(report: FinetuneReport) -> str:
     """Return a chart of the mean weight of the worst classes by epoch: warm above 1, cool below, pale near it."""
     order = worst_first(report.after.classes)[:CHART_CLASSES]

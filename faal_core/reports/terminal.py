@@ -1,18 +1,23 @@
 """A report as text for a terminal: its warnings, its verdict, and its classes and groups as aligned tables."""
 
 from faal_core.reports.audit_text import after_attacks, attack_key, attacked_cells, summarise_group
+from faal_core.reports.comparison_text import tabulate_models
 from faal_core.reports.finetune_text import audits, training_cut
 from faal_core.reports.text import verdict, warnings
 from faal_core.reports.text_table import text_table
-from faal_core.reports.wording import p_value, percent, points, sanitise, with_bounds, worst_first
+from faal_core.reports.wording import count, p_value, percent, points, sanitise, with_bounds, worst_first
+from faal_core.results.comparison_documents import ComparisonReport, ModelTable
 from faal_core.results.documents import AttackRow, AuditReport
 from faal_core.results.finetune_documents import EpochRow, FinetuneReport
+from faal_core.results.reading import Report
 
 CONDITION = " where "  # in the name of an attack that is tried only on images that are close to being broken
 
 
-def summary(report: AuditReport | FinetuneReport) -> str:
-    """Return the warnings, the verdict and the classes, in this order, for a terminal."""
+def summary(report: Report) -> str:
+    """Return the warnings, the verdict and the classes or models, in this order, for a terminal."""
+    if isinstance(report, ModelTable):
+        return "\n".join([*map(sanitise, verdict(report)), "", *text_table(tabulate_models(report), numeric=True)])
     alarms = [
         f"Warning{f' ({when})' if when else ''}: {warning.message} {warning.advice} ({warning.code}: {warning.evidence})"
         for when, warning in warnings(report)
@@ -26,10 +31,10 @@ def summary(report: AuditReport | FinetuneReport) -> str:
     return "\n\n".join([*sentences, "\n".join(map(sanitise, verdict(report))), classes, *group_tables(report)])
 
 
-def class_table(report: AuditReport | FinetuneReport, limit: int = 30) -> str:
+def class_table(report: AuditReport | FinetuneReport | ComparisonReport, limit: int = 30) -> str:
     """Return the classes, lowest robust accuracy first, one a line; past `limit` a line gives the number of the others."""
     (first, *others) = audits(report).values()
-    table = _finetune_rows(report) if isinstance(report, FinetuneReport) and others else _audit_rows(first)
+    table = _audit_rows(first) if isinstance(report, AuditReport) or not others else _change_rows(report)
     hidden = len(table) - 2 - limit
     shorten = [*table[: 1 + limit], table[-1]] if hidden > 0 else table
     lines = text_table(shorten, numeric=True)
@@ -38,7 +43,7 @@ def class_table(report: AuditReport | FinetuneReport, limit: int = 30) -> str:
     return "\n".join(lines)
 
 
-def group_tables(report: AuditReport | FinetuneReport) -> list[str]:
+def group_tables(report: AuditReport | FinetuneReport | ComparisonReport) -> list[str]:
     """Return a table for each column of groups, lowest robust accuracy first; of a fine-tuning, before and after."""
     reports = audits(report)
     heads = [f"{rate} {when}".rstrip() for when in reports for rate in ("clean", "robust")]
@@ -63,18 +68,20 @@ def _audit_rows(report: AuditReport) -> list[list[str]]:
     return [*table, ["mean", *mean, *after_attacks(report)]]
 
 
-def _finetune_rows(report: FinetuneReport) -> list[list[str]]:
+def _change_rows(report: FinetuneReport | ComparisonReport) -> list[list[str]]:
+    before, after = ({row.name: row for row in audited.classes} for audited in (report.before, report.after))
+    changes = report.robust.classes
     table = [["class", "robust before", "robust after", "points", "gained", "lost", "p (Holm)", "verdict"]]
-    for c in worst_first(report.after.classes):
-        before, after, change = report.before.classes[c], report.after.classes[c], report.robust.classes[c]
+    for c in worst_first([after[change.name] for change in changes]):
+        change = changes[c]
         table.append(
             [
-                after.name,
-                with_bounds(before.robust),
-                with_bounds(after.robust),
+                change.name,
+                with_bounds(before[change.name].robust),
+                with_bounds(after[change.name].robust),
                 points(change.after - change.before),
-                str(change.gained),
-                str(change.lost),
+                count(change.gained),
+                count(change.lost),
                 p_value(change.p_adjusted),
                 change.verdict,
             ]

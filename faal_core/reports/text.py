@@ -1,10 +1,13 @@
 """A report in plain words: its verdict and its warnings. Other packages import the functions for wording from here."""
 
 from faal_core.reports.audit_text import summarise_audit
+from faal_core.reports.comparison_text import summarise_comparison, summarise_table
 from faal_core.reports.finetune_text import LISTED_FALLS, audits, summarise_finetune, tone
 from faal_core.reports.wording import bounds, percent, points, sanitise, time_left, with_bounds
+from faal_core.results.comparison_documents import ComparisonReport, ModelTable
 from faal_core.results.documents import AuditReport, ReliabilityWarning
 from faal_core.results.finetune_documents import FinetuneReport
+from faal_core.results.reading import Report
 
 __all__ = [
     "LISTED_FALLS",
@@ -20,12 +23,20 @@ __all__ = [
 ]
 
 
-def verdict(report: AuditReport | FinetuneReport) -> list[str]:
+def verdict(report: Report) -> list[str]:
     """Return the findings, with numbers and intervals, as sentences; the first one gives the most important finding."""
-    return summarise_audit(report) if isinstance(report, AuditReport) else summarise_finetune(report)
+    match report:
+        case AuditReport():
+            return summarise_audit(report)
+        case FinetuneReport():
+            return summarise_finetune(report)
+        case ComparisonReport():
+            return summarise_comparison(report)
+        case ModelTable():
+            return summarise_table(report)
 
 
-def warnings(report: AuditReport | FinetuneReport) -> list[tuple[str, ReliabilityWarning]]:
+def warnings(report: AuditReport | FinetuneReport | ComparisonReport) -> list[tuple[str, ReliabilityWarning]]:
     """List the report's warnings once, each with its audit: "before", "after", both, or "" for the report as a whole.
 
     One of both audits has the evidence of each where it differs.

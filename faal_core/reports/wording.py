@@ -63,6 +63,11 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def count(images: int | None) -> str:
+    """Return a number of images, or a dash where there is none."""
+    return "–" if images is None else f"{images:,}"
+
+
 def time_left(seconds: float) -> str:
     """Return the largest remaining time: "at most 50 s left", "at most 12 min left", "at most 3 h 5 min left"."""
     if seconds < 60:

@@ -61,25 +61,35 @@ class Candidate(Document):
     )
 
 
-class PairedChange(Document):
-    """Compares one class on the same images before and after, by an exact McNemar test."""
+class ClassChange(Document):
+    """Compares one class before and after, on the same images by an exact McNemar test, else by Fisher's exact test."""
 
     name: str
     before: float
     after: float
-    gained: int = Field(description="Number of images that are misclassified before and correctly classified after.")
-    lost: int = Field(description="Number of images that are correctly classified before and misclassified after.")
+    gained: int | None = Field(
+        description="Number of images that are misclassified before and correctly classified after; null where the "
+        "images differ."
+    )
+    lost: int | None = Field(
+        description="Number of images that are correctly classified before and misclassified after; null where the "
+        "images differ."
+    )
     p_value: float
-    p_adjusted: float = Field(description="p-value adjusted over the classes by Holm's method.")
+    p_adjusted: float = Field(
+        description="p-value adjusted by Holm's method: in a fine-tuning over the classes, in a comparison of audits over "
+        "all classes and means, clean and robust."
+    )
     verdict: Literal["better", "worse", "unclear"]
 
 
 class Comparison(Document):
-    """Compares clean or robust accuracy before and after, on the same images."""
+    """Compares clean or robust accuracy before and after."""
 
-    classes: tuple[PairedChange, ...]
+    classes: tuple[ClassChange, ...]
     mean_change: Interval = Field(
-        description="Change of the mean accuracy; bounds by a stratified paired bootstrap over images."
+        description="Change of the mean accuracy. Bounds are by a stratified paired bootstrap over images; where the images "
+        "differ, by Newcombe's method 10."
     )
     worst_class_before: str
     worst_class_after: str

@@ -68,6 +68,42 @@ def mcnemar(gained: Counts, lost: Counts) -> Vector:
     return np.minimum(1.0, 2 * special.bdtr(np.minimum(gained, lost), gained + lost, 0.5))
 
 
+def fisher(counts: Counts) -> Vector:
+    """Return two-sided p-values of Fisher's exact test that both samples of a class have one rate.
+
+    Args:
+        counts: one row per class: correctly classified and all images of the first sample, then of the second.
+    """
+    from scipy.stats import fisher_exact  # takes a second to import
+
+    return np.array([fisher_exact([[a, n - a], [b, m - b]]).pvalue for a, n, b, m in counts.tolist()])
+
+
+def difference_bounds(counts: Counts, confidence: float) -> tuple[float, float]:
+    """Return bounds of the second rate minus the first, of independent samples; `counts` is one row as in `fisher`.
+
+    Source: Newcombe 1998, method 10: the differences of the rates from their Wilson bounds, added as vectors. The
+    bounds are approximate.
+    """
+    correct, images, other_correct, other_images = counts.tolist()
+    rate, other_rate = correct / images, other_correct / other_images
+    low, high = _wilson(rate, images, confidence)
+    other_low, other_high = _wilson(other_rate, other_images, confidence)
+    change = other_rate - rate
+    return (
+        change - math.hypot(other_rate - other_low, high - rate),
+        change + math.hypot(other_high - other_rate, rate - low),
+    )
+
+
+def _wilson(rate: float, images: int, confidence: float) -> tuple[float, float]:
+    """Return the Wilson score bounds of a rate."""
+    z = float(special.ndtri((1 + confidence) / 2))
+    centre = (rate + z * z / (2 * images)) / (1 + z * z / images)
+    reach = z / (1 + z * z / images) * math.sqrt(rate * (1 - rate) / images + (z / (2 * images)) ** 2)
+    return max(0.0, centre - reach), min(1.0, centre + reach)
+
+
 def holm(p_values: Vector) -> Vector:
     """Return adjusted p-values: rejecting those below α makes any false rejection with probability at most α.
 

@@ -8,26 +8,42 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter, ValidationError
 
 from faal_core.errors import InvalidSpec
+from faal_core.results.comparison_documents import ComparisonReport, ModelTable
 from faal_core.results.documents import AuditReport
 from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.results.outcomes import Outcomes, read_outcomes
 
 REPORT = "report.json"
 
-Report = Annotated[AuditReport | FinetuneReport, Field(discriminator="kind")]
-_ADAPTER: TypeAdapter[AuditReport | FinetuneReport] = TypeAdapter(Report)
+Report = Annotated[AuditReport | FinetuneReport | ComparisonReport | ModelTable, Field(discriminator="kind")]
+_AUDITED: TypeAdapter[AuditReport | FinetuneReport] = TypeAdapter(
+    Annotated[AuditReport | FinetuneReport, Field(discriminator="kind")]
+)
+_ANY: TypeAdapter[Report] = TypeAdapter(Report)
 
 
 def read_report(document: str | bytes) -> AuditReport | FinetuneReport:
-    """Return the report in a JSON document. Raises: pydantic.ValidationError."""
-    return _ADAPTER.validate_json(document)
+    """Return the report of an audit or a fine-tuning in a JSON document. Raises: pydantic.ValidationError."""
+    return _AUDITED.validate_json(document)
 
 
-def list_audits(report: AuditReport | FinetuneReport) -> Mapping[str, AuditReport]:
-    """Return the audits in a report by the names of the files that hold their outcomes; the newest weights come last."""
-    if isinstance(report, AuditReport):
-        return {"outcomes.parquet": report}
-    return {"outcomes-before.parquet": report.before, "outcomes-after.parquet": report.after}
+def read_any_report(document: str | bytes) -> Report:
+    """Return the report in a JSON document, which may be a comparison too. Raises: pydantic.ValidationError."""
+    return _ANY.validate_json(document)
+
+
+def list_audits(report: Report) -> Mapping[str, AuditReport]:
+    """Return the audits of a job by the names of the files that hold their outcomes; the newest weights come last.
+
+    Comparisons and tables have no audit of their own.
+    """
+    match report:
+        case AuditReport():
+            return {"outcomes.parquet": report}
+        case FinetuneReport():
+            return {"outcomes-before.parquet": report.before, "outcomes-after.parquet": report.after}
+        case _:
+            return {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +66,13 @@ def read_audit(path: Path) -> StoredAudit:
     """
     file = path / REPORT if path.is_dir() else path
     try:
-        report = read_report(file.read_bytes())
+        report = read_any_report(file.read_bytes())
     except ValidationError:
         raise InvalidSpec(f"{file} is not a report that FAAL has written. Name a report.json.") from None
-    name, audited = list(list_audits(report).items())[-1]
+    audits = list_audits(report)
+    if not audits:
+        raise InvalidSpec(f"{file} is a {report.kind}, not the report of an audit or a fine-tuning.")
+    name, audited = list(audits.items())[-1]
     stored = file.parent / name
     has_outcomes = bool(audited.outcomes_sha256) and stored.exists()
     return StoredAudit(audited, read_outcomes(stored, audited) if has_outcomes else None)

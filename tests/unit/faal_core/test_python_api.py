@@ -218,7 +218,7 @@ def test_each_radius_of_a_series_has_the_report_of_its_own_audit(monkeypatch: py
 
 
 def test_two_audits_of_the_same_images_are_compared() -> None:
-    """The comparison of an audit with itself has no change; other images, radii or attacks are refused by name."""
+    """The comparison of an audit with itself has no change; other radii or attacks are refused by name."""
     frame = faal.compare(audit(), audit()).to_frame()
     assert (frame["robust_before"] == frame["robust_after"]).all()
     assert set(frame["robust_verdict"]) == {"unclear"}
@@ -226,11 +226,33 @@ def test_two_audits_of_the_same_images_are_compared() -> None:
         (audit(epsilon=0.03), "different radii"),
         (audit(attacks="pgd-20"), "different attacks"),
         (audit(attacks=[{"type": "pgd", "steps": 10, "relative_step": 0.5}]), "different attacks.*relative_step=0.5"),
-        (audit(images=IMAGES.flip(0), labels=LABELS.flip(0)), "different images"),
-        (audit(subset=30), "different images"),
+        (
+            faal.audit(CLASSIFIER, IMAGES, LABELS, epsilon=[0.02, 0.03], progress=False),
+            "A RadiusSeries is not the result",
+        ),
+        (7, "A int is not the result"),
     ):
         with pytest.raises(FaalError, match=message):
             faal.compare(audit(), other)
+    for other in (audit(images=IMAGES.flip(0), labels=LABELS.flip(0)), audit(subset=30)):
+        compared = faal.compare(audit(), other).report
+        assert (compared.pairing, "different images" in compared.reason) == ("two-sample", True)
+
+
+def test_stored_audits_are_compared_and_listed(tmp_path: Path) -> None:
+    """A folder stands for the audit in it; a table has a row for each, with the radius in each."""
+    strong, weak = audit(), audit(epsilon=0.03)
+    strong.save(tmp_path / "strong")
+    weak.save(tmp_path / "weak")
+    compared = faal.compare(tmp_path / "strong", strong)
+    assert compared.report.pairing == "paired"
+    compared.save(tmp_path / "comparison")
+    assert (tmp_path / "comparison/report.html").exists()
+    table = faal.tabulate([str(tmp_path / "weak"), strong])
+    assert list(table.to_frame()["radius"]) == ["L∞ ε = 0.02", "L∞ ε = 0.03"]
+    assert "has the highest lower bound" in str(table)
+    with pytest.raises(FaalError, match="is a comparison, not the report of an audit"):
+        faal.compare(tmp_path / "comparison", strong)
 
 
 def test_a_fine_tuning_takes_arrays_and_leaves_the_network_alone() -> None:

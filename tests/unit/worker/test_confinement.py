@@ -90,8 +90,8 @@ def test_time_is_limited(tmp_path):
 def test_what_libraries_take_does_not_count(tmp_path):
     """With libraries that map 12 GiB and take 1.5 s to import, an upload still gets 1 GiB and 1 s."""
     module = "tests.unit.worker.confined_beside_large_libraries"
-    limits_of_call = confinement(tmp_path, seconds=1)
-    assert call(limits_of_call, "allocate", 2**24, module=module) == 2**24
+    assert call(confinement(tmp_path, seconds=1), "allocate", 2**24, module=module) == 2**24
+    limits_of_call = confinement(tmp_path)
     with pytest.raises(OutOfMemory, match="more than 1 GiB of memory"):
         call(limits_of_call, "allocate", 2 * limits_of_call.memory, module=module)
 

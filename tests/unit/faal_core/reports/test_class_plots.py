@@ -78,7 +78,7 @@ def test_more_classes_than_have_rows_are_a_profile(classes: int) -> None:
 def test_a_finetuning_shows_both_accuracies_before_and_after() -> None:
     """The page has one plot of robust and one of clean accuracy, ordered by robust accuracy after the fine-tuning."""
     report = sample_finetune()
-    robust, clean = class_plots.build_finetune_plots(report)
+    robust, clean = class_plots.build_change_plots(report.before.classes, report.after.classes)
     assert (robust.title, clean.title) == ("robust", "clean")
     order = sorted(range(10), key=lambda c: report.after.classes[c].robust.rate)
     assert [row.name for row in robust.rows] == [row.name for row in clean.rows] == [FASHION[c] for c in order]
