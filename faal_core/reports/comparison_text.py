@@ -1,5 +1,8 @@
 """Write the sentences that summarise a comparison of audits, and a table of models."""
 
+from collections import Counter
+from collections.abc import Sequence
+
 from faal_core.reports.audit_text import name_attacks, name_worst_class
 from faal_core.reports.wording import change_with_bounds, percent, points, with_bounds, write_name
 from faal_core.results.comparison_documents import ComparisonReport, ModelTable
@@ -17,7 +20,7 @@ def summarise_comparison(report: ComparisonReport) -> list[str]:
     worst_before, worst_after = (
         f"{write_name(side.worst_class)} with {percent(side.worst.value)}" for side in (before, after)
     )
-    threat = f"{name_attacks(report.after)} ({report.after.spec.threat})"
+    threat = f"{name_attacks(report.after)}, {report.after.spec.threat},"
     means = [change_with_bounds(side.mean_change) for side in (report.robust, report.clean)]
     return [
         _state_changes(report),
@@ -57,11 +60,11 @@ def _state_changes(report: ComparisonReport) -> str:
 
 def summarise_table(table: ModelTable) -> list[str]:
     """Return the findings of a table of models as sentences: the best model of each radius, and what differs."""
-    sentences = []
+    sentences, names = [], name_models(table.audits)
     for radius, audits in table.by_radius():
         best = audits[0]
         sentences.append(
-            f"{radius}: the worst class of {write_name(best.classifier.name, 'model')} has the highest lower bound, "
+            f"{radius}: the worst class of {write_name(names[best.classifier.sha256], 'model')} has the highest lower bound, "
             f"{percent(best.robust.worst.low)} ({name_worst_class(best)})."
         )
     return [*sentences, *table.differences]
@@ -72,12 +75,19 @@ def tabulate_models(table: ModelTable) -> list[list[str]]:
     rows = [
         ["model", "radius", "worst class", "robust, worst class", "robust, mean", "clean, mean", "attacks", "images"]
     ]
-    return [*rows, *map(_list_cells, table.audits)]
+    names = name_models(table.audits)
+    return [*rows, *([names[audited.classifier.sha256], *_list_cells(audited)] for audited in table.audits)]
+
+
+def name_models(audits: Sequence[AuditReport]) -> dict[str, str]:
+    """Return the name of each model by the digest of its weights; models of one name also have the digest's beginning."""
+    names = {audited.classifier.sha256: audited.classifier.name for audited in audits}
+    repeated = {name for name, number in Counter(names.values()).items() if number > 1}
+    return {digest: f"{name} [{digest[:8]}]" if name in repeated else name for digest, name in names.items()}
 
 
 def _list_cells(audited: AuditReport) -> list[str]:
     return [
-        audited.classifier.name,
         str(audited.spec.threat),
         name_worst_class(audited),
         with_bounds(audited.robust.worst),

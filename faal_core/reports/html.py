@@ -191,6 +191,7 @@ def _render_comparison(report: ComparisonReport) -> str:
     audits = {"before": report.before, "after": report.after}
     return page.render(
         report=report,
+        names=comparison_text.name_models([report.before, report.after]),
         tone={"better": "good", "mixed": "mixed", "worse": "bad", "unclear": "neutral"}[report.outcome],
         summary=text.verdict(report),
         warnings=text.warnings(report),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import altair as alt
 import vl_convert
 
+from faal_core.reports.comparison_text import name_models
 from faal_core.reports.finetune_text import is_kept
 from faal_core.reports.wording import distinguish, worst_first
 from faal_core.results.documents import AuditReport
@@ -216,9 +217,8 @@ def _draw_curves(
 
 def draw_radii(audits: Sequence[AuditReport]) -> str:
     """Return the robust accuracy of the worst class by radius with its interval, one line for each model."""
-    models = list(dict.fromkeys(audited.classifier.sha256 for audited in audits))
-    names = {audited.classifier.sha256: audited.classifier.name for audited in audits}
-    labels = dict(zip(models, distinguish([names[model] for model in models]), strict=True))
+    names = name_models(audits)
+    labels = dict(zip(names, distinguish(list(names.values())), strict=True))
     rows: list[Row] = [
         {
             "radius": audited.spec.threat.epsilon,

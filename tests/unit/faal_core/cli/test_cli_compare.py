@@ -51,7 +51,14 @@ def test_more_reports_make_a_table(
     lows = [one["robust"]["worst"]["low"] for one in document["audits"]]
     assert (document["kind"], lows) == ("model-table", sorted(lows, reverse=True))
     assert run_faal(monkeypatch, folder, "compare", "before", "after", "before", "--out", "out") == 0
-    assert capsys.readouterr().out.count("L∞ ε = 0.1 ") == 3
+    printed = capsys.readouterr().out
+    assert printed.count("L∞ ε = 0.1 ") == 3
+    assert "[" not in printed  # one name, one digest of weights
+    report, _ = sample_outcomes()
+    other = report.classifier.model_copy(update={"sha256": "77" * 32})
+    (folder / "other.json").write_text(report.model_copy(update={"classifier": other}).model_dump_json())
+    assert run_faal(monkeypatch, folder, "compare", "before", "other.json", "before") == 0
+    assert "fashion-resnet [77777777]" in capsys.readouterr().out
     assert "Table of models" in (folder / "out/report.html").read_text()
 
 
