@@ -5,9 +5,9 @@
     classifier = faal.Classifier.wrap(network, num_classes=10, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     result = faal.audit(classifier, images, labels, epsilon="8/255", attacks="fast")
 
-The library does not depend on the service around it: paths, device and seed come in as arguments. Its lower half
-(`results`, `reports`, `dro`, `specs`, `catalog`, `threat_model`, `archives`, `progress`, `errors`) imports no torch, so the names
-above are imported when they are first used.
+The library does not depend on the service around it: paths, device and seed come in as arguments. Its lower half (`exports`,
+`reports`, `results`, `dro`, `specs`, `catalog`, `threat_model`, `archives`, `progress`, `errors`) imports no torch, so the
+names above are imported when they are first used.
 """
 
 from importlib import import_module

@@ -14,8 +14,10 @@ from scripts.lock import CPU_INDEX, LOCKS, ROOT, TORCH
 
 PYTHON = "3.11"
 TOOLS = (
+    "alembic",
     "beartype",
     "cvxpy",
+    "fairlearn",
     "hypothesis",
     "packaging",
     "pip",
@@ -24,6 +26,7 @@ TOOLS = (
     "pytest-timeout",
     "ruff",
     "setuptools",
+    "sqlalchemy<2.1",  # later ones lack names that the oldest mlflow imports
 )
 TESTS = ("tests/unit/faal_core", "tests/unit/faal_client")
 # Old packages warn of each other, and old versions of jaxtyping do not check shapes in tests.

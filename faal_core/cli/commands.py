@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from faal_core import __version__
+from faal_core.cli import export
 from faal_core.cli.audit import audit
 from faal_core.cli.catalog import catalog
 from faal_core.cli.compare import compare
@@ -34,3 +35,4 @@ def faal(
 
 for command in (audit, finetune, compare, keep, render, catalog, fields):
     app.command()(in_terms_of_options(command))
+app.add_typer(export.app, name="export")

@@ -107,11 +107,14 @@ def test_the_python_reference_names_what_there_is() -> None:
 
 
 def test_options_in_the_docs_exist() -> None:
-    """Each option that the docs give to `faal audit` or `faal finetune` is one of the command."""
+    """Each option that the docs give to `faal audit`, `faal finetune` or `faal export` is one of the command."""
     group: Any = typer.main.get_command(app)
     for page in PAGES:
-        for command, line in re.findall(r"faal (audit|finetune)\b([^\n`]*)", page.read_text("utf-8")):
-            options = {option for parameter in group.commands[command].params for option in parameter.opts}
+        for command, line in re.findall(r"faal (audit|finetune|export \w+)\b([^\n`]*)", page.read_text("utf-8")):
+            own = group
+            for name in command.split():
+                own = own.commands[name]
+            options = {option for parameter in own.params for option in parameter.opts}
             assert set(re.findall(r"(?<!\S)--[a-z-]+", line)) - {"--help"} <= options, (
                 f"{page.name}: faal {command}{line}"
             )

@@ -17,7 +17,8 @@ from faal_core.cli.spec_fields import spec_fields
 from faal_core.specs import FinetuneSpec
 
 ROOT = Path(__file__).parents[4]
-COMMANDS = ("audit", "finetune", "keep", "render", "catalog", "fields")
+EXPORTS = ("export", *(f"export {target}" for target in ("mlflow", "wandb", "huggingface", "classes")))
+COMMANDS = ("audit", "finetune", "keep", "render", "catalog", "fields", *EXPORTS)
 INPUT_OPTIONS = {"weights", "weights_key", "network", "architecture", "num_classes", "mean", "std", "arguments", "name"} | {
     "class_names", "dataset", "data_root", "download", "part", "class_order", "resize", "crop", "class_groups", "cache"
 }  # fmt: skip
@@ -47,8 +48,10 @@ def test_help_is_not_cut(command: str) -> None:
     assert max(map(len, text.splitlines())) <= 80
     assert "\x1b" not in text
     words = " ".join(re.sub("[│╭╰─╮╯]", " ", text).split())
-    group: Any = typer.main.get_command(app)
-    parameters = group.commands[command].params if command else group.params
+    own: Any = typer.main.get_command(app)
+    for name in command.split():
+        own = own.commands[name]
+    parameters = own.params
     lines = [re.sub(r"^ *│|│ *$", "", line).strip() for line in text.splitlines()]
     words_in_lines = {word for line in lines for word in line.split()}
     for parameter in parameters:
