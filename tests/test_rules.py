@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("faal_core", "faal_client", "jobs", "api", "worker", "migrations")
-OWN_FOLDERS = (*PACKAGES, "tests", "benchmarks", "scripts", "docs", ".ci")
+OWN_FOLDERS = (*PACKAGES, "tests", "benchmarks", "scripts", "docs", "examples", ".ci")
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
 
 # For every contract, lines that break it: added to the end of a file, which is made when it is not there.
@@ -53,7 +53,7 @@ FORBIDDEN = {
     "a path of one machine": r"(?<![\w.])/(wor[k]|home|roo[t]|Users)/|/tmp[/]venv|\.\./share[d]\b",
     "something left to do": r"\b(TO[D]O|FIX[M]E|XX[X])\b",
 }
-TEXT = {".py", ".md", ".toml", ".yml", ".html", ".css", ".mako", ".txt", ""}
+TEXT = {".py", ".md", ".toml", ".yml", ".yaml", ".html", ".css", ".mako", ".txt", ""}
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from faal_core.cli.catalog import catalog
 from faal_core.cli.compare import compare
 from faal_core.cli.fields import fields
 from faal_core.cli.finetune import finetune
+from faal_core.cli.gate import gate
 from faal_core.cli.keep import keep
 from faal_core.cli.remedies import in_terms_of_options
 from faal_core.cli.render import render
@@ -33,6 +34,6 @@ def faal(
     """Audit classifiers for adversarial robustness class by class, and make their weakest classes more robust."""
 
 
-for command in (audit, finetune, compare, keep, render, catalog, fields):
+for command in (audit, finetune, compare, gate, keep, render, catalog, fields):
     app.command()(in_terms_of_options(command))
 app.add_typer(export.app, name="export")

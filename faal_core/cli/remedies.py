@@ -11,6 +11,7 @@ from faal_core.errors import FaalError
 
 REMEDIES = {
     "architecture": "Pass --architecture NAME --num-classes N --mean … --std …; `faal catalog` lists the names.",
+    "baseline": "Pass --baseline FILE with the report.json of an earlier audit of the same images.",
     "cache": "Pass --cache DIR with a folder on a disk that has room for the decoded images.",
     "class-names": "Or state the network's order with --class-names.",
     "data-root": "Pass --data-root DIR, or --download to fetch it.",

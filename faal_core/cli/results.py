@@ -14,25 +14,10 @@ if TYPE_CHECKING:
     from faal_core.results.outcomes import Outcomes
     from faal_core.results.reading import Report
 
-GATE_CLOSED = 3
-OVERSTATED = frozenset(
-    {
-        "random-output",
-        "batch-dependent",
-        "softmax-output",
-        "zero-gradient",
-        "nan-gradient",
-        "saturated-logits",
-        "unbounded-attack-fails",
-        "larger-radius-breaks-fewer",
-        "more-steps-break-fewer",
-        "square-beats-gradients",
-        "training-images",
-    }
-)
-"""Codes of warnings that the accuracies under attack may be far too high: a gate does not open on such numbers."""
+GATE_FAILED = 3
 KEPT_ORIGINAL = 4
 MADE_WORSE = 5
+GATE_UNDECIDED = 6
 
 
 def exit_status(report: "FinetuneReport") -> int:
@@ -76,25 +61,17 @@ def print_report(report: "Report", *, as_json: bool) -> None:
 
 
 def require_worst_class(report: "AuditReport", required: float | None) -> None:
-    """Check the worst class against a required rate.
+    """Check the worst class against a required rate, by a gate with this requirement alone.
 
-    Raises: typer.Exit(3) where its lower bound is below `required`, the audit is incomplete, or a warning of the report says that
-        the rate may be far too high.
+    Raises: typer.Exit(3) where the gate fails or is undecided.
     """
-    from faal_core.reports.text import percent
+    from faal_core.reports.text import sanitise
+    from faal_core.results.gates.judging import judge_audit
+    from faal_core.specs import Policy
 
     if required is None:
         return
-    if not report.complete:
-        typer.echo(
-            f"The audit is incomplete, so --require-worst {required:g} is not met. Run the audit to its end.", err=True
-        )
-        raise typer.Exit(GATE_CLOSED)
-    if doubts := [warning for warning in report.warnings if warning.code in OVERSTATED]:
-        listed = "; ".join(f"{warning.code}: {warning.message}" for warning in doubts)
-        typer.echo(f"The rates may be far too high, so --require-worst {required:g} is not met. {listed}", err=True)
-        raise typer.Exit(GATE_CLOSED)
-    if report.robust.worst.low < required:
-        low = percent(report.robust.worst.low)
-        typer.echo(f"The worst class may be as low as {low}, so --require-worst {required:g} is not met.", err=True)
-        raise typer.Exit(GATE_CLOSED)
+    (worst,) = judge_audit(Policy(min_worst=required, confidence=report.spec.confidence), report).requirements
+    if worst.status != "pass":
+        typer.echo(f"--require-worst {required:g} is not met. {sanitise(worst.sentence)}", err=True)
+        raise typer.Exit(GATE_FAILED)

@@ -7,7 +7,7 @@ a command hands over a document whose leaves are named like the command's parame
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import typer
 
@@ -63,12 +63,16 @@ def build_spec(
     file: Path | None,
     options: Fields,
     settings: Sequence[str] | None = None,
+    *,
+    read: Callable[[Path], dict[str, Any]] = read_document,
 ) -> "Checked":
     """Return the spec in `file`, if any, overridden by the options and the settings of `--set`.
 
+    Args:
+        read: reader of the file; of JSON and TOML when absent.
     Raises: typer.BadParameter for a file that is no JSON or TOML document; typer.Exit(2) after the errors were printed.
     """
-    document = merge(read_document(file) if file else {}, options)
+    document = merge(read(file) if file else {}, options)
     option_sources = _sources(context, options)
     sources = dict(option_sources)
     fields = spec_fields(model)

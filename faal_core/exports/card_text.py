@@ -6,9 +6,10 @@ from faal_core.exports.facts import SourceReport, main_audit
 from faal_core.exports.markdown import escape, write_table
 from faal_core.reports.audit_text import caveat, name_attacks, name_worst_class, summarise_group
 from faal_core.reports.text import verdict, warnings
-from faal_core.reports.wording import p_value, points, with_bounds, worst_first
+from faal_core.reports.wording import p_value, with_bounds, worst_first
 from faal_core.results.documents import AuditReport
 from faal_core.results.finetune_documents import FinetuneReport
+from faal_core.results.rate_text import points
 
 LISTED_CLASSES = 50  # rows of a table of classes; the report has all classes
 LIMITS = (

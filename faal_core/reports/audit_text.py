@@ -1,7 +1,8 @@
 """Write the sentences that summarise an audit, and name its attacks and its worst class."""
 
-from faal_core.reports.wording import percent, sanitise, with_bounds, write_name
+from faal_core.reports.wording import sanitise, with_bounds, write_name
 from faal_core.results.documents import AttackRow, AuditReport, GroupTable, Rate, Spread
+from faal_core.results.rate_text import percent
 
 FIRST_LOOK = "upper bound, first look"  # beside the accuracy under attacks that are weaker than the preset `fast`
 UNFINISHED = "upper bound, attacks unfinished"  # beside the robust accuracy of an audit that was stopped

@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from faal_core.reports.audit_text import name_attacks, name_worst_class
-from faal_core.reports.wording import change_with_bounds, percent, points, with_bounds, write_name
+from faal_core.reports.wording import change_with_bounds, with_bounds, write_name
 from faal_core.results.comparison_documents import ComparisonReport, ModelTable
 from faal_core.results.documents import AuditReport
+from faal_core.results.rate_text import percent, points
 
 LISTED_CHANGES = 3  # most changes in a sentence; the table has all
 

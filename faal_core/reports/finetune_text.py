@@ -11,10 +11,11 @@ from faal_core.reports.audit_text import (
     state_confidence,
     summarise_audit,
 )
-from faal_core.reports.wording import change_with_bounds, percent, points, with_bounds, write_name
+from faal_core.reports.wording import change_with_bounds, with_bounds, write_name
 from faal_core.results.comparison_documents import ComparisonReport
 from faal_core.results.documents import AuditReport, Spread
 from faal_core.results.finetune_documents import Candidate, ClassChange, Fall, FinetuneReport
+from faal_core.results.rate_text import percent, points
 
 LISTED_FALLS = 3  # most falls in the first sentence of a fine-tuning's summary
 NOTABLE_LOSS = 0.05  # fraction of a class; the summary states the smallest provable fall only where it is larger

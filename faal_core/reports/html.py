@@ -17,6 +17,7 @@ from markupsafe import Markup
 from pydantic import JsonValue
 
 from faal_core.reports import audit_text, class_plots, comparison_text, finetune_text, text, wording
+from faal_core.results import rate_text
 from faal_core.results.comparison_documents import ComparisonReport, ModelTable
 from faal_core.results.documents import AuditReport, ClassRow, GalleryImage
 from faal_core.results.finetune_documents import ClassChange, FinetuneReport
@@ -99,8 +100,8 @@ def _load_templates() -> Environment:
     )
     filters = (
         wording.sanitise,
-        wording.percent,
-        wording.points,
+        rate_text.percent,
+        rate_text.points,
         wording.bounds,
         wording.change_bounds,
         wording.p_value,
@@ -297,7 +298,7 @@ def _list_origin(report: AuditReport) -> list[tuple[str, str]]:
 def _describe_worst_classes(report: AuditReport) -> str:
     """Return the robust accuracy of the five worst classes, for screen readers."""
     rows = [report.classes[c] for c in wording.worst_first(report.classes)[:5]]
-    return "; ".join(f"{wording.sanitise(row.name)} {wording.percent(row.robust.rate)}" for row in rows)
+    return "; ".join(f"{wording.sanitise(row.name)} {rate_text.percent(row.robust.rate)}" for row in rows)
 
 
 def _describe_cut(report: AuditReport, limit: int) -> str:

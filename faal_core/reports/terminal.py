@@ -5,10 +5,11 @@ from faal_core.reports.comparison_text import tabulate_models
 from faal_core.reports.finetune_text import audits, training_cut
 from faal_core.reports.text import verdict, warnings
 from faal_core.reports.text_table import text_table
-from faal_core.reports.wording import count, p_value, percent, points, sanitise, with_bounds, worst_first
+from faal_core.reports.wording import count, p_value, sanitise, with_bounds, worst_first
 from faal_core.results.comparison_documents import ComparisonReport, ModelTable
 from faal_core.results.documents import AttackRow, AuditReport
 from faal_core.results.finetune_documents import EpochRow, FinetuneReport
+from faal_core.results.rate_text import percent, points
 from faal_core.results.reading import Report
 
 CONDITION = " where "  # in the name of an attack that is tried only on images that are close to being broken

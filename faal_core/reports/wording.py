@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from faal_core.results.documents import ClassRow, Interval, Rate
+from faal_core.results.rate_text import percent, points
 
 
 def sanitise(name: str) -> str:
@@ -26,16 +27,6 @@ def distinguish(names: Sequence[str]) -> list[str]:
     clean = [sanitise(name) for name in names]
     repeated = {name for name, count in Counter(clean).items() if count > 1}
     return [f"{name} [{c}]" if name in repeated else name for c, name in enumerate(clean)]
-
-
-def percent(rate: float) -> str:
-    """Return a rate in per cent: "77.4 %"."""
-    return f"{100 * rate:.1f} %"
-
-
-def points(change: float) -> str:
-    """Return a difference of two rates in percentage points, signed: "+7.2", "−0.4"."""
-    return f"{round(100 * change, 1) + 0.0:+.1f}".replace("-", "−")
 
 
 def bounds(estimate: Rate | Interval) -> str:

@@ -109,6 +109,8 @@ def _find_obstacle(before: StoredAudit, after: StoredAudit) -> str | None:
     one, other = before.report.dataset, after.report.dataset
     if one.sha256 != other.sha256:
         return f"The audits have different images, {one.name} and {other.name}."
+    if before.outcomes and after.outcomes and not np.array_equal(before.outcomes.rows, after.outcomes.rows):
+        return "The audits have different rows of the data set."
     if one.class_names != other.class_names:
         return "The audits give the same images different class names."
     missing = [audit.report.classifier.name for audit in (before, after) if audit.outcomes is None]

@@ -37,15 +37,21 @@ def worst_bounds(low: Vector, high: Vector) -> tuple[float, float]:
 
 
 def gap_bounds(low: Vector, high: Vector) -> tuple[float, float]:
-    """Return bounds of (mean − smallest) true class rate: its extremes over the box of simultaneous bounds.
+    """Return bounds of (mean − smallest) true class rate: its extremes over the box of simultaneous bounds."""
+    least, greatest = gap_extremes(low, high)
+    return float(least), float(greatest)
+
+
+def gap_extremes(low: Vector, high: Vector) -> tuple[Vector, Vector]:
+    """Return the smallest and the largest gap of each box of bounds; the last axis has the classes.
 
     Smallest: one class at the lowest upper bound, no class below it. Largest: one class at its lower bound, the others at
     their upper bounds.
     """
-    floor = high.min()
-    least = float(np.maximum(low, floor).mean() - floor)
-    greatest = float((high.mean() + (low - high) / len(low) - low).max())
-    return max(0.0, least), greatest
+    floor = high.min(axis=-1, keepdims=True)
+    least = np.maximum(low, floor).mean(axis=-1) - floor[..., 0]
+    greatest = (high.mean(axis=-1, keepdims=True) + (low - high) / low.shape[-1] - low).max(axis=-1)
+    return np.maximum(0.0, least), greatest
 
 
 def gap_by_chance(correct: Counts, images: Counts, confidence: float) -> float:

@@ -32,6 +32,20 @@ def read_any_report(document: str | bytes) -> Report:
     return _ANY.validate_json(document)
 
 
+def read_report_file(path: Path) -> Report:
+    """Return the report in a report.json, or in the folder that has it. Raises: InvalidSpec if it is no report; OSError."""
+    file = find_report(path)
+    try:
+        return read_any_report(file.read_bytes())
+    except ValidationError:
+        raise InvalidSpec(f"{file} is not a report that FAAL has written. Name a report.json.") from None
+
+
+def find_report(path: Path) -> Path:
+    """Return the path of a report.json, which may be that of its folder."""
+    return path / REPORT if path.is_dir() else path
+
+
 def list_audits(report: Report) -> Mapping[str, AuditReport]:
     """Return the audits of a job by the names of the files that hold their outcomes; the newest weights come last.
 
@@ -64,11 +78,8 @@ def read_audit(path: Path) -> StoredAudit:
     Outcomes are read from the file beside the report.
     Raises: InvalidSpec if the file is no report, or the outcomes are not of this report; OSError.
     """
-    file = path / REPORT if path.is_dir() else path
-    try:
-        report = read_any_report(file.read_bytes())
-    except ValidationError:
-        raise InvalidSpec(f"{file} is not a report that FAAL has written. Name a report.json.") from None
+    file = find_report(path)
+    report = read_report_file(file)
     audits = list_audits(report)
     if not audits:
         raise InvalidSpec(f"{file} is a {report.kind}, not the report of an audit or a fine-tuning.")

@@ -1,4 +1,4 @@
-"""Define the requests that users make: classifiers, attacks, audits and fine-tunings, as JSON with bounds and defaults.
+"""Define the requests that users make: classifiers, attacks, audits, fine-tunings and gates, as JSON with bounds and defaults.
 
 Every number that a result depends on is a field here and is stored with the report. docs/explanation/faal.md gives the sources of
 the defaults.
@@ -18,6 +18,7 @@ from faal_core.specs.methods import (
     UniformMethod,
     WatMethod,
 )
+from faal_core.specs.policy import BaselineLimit, Policy, Scope
 from faal_core.specs.spec import MAX_CLASSES, Spec
 from faal_core.specs.training import Averaging, FinetuneSpec, TrainingAttack, TrainingSpec, WeightPerturbation
 
@@ -29,6 +30,7 @@ __all__ = [
     "AuditSettings",
     "AuditSpec",
     "Averaging",
+    "BaselineLimit",
     "CfaMethod",
     "CfolMethod",
     "ClassifierDescription",
@@ -41,6 +43,8 @@ __all__ = [
     "FrlMethod",
     "MethodSpec",
     "PgdSpec",
+    "Policy",
+    "Scope",
     "Spec",
     "SquareSpec",
     "TrainingAttack",

@@ -29,7 +29,10 @@ def check_fields(model: type[Checked], **fields: Any) -> Checked:  # noqa: ANN40
         return model.model_validate({name: value for name, value in fields.items() if value is not None})
     except ValidationError as error:
         first, more = first_errors(error)
-        lines = [f"{'.'.join(map(str, detail['loc']))}: {explain(detail).removesuffix('.')}" for detail in first]
+        lines = [
+            f"{'.'.join(map(str, detail['loc']))}: {explain(detail)}".removeprefix(": ").removesuffix(".")
+            for detail in first
+        ]
         raise InvalidSpec("; ".join(lines) + (f"; and {more} more" if more else "") + ".") from None
 
 

@@ -107,10 +107,12 @@ def test_the_python_reference_names_what_there_is() -> None:
 
 
 def test_options_in_the_docs_exist() -> None:
-    """Each option that the docs give to `faal audit`, `faal finetune` or `faal export` is one of the command."""
+    """Each option that the docs give to one of these commands is an option of the command."""
     group: Any = typer.main.get_command(app)
     for page in PAGES:
-        for command, line in re.findall(r"faal (audit|finetune|export \w+)\b([^\n`]*)", page.read_text("utf-8")):
+        for command, line in re.findall(
+            r"faal (audit|finetune|compare|gate|export \w+)\b([^\n`]*)", page.read_text("utf-8")
+        ):
             own = group
             for name in command.split():
                 own = own.commands[name]

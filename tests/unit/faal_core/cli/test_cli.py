@@ -18,12 +18,13 @@ from rich.console import Console
 import faal_core
 from faal_core import catalog, weights
 from faal_core.cli.commands import app
-from faal_core.cli.results import OVERSTATED, require_worst_class
+from faal_core.cli.results import require_worst_class
 from faal_core.reports import terminal
 from faal_core.reports.progress_bar import ProgressBar
 from faal_core.results.documents import AuditReport
 from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.results.reading import read_report
+from faal_core.results.trust import OVERSTATED
 from faal_core.specs import AuditSpec, ClassifierSpec, PgdSpec, TrainingSpec
 from tests.command_line import AUDIT, FINETUNE, UNBOUNDED, run_faal
 from tests.sample_reports import WARNING, sample_audit

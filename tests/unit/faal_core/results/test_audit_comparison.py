@@ -91,6 +91,13 @@ def test_missing_outcomes_are_named() -> None:
     assert report.reason == "The outcomes of the images are not stored beside the report of fashion-resnet."
 
 
+def test_other_rows_are_not_paired() -> None:
+    """Outcomes of other rows are compared by counts, even where a forged report claims the same images."""
+    shifted = Outcomes(AFTER.outcomes.evaluation, AFTER.outcomes.rows + 1)
+    report = compare_audits(BEFORE, StoredAudit(AFTER.report, shifted))
+    assert (report.pairing, report.reason) == ("two-sample", "The audits have different rows of the data set.")
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

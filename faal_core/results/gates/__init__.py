@@ -1,0 +1,4 @@
+"""Gates: whether an audit meets a policy, decided by its intervals and by tests against a baseline.
+
+`judging.judge_audit` goes from policy and report to the result. `call.gate` takes what a caller in Python has.
+"""

@@ -1,0 +1,169 @@
+"""Judge rates against limits by their intervals: the worst class, means, the gap, single classes and groups."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from faal_core.errors import InvalidSpec
+from faal_core.results import intervals
+from faal_core.results.documents import AuditReport, ClassRow, Rate
+from faal_core.results.gates import images_to_decide
+from faal_core.results.gates.documents import RequirementResult
+from faal_core.results.gates.sentences import Measurement, explain_measurement
+from faal_core.results.trust import doubts
+from faal_core.specs import Policy
+from faal_core.specs.field_errors import shorten
+
+_LONGEST = 60  # characters of a name that a message repeats
+
+
+class RateColumn(NamedTuple):
+    """Holds one rate per class or group, with bounds that hold for all of them together."""
+
+    names: list[str]
+    rates: intervals.Vector
+    low: intervals.Vector
+    high: intervals.Vector
+
+
+def judge_rates(policy: Policy, report: AuditReport, confidence: float) -> Iterator[RequirementResult]:
+    """Yield the result of each requirement on rates.
+
+    Args:
+        confidence: confidence of the intervals of one kind together.
+    Raises: InvalidSpec for a class or a column of groups that the report does not have.
+    """
+    accepted = policy.accept_warnings
+    robust_doubts, clean_doubts = doubts(report, accepted), doubts(report, accepted, clean=True)
+    classes = _robust_column(report.classes, confidence)
+    if policy.min_worst is not None:
+        yield _judge_smallest("min_worst", None, "class", policy.min_worst, classes, confidence, robust_doubts)
+    if policy.min_robust is not None:
+        mean, quantity = report.robust.mean, "The robust accuracy over all images"
+        yield _judge_mean("min_robust", quantity, policy.min_robust, mean, confidence, robust_doubts)
+    if policy.min_clean is not None:
+        mean, quantity = report.clean.mean, "The clean accuracy over all images"
+        yield _judge_mean("min_clean", quantity, policy.min_clean, mean, confidence, clean_doubts)
+    if policy.max_gap is not None:
+        yield _judge_gap(policy.max_gap, classes, confidence, robust_doubts)
+    _check_names("min_class", policy.min_class, classes.names)
+    for name, limit in policy.min_class.items():
+        yield _judge_class(name, limit, classes, confidence, robust_doubts)
+    tables = {table.column: table.groups for table in report.groups}
+    _check_names("min_group", policy.min_group, list(tables))
+    for column, limit in policy.min_group.items():
+        groups = _robust_column(tables[column], confidence)
+        yield _judge_smallest("min_group", column, "group", limit, groups, confidence, robust_doubts)
+
+
+def _robust_column(rows: Sequence[ClassRow], confidence: float) -> RateColumn:
+    correct, images = np.array([row.robust.count for row in rows]), np.array([row.images for row in rows])
+    bounds = intervals.simultaneous_bounds(correct, images, confidence)
+    return RateColumn([row.name for row in rows], correct / images, *bounds)
+
+
+def _check_names(field: str, limits: Mapping[str, float], names: Sequence[str]) -> None:
+    """Check that the report has each named class or column. Raises: InvalidSpec."""
+    for name in limits:
+        if name not in names:
+            known = shorten(", ".join(map(repr, names)), 10 * _LONGEST) or "none"
+            raise InvalidSpec(f"{field}: the report has no {name[:_LONGEST]!r}; it has {known}.")
+
+
+def _judge_smallest(
+    name: str,
+    subject: str | None,
+    kind: str,
+    limit: float,
+    column: RateColumn,
+    confidence: float,
+    reasons: tuple[str, ...],
+) -> RequirementResult:
+    within = f" of “{subject}”" if subject else ""
+    measurement = Measurement(
+        f"The robust accuracy of the worst {kind}{within}, “{column.names[int(column.rates.argmin())]}”,",
+        limit,
+        float(column.rates.min()),
+        *intervals.worst_bounds(column.low, column.high),
+        is_largest=False,
+        unit=f"images per {kind}",
+    )
+    return _judge(
+        name,
+        subject,
+        measurement,
+        reasons,
+        lambda: images_to_decide.images_for_smallest(column.rates, limit, confidence),
+    )
+
+
+def _judge_mean(
+    name: str, quantity: str, limit: float, mean: Rate, confidence: float, reasons: tuple[str, ...]
+) -> RequirementResult:
+    low, high = intervals.clopper_pearson(np.array(mean.count), np.array(mean.images), confidence)
+    measurement = Measurement(
+        quantity, limit, mean.rate, float(low), float(high), is_largest=False, unit="images in total"
+    )
+    return _judge(
+        name, None, measurement, reasons, lambda: images_to_decide.images_for_one(mean.rate, limit, confidence)
+    )
+
+
+def _judge_gap(limit: float, column: RateColumn, confidence: float, reasons: tuple[str, ...]) -> RequirementResult:
+    measurement = Measurement(
+        "The gap between the mean of the classes' robust accuracies and the smallest one",
+        limit,
+        float(column.rates.mean() - column.rates.min()),
+        *intervals.gap_bounds(column.low, column.high),
+        is_largest=True,
+        unit="images per class",
+    )
+    return _judge(
+        "max_gap",
+        None,
+        measurement,
+        reasons,
+        lambda: images_to_decide.images_for_gap(column.rates, limit, confidence),
+    )
+
+
+def _judge_class(
+    name: str, limit: float, column: RateColumn, confidence: float, reasons: tuple[str, ...]
+) -> RequirementResult:
+    place = column.names.index(name)
+    rate = float(column.rates[place])
+    measurement = Measurement(
+        f"The robust accuracy of the class “{name}”",
+        limit,
+        rate,
+        float(column.low[place]),
+        float(column.high[place]),
+        is_largest=False,
+        unit="images per class",
+    )
+    alone = 1 - (1 - confidence) / len(column.names)
+    return _judge("min_class", name, measurement, reasons, lambda: images_to_decide.images_for_one(rate, limit, alone))
+
+
+def _judge(
+    name: str,
+    subject: str | None,
+    measurement: Measurement,
+    reasons: tuple[str, ...],
+    images: Callable[[], int | None],
+) -> RequirementResult:
+    """Return the result of one requirement; a limit that only doubtful rates meet is undecided."""
+    status = measurement.status
+    needed = images() if status == "undecided" else None
+    return RequirementResult(
+        name=name,
+        subject=subject,
+        limit=measurement.limit,
+        value=measurement.value,
+        low=measurement.low,
+        high=measurement.high,
+        status="undecided" if status == "pass" and reasons else status,
+        sentence=explain_measurement(measurement, reasons, needed),
+        images_to_decide=needed,
+    )

@@ -1,0 +1,59 @@
+"""Write the result of a requirement as a sentence. Class names are quoted as they are; reports escape them."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from faal_core.results.gates.documents import Status
+from faal_core.results.gates.images_to_decide import MOST
+from faal_core.results.rate_text import percent
+
+
+class Measurement(NamedTuple):
+    """Describes a rate or a gap that was measured, with its interval and its limit.
+
+    Args:
+        quantity: the measured quantity, as the beginning of a sentence.
+        is_largest: whether the limit is the largest allowed value; else it is the smallest.
+        unit: of which images more would be needed, such as "images per class".
+    """
+
+    quantity: str
+    limit: float
+    value: float
+    low: float
+    high: float
+    is_largest: bool
+    unit: str
+
+    @property
+    def status(self) -> Status:
+        """Return the result by the interval alone."""
+        if self.is_largest:
+            return "pass" if self.high <= self.limit else "fail" if self.low > self.limit else "undecided"
+        return "pass" if self.low >= self.limit else "fail" if self.high < self.limit else "undecided"
+
+
+def explain_measurement(measurement: Measurement, doubts: Sequence[str], images_to_decide: int | None) -> str:
+    """Return the sentences about a measurement and its limit.
+
+    Args:
+        doubts: reasons why the requirement is not met although the interval meets the limit.
+    """
+    one = measurement
+    measured = f"{one.quantity} is {percent(one.value)}, with the interval {percent(one.low)} to {percent(one.high)}."
+    limit = f"limit of {100 * one.limit:g} %"
+    good, bad = ("at or below", "above") if one.is_largest else ("at or above", "below")
+    if one.status == "pass":
+        met = f"{measured} The interval is {good} the {limit}"
+        return f"{met}, but the rates may be too high. {' '.join(doubts)}" if doubts else f"{met}."
+    if one.status == "fail":
+        return f"{measured} The interval is {bad} the {limit}."
+    return f"{measured} The {limit} is within the interval. {_explain_images(one, images_to_decide)}"
+
+
+def _explain_images(measurement: Measurement, images: int | None) -> str:
+    if images is not None:
+        return f"With {images:,} {measurement.unit}, such rates are decided with a probability of 80 %."
+    if measurement.value == measurement.limit:
+        return "The measured value equals the limit, so more images need not decide it."
+    return f"The measured value is so close to the limit that more than {MOST:,} {measurement.unit} are needed."

@@ -1,0 +1,36 @@
+"""Say which reports give rates that may be too high, so that no limit can be met by them."""
+
+from faal_core.results.documents import AuditReport
+
+OVERSTATED = frozenset(
+    {
+        "random-output",
+        "batch-dependent",
+        "softmax-output",
+        "zero-gradient",
+        "nan-gradient",
+        "saturated-logits",
+        "unbounded-attack-fails",
+        "larger-radius-breaks-fewer",
+        "more-steps-break-fewer",
+        "square-beats-gradients",
+        "training-images",
+    }
+)
+"""Codes of warnings that the accuracies under attack may be far too high."""
+OVERSTATED_CLEAN = frozenset({"training-images"})
+"""Codes of warnings that the accuracies without an attack may be far too high, too."""
+
+
+def doubts(report: AuditReport, accepted: tuple[str, ...] = (), *, clean: bool = False) -> tuple[str, ...]:
+    """Return the reasons why the robust rates of the report may be too high, as sentences; none where they can be trusted.
+
+    Args:
+        accepted: codes of warnings that are no reason.
+        clean: whether the reasons are about the clean rates instead.
+    """
+    codes = (OVERSTATED_CLEAN if clean else OVERSTATED) - set(accepted)
+    reasons = [f"{one.code}: {one.message}" for one in report.warnings if one.code in codes]
+    if not (clean or report.complete):
+        reasons.insert(0, "The audit is incomplete: run it to its end.")
+    return tuple(reasons)
