@@ -12,7 +12,6 @@ Reports = Annotated[
     list[Path],
     typer.Argument(
         exists=True,
-        metavar="REPORTS…",
         help="The report.json of each audit, or its folder. A fine-tuning stands for the audit of its new weights.",
         show_default=False,
     ),
@@ -29,14 +28,16 @@ def compare(
     ] = None,
     fail_if_worse: Annotated[
         bool,
-        typer.Option(help=f"Exit with status {MADE_WORSE} if an accuracy of the second audit is significantly lower."),
+        typer.Option(
+            "--fail-if-worse",
+            help=f"Exit with status {MADE_WORSE} if an accuracy of the second audit is significantly lower.",
+        ),
     ] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Compare two audits class by class, or list more of them in a table. No model runs.
 
-    Audits of the same images are compared image by image, from the outcomes beside their reports. Audits of different images
-    are compared by their counts. Different radii or attacks are refused for two audits; a table lists them.
+    Audits of the same images are compared image by image, and audits of different images by their counts.
     """
     from faal_core.results.audit_comparison import compare_audits, tabulate_audits
     from faal_core.results.reading import read_audit
