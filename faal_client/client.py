@@ -3,10 +3,10 @@
 import hashlib
 import json
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar, Unpack
+from typing import Any, Generic, Literal, Self, TypeVar, Unpack
 
 import httpx
 from httpx import Response
@@ -33,10 +33,12 @@ from faal_client.resources.webhooks import MessageResource, NewWebhook, WebhookR
 from faal_client.retries import Retries, read_retry_after
 from faal_client.terms import JobTerms
 from faal_client.vocabulary import FINAL, JobKind, JobState, Scope, UploadState
+from faal_core.results.comparison_documents import ComparisonReport, ModelTable
 from faal_core.results.documents import AuditReport
 from faal_core.results.finetune_documents import FinetuneReport
-from faal_core.results.reading import read_report
-from faal_core.specs import AuditSpec, ClassifierDescription, FinetuneSpec
+from faal_core.results.gates.documents import GateResult
+from faal_core.results.reading import read_any_report, read_report
+from faal_core.specs import AuditSpec, ClassifierDescription, FinetuneSpec, Policy
 
 Body = TypeVar("Body", bound=BaseModel)
 Item = TypeVar("Item", bound=Resource)
@@ -85,7 +87,7 @@ class Client:
     """A connection to one service; close it, or use it in a `with` block.
 
     If the service answers 429 or 503, the client sends the request again after the time in `Retry-After`. It does so for GET, PUT
-    and DELETE requests, and for requests with an `idempotency_key`. It does not do so for `download_weights` and `events`.
+    and DELETE requests, and for requests with an `idempotency_key`. It does not do so for downloads and `events`.
 
     Every method raises ServiceProblem if the service refuses the request, and httpx.TransportError if it cannot be reached.
 
@@ -243,6 +245,19 @@ class Client:
         fields = {"model": model, "dataset": dataset, **terms}
         return self._submit("/jobs/audit", spec, fields, idempotency_key)
 
+    def submit_comparison(
+        self, jobs: Sequence[str], *, metadata: Mapping[str, str] | None = None, idempotency_key: str | None = None
+    ) -> JobResource:
+        """Submit a comparison of the audits of other jobs, and return the queued job.
+
+        Args:
+            jobs: ids of audits and fine-tunings that have succeeded: two to test their differences, more for a table.
+            metadata: key-value pairs of your own, stored with the job.
+            idempotency_key: as for `submit_finetune`.
+        """
+        body = {"jobs": list(jobs), "metadata": dict(metadata or {})}
+        return self._post(JobResource, "/jobs/compare", json=body, headers=request_parts.once(idempotency_key))
+
     def estimate_finetune(
         self, model: str, dataset: str, spec: FinetuneSpec | Settings, **terms: Unpack[JobTerms]
     ) -> EstimateResource:
@@ -304,6 +319,24 @@ class Client:
             JobFailed, JobCancelled: the job has no report.
             TimeoutError: the wait took longer than `timeout`.
         """
+        return read_report(self._wait_for_report(job_id, timeout, progress))
+
+    def comparison(
+        self, job_id: str, *, timeout: float | None = None, progress: bool | ProgressCallback = False
+    ) -> ComparisonReport | ModelTable:
+        """Wait for the report of a comparison, and return it. The arguments and errors are those of `report`.
+
+        Raises:
+            ValueError: the job is no comparison.
+        """
+        match read_any_report(self._wait_for_report(job_id, timeout, progress)):
+            case ComparisonReport() | ModelTable() as report:
+                return report
+            case _:
+                raise ValueError(f"{job_id} is no comparison; call `report`")
+
+    def _wait_for_report(self, job_id: str, timeout: float | None, progress: bool | ProgressCallback) -> bytes:
+        """Return the report of a job as JSON, when it is there."""
         deadline = Deadline(timeout)
         path = f"/jobs/{job_id}/report"
         with show_progress(progress) as report_progress:
@@ -311,12 +344,36 @@ class Client:
                 report_progress(Pending.model_validate_json(answer.content))
                 pause = read_retry_after(answer.headers.get("Retry-After"))
                 time.sleep(deadline.bound(POLL_SECONDS if pause is None else pause))
-        return read_report(answer.content)
+        return answer.content
 
     def report_page(self, job_id: str) -> str:
         """Return the report of a job that succeeded, as an HTML page."""
         answer = self.request("GET", f"/jobs/{job_id}/report", params={"format": "html"})
         return answer.text
+
+    def gate(self, job_id: str, policy: Policy | Settings) -> GateResult:
+        """Judge the report of a job by a policy, and return the result; `passed` says whether it passes.
+
+        Args:
+            job_id: id of an audit, of a fine-tuning, or of a comparison, which is judged by its second audit.
+            policy: a Policy, or its fields as JSON.
+        """
+        return self._post(GateResult, f"/jobs/{job_id}/gate", json=request_parts.job_body(policy, {}))
+
+    def download_outcomes(self, job_id: str, file: str | Path, *, audit: Literal["before", "after"] = "after") -> Path:
+        """Save the outcome of each image of an audit in `file`, as Parquet, and return its path.
+
+        The file is written as `download_weights` writes weights.
+
+        Args:
+            job_id: id of a job that has a report.
+            file: path of the new file.
+            audit: audit of a fine-tuning: before or after the training. An audit job has only one audit.
+
+        Raises:
+            ValueError: the file arrived damaged, or the answer states no digest.
+        """
+        return self._download(f"/jobs/{job_id}/outcomes?audit={audit}", Path(file))
 
     def events(self, job_id: str, *, after: int = 0) -> Iterator[EventResource]:
         """Yield the events of the job after the event number `after`, past and new ones, until the job ends.
@@ -407,28 +464,7 @@ class Client:
         Raises:
             ValueError: the weights arrived damaged, or the answer states no digest.
         """
-        target, digest = Path(file), hashlib.sha256()
-        partial = target.with_name(f"{target.name}.part")
-        address = f"/models/{model_id}/weights"
-        with self._http.stream("GET", address, follow_redirects=True) as answer:
-            if answer.is_error:
-                answer.read()
-            check_answer(answer)
-            own_answer = answer.history[0] if answer.history else answer  # of the service, not of the object store
-            expected = own_answer.headers.get("Repr-Digest")
-            if expected is None:
-                raise ValueError(f"the answer with the weights of {model_id} has no Repr-Digest to check them with")
-            try:
-                with partial.open("wb") as output:
-                    for chunk in answer.iter_bytes():
-                        digest.update(chunk)
-                        output.write(chunk)
-                if expected != format_digest(digest.hexdigest()):
-                    raise ValueError(f"the weights of {model_id} arrived damaged; download them again")
-                partial.replace(target)
-            finally:
-                partial.unlink(missing_ok=True)
-        return target
+        return self._download(f"/models/{model_id}/weights", Path(file))
 
     def dataset(self, dataset_id: str) -> DatasetResource:
         """Return the uploaded data set in its present state."""
@@ -495,6 +531,30 @@ class Client:
     def revoke_key(self, key_id: str) -> KeyResource:
         """Revoke a key and the browser sessions that it opened, and return it."""
         return self._post(KeyResource, f"/keys/{key_id}/revoke")
+
+    def _download(self, address: str, target: Path) -> Path:
+        """Save a stored file in `target`, and return its path. Raises: ValueError if it arrives damaged or without a digest."""
+        digest = hashlib.sha256()
+        partial = target.with_name(f"{target.name}.part")
+        with self._http.stream("GET", address, follow_redirects=True) as answer:
+            if answer.is_error:
+                answer.read()
+            check_answer(answer)
+            own_answer = answer.history[0] if answer.history else answer  # of the service, not of the object store
+            expected = own_answer.headers.get("Repr-Digest")
+            if expected is None:
+                raise ValueError(f"the answer to GET {address} has no Repr-Digest to check the file with")
+            try:
+                with partial.open("wb") as output:
+                    for chunk in answer.iter_bytes():
+                        digest.update(chunk)
+                        output.write(chunk)
+                if expected != format_digest(digest.hexdigest()):
+                    raise ValueError(f"the answer to GET {address} arrived damaged; download it again")
+                partial.replace(target)
+            finally:
+                partial.unlink(missing_ok=True)
+        return target
 
     def _get(self, body: type[Body], path: str) -> Body:
         answer = self.request("GET", path)

@@ -8,6 +8,7 @@ class JobKind(StrEnum):
 
     FINETUNE = "finetune"  # audit, train, audit again: a report and a new model
     AUDIT = "audit"  # a report
+    COMPARE = "compare"  # a report that compares the audits in other jobs' reports; runs no model
     CHECK_MODEL = "check-model"  # an uploaded model becomes ready or rejected
     MAKE_CANDIDATE = "make-candidate"  # a candidate of a fine-tuning's report becomes a model that is ready
     CHECK_DATASET = "check-dataset"  # an uploaded data set becomes ready or rejected

@@ -11,13 +11,14 @@ from jobs.clock import now
 from jobs.database import Sessions
 from jobs.errors import FileLost, FileVanished
 from jobs.storage import Storage, StoredFile
-from jobs.tables import Artifact, Dataset, Job, Model, PartialUpload, UploadPart
+from jobs.tables import Artifact, Dataset, Job, Model, PartialUpload, ReportOutcomes, UploadPart
 
 REFERENCES = (
     (Model, Model.upload_sha256),
     (Model, Model.sha256),
     (Dataset, Dataset.sha256),
     (Job, Job.trained_sha256),
+    (ReportOutcomes, ReportOutcomes.sha256),
     (PartialUpload, PartialUpload.sha256),
     (UploadPart, UploadPart.sha256),
 )
@@ -111,7 +112,7 @@ def _clear_lost(session: Session, sha256: str) -> None:
 
 def _ids_that_need(session: Session, sha256: str) -> tuple[str, ...]:
     owners = {Model: Model.id, Dataset: Dataset.id, Job: Job.id, PartialUpload: PartialUpload.id}
-    owners[UploadPart] = UploadPart.upload_id
+    owners |= {UploadPart: UploadPart.upload_id, ReportOutcomes: ReportOutcomes.job_id}
     names = {
         name for table, column in REFERENCES for name in session.scalars(select(owners[table]).where(column == sha256))
     }

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from jobs import moves, results
 from jobs.errors import JobStateConflict
 from jobs.settings import MAX_PRIORITY, Settings
-from jobs.states import FINAL, JobKind, JobState
+from jobs.states import FINAL, REPORTING, JobState
 from jobs.submission import Submission, submit
 from jobs.tables import Job
 
@@ -78,7 +78,7 @@ def retry(
     job = moves.lock_job(session, job_id)
     if job.state not in (JobState.FAILED, JobState.CANCELLED):
         raise JobStateConflict(f"Job {job_id} is {job.state}; only a job that failed or was cancelled can be retried.")
-    if job.model_id is None or job.dataset is None or job.kind not in (JobKind.FINETUNE, JobKind.AUDIT):
+    if job.kind not in REPORTING:
         raise JobStateConflict(
             f"Job {job_id} is {job.kind}, which cannot be retried. Upload the file, or ask for the candidate, again."
         )

@@ -4,6 +4,7 @@ JobsError
 ├── NotFound
 │   ├── JobNotFound          job-not-found          no job has that id
 │   ├── CandidateNotFound    candidate-not-found    the job's report has no candidate of that number
+│   ├── OutcomesNotFound     outcomes-not-found     no outcomes of images are stored with the job's report
 │   ├── ModelNotFound        model-not-found        no model has that id
 │   ├── DatasetNotFound      dataset-not-found      no data set has that id
 │   ├── UploadNotFound       upload-not-found       no upload in parts has that id
@@ -65,6 +66,12 @@ class CandidateNotFound(NotFound):
     """The job's report has no candidate of that number."""
 
     code = "candidate-not-found"
+
+
+class OutcomesNotFound(NotFound):
+    """No outcomes of images are stored with the job's report."""
+
+    code = "outcomes-not-found"
 
 
 class ModelNotFound(NotFound):

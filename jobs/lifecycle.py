@@ -6,6 +6,7 @@ nothing and gets LeaseLost.
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, get_args
 
 from sqlalchemy import ColumnElement, Select, false, func, or_, select, update
@@ -16,7 +17,7 @@ from jobs import moves, results
 from jobs.clock import now, seconds_between
 from jobs.results import StoredClassifier
 from jobs.settings import MAX_ATTEMPTS
-from jobs.states import CHECKS, Crash, JobState, Outage, ReleaseReason
+from jobs.states import SHORT, Crash, JobState, Outage, ReleaseReason
 from jobs.storage import StoredFile
 from jobs.tables import Job, Problem
 
@@ -41,17 +42,17 @@ _OVERDUE = (Job.attempt == 0) & Job.deadline.is_not(None) & (Job.deadline < now(
 """Whether a job's deadline passed before a worker started it; a started job ends with the results so far."""
 
 
-_TURN_COLUMNS = {"is_check": Job.kind.in_(CHECKS), "priority": Job.priority, "owner": Job.owner}
+_TURN_COLUMNS = {"is_short": Job.kind.in_(SHORT), "priority": Job.priority, "owner": Job.owner}
 """The columns by which waiting jobs are grouped. Of the jobs of a group, the oldest is claimed first."""
 
 
 def claim_next(session: Session, *, worker: str, lease_seconds: float, pool: str | None = None) -> Job | None:
     """Claim the job whose turn it is and return it; None when no job waits.
 
-    The check of an upload comes first, unless the owner's last job was a check too. Then come jobs of higher priority. Among
-    equals the turn is that of the owner with the fewest running jobs, then of the owner whose last job began the longest time
-    ago; of that owner's jobs checks come first, then the oldest. So an owner with one job waits for at most one check and one
-    job of each other owner, however many jobs these have submitted.
+    A short job (the check of an upload, or a comparison) comes first, unless the owner's last job was short too. Then come
+    jobs of higher priority. Among equals the turn is that of the owner with the fewest running jobs, then of the owner whose
+    last job began the longest time ago; of that owner's jobs short ones come first, then the oldest. So an owner with one job
+    waits for at most one short job and one other job of each other owner, however many jobs these have submitted.
 
     Args:
         pool: the worker's pool: the worker takes jobs that ask for it, and jobs that ask for no pool.
@@ -89,16 +90,16 @@ def _turn_query(waiting: Sequence[ColumnElement[bool]]) -> Select[Any]:
     of_owner = select(last.started_at).where(last.owner == groups.c.owner, last.started_at.is_not(None))
     newest = of_owner.order_by(last.started_at.desc()).limit(1)
     last_began = newest.scalar_subquery()
-    last_was_check = newest.with_only_columns(last.kind.in_(CHECKS)).scalar_subquery()
+    last_was_short = newest.with_only_columns(last.kind.in_(SHORT)).scalar_subquery()
     return (
         select(groups)
         .outerjoin(running, running.c.owner == groups.c.owner)
         .order_by(
-            (groups.c.is_check & ~func.coalesce(last_was_check, false())).desc(),
+            (groups.c.is_short & ~func.coalesce(last_was_short, false())).desc(),
             groups.c.priority.desc(),
             func.coalesce(running.c.jobs, 0),
             last_began.asc().nulls_first(),
-            groups.c.is_check.desc(),
+            groups.c.is_short.desc(),
             groups.c.first,
         )
     )
@@ -196,6 +197,7 @@ def succeed(
     attempt: int,
     *,
     report: str | None = None,
+    outcomes: Mapping[str, StoredFile] = MappingProxyType({}),
     result_model: StoredClassifier | None = None,
     summary: Mapping[str, Any] | None = None,
     trained: StoredFile | None = None,
@@ -206,12 +208,20 @@ def succeed(
     `results.RESULTS` says which results each kind of job ends with. Raises: LeaseLost.
 
     Args:
+        outcomes: files with the outcomes of the images of each audit in the report, by name.
         trained: a fine-tuning's best epoch, from which its candidates can be made later.
         finding: a fine-tuning's outcome, and how many accuracies fell, as in its report.
     """
     job = moves.require_lease(moves.move(session, "succeed", job_id, *moves.lease_guards(attempt)), job_id, attempt)
     results.store_results(
-        session, job, report=report, result_model=result_model, summary=summary, trained=trained, finding=finding
+        session,
+        job,
+        report=report,
+        outcomes=outcomes,
+        result_model=result_model,
+        summary=summary,
+        trained=trained,
+        finding=finding,
     )
     return job
 
@@ -256,16 +266,26 @@ def release(
     return moves.require_lease(queued, job_id, attempt).state
 
 
-def cancel_running(session: Session, job_id: str, attempt: int, *, report: str | None = None) -> Job:
+def cancel_running(
+    session: Session,
+    job_id: str,
+    attempt: int,
+    *,
+    report: str | None = None,
+    outcomes: Mapping[str, StoredFile] = MappingProxyType({}),
+) -> Job:
     """Cancel the running job for its worker, with a report of the results so far if there is one, and return the job.
 
     An upload it was checking is rejected. Raises: LeaseLost.
+
+    Args:
+        outcomes: as for `succeed`.
     """
     job = moves.require_lease(
         moves.move(session, "cancel-running", job_id, *moves.lease_guards(attempt)), job_id, attempt
     )
     if report is not None:
-        results.store_report(session, job, report)
+        results.store_report(session, job, report, outcomes)
     results.reject_cancelled_upload(session, job)
     return job
 

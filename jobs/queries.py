@@ -2,15 +2,17 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
+from faal_core.results.reading import OUTCOMES
 from jobs.clock import now, seconds_between
-from jobs.errors import JobCancelled, JobFailed, JobNotFound
+from jobs.errors import JobCancelled, JobFailed, JobNotFound, JobStateConflict, OutcomesNotFound
 from jobs.paging import Page, read_bounded_rows, read_page
-from jobs.states import JobKind, JobState
-from jobs.tables import Job, JobEvent, Model, Report
+from jobs.states import AUDITING, JobKind, JobState
+from jobs.tables import Job, JobEvent, Model, Report, ReportOutcomes
 
 
 def find_job(session: Session, job_id: str) -> Job:
@@ -142,3 +144,38 @@ def find_report(session: Session, job_id: str) -> Report | None:
     if report is None and job.state is JobState.CANCELLED:
         raise JobCancelled(f"Job {job_id} has no report because it was cancelled. Submit it again to get one.")
     return report
+
+
+def require_report(session: Session, job_id: str) -> Report:
+    """Return the report of a job.
+
+    Raises: JobStateConflict while there is none, and for kinds that make none; and the errors of `find_report`.
+    """
+    report = find_report(session, job_id)
+    if report is None:
+        job = find_job(session, job_id)
+        raise JobStateConflict(
+            f"Job {job_id} is {job.kind} and {job.state}, and has no report. Choose a job of another kind, or wait for its end."
+        )
+    return report
+
+
+def find_outcomes(session: Session, job_id: str, audit: Literal["before", "after"] = "after") -> ReportOutcomes:
+    """Return the file with the outcomes of the images of an audit.
+
+    Args:
+        audit: audit of a fine-tuning; other jobs have only one.
+
+    Raises: OutcomesNotFound for reports that are older than stored outcomes; JobStateConflict for kinds whose report holds no
+        audit; and the errors of `require_report`.
+    """
+    job = find_job(session, job_id)
+    if job.kind not in AUDITING:
+        raise JobStateConflict(f"Job {job_id} is {job.kind}, which audits no images. Choose an audit or a fine-tuning.")
+    name = OUTCOMES["audit" if job.kind is JobKind.AUDIT else audit]
+    if (row := session.get(ReportOutcomes, (job_id, name))) is not None:
+        return row
+    require_report(session, job_id)
+    raise OutcomesNotFound(
+        f"The report of job {job_id} was written before FAAL stored the outcome of each image. Audit the model again."
+    )

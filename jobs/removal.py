@@ -16,12 +16,13 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from jobs.artifacts import REFERENCES
 from jobs.clock import now
+from jobs.comparisons import is_being_compared
 from jobs.database import Sessions
 from jobs.errors import DatasetNotFound, InUse, JobStateConflict, ModelNotFound
 from jobs.moves import lock_job
 from jobs.states import FINAL, UploadState
 from jobs.storage import Storage, StoredFile
-from jobs.tables import Artifact, Dataset, Job, JobEvent, Model, Report
+from jobs.tables import Artifact, Dataset, Job, JobEvent, Model, Report, ReportOutcomes
 
 logger = logging.getLogger(__name__)
 
@@ -52,9 +53,9 @@ def remove_dataset(session: Session, dataset_id: str) -> Dataset:
 
 
 def remove_job(session: Session, job_id: str) -> None:
-    """Remove the job with its events and its report; models that it made stay.
+    """Remove the job with its events, its report and the outcomes; models that it made stay.
 
-    Raises: JobNotFound, JobStateConflict; InUse while a candidate of its report is being made.
+    Raises: JobNotFound, JobStateConflict; InUse while a candidate of its report is being made, or it is being compared.
     """
     job = lock_job(session, job_id)
     if job.state not in FINAL:
@@ -63,7 +64,9 @@ def remove_job(session: Session, job_id: str) -> None:
         )
     if (model_id := session.scalars(_CANDIDATES.where(Model.parent_job_id == job_id)).first()) is not None:
         raise InUse(f"Job {job_id} is needed by {model_id}, a candidate that is being made. Try again in a moment.")
-    for table in (JobEvent, Report):
+    if session.scalar(select(is_being_compared(job_id))):
+        raise InUse(f"Job {job_id} is needed by a comparison that has not ended. Try again in a moment.")
+    for table in (JobEvent, Report, ReportOutcomes):
         session.execute(delete(table).where(table.job_id == job_id))
     session.delete(job)
 
@@ -73,7 +76,7 @@ def remove_old_jobs(sessions: Sessions, days: float) -> int:
     needed = _CANDIDATES.where(Model.parent_job_id == Job.id).exists()
     old = (
         select(Job.id)
-        .where(Job.state.in_(FINAL), Job.finished_at < now(-days * SECONDS_A_DAY), ~needed)
+        .where(Job.state.in_(FINAL), Job.finished_at < now(-days * SECONDS_A_DAY), ~needed, ~is_being_compared(Job.id))
         .limit(_AT_ONCE)
     )
     removed = 0
@@ -81,7 +84,7 @@ def remove_old_jobs(sessions: Sessions, days: float) -> int:
         with sessions.begin() as session:
             job_ids = session.scalars(old.with_for_update(skip_locked=True)).all()
             for job_id in job_ids:
-                # A candidate may be requested between the search and its lock; the next search sees it.
+                # A candidate or comparison may be requested between the search and its lock; the next search sees it.
                 with suppress(InUse):
                     remove_job(session, job_id)
                     removed += 1

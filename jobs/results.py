@@ -11,11 +11,12 @@ from faal_core.specs import ClassifierSpec
 from jobs.artifacts import record_artifact
 from jobs.states import JobKind, UploadState
 from jobs.storage import StoredFile
-from jobs.tables import Dataset, Job, Model, Problem, Report
+from jobs.tables import Dataset, Job, Model, Problem, Report, ReportOutcomes
 
 RESULTS: Mapping[JobKind, tuple[frozenset[str], ...]] = MappingProxyType(
     {
         JobKind.AUDIT: (frozenset({"report"}),),
+        JobKind.COMPARE: (frozenset({"report"}),),
         JobKind.FINETUNE: (frozenset({"report", "result_model"}), frozenset({"report"})),
         JobKind.CHECK_MODEL: (frozenset({"result_model"}),),
         JobKind.MAKE_CANDIDATE: (frozenset({"result_model"}),),
@@ -49,6 +50,7 @@ def store_results(
     job: Job,
     *,
     report: str | None,
+    outcomes: Mapping[str, StoredFile],
     result_model: StoredClassifier | None,
     summary: Mapping[str, Any] | None,
     trained: StoredFile | None = None,
@@ -61,7 +63,7 @@ def store_results(
         expected = " or ".join(str(sorted(options)) for options in RESULTS[job.kind])
         raise ValueError(f"a {job.kind} job ends with {expected}, not with {sorted(names)}")
     if report is not None:
-        store_report(session, job, report)
+        store_report(session, job, report, outcomes)
     if result_model is not None:
         _store_classifier(session, job, result_model)
     job.finding = None if finding is None else dict(finding)
@@ -73,9 +75,16 @@ def store_results(
         dataset.state, dataset.summary = UploadState.READY, dict(summary)
 
 
-def store_report(session: Session, job: Job, document: str) -> None:
-    """Store the report of a job that succeeded, or of a cancelled one's results so far."""
+def store_report(session: Session, job: Job, document: str, outcomes: Mapping[str, StoredFile]) -> None:
+    """Store the report of a job that succeeded, or of a cancelled one's results so far.
+
+    Args:
+        outcomes: files with the outcomes of the images of each audit in the report, by name.
+    """
     session.add(Report(job_id=job.id, document=document))
+    for name, stored in outcomes.items():
+        record_artifact(session, stored)
+        session.add(ReportOutcomes(job_id=job.id, name=name, owner=job.owner, sha256=stored.sha256))
 
 
 def reject_upload(session: Session, job: Job, problem: Problem) -> None:

@@ -184,9 +184,7 @@ class Settings(BaseSettings):
     quota_jobs: int = Field(
         10_000, ge=0, description="maximum number of jobs of one owner that have not ended; 0: no limit"
     )
-    quota_bytes: int = Field(
-        0, ge=0, description="maximum bytes of one owner's uploads and weights in storage; 0: no limit"
-    )
+    quota_bytes: int = Field(0, ge=0, description="maximum bytes of one owner's files in storage; 0: no limit")
     requests_per_minute: int = Field(
         6_000, ge=0, description="maximum requests of one owner per minute, to each process of the service; 0: no limit"
     )

@@ -6,7 +6,21 @@ from typing import Literal, NamedTuple
 
 from faal_client.vocabulary import FINAL, JobKind, JobState, UploadState
 
-__all__ = ["CHECKS", "FINAL", "MOVES", "Crash", "JobKind", "JobState", "Move", "Outage", "ReleaseReason", "UploadState"]
+__all__ = [
+    "AUDITING",
+    "CHECKS",
+    "FINAL",
+    "MOVES",
+    "REPORTING",
+    "SHORT",
+    "Crash",
+    "JobKind",
+    "JobState",
+    "Move",
+    "Outage",
+    "ReleaseReason",
+    "UploadState",
+]
 
 
 class Move(NamedTuple):
@@ -44,4 +58,10 @@ ReleaseReason = Literal["worker-stopped", Crash, Outage]
 
 
 CHECKS = frozenset({JobKind.CHECK_MODEL, JobKind.CHECK_DATASET})
-"""The jobs that check uploads: short ones, which their owners wait for."""
+"""The jobs that check uploads."""
+SHORT = CHECKS | {JobKind.COMPARE}
+"""The jobs that take seconds and that their owners wait for."""
+AUDITING = frozenset({JobKind.AUDIT, JobKind.FINETUNE})
+"""The jobs whose reports hold audits, with the outcomes of images."""
+REPORTING = AUDITING | {JobKind.COMPARE}
+"""The jobs that make a report."""

@@ -12,6 +12,7 @@ from faal_core.catalog.onnx_format import ONNX
 from faal_core.errors import InvalidSpec
 from faal_core.specs.class_names import normalise_name
 from jobs import moves
+from jobs.comparisons import require_comparable_jobs
 from jobs.errors import DatasetNotFound, DatasetNotReady, ModelNotFound, ModelNotReady
 from jobs.idempotency import create_once, payload_digest
 from jobs.named_datasets import require_available
@@ -29,8 +30,9 @@ class Submission:
     """A job to be queued.
 
     Args:
-        dataset: name in the catalog, or id of an uploaded data set.
-        spec: the fields of an AuditSpec or a FinetuneSpec, as JSON.
+        model_id: absent for a comparison.
+        dataset: name in the catalog, or id of an uploaded data set; absent for a comparison.
+        spec: the fields of an AuditSpec or a FinetuneSpec, as JSON; of a comparison, the ids of the `jobs`.
         max_priority: highest priority that this job may have; a higher `priority` is lowered to it.
         pool: the workers that may run the job; any worker when absent.
         budget_minutes: minutes of running, over all attempts, after which the job ends with the results so far.
@@ -39,8 +41,8 @@ class Submission:
     """
 
     kind: JobKind
-    model_id: str
-    dataset: str
+    model_id: str | None = None
+    dataset: str | None = None
     spec: Mapping[str, Any]
     owner: str
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -82,11 +84,14 @@ class Inputs(NamedTuple):
 def submit(session: Session, settings: Settings, submission: Submission) -> Job:
     """Queue a job with its first event, or return the job that its idempotency key created before. Ring after the commit.
 
-    Raises: IdempotencyConflict, QuotaExceeded and the errors of `check`.
+    Raises: IdempotencyConflict, QuotaExceeded and the errors of `check`; for a comparison those of `require_comparable_jobs`.
     """
 
     def create() -> Job:
-        check(session, settings, submission)
+        if submission.kind is JobKind.COMPARE:
+            require_comparable_jobs(session, submission.spec["jobs"])
+        else:
+            check(session, settings, submission)
         require_room_for_job(session, submission.owner, submission.kind, settings.quota)
         job = Job(
             kind=submission.kind,
@@ -121,15 +126,15 @@ def check(session: Session, settings: Settings, submission: Submission) -> Input
         neither uploaded nor in the catalog; DatasetMissing; InvalidSpec where model and data set do not fit, or for the
         fine-tuning of an ONNX network.
     """
-    model = require_model_ready(session, submission.model_id)
+    model, dataset = require_model_ready(session, submission.model_id or ""), submission.dataset or ""
     if submission.kind is JobKind.FINETUNE and model.spec["architecture"] == ONNX:
         raise InvalidSpec(
             f"Model {model.id} is an ONNX network, which can be audited but not fine-tuned. Upload the weights of the PyTorch "
             "network that was exported."
         )
-    summary = require_dataset_ready(session, submission.dataset)
-    require_fit(model.spec, submission.dataset, summary, training=submission.kind is JobKind.FINETUNE)
-    require_available(settings, submission.dataset)
+    summary = require_dataset_ready(session, dataset)
+    require_fit(model.spec, dataset, summary, training=submission.kind is JobKind.FINETUNE)
+    require_available(settings, dataset)
     return Inputs(model, summary)
 
 

@@ -185,6 +185,19 @@ class Report(Table):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
 
 
+class ReportOutcomes(Table):
+    """The outcomes of the images of one audit in a job's report: a file in storage."""
+
+    __tablename__ = "report_outcomes"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(
+        primary_key=True
+    )  # of the file, as `faal_core.results.reading.list_audits` has it
+    owner: Mapped[str]
+    sha256: Mapped[str] = mapped_column(ForeignKey("artifacts.sha256"), index=True)
+
+
 class ApiKey(Table):
     """An API key. Rows of revoked and expired keys stay, so that a service with keys never becomes open again."""
 
@@ -259,5 +272,5 @@ class WebhookMessage(Table):
     delivered_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
-OWNED = (Model, Dataset, Job, PartialUpload, UploadPart, Webhook, WebhookMessage)
+OWNED = (Model, Dataset, Job, ReportOutcomes, PartialUpload, UploadPart, Webhook, WebhookMessage)
 """The tables whose rows belong to an owner; events and reports belong to the owner of their job."""

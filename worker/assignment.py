@@ -12,6 +12,9 @@ from faal_core import datasets, weights
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages, Part
 from faal_core.results.documents import AuditReport
+from faal_core.results.finetune_documents import FinetuneReport
+from faal_core.results.outcomes import PARQUET_TYPE, Outcomes
+from faal_core.results.reading import list_audits
 from jobs import dataset_registry, model_registry
 from jobs.artifacts import record_lost
 from jobs.database import Sessions
@@ -32,9 +35,14 @@ _STORE_PATIENCE_SECONDS = 240.0  # for the store to come back, before the attemp
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """The results of a job that succeeded; `jobs.results` says which of them each kind of job has."""
+    """The results of a job that succeeded; `jobs.results` says which of them each kind of job has.
+
+    Args:
+        outcomes: files with the outcomes of the images of each audit in the report, by name.
+    """
 
     report: str | None = None
+    outcomes: Mapping[str, StoredFile] = field(default_factory=dict)
     result_model: StoredClassifier | None = None
     trained: StoredFile | None = None
     finding: Mapping[str, Any] | None = None
@@ -117,6 +125,17 @@ class Assignment:
         """Store a result. Raises: StorageFull, StoreUnavailable."""
         stored = self.storage.put_file(file, media_type=media_type)
         self.stored_digests.append(stored.sha256)
+        return stored
+
+    def store_outcomes(self, report: AuditReport | FinetuneReport, *outcomes: Outcomes) -> dict[str, StoredFile]:
+        """Store the outcomes of the images of each audit in the report, in the order of `list_audits`; return them by name.
+
+        Raises: StorageFull, StoreUnavailable.
+        """
+        stored = {}
+        for (name, audited), one in zip(list_audits(report).items(), outcomes, strict=True):
+            one.write(self.folder / name, audited)
+            stored[name] = self.store_file(self.folder / name, PARQUET_TYPE)
         return stored
 
 

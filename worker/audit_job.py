@@ -1,4 +1,4 @@
-"""The audit job: a stored model and a data set's test images → the report."""
+"""The audit job: a stored model and a data set's test images → the report and the outcome of each image."""
 
 from typing import Final
 
@@ -13,17 +13,20 @@ PART: Final = "test"
 def run(assignment: Assignment) -> JobResult:
     """Return the audit's report; a later attempt resumes after the last batch of the attempt before.
 
-    Raises: the errors of `faal_core.auditing.run`, and Cancelled.
+    Raises: the errors of `faal_core.auditing.run`, StorageFull, StoreUnavailable and Cancelled.
     """
-    return JobResult(report=_report(assignment, compute=True))
+    return _result(assignment, compute=True)
 
 
-def report_so_far(assignment: Assignment) -> str:
-    """Return the report of the results of all attempts so far. Raises: InvalidSpec where these are too few for a report."""
-    return _report(assignment, compute=False)
+def result_so_far(assignment: Assignment) -> JobResult:
+    """Return the report of the results of all attempts so far, and the outcomes of its images.
+
+    Raises: InvalidSpec where these are too few for a report; StorageFull, StoreUnavailable.
+    """
+    return _result(assignment, compute=False)
 
 
-def _report(assignment: Assignment, *, compute: bool) -> str:
+def _result(assignment: Assignment, *, compute: bool) -> JobResult:
     model = assignment.read_model()
     audited = run_audit(
         assignment.read_classifier(model),
@@ -36,4 +39,5 @@ def _report(assignment: Assignment, *, compute: bool) -> str:
         progress=assignment.progress if compute else None,
         trained_on=digest_training_images(assignment.dataset_reference, PART, root=assignment.settings.dataset_root),
     )
-    return add_ids(audited.report, job_id=assignment.job.id, model_id=model.id).model_dump_json()
+    report = add_ids(audited.report, job_id=assignment.job.id, model_id=model.id)
+    return JobResult(report.model_dump_json(), outcomes=assignment.store_outcomes(report, audited.outcomes))

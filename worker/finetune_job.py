@@ -42,7 +42,12 @@ def run(assignment: Assignment) -> JobResult:
         "before": add_ids(report.before, job_id=assignment.job.id, model_id=model.id),
         "after": add_ids(report.after, job_id=assignment.job.id, model_id=model.id if kept_original else None),
     }
-    result = JobResult(report=report.model_copy(update=audits).model_dump_json(), trained=trained, finding=finding)
+    result = JobResult(
+        report=report.model_copy(update=audits).model_dump_json(),
+        outcomes=assignment.store_outcomes(report, *finetuned.outcomes),
+        trained=trained,
+        finding=finding,
+    )
     if kept_original:
         return result
     file = assignment.folder / "result.safetensors"

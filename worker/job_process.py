@@ -25,7 +25,7 @@ from jobs.settings import Settings
 from jobs.states import JobKind
 from jobs.storage import open_storage
 from jobs.tables import Problem
-from worker import audit_job, candidate_job, check_job, finetune_job
+from worker import audit_job, candidate_job, check_job, compare_job, finetune_job
 from worker.assignment import Assignment, JobResult
 from worker.checkpoint import Checkpoint
 from worker.confinement import ReadingInterrupted
@@ -41,6 +41,7 @@ RUNNERS: Mapping[JobKind, Callable[[Assignment], JobResult]] = MappingProxyType(
     {
         JobKind.FINETUNE: finetune_job.run,
         JobKind.AUDIT: audit_job.run,
+        JobKind.COMPARE: compare_job.run,
         JobKind.CHECK_MODEL: check_job.check_model,
         JobKind.MAKE_CANDIDATE: candidate_job.run,
         JobKind.CHECK_DATASET: check_job.check_dataset,
@@ -159,6 +160,7 @@ def _store_end(assignment: Assignment, attempt: int, result: JobResult | Problem
                 job_id,
                 attempt,
                 report=result.report,
+                outcomes=result.outcomes,
                 result_model=result.result_model,
                 summary=result.summary,
                 trained=result.trained,
@@ -169,6 +171,8 @@ def _store_end(assignment: Assignment, attempt: int, result: JobResult | Problem
                 artifacts.require_in_storage(storage, result.result_model.file)
             if result.trained is not None:
                 artifacts.require_in_storage(storage, result.trained)
+            for stored in result.outcomes.values():
+                artifacts.require_in_storage(storage, stored)
         else:
             lifecycle.fail(session, job_id, attempt, **result)
     if assignment.job.kind in (JobKind.CHECK_MODEL, JobKind.CHECK_DATASET):
@@ -188,9 +192,11 @@ def store_remains(assignment: Assignment) -> None:
         if not cancelled:
             assignment.checkpoint.store()
         elif job.kind is JobKind.AUDIT:
-            report = audit_job.report_so_far(assignment)
+            result = audit_job.result_so_far(assignment)
             with assignment.sessions.begin() as session:
-                lifecycle.cancel_running(session, job.id, job.attempt, report=report)
+                lifecycle.cancel_running(session, job.id, job.attempt, report=result.report, outcomes=result.outcomes)
+                for stored in result.outcomes.values():
+                    artifacts.require_in_storage(open_storage(assignment.settings), stored)
     except (InvalidSpec, LeaseLost) as error:
         logger.info("job %s, attempt %d: %s", job.id, job.attempt, error.message)
     except Exception:

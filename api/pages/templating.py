@@ -19,6 +19,7 @@ _FOLDER = Path(__file__).with_name("templates")
 KINDS = {
     JobKind.FINETUNE: "Fine-tuning",
     JobKind.AUDIT: "Audit",
+    JobKind.COMPARE: "Comparison",
     JobKind.CHECK_MODEL: "Check of a model",
     JobKind.MAKE_CANDIDATE: "Model of a candidate",
     JobKind.CHECK_DATASET: "Check of a data set",

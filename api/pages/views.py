@@ -16,7 +16,7 @@ from faal_core.catalog import DatasetEntry, PresetEntry
 from faal_core.reports import text
 from faal_core.results.documents import AuditReport, ReliabilityWarning
 from faal_core.results.finetune_documents import Candidate, FinetuneReport
-from faal_core.results.reading import read_report
+from faal_core.results.reading import read_any_report
 from jobs import candidates, dataset_registry, model_registry, queries
 from jobs.errors import JobCancelled, JobFailed
 from jobs.model_registry import ReadyModel
@@ -118,17 +118,18 @@ def course(service: Service, job_id: str) -> Course:
         events = {kind: [describe_event(row) for row in rows] for kind, rows in newest.items()}
     epochs = {event.body["epoch"]: Epoch.model_validate(event.body) for event in events["epoch"]}
     ordered = [epochs[number] for number in sorted(epochs)]
-    stored_report = None if document is None else read_report(document)
+    stored_report = None if document is None else read_any_report(document)
+    audited = stored_report if isinstance(stored_report, AuditReport | FinetuneReport) else None
     return Course(
         epochs=ordered,
         curves=curves(ordered),
         attacks=events["attack"],
         more={kind: counts[kind] for kind in SHOWN_EVENTS if counts.get(kind, 0) > LISTED},
-        warnings=_read_warnings(events["reliability-warning"]) if stored_report is None else _warnings(stored_report),
-        candidates=_candidates(service, job_id, stored_report) if isinstance(stored_report, FinetuneReport) else (),
+        warnings=_read_warnings(events["reliability-warning"]) if audited is None else _warnings(audited),
+        candidates=_candidates(service, job_id, audited) if isinstance(audited, FinetuneReport) else (),
         verdict="" if stored_report is None else text.verdict(stored_report)[0],
-        tone="neutral" if stored_report is None else _tone(stored_report),
-        tiles=() if stored_report is None else _tiles(stored_report),
+        tone="neutral" if audited is None else _tone(audited),
+        tiles=() if audited is None else _tiles(audited),
     )
 
 

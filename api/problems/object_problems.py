@@ -42,6 +42,12 @@ OBJECT_PROBLEMS: Mapping[str, ProblemExplanation] = {
         "Use the candidate's index in `candidates` of the report. The first one is 0.",
         HTTPStatus.NOT_FOUND,
     ),
+    jobs.OutcomesNotFound.code: ProblemExplanation(
+        "No outcomes are stored",
+        "The report was written by a version of FAAL that did not store the outcome of each image.",
+        "Audit the model again.",
+        HTTPStatus.NOT_FOUND,
+    ),
     jobs.ModelNotFound.code: ProblemExplanation(
         "Model not found", "No model has this id.", "Look up the id with `GET /models`.", HTTPStatus.NOT_FOUND
     ),
@@ -87,13 +93,13 @@ OBJECT_PROBLEMS: Mapping[str, ProblemExplanation] = {
     jobs.JobStateConflict.code: ProblemExplanation(
         "The job's status does not allow this",
         "A job that ended cannot be cancelled or paused. Only a job that failed or was cancelled can be retried. "
-        "Checks of uploads have no report.",
+        "Checks of uploads have no report. Only audits and fine-tunings that have succeeded can be compared.",
         "Read the job's `status` and `kind`.",
         HTTPStatus.CONFLICT,
     ),
     jobs.InUse.code: ProblemExplanation(
         "A job still needs it",
-        "A job that has not ended needs the object that you want to delete.",
+        "A job that has not ended, such as a comparison, needs the object that you want to delete.",
         "Cancel the job, or wait until it ends.",
         HTTPStatus.CONFLICT,
     ),

@@ -1,32 +1,18 @@
 """Models: upload, get, list and delete them, list their ancestors, and download weights."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from functools import partial
-from typing import BinaryIO, NoReturn, Self
-
-import anyio
-import anyio.to_thread
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import FileResponse, RedirectResponse
-from starlette.exceptions import HTTPException
-from starlette.responses import MalformedRangeHeader, RangeNotSatisfiable
 
 from api.access.authentication import ReaderDep, SubmitterDep
 from api.serving import use_cases
-from api.serving.dependencies import After, Id, IdempotencyKey, Limit, Service
-from api.serving.negotiation import is_unchanged
+from api.serving.dependencies import After, Id, IdempotencyKey, Limit
+from api.serving.stored_files import StoredFileResponse, answer_with_file, describe_answers
 from api.uploads.registration import register_model
-from faal_client.digests import format_digest
 from faal_client.resources.objects import ModelResource, Page
 from faal_core.catalog import onnx_format
-from jobs.artifacts import record_lost
-from jobs.errors import FileLost, ModelNotReady
+from jobs.errors import ModelNotReady
 from jobs.model_registry import WEIGHTS_TYPE
 
 router = APIRouter(tags=["models"])
-
-LINK_SECONDS = 300.0
 
 _FORM = {
     "type": "object",
@@ -119,68 +105,11 @@ def list_model_lineage(
     return use_cases.list_lineage(service, model_id, after=after, limit=limit)
 
 
-class _Weights(FileResponse):
-    """A response with a file of the storage. Range errors are answered with problems."""
-
-    _open: Callable[[], BinaryIO]
-
-    @classmethod
-    def for_model(cls, service: Service, model: ModelResource, sha256: str, headers: Mapping[str, str]) -> Self:
-        """Verify the file, and return the response that sends it. Raises: ServiceBusy, FileLost, StoreUnavailable."""
-        status = service.downloads.verify(service.storage, sha256, service.owner)
-        is_onnx = model.spec.architecture == onnx_format.ONNX
-        response = cls(
-            sha256,
-            media_type=onnx_format.MEDIA_TYPE if is_onnx else WEIGHTS_TYPE,
-            filename=f"{model.name}.{'onnx' if is_onnx else 'safetensors'}",
-            headers=headers,
-            stat_result=status,
-        )
-        response._open = partial(service.storage.open, sha256)
-        return response
-
-    @asynccontextmanager
-    async def _open_file(self) -> AsyncIterator[anyio.AsyncFile[bytes]]:
-        file = anyio.wrap_file(await anyio.to_thread.run_sync(self._open))
-        try:
-            yield file
-        finally:
-            with anyio.CancelScope(shield=True):  # also when the client has disconnected
-                await file.aclose()
-
-    @classmethod
-    def _parse_range_header(cls, http_range: str, file_size: int) -> list[tuple[int, int]]:
-        try:
-            return super()._parse_range_header(http_range, file_size)
-        except MalformedRangeHeader:
-            return []  # RFC 9110, section 14.2: an invalid Range header is ignored
-        except RangeNotSatisfiable:
-            _refuse_range(file_size)
-
-
-def _refuse_range(size: int) -> NoReturn:
-    raise HTTPException(
-        416,
-        f"The requested range is outside the file, which has {size:,} bytes. Request a range within it.",
-        headers={"Content-Range": f"bytes */{size}"},
-    )
-
-
 @router.get(
     "/models/{id}/weights",
     summary="Download weights",
-    response_class=_Weights,
-    responses={
-        200: {
-            "content": {
-                kind: {"schema": {"type": "string", "format": "binary"}}
-                for kind in (WEIGHTS_TYPE, onnx_format.MEDIA_TYPE)
-            }
-        },
-        206: {"description": "The part of the file that Range requests"},
-        304: {"description": "The weights are those that you have"},
-        307: {"description": "A link to the weights in the object store, valid for 5 minutes"},
-    },
+    response_class=StoredFileResponse,
+    responses=describe_answers(WEIGHTS_TYPE, onnx_format.MEDIA_TYPE),
 )
 def download_model_weights(model_id: Id, service: ReaderDep, request: Request) -> Response:
     """Download the weights as safetensors, with the spec of the network in the metadata, or the ONNX file.
@@ -192,16 +121,11 @@ def download_model_weights(model_id: Id, service: ReaderDep, request: Request) -
         raise ModelNotReady(
             f"Model {model.id} is {model.status} and has no weights to download. Wait until it is ready, or choose another model."
         )
-    digest = format_digest(model.file_sha256)
-    headers = {"ETag": f'"{model.file_sha256}"', "Repr-Digest": digest}
-    if is_unchanged(request, headers["ETag"]):
-        return Response(status_code=304, headers=headers)
-    if service.settings.store_links and (link := service.storage.link(model.file_sha256, LINK_SECONDS)) is not None:
-        return RedirectResponse(link, headers={**headers, "Cache-Control": "no-store"})
-    if "Range" not in request.headers:
-        headers["Content-Digest"] = digest
-    try:
-        return _Weights.for_model(service, model, model.file_sha256, headers)
-    except FileLost as lost:
-        record_lost(service.sessions, lost)
-        raise
+    is_onnx = model.spec.architecture == onnx_format.ONNX
+    return answer_with_file(
+        service,
+        request,
+        model.file_sha256,
+        media_type=onnx_format.MEDIA_TYPE if is_onnx else WEIGHTS_TYPE,
+        filename=f"{model.name}.{'onnx' if is_onnx else 'safetensors'}",
+    )

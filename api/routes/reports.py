@@ -15,7 +15,7 @@ from faal_core.reports import html
 from faal_core.results.reading import Report, read_any_report
 from jobs import queries
 from jobs.errors import JobStateConflict
-from jobs.states import JobKind
+from jobs.states import REPORTING
 
 router = APIRouter(tags=["jobs"])
 
@@ -54,7 +54,7 @@ def get_job_report(
     """
     with service.sessions() as session:
         job = queries.find_job(session, job_id)
-        if job.kind not in (JobKind.AUDIT, JobKind.FINETUNE):
+        if job.kind not in REPORTING:
             raise JobStateConflict(
                 f"Job {job.id} is of kind {job.kind}, which makes no report. Read the model or data set instead."
             )

@@ -1,14 +1,15 @@
 """The bodies of requests: jobs with the library's specs, estimates, uploads, API keys and webhooks."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, HttpUrl, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, HttpUrl, StringConstraints, model_validator
 from pydantic.config import JsonDict
 
 from faal_client.terms import JobTerms
 from faal_client.vocabulary import Scope
-from faal_core.specs import AuditSpec, FinetuneSpec, Spec
+from faal_core.specs import AuditSpec, FinetuneSpec, Policy, Spec
+from jobs.comparisons import MOST_COMPARED
 from jobs.settings import MAX_PRIORITY, POOL
 
 # PostgreSQL's text cannot store NUL, and names need no control characters.
@@ -18,6 +19,7 @@ Name = Annotated[
 ]
 METADATA_KEY = r"^[A-Za-z0-9_.-]{1,64}$"
 MOST_DAYS = 3650  # until a key expires
+MOST_NAMED_LIMITS = 30  # of a policy; for each, the number of images that would decide it costs up to 20 ms
 OWNER = r"^[A-Za-z0-9][A-Za-z0-9._@-]*$"  # ASCII only: no two owners look alike
 Owner = Annotated[
     str,
@@ -52,7 +54,10 @@ _AUDIT_EXAMPLE: JsonDict = {
     "threat": {"norm": "linf", "epsilon": "8/255"},
     "attacks": "pgd-20",
 }
-
+_COMPARE_EXAMPLE: JsonDict = {
+    "jobs": ["job_0199c2f2a3d87b1e9f5a6c7d8e9f0a1b", "job_0199d6a17bb04c3f8c1d2e3f4a5b6c7d"],
+}
+_POLICY_EXAMPLE: JsonDict = {"min_worst": 0.25, "min_clean": 0.8, "scope": {"epsilon": "8/255", "attacks": "fast"}}
 _KEY_EXAMPLE: JsonDict = {"owner": "vision-team", "name": "nightly audits", "scopes": ["read", "submit"], "days": 90}
 _WEBHOOK_EXAMPLE: JsonDict = {"url": "https://example.com/faal"}
 
@@ -64,6 +69,12 @@ def _in_utc(time: datetime) -> datetime:
         raise ValueError(
             f"{time.isoformat()} is before the year 1 or after the year 9999 in UTC; give a time between them"
         ) from None
+
+
+def _require_different(jobs: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(jobs)) < len(jobs):
+        raise ValueError("a job cannot be compared with itself; name each job once")
+    return jobs
 
 
 class JobRequest(Spec):
@@ -139,6 +150,40 @@ class AuditRequest(JobRequest, AuditSpec):
     def spec(self) -> AuditSpec:
         """Return the spec alone, without the model and the data set."""
         return AuditSpec.model_validate(self.model_dump(include=set(AuditSpec.model_fields)))
+
+
+class CompareRequest(Spec):
+    """Jobs to compare."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_COMPARE_EXAMPLE]})
+
+    jobs: Annotated[
+        tuple[Annotated[Line, Field(min_length=1, max_length=40)], ...],
+        Field(
+            min_length=2,
+            max_length=MOST_COMPARED,
+            description="ids of audits and fine-tunings that have succeeded. Two are compared by tests, the first as the earlier "
+            "one; more are listed in a table. A fine-tuning stands for the audit of its new weights.",
+        ),
+        AfterValidator(_require_different),
+    ]
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class PolicyRequest(Policy):
+    """A policy to judge a report by."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_POLICY_EXAMPLE]})
+
+    @model_validator(mode="after")
+    def _bound_work(self) -> Self:
+        names = len(self.min_class) + len(self.min_group)
+        if names > MOST_NAMED_LIMITS:
+            raise ValueError(
+                f"the policy names {names:,} classes and groups, and a request may name {MOST_NAMED_LIMITS}; judge the report "
+                "with `faal gate`"
+            )
+        return self
 
 
 class AuditEstimate(AuditRequest):

@@ -7,7 +7,7 @@ api/uploads/registration.py.
 from collections.abc import Mapping
 
 from api.problems.errors import InvalidRequest
-from api.schemas.requests import AuditRequest, FinetuneRequest
+from api.schemas.requests import AuditRequest, CompareRequest, FinetuneRequest
 from api.schemas.rows import describe_dataset, describe_job, describe_model, describe_page
 from api.serving.dependencies import Service
 from faal_client.resources.objects import DatasetResource, JobResource, ModelResource, Page
@@ -45,6 +45,21 @@ def submit_job(
         row = submission.submit(session, service.settings, make_submission(service, request, idempotency_key))
         job = describe_job(row)
     service.queue.ring(job.id, job.pool)
+    return job
+
+
+def submit_comparison(service: Service, request: CompareRequest, idempotency_key: str | None = None) -> JobResource:
+    """Submit a comparison and notify a worker. Raises: the errors of `submission.submit`."""
+    comparison = Submission(
+        kind=JobKind.COMPARE,
+        spec={"jobs": list(request.jobs)},
+        owner=service.owner,
+        metadata=request.metadata,
+        idempotency_key=idempotency_key,
+    )
+    with service.sessions.begin() as session:
+        job = describe_job(submission.submit(session, service.settings, comparison))
+    service.queue.ring(job.id)
     return job
 
 

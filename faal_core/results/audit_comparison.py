@@ -9,6 +9,7 @@ import numpy as np
 from faal_core import __version__
 from faal_core.errors import InvalidSpec
 from faal_core.results import intervals
+from faal_core.results.comparability import require_comparable
 from faal_core.results.comparison import compare, compare_samples, judge
 from faal_core.results.comparison_documents import ComparisonReport, GroupComparison, MeanTest, ModelTable
 from faal_core.results.documents import AuditReport
@@ -87,21 +88,6 @@ def tabulate_audits(audits: Sequence[AuditReport]) -> ModelTable:
             *(f"The audit of {name} was stopped, so its robust rates may be too high." for name in incomplete),
         ),
     )
-
-
-def require_comparable(one: AuditReport, other: AuditReport) -> None:
-    """Check that a difference between two audits can only come from their models. Raises: InvalidSpec."""
-    if one.spec.threat != other.spec.threat:
-        raise InvalidSpec(
-            f"The audits have different radii, {one.spec.threat} and {other.spec.threat}. Audit both with the same."
-        )
-    if one.spec.attacks != other.spec.attacks:
-        first, second = ("; ".join(map(repr, report.spec.attacks)) for report in (one, other))
-        raise InvalidSpec(f"The audits have different attacks, {first} and {second}. Audit both with the same.")
-    if not (one.complete and other.complete):
-        raise InvalidSpec("One of the audits was stopped before its attacks had tried every image. Resume it first.")
-    if not {row.name for row in one.classes} & {row.name for row in other.classes}:
-        raise InvalidSpec("The audits have no class in common, so there is nothing to compare.")
 
 
 def _find_obstacle(before: StoredAudit, after: StoredAudit) -> str | None:

@@ -14,6 +14,8 @@ from faal_core.results.documents import AuditReport
 from faal_core.results.frames import Columns, write_columns
 from faal_core.results.image_outcomes import UNBROKEN, Evaluation, Rows
 
+PARQUET_TYPE = "application/vnd.apache.parquet"
+"""Media type of stored outcomes."""
 GROUP = "group "
 """Begins the name of a column of groups."""
 _MOST_BYTES = 4096  # decoded, per image: a report has up to twenty attacks and a few columns of groups

@@ -14,6 +14,12 @@ from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.results.outcomes import Outcomes, read_outcomes
 
 REPORT = "report.json"
+OUTCOMES = {
+    "audit": "outcomes.parquet",
+    "before": "outcomes-before.parquet",
+    "after": "outcomes-after.parquet",
+}
+"""The names of the files with the outcomes of an audit, and of the audits before and after a fine-tuning."""
 
 Report = Annotated[AuditReport | FinetuneReport | ComparisonReport | ModelTable, Field(discriminator="kind")]
 _AUDITED: TypeAdapter[AuditReport | FinetuneReport] = TypeAdapter(
@@ -53,11 +59,16 @@ def list_audits(report: Report) -> Mapping[str, AuditReport]:
     """
     match report:
         case AuditReport():
-            return {"outcomes.parquet": report}
+            return {OUTCOMES["audit"]: report}
         case FinetuneReport():
-            return {"outcomes-before.parquet": report.before, "outcomes-after.parquet": report.after}
+            return {OUTCOMES["before"]: report.before, OUTCOMES["after"]: report.after}
         case _:
             return {}
+
+
+def newest_audit(report: AuditReport | FinetuneReport) -> AuditReport:
+    """Return the audit in a report; of a fine-tuning, the audit of its new weights."""
+    return report if isinstance(report, AuditReport) else report.after
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,7 +29,7 @@ def copy_database(url: str, folder: Path, postgres: PostgresServer | None) -> st
 def test_a_restored_site_has_everything(
     request: pytest.FixtureRequest, open_site: Callable[..., Site], tmp_path: Path, database: str
 ) -> None:
-    """A restored site has its keys, models with their weights, jobs and reports, and accepts the next job."""
+    """A restored site has its keys, models with their weights, jobs with reports and outcomes, and accepts the next job."""
     postgres = request.getfixturevalue("postgres") if database == "postgresql" else None
     place = {} if postgres is None else {"database_url": postgres.url(postgres.new_database())}
     site = open_site(**place)
@@ -39,7 +39,7 @@ def test_a_restored_site_has_everything(
     body = AUDIT | {"model": web.model(owner="ann")}
     job = client.post("/jobs/audit", headers=bearer, json=body).json()["id"]
     web.run(job)
-    report = web.succeed(job)
+    report = web.succeed(job, audit=b"outcomes of images")
     weights = client.get(f"/models/{body['model']}/weights", headers=bearer).content
 
     backup = tmp_path / "backup"
@@ -51,6 +51,7 @@ def test_a_restored_site_has_everything(
 
     _, again = open_site(data_dir=backup, database_url=database_url).api()
     assert again.get(f"/jobs/{job}/report", headers=bearer).text == report
+    assert again.get(f"/jobs/{job}/outcomes", headers=bearer).content == b"outcomes of images"
     assert again.get(f"/models/{body['model']}/weights", headers=bearer).content == weights
     assert again.get("/jobs").status_code == 401
     assert again.post("/jobs/audit", headers=bearer, json=body).status_code == 202

@@ -7,10 +7,15 @@ import httpx
 import pytest
 import torch
 
+from faal_client import Client
 from faal_core import weights
+from faal_core.results.comparison_documents import ComparisonReport
+from faal_core.results.outcomes import read_outcomes
 from faal_core.results.reading import read_report
 from jobs import control, model_registry
 from jobs.states import JobState, UploadState
+from tests.sample_reports import ROBUST_AFTER, ROBUST_BEFORE, sample_outcomes
+from tests.service.api.conftest import Web
 from tests.service.processes import JOB_SECONDS, is_gone, servers_first, wait_until
 from tests.service.small_jobs import (
     CLASSES,
@@ -73,6 +78,10 @@ def test_upload_to_report(site, tmp_path):
     before, after = report.before.provenance, report.after.provenance
     assert (before.job_id, before.model_id, after.job_id, after.model_id) == (job["id"], model["id"], job["id"], None)
     assert before.torch == torch.__version__
+    with Client(str(client.base_url)) as customer:
+        for name, audited in (("before", report.before), ("after", report.after)):
+            file = customer.download_outcomes(job["id"], tmp_path / name, audit=name)
+            assert read_outcomes(file, audited).sha256 == audited.outcomes_sha256
 
     job = client.get(f"/jobs/{job['id']}").json()
     assert job["status"] == "succeeded"
@@ -201,7 +210,7 @@ def test_running_job_is_cancelled_soon(site, weights_file):
     assert site.wait_until_ended(submit_audit(site, weights_file)).state is JobState.SUCCEEDED
 
 
-def test_cancelled_audit_reports_what_it_had_found(open_site, weights_file):
+def test_cancelled_audit_reports_what_it_had_found(open_site, weights_file, tmp_path):
     """An audit that is cancelled midway ends with a report that gives the number of images without a run."""
     site = open_site()
     _, client = site.api()
@@ -217,6 +226,9 @@ def test_cancelled_audit_reports_what_it_had_found(open_site, weights_file):
     assert not report.complete
     assert report.attacks[0].tried >= report.attacks[0].untried > 0
     assert (report.provenance.job_id, report.provenance.model_id) == (job_id, job.model_id)
+    with Client(str(client.base_url)) as customer:
+        file = customer.download_outcomes(job_id, tmp_path / "outcomes.parquet")
+    assert len(read_outcomes(file, report).rows) == report.dataset.images
 
 
 def test_an_audit_ends_with_its_budget(open_site, weights_file):
@@ -232,6 +244,28 @@ def test_an_audit_ends_with_its_budget(open_site, weights_file):
     report = read_report(client.get(f"/jobs/{job_id}/report", headers={"Accept": "application/json"}).text)
     assert not report.complete
     assert report.attacks[0].tried >= report.attacks[0].untried > 0
+
+
+def test_audits_are_compared(open_site, tmp_path):
+    """A worker compares stored reports image by image, from the stored outcomes; the report is JSON and a page."""
+    site = open_site()
+    process, client = site.api()
+    web, jobs = Web(site, process, client), []
+    for robust in (ROBUST_BEFORE, ROBUST_AFTER):
+        report, outcomes = sample_outcomes(robust=robust)
+        outcomes.write(tmp_path / "outcomes.parquet", report)
+        jobs.append(web.audit())
+        web.run(jobs[-1])
+        web.succeed(jobs[-1], report, audit=(tmp_path / "outcomes.parquet").read_bytes())
+    site.worker()
+    with Client(str(client.base_url)) as customer:
+        comparison = customer.submit_comparison(jobs, metadata={"pull": "7"})
+        result = customer.comparison(comparison.id, timeout=JOB_SECONDS)
+    assert isinstance(result, ComparisonReport)
+    assert (result.pairing, result.reason) == ("paired", None)
+    assert next(row.verdict for row in result.robust.classes if row.name == "shirt") == "better"
+    page = client.get(f"/jobs/{comparison.id}/report", params={"format": "html"})
+    assert page.text.startswith("<!doctype html>")
 
 
 def test_failing_job_tells_why(site, weights_file):

@@ -11,6 +11,9 @@ import httpx
 import pytest
 
 from faal_client.vocabulary import Scope
+from faal_core.results.documents import AuditReport
+from faal_core.results.outcomes import PARQUET_TYPE
+from faal_core.results.reading import OUTCOMES
 from faal_core.specs import ClassifierSpec
 from jobs import keys, lifecycle, model_registry
 from jobs.keys import site_secret
@@ -66,11 +69,20 @@ class Web:
 
         return record
 
-    def succeed(self, job_id: str) -> str:
-        """Let the running job succeed, and return its report as stored."""
-        document = sample_audit().model_dump_json()
+    def succeed(self, job_id: str, report: AuditReport | None = None, **outcomes: bytes) -> str:
+        """Let the running job succeed, and return its report as stored.
+
+        Args:
+            report: of the job; default: a sample.
+            outcomes: contents of the files with outcomes, by the keys of `OUTCOMES`.
+        """
+        document = (report or sample_audit()).model_dump_json()
+        stored = {
+            OUTCOMES[name]: self.site.storage.put([content], media_type=PARQUET_TYPE)
+            for name, content in outcomes.items()
+        }
         with self.site.sessions.begin() as session:
-            lifecycle.succeed(session, job_id, 1, report=document)
+            lifecycle.succeed(session, job_id, 1, report=document, outcomes=stored)
         return document
 
     def cancel(self, job_id: str, *, report: str) -> str:

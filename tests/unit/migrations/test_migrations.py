@@ -17,12 +17,13 @@ from sqlalchemy import inspect, select
 from faal_core.results.finetune_documents import EpochRow, FinetuneReport
 from faal_core.results.reading import read_report
 from faal_core.specs import FinetuneSpec
-from jobs import queries
+from jobs import lifecycle, queries
 from jobs.database import SchemaTooNew, is_up_to_date, migration_engine, open_database, upgrade
+from jobs.errors import OutcomesNotFound
 from jobs.moves import add_job
 from jobs.states import JobKind, UploadState
 from jobs.tables import Job, JobEvent, Model, Report, Table
-from tests.job_steps import WEIGHTS, add_ready_model, queue_audit
+from tests.job_steps import WEIGHTS, WORKER, add_ready_model, queue_audit
 from tests.servers import run_python
 
 ROOT = Path(__file__).parents[3]
@@ -139,6 +140,29 @@ def test_a_downgrade_rejects_the_candidates_that_nothing_will_make(database_url)
     assert (candidate.state, candidate.upload_sha256) == (UploadState.REJECTED, None)
     assert candidate.error == {"code": "job-cancelled", "message": "The job that made it was removed by a downgrade."}
     assert (ready.state, ready.sha256) == (UploadState.READY, WEIGHTS.sha256)
+    sessions.close()
+
+
+def test_a_downgrade_removes_comparisons_and_outcomes(database_url):
+    """Revision 0017 knows neither; audits and their reports are kept, and an older report has no outcomes afterwards."""
+    upgrade(database_url)
+    sessions = open_database(database_url)
+    job_id = queue_audit(sessions, add_ready_model(sessions))
+    with sessions.begin() as session:
+        lifecycle.claim(session, job_id, **WORKER)
+        lifecycle.succeed(session, job_id, 1, report="{}", outcomes={"outcomes.parquet": WEIGHTS})
+        comparison = add_job(session, Job(kind=JobKind.COMPARE, owner="ann", spec={"jobs": []}, payload_sha256=""))
+        session.add(Report(job_id=comparison.id, document="{}"))
+    configuration = Config(toml_file=ROOT / "pyproject.toml")
+    with migration_engine(database_url).connect() as connection:
+        configuration.attributes["connection"] = connection
+        command.downgrade(configuration, "0017")
+    upgrade(database_url)
+    with sessions() as session:
+        assert session.scalars(select(Job).where(Job.kind == JobKind.COMPARE)).all() == []
+        assert [row.job_id for row in session.scalars(select(Report))] == [job_id]
+        with pytest.raises(OutcomesNotFound):
+            queries.find_outcomes(session, job_id)
     sessions.close()
 
 

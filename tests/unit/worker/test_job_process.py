@@ -240,7 +240,7 @@ def test_stopped_job_stores_what_it_has(assignment, sessions):
 @pytest.mark.usefixtures("_signals")
 def test_cancelled_job_stores_nothing(assignment, sessions, storage, monkeypatch):
     """A cancelled job ends with its report and leaves nothing in storage."""
-    monkeypatch.setattr(audit_job, "report_so_far", lambda assignment: "{}")
+    monkeypatch.setattr(audit_job, "result_so_far", lambda assignment: JobResult("{}"))
     (assignment.folder / "audit.ledger").write_text("a line\n")
     with sessions.begin() as session:
         control.cancel(session, assignment.job.id)

@@ -1,0 +1,19 @@
+"""Decide from their reports whether two audits can be compared. Needs no SciPy, so the web service can ask."""
+
+from faal_core.errors import InvalidSpec
+from faal_core.results.documents import AuditReport
+
+
+def require_comparable(one: AuditReport, other: AuditReport) -> None:
+    """Check that a difference between two audits can only come from their models. Raises: InvalidSpec."""
+    if one.spec.threat != other.spec.threat:
+        raise InvalidSpec(
+            f"The audits have different radii, {one.spec.threat} and {other.spec.threat}. Audit both with the same."
+        )
+    if one.spec.attacks != other.spec.attacks:
+        first, second = ("; ".join(map(repr, report.spec.attacks)) for report in (one, other))
+        raise InvalidSpec(f"The audits have different attacks, {first} and {second}. Audit both with the same.")
+    if not (one.complete and other.complete):
+        raise InvalidSpec("One of the audits was stopped before its attacks had tried every image. Resume it first.")
+    if not {row.name for row in one.classes} & {row.name for row in other.classes}:
+        raise InvalidSpec("The audits have no class in common, so there is nothing to compare.")
