@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 
 import faal_core
-from api.pages import login, routes
+from api.pages import access_pages, explanations, job_list, job_page, login, uploads
 from api.pages.guide import Guide
 from api.problems import answers
 from api.routes import (
@@ -51,7 +51,7 @@ from jobs.settings import Settings
 from jobs.storage import open_storage
 from jobs.webhooks import MOST_WEBHOOKS
 
-UPLOAD_PATHS = re.compile("|".join(["/models", "/datasets", "/uploads/[^/]+/parts/[^/]+", *routes.UPLOAD_PATHS]))
+UPLOAD_PATHS = re.compile("|".join(["/models", "/datasets", "/uploads/[^/]+/parts/[^/]+", *uploads.UPLOAD_PATHS]))
 
 
 def create_app(settings: Settings, patience: Patience = PATIENCE) -> FastAPI:
@@ -104,7 +104,11 @@ def create_app(settings: Settings, patience: Patience = PATIENCE) -> FastAPI:
         health,
         metrics,
         login,
-        routes,
+        job_list,
+        job_page,
+        uploads,
+        access_pages,
+        explanations,
     ):
         app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "pages" / "static"), name="static")

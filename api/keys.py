@@ -47,7 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     actions = parser.add_subparsers(dest="action", required=True)
     create = actions.add_parser("create", help="create a key and print it, only this once")
     create.add_argument(
-        "--owner", required=True, help="owner of the key; `local` owns all objects from before the first key"
+        "--owner",
+        required=True,
+        help="owner of the key; the owner of the first key takes over all objects from before it",
     )
     create.add_argument("--name", default="from the command line", help="name of the key, for people")
     create.add_argument("--scope", action="append", choices=[*Scope], help="default: read and submit")

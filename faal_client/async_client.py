@@ -290,11 +290,26 @@ class AsyncClient:
         kind: JobKind | str | None = None,
         model: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        search: str | None = None,
+        checks: bool = True,
+        order: str | None = None,
         page_size: int = 100,
     ) -> AsyncListing[JobResource]:
-        """List the jobs that match all filters. Checks of uploads are jobs too."""
+        """List the jobs that match all filters. Checks of uploads are jobs too, unless `checks` is false.
+
+        Args:
+            status: state of the jobs.
+            kind: kind of the jobs.
+            model: id of the jobs' model.
+            metadata: pairs that the jobs have; all must match.
+            search: text in the id, in the name of the model or data set, or in the metadata.
+            checks: whether checks of uploads are listed too.
+            order: value to sort by, such as "robust_worst" or "metadata.ticket"; "-created", the newest first, by default.
+            page_size: number of jobs in a request.
+        """
         pairs = [f"{key}:{value}" for key, value in (metadata or {}).items()] or None
-        filters = {"status": status, "kind": kind, "model": model, "metadata": pairs}
+        filters = {"status": status, "kind": kind, "model": model, "metadata": pairs, "search": search, "order": order}
+        filters |= {} if checks else {"checks": "false"}
         return AsyncListing(self, Page[JobResource], "/jobs", filters, page_size)
 
     async def wait(

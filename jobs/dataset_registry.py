@@ -9,7 +9,7 @@ from jobs.artifacts import record_artifact, require_in_storage
 from jobs.errors import DatasetNotFound
 from jobs.idempotency import create_once, payload_digest
 from jobs.moves import add_job
-from jobs.paging import Page, read_page
+from jobs.paging import Page, read_bounded_rows, read_page
 from jobs.quotas import require_room_for_upload
 from jobs.settings import NO_QUOTA, Quota
 from jobs.states import JobKind, UploadState
@@ -73,6 +73,12 @@ def list_ready(session: Session, *, limit: int) -> Mapping[str, str]:
     """Return the names of the newest data sets that are ready, by id."""
     query = select(Dataset.id, Dataset.name).where(Dataset.state == UploadState.READY)
     return {row.id: row.name for row in session.execute(query.order_by(Dataset.id.desc()).limit(limit))}
+
+
+def list_ready_rows(session: Session, *, limit: int) -> list[Dataset]:
+    """Return the newest data sets that are ready, fewer where their summaries are large."""
+    query = select(Dataset).where(Dataset.state == UploadState.READY).order_by(Dataset.id.desc())
+    return read_bounded_rows(session, query, Dataset.summary, limit)[0]
 
 
 def find_names(session: Session, dataset_ids: Collection[str]) -> Mapping[str, str]:

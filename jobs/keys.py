@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 
-from sqlalchemy import Select, or_, select
+from sqlalchemy import Select, or_, select, update
 from sqlalchemy.orm import Session
 
 from faal_client.vocabulary import Scope
@@ -18,10 +18,12 @@ from jobs.clock import now
 from jobs.errors import CannotStart, KeyNotFound, KeyRefused
 from jobs.paging import Page, read_page
 from jobs.settings import Settings
-from jobs.tables import ApiKey
+from jobs.tables import OWNED, ApiKey
 
 _PREFIX = "faal_"  # by which scanners of source code recognise a leaked key
 _SECRET_BYTES = 32
+ANYBODY = "local"
+"""The owner of all objects until the first key is issued."""
 
 
 @lru_cache(maxsize=8)
@@ -75,7 +77,13 @@ def issue(
     lifetime: timedelta | None,
     max_priority: int = 0,
 ) -> tuple[ApiKey, str]:
-    """Issue a key, and return its row and the key itself, which cannot be read again later."""
+    """Issue a key, and return its row and the key itself, which cannot be read again later.
+
+    The owner of the first key takes over all objects from before it; otherwise no key would show them.
+    """
+    if owner != ANYBODY and not exist(session):
+        for table in OWNED:
+            session.execute(update(table).where(table.owner == ANYBODY).values(owner=owner))
     key = _PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
     row = ApiKey(
         owner=owner,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -46,7 +46,7 @@ def register_upload(
     """
     fields = spec.model_dump(mode="json")
     check_spec = fields if weights_key is None else {**fields, WEIGHTS_KEY: weights_key}
-    digest = payload_digest({"kind": JobKind.CHECK_MODEL, "name": name, "spec": check_spec, "upload": upload.sha256})
+    digest = _upload_digest(name, check_spec, upload)
 
     def create() -> Job:
         require_room_for_upload(session, owner, quota, upload)
@@ -70,12 +70,32 @@ def register_upload(
     return session.get_one(Model, job.model_id), job
 
 
+def _upload_digest(name: str, check_spec: Mapping[str, Any], upload: StoredFile) -> str:
+    """Return the digest of an upload, by which a repeated one is recognised."""
+    return payload_digest({"kind": JobKind.CHECK_MODEL, "name": name, "spec": check_spec, "upload": upload.sha256})
+
+
+def find_upload(session: Session, *, name: str, spec: ClassifierSpec, upload: StoredFile) -> Model | None:
+    """Return the newest model that was uploaded with this name, spec and file and is ready or being checked, or None."""
+    digest = _upload_digest(name, spec.model_dump(mode="json"), upload)
+    same_upload = (Job.kind == JobKind.CHECK_MODEL, Job.payload_sha256 == digest)
+    usable = Model.state.in_((UploadState.VALIDATING, UploadState.READY))
+    query = select(Model).join(Job, Job.model_id == Model.id).where(*same_upload, usable)
+    return session.scalars(query.order_by(Model.id.desc()).limit(1)).first()
+
+
 def find_model(session: Session, model_id: str) -> Model:
     """Return the model of that id. Raises: ModelNotFound."""
     model = session.get(Model, model_id)
     if model is None:
         raise ModelNotFound(f"There is no model {model_id!r}; `GET /models` lists them.")
     return model
+
+
+def find_ready(session: Session, model_id: str) -> Model | None:
+    """Return the model of that id if it is ready, or None."""
+    model = session.get(Model, model_id)
+    return model if model is not None and model.state is UploadState.READY else None
 
 
 def list_models(session: Session, *, after: str | None = None, limit: int = 20) -> Page[Model]:

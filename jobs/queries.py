@@ -1,18 +1,20 @@
 """Queries about jobs: single ones, lists, statistics, events and reports."""
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import ColumnElement, Select, Text, cast, func, or_, select
 from sqlalchemy.orm import Session
 
 from faal_core.results.reading import OUTCOMES
 from jobs.clock import now, seconds_between
 from jobs.errors import JobCancelled, JobFailed, JobNotFound, JobStateConflict, OutcomesNotFound
-from jobs.paging import Page, read_bounded_rows, read_page
-from jobs.states import AUDITING, JobKind, JobState
-from jobs.tables import Job, JobEvent, Model, Report, ReportOutcomes
+from jobs.job_order import NEWEST_FIRST, newest_jobs, read_ordered_page
+from jobs.paging import Page, read_bounded_rows
+from jobs.states import AUDITING, CHECKS, JobKind, JobState
+from jobs.tables import Dataset, Job, JobEvent, Model, Report, ReportOutcomes
 
 
 def find_job(session: Session, job_id: str) -> Job:
@@ -23,27 +25,72 @@ def find_job(session: Session, job_id: str) -> Job:
     return job
 
 
+class JobFilters(TypedDict, total=False):
+    """The filters of a list of jobs.
+
+    Attributes:
+        search: a text in the job's id, in the name of its model or data set, or in its metadata. Only the newest `SEARCHED`
+            jobs are searched.
+        checks: whether checks of uploads are listed, where `kind` is not given.
+    """
+
+    status: JobState | None
+    kind: JobKind | None
+    model_id: str | None
+    metadata: Mapping[str, str] | None
+    search: str
+    checks: bool
+    ids: Collection[str] | None
+
+
 def list_jobs(
     session: Session,
     *,
     after: str | None = None,
     limit: int = 20,
-    status: JobState | None = None,
-    kind: JobKind | None = None,
-    model_id: str | None = None,
-    metadata: Mapping[str, str] | None = None,
+    order: str = NEWEST_FIRST,
+    **filters: Unpack[JobFilters],
 ) -> Page[Job]:
-    """Return a page of jobs, newest first, after the one of id `after`; only those that match every filter given."""
-    query = select(Job)
-    if status is not None:
-        query = query.where(Job.state == status)
-    if kind is not None:
-        query = query.where(Job.kind == kind)
-    if model_id is not None:
-        query = query.where(Job.model_id == model_id)
-    for name, value in (metadata or {}).items():
-        query = query.where(Job.metadata_[name].as_string() == value)
-    return read_page(session, query, Job.id, after=after, limit=limit, document=Job.spec)
+    """Return a page of the jobs that match every filter given, after the one of id `after`.
+
+    Args:
+        order: matches `JOB_ORDER`.
+
+    Raises: JobNotFound where the order needs the job `after`, and it was deleted.
+    """
+    query = select(Job).where(*_conditions(filters))
+    if search := filters.get("search"):
+        query = query.where(newest_jobs(session), _matches(search))
+    return read_ordered_page(session, query, order, after=after, limit=limit)
+
+
+def _conditions(filters: JobFilters) -> list[ColumnElement[bool]]:
+    """Return the conditions of all filters except `search`."""
+    conditions = [
+        column == value
+        for column, name in ((Job.state, "status"), (Job.kind, "kind"), (Job.model_id, "model_id"))
+        if (value := filters.get(name)) is not None
+    ]
+    if filters.get("kind") is None and not filters.get("checks", True):
+        conditions.append(Job.kind.not_in(CHECKS))
+    if (ids := filters.get("ids")) is not None:
+        conditions.append(Job.id.in_(ids))
+    pairs = filters.get("metadata") or {}
+    return conditions + [Job.metadata_[name].as_string() == value for name, value in pairs.items()]
+
+
+def _matches(search: str) -> ColumnElement[bool]:
+    """Return the condition that the text is in the job's id, in a name or in the metadata, in capitals or small letters."""
+    in_json = json.dumps(search)[1:-1]
+    models = select(Model.id).where(Model.name.icontains(search, autoescape=True))
+    datasets = select(Dataset.id).where(Dataset.name.icontains(search, autoescape=True))
+    return or_(
+        Job.id.icontains(search, autoescape=True),
+        Job.model_id.in_(models),
+        Job.dataset.icontains(search, autoescape=True),
+        Job.dataset.in_(datasets),
+        cast(Job.metadata_, Text).icontains(in_json, autoescape=True),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """The results of a job beside its own row: reports, models, and uploads that become ready or rejected."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -9,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from faal_core.specs import ClassifierSpec
 from jobs.artifacts import record_artifact
-from jobs.states import JobKind, UploadState
+from jobs.states import AUDITING, JobKind, UploadState
 from jobs.storage import StoredFile
 from jobs.tables import Dataset, Job, Model, Problem, Report, ReportOutcomes
 
@@ -76,7 +77,7 @@ def store_results(
 
 
 def store_report(session: Session, job: Job, document: str, outcomes: Mapping[str, StoredFile]) -> None:
-    """Store the report of a job that succeeded, or of a cancelled one's results so far.
+    """Store the report of a job that succeeded, or of a cancelled one's results so far, and its main figures for lists.
 
     Args:
         outcomes: files with the outcomes of the images of each audit in the report, by name.
@@ -85,6 +86,11 @@ def store_report(session: Session, job: Job, document: str, outcomes: Mapping[st
     for name, stored in outcomes.items():
         record_artifact(session, stored)
         session.add(ReportOutcomes(job_id=job.id, name=name, owner=job.owner, sha256=stored.sha256))
+    report = json.loads(document)
+    robust = report.get("after", report).get("robust")
+    if job.kind in AUDITING and robust is not None:
+        job.robust_mean, job.robust_worst = robust["mean"]["rate"], robust["worst"]["value"]
+        job.worst_class = robust["worst_class"]
 
 
 def reject_upload(session: Session, job: Job, problem: Problem) -> None:

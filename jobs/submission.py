@@ -100,6 +100,7 @@ def submit(session: Session, settings: Settings, submission: Submission) -> Job:
             dataset=submission.dataset,
             spec=dict(submission.spec),
             metadata_=dict(submission.metadata),
+            epsilon=submission.spec.get("threat", {}).get("epsilon"),
             priority=min(submission.priority, submission.max_priority),
             pool=submission.pool,
             budget_minutes=submission.budget_minutes,

@@ -119,6 +119,7 @@ class Job(Table):
         Index(None, "state", "priority", "id"),
         Index(None, "owner", "id"),
         Index(None, "owner", "started_at"),
+        *(Index(None, "owner", column, "id") for column in ("kind", "state", "epsilon", "robust_mean", "robust_worst")),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("job"))
@@ -128,6 +129,7 @@ class Job(Table):
     dataset: Mapped[str | None]  # a catalog name or a data set's id
     spec: Mapped[dict[str, Any]] = mapped_column(JSON)
     metadata_: Mapped[dict[str, str]] = mapped_column("metadata", JSON, default=dict)
+    epsilon: Mapped[float | None]  # the radius in the spec, to sort by
     priority: Mapped[int] = mapped_column(default=0)  # of the waiting jobs the one with the greatest is claimed first
     pool: Mapped[str | None]  # of workers that may claim it; null: any worker
     retry_of: Mapped[str | None]  # the job that this one repeats
@@ -149,10 +151,14 @@ class Job(Table):
     stage: Mapped[str | None]
     done: Mapped[int | None] = mapped_column(BigInteger)
     total: Mapped[int | None] = mapped_column(BigInteger)
-    seconds_left: Mapped[float | None]  # of an audit, at most; null where it is unknown
+    seconds_left: Mapped[float | None]  # of the whole job, of an audit at most; null where it is unknown
     error: Mapped[Problem | None] = mapped_column(JSON(none_as_null=True))
     result_model_id: Mapped[str | None] = mapped_column(ForeignKey("models.id"))
     finding: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # a fine-tuning's outcome and falls
+    # From its report, for lists: robust accuracies of the audit, or of the audit after a fine-tuning.
+    robust_mean: Mapped[float | None]
+    robust_worst: Mapped[float | None]
+    worst_class: Mapped[str | None]
     # The weights of a fine-tuning's best epoch.
     trained_sha256: Mapped[str | None] = mapped_column(ForeignKey("artifacts.sha256"), index=True)
     checkpoint: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))  # file → digest in its storage

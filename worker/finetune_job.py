@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from faal_core import weights
 from faal_core.finetuning.run import run_finetuning, training_checkpoint
+from faal_core.results.course import FinetuneCourse
 from faal_core.specs import FinetuneSpec
 from faal_core.training.ranks import Ranks
 from faal_core.training.recipe import train
@@ -18,13 +19,17 @@ def run(assignment: Assignment) -> JobResult:
 
     Raises: the errors of `faal_core.finetuning`, StorageFull and Cancelled.
     """
-    model = assignment.read_model()
+    model, spec = assignment.read_model(), FinetuneSpec.model_validate(assignment.job.spec)
     with start_rank_processes(assignment) as ranks:
+        classifier = assignment.read_classifier(model)
+        training_data, test_data = assignment.load_images("train"), assignment.load_images("test")
+        course = FinetuneCourse(spec, len(training_data), len(test_data), classifier.num_classes)
+        assignment.progress.follow(course)
         finetuned = run_finetuning(
-            assignment.read_classifier(model),
-            assignment.load_images("train"),
-            assignment.load_images("test"),
-            FinetuneSpec.model_validate(assignment.job.spec),
+            classifier,
+            training_data,
+            test_data,
+            spec,
             name=model.name,
             device=ranks.device,
             checkpoint=assignment.folder,

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from faal_core.devices import peak_bytes
 from faal_core.progress import Cancelled
+from faal_core.results.course import FinetuneCourse
 from jobs import lifecycle
 from jobs.database import Sessions
 from jobs.errors import LeaseLost
@@ -19,6 +20,7 @@ from worker.checkpoint import Checkpoint
 logger = logging.getLogger(__name__)
 
 WRITE_SECONDS = 0.5
+_SHOWN_FRACTION = 0.02  # finished, from which on the time that is left is estimated
 _BACK_OFF = 4.0  # after a write that failed, times the seconds it took: a frozen database must not stop the computation
 
 
@@ -52,11 +54,18 @@ class JobProgress:
         self._stage, self._done, self._total = "starting", 0, 0
         self._stage_began = time.monotonic()
         self._seconds_left: float | None = None
+        self._course: FinetuneCourse | None = None
         self._unwritten: list[tuple[str, dict[str, Any]]] = []
         self._write_at = 0.0
 
+    def follow(self, course: FinetuneCourse) -> None:
+        """Estimate the time that is left from the stages of a fine-tuning."""
+        self._course = course
+
     def stage(self, name: str, total: int) -> None:
         """Begin a new stage of `total` units; the stage before becomes an event with the next write."""
+        if self._course is not None:
+            self._course.begin(name)
         self._unwritten.append(self._stage_event())
         self._stage, self._done, self._total = name, 0, total
         self._stage_began = time.monotonic()
@@ -69,7 +78,7 @@ class JobProgress:
             self._write()
 
     def set_eta(self, seconds: float) -> None:
-        """Store the estimate with the next write. Only a whole audit estimates, so no later stage invalidates it."""
+        """Store the estimate of a whole audit with the next write."""
         self._seconds_left = seconds
 
     def record(self, row: BaseModel) -> None:
@@ -99,8 +108,17 @@ class JobProgress:
         """Return the seconds that all attempts have run until now."""
         return time.monotonic() - self._counted_from
 
+    def _estimate(self) -> None:
+        """Estimate the time that is left of a fine-tuning from the time that all attempts took for what is done."""
+        if self._course is None:
+            return
+        fraction = self._course.fraction(self._done / self._total if self._total else 0.0)
+        if fraction >= _SHOWN_FRACTION:
+            self._seconds_left = self.seconds_run() * (1 - fraction) / fraction
+
     def _write(self) -> None:
         start, seconds_lost = time.monotonic(), 0.0
+        self._estimate()
         try:
             with self._sessions.begin() as session:
                 job = lifecycle.record_progress(

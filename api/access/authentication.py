@@ -13,10 +13,9 @@ from api.problems.errors import KeyRequired, ScopeMissing, UnknownHost
 from api.serving.dependencies import Service, ServiceDep
 from faal_client.vocabulary import Scope
 from jobs import keys
-from jobs.keys import site_secret
+from jobs.keys import ANYBODY, site_secret
 from jobs.settings import MAX_PRIORITY
 
-ANYBODY = "local"  # the owner of all objects until the first key is created
 _OF_ANYBODY = [scope for scope in Scope if scope is not Scope.ADMIN]
 SESSION = "faal_session"
 SESSION_SECONDS = 12 * 60 * 60
@@ -58,6 +57,7 @@ def _authorize(
     max_priority = MAX_PRIORITY if key is None else key.max_priority
     request.state.signed_in_as = None if session is None or key is None else owner
     request.state.key_id = None if key is None else key.id
+    request.state.scopes = scopes
     if missing := [scope for scope in needed.scopes if scope not in scopes]:
         raise ScopeMissing(
             f"The request needs the scope {missing[0]!r}, and the API key has {', '.join(scopes)}. Use a key with that scope."

@@ -13,13 +13,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.resources import as_file, files
+from importlib.resources import as_file
 from pathlib import Path
 
 import httpx
 from rich.console import Console
 
 from api.commands.stage_display import report_wait, show_stage
+from api.uploads.bundled import CLASSIFIER, DATASET, EPSILON, IMAGES, NAME
 from faal_client import Client, ServiceProblem, UploadRejected
 from faal_client.resources.objects import EventResource
 from faal_core.reports import terminal
@@ -28,9 +29,7 @@ from faal_core.results.finetune_documents import EpochRow, FinetuneReport
 from faal_core.specs import AuditSettings, FinetuneSpec
 from faal_core.threat_model import ThreatModel
 
-CLASSIFIER = files("faal_core").joinpath("bundled/classifier.safetensors")
-DATASET = "fashion-mnist-subset"
-SPEC = FinetuneSpec(threat=ThreatModel(epsilon=0.1), audit=AuditSettings(images=2000))
+SPEC = FinetuneSpec(threat=ThreatModel(epsilon=EPSILON), audit=AuditSettings(images=IMAGES))
 """The defaults of `faal finetune` and of the start form, except fewer test images, so that the demo takes some minutes."""
 
 START_SECONDS = 60.0  # for the service to answer
@@ -76,7 +75,7 @@ def finetune(client: Client, out: Path) -> FinetuneReport:
     """Fine-tune the bundled classifier, save the report and any new weights in `out`, and return the report."""
     with as_file(CLASSIFIER) as file:
         with report_wait(console, f"Uploading the bundled classifier, {file.stat().st_size / 1e6:.1f} MB"):
-            model = client.upload_model(file, name="bundled classifier")
+            model = client.upload_model(file, name=NAME)
         with report_wait(console, f"A worker checks the upload {model.id}"):
             model = client.wait_until_ready(model)
     job = client.submit_finetune(model.id, DATASET, SPEC)

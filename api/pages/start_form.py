@@ -1,16 +1,54 @@
 """The form that starts a job. Its fields become a request to the API, with the same validation."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from api.problems.errors import InvalidRequest
 from api.schemas.requests import AuditRequest, FinetuneRequest
+from api.uploads import bundled
+from faal_client.resources.objects import JobResource
+from faal_client.resources.problems import Problem
+from faal_core.catalog.onnx_format import ONNX
+from faal_core.errors import DatasetMissing, InvalidSpec, UnknownName
 from faal_core.specs import AuditSettings, FaalMethod, TrainingSpec
+from faal_core.threat_model import format_radius, parse_radius
+from jobs.errors import DatasetNotFound, DatasetNotReady, ModelNotFound, ModelNotReady
 from jobs.states import JobKind
 
 MAX_EPOCHS = 1000
 _TRAINING = TrainingSpec()
+
+_MORE_SETTINGS = ("attacks", "images", "seed", "learning_rate", "batch_size", "steps", "max_class_drop")
+_BOUNDS = ("max_robust_drop", "max_clean_drop", "max_class_drop")
+
+# Where the request has the value of each field.
+_PLACES = {
+    "/kind": "kind",
+    "/model": "model",
+    "/dataset": "dataset",
+    "/threat/norm": "norm",
+    "/threat": "epsilon",
+    "/method/dro_radius": "dro_radius",
+    "/method": "method",
+    "/epochs": "epochs",
+    "/training/learning_rates": "learning_rate",
+    "/training/batch_size": "batch_size",
+    "/training/attack": "steps",
+    "/training/augment": "augment",
+    **{f"/training/{name}": name for name in _BOUNDS},
+    **{f"{part}/{name}": name for part in ("", "/audit", "/training") for name in ("attacks", "images", "seed")},
+}
+_FIELDS_OF_CODES = {
+    ModelNotFound.code: "model",
+    ModelNotReady.code: "model",
+    DatasetNotFound.code: "dataset",
+    DatasetNotReady.code: "dataset",
+    DatasetMissing.code: "dataset",
+    UnknownName.code: "dataset",
+    InvalidSpec.code: "dataset",
+}
 
 Fields = dict[str, JsonValue]
 
@@ -38,10 +76,63 @@ class StartForm(BaseModel):
     batch_size: str = str(_TRAINING.batch_size)
     steps: str = str(_TRAINING.attack.steps)
     augment: str = ""
-    max_robust_drop: str = _points(_TRAINING.max_robust_drop)
-    max_clean_drop: str = _points(_TRAINING.max_clean_drop)
-    max_class_drop: str = _points(_TRAINING.max_class_drop)
+    max_robust_drop: str = ""  # an empty field arrives as its default, so this is "", which means no bound
+    max_clean_drop: str = ""
+    max_class_drop: str = ""
     seed: str = str(AuditSettings().seed)
+
+    @classmethod
+    def new(cls, **fields: str) -> Self:
+        """Return the form with the default settings, except these fields."""
+        return cls.model_validate({name: _points(getattr(_TRAINING, name)) for name in _BOUNDS} | fields)
+
+    @classmethod
+    def for_model(cls, model_id: str, name: str) -> Self:
+        """Return the form for a model; for the bundled one, with a first audit that takes seconds to minutes."""
+        if name != bundled.NAME:
+            return cls.new(model=model_id)
+        radius, images = format_radius(bundled.EPSILON), str(bundled.IMAGES)
+        return cls.new(
+            kind=JobKind.AUDIT,
+            model=model_id,
+            dataset=bundled.DATASET,
+            epsilon=radius,
+            attacks="quick",
+            images=images,
+        )
+
+    @classmethod
+    def from_job(cls, job: JobResource) -> Self:
+        """Return the form with the settings of an audit or a fine-tuning, as far as it has fields for them."""
+        threat, audit = job.spec["threat"], job.spec.get("audit", job.spec)
+        fields = {
+            "kind": job.kind,
+            "model": job.model or "",
+            "dataset": job.dataset or "",
+            "norm": threat["norm"],
+            "epsilon": _radius(threat["epsilon"]),
+            "images": "" if audit["images"] is None else str(audit["images"]),
+            "seed": str(audit["seed"]),
+        }
+        if (preset := AuditSettings.model_validate({"attacks": audit["attacks"]}).preset) is not None:
+            fields["attacks"] = preset
+        if job.kind is JobKind.FINETUNE:
+            fields |= _training_fields(job.spec["training"]) | {"method": job.spec["method"]["type"]}
+            fields |= {name: str(value) for name, value in job.spec["method"].items() if name == "dro_radius"}
+        return cls.new(**fields)
+
+    def has_settings_of(self, job: JobResource) -> bool:
+        """Return whether the form, sent as it is, has all settings of the job."""
+        try:
+            return self.request().spec.model_dump(mode="json") == job.spec
+        except InvalidRequest:
+            return False
+
+    @property
+    def has_more_settings(self) -> bool:
+        """Return whether a field under "More settings" differs from its default."""
+        new = type(self).new()
+        return any(getattr(self, name) != getattr(new, name) for name in _MORE_SETTINGS)
 
     def request(self) -> FinetuneRequest | AuditRequest:
         """Return the form as a request to the API. Raises: InvalidRequest."""
@@ -93,6 +184,40 @@ def _rate(pointer: str, points: str) -> float | None:
         raise InvalidRequest.for_field(
             pointer, f"{points[:40]!r} is not a number of percentage points; write a number such as 1.5"
         ) from None
+
+
+def _radius(epsilon: float) -> str:
+    """Return a radius as people write it, where that is exact."""
+    written = format_radius(epsilon)
+    return written if parse_radius(written) == epsilon else repr(epsilon)
+
+
+def _training_fields(training: Mapping[str, Any]) -> dict[str, str]:
+    """Return the fields of a training's settings."""
+    fields = {
+        "epochs": str(len(training["learning_rates"])),
+        "learning_rate": str(training["learning_rates"][0]),
+        "batch_size": str(training["batch_size"]),
+        "steps": str(training["attack"]["steps"]),
+        "augment": training["augment"] or "",
+    }
+    return fields | {name: _points(training[name]) for name in _BOUNDS}
+
+
+def locate_errors(problem: Problem, architecture: str | None) -> dict[str, str]:
+    """Return the messages of a problem by the form's fields, in the order of the form.
+
+    Args:
+        architecture: of the chosen model, if it is ready.
+    """
+    located: dict[str, str] = {}
+    for error in problem.errors or ():
+        name = next((name for place, name in _PLACES.items() if f"{error.pointer}/".startswith(f"{place}/")), None)
+        if name is not None:
+            located.setdefault(name, error.detail)
+    if not problem.errors and (name := _FIELDS_OF_CODES.get(problem.code)) is not None:
+        located["model" if name == "dataset" and architecture == ONNX else name] = problem.detail
+    return {name: located[name] for name in StartForm.model_fields if name in located}
 
 
 def _validate(kind: type[FinetuneRequest | AuditRequest], fields: Fields) -> FinetuneRequest | AuditRequest:

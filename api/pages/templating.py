@@ -2,17 +2,21 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from fastapi import Request
 from fastapi.templating import Jinja2Templates
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 import faal_core
+from faal_client.vocabulary import Scope
 from faal_core.reports import text
 from faal_core.results.finetune_documents import Outcome
+from faal_core.specs import AuditSettings
 from faal_core.threat_model import ThreatModel
-from jobs.states import JobKind
+from jobs.states import JobKind, JobState
 
 _FOLDER = Path(__file__).with_name("templates")
 
@@ -32,6 +36,9 @@ OUTCOMES: Mapping[Outcome, str] = {
     "unclear": "worst class not clearly better",
     "kept-original": "kept the original",
 }
+
+COMPARE: str | None = None
+"""The address of the page that compares audits; without one, the list of jobs offers no comparison."""
 
 
 def ago(time: datetime) -> str:
@@ -53,9 +60,22 @@ def duration(span: timedelta) -> str:
     return f"{seconds // 3600} h {seconds % 3600 // 60} min"
 
 
+def minutes(number: float) -> str:
+    """Return a number of minutes as text: seconds where there are fewer than two, hours from two hours on."""
+    if number < 2:
+        return f"{max(1, round(60 * number))} s"
+    return f"{number:.0f} min" if number < 120 else f"{number / 60:.1f} h"
+
+
 def threat(spec: dict[str, object]) -> str:
     """Return the threat model of a job's spec as text."""
     return str(ThreatModel.model_validate(spec["threat"]))
+
+
+def attacks(spec: Mapping[str, Any]) -> str:
+    """Return the attacks of a job's spec as text: the name of their preset, or else their own names."""
+    settings = AuditSettings.model_validate({"attacks": spec.get("audit", spec)["attacks"]})
+    return settings.preset or ", ".join(str(attack) for attack in settings.attacks)
 
 
 def _environment() -> Environment:
@@ -69,7 +89,9 @@ def _environment() -> Environment:
     filters = (
         ago,
         duration,
+        minutes,
         threat,
+        attacks,
         text.percent,
         text.points,
         text.bounds,
@@ -78,13 +100,24 @@ def _environment() -> Environment:
     )
     environment.filters.update({one.__name__: one for one in filters})
     environment.filters["shown"] = text.sanitise
-    environment.globals.update(KINDS=KINDS, OUTCOMES=OUTCOMES, version=faal_core.__version__)
+    environment.globals.update(
+        KINDS=KINDS,
+        OUTCOMES=OUTCOMES,
+        STATES=[*JobState],
+        COMPARE=COMPARE,
+        now=partial(datetime.now, UTC),
+        version=faal_core.__version__,
+    )
     return environment
 
 
 def _signed_in(request: Request) -> dict[str, object]:
-    """Return the owner whose session the page is shown in, or None."""
-    return {"signed_in_as": getattr(request.state, "signed_in_as", None)}
+    """Return the owner whose session the page is shown in, or None, and whether the key of the request manages keys."""
+    state = request.state
+    return {
+        "signed_in_as": getattr(state, "signed_in_as", None),
+        "administers": Scope.ADMIN in getattr(state, "scopes", ()),
+    }
 
 
 templates = Jinja2Templates(env=_environment(), context_processors=[_signed_in])

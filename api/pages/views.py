@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from api.pages.curves import Curve, Epoch, curves
+from api.pages.start_form import StartForm
 from api.schemas.methods import methods
 from api.schemas.rows import describe_event
 from api.serving.dependencies import Service
@@ -13,15 +14,16 @@ from faal_client.resources.catalog import Method
 from faal_client.resources.objects import EventResource, JobResource
 from faal_core import catalog
 from faal_core.catalog import DatasetEntry, PresetEntry
+from faal_core.errors import InvalidSpec
 from faal_core.reports import text
 from faal_core.results.documents import AuditReport, ReliabilityWarning
 from faal_core.results.finetune_documents import Candidate, FinetuneReport
 from faal_core.results.reading import read_any_report
-from jobs import candidates, dataset_registry, model_registry, queries
+from jobs import candidates, dataset_registry, model_registry, queries, submission
 from jobs.errors import JobCancelled, JobFailed
 from jobs.model_registry import ReadyModel
 from jobs.named_datasets import is_available
-from jobs.states import FINAL
+from jobs.states import FINAL, JobKind, JobState
 
 LISTED = 100  # most models, data sets or events of each kind on a page
 SHOWN_EVENTS = ("epoch", "attack", "reliability-warning")
@@ -39,6 +41,25 @@ class JobView:
     def final(self) -> bool:
         """Return whether the job has ended."""
         return self.job.status in FINAL
+
+    @property
+    def active(self) -> bool:
+        """Return whether the job waits for a worker or runs, so that its state may change by itself."""
+        return self.job.status in (JobState.QUEUED, JobState.RUNNING)
+
+    @property
+    def finished_fraction(self) -> float | None:
+        """Return the finished fraction of the whole job's running time, as estimated; None if unknown."""
+        left = None if self.job.progress is None else self.job.progress.seconds_left
+        return (
+            None if left is None or not self.job.seconds_run else self.job.seconds_run / (self.job.seconds_run + left)
+        )
+
+    @property
+    def state_key(self) -> str:
+        """Return a text that changes when the state, the buttons or the outcome of the job's page change."""
+        requested = ("cancel", self.job.cancel_requested), ("pause", self.job.pause_requested)
+        return ".".join([self.job.status, *(word for word, is_requested in requested if is_requested)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +87,14 @@ class Course:
 
     Args:
         more: total number of events of each kind of which the page shows only the newest.
+        rows_key: a text that changes when a row is added.
     """
 
     epochs: Sequence[Epoch]
     curves: Sequence[Curve]
     attacks: Sequence[EventResource]
     more: Mapping[str, int]
+    rows_key: str
     warnings: Sequence[ReliabilityWarning] = ()
     candidates: Sequence["CandidateView"] = ()
     verdict: str = ""
@@ -86,13 +109,20 @@ class Named(NamedTuple):
     available: bool
 
 
+class DatasetChoices(NamedTuple):
+    """The data sets to choose from: names of uploaded ones by id, and those of the catalog."""
+
+    uploaded: Mapping[str, str]
+    entries: Sequence[Named]
+
+
 @dataclass(frozen=True, slots=True)
 class Choices:
     """The choices of the form that starts a job."""
 
     models: Sequence[ReadyModel]
-    uploaded: Mapping[str, str]
-    datasets: Sequence[Named]
+    model_id: str  # of the chosen model, or empty
+    datasets: DatasetChoices
     presets: Sequence[PresetEntry]
     methods: Sequence[Method]
 
@@ -125,6 +155,7 @@ def course(service: Service, job_id: str) -> Course:
         curves=curves(ordered),
         attacks=events["attack"],
         more={kind: counts[kind] for kind in SHOWN_EVENTS if counts.get(kind, 0) > LISTED},
+        rows_key=".".join(str(counts.get(kind, 0)) for kind in SHOWN_EVENTS),
         warnings=_read_warnings(events["reliability-warning"]) if audited is None else _warnings(audited),
         candidates=_candidates(service, job_id, audited) if isinstance(audited, FinetuneReport) else (),
         verdict="" if stored_report is None else text.verdict(stored_report)[0],
@@ -205,17 +236,41 @@ def named_datasets(service: Service) -> list[Named]:
     return sorted(named, key=lambda one: not one.available)
 
 
-def choices(service: Service) -> Choices:
-    """Return the choices of the form that starts a job: ready models and data sets, presets and methods."""
+def choices(service: Service, form: StartForm) -> Choices:
+    """Return the choices of the form that starts a job: ready models, the data sets that fit the chosen one, and settings."""
     with service.sessions() as session:
-        models, uploaded = (
-            model_registry.list_ready(session, limit=LISTED),
-            dataset_registry.list_ready(session, limit=LISTED),
-        )
+        models = model_registry.list_ready(session, limit=LISTED)
+    model_id = form.model or (models[0].id if len(models) == 1 else "")
     return Choices(
         models=models,
-        uploaded=uploaded,
-        datasets=named_datasets(service),
+        model_id=model_id,
+        datasets=list_fitting_datasets(service, model_id, training=form.kind is JobKind.FINETUNE),
         presets=list(catalog.PRESETS.values()),
         methods=methods(),
     )
+
+
+def list_fitting_datasets(service: Service, model_id: str, *, training: bool) -> DatasetChoices:
+    """Return the data sets that a job about the model can use; all of them without a model that is ready.
+
+    Args:
+        training: whether the job needs training images.
+    """
+    with service.sessions() as session:
+        model = model_registry.find_ready(session, model_id) if model_id else None
+        uploaded = dataset_registry.list_ready_rows(session, limit=LISTED)
+    named = named_datasets(service)
+    if model is None:
+        return DatasetChoices({row.id: row.name for row in uploaded}, named)
+    return DatasetChoices(
+        {row.id: row.name for row in uploaded if _fits(model.spec, row.id, row.summary, training)},
+        [one for one in named if _fits(model.spec, one.entry.name, None, training)],
+    )
+
+
+def _fits(classifier: Mapping[str, Any], dataset: str, summary: Mapping[str, Any] | None, training: bool) -> bool:
+    try:
+        submission.require_fit(classifier, dataset, summary, training=training)
+    except InvalidSpec:
+        return False
+    return True

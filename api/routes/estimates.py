@@ -1,21 +1,14 @@
 """Estimate the cost of a job before it is submitted."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter
 from pydantic import Field
 
 from api.access.authentication import SubmitterDep
 from api.schemas.requests import AuditEstimate, FinetuneEstimate
-from api.serving.use_cases import make_submission
+from api.serving.estimating import estimate_cost
 from faal_client.resources.objects import EstimateResource
-from faal_core import catalog
-from faal_core.errors import InvalidSpec
-from faal_core.results import cost
-from faal_core.results.documents import AuditReport
-from faal_core.results.reading import read_report
-from jobs import queries, submission
 
 router = APIRouter(tags=["jobs"])
 
@@ -37,39 +30,4 @@ def estimate_job(
 
     The minutes are based on the newest report about the model, or else about another model of the same architecture.
     """
-    with service.sessions.begin() as session:
-        inputs = submission.check(session, service.settings, make_submission(service, body))
-        classes = inputs.model.spec["num_classes"]
-        stored = queries.find_last_report(session, inputs.model)
-    earlier = None if stored is None else _last_audit(stored.document)
-    pace = None if earlier is None else cost.seconds_per_pass(earlier)
-    images = _images(body.dataset, inputs.dataset_summary)
-    if isinstance(body, FinetuneEstimate):
-        audit = cost.audit_cost(body.audit, images["test"], classes, earlier)
-        parts = [audit, audit, cost.training_cost(body.spec, images["train"], classes)]
-    else:
-        parts = [cost.audit_cost(body.spec, images["test"], classes, earlier)]
-    most, likely = (sum(part) for part in zip(*parts, strict=True))
-    return EstimateResource(
-        passes=int(most),
-        minutes=None if pace is None else likely * pace / 60,
-        minutes_at_most=None if pace is None else most * pace / 60,
-        measured_by=None if stored is None or pace is None else stored.job_id,
-    )
-
-
-def _images(dataset: str, summary: Mapping[str, Any] | None) -> Mapping[str, int]:
-    """Return the number of images in each part of the data set. Raises: InvalidSpec if only loading it shows the number."""
-    if summary is not None:
-        return {"train": 0, **summary["images"]}
-    train, test = catalog.dataset(dataset).images
-    if not test:
-        raise InvalidSpec(
-            f"The number of images in {dataset!r} is unknown until a job loads it. Choose another one, or submit the job itself."
-        )
-    return {"train": train, "test": test}
-
-
-def _last_audit(document: str) -> AuditReport:
-    report = read_report(document)
-    return report if isinstance(report, AuditReport) else report.after
+    return estimate_cost(service, body)

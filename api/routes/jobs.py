@@ -1,20 +1,19 @@
 """Jobs: submit, list, follow, cancel, pause, resume, retry and delete them."""
 
-import re
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
 from api.access.authentication import ReaderDep, SubmitterDep
-from api.problems.errors import InvalidRequest
-from api.schemas.requests import METADATA_KEY, AuditRequest, FinetuneRequest, Line
+from api.schemas.requests import AuditRequest, FinetuneRequest, Line
 from api.schemas.rows import describe_job
 from api.serving import use_cases
 from api.serving.dependencies import After, Id, IdempotencyKey, Limit
+from api.serving.job_filters import MetadataPairs, Order, Search, parse_pairs
 from api.serving.negotiation import is_unchanged
 from faal_client.resources.objects import JobResource, Page
-from faal_client.resources.problems import FieldError
 from jobs import queries
+from jobs.job_order import NEWEST_FIRST
 from jobs.states import JobKind, JobState
 
 router = APIRouter(tags=["jobs"])
@@ -40,7 +39,7 @@ def submit_audit(
     return job
 
 
-@router.get("/jobs", summary="List jobs, newest first")
+@router.get("/jobs", summary="List jobs, newest first unless another order is given")
 def list_jobs(
     service: ReaderDep,
     after: After = None,
@@ -50,24 +49,26 @@ def list_jobs(
     model: Annotated[
         Line | None, Query(max_length=100, description="list only jobs about the model with this id")
     ] = None,
-    metadata: Annotated[
-        list[Line] | None,
-        Query(
-            max_length=16, description="list only jobs with this metadata, as `key:value`; all given pairs must match"
-        ),
-    ] = None,
+    metadata: MetadataPairs = None,
+    search: Search = "",
+    checks: Annotated[
+        bool, Query(description="whether checks of uploads are listed too, where `kind` is not given")
+    ] = True,
+    order: Order = NEWEST_FIRST,
 ) -> Page[JobResource]:
     """List the jobs that match all filters. Checks of uploads are jobs too."""
-    pairs = dict(_pair(item) for item in metadata or [])
-    return use_cases.list_jobs(service, after=after, limit=limit, status=status, kind=kind, model=model, metadata=pairs)
-
-
-def _pair(item: str) -> tuple[str, str]:
-    key, separator, value = item.partition(":")
-    if not separator or not re.fullmatch(METADATA_KEY, key):
-        detail = f"{item!r} is not a key and a value; write it as key:value"
-        raise InvalidRequest(detail, FieldError(parameter="metadata", detail=detail))
-    return key, value
+    return use_cases.list_jobs(
+        service,
+        after=after,
+        limit=limit,
+        order=order,
+        status=status,
+        kind=kind,
+        model_id=model,
+        metadata=parse_pairs(metadata),
+        search=search,
+        checks=checks,
+    )
 
 
 @router.get(

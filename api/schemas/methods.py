@@ -10,8 +10,14 @@ def methods() -> list[Method]:
     return [
         Method(
             type=default.type,
-            title=(default.__doc__ or "").splitlines()[0].rstrip("."),
+            title=_title(default.__doc__ or ""),
             defaults=default.model_dump(mode="json"),
         )
         for default in defaults
     ]
+
+
+def _title(docstring: str) -> str:
+    """Return the name of a method from the docstring of its spec: "Configures …" without its verb."""
+    name = docstring.splitlines()[0].removeprefix("Configures ").rstrip(".")
+    return name[0].upper() + name[1:]

@@ -4,7 +4,7 @@ Each function commits its own transaction before it notifies a worker or removes
 api/uploads/registration.py.
 """
 
-from collections.abc import Mapping
+from typing import Unpack
 
 from api.problems.errors import InvalidRequest
 from api.schemas.requests import AuditRequest, CompareRequest, FinetuneRequest
@@ -12,7 +12,9 @@ from api.schemas.rows import describe_dataset, describe_job, describe_model, des
 from api.serving.dependencies import Service
 from faal_client.resources.objects import DatasetResource, JobResource, ModelResource, Page
 from jobs import candidates, control, dataset_registry, model_registry, queries, removal, submission
-from jobs.states import CHECKS, JobKind, JobState
+from jobs.job_order import NEWEST_FIRST
+from jobs.queries import JobFilters
+from jobs.states import CHECKS, JobKind
 from jobs.submission import Submission
 
 PAGE_LENGTH = 20  # items in a page of a list, unless the caller says otherwise
@@ -68,16 +70,12 @@ def list_jobs(
     *,
     after: str | None = None,
     limit: int = PAGE_LENGTH,
-    status: JobState | None = None,
-    kind: JobKind | None = None,
-    model: str | None = None,
-    metadata: Mapping[str, str] | None = None,
+    order: str = NEWEST_FIRST,
+    **filters: Unpack[JobFilters],
 ) -> Page[JobResource]:
-    """Return the jobs that fit all filters, newest first."""
+    """Return the jobs that match all filters, in that order. Raises: JobNotFound, as `queries.list_jobs`."""
     with service.sessions() as session:
-        page = queries.list_jobs(
-            session, after=after, limit=limit, status=status, kind=kind, model_id=model, metadata=dict(metadata or {})
-        )
+        page = queries.list_jobs(session, after=after, limit=limit, order=order, **filters)
     return describe_page(page, describe_job)
 
 

@@ -8,6 +8,7 @@ from api.uploads import forms
 from api.uploads.receiving import UploadKind, receive
 from faal_client.resources.objects import DatasetResource, ModelResource
 from jobs import dataset_registry, model_registry
+from jobs.storage import StoredFile
 
 _MODEL = UploadKind(forms.detect_model_type, forms.read_model_form)
 _DATASET = UploadKind(forms.detect_dataset_type, forms.read_dataset_form)
@@ -15,13 +16,21 @@ _DATASET = UploadKind(forms.detect_dataset_type, forms.read_dataset_form)
 
 def register_model(request: Request, service: Service, idempotency_key: str | None = None) -> ModelResource:
     """Register the uploaded model, commit it, and queue its check. Raises: the errors of `receive` and `register_upload`."""
-    with receive(request, service, idempotency_key, _MODEL) as upload, service.sessions.begin() as session:
+    with receive(request, service, idempotency_key, _MODEL) as upload:
+        return register_stored_model(service, upload.file, upload.form, idempotency_key)
+
+
+def register_stored_model(
+    service: Service, file: StoredFile, form: forms.ModelForm, idempotency_key: str | None = None
+) -> ModelResource:
+    """Register the model of a stored file, commit it, and queue its check. Raises: the errors of `register_upload`."""
+    with service.sessions.begin() as session:
         row, check = model_registry.register_upload(
             session,
-            name=upload.form.name,
-            spec=upload.form.spec,
-            weights_key=upload.form.weights_key,
-            upload=upload.file,
+            name=form.name,
+            spec=form.spec,
+            weights_key=form.weights_key,
+            upload=file,
             owner=service.owner,
             idempotency_key=idempotency_key,
             quota=service.settings.quota,

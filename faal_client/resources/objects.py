@@ -28,7 +28,7 @@ class Amount(Resource):
     done: int = Field(description="images done in the present stage")
     total: int | None = Field(description="images of the present stage; null if unknown")
     seconds_left: float | None = Field(
-        description="estimated maximum of the seconds that the whole audit still takes; null if unknown"
+        description="estimated seconds that the whole job still takes, for an audit at most; null if unknown"
     )
 
 
@@ -63,6 +63,17 @@ class JobResource(Resource):
     )
     falls: int | None = Field(
         description="number of clean and robust accuracies, of means and classes, that a fine-tuning made significantly worse"
+    )
+    robust_mean: float | None = Field(
+        None,
+        description="mean robust accuracy in the report, after a fine-tuning that of the kept weights; null until there is a "
+        "report",
+    )
+    robust_worst: float | None = Field(
+        None, description="robust accuracy of the worst class in the same audit; null until there is a report"
+    )
+    worst_class: str | None = Field(
+        None, description="name of the class with the lowest robust accuracy in the same audit"
     )
     error: ErrorBody | None
     created_at: datetime

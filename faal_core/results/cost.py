@@ -38,14 +38,14 @@ def training_cost(spec: FinetuneSpec, images: int, num_classes: int) -> Cost:
     training = spec.training
     fitted = images - _count_validation_images(spec, images, num_classes)
     step = 2 * training.attack.steps + 2 + training.clean_forward  # forward and backward of the loss come last
-    epochs = training.epochs * fitted * step + (training.epochs - 1) * _count_judging_passes(spec, images, num_classes)
+    epochs = training.epochs * fitted * step + (training.epochs - 1) * count_judging_passes(spec, images, num_classes)
     passes = epochs + sum(count_surrounding_passes(spec, images, num_classes))
     return Cost(passes, passes)
 
 
 def count_surrounding_passes(spec: FinetuneSpec, images: int, num_classes: int) -> tuple[int, int]:
     """Return the passes before the first step, for class offsets, and after the last step, to judge the candidates."""
-    judging, beginning, candidates = _count_judging_passes(spec, images, num_classes), 0, 0
+    judging, beginning, candidates = count_judging_passes(spec, images, num_classes), 0, 0
     if spec.begins_with_offsets:
         validation, targets = _count_validation_images(spec, images, num_classes), min(OFFSET_TARGETS, num_classes - 1)
         images_attacked = min(2 * validation, images - validation)
@@ -58,7 +58,7 @@ def count_surrounding_passes(spec: FinetuneSpec, images: int, num_classes: int) 
     return beginning, (1 + candidates) * judging
 
 
-def _count_judging_passes(spec: FinetuneSpec, images: int, num_classes: int) -> int:
+def count_judging_passes(spec: FinetuneSpec, images: int, num_classes: int) -> int:
     """Return the passes that judge weights once on the validation images, clean and under attack."""
     attack = ApgdSpec(loss="margin", iterations=2 * spec.training.attack.steps)
     return _count_validation_images(spec, images, num_classes) * (1 + attack.passes(num_classes))

@@ -38,7 +38,7 @@ def test_the_page_of_a_job_follows_it(own_web, tmp_path) -> None:
         own_web.client.post(f"/jobs/{job}/cancel")
         elements, complaints = browser.communicate(timeout=60)
     log = own_web.process.log.read_text()
-    assert (log.count(f"GET {address} "), log.count(f"GET {address}/course ") > 0) == (1, True), complaints
+    assert (log.count(f"GET {address} "), log.count(f"GET {address}/course?") > 0) == (1, True), complaints
     assert 'class="status cancelled"' in elements
     assert "Content Security Policy" not in complaints
 

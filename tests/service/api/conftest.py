@@ -101,13 +101,13 @@ class Web:
 def web(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
     """Yield the service, on SQLite and a folder and on PostgreSQL and S3; tests share it and examine their own rows only."""
     settings = {"upload_limit": UPLOAD_LIMIT, "webhook_networks": "127.0.0.1"}
-    yield from _served(tmp_path_factory.mktemp("web"), _database(request) | settings)
+    yield from serve(tmp_path_factory.mktemp("web"), _database(request) | settings)
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def guarded_web(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
     """Yield a service, once on each database, for a module whose tests create keys; the first key makes keys required."""
-    yield from _served(tmp_path_factory.mktemp("guarded"), _database(request))
+    yield from serve(tmp_path_factory.mktemp("guarded"), _database(request))
 
 
 def _database(request: pytest.FixtureRequest) -> dict[str, object]:
@@ -121,10 +121,11 @@ def _database(request: pytest.FixtureRequest) -> dict[str, object]:
 @pytest.fixture
 def own_web(tmp_path: Path) -> Iterator[Web]:
     """Yield a service on SQLite for a test that breaks something."""
-    yield from _served(tmp_path, {"dataset_root": tmp_path / "datasets"})
+    yield from serve(tmp_path, {"dataset_root": tmp_path / "datasets"})
 
 
-def _served(folder: Path, settings: dict[str, object]) -> Iterator[Web]:
+def serve(folder: Path, settings: dict[str, object]) -> Iterator[Web]:
+    """Yield a service of that folder, and end it afterwards."""
     site = Site(folder, **settings)
     try:
         process, client = site.api()

@@ -22,7 +22,7 @@ from tests.service.api.conftest import AUDIT, FINETUNE, Web
 from tests.service.processes import ROOT, Site, wait_until
 
 OPEN = {"/healthz", "/readyz", "/openapi.json", "/docs", "/problems/{code}", "/login", "/logout"}
-FOR_ADMINISTRATORS = {"/keys", "/keys/{id}/revoke"}
+FOR_ADMINISTRATORS = {"/keys", "/keys/{id}/revoke", "/ui/keys", "/ui/keys/{id}/revoke"}
 FOR_WATCHERS = {"/metrics"}
 MARK = "ann-alone"  # in the names of all that is hers
 
@@ -137,7 +137,7 @@ def test_she_gets_all_of_it(guarded_service: GuardedService) -> None:
         answer = guarded_service.ask("GET", path, guarded_service.ann)
         assert answer.status_code == 200
         assert MARK in answer.text or guarded_service.ids["models"] in answer.text
-    for path in ("/jobs", "/models", "/datasets", "/webhooks", "/", "/ui/models", "/ui/datasets"):
+    for path in ("/jobs", "/models", "/datasets", "/webhooks", "/", "/ui/models", "/ui/datasets", "/ui/webhooks"):
         assert MARK in guarded_service.ask("GET", path, guarded_service.ann).text
     assert guarded_service.ask("GET", "/jobs/{id}/report", guarded_service.ann).status_code == 200
     assert guarded_service.ask("GET", "/models/{id}/weights", guarded_service.ann).status_code == 200

@@ -57,7 +57,7 @@ def test_the_outcome_stands_beside_the_state(web, outcome: str, falls: int, colo
     job_id = finish_finetuning(web, outcome, falls, report)
     job = web.client.get(f"/jobs/{job_id}").json()
     assert (job["status"], job["outcome"], job["falls"]) == ("succeeded", outcome, falls)
-    page, table = web.client.get(f"/ui/jobs/{job_id}").text, web.client.get("/ui/jobs").text
+    page, table = web.client.get(f"/ui/jobs/{job_id}").text, web.client.get("/").text
     for document in (page, table):
         assert f'<span class="status">succeeded</span> <span class="status {colour}">{words}</span>' in re.sub(
             r"\s+", " ", document

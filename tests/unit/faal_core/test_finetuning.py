@@ -17,6 +17,7 @@ from faal_core.finetuning.run import run_finetuning
 from faal_core.networks import build
 from faal_core.progress import Cancelled, NoProgress
 from faal_core.reports import text
+from faal_core.results.course import FinetuneCourse
 from faal_core.results.documents import ReliabilityWarning
 from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.results.reading import read_report
@@ -90,6 +91,39 @@ class StopsAfter(NoProgress):
         self.remaining -= 1
         if not self.remaining:
             raise Cancelled
+
+
+class Follows(NoProgress):
+    """Progress that follows the course of a fine-tuning."""
+
+    def __init__(self, course: FinetuneCourse) -> None:
+        self.course, self.fractions, self.stages = course, [0.0], [""]
+        self.done, self.total = 0, 1
+
+    def stage(self, name: str, total: int) -> None:
+        """Begin a stage of the course."""
+        self.stages.append(name)
+        self.done, self.total = 0, total
+        self.course.begin(name)
+
+    def advance(self, count: int = 1) -> None:
+        """Keep the fraction of the course."""
+        self.done += count
+        self.fractions.append(self.course.fraction(self.done / max(self.total, 1)))
+
+
+def test_the_course_knows_the_stages() -> None:
+    """The stages of a real fine-tuning advance its course from the start to the end, each by its own part."""
+    progress = Follows(FinetuneCourse(BOUNDED, 300, 3000, 10))
+    finetuned = finetune_random_network(progress=progress, spec=BOUNDED)
+    known = {"rehearsal of a step", "class offsets", "epoch 1 of 2", "epoch 2 of 2"}
+    known |= {f"{part}: {name}" for part in ("before", "after") for name in ("clean", "PGD-3 (cross-entropy)")}
+    assert {stage for stage in progress.stages if stage and not stage.startswith("validation: ")} <= known
+    assert "validation: clean" in progress.stages
+    assert progress.fractions == sorted(progress.fractions)
+    assert len(set(progress.fractions)) > 20
+    end = progress.fractions[-1]
+    assert end == pytest.approx(1) if finetuned.report.outcome != "kept-original" else 0.5 < end <= 1
 
 
 def test_report_is_consistent_and_survives_json() -> None:

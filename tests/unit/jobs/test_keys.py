@@ -4,13 +4,16 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from faal_client.vocabulary import Scope
-from jobs import keys
+from jobs import keys, queries
 from jobs.database import Sessions
 from jobs.errors import CannotStart, KeyNotFound, KeyRefused
 from jobs.settings import Settings
+from jobs.states import UploadState
+from jobs.tables import Job, Model
+from tests.job_steps import add_ready_model, queue_audit
 
 SECRET = b"the site's own secret, of some length"
 
@@ -39,6 +42,30 @@ def test_a_key_is_known_until_it_is_revoked(sessions):
             with pytest.raises(KeyRefused):
                 look()
         assert keys.exist(session)
+
+
+def test_the_first_key_takes_over_what_was_there(sessions):
+    """The owner of the first key has all objects from before it; a second key, of another owner, changes no owner."""
+    model_id = add_ready_model(sessions, owner=keys.ANYBODY)
+    job_id = queue_audit(sessions, model_id, owner=keys.ANYBODY, key="again")
+    issue(sessions, owner="ann")
+    with sessions.begin() as session:
+        session.add(Model(name="m", owner=keys.ANYBODY, state=UploadState.READY, spec={}))
+    issue(sessions, owner="ben")
+    with sessions() as session:
+        assert session.scalars(select(Model.owner).order_by(Model.id)).all() == ["ann", keys.ANYBODY]
+        assert set(session.scalars(select(Job.owner))) == {"ann"}
+    with sessions.for_owner("ann")() as session:
+        assert queries.find_job(session, job_id).model_id == model_id
+    assert queue_audit(sessions, model_id, owner="ann", key="again") == job_id
+
+
+def test_a_first_key_of_the_same_owner_changes_nothing(sessions):
+    """A first key for the owner of all objects leaves them as they are."""
+    model_id = add_ready_model(sessions, owner=keys.ANYBODY)
+    issue(sessions, owner=keys.ANYBODY)
+    with sessions() as session:
+        assert session.get_one(Model, model_id).owner == keys.ANYBODY
 
 
 def test_a_key_runs_out(sessions):

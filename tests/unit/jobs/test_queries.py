@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import update
 
-from jobs import control, dataset_registry, lifecycle, model_registry, queries
+from jobs import control, dataset_registry, job_order, lifecycle, model_registry, queries
 from jobs.clock import now
 from jobs.errors import DatasetNotFound, JobCancelled, JobFailed, JobNotFound, ModelNotFound
 from jobs.states import JobKind, JobState, UploadState
@@ -101,6 +101,82 @@ def test_filters(sessions, model_id):
     assert ids(metadata={"team": "a"}) == set()
     assert ids(status=JobState.CANCELLED, kind=JobKind.FINETUNE, model_id=model_id) == {cancelled_job}
     assert ids(model_id="model_none") == set()
+
+
+def test_checks_are_left_out_on_request(sessions, model_id):
+    """Without checks, a list has no checks of uploads, unless it is filtered by their kind."""
+    audit = queue_audit(sessions, model_id)
+    with sessions() as session:
+        assert [job.id for job in queries.list_jobs(session, checks=False).data] == [audit]
+        checks = queries.list_jobs(session, checks=False, kind=JobKind.CHECK_MODEL).data
+        assert [job.kind for job in checks] == [JobKind.CHECK_MODEL]
+
+
+def test_search(sessions, model_id):
+    """A search finds jobs by id, by a part of the name of their model or data set, and by metadata, in any letters."""
+    with sessions.begin() as session:
+        dataset = Dataset(name="Straßen 100%_", owner="ann", state=UploadState.READY)
+        session.add(dataset)
+        session.flush()
+        uploaded = Job(kind=JobKind.AUDIT, owner="ann", dataset=dataset.id, spec={}, payload_sha256="0")
+        session.add(uploaded)
+    tagged = queue_audit(sessions, model_id, metadata={"ticket": 'Zürich "7"'})
+    other = queue_audit(sessions, model_id, metadata={"ticket": "8"})
+
+    def ids(search: str, **filters: object) -> set[str]:
+        with sessions.for_owner("ann")() as session:
+            return {job.id for job in queries.list_jobs(session, search=search, kind=JobKind.AUDIT, **filters).data}
+
+    assert ids("IGIT") == ids("digits") == {tagged, other}
+    assert ids("straßen") == ids("100%_") == {uploaded.id}
+    assert ids("%%") == ids("1_0") == ids('t": "8') == set()
+    assert ids('ürich "7"') == {tagged}
+    assert ids("mnist", metadata={"ticket": "8"}) == {other}
+    assert ids(tagged[8:]) == {tagged}
+    with sessions.for_owner("ben")() as session:
+        assert queries.list_jobs(session, search="digits").data == []
+
+
+@pytest.mark.parametrize("order", ["created", "epsilon", "robust_mean", "robust_worst", "metadata.run"])
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_orders(sessions, model_id, order, sign):
+    """Each order lists the jobs that have its value once, in pages, equal values by age, and the reverse after a minus sign."""
+    values = [0.3, 0.1, None, 0.2, 0.2, 0.1, 0.3]
+    with sessions.begin() as session:
+        for value in values:
+            figures = dict.fromkeys(("epsilon", "robust_mean", "robust_worst"), value)
+            metadata = {} if value is None else {"run": str(value)}
+            session.add(
+                Job(kind=JobKind.AUDIT, owner="ann", spec={}, payload_sha256="0", metadata_=metadata, **figures)
+            )
+            session.flush()
+    seen, after, more = [], None, True
+    while more:
+        with sessions.for_owner("ann")() as session:
+            page = queries.list_jobs(session, kind=JobKind.AUDIT, order=sign + order, after=after, limit=2)
+        seen, after, more = [*seen, *page.data], page.last_id, page.has_more
+    ages = {job.id: age for age, job in enumerate(sorted(seen, key=lambda job: job.id))}
+    keys = [(0 if order == "created" else job.robust_worst, ages[job.id]) for job in seen]
+    assert keys == sorted(keys, reverse=bool(sign))
+    assert len(keys) == len(set(keys)) == (7 if order == "created" else 6)
+
+
+def test_an_order_ends_where_its_last_job_was_deleted(sessions, model_id):
+    """A page by value after a job that does not exist is refused; by age it continues, since ids contain the time."""
+    job = queue_audit(sessions, model_id)
+    with sessions() as session:
+        with pytest.raises(JobNotFound, match="List from the start"):
+            queries.list_jobs(session, order="epsilon", after="job_z")
+        assert queries.list_jobs(session, after="job_z").data[0].id == job
+
+
+@pytest.mark.parametrize("filters", [{"search": "digits"}, {"order": "metadata.run"}])
+def test_only_the_newest_jobs_are_searched(sessions, model_id, monkeypatch, filters):
+    """A search, and an order by metadata, look at a limited number of newest jobs."""
+    monkeypatch.setattr(job_order, "SEARCHED", 2)
+    audits = [queue_audit(sessions, model_id, metadata={"run": f"{number}"}) for number in range(3)]
+    with sessions() as session:
+        assert {job.id for job in queries.list_jobs(session, **filters).data} == set(audits[1:])
 
 
 def test_events_go_on_where_a_reader_stopped(sessions, job_id):

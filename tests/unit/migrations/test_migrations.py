@@ -21,9 +21,11 @@ from jobs import lifecycle, queries
 from jobs.database import SchemaTooNew, is_up_to_date, migration_engine, open_database, upgrade
 from jobs.errors import OutcomesNotFound
 from jobs.moves import add_job
+from jobs.results import store_report
 from jobs.states import JobKind, UploadState
 from jobs.tables import Job, JobEvent, Model, Report, Table
-from tests.job_steps import WEIGHTS, WORKER, add_ready_model, queue_audit
+from tests.job_steps import WEIGHTS, WORKER, add_ready_model, queue_audit, submit_job
+from tests.sample_reports import sample_audit, sample_finetune
 from tests.servers import run_python
 
 ROOT = Path(__file__).parents[3]
@@ -196,9 +198,40 @@ def test_fine_tunings_get_the_names_of_today(database_url):
         configuration.attributes["connection"] = connection
         command.downgrade(configuration, "0016")
     with sessions() as session:
-        assert session.get_one(Job, job.id).spec == older["spec"]
+        assert session.scalars(select(Job.spec).where(Job.id == job.id)).one() == older["spec"]
         assert session.get_one(JobEvent, (job.id, 2)).body == epoch
         assert json.loads(session.get_one(Report, job.id).document) == older
+    sessions.close()
+
+
+def test_jobs_get_the_figures_of_their_reports(database_url):
+    """An upgrade sets the figures of lists from specs and reports, as a job gets them today; jobs without either get none."""
+    upgrade(database_url)
+    sessions = open_database(database_url, pooled=False)
+    model_id = add_ready_model(sessions)
+    figures = ("epsilon", "robust_mean", "robust_worst", "worst_class")
+
+    def read_figures() -> dict[str, list[object]]:
+        with sessions() as session:
+            return {job.id: [getattr(job, name) for name in figures] for job in session.scalars(select(Job))}
+
+    for report in (sample_audit(), sample_finetune(), None):
+        with sessions.begin() as session:
+            kind = JobKind.AUDIT if report is None else JobKind(report.kind)
+            spec = {} if report is None else report.spec.model_dump(mode="json")
+            job = submit_job(
+                session, kind=kind, model_id=model_id, dataset="fashion-mnist-subset", spec=spec, owner="ann"
+            )
+            if report is not None:
+                store_report(session, job, report.model_dump_json(), {})
+    today = read_figures()
+    assert [0.1, sample_finetune().after.robust.mean.rate] in [values[:2] for values in today.values()]
+    configuration = Config(toml_file=ROOT / "pyproject.toml")
+    with migration_engine(database_url).connect() as connection:
+        configuration.attributes["connection"] = connection
+        command.downgrade(configuration, "0018")
+    upgrade(database_url)
+    assert read_figures() == today
     sessions.close()
 
 

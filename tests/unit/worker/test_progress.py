@@ -6,6 +6,10 @@ import pytest
 from pydantic import BaseModel
 
 from faal_core.progress import Cancelled
+from faal_core.results import cost
+from faal_core.results.course import FinetuneCourse
+from faal_core.specs import AuditSettings, FinetuneSpec, PgdSpec, TrainingSpec
+from faal_core.threat_model import ThreatModel
 from jobs import control, lifecycle, queries
 from jobs.database import open_database
 from jobs.tables import Job
@@ -52,6 +56,30 @@ def test_stage_and_units_are_written(progress, sessions, running_job):
     assert progress_of(sessions, running_job) == ("epoch 1 of 2", 256, 500)
     progress.stage("after: clean", 90)
     assert progress_of(sessions, running_job) == ("after: clean", 0, 90)
+
+
+def test_the_time_left_of_a_fine_tuning_is_written(sessions, running_job, open_checkpoint, monkeypatch):
+    """A fine-tuning that finished a quarter in 30 seconds of all attempts needs 90 more; at its start nothing is estimated."""
+    monkeypatch.setattr(worker_progress, "WRITE_SECONDS", 0)
+    progress = JobProgress(sessions, running_job, 2, open_checkpoint(running_job), seconds_run=30)
+    with sessions.begin() as session:
+        lifecycle.release(session, running_job, 1, reason="worker-stopped")
+        lifecycle.claim(session, running_job, worker="w", lease_seconds=60)
+    spec = FinetuneSpec(
+        threat=ThreatModel(epsilon=0.1),
+        training=TrainingSpec(learning_rates=(0.1,), validation_fraction=0, max_robust_drop=None, max_clean_drop=None),
+        audit=AuditSettings(attacks=(PgdSpec(steps=20),)),
+    )
+    audit = cost.audit_cost(spec.audit, 100, 10).most
+    course = FinetuneCourse(spec, 1000, 100, 10)
+    training = cost.training_cost(spec, 1000, 10).most
+    progress.follow(course)
+    progress.stage("before: clean", 100)
+    assert stored_job(sessions, running_job).seconds_left is None
+    progress.stage("epoch 1 of 1", 1000)
+    fraction = ((2 * audit + training) / 4 - audit) / training
+    progress.advance(round(1000 * fraction))
+    assert stored_job(sessions, running_job).seconds_left == pytest.approx(90, abs=6)
 
 
 def test_the_estimate_of_an_audit_is_written(progress, sessions, running_job):

@@ -14,7 +14,7 @@ THREAT = ThreatModel(epsilon="8/255")
 
 def test_the_untouched_form_asks_for_the_defaults() -> None:
     """A form in which only the model was chosen requests the library's own defaults at 8/255."""
-    request = StartForm(model="model_1").request()
+    request = StartForm.new(model="model_1").request()
     assert isinstance(request, FinetuneRequest)
     assert request.spec == FinetuneSpec.model_validate({"threat": THREAT, "audit": {"attacks": "pgd-20"}})
     request = StartForm(model="model_1", kind=JobKind.AUDIT, images="500").request()

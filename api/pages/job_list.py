@@ -1,0 +1,120 @@
+"""The list of jobs, and the form that starts one."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import Form, Query, Request, Response
+from pydantic import Field
+
+from api.access.authentication import ReaderDep, SubmitterDep
+from api.pages.list_query import ListQuery
+from api.pages.page_route import REFUSALS, page_router, redirect, show_refusal
+from api.pages.start_form import StartForm, locate_errors
+from api.pages.templating import templates
+from api.pages.views import LISTED, JobView, choices, job_views, list_fitting_datasets
+from api.problems import answers
+from api.schemas.rows import describe_job
+from api.serving import use_cases
+from api.serving.dependencies import Service
+from api.serving.estimating import estimate_cost
+from jobs import model_registry, queries
+from jobs.errors import JobStateConflict
+from jobs.states import JobKind
+
+router = page_router()
+
+Reference = Annotated[str, Query(max_length=100)]
+STARTED = (JobKind.FINETUNE, JobKind.AUDIT)  # kinds of the jobs that the form starts
+ShownJobs = Annotated[list[Annotated[str, Field(max_length=100)]] | None, Query(max_length=LISTED)]
+
+
+@router.get("/")
+def show_jobs(request: Request, service: ReaderDep, query: Annotated[ListQuery, Query()]) -> Response:
+    """Show the jobs, and the form that starts one."""
+    filling = _jobs(service, query) | _begin(service, query)
+    return templates.TemplateResponse(request, "jobs.html", filling)
+
+
+@router.get("/ui/jobs")
+def show_job_states(request: Request, service: ReaderDep, job: ShownJobs = None) -> Response:
+    """Show the states of the jobs that the list polls, because they had not ended."""
+    page = use_cases.list_jobs(service, ids=job or [], limit=LISTED)
+    views = job_views(service, page.data)
+    return templates.TemplateResponse(request, "job_states.html", {"views": views} | _polling(views))
+
+
+def _jobs(service: Service, query: ListQuery) -> dict[str, Any]:
+    page = use_cases.list_jobs(service, after=query.after, order=query.order, **query.filters)
+    views = job_views(service, page.data)
+    filling = {
+        "views": views,
+        "query": query,
+        "orders": query.orders(key for job in page.data for key in job.metadata),
+        "following": page.last_id if page.has_more else None,
+    }
+    return filling | _polling(views)
+
+
+def _polling(views: Sequence[JobView]) -> dict[str, Any]:
+    """Return the address of the states of those jobs that may change by themselves, and whether there are any."""
+    active = [("job", view.job.id) for view in views if view.active]
+    return {"poll_address": f"/ui/jobs?{urlencode(active)}", "running": bool(active)}
+
+
+def _begin(service: Service, query: ListQuery) -> dict[str, Any]:
+    """Return the start form, with the settings of the job or for the model in the address, if any."""
+    if query.like:
+        with service.sessions() as session:
+            job = describe_job(queries.find_job(session, query.like))
+        if job.kind not in STARTED:
+            raise JobStateConflict(
+                f"Job {job.id} is {job.kind}, and the form starts audits and fine-tunings. Choose one of those."
+            )
+        form = StartForm.from_job(job)
+        return _start(service, form) | {"lacks_settings": not form.has_settings_of(job)}
+    with service.sessions() as session:
+        names = model_registry.find_names(session, [query.model]) if query.model else {}
+    return _start(service, StartForm.for_model(query.model, names.get(query.model, "")))
+
+
+def _start(service: Service, form: StartForm) -> dict[str, Any]:
+    return {"choices": choices(service, form), "form": form, "problem": None, "errors": {}, "lacks_settings": False}
+
+
+@router.post("/ui/jobs")
+def start_job(request: Request, service: SubmitterDep, form: Annotated[StartForm, Form()]) -> Response:
+    """Start a job and go to its page, or show the form again with its errors."""
+    try:
+        job = use_cases.submit_job(service, form.request())
+    except REFUSALS as refusal:
+        filling = _jobs(service, ListQuery()) | _start(service, form)
+        architectures = {model.id: model.architecture for model in filling["choices"].models}
+        problem = answers.describe_problem(request, refusal)
+        filling["errors"] = locate_errors(problem, architectures.get(form.model))
+        return show_refusal(request, "jobs.html", filling, refusal)
+    return redirect(f"/ui/jobs/{job.id}")
+
+
+@router.get("/ui/start/datasets")
+def show_fitting_datasets(
+    request: Request,
+    service: ReaderDep,
+    kind: JobKind = JobKind.FINETUNE,
+    model: Reference = "",
+    dataset: Reference = "",
+) -> Response:
+    """Show the data sets that fit a model, as options of the form, which asks for them when its model changes."""
+    datasets = list_fitting_datasets(service, model, training=kind is JobKind.FINETUNE)
+    return templates.TemplateResponse(request, "dataset_options.html", {"datasets": datasets, "chosen": dataset})
+
+
+@router.post("/ui/start/estimate")
+def show_estimate(request: Request, service: SubmitterDep, form: Annotated[StartForm, Form()]) -> Response:
+    """Show the estimated cost of the job that the form would start, or the reason why there is none."""
+    filling: dict[str, Any] = {"estimate": None, "objection": None, "chosen": bool(form.model)}
+    try:
+        filling["estimate"] = estimate_cost(service, form.request()) if form.model else None
+    except REFUSALS as refusal:
+        filling["objection"] = answers.describe_problem(request, refusal)
+    return templates.TemplateResponse(request, "estimate.html", filling)
