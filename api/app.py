@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 
 import faal_core
-from api.pages import access_pages, explanations, job_list, job_page, login, uploads
+from api.pages import access_pages, explanations, job_list, job_page, login, sharing, uploads
 from api.pages.guide import Guide
 from api.problems import answers
 from api.routes import (
@@ -26,6 +26,7 @@ from api.routes import (
     health,
     jobs,
     keys,
+    links,
     metrics,
     models,
     outcomes,
@@ -95,6 +96,7 @@ def create_app(settings: Settings, patience: Patience = PATIENCE) -> FastAPI:
         reports,
         gates,
         outcomes,
+        links,
         models,
         datasets,
         partial_uploads,
@@ -111,6 +113,8 @@ def create_app(settings: Settings, patience: Patience = PATIENCE) -> FastAPI:
         explanations,
     ):
         app.include_router(module.router)
+    app.include_router(sharing.router)
+    app.include_router(sharing.readers)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "pages" / "static"), name="static")
     app.mount("/guide", Guide(), name="guide")
     app.webhooks.include_router(webhooks.announcements)

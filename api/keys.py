@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.action == "create":
             _create(sessions, secret, options)
         elif options.action == "list":
-            _list(sessions)
+            _list(sessions, options.owner)
         else:
             with sessions.begin() as session:
                 print(f"{keys.revoke(session, options.id).id} is refused from now on.")
@@ -57,7 +57,8 @@ def _parser() -> argparse.ArgumentParser:
         "--max-priority", type=int, default=0, help="the highest priority of its jobs, up to 10; default: 0"
     )
     create.add_argument("--days", type=float, default=90, help="days until the key expires; 0: never; default: 90")
-    actions.add_parser("list", help="list all keys, newest first")
+    listing = actions.add_parser("list", help="list all keys, newest first")
+    listing.add_argument("--owner", help="list only the keys of this owner")
     actions.add_parser("revoke", help="refuse a key from now on").add_argument("id")
     return parser
 
@@ -73,15 +74,18 @@ def _create(sessions: Sessions, secret: bytes, options: argparse.Namespace) -> N
     request = KeyRequest.model_validate(fields | ({"scopes": options.scope} if options.scope else {}))
     new = issue_key(sessions, secret, request)
     row = new.resource
-    print(f"{row.id}: {', '.join(row.scopes)} as {row.owner}. It is not shown again:", file=sys.stderr)
+    with sessions() as session:
+        valid_keys = keys.count_valid_keys(session, row.owner)
+    others = f"which has {valid_keys} valid keys now" if valid_keys > 1 else "which has no other valid key"
+    print(f"{row.id}: {', '.join(row.scopes)} as {row.owner}, {others}. It is not shown again:", file=sys.stderr)
     print(new.key)
 
 
-def _list(sessions: Sessions) -> None:
+def _list(sessions: Sessions, owner: str | None) -> None:
     after, more = None, True
     while more:
         with sessions() as session:
-            page = keys.list_keys(session, after=after, limit=100)
+            page = keys.list_keys(session, owner=owner, after=after, limit=100)
         for row in page.data:
             print(describe_key(row).model_dump_json(exclude={"object"}))
             after = row.id

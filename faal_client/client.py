@@ -19,6 +19,7 @@ from faal_client.progress_display import ProgressCallback, describe_pending, sho
 from faal_client.request_parts import POLL_SECONDS, Deadline
 from faal_client.resources.catalog import Catalog
 from faal_client.resources.keys import KeyResource, NewKey
+from faal_client.resources.links import LinkResource, NewLink
 from faal_client.resources.objects import (
     DatasetResource,
     EstimateResource,
@@ -390,6 +391,25 @@ class Client:
         """
         return self._download(f"/jobs/{job_id}/outcomes?audit={audit}", Path(file))
 
+    def share_report(self, job_id: str, *, expires_in: int = 604_800) -> NewLink:
+        """Make a link by which anybody reads the report of a job without an API key, and return it with its secret address.
+
+        The service never shows the address again. Needs a key with the scopes `read` and `submit`.
+
+        Args:
+            job_id: id of a job that has a report.
+            expires_in: seconds until the link expires, from 60 to 90 days; default: 7 days.
+        """
+        return self._post(NewLink, f"/jobs/{job_id}/links", json={"expires_in": expires_in})
+
+    def list_links(self, job_id: str, *, page_size: int = 100) -> Listing[LinkResource]:
+        """List the valid links to the report of a job, without their addresses."""
+        return Listing(self, Page[LinkResource], f"/jobs/{job_id}/links", {}, page_size)
+
+    def revoke_link(self, job_id: str, link_id: str) -> None:
+        """Revoke a link to the report of a job."""
+        self.request("DELETE", f"/jobs/{job_id}/links/{link_id}")
+
     def events(self, job_id: str, *, after: int = 0) -> Iterator[EventResource]:
         """Yield the events of the job after the event number `after`, past and new ones, until the job ends.
 
@@ -539,9 +559,9 @@ class Client:
         body = {"owner": owner, "name": name, "scopes": list(scopes), "max_priority": max_priority, "days": days}
         return self._post(NewKey, "/keys", json=body)
 
-    def list_keys(self, *, page_size: int = 100) -> Listing[KeyResource]:
-        """List the keys of all owners, including revoked and expired keys."""
-        return Listing(self, Page[KeyResource], "/keys", {}, page_size)
+    def list_keys(self, *, owner: str | None = None, page_size: int = 100) -> Listing[KeyResource]:
+        """List the keys of all owners or of one, including revoked and expired keys."""
+        return Listing(self, Page[KeyResource], "/keys", {"owner": owner}, page_size)
 
     def revoke_key(self, key_id: str) -> KeyResource:
         """Revoke a key and the browser sessions that it opened, and return it."""

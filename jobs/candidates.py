@@ -17,7 +17,9 @@ from jobs.tables import Job, Model, Report
 _USABLE = (UploadState.VALIDATING, UploadState.READY)
 
 
-def make_model(session: Session, job_id: str, number: int, *, quota: Quota) -> tuple[Model, Job | None]:
+def make_model(
+    session: Session, job_id: str, number: int, *, quota: Quota, submitted_by: str | None = None
+) -> tuple[Model, Job | None]:
     """Return the model of a candidate, and the queued job that makes it: None where there is such a model already.
 
     The given weights and the selected ones are the job's own models. Ring after the commit.
@@ -56,10 +58,15 @@ def make_model(session: Session, job_id: str, number: int, *, quota: Quota) -> t
     session.flush()
     spec = {"job": job.id, "candidate": number}
     digest = payload_digest({"kind": JobKind.MAKE_CANDIDATE, **spec})
-    return model, add_job(
-        session,
-        Job(kind=JobKind.MAKE_CANDIDATE, owner=job.owner, model_id=model.id, spec=spec, payload_sha256=digest),
+    new_job = Job(
+        kind=JobKind.MAKE_CANDIDATE,
+        owner=job.owner,
+        model_id=model.id,
+        spec=spec,
+        submitted_by=submitted_by,
+        payload_sha256=digest,
     )
+    return model, add_job(session, new_job)
 
 
 def list_models(session: Session, job: Job, report: FinetuneReport) -> dict[int, Model]:

@@ -67,6 +67,7 @@ def retry(
     owner: str,
     idempotency_key: str | None = None,
     max_priority: int = MAX_PRIORITY,
+    submitted_by: str | None = None,
 ) -> Job:
     """Submit a new job with the spec of a failed or cancelled one, which stays as it is, and return the new job.
 
@@ -94,6 +95,7 @@ def retry(
         pool=job.pool,
         budget_minutes=job.budget_minutes,
         retry_of=job_id,
+        submitted_by=submitted_by,
         idempotency_key=idempotency_key,
     )
     return submit(session, settings, again)

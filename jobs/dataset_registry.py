@@ -23,6 +23,7 @@ def register_upload(
     name: str,
     upload: StoredFile,
     owner: str,
+    submitted_by: str | None = None,
     idempotency_key: str | None = None,
     quota: Quota = NO_QUOTA,
     storage: Storage | None = None,
@@ -46,6 +47,7 @@ def register_upload(
             owner=owner,
             dataset=dataset.id,
             spec={},
+            submitted_by=submitted_by,
             idempotency_key=idempotency_key,
             payload_sha256=digest,
         )

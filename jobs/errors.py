@@ -4,6 +4,7 @@ JobsError
 ├── NotFound
 │   ├── JobNotFound          job-not-found          no job has that id
 │   ├── CandidateNotFound    candidate-not-found    the job's report has no candidate of that number
+│   ├── LinkNotFound         link-not-found         no link has that id or token
 │   ├── OutcomesNotFound     outcomes-not-found     no outcomes of images are stored with the job's report
 │   ├── ModelNotFound        model-not-found        no model has that id
 │   ├── DatasetNotFound      dataset-not-found      no data set has that id
@@ -66,6 +67,12 @@ class CandidateNotFound(NotFound):
     """The job's report has no candidate of that number."""
 
     code = "candidate-not-found"
+
+
+class LinkNotFound(NotFound):
+    """No link of that id, or no valid link of that token, leads to a report."""
+
+    code = "link-not-found"
 
 
 class OutcomesNotFound(NotFound):
@@ -215,8 +222,13 @@ class QuotaExceeded(JobsError):
 
     code = "quota-exceeded"
 
-    def __init__(self, resource: Literal["jobs", "bytes", "webhooks"], most: int, used: int) -> None:
-        things = {"jobs": "jobs that have not ended", "bytes": "bytes in storage", "webhooks": "webhooks"}[resource]
+    def __init__(self, resource: Literal["jobs", "bytes", "webhooks", "links"], most: int, used: int) -> None:
+        things = {
+            "jobs": "jobs that have not ended",
+            "bytes": "bytes in storage",
+            "webhooks": "webhooks",
+            "links": "links to this report",
+        }[resource]
         super().__init__(
             f"You have {used:,} {things}; the limit is {most:,}. Ask the administrator of the service for more."
         )

@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 
-from sqlalchemy import Select, or_, select, update
+from sqlalchemy import Select, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from faal_client.vocabulary import Scope
@@ -24,6 +24,7 @@ _PREFIX = "faal_"  # by which scanners of source code recognise a leaked key
 _SECRET_BYTES = 32
 ANYBODY = "local"
 """The owner of all objects until the first key is issued."""
+_VALID = (ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now()))
 
 
 @lru_cache(maxsize=8)
@@ -90,7 +91,7 @@ def issue(
         name=name,
         max_priority=max_priority,
         scopes=sorted(set(scopes)),
-        digest=_digest(secret, key),
+        digest=hash_token(secret, key),
         expires_at=None if lifetime is None else now(lifetime.total_seconds()),
     )
     session.add(row)
@@ -100,7 +101,7 @@ def issue(
 
 def authenticate(session: Session, secret: bytes, key: str) -> ApiKey:
     """Return the row of that key. Raises: KeyRefused where the key is unknown, revoked or expired."""
-    return _require_one(session, select(ApiKey).where(ApiKey.digest == _digest(secret, key)))
+    return _require_one(session, select(ApiKey).where(ApiKey.digest == hash_token(secret, key)))
 
 
 def require_valid(session: Session, key_id: str) -> ApiKey:
@@ -108,9 +109,10 @@ def require_valid(session: Session, key_id: str) -> ApiKey:
     return _require_one(session, select(ApiKey).where(ApiKey.id == key_id))
 
 
-def list_keys(session: Session, *, after: str | None = None, limit: int = 20) -> Page[ApiKey]:
-    """Return a page of the keys of every owner, newest first, after the one of that id."""
-    return read_page(session, select(ApiKey), ApiKey.id, after=after, limit=limit)
+def list_keys(session: Session, *, owner: str | None = None, after: str | None = None, limit: int = 20) -> Page[ApiKey]:
+    """Return a page of the keys of one owner or of all, newest first, after the one of that id."""
+    query = select(ApiKey) if owner is None else select(ApiKey).where(ApiKey.owner == owner)
+    return read_page(session, query, ApiKey.id, after=after, limit=limit)
 
 
 def revoke(session: Session, key_id: str) -> ApiKey:
@@ -125,9 +127,13 @@ def revoke(session: Session, key_id: str) -> ApiKey:
     return row
 
 
+def count_valid_keys(session: Session, owner: str) -> int:
+    """Return the number of keys of the owner that are neither revoked nor expired."""
+    return session.scalars(select(func.count(ApiKey.id)).where(ApiKey.owner == owner, *_VALID)).one()
+
+
 def _require_one(session: Session, query: Select[ApiKey]) -> ApiKey:
-    in_time = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now())
-    row = session.scalars(query.where(ApiKey.revoked_at.is_(None), in_time)).one_or_none()
+    row = session.scalars(query.where(*_VALID)).one_or_none()
     if row is None:
         raise KeyRefused(
             "This API key is unknown, revoked or expired. Ask the administrator of the service for another."
@@ -135,5 +141,6 @@ def _require_one(session: Session, query: Select[ApiKey]) -> ApiKey:
     return row
 
 
-def _digest(secret: bytes, key: str) -> str:
-    return hmac.new(secret, key.encode(), hashlib.sha256).hexdigest()
+def hash_token(secret: bytes, token: str) -> str:
+    """Return the hash under which a table stores a key or another token: HMAC-SHA-256 under the site's secret."""
+    return hmac.new(secret, token.encode(), hashlib.sha256).hexdigest()

@@ -32,6 +32,7 @@ def register_upload(
     spec: ClassifierSpec,
     upload: StoredFile,
     owner: str,
+    submitted_by: str | None = None,
     weights_key: str | None = None,
     idempotency_key: str | None = None,
     quota: Quota = NO_QUOTA,
@@ -61,6 +62,7 @@ def register_upload(
             owner=owner,
             model_id=model.id,
             spec=check_spec,
+            submitted_by=submitted_by,
             idempotency_key=idempotency_key,
             payload_sha256=digest,
         )

@@ -22,7 +22,7 @@ from jobs.errors import DatasetNotFound, InUse, JobStateConflict, ModelNotFound
 from jobs.moves import lock_job
 from jobs.states import FINAL, UploadState
 from jobs.storage import Storage, StoredFile
-from jobs.tables import Artifact, Dataset, Job, JobEvent, Model, Report, ReportOutcomes
+from jobs.tables import Artifact, Dataset, Job, JobEvent, Model, Report, ReportLink, ReportOutcomes
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def remove_dataset(session: Session, dataset_id: str) -> Dataset:
 
 
 def remove_job(session: Session, job_id: str) -> None:
-    """Remove the job with its events, its report and the outcomes; models that it made stay.
+    """Remove the job with its events, its report, the outcomes and the links; models that it made stay.
 
     Raises: JobNotFound, JobStateConflict; InUse while a candidate of its report is being made, or it is being compared.
     """
@@ -66,7 +66,7 @@ def remove_job(session: Session, job_id: str) -> None:
         raise InUse(f"Job {job_id} is needed by {model_id}, a candidate that is being made. Try again in a moment.")
     if session.scalar(select(is_being_compared(job_id))):
         raise InUse(f"Job {job_id} is needed by a comparison that has not ended. Try again in a moment.")
-    for table in (JobEvent, Report, ReportOutcomes):
+    for table in (JobEvent, Report, ReportOutcomes, ReportLink):
         session.execute(delete(table).where(table.job_id == job_id))
     session.delete(job)
 

@@ -38,6 +38,7 @@ class Submission:
         budget_minutes: minutes of running, over all attempts, after which the job ends with the results so far.
         deadline: aware time at which the job ends with the results so far; a job that has not started by then fails.
         retry_of: id of the job that this one repeats.
+        submitted_by: name of the API key, for people.
     """
 
     kind: JobKind
@@ -52,6 +53,7 @@ class Submission:
     budget_minutes: float | None = None
     deadline: datetime | None = None
     retry_of: str | None = None
+    submitted_by: str | None = None
     idempotency_key: str | None = None
 
     @property
@@ -106,6 +108,7 @@ def submit(session: Session, settings: Settings, submission: Submission) -> Job:
             budget_minutes=submission.budget_minutes,
             deadline=submission.deadline,
             retry_of=submission.retry_of,
+            submitted_by=submission.submitted_by,
             idempotency_key=submission.idempotency_key,
             payload_sha256=submission.payload_sha256,
         )

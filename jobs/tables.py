@@ -1,4 +1,4 @@
-"""The tables: models, data sets, jobs with their events and reports, files and uploads in parts, API keys and webhooks.
+"""The tables: models, data sets, jobs with their events, reports and links, files, uploads in parts, API keys and webhooks.
 
 Strings have no length here: SQLite would not enforce one, and the web service limits them when they come in.
 """
@@ -133,6 +133,7 @@ class Job(Table):
     priority: Mapped[int] = mapped_column(default=0)  # of the waiting jobs the one with the greatest is claimed first
     pool: Mapped[str | None]  # of workers that may claim it; null: any worker
     retry_of: Mapped[str | None]  # the job that this one repeats
+    submitted_by: Mapped[str | None]  # the name of the API key; null where none was needed
     budget_minutes: Mapped[float | None]  # of running, in all attempts; then it ends with the results so far
     deadline: Mapped[datetime | None] = mapped_column(UtcDateTime)  # then it ends with the results so far
     seconds_run: Mapped[float] = mapped_column(default=0.0)  # in all attempts, as last recorded
@@ -202,6 +203,19 @@ class ReportOutcomes(Table):
     )  # of the file, as `faal_core.results.reading.list_audits` has it
     owner: Mapped[str]
     sha256: Mapped[str] = mapped_column(ForeignKey("artifacts.sha256"), index=True)
+
+
+class ReportLink(Table):
+    """A link by which anybody reads the report of a job without a key, until it expires. It belongs to the owner of the job."""
+
+    __tablename__ = "report_links"
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("link"))
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    digest: Mapped[str] = mapped_column(unique=True)  # HMAC-SHA-256 of the link's token under the site's secret
+    created_by: Mapped[str | None]  # as `Job.submitted_by`
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class ApiKey(Table):
@@ -279,4 +293,4 @@ class WebhookMessage(Table):
 
 
 OWNED = (Model, Dataset, Job, ReportOutcomes, PartialUpload, UploadPart, Webhook, WebhookMessage)
-"""The tables whose rows belong to an owner; events and reports belong to the owner of their job."""
+"""The tables whose rows belong to an owner; events, reports and links belong to the owner of their job."""

@@ -67,6 +67,7 @@ def _authorize(
         service,
         owner=owner,
         key_id=request.state.key_id,
+        key_name=None if key is None else key.name,
         max_priority=max_priority,
         sessions=service.sessions.for_owner(owner),
     )
@@ -74,6 +75,7 @@ def _authorize(
 
 READING = Security(_authorize, scopes=[Scope.READ])
 ReaderDep = Annotated[Service, READING]
+SharerDep = Annotated[Service, Security(_authorize, scopes=[Scope.READ, Scope.SUBMIT])]
 SubmitterDep = Annotated[Service, Security(_authorize, scopes=[Scope.SUBMIT])]
 WatcherDep = Annotated[Service, Security(_authorize, scopes=[Scope.METRICS])]
 AdminDep = Annotated[Service, Security(_authorize, scopes=[Scope.ADMIN])]

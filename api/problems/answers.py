@@ -14,6 +14,7 @@ from starlette.types import Scope
 from api.problems import errors as api
 from api.problems.errors import ApiError, and_more, describe_field
 from api.problems.explanations import PROBLEMS
+from api.problems.hidden_secrets import hide_secrets
 from api.schemas.rows import describe_error
 from faal_client.resources.problems import FieldError, Limit, Problem
 from faal_core.errors import FaalError
@@ -54,6 +55,7 @@ def describe_problem(request: Request, raised: Exception) -> Problem:
         raised = _from_validation(raised)
     code, detail = INTERNAL_ERROR, "The service met an unexpected error. Report it to the operator with the request id."
     status, title = PROBLEMS[code].status, PROBLEMS[code].title
+    path = hide_secrets(request.url.path)
     if isinstance(raised, ApiError | FaalError | JobsError) and raised.code in PROBLEMS:
         code, detail = raised.code, raised.message
         status, title = PROBLEMS[code].status, PROBLEMS[code].title
@@ -61,7 +63,7 @@ def describe_problem(request: Request, raised: Exception) -> Problem:
         status = HTTPStatus(raised.status_code)
         code = _FRAMEWORK_CODES.get(status, status.phrase.lower().replace(" ", "-"))
         title = PROBLEMS[code].title if code in PROBLEMS else status.phrase
-        here = f"There is no {request.method} {request.url.path}; /openapi.json lists the addresses and their methods."
+        here = f"There is no {request.method} {path}; /openapi.json lists the addresses and their methods."
         detail = here if raised.detail == status.phrase else raised.detail
     return Problem(
         type=f"/problems/{code}",
@@ -69,7 +71,7 @@ def describe_problem(request: Request, raised: Exception) -> Problem:
         status=status,
         code=code,
         detail=shorten(detail, _LONGEST_DETAIL),
-        instance=shorten(request.url.path, _LONGEST_INSTANCE),
+        instance=shorten(path, _LONGEST_INSTANCE),
         request_id=request.state.request_id,
         errors=(raised.fields or None) if isinstance(raised, ApiError) else None,
         limit=describe_limit(raised),

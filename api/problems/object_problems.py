@@ -42,6 +42,12 @@ OBJECT_PROBLEMS: Mapping[str, ProblemExplanation] = {
         "Use the candidate's index in `candidates` of the report. The first one is 0.",
         HTTPStatus.NOT_FOUND,
     ),
+    jobs.LinkNotFound.code: ProblemExplanation(
+        "Link not found",
+        "The link was never made, has expired or was revoked, or its job was deleted.",
+        "Ask the person who sent you the link for a new one.",
+        HTTPStatus.NOT_FOUND,
+    ),
     jobs.OutcomesNotFound.code: ProblemExplanation(
         "No outcomes are stored",
         "The report was written by a version of FAAL that did not store the outcome of each image.",

@@ -1,10 +1,12 @@
 """API keys: create, list and revoke them. For administrators; `faal-service keys` creates the first key."""
 
-from fastapi import APIRouter, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
 
 from api.access.authentication import AdminDep
 from api.access.issuing import issue_key
-from api.schemas.requests import KeyRequest
+from api.schemas.requests import OWNER, KeyRequest
 from api.schemas.rows import describe_key, describe_page
 from api.serving.dependencies import After, Id, Limit
 from faal_client.resources.keys import KeyResource, NewKey
@@ -23,10 +25,17 @@ def create_key(body: KeyRequest, service: AdminDep, response: Response) -> NewKe
 
 
 @router.get("/keys", summary="List API keys, newest first")
-def list_keys(service: AdminDep, after: After = None, limit: Limit = 20) -> Page[KeyResource]:
-    """List the keys of all owners, including revoked and expired keys."""
+def list_keys(
+    service: AdminDep,
+    after: After = None,
+    limit: Limit = 20,
+    owner: Annotated[
+        str | None, Query(pattern=OWNER, max_length=100, description="list only the keys of this owner")
+    ] = None,
+) -> Page[KeyResource]:
+    """List the keys of all owners or of one, including revoked and expired keys."""
     with service.sessions() as session:
-        page = keys.list_keys(session, after=after, limit=limit)
+        page = keys.list_keys(session, owner=owner, after=after, limit=limit)
     return describe_page(page, describe_key)
 
 

@@ -1,6 +1,5 @@
 """A job's report, which clients poll until it exists."""
 
-from functools import lru_cache
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -10,9 +9,9 @@ from api.access.authentication import ReaderDep
 from api.schemas.rows import describe_progress
 from api.serving.dependencies import Id
 from api.serving.negotiation import choose_media_type, is_unchanged
+from api.serving.report_formats import MEDIA_TYPES, answer_with_report
 from faal_client.resources.objects import Pending
-from faal_core.reports import html
-from faal_core.results.reading import Report, read_any_report
+from faal_core.results.reading import Report
 from jobs import queries
 from jobs.errors import JobStateConflict
 from jobs.states import REPORTING
@@ -20,10 +19,6 @@ from jobs.states import REPORTING
 router = APIRouter(tags=["jobs"])
 
 RETRY_SECONDS = 2
-MEDIA_TYPES = {"json": "application/json", "html": "text/html"}
-
-# The page contains its style sheet. It may not run scripts or fetch anything.
-REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; frame-ancestors 'none'"
 
 
 @router.get(
@@ -71,14 +66,4 @@ def get_job_report(
     headers = {"ETag": f'W/"{version}-{media_type}"', "Vary": "Accept"}
     if is_unchanged(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    if media_type == MEDIA_TYPES["html"]:
-        return Response(
-            render_page(document), media_type="text/html", headers=headers | {"Content-Security-Policy": REPORT_POLICY}
-        )
-    return Response(document, media_type="application/json", headers=headers)
-
-
-@lru_cache(maxsize=16)
-def render_page(document: str) -> str:
-    """Return a report in JSON as an HTML page. Rendering takes about a second, so the last pages are cached."""
-    return html.render(read_any_report(document))
+    return answer_with_report(document, media_type, headers)

@@ -1,4 +1,4 @@
-"""The bodies of requests: jobs with the library's specs, estimates, uploads, API keys and webhooks."""
+"""The bodies of requests: jobs with the library's specs, estimates, uploads, links, API keys and webhooks."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
@@ -20,6 +20,8 @@ Name = Annotated[
 METADATA_KEY = r"^[A-Za-z0-9_.-]{1,64}$"
 MOST_DAYS = 3650  # until a key expires
 MOST_NAMED_LIMITS = 30  # of a policy; for each, the number of images that would decide it costs up to 20 ms
+MOST_LINK_DAYS = 90  # until a link to a report expires
+DAY = 86_400  # seconds
 OWNER = r"^[A-Za-z0-9][A-Za-z0-9._@-]*$"  # ASCII only: no two owners look alike
 Owner = Annotated[
     str,
@@ -58,6 +60,7 @@ _COMPARE_EXAMPLE: JsonDict = {
     "jobs": ["job_0199c2f2a3d87b1e9f5a6c7d8e9f0a1b", "job_0199d6a17bb04c3f8c1d2e3f4a5b6c7d"],
 }
 _POLICY_EXAMPLE: JsonDict = {"min_worst": 0.25, "min_clean": 0.8, "scope": {"epsilon": "8/255", "attacks": "fast"}}
+_LINK_EXAMPLE: JsonDict = {"expires_in": 7 * DAY}
 _KEY_EXAMPLE: JsonDict = {"owner": "vision-team", "name": "nightly audits", "scopes": ["read", "submit"], "days": 90}
 _WEBHOOK_EXAMPLE: JsonDict = {"url": "https://example.com/faal"}
 
@@ -204,6 +207,19 @@ class UploadRequest(Spec):
     model_config = ConfigDict(json_schema_extra={"examples": [{"size": 1_073_741_824}]})
 
     size: int = Field(ge=1, description="size of the whole file in bytes")
+
+
+class LinkRequest(Spec):
+    """A link to make, by which anybody reads the report of a job without an API key."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_LINK_EXAMPLE]})
+
+    expires_in: int = Field(
+        7 * DAY,
+        ge=60,
+        le=MOST_LINK_DAYS * DAY,
+        description=f"seconds until the link expires, at most {MOST_LINK_DAYS} days; default: 7 days",
+    )
 
 
 class KeyRequest(Spec):

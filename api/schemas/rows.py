@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from faal_client.resources.keys import KeyResource
+from faal_client.resources.links import LinkResource
 from faal_client.resources.objects import (
     Amount,
     ClassifierBody,
@@ -20,7 +21,18 @@ from faal_client.resources.webhooks import MessageResource, WebhookResource
 from faal_client.vocabulary import Scope
 from jobs import paging, webhooks
 from jobs.states import JobState
-from jobs.tables import ApiKey, Dataset, Job, JobEvent, Model, PartialUpload, UploadPart, Webhook, WebhookMessage
+from jobs.tables import (
+    ApiKey,
+    Dataset,
+    Job,
+    JobEvent,
+    Model,
+    PartialUpload,
+    ReportLink,
+    UploadPart,
+    Webhook,
+    WebhookMessage,
+)
 
 Item = TypeVar("Item", bound=Resource)
 Row = TypeVar("Row")
@@ -65,6 +77,7 @@ def describe_job(job: Job) -> JobResource:
         cancel_requested=job.cancel_requested,
         pause_requested=job.pause_requested,
         retry_of=job.retry_of,
+        submitted_by=job.submitted_by,
         result_model=job.result_model_id,
         outcome=(job.finding or {}).get("outcome"),
         falls=(job.finding or {}).get("falls"),
@@ -136,6 +149,13 @@ def describe_key(row: ApiKey) -> KeyResource:
         created_at=row.created_at,
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
+    )
+
+
+def describe_link(row: ReportLink) -> LinkResource:
+    """Return the link of a row."""
+    return LinkResource(
+        id=row.id, job=row.job_id, created_by=row.created_by, created_at=row.created_at, expires_at=row.expires_at
     )
 
 

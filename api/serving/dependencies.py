@@ -37,6 +37,7 @@ class Service:
     readiness: Readiness
     owner: str = ""
     key_id: str | None = None
+    key_name: str | None = None
     max_priority: int = MAX_PRIORITY
 
 
@@ -49,6 +50,7 @@ _PRINTABLE = r"^[\x21-\x7e]+$"
 
 ServiceDep = Annotated[Service, Depends(_service)]
 Id = Annotated[str, Path(alias="id", pattern=_PRINTABLE, max_length=100)]
+LinkId = Annotated[str, Path(alias="link", pattern=_PRINTABLE, max_length=100, description="id of the link")]
 Number = Annotated[int, Path(ge=0, le=1000, description="index of the candidate in the report's `candidates`, from 0")]
 After = Annotated[str | None, Query(pattern=_PRINTABLE, max_length=100, description="`last_id` of the previous page")]
 Limit = Annotated[int, Query(ge=1, le=100, description="maximum number of items in the page")]

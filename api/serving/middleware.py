@@ -11,6 +11,7 @@ from structlog.contextvars import bound_contextvars
 
 from api.problems.answers import answer
 from api.problems.errors import CrossSiteRequest
+from api.problems.hidden_secrets import SHARED
 from api.serving.bodies import Body
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -25,6 +26,12 @@ HEADERS = {
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+HEADERS_OF_SHARED_REPORTS = {
+    "Cache-Control": "private, no-store",  # no copy outlives the link
+    "Referrer-Policy": "no-referrer",  # the address is a secret
+    "X-Robots-Tag": "noindex, nofollow, noarchive",
 }
 
 
@@ -52,6 +59,7 @@ class RequestRules:
         sent_id = headers.get("X-Request-Id", "")
         request_id = sent_id if _REQUEST_ID.fullmatch(sent_id) else f"req_{uuid.uuid4().hex}"
         scope.setdefault("state", {})["request_id"] = request_id
+        own_headers = HEADERS_OF_SHARED_REPORTS if scope["path"].startswith(SHARED) else {}
         body = Body(receive, self._incomplete, self.body_seconds)
 
         async def send_with_headers(message: Message) -> None:
@@ -59,7 +67,7 @@ class RequestRules:
                 body.is_answered = True
                 fields = MutableHeaders(scope=message)
                 fields["X-Request-Id"] = request_id
-                for name, value in HEADERS.items():
+                for name, value in {**HEADERS, **own_headers}.items():
                     fields.setdefault(name, value)
             await send(message)
 

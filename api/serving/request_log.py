@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.problems.hidden_secrets import hide_secrets
 from api.serving.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -47,9 +48,9 @@ class RequestLog:
 
 
 def _log(scope: Scope, status: int, seconds: float) -> None:
-    """Log the request, its id, the id of its API key, and its duration up to the last byte."""
+    """Log the request, its id, the id of its API key or of its link, and its duration up to the last byte."""
     query = scope["query_string"].decode("latin-1")
-    address = quote(scope["path"]) + (f"?{query}" if query else "")
-    ids = {name: scope["state"].get(name) for name in ("request_id", "key_id")}
+    address = hide_secrets(quote(scope["path"]) + (f"?{query}" if query else ""))
+    ids = {name: scope["state"].get(name) for name in ("request_id", "key_id", "link_id")}
     known = {name: value for name, value in ids.items() if value is not None}
     logger.info("%s %s %d", scope["method"], address, status, extra={**known, "seconds": round(seconds, 4)})

@@ -7,12 +7,15 @@ api/uploads/registration.py.
 from typing import Unpack
 
 from api.problems.errors import InvalidRequest
-from api.schemas.requests import AuditRequest, CompareRequest, FinetuneRequest
-from api.schemas.rows import describe_dataset, describe_job, describe_model, describe_page
+from api.problems.hidden_secrets import SHARED
+from api.schemas.requests import AuditRequest, CompareRequest, FinetuneRequest, LinkRequest
+from api.schemas.rows import describe_dataset, describe_job, describe_link, describe_model, describe_page
 from api.serving.dependencies import Service
+from faal_client.resources.links import LinkResource, NewLink
 from faal_client.resources.objects import DatasetResource, JobResource, ModelResource, Page
-from jobs import candidates, control, dataset_registry, model_registry, queries, removal, submission
+from jobs import candidates, control, dataset_registry, links, model_registry, queries, removal, submission
 from jobs.job_order import NEWEST_FIRST
+from jobs.keys import site_secret
 from jobs.queries import JobFilters
 from jobs.states import CHECKS, JobKind
 from jobs.submission import Submission
@@ -33,6 +36,7 @@ def make_submission(
         dataset=request.dataset,
         spec=request.spec.model_dump(mode="json"),
         owner=service.owner,
+        submitted_by=service.key_name,
         max_priority=service.max_priority,
         idempotency_key=idempotency_key,
         **request.terms,
@@ -56,6 +60,7 @@ def submit_comparison(service: Service, request: CompareRequest, idempotency_key
         kind=JobKind.COMPARE,
         spec={"jobs": list(request.jobs)},
         owner=service.owner,
+        submitted_by=service.key_name,
         metadata=request.metadata,
         idempotency_key=idempotency_key,
     )
@@ -115,6 +120,7 @@ def retry_job(service: Service, job_id: str, idempotency_key: str | None = None)
             owner=service.owner,
             idempotency_key=idempotency_key,
             max_priority=service.max_priority,
+            submitted_by=service.key_name,
         )
         job = describe_job(row)
         _require_pool(service, job.pool)
@@ -139,13 +145,47 @@ def _require_pool(service: Service, pool: str | None) -> None:
         raise InvalidRequest.for_field("/pool", f"there is no pool {pool!r}; {remedy}")
 
 
+# Links to reports
+
+
+def share_report(service: Service, job_id: str, request: LinkRequest, site: str) -> NewLink:
+    """Make a link to the report of a job. Raises: the errors of `links.add_link`.
+
+    Args:
+        site: address of the service as its clients know it, with a slash at the end.
+    """
+    with service.sessions.begin() as session:
+        link, token = links.add_link(
+            session,
+            site_secret(service.settings),
+            job_id,
+            seconds=request.expires_in,
+            created_by=service.key_name,
+        )
+        return NewLink(url=f"{site.removesuffix('/')}{SHARED}{token}", about=describe_link(link))
+
+
+def list_links(service: Service, job_id: str, *, after: str | None = None, limit: int) -> Page[LinkResource]:
+    """Return the valid links to the report of a job, newest first. Raises: JobNotFound."""
+    with service.sessions() as session:
+        return describe_page(links.list_links(session, job_id, after=after, limit=limit), describe_link)
+
+
+def revoke_link(service: Service, job_id: str, link_id: str) -> None:
+    """Revoke a link to the report of a job. Raises: JobNotFound, LinkNotFound."""
+    with service.sessions.begin() as session:
+        links.remove_link(session, job_id, link_id)
+
+
 # Models
 
 
 def make_candidate(service: Service, job_id: str, number: int) -> ModelResource:
     """Return the model of a candidate, and notify a worker if it is not made yet. Raises: as `candidates.make_model`."""
     with service.sessions.begin() as session:
-        row, job = candidates.make_model(session, job_id, number, quota=service.settings.quota)
+        row, job = candidates.make_model(
+            session, job_id, number, quota=service.settings.quota, submitted_by=service.key_name
+        )
         model, new_job = describe_model(row), None if job is None else job.id
     if new_job is not None:
         service.queue.ring(new_job)

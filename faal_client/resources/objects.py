@@ -55,6 +55,9 @@ class JobResource(Resource):
     cancel_requested: bool
     pause_requested: bool
     retry_of: str | None = Field(description="id of the job that this job retries")
+    submitted_by: str | None = Field(
+        None, description="name of the API key that submitted the job; null if the request needed no key"
+    )
     result_model: str | None = Field(
         description="id of the new model of a fine-tuning that succeeded; null if it kept the original weights"
     )

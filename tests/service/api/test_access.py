@@ -21,7 +21,7 @@ from jobs.settings import Settings
 from tests.service.api.conftest import AUDIT, FINETUNE, Web
 from tests.service.processes import ROOT, Site, wait_until
 
-OPEN = {"/healthz", "/readyz", "/openapi.json", "/docs", "/problems/{code}", "/login", "/logout"}
+OPEN = {"/healthz", "/readyz", "/openapi.json", "/docs", "/problems/{code}", "/login", "/logout", "/shared/{token}"}
 FOR_ADMINISTRATORS = {"/keys", "/keys/{id}/revoke", "/ui/keys", "/ui/keys/{id}/revoke"}
 FOR_WATCHERS = {"/metrics"}
 MARK = "ann-alone"  # in the names of all that is hers
@@ -50,7 +50,7 @@ class GuardedService:
     def ask(self, method: str, path: str, headers: dict[str, str]) -> httpx.Response:
         """Send the request to that route, about ann's resources, with a valid body."""
         kind = path.removeprefix("/ui").split("/")[1] or "jobs"
-        address = path.replace("{id}", self.ids.get(kind, "key_0")).replace("{number}", "0")
+        address = path.replace("{id}", self.ids.get(kind, "key_0")).replace("{number}", "0").replace("{link}", "link_0")
         job_fields = {"model": self.ids["models"], "dataset": "fashion-mnist-subset"}
         body: dict[str, Any] = {}
         if path == "/jobs/estimate":
@@ -165,6 +165,26 @@ def test_names_of_requests_are_each_owners(guarded_service: GuardedService) -> N
     assert len(ids) == 2
 
 
+def test_a_team_shares_its_jobs(guarded_service: GuardedService) -> None:
+    """Keys of one owner see and change each other's jobs, which name the submitting key, and share idempotency keys."""
+    web, client = guarded_service.web, guarded_service.web.client
+    ann, colleague = guarded_service.ann, web.key("ann", Scope.READ, Scope.SUBMIT, name="Bea's laptop")
+    body = AUDIT | {"model": guarded_service.ids["models"]}
+    answers = [
+        client.post("/jobs/audit", headers=one | {"Idempotency-Key": "team"}, json=body) for one in (colleague, ann)
+    ]
+    job, again = (answer.json() for answer in answers)
+    assert (job["id"], job["submitted_by"]) == (again["id"], "Bea's laptop")
+    assert client.get("/jobs", headers=ann).json()["data"][0] == job
+    assert client.post(f"/jobs/{job['id']}/cancel", headers=ann).json()["status"] == "cancelled"
+    retried = client.post(f"/jobs/{job['id']}/retry", headers=ann).json()
+    assert (retried["retry_of"], retried["submitted_by"]) == (job["id"], "test")
+    client.post("/datasets", headers=colleague, files={"file": ("x.zip", b"PK\x03\x04 of the team")})
+    check = client.get("/jobs", headers=ann, params={"kind": "check-dataset"}).json()["data"][0]
+    assert check["submitted_by"] == "Bea's laptop"
+    assert job["id"] not in client.get("/jobs", headers=guarded_service.ben).text
+
+
 @pytest.mark.parametrize(("method", "path"), ROUTES, ids=" ".join)
 def test_keys_allow_what_their_scopes_say(guarded_service: GuardedService, method: str, path: str) -> None:
     """Without its scope a route answers 403: a key that only reads changes nothing, one that only submits sees nothing."""
@@ -190,6 +210,8 @@ def test_administrators_make_list_and_revoke_keys(guarded_service: GuardedServic
     assert client.get("/jobs", headers=bearer).json()["data"] == []
     keys = client.get("/keys", headers=guarded_service.admin)
     assert keys.json()["data"][0] == description
+    of_cem = client.get("/keys", headers=guarded_service.admin, params={"owner": "cem"})
+    assert of_cem.json()["data"] == [description]
     assert key not in keys.text
     assert (
         client.post(f"/keys/{description['id']}/revoke", headers=guarded_service.admin).json()["revoked_at"] is not None

@@ -14,7 +14,7 @@ from tests.service.processes import Site
 
 LISTED = "faal.example"
 FOREIGN = {"Host": "rebound.example:8000", "Origin": "http://rebound.example:8000"}
-SIGNING_IN = [("GET", "/login"), ("POST", "/login"), ("POST", "/logout")]
+WITHOUT_A_KEY = [("GET", "/login"), ("POST", "/login"), ("POST", "/logout"), ("GET", "/shared/{token}")]
 
 
 @pytest.fixture
@@ -28,13 +28,14 @@ def open_web(tmp_path) -> Iterator[Web]:
 
 
 def test_foreign_names_get_nothing(open_web, problem) -> None:
-    """Without keys every route for an owner's data, or for signing in, refuses a foreign host name, in any request."""
+    """Without keys every route for an owner's data, signing in or shared reports refuses a foreign host name, in any request."""
     client, job = open_web.client, open_web.audit()
-    for method, path in ROUTES + SIGNING_IN:
-        answer = client.request(method, path.format(id=job, number=0), headers=FOREIGN)
+    for method, path in ROUTES + WITHOUT_A_KEY:
+        address = path.format(id=job, number=0, link="link_0", token="faal_link_0")
+        answer = client.request(method, address, headers=FOREIGN)
         assert answer.status_code == 421, (method, path)
         assert "FAAL_HOSTS" in answer.text
-        assert job not in answer.text.replace(path.format(id=job, number=0), "")
+        assert job not in answer.text.replace(address, "")
     for header in (
         {"X-Forwarded-Host": "localhost"},
         {"Forwarded": "host=localhost"},

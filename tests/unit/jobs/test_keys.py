@@ -114,6 +114,17 @@ def test_keys_are_listed_newest_first(sessions):
     assert (first.has_more, rest.has_more) == (True, False)
 
 
+def test_keys_of_one_owner_are_listed_and_counted(sessions):
+    """A list can be of one owner; the count leaves out revoked and expired keys, and keys of others."""
+    (first, _), (second, _), _ = (issue(sessions, owner=owner) for owner in ("ann", "ann", "ben"))
+    expired, _ = issue(sessions, lifetime=timedelta(seconds=-1))
+    with sessions.begin() as session:
+        assert [row.id for row in keys.list_keys(session, owner="ann").data] == [expired, second, first]
+        assert keys.count_valid_keys(session, "ann") == 2
+        keys.revoke(session, first)
+        assert [keys.count_valid_keys(session, owner) for owner in ("ann", "ben", "cem")] == [1, 1, 0]
+
+
 def test_processes_agree_on_the_secret(tmp_path):
     """The first of several simultaneous processes writes the secret, readable by its user only; the others read the same one."""
 

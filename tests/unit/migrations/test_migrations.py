@@ -93,7 +93,7 @@ def test_jobs_outlast_every_revision(database_url):
     configuration = Config(toml_file=ROOT / "pyproject.toml")
     with migration_engine(database_url).connect() as connection:
         configuration.attributes["connection"] = connection
-        for revision in ("0002", "0001"):
+        for revision in ("0018", "0002", "0001"):
             command.downgrade(configuration, revision)
     upgrade(database_url)
     with sessions() as session:
