@@ -31,6 +31,7 @@ from api.routes import (
     models,
     outcomes,
     partial_uploads,
+    plans,
     reports,
     webhooks,
 )
@@ -100,6 +101,7 @@ def create_app(settings: Settings, patience: Patience = PATIENCE) -> FastAPI:
         models,
         datasets,
         partial_uploads,
+        plans,
         webhooks,
         keys,
         catalog,

@@ -31,6 +31,7 @@ from faal_client.resources.objects import (
     Pending,
     Resource,
 )
+from faal_client.resources.plans import PlanHistory, PlanResource
 from faal_client.resources.webhooks import MessageResource, NewWebhook, WebhookResource
 from faal_client.retries import Retries, read_retry_after
 from faal_client.terms import JobTerms
@@ -523,10 +524,70 @@ class AsyncClient:
         answer = await self.request("DELETE", f"/datasets/{dataset_id}")
         return DatasetResource.model_validate_json(answer.content)
 
+    # Plans
+
+    async def create_plan(
+        self,
+        name: str,
+        model_name: str,
+        dataset: str,
+        spec: AuditSpec | Settings,
+        *,
+        policy: Policy | Settings | None = None,
+        every_hours: int | None = None,
+    ) -> PlanResource:
+        """Create a plan, which audits each new version of a model, and return it. It audits the newest version at once.
+
+        Args:
+            name: name of the plan, for people.
+            model_name: name of the models to audit; each of your models of this name is a version.
+            dataset: catalog name or id of the data set.
+            spec: an AuditSpec, or its fields as JSON.
+            policy: requirements that each audit is judged by: a Policy, or its fields as JSON.
+            every_hours: hours between two scheduled runs; default: only new versions are audited.
+        """
+        fields = {
+            "name": name,
+            "model_name": model_name,
+            "dataset": dataset,
+            "policy": policy,
+            "every_hours": every_hours,
+        }
+        return await self._post(PlanResource, "/plans", json=request_parts.job_body(spec, fields))
+
+    async def plan(self, plan_id: str) -> PlanHistory:
+        """Return the plan with its last 100 runs."""
+        return await self._get(PlanHistory, f"/plans/{plan_id}")
+
+    def list_plans(self, *, page_size: int = 100) -> AsyncListing[PlanResource]:
+        """List your plans, including paused ones."""
+        return AsyncListing(self, Page[PlanResource], "/plans", {}, page_size)
+
+    async def change_plan(
+        self, plan_id: str, *, paused: bool | None = None, baseline: str | None = None
+    ) -> PlanResource:
+        """Pause or resume the plan, or compare its later audits with another one, and return the plan.
+
+        Args:
+            plan_id: id of the plan.
+            paused: True pauses the plan, False resumes it; None changes nothing.
+            baseline: id of an audit with the data set and the settings of the plan; None changes nothing.
+        """
+        answer = await self.request("PATCH", f"/plans/{plan_id}", json={"paused": paused, "baseline": baseline})
+        return PlanResource.model_validate_json(answer.content)
+
+    async def run_plan(self, plan_id: str) -> JobResource:
+        """Audit the newest version of the plan's model now, and return the queued job."""
+        return await self._post(JobResource, f"/plans/{plan_id}/run")
+
+    async def delete_plan(self, plan_id: str) -> None:
+        """Delete the plan and its list of runs. Its jobs are kept."""
+        await self.request("DELETE", f"/plans/{plan_id}")
+
     # Webhooks
 
     async def create_webhook(self, url: str) -> NewWebhook:
-        """Register a webhook for the ends of your jobs, and return it with the secret that signs its messages."""
+        """Register a webhook for ended jobs and falls of accuracy, and return it with the secret that signs its messages."""
         return await self._post(NewWebhook, "/webhooks", json={"url": url})
 
     def list_webhooks(self, *, page_size: int = 100) -> AsyncListing[WebhookResource]:

@@ -46,6 +46,14 @@ class MessageState(StrEnum):
     GIVEN_UP = "given-up"
 
 
+class RunTrigger(StrEnum):
+    """The reason why a run of a plan was started."""
+
+    VERSION = "version"  # a new version of the model became ready, or the plan was created
+    SCHEDULE = "schedule"  # a scheduled run was due
+    REQUEST = "request"  # a client asked for it
+
+
 class Scope(StrEnum):
     """A permission of an API key."""
 

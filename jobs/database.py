@@ -30,7 +30,11 @@ from sqlalchemy.exc import TimeoutError as NoConnectionToSpare
 from sqlalchemy.orm import ORMExecuteState, Session, sessionmaker, with_loader_criteria
 
 from jobs.errors import CannotStart
-from jobs.tables import OWNED
+from jobs.plan_tables import Plan, PlanRun
+from jobs.tables import Dataset, Job, Model, PartialUpload, ReportOutcomes, UploadPart, Webhook, WebhookMessage
+
+OWNED = (Model, Dataset, Job, ReportOutcomes, PartialUpload, UploadPart, Webhook, WebhookMessage, Plan, PlanRun)
+"""The tables whose rows belong to an owner; events, reports and links belong to the owner of their job."""
 
 LOCK_SECONDS = 30.0
 CONNECT_SECONDS = 5  # until PostgreSQL has accepted a connection

@@ -10,6 +10,7 @@ JobsError
 │   ├── DatasetNotFound      dataset-not-found      no data set has that id
 │   ├── UploadNotFound       upload-not-found       no upload in parts has that id
 │   ├── WebhookNotFound      webhook-not-found      no webhook has that id
+│   ├── PlanNotFound         plan-not-found         no plan has that id
 │   └── KeyNotFound          key-not-found          no API key has that id
 ├── KeyRefused               key-refused            the API key is unknown, revoked or expired
 ├── NotReady
@@ -20,13 +21,13 @@ JobsError
 ├── JobStateConflict         job-state-conflict     the job's state does not allow that
 ├── JobFailed                job-failed             the job has no report because it failed
 ├── JobCancelled             job-cancelled          the job has no report because it was cancelled
-├── InUse                    in-use                 a job that has not ended needs the model or data set
+├── InUse                    in-use                 a job or plan needs the model, data set or job
 ├── FileVanished             file-vanished          the same content was removed while it was registered
 ├── UploadTooLarge           upload-too-large       a file exceeds the limit
 ├── FileLost                 file-lost              a stored file is missing or damaged
 ├── StorageFull              storage-full           the disk is full
 ├── StoreUnavailable         store-unavailable      the object store does not answer, or refuses the service
-├── QuotaExceeded            quota-exceeded         the owner has reached a limit on jobs, bytes in storage or webhooks
+├── QuotaExceeded            quota-exceeded         the owner has reached a limit on jobs, bytes, webhooks or plans
 ├── IdempotencyConflict      idempotency-conflict   the key was used for another request
 └── LeaseLost                lease-lost             the worker no longer holds the job (stays inside the worker)
 
@@ -105,6 +106,12 @@ class WebhookNotFound(NotFound):
     code = "webhook-not-found"
 
 
+class PlanNotFound(NotFound):
+    """No plan has that id."""
+
+    code = "plan-not-found"
+
+
 class UploadIncomplete(JobsError):
     """Parts of the upload are missing."""
 
@@ -154,7 +161,7 @@ class JobStateConflict(JobsError):
 
 
 class InUse(JobsError):
-    """A job that has not ended needs the model or data set that a request deletes."""
+    """A job that has not ended, or a plan, needs the object that a request deletes."""
 
     code = "in-use"
 
@@ -222,13 +229,9 @@ class QuotaExceeded(JobsError):
 
     code = "quota-exceeded"
 
-    def __init__(self, resource: Literal["jobs", "bytes", "webhooks", "links"], most: int, used: int) -> None:
-        things = {
-            "jobs": "jobs that have not ended",
-            "bytes": "bytes in storage",
-            "webhooks": "webhooks",
-            "links": "links to this report",
-        }[resource]
+    def __init__(self, resource: Literal["jobs", "bytes", "webhooks", "links", "plans"], most: int, used: int) -> None:
+        names = {"jobs": "jobs that have not ended", "bytes": "bytes in storage", "links": "links to this report"}
+        things = names.get(resource, resource)
         super().__init__(
             f"You have {used:,} {things}; the limit is {most:,}. Ask the administrator of the service for more."
         )

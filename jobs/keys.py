@@ -15,10 +15,11 @@ from sqlalchemy.orm import Session
 
 from faal_client.vocabulary import Scope
 from jobs.clock import now
+from jobs.database import OWNED
 from jobs.errors import CannotStart, KeyNotFound, KeyRefused
 from jobs.paging import Page, read_page
 from jobs.settings import Settings
-from jobs.tables import OWNED, ApiKey
+from jobs.tables import ApiKey
 
 _PREFIX = "faal_"  # by which scanners of source code recognise a leaked key
 _SECRET_BYTES = 32

@@ -20,6 +20,7 @@ from jobs.comparisons import is_being_compared
 from jobs.database import Sessions
 from jobs.errors import DatasetNotFound, InUse, JobStateConflict, ModelNotFound
 from jobs.moves import lock_job
+from jobs.plans import is_baseline
 from jobs.states import FINAL, UploadState
 from jobs.storage import Storage, StoredFile
 from jobs.tables import Artifact, Dataset, Job, JobEvent, Model, Report, ReportLink, ReportOutcomes
@@ -55,7 +56,8 @@ def remove_dataset(session: Session, dataset_id: str) -> Dataset:
 def remove_job(session: Session, job_id: str) -> None:
     """Remove the job with its events, its report, the outcomes and the links; models that it made stay.
 
-    Raises: JobNotFound, JobStateConflict; InUse while a candidate of its report is being made, or it is being compared.
+    Raises: JobNotFound, JobStateConflict; InUse while a candidate of its report is being made, it is being compared, or a
+        plan has it as its baseline.
     """
     job = lock_job(session, job_id)
     if job.state not in FINAL:
@@ -66,6 +68,8 @@ def remove_job(session: Session, job_id: str) -> None:
         raise InUse(f"Job {job_id} is needed by {model_id}, a candidate that is being made. Try again in a moment.")
     if session.scalar(select(is_being_compared(job_id))):
         raise InUse(f"Job {job_id} is needed by a comparison that has not ended. Try again in a moment.")
+    if session.scalar(select(is_baseline(job_id))):
+        raise InUse(f"Job {job_id} is the baseline of a plan. Choose another baseline, or delete the plan.")
     for table in (JobEvent, Report, ReportOutcomes, ReportLink):
         session.execute(delete(table).where(table.job_id == job_id))
     session.delete(job)
@@ -73,10 +77,12 @@ def remove_job(session: Session, job_id: str) -> None:
 
 def remove_old_jobs(sessions: Sessions, days: float) -> int:
     """Remove the jobs that ended more than `days` ago, and return their number."""
-    needed = _CANDIDATES.where(Model.parent_job_id == Job.id).exists()
+    needed = or_(
+        _CANDIDATES.where(Model.parent_job_id == Job.id).exists(), is_being_compared(Job.id), is_baseline(Job.id)
+    )
     old = (
         select(Job.id)
-        .where(Job.state.in_(FINAL), Job.finished_at < now(-days * SECONDS_A_DAY), ~needed, ~is_being_compared(Job.id))
+        .where(Job.state.in_(FINAL), Job.finished_at < now(-days * SECONDS_A_DAY), ~needed)
         .limit(_AT_ONCE)
     )
     removed = 0

@@ -72,7 +72,7 @@ class Model(Table):
     """A stored classifier: uploaded, or the result of a job (then it has parents)."""
 
     __tablename__ = "models"
-    __table_args__ = (Index(None, "owner", "id"),)
+    __table_args__ = (Index(None, "owner", "id"), Index(None, "owner", "name", "id"))
 
     id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("model"))
     name: Mapped[str]
@@ -290,7 +290,3 @@ class WebhookMessage(Table):
     error: Mapped[str | None]  # why there was no answer
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())
     delivered_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-
-
-OWNED = (Model, Dataset, Job, ReportOutcomes, PartialUpload, UploadPart, Webhook, WebhookMessage)
-"""The tables whose rows belong to an owner; events, reports and links belong to the owner of their job."""

@@ -1,8 +1,8 @@
-"""Webhooks: addresses at which the ends of an owner's jobs are announced, and the messages on their way there.
+"""Webhooks: addresses at which an owner's ended jobs and falls of accuracy are announced, and the messages on their way there.
 
-A message is written in the transaction that ends its job, and is sent again until it is delivered or given up: none is lost, and
-one may arrive twice. A sender sets the time of the next try before it sends. So no other sender takes the same message, and a
-sender that dies loses nothing.
+A message is written in the transaction that ends its job, or finds the fall. It is sent again until it is delivered or given up:
+none is lost, and one may arrive twice. A sender sets the time of the next try before it sends. So no other sender takes the same
+message, and a sender that dies loses nothing.
 """
 
 import json
@@ -114,12 +114,21 @@ def ping(session: Session, webhook_id: str) -> WebhookMessage:
 
 def announce(session: Session, job: Job) -> None:
     """Add a message about the end of the job to all webhooks of its owner."""
-    active = select(Webhook).where(Webhook.owner == job.owner, Webhook.disabled_at.is_(None))
+    data: dict[str, Any] = {"id": job.id, "object": "job", "kind": job.kind, "status": job.state}
+    data |= {"model": job.model_id, "dataset": job.dataset, "metadata": job.metadata_, "error": job.error}
+    _announce(session, job.owner, f"job.{job.state}", data)
+
+
+def announce_fall(session: Session, owner: str, data: Mapping[str, Any]) -> None:
+    """Add a message about accuracies that fell significantly to all webhooks of the owner."""
+    _announce(session, owner, "audit.fell", data)
+
+
+def _announce(session: Session, owner: str, kind: str, data: Mapping[str, Any]) -> None:
+    active = select(Webhook).where(Webhook.owner == owner, Webhook.disabled_at.is_(None))
     webhooks = session.scalars(active.with_for_update(read=True, key_share=True)).all()
     if webhooks:
-        data: dict[str, Any] = {"id": job.id, "object": "job", "kind": job.kind, "status": job.state}
-        data |= {"model": job.model_id, "dataset": job.dataset, "metadata": job.metadata_, "error": job.error}
-        _add_messages(session, webhooks, f"job.{job.state}", data)
+        _add_messages(session, webhooks, kind, data)
 
 
 def _add_messages(

@@ -23,10 +23,10 @@ WEIGHTS = StoredFile("b" * 64, 5, "application/vnd.safetensors")
 WEIGHTS_SHA256 = "d" * 64
 
 
-def add_ready_model(sessions: Sessions, owner: str = "ann") -> str:
+def add_ready_model(sessions: Sessions, owner: str = "ann", name: str = "digits") -> str:
     """Add a model that was uploaded and has passed its check; return its id."""
     with sessions.begin() as session:
-        model, check = model_registry.register_upload(session, name="digits", spec=SPEC, upload=UPLOAD, owner=owner)
+        model, check = model_registry.register_upload(session, name=name, spec=SPEC, upload=UPLOAD, owner=owner)
         lifecycle.claim(session, check.id, worker="w", lease_seconds=60)
         lifecycle.succeed(session, check.id, 1, result_model=StoredClassifier(WEIGHTS, SPEC, WEIGHTS_SHA256))
         return model.id

@@ -1,4 +1,4 @@
-"""The sweep: takes jobs back from dead workers, lets an idle worker look for jobs, and removes files that nobody needs.
+"""The sweep: takes jobs back from dead workers, runs plans, lets an idle worker look for jobs, and removes unneeded files.
 
 A message only makes a worker look sooner. So a lost message, an unavailable broker or a dead worker costs no more than the
 time between two sweeps.
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Self
 
-from jobs import lifecycle, partial_uploads, queries, removal, webhooks
+from jobs import lifecycle, partial_uploads, plan_runs, queries, removal, webhooks
 from jobs.database import DatabaseFailure, Sessions
 from jobs.errors import StoreUnavailable
 from jobs.settings import Settings
@@ -34,7 +34,7 @@ class Sweeper:
     It sweeps at least once in the time of a lease: an outage as long as that must not pass between two sweeps unseen.
 
     Args:
-        after_sweep: called in each sweep once jobs were taken back.
+        after_sweep: called in each sweep once jobs were taken back and plans have submitted theirs.
     """
 
     def __init__(self, settings: Settings, sessions: Sessions, after_sweep: Callable[[], None]) -> None:
@@ -68,7 +68,7 @@ class Sweeper:
             self._ending.wait(self._seconds)
 
     def sweep(self) -> None:
-        """Take back jobs whose lease has expired, let an idle worker look for jobs, and remove what is not needed.
+        """Take back jobs whose lease has expired, run plans, let an idle worker look for jobs, and remove what is not needed.
 
         After an outage of the database leases have expired because no worker could renew them. So a job is taken back only
         by a worker whose sweeps have reached the database, each in its time, for as long as a whole lease: by then every living
@@ -85,6 +85,7 @@ class Sweeper:
                 for job_id in lifecycle.take_back(session, max_attempts=self._settings.max_attempts):
                     logger.warning("job %s is taken back: its worker did not renew the lease", job_id)
                     self._collect_at = now  # it may have been the last attempt of the check of an upload
+        plan_runs.advance(self._sessions, self._settings)
         self._after_sweep()
         self._clear_checkpoints()
         self._storage.remove_unfinished(SILENT_SECONDS)

@@ -55,7 +55,10 @@ OBJECT_PROBLEMS: Mapping[str, ProblemExplanation] = {
         HTTPStatus.NOT_FOUND,
     ),
     jobs.ModelNotFound.code: ProblemExplanation(
-        "Model not found", "No model has this id.", "Look up the id with `GET /models`.", HTTPStatus.NOT_FOUND
+        "Model not found",
+        "No model has this id, or none with the name in the plan is ready.",
+        "Look up the id and the name with `GET /models`.",
+        HTTPStatus.NOT_FOUND,
     ),
     jobs.DatasetNotFound.code: ProblemExplanation(
         "Data set not found",
@@ -71,6 +74,9 @@ OBJECT_PROBLEMS: Mapping[str, ProblemExplanation] = {
     ),
     jobs.WebhookNotFound.code: ProblemExplanation(
         "Webhook not found", "No webhook has this id.", "Look up the id with `GET /webhooks`.", HTTPStatus.NOT_FOUND
+    ),
+    jobs.PlanNotFound.code: ProblemExplanation(
+        "Plan not found", "No plan has this id.", "Look up the id with `GET /plans`.", HTTPStatus.NOT_FOUND
     ),
     jobs.UploadIncomplete.code: ProblemExplanation(
         "Parts of the upload are missing",
@@ -99,14 +105,16 @@ OBJECT_PROBLEMS: Mapping[str, ProblemExplanation] = {
     jobs.JobStateConflict.code: ProblemExplanation(
         "The job's status does not allow this",
         "A job that ended cannot be cancelled or paused. Only a job that failed or was cancelled can be retried. "
-        "Checks of uploads have no report. Only audits and fine-tunings that have succeeded can be compared.",
+        "Checks of uploads have no report. Only audits and fine-tunings that have succeeded can be compared. "
+        "A plan runs only one audit at a time.",
         "Read the job's `status` and `kind`.",
         HTTPStatus.CONFLICT,
     ),
     jobs.InUse.code: ProblemExplanation(
-        "A job still needs it",
-        "A job that has not ended, such as a comparison, needs the object that you want to delete.",
-        "Cancel the job, or wait until it ends.",
+        "A job or plan still needs it",
+        "A job that has not ended, such as a comparison, needs the object that you want to delete, or the object is the "
+        "baseline of a plan.",
+        "Cancel the job, or wait until it ends. Choose another baseline for the plan, or delete the plan.",
         HTTPStatus.CONFLICT,
     ),
     jobs.FileLost.code: ProblemExplanation(

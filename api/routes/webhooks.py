@@ -1,4 +1,4 @@
-"""Webhooks: register the URLs to which the service announces ended jobs, and read the outcome of each message."""
+"""Webhooks: register URLs for messages about ended jobs and falls of accuracy, and read the outcome of each message."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -19,11 +19,12 @@ router = APIRouter(tags=["webhooks"])
 announcements = APIRouter()
 
 
-@router.post("/webhooks", status_code=201, summary="Register a webhook for ended jobs")
+@router.post("/webhooks", status_code=201, summary="Register a webhook")
 def create_webhook(body: WebhookRequest, service: SubmitterDep, response: Response) -> NewWebhook:
     """Register a webhook, and return it with the secret that signs its messages.
 
-    The service sends it a message for every job of yours that ends from now on.
+    The service sends it a message for every job of yours that ends from now on, and for every audit of a plan in which an
+    accuracy fell significantly.
     """
     if (objection := EgressPolicy(service.settings.allowed_networks).objection(body.url)) is not None:
         raise InvalidRequest.for_field("/url", objection)
@@ -80,4 +81,12 @@ def job_ended(body: Announcement) -> None:
     """Receive a message that a job has ended. Answer with a 2xx status within 15 seconds.
 
     The service sends it to each webhook of the job's owner, signed as Standard Webhooks specifies.
+    """
+
+
+@announcements.post("audit-fell", summary="An audit of a plan has fallen")
+def audit_fell(body: Announcement) -> None:
+    """Receive a message that accuracies fell significantly below the baseline of a plan. Answer as for `job-ended`.
+
+    The service sends it to each webhook of the plan's owner. Changes that chance alone can explain send no message.
     """

@@ -17,11 +17,21 @@ Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$")]
 Name = Annotated[
     Line, Field(min_length=1, max_length=200, description="name for people", examples=["street signs, March"])
 ]
+DatasetReference = Annotated[
+    Line,
+    Field(
+        min_length=1,
+        max_length=100,
+        description="name in the catalog, or id of an uploaded data set",
+        examples=["fashion-mnist-subset"],
+    ),
+]
 METADATA_KEY = r"^[A-Za-z0-9_.-]{1,64}$"
 MOST_DAYS = 3650  # until a key expires
 MOST_NAMED_LIMITS = 30  # of a policy; for each, the number of images that would decide it costs up to 20 ms
 MOST_LINK_DAYS = 90  # until a link to a report expires
 DAY = 86_400  # seconds
+MOST_HOURS = 8760  # between two scheduled runs of a plan: a year
 OWNER = r"^[A-Za-z0-9][A-Za-z0-9._@-]*$"  # ASCII only: no two owners look alike
 Owner = Annotated[
     str,
@@ -61,6 +71,15 @@ _COMPARE_EXAMPLE: JsonDict = {
 }
 _POLICY_EXAMPLE: JsonDict = {"min_worst": 0.25, "min_clean": 0.8, "scope": {"epsilon": "8/255", "attacks": "fast"}}
 _LINK_EXAMPLE: JsonDict = {"expires_in": 7 * DAY}
+_PLAN_EXAMPLE: JsonDict = {
+    "name": "street signs, weekly",
+    "model_name": "street-signs",
+    "dataset": "fashion-mnist-subset",
+    "every_hours": 168,
+    "threat": {"norm": "linf", "epsilon": "8/255"},
+    "attacks": "pgd-20",
+}
+_PLAN_CHANGE_EXAMPLE: JsonDict = {"paused": False, "baseline": "job_0199d6a17bb04c3f8c1d2e3f4a5b6c7d"}
 _KEY_EXAMPLE: JsonDict = {"owner": "vision-team", "name": "nightly audits", "scopes": ["read", "submit"], "days": 90}
 _WEBHOOK_EXAMPLE: JsonDict = {"url": "https://example.com/faal"}
 
@@ -84,15 +103,7 @@ class JobRequest(Spec):
     """The fields that all jobs have: model, data set, metadata, priority, pool and limits."""
 
     model: Annotated[Line, Field(min_length=1, max_length=40, description="id of the model", examples=["model_0199…"])]
-    dataset: Annotated[
-        Line,
-        Field(
-            min_length=1,
-            max_length=100,
-            description="name in the catalog, or id of an uploaded data set",
-            examples=["fashion-mnist-subset"],
-        ),
-    ]
+    dataset: DatasetReference
     metadata: Metadata = Field(default_factory=dict)
     priority: int = Field(
         0,
@@ -199,6 +210,53 @@ class FinetuneEstimate(FinetuneRequest):
     """A fine-tuning to estimate."""
 
     kind: Literal["finetune"]
+
+
+class PlanRequest(AuditSpec):
+    """A plan to create: the model, the data set, the settings of its audits and the schedule."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_PLAN_EXAMPLE]})
+
+    name: Name
+    model_name: Annotated[
+        Line,
+        Field(
+            min_length=1,
+            max_length=200,
+            description="name of the models to audit; each of your models of this name is a version",
+            examples=["street-signs"],
+        ),
+    ]
+    dataset: DatasetReference
+    policy: PolicyRequest | None = Field(
+        None,
+        description="requirements that each audit is judged by; its `baseline` limits falls below the baseline of the plan",
+    )
+    every_hours: int | None = Field(
+        None,
+        ge=1,
+        le=MOST_HOURS,
+        description="hours between two scheduled runs; default: the plan only audits new versions",
+    )
+
+    @property
+    def spec(self) -> AuditSpec:
+        """Return the spec alone, without the model and the data set."""
+        return AuditSpec.model_validate(self.model_dump(include=set(AuditSpec.model_fields)))
+
+
+class PlanChange(Spec):
+    """A change of a plan. Fields that are absent or null change nothing."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_PLAN_CHANGE_EXAMPLE]})
+
+    paused: bool | None = Field(
+        None, description="true: the plan starts no more runs by itself; false: it is active again"
+    )
+    baseline: Annotated[Line, Field(min_length=1, max_length=40)] | None = Field(
+        None,
+        description="id of an audit with the data set and the settings of the plan; later audits are compared with it",
+    )
 
 
 class UploadRequest(Spec):

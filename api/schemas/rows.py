@@ -1,7 +1,7 @@
 """Turn rows of the tables into the bodies of answers."""
 
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from faal_client.resources.keys import KeyResource
 from faal_client.resources.links import LinkResource
@@ -16,10 +16,12 @@ from faal_client.resources.objects import (
     Page,
     Resource,
 )
+from faal_client.resources.plans import PlanHistory, PlanResource, PlanRunResource, WorstClass
 from faal_client.resources.uploads import PartResource, UploadResource
 from faal_client.resources.webhooks import MessageResource, WebhookResource
-from faal_client.vocabulary import Scope
+from faal_client.vocabulary import RunTrigger, Scope
 from jobs import paging, webhooks
+from jobs.plan_tables import Plan, PlanRun
 from jobs.states import JobState
 from jobs.tables import (
     ApiKey,
@@ -176,4 +178,49 @@ def describe_message(row: WebhookMessage) -> MessageResource:
         next_try_at=row.due_at,
         created_at=row.created_at,
         delivered_at=row.delivered_at,
+    )
+
+
+def describe_plan(row: Plan) -> PlanResource:
+    """Return the plan of a row."""
+    return PlanResource(**_plan_fields(row))
+
+
+def describe_plan_history(row: Plan, runs: Sequence[tuple[PlanRun, JobState | None]]) -> PlanHistory:
+    """Return the plan of a row, with its runs and the states of their audits."""
+    return PlanHistory(**_plan_fields(row), runs=[_describe_plan_run(run, state) for run, state in runs])
+
+
+def _plan_fields(row: Plan) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "name": row.name,
+        "model_name": row.model_name,
+        "dataset": row.dataset,
+        "spec": row.spec,
+        "policy": row.policy,
+        "every_hours": row.every_hours,
+        "next_run_at": row.due_at if row.paused_at is None else None,
+        "baseline": row.baseline_job_id,
+        "current_run": row.run_job_id,
+        "paused_at": row.paused_at,
+        "error": describe_error(row.error),
+        "created_at": row.created_at,
+    }
+
+
+def _describe_plan_run(row: PlanRun, status: JobState | None) -> PlanRunResource:
+    return PlanRunResource(
+        job=row.job_id,
+        model=row.model_id,
+        trigger=RunTrigger(row.trigger),
+        status=status,
+        worst_class=None if row.worst_class is None else WorstClass(**row.worst_class),
+        gate=row.gate,
+        baseline=row.baseline_job_id,
+        comparison=row.comparison_id,
+        verdict=row.verdict,
+        falls=row.falls,
+        error=describe_error(row.error),
+        created_at=row.created_at,
     )

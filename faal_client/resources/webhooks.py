@@ -6,11 +6,12 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from faal_client.resources.objects import ErrorBody, Resource
+from faal_client.resources.plans import FallenAudit
 from faal_client.vocabulary import JobKind, JobState, MessageState
 
 
 class WebhookResource(Resource):
-    """A webhook, which receives a message when a job of its owner ends."""
+    """A webhook, which receives a message when a job of its owner ends, or an audit of a plan has fallen."""
 
     id: str = Field(examples=["webhook_0199c2f2a3d87b1e9f5a6c7d8e9f0a1b"])
     object: Literal["webhook"] = "webhook"
@@ -72,7 +73,8 @@ class Announcement(BaseModel):
     """The body of a message to a webhook."""
 
     type: str = Field(
-        examples=["job.succeeded"], description="type of the message: job.succeeded, job.failed, job.cancelled or ping"
+        examples=["job.succeeded"],
+        description="type of the message: job.succeeded, job.failed, job.cancelled, audit.fell or ping",
     )
     timestamp: datetime
-    data: EndedJob | Pinged
+    data: EndedJob | FallenAudit | Pinged

@@ -25,6 +25,7 @@ OPEN = {"/healthz", "/readyz", "/openapi.json", "/docs", "/problems/{code}", "/l
 FOR_ADMINISTRATORS = {"/keys", "/keys/{id}/revoke", "/ui/keys", "/ui/keys/{id}/revoke"}
 FOR_WATCHERS = {"/metrics"}
 MARK = "ann-alone"  # in the names of all that is hers
+PLAN = {"name": MARK, "model_name": "hers", **AUDIT}
 
 
 def _routes() -> list[tuple[str, str]]:
@@ -63,6 +64,10 @@ class GuardedService:
             body["json"] = {"size": 9}
         elif method == "POST" and path == "/webhooks":
             body["json"] = {"url": "https://ben.example/"}
+        elif method == "POST" and path == "/plans":
+            body["json"] = PLAN
+        elif method == "PATCH" and path == "/plans/{id}":
+            body["json"] = {"paused": True}
         elif method == "POST" and path == "/keys":
             body["json"] = {"owner": "ben", "name": "more"}
         elif method == "POST" and path.endswith(("/models", "/datasets")):
@@ -88,7 +93,16 @@ def guarded_service(guarded_web: Web) -> GuardedService:
     web.succeed(job["id"])
     upload = client.post("/uploads", headers=ann, json={"size": 9}).json()["id"]
     hook = client.post("/webhooks", headers=ann, json={"url": f"https://{MARK}.example/"}).json()["about"]["id"]
-    ids = {"jobs": job["id"], "models": model, "datasets": dataset.id, "uploads": upload, "webhooks": hook}
+    web.model("hers", owner="ann")
+    plan = client.post("/plans", headers=ann, json=PLAN).json()["id"]
+    ids = {
+        "jobs": job["id"],
+        "models": model,
+        "datasets": dataset.id,
+        "uploads": upload,
+        "webhooks": hook,
+        "plans": plan,
+    }
     return GuardedService(web, ann, ben, admin, ids)
 
 
@@ -116,7 +130,7 @@ def test_another_owner_gets_nothing_of_hers(guarded_service: GuardedService, met
     elif (
         "{id}" in path
         or path in ("/jobs/audit", "/jobs/finetune", "/jobs/estimate")
-        or (method, path) == ("POST", "/ui/jobs")
+        or (method, path) in (("POST", "/ui/jobs"), ("POST", "/plans"))
     ):
         assert answer.status_code == 404
     else:
@@ -131,13 +145,24 @@ def test_she_gets_all_of_it(guarded_service: GuardedService) -> None:
         "/jobs/{id}/events",
         "/models/{id}",
         "/datasets/{id}",
+        "/plans/{id}",
         "/ui/jobs/{id}",
         "/ui/models/{id}",
     ):
         answer = guarded_service.ask("GET", path, guarded_service.ann)
         assert answer.status_code == 200
         assert MARK in answer.text or guarded_service.ids["models"] in answer.text
-    for path in ("/jobs", "/models", "/datasets", "/webhooks", "/", "/ui/models", "/ui/datasets", "/ui/webhooks"):
+    for path in (
+        "/jobs",
+        "/models",
+        "/datasets",
+        "/plans",
+        "/webhooks",
+        "/",
+        "/ui/models",
+        "/ui/datasets",
+        "/ui/webhooks",
+    ):
         assert MARK in guarded_service.ask("GET", path, guarded_service.ann).text
     assert guarded_service.ask("GET", "/jobs/{id}/report", guarded_service.ann).status_code == 200
     assert guarded_service.ask("GET", "/models/{id}/weights", guarded_service.ann).status_code == 200

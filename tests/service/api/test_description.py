@@ -40,7 +40,10 @@ def ids(guarded_web: Web, bearer: dict[str, str]) -> dict[str, str]:
     hook = guarded_web.client.post("/webhooks", headers=bearer, json={"url": "https://a.example/"}).json()["about"][
         "id"
     ]
-    return {"models": model, "datasets": dataset, "jobs": job, "keys": key, "uploads": upload, "webhooks": hook}
+    body = AUDIT | {"name": "weekly", "model_name": "digits"}
+    plan = guarded_web.client.post("/plans", headers=bearer, json=body).json()["id"]
+    others = {"models": model, "datasets": dataset, "jobs": job, "keys": key, "uploads": upload, "webhooks": hook}
+    return others | {"plans": plan}
 
 
 schema = schemathesis.openapi.from_path(Path(__file__).parents[3] / "docs/openapi.json")
