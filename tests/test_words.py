@@ -14,7 +14,7 @@ from tests.words import NAMES_IN_ED, NO_NAMES, RULES, VERBS, VERBS_IN_ED, VERBS_
 ROOT = Path(__file__).parents[1]
 CODE = ("faal_core", "faal_client", "jobs", "api", "worker", "migrations", "scripts", "benchmarks", "tests")
 LISTS = {ROOT / "tests" / "words.py", Path(__file__)}  # quote the phrases that they reject
-TEMPLATES = ("api/pages/templates", "faal_core/reports/templates")
+TEMPLATES = ("api/pages/templates", "faal_core/evidence/templates", "faal_core/reports/templates")
 LAST_OLD_DECISION = "0020"  # records up to this one are history and stay as they were written
 FEWEST_SPACES = 2  # of a string that is prose
 EXPRESSIONS = [(rule, rule.expression()) for rule in RULES]

@@ -10,6 +10,7 @@ from faal_core.cli.spec_fields import SPECS, command_spec, spec_fields
 from faal_core.errors import FaalError
 
 REMEDIES = {
+    "adversarial": "Pass --adversarial FILE.npy, or --dataset to predict only the images without an attack.",
     "architecture": "Pass --architecture NAME --num-classes N --mean … --std …; `faal catalog` lists the names.",
     "baseline": "Pass --baseline FILE with the report.json of an earlier audit of the same images.",
     "cache": "Pass --cache DIR with a folder on a disk that has room for the decoded images.",

@@ -1,8 +1,8 @@
 """The command `faal`: arguments → specs → files. Torch and the specs are imported by the commands that need them.
 
-Exit codes: 0 success; 1 an error, with a message and its code; 2 wrong arguments; 3 a gate failed, or `--require-worst` is not
-met; 4 a fine-tuning kept the original weights; 5 a fine-tuning made some accuracy significantly worse and the worst class no
-better; 6 a gate is undecided; 130 interrupted.
+Exit codes: 0 success; 1 an error, with a message and its code; 2 wrong arguments; 3 a gate failed, `--require-worst` is not met,
+or a pack is refused; 4 a fine-tuning kept the original weights; 5 a fine-tuning made some accuracy significantly worse and the
+worst class no better; 6 a gate is undecided; 130 interrupted.
 """
 
 import sys

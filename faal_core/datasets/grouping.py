@@ -9,10 +9,7 @@ import numpy as np
 from faal_core.datasets.names import require_names
 from faal_core.errors import DatasetInvalid
 from faal_core.results.image_outcomes import Rows
-from faal_core.specs.class_names import MAX_NAME_LENGTH
-
-MAX_COLUMNS = 10
-MAX_GROUPS = 100
+from faal_core.specs.class_names import MAX_COLUMNS, MAX_GROUPS, MAX_NAME_LENGTH
 
 
 @dataclass(frozen=True)

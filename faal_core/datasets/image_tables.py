@@ -13,11 +13,12 @@ from pathlib import PurePosixPath
 
 from faal_core.datasets.class_groups import ClassGroups, parse_class_groups
 from faal_core.datasets.folder_layout import CLASS_GROUPS, GROUPS, LABELS, Layout, normalise_path
-from faal_core.datasets.grouping import MAX_COLUMNS, Grouping
+from faal_core.datasets.grouping import Grouping
 from faal_core.datasets.image_source import MAX_IMAGES
 from faal_core.datasets.labelled_images import Part
 from faal_core.datasets.tables import split_lines
 from faal_core.errors import DatasetInvalid
+from faal_core.specs.class_names import MAX_COLUMNS
 
 IMAGE = ("image", "file", "filename", "path")
 LABEL = ("label", "class")

@@ -89,10 +89,10 @@ def render(report: Report) -> str:
 
 
 @cache
-def _load_templates() -> Environment:
-    folder = Path(__file__).parent / "templates"
+def load_templates(*folders: Path) -> Environment:
+    """Return the templates of reports, with their filters, and those in the folders."""
     environment = Environment(
-        loader=FileSystemLoader(folder),
+        loader=FileSystemLoader([*folders, Path(__file__).parent / "templates"]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -132,7 +132,7 @@ def _write_position(rate: float) -> str:
 
 
 def _render_audit(report: AuditReport) -> str:
-    page = _load_templates().get_template("audit.html")
+    page = load_templates().get_template("audit.html")
     return page.render(
         report=report,
         summary=text.verdict(report),
@@ -150,7 +150,7 @@ def _render_audit(report: AuditReport) -> str:
 
 
 def _render_finetune(report: FinetuneReport) -> str:
-    page = _load_templates().get_template("finetune.html")
+    page = load_templates().get_template("finetune.html")
     audits = finetune_text.audits(report)
     rows = _list_changes(report)
     return page.render(
@@ -186,7 +186,7 @@ def _render_finetune(report: FinetuneReport) -> str:
 
 
 def _render_comparison(report: ComparisonReport) -> str:
-    page = _load_templates().get_template("comparison.html")
+    page = load_templates().get_template("comparison.html")
     rows = _list_changes(report)
     in_label_order = _list_changes(report, in_label_order=True)
     audits = {"before": report.before, "after": report.after}
@@ -215,7 +215,7 @@ def _render_comparison(report: ComparisonReport) -> str:
 
 
 def _render_model_table(table: ModelTable) -> str:
-    page = _load_templates().get_template("model_table.html")
+    page = load_templates().get_template("model_table.html")
     return page.render(
         report=table,
         summary=text.verdict(table),

@@ -4,6 +4,7 @@ import re
 import unicodedata
 
 MAX_NAME_LENGTH = 100  # characters
+MAX_COLUMNS, MAX_GROUPS = 10, 100  # columns of groups in a data set, and groups in a column
 _FORBIDDEN = {"Cc", "Cs"}  # Unicode's control characters and halves of characters
 _SEPARATORS = re.compile(r"[\s_\-‐-―/\\:*?\"<>|]+")  # blanks, dashes, and signs that a folder's name cannot have
 

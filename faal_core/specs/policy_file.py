@@ -15,22 +15,26 @@ _LONGEST = 60  # characters of a key that a message repeats
 
 
 def read_policy_document(path: Path) -> dict[str, Any]:
-    """Return the fields in the file, before they are validated. The values of YAML are texts, which the policy reads.
-
-    Raises: InvalidSpec for a file that is too large, is malformed, repeats a key, or has YAML's anchors; OSError.
-    """
+    """Return the fields in the file, before they are validated. Raises: InvalidSpec, as `parse_policy_document`; OSError."""
     with path.open("rb") as file:
-        content = file.read(MAX_BYTES + 1)
+        return parse_policy_document(file.read(MAX_BYTES + 1), str(path))
+
+
+def parse_policy_document(content: bytes, name: str) -> dict[str, Any]:
+    """Return the fields in the content of the file of that name. The values of YAML are texts, which the policy reads.
+
+    Raises: InvalidSpec for a file that is too large, is malformed, repeats a key, or has YAML's anchors.
+    """
     if len(content) > MAX_BYTES:
-        raise InvalidSpec(f"{path} has more than {MAX_BYTES // 1024} KiB. Name the file of a policy.")
-    kind = "JSON" if path.suffix == ".json" else "YAML"
+        raise InvalidSpec(f"{name} has more than {MAX_BYTES // 1024} KiB. Name the file of a policy.")
+    kind = "JSON" if name.endswith(".json") else "YAML"
     try:
         document = json.loads(content, object_pairs_hook=_collect_pairs) if kind == "JSON" else _read_yaml(content)
     except (ValueError, RecursionError) as error:
         what = "it is nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
-        raise InvalidSpec(f"{path} is not a policy in {kind}: {what}.") from None
+        raise InvalidSpec(f"{name} is not a policy in {kind}: {what}.") from None
     if not isinstance(document, dict):
-        raise InvalidSpec(f"{path} has no fields. Write one requirement a line, such as: min_worst: 0.25")
+        raise InvalidSpec(f"{name} has no fields. Write one requirement a line, such as: min_worst: 0.25")
     return document
 
 

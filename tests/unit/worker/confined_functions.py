@@ -7,10 +7,9 @@ import socket
 import time
 from pathlib import Path
 
-from faal_core.datasets.grouping import MAX_COLUMNS, MAX_GROUPS
 from faal_core.errors import WeightsMismatch
 from faal_core.specs import MAX_CLASSES
-from faal_core.specs.class_names import MAX_NAME_LENGTH
+from faal_core.specs.class_names import MAX_COLUMNS, MAX_GROUPS, MAX_NAME_LENGTH
 
 
 def describe(folder: Path, source: Path, *arguments: object) -> dict[str, object]:

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from faal_core.datasets.grouping import MAX_COLUMNS, MAX_GROUPS
 from faal_core.errors import DatasetInvalid, OutOfMemory, WeightsMismatch, WeightsUnreadable
 from faal_core.progress import Cancelled, NoProgress
 from faal_core.specs import MAX_CLASSES
-from faal_core.specs.class_names import MAX_NAME_LENGTH
+from faal_core.specs.class_names import MAX_COLUMNS, MAX_GROUPS, MAX_NAME_LENGTH
 from faal_core.weights import read_classifier
 from worker import confinement as confinement_module
 from worker.confinement import Confinement, ReadingInterrupted

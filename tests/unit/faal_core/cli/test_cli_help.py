@@ -18,7 +18,8 @@ from faal_core.specs import FinetuneSpec
 
 ROOT = Path(__file__).parents[4]
 EXPORTS = ("export", *(f"export {target}" for target in ("mlflow", "wandb", "huggingface", "classes")))
-COMMANDS = ("audit", "finetune", "compare", "gate", "keep", "render", "catalog", "fields", *EXPORTS)
+EVIDENCE = ("pack", "verify", "sign", "create-key")
+COMMANDS = ("audit", "finetune", "compare", "gate", "keep", "render", "catalog", "fields", *EVIDENCE, *EXPORTS)
 INPUT_OPTIONS = {"weights", "weights_key", "network", "architecture", "num_classes", "mean", "std", "arguments", "name"} | {
     "class_names", "dataset", "data_root", "download", "part", "class_order", "resize", "crop", "class_groups", "cache"
 }  # fmt: skip

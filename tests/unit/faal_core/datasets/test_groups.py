@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from faal_core import datasets
-from faal_core.datasets.grouping import MAX_COLUMNS, MAX_GROUPS, Grouping
+from faal_core.datasets.grouping import Grouping
 from faal_core.errors import DatasetInvalid
+from faal_core.specs.class_names import MAX_COLUMNS, MAX_GROUPS
 from tests.unit.faal_core.datasets.test_image_folder import DIVIDED, UNDIVIDED, Place, both, write_zip
 from tests.unit.faal_core.datasets.test_npz_archive import GREY, LABELS
 

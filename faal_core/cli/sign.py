@@ -1,0 +1,34 @@
+"""faal sign: sign a policy before the audit runs."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from faal_core.cli import signing_options
+
+
+def sign(
+    policy: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The policy: a YAML or JSON file.")],
+    key: signing_options.Key,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            dir_okay=False,
+            help="The file to write.",
+            show_default="the policy's name with .intoto.json",
+        ),
+    ] = None,
+    signer: signing_options.SignerName = None,
+) -> None:
+    """Sign a policy before the audit runs; `faal pack --policy-signature` binds the signature to the audit."""
+    from faal_core.evidence.approval import sign_policy
+
+    owner = signing_options.read_key(key, signer)
+    assert owner is not None, "the key is required"  # noqa: S101
+    target = output or policy.with_suffix(".intoto.json")
+    target.write_bytes(sign_policy(policy.read_bytes(), policy.name, owner, datetime.now(UTC)))
+    typer.echo(f"Written to {target}, signed with the key {owner.public_key.key_id}")

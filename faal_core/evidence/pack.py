@@ -1,0 +1,152 @@
+"""Write a pack: a report with all that it follows from, under one signed statement."""
+
+import os
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from faal_core.errors import InvalidSpec
+from faal_core.evidence import envelope, inventory, page, strict_json
+from faal_core.evidence.archive import Member, write_archive
+from faal_core.evidence.batches import select_whole_lines
+from faal_core.evidence.checks import measure_digests
+from faal_core.evidence.contents import (
+    ADVERSARIAL,
+    APPROVAL,
+    BATCHES,
+    ENVIRONMENT,
+    GATE,
+    PAGE,
+    POLICIES,
+    SBOM,
+    SPEC,
+    Contents,
+)
+from faal_core.evidence.gate_file import can_judge, judge_report
+from faal_core.evidence.keys import Signer
+from faal_core.evidence.refusal import PackRefused
+from faal_core.evidence.result import VerificationResult
+from faal_core.evidence.sealed_statement import STATEMENT
+from faal_core.evidence.statement import SignerClaim, describe_pack
+from faal_core.evidence.verification import verify_pack
+from faal_core.results.reading import REPORT
+
+
+def write_pack(
+    output: Path,
+    report: Path,
+    *,
+    policy: Path | None = None,
+    policy_signature: Path | None = None,
+    gate_result: Path | None = None,
+    ledger: Path | None = None,
+    adversarial: Path | None = None,
+    signer: Signer | None = None,
+) -> VerificationResult:
+    """Write the pack of a report, and return the result of its verification.
+
+    The same files and the same installed packages give the same bytes.
+
+    Args:
+        output: file to write; an existing file is replaced once the pack is verified.
+        report: a report.json, or the folder that has it; the outcomes are read from the files beside it.
+        policy: YAML or JSON file of a policy.
+        policy_signature: file that `faal sign` wrote for the policy.
+        gate_result: the policy's result as JSON. It is computed where it is absent, unless the policy compares an audit with a
+            baseline.
+        ledger: ledger of the audit.
+        adversarial: .npy file of the adversarial images.
+        signer: signs the pack; without it the pack has no signature.
+    Raises: InvalidSpec if the files do not belong together, or an extra is missing; OSError.
+    """
+    file = report / REPORT if report.is_dir() else report
+    contents = Contents({REPORT: Member.from_bytes(file.read_bytes())})
+    try:
+        members = {
+            **contents.members,
+            **{name: Member.from_bytes((file.parent / name).read_bytes()) for name in contents.audits},
+            **_read_extras(policy, policy_signature, gate_result, ledger, adversarial),
+            SPEC: Member.from_bytes(contents.report.spec.model_dump_json(indent=2).encode()),
+            ENVIRONMENT: Member.from_bytes(strict_json.encode(inventory.describe_environment())),
+            SBOM: Member.from_bytes(strict_json.encode(inventory.list_packages())),
+        }
+        _add_gate(members)
+        _add_page_and_statement(members, signer)
+    except FileNotFoundError as missing:
+        raise InvalidSpec(
+            f"{missing.filename} was not found. A pack needs the outcomes that faal audit wrote beside the report."
+        ) from None
+    except PackRefused as error:
+        raise InvalidSpec(f"The files do not make a pack. {error}") from None
+    return _write_verified(output, members, signer)
+
+
+def _read_extras(
+    policy: Path | None,
+    policy_signature: Path | None,
+    gate_result: Path | None,
+    ledger: Path | None,
+    adversarial: Path | None,
+) -> dict[str, Member]:
+    members = {}
+    if policy is not None:
+        members[POLICIES[policy.suffix == ".json"]] = Member.from_bytes(policy.read_bytes())
+    if policy_signature is not None:
+        members[APPROVAL] = Member.from_bytes(policy_signature.read_bytes())
+    if gate_result is not None:
+        members[GATE] = Member.from_bytes(gate_result.read_bytes())
+    if ledger is not None:
+        members[BATCHES] = Member.from_bytes(select_whole_lines(ledger.read_bytes()))
+    if adversarial is not None:
+        members[ADVERSARIAL] = Member.from_file(adversarial)
+    return members
+
+
+def _add_gate(members: dict[str, Member]) -> None:
+    """Add the result of the policy, where there is none yet and the pack has all that it needs. Raises: PackRefused."""
+    contents = Contents(members)
+    if contents.policy is not None and GATE not in members and can_judge(contents.policy, contents.report):
+        result = judge_report(contents.policy, contents.report)
+        members[GATE] = Member.from_bytes(result.model_dump_json(indent=2).encode())
+
+
+def _add_page_and_statement(members: dict[str, Member], signer: Signer | None) -> None:
+    """Add the page, and last the statement that names every other file. Raises: PackRefused."""
+    contents = Contents(members)
+    digests = measure_digests(contents)
+    rendered = page.render_page(
+        contents, digests, signer.public_key if signer else None, signer.name if signer else None
+    )
+    members[PAGE] = Member.from_bytes(rendered)
+    digests |= measure_digests(Contents({PAGE: members[PAGE]}))
+    claim = None if signer is None else SignerClaim.from_signer(signer)
+    members[STATEMENT] = Member.from_bytes(envelope.seal(describe_pack(contents, digests, claim), signer))
+
+
+def _write_verified(output: Path, members: dict[str, Member], signer: Signer | None) -> VerificationResult:
+    """Write the pack, verify it as a reader does, and only then give it its name. Raises: InvalidSpec, OSError."""
+    with NamedTemporaryFile(dir=output.parent, prefix=".pack-", delete=False) as copy:
+        written = Path(copy.name)
+        try:
+            write_archive(copy, members)
+            copy.flush()
+            result = verify_pack(written, public_key=signer.public_key if signer else None)
+            _require_verified(result)
+            written.chmod(0o666 & ~_read_umask())
+            written.replace(output)
+        except BaseException:
+            written.unlink(missing_ok=True)
+            raise
+    return result
+
+
+def _require_verified(result: VerificationResult) -> None:
+    """Raise the first failed check, if any, as an error. Raises: InvalidSpec."""
+    if faults := [check for check in result.checks if check.status == "failed"]:
+        details = f" ({', '.join(faults[0].details)})" if faults[0].details else ""
+        raise InvalidSpec(f"The files do not make a pack. {faults[0].sentence}{details}")
+
+
+def _read_umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask

@@ -1,0 +1,101 @@
+"""faal pack, faal verify, faal sign and faal create-key."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import AUDIT, run_faal
+from tests.evidence_packs import forge, write_sample
+
+
+def test_a_policy_is_signed_an_audit_packed_and_the_pack_verified(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The commands of the how-to page work one after another, and every image is predicted again."""
+    (folder / "policy.yaml").write_text("min_worst: 0.25\n")
+
+    def run(*arguments: str) -> int:
+        return run_faal(monkeypatch, folder, *arguments)
+
+    assert run("create-key", "key.pem") == 0
+    assert run("sign", "policy.yaml", "--key", "key.pem", "--signer", "Ann") == 0
+    options = ("--epsilon", "8/255", "--ledger", "audit.ledger", "--save-adversarial", "adversarial.npy")
+    assert run(*AUDIT, *options) == 0
+    extras = ("--policy", "policy.yaml", "--policy-signature", "policy.intoto.json", "--ledger", "audit.ledger")
+    sign = ("--sign", "key.pem", "--signer", "Bob")
+    assert run("pack", "out", *extras, "--adversarial", "adversarial.npy", *sign) == 0
+    capsys.readouterr()
+    again = ("--weights", "net.safetensors", "--dataset", "rows.npz")
+    assert run("verify", "pack.zip", "--key", "key.pub.pem", "--policy-key", "key.pub.pem", *again) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "pack.zip: verified, the given key signed it; the result of the policy is undecided"
+    assert not any(line.startswith("failed") for line in lines)
+    assert not any(line.startswith("not-checked") for line in lines)
+    assert run("verify", "pack.zip", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["verified"], result["trusted"], result["signer"]) == (True, False, "Bob")
+    assert result["policy_signature"]["signer"] == "Ann"
+
+
+def test_a_refused_pack_has_status_3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A failed check gives status 3, with the check and the field; other files and wrong options have their own status."""
+    write_sample(tmp_path / "out")
+    assert run_faal(monkeypatch, tmp_path, "pack", "out") == 0
+    assert "not signed" in capsys.readouterr().out
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    report["robust"]["worst"]["value"] = 0.9
+    forge(tmp_path / "pack.zip", {"report.json": json.dumps(report).encode()})
+    assert run_faal(monkeypatch, tmp_path, "verify", "pack.zip") == 3
+    output = capsys.readouterr().out
+    assert "robust.worst.value" in output
+    assert output.rstrip().endswith("pack.zip: REFUSED")
+    (tmp_path / "pack.zip").write_bytes(b"no pack")
+    assert run_faal(monkeypatch, tmp_path, "verify", "pack.zip") == 3
+    assert run_faal(monkeypatch, tmp_path, "verify", "missing.zip") == 2
+    assert run_faal(monkeypatch, tmp_path, "verify", "pack.zip", "--dataset", "cifar10") == 2
+    assert run_faal(monkeypatch, tmp_path, "pack", "out", "--signer", "Ann") == 2
+    assert run_faal(monkeypatch, tmp_path, "verify", "pack.zip", "--key", "pack.zip") == 1
+
+
+def test_an_encrypted_key_reads_its_passphrase_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """FAAL_KEY_PASSPHRASE opens an encrypted key, and a key that others may read is refused."""
+    from faal_core.evidence import create_key
+
+    create_key(tmp_path / "key.pem", b"secret")
+    (tmp_path / "policy.yaml").write_text("min_worst: 0.25\n")
+    sign = ("sign", "policy.yaml", "--key", "key.pem")
+    monkeypatch.setenv("FAAL_KEY_PASSPHRASE", "wrong")
+    assert run_faal(monkeypatch, tmp_path, *sign) == 1
+    monkeypatch.setenv("FAAL_KEY_PASSPHRASE", "secret")
+    assert run_faal(monkeypatch, tmp_path, *sign) == 0
+    (tmp_path / "key.pem").chmod(0o644)
+    assert run_faal(monkeypatch, tmp_path, *sign) == 1
+    assert "chmod 600" in capsys.readouterr().err
+
+
+def test_a_pack_is_verified_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without weights, `faal verify` imports no torch."""
+    write_sample(tmp_path / "out")
+    assert run_faal(monkeypatch, tmp_path, "pack", "out") == 0
+    program = (
+        "import sys; sys.modules |= dict.fromkeys(('torch', 'torchvision', 'safetensors', 'altair')); "
+        "sys.argv = ['faal', 'verify', 'pack.zip']; from faal_core.cli import main; main()"
+    )
+    root = Path(__file__).parents[4]
+    answer = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert "verified" in answer.stdout

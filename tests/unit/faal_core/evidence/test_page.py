@@ -1,0 +1,117 @@
+"""The page of a pack answers a board's questions, claims nothing, and shows no markup of strangers."""
+
+import tomllib
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from faal_core.evidence import page, page_facts, verify_pack, write_pack
+from faal_core.evidence.archive import Member
+from faal_core.evidence.contents import Contents
+from tests.evidence_packs import make_signer, read_members, read_statement, write_sample
+
+SECTIONS = Path(page.__file__).with_name("sections.toml")
+
+
+def _write_page(folder: Path, policy: str | None = "min_robust: 0.5", **options: object) -> str:
+    """Write a pack with that policy, and return its page."""
+    files = {}
+    if policy is not None:
+        (folder / "policy.yaml").write_text(f"{policy} # <script>alert(1)</script>\n")
+        files["policy"] = folder / "policy.yaml"
+    write_pack(folder / "pack.zip", folder / "out", **files, **options)
+    return read_members(folder / "pack.zip")["evidence.html"].decode()
+
+
+class _Headings(HTMLParser):
+    """Collects the second-level headings and all tags of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.headings: list[str] = []
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Record a tag."""
+        self.tags.add(tag)
+        if tag == "h2":
+            self.headings.append("")
+
+    def handle_data(self, data: str) -> None:
+        """Add text to the last heading."""
+        if self.headings and self.lasttag == "h2":
+            self.headings[-1] += data.strip()
+
+
+def test_the_page_answers_a_boards_questions(tmp_path: Path) -> None:
+    """The page says what was tested, how strongly, what was found, what was not tested, and who signed."""
+    report, _ = write_sample(tmp_path / "out")
+    text = _write_page(tmp_path, signer=make_signer(tmp_path, "Bob, laboratory"))
+    parser = _Headings()
+    parser.feed(text)
+    expected = ["Verdict", "What was tested, and how strongly?", "What was found?", "What was not tested?"]
+    assert parser.headings[: len(expected)] == expected
+    assert "Who signed, and who approved?" in parser.headings
+    for fact in (
+        "Passed: the requirement of the policy is met",
+        "L∞ ε = 0.1",
+        "PGD-20 (cross-entropy)",
+        "100 images, 10 of each class",
+        "L2 and other norms, and larger radii",
+        "Bob, laboratory",
+        "Left blank for its owner: name",
+        report.classifier.sha256,
+    ):
+        assert fact in text, fact
+    assert "script" not in parser.tags
+    assert "min_robust: 0.5 # &lt;script&gt;" in text
+
+
+def test_without_a_policy_there_is_no_verdict(tmp_path: Path) -> None:
+    """A pack without the result of a gate gives no verdict, and its statement does not say that anything passed."""
+    write_sample(tmp_path / "out")
+    assert "No verdict: a policy with limits is not part of this pack" in _write_page(tmp_path, None)
+    predicate = read_statement(tmp_path / "pack.zip")["predicate"]
+    assert (predicate["result"], predicate["passedTests"], predicate["warnedTests"]) == ("WARNED", [], ["no-policy"])
+
+
+@pytest.mark.parametrize(
+    ("policy", "result", "words"),
+    [
+        ("min_robust: 0.5", "PASSED", "Passed: the requirement"),
+        ("{min_robust: 0.77, undecided: pass}", "WARNED", "the policy lets these pass"),
+        ("min_robust: 0.77", "FAILED", "the policy lets none of these pass"),
+        ("{min_robust: 0.5, min_clean: 0.9999}", "FAILED", "Failed: 1 of 2 requirements"),
+    ],
+)
+def test_the_result_of_the_gate_is_the_verdict(tmp_path: Path, policy: str, result: str, words: str) -> None:
+    """Statement and page have the gate's result; an undecided one passes only where the policy lets it."""
+    write_sample(tmp_path / "out", images=30)
+    assert words in _write_page(tmp_path, policy)
+    assert read_statement(tmp_path / "pack.zip")["predicate"]["result"] == result
+    assert verify_pack(tmp_path / "pack.zip").verified
+
+
+def test_each_heading_has_a_fact_or_an_owner(tmp_path: Path) -> None:
+    """Each heading of the data file names facts that the page knows, or says what its owner must add."""
+    write_sample(tmp_path / "out")
+    _write_page(tmp_path)
+    members = read_members(tmp_path / "pack.zip")
+    contents = Contents({name: Member.from_bytes(content) for name, content in members.items()})
+    facts = page_facts.collect_facts(contents, "0" * 64, None, None)
+    outlines = tomllib.loads(SECTIONS.read_text("utf-8"))["outlines"]
+    used = {name for outline in outlines for section in outline["sections"] for name in section.get("facts", [])}
+    assert used <= facts.keys()
+    for outline in page.fill_outlines(facts):
+        for section in outline.sections:
+            assert section.facts or section.blank, section.heading
+
+
+def test_nothing_claims_compliance(tmp_path: Path) -> None:
+    """No sentence of the data file says that a system complies, conforms or is certified."""
+    text = SECTIONS.read_text("utf-8").lower()
+    for claim in ("is compliant", "complies with", "conforms", "certified", "fulfils"):
+        assert claim not in text
+    assert "no claim" in text
+    assert "no accredited report" in text

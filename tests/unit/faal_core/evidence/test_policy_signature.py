@@ -1,0 +1,111 @@
+"""A policy that was signed before the audit is bound to the pack, with its signer and the time that they stated."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from faal_core.errors import InvalidSpec
+from faal_core.evidence import verify_pack, write_pack
+from faal_core.evidence.approval import sign_policy
+from faal_core.results.documents import AuditReport
+from tests.evidence_packs import forge, make_signer, read_members, read_statement, write_sample
+
+POLICY = b"min_worst: 0.25\n"
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> AuditReport:
+    """Return a report whose files are in the folder `out`, beside a policy."""
+    (tmp_path / "policy.yaml").write_bytes(POLICY)
+    return write_sample(tmp_path / "out")[0]
+
+
+def _pack(folder: Path, **files: Path) -> Path:
+    write_pack(folder / "pack.zip", folder / "out", policy=folder / "policy.yaml", **files)
+    return folder / "pack.zip"
+
+
+def _sign(folder: Path, time: datetime) -> Path:
+    signer = make_signer(folder, "Ann, safety board", "board.pem")
+    (folder / "policy.intoto.json").write_bytes(sign_policy(POLICY, "policy.yaml", signer, time))
+    return folder / "policy.intoto.json"
+
+
+@pytest.mark.parametrize(("hours", "is_before"), [(-3, True), (3, False)])
+def test_the_signature_of_the_policy_is_reported(
+    tmp_path: Path, report: AuditReport, hours: int, is_before: bool
+) -> None:
+    """The result has the signer, the key and the stated time, and whether it is before the audit; so has the page."""
+    time = report.created_at + timedelta(hours=hours)
+    pack = _pack(tmp_path, policy_signature=_sign(tmp_path, time))
+    result = verify_pack(pack)
+    signature = result.policy_signature
+    assert result.verified
+    assert signature is not None
+    assert (signature.signer, signature.claimed_at, signature.before_audit) == ("Ann, safety board", time, is_before)
+    order = "before the audit started" if is_before else "after the audit had started"
+    assert order in next(check.sentence for check in result.checks if check.name == "policy")
+    assert order in read_members(pack)["evidence.html"].decode()
+    assert read_statement(pack)["predicate"]["faal"]["policy"]["signedBy"] == signature.key_id
+
+
+def test_a_time_within_the_audit_is_not_before_it(tmp_path: Path, report: AuditReport) -> None:
+    """A policy that was signed while the audit ran was not signed before it."""
+    time = report.created_at - timedelta(seconds=1)
+    result = verify_pack(_pack(tmp_path, policy_signature=_sign(tmp_path, time)))
+    assert result.policy_signature is not None
+    assert not result.policy_signature.before_audit
+
+
+def test_the_policy_must_be_signed_by_the_given_key(tmp_path: Path, report: AuditReport) -> None:
+    """The given key of the policy is required: another one, and a policy without a signature, are refused."""
+    signed = _pack(tmp_path, policy_signature=_sign(tmp_path, report.created_at))
+    key, other = make_signer(tmp_path).public_key, make_signer(tmp_path, file="other.pem").public_key
+    assert not verify_pack(signed, policy_key=key).verified
+    assert not verify_pack(_pack(tmp_path), policy_key=other).verified
+    assert verify_pack(_pack(tmp_path)).verified
+
+
+def test_a_signature_of_another_policy_is_refused(tmp_path: Path, report: AuditReport) -> None:
+    """A pack whose policy was changed after it was signed is not written, and a forged one is refused."""
+    signature = _sign(tmp_path, report.created_at)
+    pack = _pack(tmp_path, policy_signature=signature)
+    forge(pack, {"policy.yaml": b"min_worst: 0.05\n"})
+    assert "signs another policy" in verify_pack(pack).checks[-2].sentence + str(verify_pack(pack).checks)
+    (tmp_path / "policy.yaml").write_bytes(b"min_worst: 0.05\n")
+    with pytest.raises(InvalidSpec, match="signs another policy"):
+        _pack(tmp_path, policy_signature=signature)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("claimedAt", "2020-01-01T00:00:00Z"),
+        ("claimedAt", "yesterday"),
+        ("signer", "Bob"),
+        ("signer", 5),
+        ("publicKey", "x"),
+    ],
+)
+def test_a_changed_signature_is_refused(tmp_path: Path, report: AuditReport, field: str, value: object) -> None:
+    """A signature with another time, name or key than was signed makes no pack."""
+    import base64
+
+    from faal_core.evidence import strict_json
+
+    path = _sign(tmp_path, report.created_at)
+    sealed = json.loads(path.read_bytes())
+    statement = json.loads(base64.b64decode(sealed["payload"]))
+    statement["predicate"][field] = value
+    sealed["payload"] = base64.b64encode(strict_json.encode(statement)).decode()
+    path.write_bytes(strict_json.encode(sealed) + b"\n")
+    with pytest.raises(InvalidSpec, match=r"policy\.intoto\.json"):
+        _pack(tmp_path, policy_signature=path)
+
+
+def test_a_signature_without_its_policy_makes_no_pack(tmp_path: Path, report: AuditReport) -> None:
+    """A policy's signature is of no use without the policy."""
+    with pytest.raises(InvalidSpec, match="no policy"):
+        write_pack(tmp_path / "pack.zip", tmp_path / "out", policy_signature=_sign(tmp_path, datetime.now(UTC)))
