@@ -7,11 +7,10 @@ from sqlalchemy.orm import Session
 
 from jobs import queries
 from jobs.clock import now
-from jobs.errors import JobStateConflict, LinkNotFound, QuotaExceeded
+from jobs.errors import LinkNotFound, QuotaExceeded
 from jobs.keys import hash_token
 from jobs.moves import lock_job
 from jobs.paging import Page, read_page
-from jobs.states import REPORTING
 from jobs.tables import Report, ReportLink
 
 MOST_LINKS = 20  # to one report, at a time
@@ -30,13 +29,10 @@ def add_link(
         seconds: time until the link expires.
         created_by: name of the API key, for people.
 
-    Raises: JobNotFound; JobStateConflict where the job has no report yet, or makes none; JobFailed, JobCancelled; QuotaExceeded.
+    Raises: JobNotFound, QuotaExceeded, and the errors of `queries.require_report`.
     """
-    job = lock_job(session, job_id)  # nobody deletes it, or adds another link, until the transaction ends
-    if job.kind not in REPORTING:
-        raise JobStateConflict(f"Job {job_id} is of kind {job.kind}, which makes no report that could be shared.")
-    if queries.find_report(session, job_id) is None:
-        raise JobStateConflict(f"Job {job_id} is {job.state} and has no report yet. Wait until it has ended.")
+    lock_job(session, job_id)  # nobody deletes it, or adds another link, until the transaction ends
+    queries.require_report(session, job_id)
     session.execute(delete(ReportLink).where(ReportLink.job_id == job_id, ~_VALID))
     used = session.scalars(select(func.count(ReportLink.id)).where(ReportLink.job_id == job_id)).one()
     if used >= MOST_LINKS:
