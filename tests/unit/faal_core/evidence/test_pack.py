@@ -196,7 +196,7 @@ def test_in_toto_accepts_the_envelope(pack: Path, signer: Signer) -> None:
     from in_toto_attestation.v1.statement import Statement
     from securesystemslib.dsse import Envelope
     from securesystemslib.exceptions import VerificationError
-    from securesystemslib.signer import SSlibKey
+    from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]  # exported without __all__
 
     key_id, raw = signer.public_key.key_id, signer.public_key.key.public_bytes_raw().hex()
     key = SSlibKey(key_id, "ed25519", "ed25519", {"public": raw})
