@@ -24,6 +24,7 @@ from tests.service.processes import ROOT, Site, wait_until
 OPEN = {"/healthz", "/readyz", "/openapi.json", "/docs", "/problems/{code}", "/login", "/logout", "/shared/{token}"}
 FOR_ADMINISTRATORS = {"/keys", "/keys/{id}/revoke", "/ui/keys", "/ui/keys/{id}/revoke"}
 FOR_WATCHERS = {"/metrics"}
+THAT_CHANGE_NOTHING = {"/jobs/{id}/gate"}  # although they are POST requests
 MARK = "ann-alone"  # in the names of all that is hers
 PLAN = {"name": MARK, "model_name": "hers", **AUDIT}
 
@@ -68,6 +69,8 @@ class GuardedService:
             body["json"] = PLAN
         elif method == "PATCH" and path == "/plans/{id}":
             body["json"] = {"paused": True}
+        elif path == "/jobs/{id}/gate":
+            body["json"] = {"min_worst": 0.25}
         elif method == "POST" and path == "/keys":
             body["json"] = {"owner": "ben", "name": "more"}
         elif method == "POST" and path.endswith(("/models", "/datasets")):
@@ -213,7 +216,7 @@ def test_a_team_shares_its_jobs(guarded_service: GuardedService) -> None:
 @pytest.mark.parametrize(("method", "path"), ROUTES, ids=" ".join)
 def test_keys_allow_what_their_scopes_say(guarded_service: GuardedService, method: str, path: str) -> None:
     """Without its scope a route answers 403: a key that only reads changes nothing, one that only submits sees nothing."""
-    scope_needed = Scope.READ if method == "GET" else Scope.SUBMIT
+    scope_needed = Scope.READ if method == "GET" or path in THAT_CHANGE_NOTHING else Scope.SUBMIT
     scope_needed = (
         Scope.ADMIN if path in FOR_ADMINISTRATORS else Scope.METRICS if path in FOR_WATCHERS else scope_needed
     )
