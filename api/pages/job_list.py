@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import Form, Query, Request, Response
-from pydantic import Field
+from pydantic import Field, JsonValue, ValidationError
 
 from api.access.authentication import ReaderDep, SubmitterDep
 from api.pages.list_query import ListQuery
@@ -14,6 +14,8 @@ from api.pages.start_form import StartForm, locate_errors
 from api.pages.templating import templates
 from api.pages.views import LISTED, JobView, choices, job_views, list_fitting_datasets
 from api.problems import answers
+from api.problems.errors import InvalidRequest
+from api.schemas.requests import CompareRequest
 from api.schemas.rows import describe_job
 from api.serving import use_cases
 from api.serving.dependencies import Service
@@ -26,6 +28,7 @@ router = page_router()
 
 Reference = Annotated[str, Query(max_length=100)]
 STARTED = (JobKind.FINETUNE, JobKind.AUDIT)  # kinds of the jobs that the form starts
+ChosenJobs = Annotated[Sequence[str], Form(max_length=LISTED)]
 ShownJobs = Annotated[list[Annotated[str, Field(max_length=100)]] | None, Query(max_length=LISTED)]
 
 
@@ -94,6 +97,17 @@ def start_job(request: Request, service: SubmitterDep, form: Annotated[StartForm
         filling["errors"] = locate_errors(problem, architectures.get(form.model))
         return show_refusal(request, "jobs.html", filling, refusal)
     return redirect(f"/ui/jobs/{job.id}")
+
+
+@router.post("/ui/comparisons")
+def start_comparison(service: SubmitterDep, job: ChosenJobs = ()) -> Response:
+    """Start a comparison of the chosen jobs, the oldest first, and go to its page. Raises: InvalidRequest."""
+    fields: dict[str, JsonValue] = {"jobs": [*sorted(job)]}
+    try:
+        request = CompareRequest.model_validate(fields)
+    except ValidationError as error:
+        raise InvalidRequest.from_pydantic(error, fields) from None
+    return redirect(f"/ui/jobs/{use_cases.submit_comparison(service, request).id}")
 
 
 @router.get("/ui/start/datasets")

@@ -37,9 +37,6 @@ OUTCOMES: Mapping[Outcome, str] = {
     "kept-original": "kept the original",
 }
 
-COMPARE: str | None = None
-"""The address of the page that compares audits; without one, the list of jobs offers no comparison."""
-
 
 def ago(time: datetime) -> str:
     """Return the approximate time since then as text, such as "3 h ago"."""
@@ -104,7 +101,6 @@ def _environment() -> Environment:
         KINDS=KINDS,
         OUTCOMES=OUTCOMES,
         STATES=[*JobState],
-        COMPARE=COMPARE,
         now=partial(datetime.now, UTC),
         version=faal_core.__version__,
     )

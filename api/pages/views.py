@@ -23,7 +23,7 @@ from jobs import candidates, dataset_registry, model_registry, queries, submissi
 from jobs.errors import JobCancelled, JobFailed
 from jobs.model_registry import ReadyModel
 from jobs.named_datasets import is_available
-from jobs.states import FINAL, JobKind, JobState
+from jobs.states import AUDITING, FINAL, JobKind, JobState
 
 LISTED = 100  # most models, data sets or events of each kind on a page
 SHOWN_EVENTS = ("epoch", "attack", "reliability-warning")
@@ -46,6 +46,11 @@ class JobView:
     def active(self) -> bool:
         """Return whether the job waits for a worker or runs, so that its state may change by itself."""
         return self.job.status in (JobState.QUEUED, JobState.RUNNING)
+
+    @property
+    def comparable(self) -> bool:
+        """Return whether the job's report can be compared with that of another job."""
+        return self.job.kind in AUDITING and self.job.status is JobState.SUCCEEDED
 
     @property
     def finished_fraction(self) -> float | None:

@@ -24,6 +24,18 @@ def audits(web) -> list[str]:
     return [finished_audit(web) for _ in range(2)]
 
 
+def test_the_list_of_jobs_compares_the_chosen_ones(web, audits) -> None:
+    """The page compares the older audit with the newer one; one audit alone and unknown jobs are refused on a page."""
+    assert web.client.get("/").text.count('type="checkbox" name="job"') == 2
+    answer = web.client.post("/ui/comparisons", data={"job": audits[::-1]})
+    assert answer.status_code == 303
+    job = web.client.get(answer.headers["Location"].removeprefix("/ui")).json()
+    assert (job["kind"], job["spec"]) == ("compare", {"jobs": sorted(audits)})
+    for chosen, status in ((audits[:1], 422), ([], 422), ([audits[0], "job_0"], 404)):
+        refusal = web.client.post("/ui/comparisons", data={"job": chosen})
+        assert (refusal.status_code, "<!doctype html>" in refusal.text) == (status, True)
+
+
 def test_a_comparison_is_queued_and_answers_with_its_report(web, audits) -> None:
     """The answer is the queued job; its report is a document like others, and the pages show the job."""
     answer = web.client.post("/jobs/compare", json={"jobs": audits, "metadata": {"pull": "7"}})
@@ -48,7 +60,7 @@ def test_a_comparison_is_queued_and_answers_with_its_report(web, audits) -> None
     page = web.client.get(f"/ui/jobs/{job['id']}").text
     assert all(f'href="/ui/jobs/{audit}"' in page for audit in audits)
     assert "Read the report" in page
-    assert "Comparison" in web.client.get("/ui/jobs").text
+    assert "Comparison" in web.client.get("/").text
     listed = web.client.get("/jobs", params={"kind": "compare"}).json()["data"]
     assert job["id"] in [one["id"] for one in listed]
 

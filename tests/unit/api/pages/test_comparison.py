@@ -1,8 +1,6 @@
-"""The list of jobs offers a comparison of finished audits as soon as there is a page that compares them."""
+"""The list of jobs offers a comparison of finished audits."""
 
 from datetime import UTC, datetime
-
-import pytest
 
 from api.pages.list_query import ListQuery
 from api.pages.templating import templates
@@ -17,15 +15,8 @@ def make_view(job_id: str, kind: JobKind, state: JobState) -> JobView:
     return JobView(JobResource.model_construct(**fields | {"created_at": datetime.now(UTC)}), "digits", "mnist")
 
 
-@pytest.mark.parametrize("address", [None, "/compare"])
-def test_only_finished_audits_can_be_compared(monkeypatch: pytest.MonkeyPatch, address: str | None) -> None:
-    """Each finished audit has a box that sends its id to the page that compares; without such a page there is none."""
-    monkeypatch.setitem(templates.env.globals, "COMPARE", address)
-    views = [
-        make_view("job_1", JobKind.AUDIT, JobState.SUCCEEDED),
-        make_view("job_2", JobKind.AUDIT, JobState.RUNNING),
-        make_view("job_3", JobKind.FINETUNE, JobState.SUCCEEDED),
-    ]
+def make_table(*views: JobView) -> str:
+    """Return the list of these jobs as HTML."""
     filling = {
         "views": views,
         "query": ListQuery(),
@@ -34,7 +25,22 @@ def test_only_finished_audits_can_be_compared(monkeypatch: pytest.MonkeyPatch, a
         "poll_address": "",
         "running": False,
     }
-    table = templates.get_template("job_table.html").render(filling)
-    assert ('<form method="get" action="/compare">' in table) is (address is not None)
-    assert table.count('type="checkbox"') == table.count('name="job" value="job_1"') == (address is not None)
-    assert ("Compare the chosen audits" in table) is (address is not None)
+    return templates.get_template("job_table.html").render(filling)
+
+
+def test_only_finished_audits_can_be_compared() -> None:
+    """Each finished audit and fine-tuning has a box that sends its id; a single one has none."""
+    views = [
+        make_view("job_1", JobKind.AUDIT, JobState.SUCCEEDED),
+        make_view("job_2", JobKind.AUDIT, JobState.RUNNING),
+        make_view("job_3", JobKind.FINETUNE, JobState.SUCCEEDED),
+        make_view("job_4", JobKind.COMPARE, JobState.SUCCEEDED),
+    ]
+    table = make_table(*views)
+    assert '<form method="post" action="/ui/comparisons">' in table
+    assert [name for name in ("job_1", "job_2", "job_3", "job_4") if f'name="job" value="{name}"' in table] == [
+        "job_1",
+        "job_3",
+    ]
+    assert "Compare the chosen audits" in table
+    assert "checkbox" not in make_table(*views[:2])
