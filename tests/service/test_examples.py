@@ -107,7 +107,7 @@ def test_commands(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
             "finetune": ["--images", FEW, "--dataset", "small.npz", "--spec", "short.json"],
         }
         status = run_faal(monkeypatch, folder, name, *options, *smaller.get(name, []))
-        assert status == 0 or (name, status) == ("finetune", 4), line
+        assert status == 0 or (name, status) in (("finetune", 4), ("gate", 6)), line  # so few images decide little
     assert json.loads((folder / "fairer/report.json").read_text())["kind"] == "finetune"
     assert "<html" in (folder / "audit/report.html").read_text()
 
