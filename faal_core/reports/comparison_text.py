@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from faal_core.reports.audit_text import name_attacks, name_worst_class
+from faal_core.reports.audit_text import caveat, name_attacks, name_worst_class
 from faal_core.reports.wording import change_with_bounds, with_bounds, write_name
 from faal_core.results.comparison_documents import ComparisonReport, ModelTable
 from faal_core.results.documents import AuditReport
@@ -16,26 +16,41 @@ Row = tuple[str, str, float]
 
 def summarise_comparison(report: ComparisonReport) -> list[str]:
     """Return the findings of a comparison as sentences, the most important first."""
-    before, after = report.before.robust, report.after.robust
-    robust_change = report.robust.worst_change
-    worst_before, worst_after = (
-        f"{write_name(side.worst_class)} with {percent(side.worst.value)}" for side in (before, after)
-    )
-    threat = f"{name_attacks(report.after)}, {report.after.spec.threat},"
+    rates = {row.name: row for row in report.robust.classes}
+    before, after = rates[report.robust.worst_class_before], rates[report.robust.worst_class_after]
+    threat = ", ".join(filter(None, (name_attacks(report.after), str(report.after.spec.threat), caveat(report.after))))
     means = [change_with_bounds(side.mean_change) for side in (report.robust, report.clean)]
+    worst_before = f"{write_name(before.name)} with {percent(before.before)}"
+    worst_after = f"{write_name(after.name)} with {percent(after.after)}"
+    worst_change, confidence = change_with_bounds(report.robust.worst_change), f"{100 * report.confidence:g} %"
     return [
         _state_changes(report),
-        f"The worst class under {threat} was {worst_before} and is {worst_after}: {change_with_bounds(robust_change)}.",
+        f"The worst class under {threat}, was {worst_before} and is {worst_after}: {worst_change}.",
         f"Mean robust accuracy changed by {means[0]}, mean clean accuracy by {means[1]}.",
-        f"{describe_pairing(report)} All verdicts hold together with {100 * report.confidence:g} % confidence.",
+        *_state_least_provable(report),
+        f"{describe_pairing(report)} All verdicts on classes and means hold together, with {confidence} confidence.",
     ]
+
+
+def _state_least_provable(report: ComparisonReport) -> list[str]:
+    """Return the sentence on the smallest loss of the smallest class that paired tests would find."""
+    if report.reason is not None:
+        return ["Unclear does not mean equal: more images show smaller changes."]
+    from faal_core.results.intervals import least_provable_loss  # needs SciPy, which the other sentences do without
+
+    images = min(row.images for row in report.after.classes)
+    least = least_provable_loss(2 * len(report.robust.classes) + 2, report.confidence)
+    found = f"only a loss of {least} or more is significant" if least <= images else "no change can be significant"
+    return [f"Unclear does not mean equal: in a class of {images} images, {found}."]
 
 
 def describe_pairing(report: ComparisonReport) -> str:
     """Return the sentence on how the audits are compared, and why they are not paired where they are not."""
+    names = name_models([report.before, report.after])
+    models = " and ".join(write_name(names[one.classifier.sha256], "model") for one in (report.before, report.after))
     if report.reason is None:
-        return f"The audits are compared image by image, on the same {report.after.dataset.images:,} images."
-    return f"{report.reason} So the audits are compared by their counts, which shows fewer changes."
+        return f"{models} are compared image by image, on the same {report.after.dataset.images:,} images."
+    return f"{models} are compared by their counts, which shows fewer changes. {report.reason}"
 
 
 def _state_changes(report: ComparisonReport) -> str:
@@ -64,11 +79,14 @@ def summarise_table(table: ModelTable) -> list[str]:
     sentences, names = [], name_models(table.audits)
     for radius, audits in table.by_radius():
         best = audits[0]
+        if not best.complete:
+            sentences.append(f"{radius}: every audit was stopped, so there is no lower bound.")
+            continue
         sentences.append(
             f"{radius}: the worst class of {write_name(names[best.classifier.sha256], 'model')} has the highest lower bound, "
             f"{percent(best.robust.worst.low)} ({name_worst_class(best)})."
         )
-    return [*sentences, *table.differences]
+    return [*sentences, "The order is no test: compare two audits at a time to test a difference.", *table.differences]
 
 
 def tabulate_models(table: ModelTable) -> list[list[str]]:

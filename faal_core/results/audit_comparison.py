@@ -18,6 +18,7 @@ from faal_core.results.outcomes import Outcomes
 from faal_core.results.reading import StoredAudit
 
 PRODUCT = f"FAAL {__version__}"
+_LISTED_CLASSES = 10  # most names in a sentence
 
 
 class _Pair(NamedTuple):
@@ -38,6 +39,8 @@ def compare_audits(before: StoredAudit, after: StoredAudit) -> ComparisonReport:
     require_comparable(one, other)
     confidence = max(one.spec.confidence, other.spec.confidence)
     reason = _find_obstacle(before, after)
+    if reason is not None:
+        reason += _name_omitted_classes(one, other)
     groups: tuple[GroupComparison, ...] = ()
     if reason is None and before.outcomes and after.outcomes:
         pair = _compare_images(before.outcomes, after.outcomes, one.dataset.class_names, confidence)
@@ -69,8 +72,8 @@ def tabulate_audits(audits: Sequence[AuditReport]) -> ModelTable:
     if not audits:
         raise InvalidSpec("A table of models needs at least one audit.")
 
-    def place(audited: AuditReport) -> tuple[str, float, float]:
-        return audited.spec.threat.norm, audited.spec.threat.epsilon, -audited.robust.worst.low
+    def place(audited: AuditReport) -> tuple[str, float, bool, float]:
+        return audited.spec.threat.norm, audited.spec.threat.epsilon, not audited.complete, -audited.robust.worst.low
 
     kinds: dict[str, set[str]] = {
         "images": {audited.dataset.sha256 for audited in audits},
@@ -105,6 +108,14 @@ def _find_obstacle(before: StoredAudit, after: StoredAudit) -> str | None:
     return None
 
 
+def _name_omitted_classes(one: AuditReport, other: AuditReport) -> str:
+    """Return a sentence on the classes that only one of the audits has; empty where there are none."""
+    names, other_names = ({row.name: None for row in report.classes} for report in (one, other))
+    omitted = [name for name in names | other_names if name not in names or name not in other_names]
+    listed = ", ".join(omitted[:_LISTED_CLASSES]) + (" …" if len(omitted) > _LISTED_CLASSES else "")
+    return f" {len(omitted)} classes are left out, because only one audit has them: {listed}." if omitted else ""
+
+
 def _compare_images(before: Outcomes, after: Outcomes, class_names: tuple[str, ...], confidence: float) -> _Pair:
     one, other = before.evaluation, after.evaluation
     return _Pair(
@@ -133,6 +144,8 @@ def _compare_groups(before: Outcomes, after: Outcomes, confidence: float) -> tup
             for kind in ("correct", "robust")
         )
         clean, robust = sides
+        raw = [row.p_value for side in (clean, robust) for row in side.classes]
+        clean, robust = _judge_again((clean, robust), intervals.holm(np.array(raw)).tolist(), confidence)
         compared.append(GroupComparison(column=column, clean=clean, robust=robust))
     return tuple(compared)
 
@@ -151,19 +164,30 @@ def _adjust_together(pair: _Pair, confidence: float) -> tuple[Comparison, Compar
     """Adjust the p-values of all classes and both means together, and judge by them."""
     raw = [row.p_value for side in (pair.clean, pair.robust) for row in side.classes]
     adjusted = intervals.holm(np.array([*raw, *pair.mean_p_values])).tolist()
-    sides = []
-    for side in (pair.clean, pair.robust):
-        rows = []
-        for row in side.classes:
-            p = adjusted.pop(0)
-            verdict = judge(p, row.after - row.before, confidence)
-            rows.append(row.model_copy(update={"p_adjusted": p, "verdict": verdict}))
-        sides.append(side.model_copy(update={"classes": tuple(rows)}))
+    sides = _judge_again((pair.clean, pair.robust), adjusted[: len(raw)], confidence)
     means = [
         MeanTest(p_value=p, p_adjusted=p_adjusted, verdict=judge(p_adjusted, side.mean_change.value, confidence))
-        for side, p, p_adjusted in zip(sides, pair.mean_p_values, adjusted, strict=True)
+        for side, p, p_adjusted in zip(sides, pair.mean_p_values, adjusted[len(raw) :], strict=True)
     ]
     return sides[0], sides[1], means[0], means[1]
+
+
+def _judge_again(
+    sides: tuple[Comparison, Comparison], adjusted: Sequence[float], confidence: float
+) -> tuple[Comparison, Comparison]:
+    """Return the clean and the robust side with these adjusted p-values, in order, and the verdicts that follow from them."""
+    waiting = iter(adjusted)
+
+    def judge_side(side: Comparison) -> Comparison:
+        rows = []
+        for row in side.classes:
+            p = next(waiting)
+            verdict = judge(p, row.after - row.before, confidence)
+            rows.append(row.model_copy(update={"p_adjusted": p, "verdict": verdict}))
+        return side.model_copy(update={"classes": tuple(rows)})
+
+    clean, robust = sides
+    return judge_side(clean), judge_side(robust)
 
 
 def _without_gallery(report: AuditReport) -> AuditReport:

@@ -82,16 +82,15 @@ def compare_samples(
         )
         for c, (name, (before, after)) in enumerate(zip(names, rates, strict=True))
     )
-    total = counts.sum(axis=0)
-    low, high = intervals.difference_bounds(total, confidence)
+    mean = intervals.stratified_change(counts, confidence)
     comparison = Comparison(
         classes=changes,
-        mean_change=Interval(value=float(total[2] / total[3] - total[0] / total[1]), low=low, high=high),
+        mean_change=Interval(value=mean.value, low=mean.low, high=mean.high),
         worst_class_before=names[int((right / images).argmin())],
         worst_class_after=names[int((right_after / images_after).argmin())],
         worst_change=_worst_change((right, images), (right_after, images_after), confidence),
     )
-    return comparison, float(intervals.fisher(total[None])[0])
+    return comparison, mean.p_value
 
 
 def judge(p_adjusted: float, change: float, confidence: float) -> Literal["better", "worse", "unclear"]:

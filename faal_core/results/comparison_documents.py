@@ -16,7 +16,7 @@ class MeanTest(Document):
     """Tests the mean accuracy over all images."""
 
     p_value: float = Field(
-        description="Of an exact McNemar test over all images; of Fisher's exact test if the images differ."
+        description="Of an exact McNemar test over all images; of the Cochran–Mantel–Haenszel test if the images differ."
     )
     p_adjusted: float = Field(description="p-value adjusted by Holm's method, together with those of the classes.")
     verdict: Verdict

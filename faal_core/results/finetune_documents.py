@@ -89,7 +89,7 @@ class Comparison(Document):
     classes: tuple[ClassChange, ...]
     mean_change: Interval = Field(
         description="Change of the mean accuracy. Bounds are by a stratified paired bootstrap over images; where the images "
-        "differ, by Newcombe's method 10."
+        "differ, the mean of the classes' changes with Mantel–Haenszel weights, and bounds from Newcombe's method 10."
     )
     worst_class_before: str
     worst_class_after: str

@@ -6,6 +6,7 @@ Sources: Clopper and Pearson 1934; Bonferroni and Holm 1979 for several classes 
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,6 +101,38 @@ def difference_bounds(counts: Counts, confidence: float) -> tuple[float, float]:
         change - math.hypot(other_rate - other_low, high - rate),
         change + math.hypot(other_high - other_rate, rate - low),
     )
+
+
+class StratifiedChange(NamedTuple):
+    """Holds the weighted mean of the changes of all classes, its bounds, and the p-value that no class changed."""
+
+    value: float
+    low: float
+    high: float
+    p_value: float
+
+
+def stratified_change(counts: Counts, confidence: float) -> StratifiedChange:
+    """Return the change of the mean rate between independent samples whose classes may have other shares of the images.
+
+    The classes have Mantel–Haenszel weights, so a change of the shares alone is no change. `counts` is as in `fisher`. The bounds
+    and the p-value are approximate.
+
+    Source: Cochran 1954, Mantel and Haenszel 1959, with the continuity correction; Zou and Donner 2008 for the bounds of a
+        sum, from those of `difference_bounds`.
+    """
+    correct, images, other_correct, other_images = counts.T.astype(np.float64)
+    total, right = images + other_images, correct + other_correct
+    weights = images * other_images / total
+    weights /= weights.sum()
+    changes = other_correct / other_images - correct / images
+    bounds = np.array([difference_bounds(row, confidence) for row in counts])
+    value = float(weights @ changes)
+    below, above = (math.sqrt(float((weights**2) @ (changes - side) ** 2)) for side in bounds.T)
+    excess = (other_correct - right * other_images / total).sum()
+    variance = (images * other_images * right * (total - right) / (total**2 * np.maximum(total - 1, 1))).sum()
+    z = max(0.0, abs(excess) - 0.5) / math.sqrt(variance) if variance > 0 else 0.0
+    return StratifiedChange(value, value - below, value + above, float(2 * special.ndtr(-z)))
 
 
 def _wilson(rate: float, images: int, confidence: float) -> tuple[float, float]:

@@ -142,9 +142,20 @@ def read_outcomes(path: Path, report: AuditReport) -> Outcomes:
             outcomes = _build(file.read([*_FIELDS, *groups]).to_pydict(), groups)
         except (pa.ArrowException, KeyError, OSError, OverflowError, TypeError, ValueError):
             raise foreign from None
-    if outcomes.sha256 != report.outcomes_sha256:
+    if outcomes.sha256 != report.outcomes_sha256 or not _fits(outcomes, report):
         raise foreign
     return outcomes
+
+
+def _fits(outcomes: Outcomes, report: AuditReport) -> bool:
+    """Return whether classes and attacks are those of the report; images that were never evaluated have the class −1."""
+    one, classes = outcomes.evaluation, len(report.dataset.class_names)
+    predictions = np.stack([one.clean, one.attacked])
+    return bool(
+        ((one.labels >= 0) & (one.labels < classes)).all()
+        and ((predictions >= -1) & (predictions < classes)).all()
+        and ((one.broken_by >= UNBROKEN) & (one.broken_by < len(report.attacks))).all()
+    )
 
 
 _FIELDS = (

@@ -27,7 +27,7 @@ def test_two_reports_are_compared(
     assert run_faal(monkeypatch, folder, "compare", "before", "after/report.json", "--out", "out") == 0
     printed = capsys.readouterr().out
     assert printed.startswith("Significantly higher: robust accuracy of shirt (+16.7 points)")
-    assert "The audits are compared image by image, on the same 3,000 images." in printed
+    assert "are compared image by image, on the same 3,000 images." in printed
     document = read_any_report((folder / "out/report.json").read_text())
     assert (document.kind, document.pairing) == ("comparison", "paired")
     assert "Comparison of two audits" in (folder / "out/report.html").read_text()

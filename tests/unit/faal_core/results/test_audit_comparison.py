@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, fisher_exact
+from scipy.stats import binomtest, chi2, fisher_exact
 
 from faal_core.errors import InvalidSpec
+from faal_core.reports.comparison_text import summarise_comparison
 from faal_core.results import intervals
 from faal_core.results.audit_comparison import compare_audits, tabulate_audits
+from faal_core.results.class_table import ClassTable
 from faal_core.results.comparison import compare
 from faal_core.results.image_outcomes import UNBROKEN, Evaluation
 from faal_core.results.outcomes import Outcomes
@@ -52,6 +54,9 @@ def test_groups_are_compared_within_their_column() -> None:
     """Each column of groups has its own paired tests, which add up to the same images."""
     (column,) = compare_audits(BEFORE, AFTER).groups
     assert (column.column, [row.name for row in column.robust.classes]) == ("camera", ["left", "right"])
+    raw = [row.p_value for side in (column.clean, column.robust) for row in side.classes]
+    adjusted = [row.p_adjusted for side in (column.clean, column.robust) for row in side.classes]
+    assert min(adjusted) == pytest.approx(min(1, 4 * min(raw)))
     changed = (BEFORE.outcomes.evaluation.robust != AFTER.outcomes.evaluation.robust).sum()
     assert sum((row.gained or 0) + (row.lost or 0) for row in column.robust.classes) == changed
 
@@ -83,6 +88,57 @@ def test_classes_are_matched_by_their_names() -> None:
     assert [row.name for row in report.robust.classes] == list(FASHION[1:])
     rates = {row.name: row.robust.rate for row in turned.report.classes}
     assert [row.after for row in report.robust.classes] == [rates[name] for name in FASHION[1:]]
+
+
+def count_audit(counts: dict[str, tuple[int, int]]) -> StoredAudit:
+    """Return an audit of other images with these counts, robust and in all, of each class."""
+    names, robust = tuple(counts), []
+    for count, images in counts.values():
+        robust += [True] * count + [False] * (images - count)
+    labels = np.repeat(np.arange(len(names)), [images for _, images in counts.values()])
+    flags = np.array(robust)
+    sizes = np.zeros(len(labels))
+    attacked = np.where(flags, labels, (labels + 1) % len(names))
+    broken = np.where(flags, UNBROKEN, 0)
+    evaluation = Evaluation(labels, labels, attacked, broken, sizes, sizes, sizes, ("",) * len(labels))
+    table = ClassTable(evaluation, names, attacks=2, confidence=0.95)
+    report, _ = sample_outcomes(names, (0.5,) * len(names), images=2)
+    dataset = report.dataset.model_copy(update={"images": len(labels), "sha256": f"{len(labels):064x}"})
+    spread = {"clean": table.build_spread(table.clean), "robust": table.build_spread(table.robust)}
+    changes = {"dataset": dataset, "classes": table.build_rows(), **spread}
+    return StoredAudit(report.model_copy(update=changes), None)
+
+
+def test_another_mix_of_classes_is_no_change() -> None:
+    """Classes with the same rates but other shares of the images leave the mean unchanged."""
+    before = count_audit({"x": (20, 100), "y": (800, 1000)})
+    after = count_audit({"x": (200, 1000), "y": (80, 100)})
+    report = compare_audits(before, after)
+    assert report.robust.mean_change.value == pytest.approx(0)
+    assert report.robust.mean_change.low < 0 < report.robust.mean_change.high
+    assert (report.robust_mean.verdict, report.falls) == ("unclear", [])
+
+
+def test_classes_of_one_audit_alone_are_named() -> None:
+    """The reason lists them, and the sentence on the worst class is about the classes that were compared."""
+    before = count_audit({"hard": (10, 100), "x": (66, 100), "y": (80, 100)})
+    after = count_audit({"x": (66, 100), "y": (80, 100), "z": (97, 100)})
+    report = compare_audits(before, after)
+    assert "2 classes are left out, because only one audit has them: hard, z." in str(report.reason)
+    assert "was x with 66.0 % and is x with 66.0 %: +0.0 points" in summarise_comparison(report)[1]
+
+
+def test_the_stratified_test_is_that_of_mantel_and_haenszel() -> None:
+    """The p-value equals that of the reference for 2 × 2 × K tables with continuity correction, for one stratum and for three."""
+    counts = np.array([[30, 50, 20, 50], [12, 40, 9, 60], [44, 80, 30, 70]])
+    tables = [np.array([[b, m - b], [a, n - a]]) for a, n, b, m in counts.tolist()]
+    excess = sum(table[0, 0] - table[0].sum() * table[:, 0].sum() / table.sum() for table in tables)
+    variance = sum(
+        table[0].sum() * table[1].sum() * table[:, 0].sum() * table[:, 1].sum() / (table.sum() ** 2 * (table.sum() - 1))
+        for table in tables
+    )
+    expected = chi2.sf((abs(excess) - 0.5) ** 2 / variance, 1)
+    assert intervals.stratified_change(counts, 0.95).p_value == pytest.approx(expected)
 
 
 def test_missing_outcomes_are_named() -> None:

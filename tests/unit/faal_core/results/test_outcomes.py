@@ -89,6 +89,26 @@ def test_foreign_files_are_refused(sample: tuple[AuditReport, Outcomes], tmp_pat
         read_outcomes(path, report)
 
 
+@pytest.mark.parametrize(("field", "value"), [("labels", 10), ("labels", -1), ("clean", 2**40), ("broken_by", 2)])
+def test_forged_outcomes_are_refused(
+    sample: tuple[AuditReport, Outcomes], tmp_path: Path, field: str, value: int
+) -> None:
+    """A class or an attack that the report does not have is refused, even if the digest in the report was adapted."""
+    report, outcomes = sample
+    values = getattr(outcomes.evaluation, field).copy()
+    outcomes.write(tmp_path / "outcomes.parquet", report)
+    columns = {"labels": "label", "clean": "clean_prediction", "broken_by": "attack"}
+    values[3] = value
+    forged = Outcomes(replace(outcomes.evaluation, **{field: values}), outcomes.rows, outcomes.groups)
+    table = pq.read_table(tmp_path / "outcomes.parquet")
+    column = table.column_names.index(columns[field])
+    stored = [None if number < 0 else int(number) + 1 for number in values] if field == "broken_by" else values.tolist()
+    pq.write_table(table.set_column(column, columns[field], pa.array(stored)), tmp_path / "outcomes.parquet")
+    report = report.model_copy(update={"outcomes_sha256": forged.sha256})
+    with pytest.raises(InvalidSpec, match="does not hold the outcomes of this report"):
+        read_outcomes(tmp_path / "outcomes.parquet", report)
+
+
 def test_a_report_without_outcomes_is_read(sample: tuple[AuditReport, Outcomes], tmp_path: Path) -> None:
     """A report whose outcomes are missing, or that is older than they are, is read without them."""
     report, outcomes = sample
