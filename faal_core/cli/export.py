@@ -13,7 +13,8 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 Reports = Annotated[
     list[Path],
     typer.Argument(
-        exists=True, dir_okay=False, help="The report.json; or those of several audits that differ in the radius alone."
+        exists=True,
+        help="The report.json or the folder that has it; or those of several audits that differ in the radius alone.",
     ),
 ]
 RunName = Annotated[

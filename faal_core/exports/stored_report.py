@@ -5,17 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from faal_core.errors import InvalidSpec
 from faal_core.exports.facts import SourceReport, main_audit
 from faal_core.results.documents import AuditReport
 from faal_core.results.frames import Columns, write_columns
 from faal_core.results.outcomes import read_outcomes
-from faal_core.results.reading import REPORT, list_audits, read_report
+from faal_core.results.reading import REPORT, find_report, list_audits, read_report_file
 
 Source = SourceReport | str | Path
-"""A report, or the path of its `report.json`."""
+"""A report, or the path of its `report.json` or of the folder that has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +47,13 @@ def read_series(sources: Sequence[Source]) -> list[StoredReport]:
 def _read(source: Source) -> StoredReport:
     if not isinstance(source, str | Path):
         return StoredReport(source)
-    path = Path(source)
-    try:
-        return StoredReport(read_report(path.read_bytes()), path)
-    except ValidationError:
-        raise InvalidSpec(f"{path} is not the report of an audit or a fine-tuning. Name a report.json.") from None
+    path = find_report(Path(source))
+    report = read_report_file(path)
+    if not isinstance(report, SourceReport):
+        raise InvalidSpec(
+            f"{path} is a {report.kind}. Export the reports of the audits; the other tool compares its runs."
+        )
+    return StoredReport(report, path)
 
 
 def _check_series(reports: Sequence[SourceReport]) -> None:

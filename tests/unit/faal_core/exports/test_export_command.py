@@ -69,7 +69,7 @@ def test_errors_are_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch, caps
     """A file that is no report, and a table of an unknown kind, are reported in one line."""
     (folder / "other.json").write_text("[]")
     for arguments, reason in {
-        ("huggingface", "other.json"): "is not the report of an audit",
+        ("huggingface", "other.json"): "is not a report that FAAL has written",
         ("classes", "audit/report.json", "-o", "classes.xlsx"): "must end in .parquet or .csv",
         ("classes", "audit/report.json", "audit/report.json"): "same radius",
     }.items():

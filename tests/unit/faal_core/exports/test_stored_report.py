@@ -9,7 +9,9 @@ from faal_core.exports.classes import list_columns
 from faal_core.exports.facts import list_facts, list_states
 from faal_core.exports.stored_report import read_series, write_files
 from faal_core.reports.files import save
+from faal_core.results.audit_comparison import compare_audits
 from faal_core.results.documents import AuditReport
+from faal_core.results.reading import StoredAudit
 from faal_core.threat_model import ThreatModel
 from tests.sample_reports import WARNING, sample_audit, sample_finetune, sample_outcomes
 
@@ -51,10 +53,14 @@ def test_reports_that_are_no_series_are_refused(others: list, reason: str):
 def test_a_file_that_is_no_report_is_refused(tmp_path: Path):
     """Another JSON file, or no report at all, is refused with a sentence."""
     (tmp_path / "other.json").write_text("{}")
-    with pytest.raises(InvalidSpec, match=r"other\.json is not the report of an audit"):
+    with pytest.raises(InvalidSpec, match=r"other\.json is not a report that FAAL has written"):
         read_series([tmp_path / "other.json"])
     with pytest.raises(InvalidSpec, match="no report to export"):
         read_series([])
+    comparison = compare_audits(StoredAudit(AUDIT, None), StoredAudit(AUDIT, None))
+    (tmp_path / "report.json").write_text(comparison.model_dump_json())
+    with pytest.raises(InvalidSpec, match=r"report\.json is a comparison\. Export the reports of the audits"):
+        read_series([tmp_path])
 
 
 def test_files_are_those_beside_the_report(tmp_path: Path):
