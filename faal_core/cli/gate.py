@@ -79,7 +79,12 @@ def _named_rates(texts: Sequence[str] | None, option: str) -> Mapping[str, str] 
     pairs = [text.rpartition("=") for text in texts or ()]
     if any(not name for name, _, _ in pairs):
         raise typer.BadParameter("write a name and a rate, such as cat=0.4", param_hint=option)
-    return {name: rate for name, _, rate in pairs} or None
+    rates: dict[str, str] = {}
+    for name, _, rate in pairs:
+        if name in rates:
+            raise typer.BadParameter(f"{name!r} is named twice", param_hint=option)
+        rates[name] = rate
+    return rates or None
 
 
 def _write_files(

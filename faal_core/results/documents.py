@@ -5,12 +5,15 @@ same number of CPU threads differ only in `seconds`, `created_at` and the ids of
 """
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from faal_core.catalog import Augmentation
 from faal_core.specs import AuditSpec, ClassifierDescription
+
+Images = Annotated[int, Field(ge=1, lt=2**53)]  # float64 represents such numbers exactly
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class Document(BaseModel):
@@ -25,11 +28,17 @@ class Rate(Document):
     Where there are several classes, the bounds of a column hold for all classes together.
     """
 
-    count: int
-    images: int
-    rate: float
-    low: float
-    high: float
+    count: int = Field(ge=0)
+    images: Images
+    rate: Fraction
+    low: Fraction
+    high: Fraction
+
+    @model_validator(mode="after")
+    def _check_count(self) -> Self:
+        if self.count > self.images:
+            raise ValueError(f"{self.count} correct images are more than the {self.images} images")
+        return self
 
 
 class Interval(Document):
@@ -44,10 +53,16 @@ class ClassRow(Document):
     """Counts, for one class or group, the images that are classified correctly: clean and after each attack in turn."""
 
     name: str
-    images: int
+    images: Images
     clean: Rate
     after_attack: tuple[Rate, ...] = Field(description="Accuracy after attacks 0..k, one entry per attack k.")
     robust: Rate = Field(description="Accuracy on images that are classified correctly clean and after every attack.")
+
+    @model_validator(mode="after")
+    def _check_images(self) -> Self:
+        if any(rate.images != self.images for rate in (self.clean, *self.after_attack, self.robust)):
+            raise ValueError(f"the rates of {self.name!r} have other numbers of images than {self.images}")
+        return self
 
     @property
     def rates(self) -> tuple[Rate, Rate]:
@@ -83,7 +98,7 @@ class GroupTable(Document):
     """Counts the same images by the groups of one column, whatever their classes."""
 
     column: str
-    groups: tuple[ClassRow, ...] = Field(description="Groups that have images, in alphabetical order.")
+    groups: tuple[ClassRow, ...] = Field(min_length=1, description="Groups that have images, in alphabetical order.")
     clean: Spread
     robust: Spread
 
@@ -218,7 +233,7 @@ class AuditReport(Document):
         "robust rates by several points.",
     )
     warnings: tuple[ReliabilityWarning, ...]
-    classes: tuple[ClassRow, ...]
+    classes: tuple[ClassRow, ...] = Field(min_length=1)
     clean: Spread
     robust: Spread
     groups: tuple[GroupTable, ...] = Field((), description="One table per column of groups in the data set.")

@@ -75,8 +75,9 @@ class RequirementResult(Document):
     images_to_decide: int | None = Field(
         None,
         description="Number of images that decides an undecided requirement with a probability of 80 %, if the measured "
-        "rates are the true ones: images per class or group, in total for `min_robust` and `min_clean`. Null where "
-        "no number of images up to 10 million decides it.",
+        "rates are the true ones: images per class or group, in total for `min_robust` and `min_clean`. It is larger than "
+        "the number of audited images of each class that is undecided. Null where no number of images up to 10 million "
+        "decides it.",
     )
 
 

@@ -14,11 +14,13 @@ _DRAWS, _FEWEST_DRAWS, _RATES_DRAWN = 1_000, 200, 100_000  # of all class rates;
 _GRID = 2_001  # counts at which bounds are computed; others are interpolated, exact to 0.002 points
 
 
-def images_for_smallest(rates: intervals.Vector, limit: float, confidence: float) -> int | None:
+def images_for_smallest(rates: intervals.Vector, limit: float, confidence: float, *, audited: int) -> int | None:
     """Return the number of images per class with which the smallest rate is decided to be at least `limit`, or below it.
 
     One rate stands for itself, such as a mean.
 
+    Args:
+        audited: number of images per class that did not decide; the result is larger.
     Returns: None where more than `MOST` images are needed.
     """
 
@@ -26,22 +28,26 @@ def images_for_smallest(rates: intervals.Vector, limit: float, confidence: float
         passing, not_failing = critical_counts(images, limit, 1 - (1 - confidence) / len(rates))
         return _all_reach(passing, images, rates) + 1 - _all_reach(not_failing, images, rates)
 
-    return _find_fewest(decides)
+    return _find_fewest(decides, audited)
 
 
-def images_for_one(rate: float, limit: float, confidence: float) -> int | None:
+def images_for_one(rate: float, limit: float, confidence: float, *, audited: int) -> int | None:
     """Return the number of images of one class with which its rate is decided to be at least `limit`, or below it.
 
     Args:
         confidence: confidence of the interval of this class alone.
+        audited: number of images that did not decide; the result is larger.
     """
-    return images_for_smallest(np.array([rate]), limit, confidence)
+    return images_for_smallest(np.array([rate]), limit, confidence, audited=audited)
 
 
-def images_for_gap(rates: intervals.Vector, limit: float, confidence: float) -> int | None:
+def images_for_gap(rates: intervals.Vector, limit: float, confidence: float, *, audited: int) -> int | None:
     """Return the number of images per class with which the gap of the rates is decided to be at most `limit`, or above it.
 
     The probability of a decision is simulated, with a fixed seed.
+
+    Args:
+        audited: number of images per class that did not decide; the result is larger.
     """
     draws = max(_FEWEST_DRAWS, min(_DRAWS, _RATES_DRAWN // len(rates)))
 
@@ -52,7 +58,7 @@ def images_for_gap(rates: intervals.Vector, limit: float, confidence: float) -> 
         low, high = intervals.gap_extremes(*(np.interp(correct, grid, one) for one in bounds))
         return float(((high <= limit) | (low > limit)).mean())
 
-    return _find_fewest(decides)
+    return _find_fewest(decides, audited)
 
 
 def critical_counts(images: int, limit: float, confidence: float) -> tuple[int, int]:
@@ -78,11 +84,14 @@ def _all_reach(count: int, images: int, rates: intervals.Vector) -> float:
     return float(special.betainc(count, images - count + 1, rates).prod())
 
 
-def _find_fewest(decides: Callable[[int], float]) -> int | None:
-    """Return a number of images with which the probability reaches `PROBABILITY`, and with one image less does not."""
-    few, many = 0, 1
-    while decides(many) < PROBABILITY:
-        if many == MOST:
+def _find_fewest(decides: Callable[[int], float], audited: int) -> int | None:
+    """Return a number of images above `audited` with which the probability reaches `PROBABILITY`.
+
+    With one image less the probability is smaller, or that number was audited.
+    """
+    few, many = audited, audited + 1
+    while many > MOST or decides(many) < PROBABILITY:
+        if many >= MOST:
             return None
         few, many = many, min(2 * many, MOST)
     while many - few > 1:

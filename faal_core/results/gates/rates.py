@@ -22,6 +22,7 @@ class RateColumn(NamedTuple):
     """Holds one rate per class or group, with bounds that hold for all of them together."""
 
     names: list[str]
+    images: intervals.Counts
     rates: intervals.Vector
     low: intervals.Vector
     high: intervals.Vector
@@ -60,15 +61,17 @@ def judge_rates(policy: Policy, report: AuditReport, confidence: float) -> Itera
 def _robust_column(rows: Sequence[ClassRow], confidence: float) -> RateColumn:
     correct, images = np.array([row.robust.count for row in rows]), np.array([row.images for row in rows])
     bounds = intervals.simultaneous_bounds(correct, images, confidence)
-    return RateColumn([row.name for row in rows], correct / images, *bounds)
+    return RateColumn([row.name for row in rows], images, correct / images, *bounds)
 
 
 def _check_names(field: str, limits: Mapping[str, float], names: Sequence[str]) -> None:
-    """Check that the report has each named class or column. Raises: InvalidSpec."""
+    """Check that the report has each named class or column once. Raises: InvalidSpec."""
     for name in limits:
         if name not in names:
             known = shorten(", ".join(map(repr, names)), 10 * _LONGEST) or "none"
             raise InvalidSpec(f"{field}: the report has no {name[:_LONGEST]!r}; it has {known}.")
+        if names.count(name) > 1:
+            raise InvalidSpec(f"{field}: the report has {names.count(name)} classes with the name {name[:_LONGEST]!r}.")
 
 
 def _judge_smallest(
@@ -94,7 +97,9 @@ def _judge_smallest(
         subject,
         measurement,
         reasons,
-        lambda: images_to_decide.images_for_smallest(column.rates, limit, confidence),
+        lambda: images_to_decide.images_for_smallest(
+            column.rates, limit, confidence, audited=int(column.images[column.low < limit].max())
+        ),
     )
 
 
@@ -106,7 +111,11 @@ def _judge_mean(
         quantity, limit, mean.rate, float(low), float(high), is_largest=False, unit="images in total"
     )
     return _judge(
-        name, None, measurement, reasons, lambda: images_to_decide.images_for_one(mean.rate, limit, confidence)
+        name,
+        None,
+        measurement,
+        reasons,
+        lambda: images_to_decide.images_for_one(mean.rate, limit, confidence, audited=mean.images),
     )
 
 
@@ -124,7 +133,7 @@ def _judge_gap(limit: float, column: RateColumn, confidence: float, reasons: tup
         None,
         measurement,
         reasons,
-        lambda: images_to_decide.images_for_gap(column.rates, limit, confidence),
+        lambda: images_to_decide.images_for_gap(column.rates, limit, confidence, audited=int(column.images.max())),
     )
 
 
@@ -142,8 +151,14 @@ def _judge_class(
         is_largest=False,
         unit="images per class",
     )
-    alone = 1 - (1 - confidence) / len(column.names)
-    return _judge("min_class", name, measurement, reasons, lambda: images_to_decide.images_for_one(rate, limit, alone))
+    alone, audited = 1 - (1 - confidence) / len(column.names), int(column.images[place])
+    return _judge(
+        "min_class",
+        name,
+        measurement,
+        reasons,
+        lambda: images_to_decide.images_for_one(rate, limit, alone, audited=audited),
+    )
 
 
 def _judge(

@@ -22,7 +22,9 @@ def judge_scope(scope: Scope, report: AuditReport) -> Iterator[RequirementResult
         yield _judge("epsilon", format_radius(scope.epsilon), format_radius(threat.epsilon), large_enough, "at least ")
     if scope.attacks is not None:
         names = "; ".join(attack.name for attack in report.attacks)
-        yield _judge("attacks", scope.attacks, names, _is_as_strong(report.spec, scope.attacks), "at least ")
+        made = names if report.complete else f"{names}, not finished"
+        strong_enough = report.complete and _is_as_strong(report.spec, scope.attacks)
+        yield _judge("attacks", scope.attacks, made, strong_enough, "at least ")
     if scope.dataset_sha256 is not None:
         sha256 = report.dataset.sha256
         yield _judge("dataset_sha256", scope.dataset_sha256, sha256, sha256 == scope.dataset_sha256)
@@ -43,7 +45,7 @@ def _judge(field: str, limit: str, value: str, holds: bool, relation: str = "") 
 
 
 def _is_as_strong(spec: AuditSpec, preset: str) -> bool:
-    """Return whether the audit made all attacks of the preset, or all of a stronger one; further attacks only help."""
+    """Return whether the audit has all attacks of the preset, or all of a stronger one; further attacks only help."""
     stronger = STRENGTH[STRENGTH.index(preset) :]
     needed = (AuditSpec(threat=spec.threat, attacks=catalog.PRESETS[name].attacks).attacks for name in stronger)
     return any(all(attack in spec.attacks for attack in attacks) for attacks in needed)

@@ -56,4 +56,4 @@ def _explain_images(measurement: Measurement, images: int | None) -> str:
         return f"With {images:,} {measurement.unit}, such rates are decided with a probability of 80 %."
     if measurement.value == measurement.limit:
         return "The measured value equals the limit, so more images need not decide it."
-    return f"The measured value is so close to the limit that more than {MOST:,} {measurement.unit} are needed."
+    return f"To decide it, more than {MOST:,} {measurement.unit} are needed at this confidence."

@@ -115,6 +115,8 @@ def test_in_github_actions_the_job_is_annotated(
         (("--undecided", "perhaps", "--min-worst", "0.1"), 2, "--undecided: 'perhaps' is none of fail, pass"),
         (("--tolerance", "-1", "--baseline", "audit"), 2, "--tolerance: -1.0 should be greater than or equal to 0"),
         (("--min-class", "0.4"), 2, "write a name and a rate, such as cat=0.4"),
+        (("--min-class", "bag=0.99", "--min-class", "bag=0.01"), 2, "--min-class: 'bag' is named twice"),
+        (("--min-group", "camera=0.9", "--min-group", "camera=0.1"), 2, "--min-group: 'camera' is named twice"),
         (("--min-class", "cat=0.4"), 1, "the report has no 'cat'"),
         (("--policy", "wrong.yaml"), 2, "wrong.yaml: min_wurst: there is no such field; did you mean"),
         (
@@ -132,6 +134,16 @@ def test_errors_name_the_option(
     """Wrong arguments exit with 2 and say what to write; a policy that does not fit the report exits with 1."""
     assert gate("audit/report.json", *options) == status
     assert message in capsys.readouterr().err
+
+
+def test_an_edited_report_is_no_report(gate, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A report without a class, or with more correct images than there are, is refused in one line."""
+    document = json.loads((folder / "audit" / "report.json").read_text("utf-8"))
+    mean = document["robust"]["mean"]
+    for edited in ({"classes": []}, {"robust": {**document["robust"], "mean": {**mean, "count": mean["images"] + 1}}}):
+        (folder / "edited.json").write_text(json.dumps({**document, **edited}))
+        assert gate("edited.json", "--min-robust", "0.2", "--min-worst", "0.2") == 1
+        assert "not a report that FAAL has written" in capsys.readouterr().err
 
 
 def test_another_file_is_no_report(gate, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

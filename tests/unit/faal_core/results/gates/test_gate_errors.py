@@ -19,7 +19,7 @@ CELLS = 4  # both right, lost, gained, both wrong
 @pytest.fixture(autouse=True)
 def _plan_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip the search for the number of images, which no test here is about."""
-    monkeypatch.setattr(images_to_decide, "_find_fewest", lambda decides: None)
+    monkeypatch.setattr(images_to_decide, "_find_fewest", lambda decides, audited: None)
 
 
 def draw_cells(

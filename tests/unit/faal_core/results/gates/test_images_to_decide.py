@@ -35,7 +35,7 @@ def test_one_rate_is_decided_from_the_number_on(rate: float, limit: float) -> No
         low, high = intervals.clopper_pearson(counts, np.full(images + 1, images), 0.95)
         return float(stats.binom.pmf(counts, images, rate)[(low >= limit) | (high < limit)].sum())
 
-    images = images_to_decide.images_for_one(rate, limit, 0.95)
+    images = images_to_decide.images_for_one(rate, limit, 0.95, audited=0)
     assert images is not None
     assert probability(images) >= 0.8 > probability(images - 1)
 
@@ -81,7 +81,7 @@ def test_the_number_decides_as_often_as_stated(policy: dict, rates: tuple[float,
 def judge_audit_quickly(policy: dict, report) -> bool:
     """Return whether the gate decides, without the number of images that would."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(images_to_decide, "_find_fewest", lambda decides: None)
+        patch.setattr(images_to_decide, "_find_fewest", lambda decides, audited: None)
         return judge_audit(Policy(**policy), report).status != "undecided"
 
 
@@ -93,4 +93,34 @@ def test_no_number_decides_a_rate_at_its_limit() -> None:
     assert (equal.status, equal.images_to_decide) == ("undecided", None)
     assert "equals the limit" in equal.sentence
     assert close.images_to_decide is None
-    assert "more than 10,000,000 images in total" in close.sentence
+    assert "more than 10,000,000 images in total are needed at this confidence" in close.sentence
+
+
+@pytest.mark.parametrize("audited", [40, 500])
+def test_the_number_is_larger_than_the_audited_one(audited: int) -> None:
+    """Many classes may decide by chance with fewer images than were audited; an undecided gate asks for more."""
+    undecided = 0
+    for correct in range(audited // 4, audited // 2):
+        report = make_report([correct] * 100, [audited] * 100)
+        for policy in ({"min_worst": 0.35}, {"min_class": {"class 3": 0.35}}, {"min_robust": 0.35}):
+            result = judge_audit(Policy(**policy), report).requirements[0]
+            if result.status == "undecided" and result.images_to_decide is not None:
+                undecided += 1
+                assert result.images_to_decide > (100 * audited if "min_robust" in policy else audited)
+    assert undecided > 5
+
+
+def test_the_number_for_a_gap_is_larger_than_the_audited_one() -> None:
+    """Noise of 300 rates alone often exceeds the limit with 304 images per class; 400 have not decided."""
+    counts = np.linspace(120, 320, 300).astype(int)
+    result = judge_audit(Policy(max_gap=0.1), make_report(counts, np.full(300, 400))).requirements[0]
+    assert result.status == "undecided"
+    assert result.images_to_decide > 400
+
+
+def test_a_decided_class_does_not_set_the_number() -> None:
+    """The large class meets the limit by its own interval, so the number is that of the small one."""
+    report = make_report([20, 90_000], [60, 100_000])
+    result = judge_audit(Policy(min_worst=0.25), report).requirements[0]
+    assert result.status == "undecided"
+    assert 60 < result.images_to_decide < 2_000

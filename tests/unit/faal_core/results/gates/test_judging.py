@@ -147,6 +147,14 @@ def test_the_scope_is_compared_with_the_report(scope: dict, status: str) -> None
     assert all(one.status == "pass" for one in results if one.name not in {f"scope.{name}", "scope.norm"})
 
 
+def test_a_stopped_audit_has_no_strength() -> None:
+    """Attacks that did not reach every image do not meet the scope, and the sentence says so."""
+    stopped = REPORT.model_copy(update={"attacks": (REPORT.attacks[0].model_copy(update={"untried": 1}),)})
+    first = judge_audit(Policy(min_clean=0.01, scope={"attacks": "pgd-20"}), stopped).requirements[0]
+    assert (first.name, first.status) == ("scope.attacks", "fail")
+    assert first.sentence.endswith(f"the audit has {REPORT.attacks[0].name}, not finished.")
+
+
 def test_further_attacks_keep_the_strength() -> None:
     """An audit with all attacks of a preset and others is as strong as the preset; one with a part of them is not."""
     preset = [dict(one) for one in sample_audit(attacks="fast").spec.model_dump()["attacks"]]
@@ -175,6 +183,14 @@ def test_a_policy_of_another_report_is_an_error(policy: dict, message: str) -> N
     """A name that the report does not have is an error, because such a requirement can be neither met nor unmet."""
     with pytest.raises(InvalidSpec, match=message):
         judge_audit(Policy(**policy), REPORT)
+
+
+def test_a_name_of_two_classes_is_an_error() -> None:
+    """A limit for a name that two classes have is refused; other limits judge such a report."""
+    report = sample_audit(names=("cat", "cat", "dog"), robust=(0.1, 0.5, 0.9))
+    with pytest.raises(InvalidSpec, match="2 classes with the name 'cat'"):
+        judge_audit(Policy(min_class={"cat": 0.4}), report)
+    assert judge(report, min_class={"dog": 0.5}).status == "pass"
 
 
 def test_a_finetuning_is_compared_with_its_original() -> None:
@@ -211,6 +227,23 @@ def test_a_significant_fall_fails() -> None:
     assert {one.subject for one in failed} <= {None, "bag"}
     assert all(one.p_adjusted <= 0.05 and one.low > 0.01 for one in failed)
     assert judge_audit(Policy(baseline={"tolerance": 0.4}), audit.report, paired).status == "pass"
+
+
+def test_a_stopped_baseline_fails_no_robust_accuracy() -> None:
+    """The robust rates of a stopped baseline may be too high, so robust falls are undecided. Other results stay."""
+    audit = sample_with_falls(bag=0.3)
+    paired = pair_audits(sample_with_falls(), audit)
+    stopped = REPORT.model_copy(update={"attacks": (REPORT.attacks[0].model_copy(update={"untried": 1}),)})
+    complete = judge_audit(Policy(baseline={}), audit.report, paired)
+    incomplete = judge_audit(Policy(baseline={}), audit.report, paired._replace(baseline=stopped))
+    falls = [one for one in complete.requirements if one.name.startswith("baseline.robust") and one.status == "fail"]
+    assert ("baseline.robust.classes", "bag") in [(one.name, one.subject) for one in falls]
+    for before, after in zip(complete.requirements, incomplete.requirements, strict=True):
+        if before in falls:
+            assert (after.status, after.subject) == ("undecided", before.subject)
+            assert "The audit of the baseline is incomplete" in after.sentence
+        else:
+            assert after == before
 
 
 def test_rates_that_may_be_too_high_do_not_pass_a_comparison() -> None:
