@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -15,15 +16,19 @@ from numpy.typing import NDArray
 from faal_core.evidence import envelope
 from faal_core.evidence.archive import Member, write_archive
 from faal_core.evidence.keys import Signer, create_key, read_signer
+from faal_core.reports import files
 from faal_core.results.documents import AuditReport
+from faal_core.results.finetune_documents import FinetuneReport
+from faal_core.results.image_outcomes import Evaluation
+from faal_core.results.ledger import BatchResult
 from faal_core.results.outcomes import Outcomes
-from tests.sample_reports import sample_outcomes
+from tests.sample_reports import ROBUST_AFTER, ROBUST_BEFORE, draw, sample_finetune, sample_outcomes
 
 STATEMENT = "statement.intoto.json"
 
 
 def write_sample(
-    folder: Path, images: int = 10, adversarial: NDArray[np.float32] | None = None
+    folder: Path, images: int = 10, adversarial: NDArray[np.float32] | None = None, attacks: str = "pgd-20"
 ) -> tuple[AuditReport, Outcomes]:
     """Write a report and its outcomes into the folder, as `faal audit` does, and return them.
 
@@ -31,7 +36,7 @@ def write_sample(
         images: images of each of ten classes.
         adversarial: the adversarial images, whose digests the outcomes get.
     """
-    report, outcomes = sample_outcomes(images=images, groups=("left", "right"))
+    report, outcomes = sample_outcomes(images=images, groups=("left", "right"), attacks=attacks)
     if adversarial is not None:
         evaluation = outcomes.evaluation
         digests = [hashlib.sha256(image.tobytes()).hexdigest() for image in adversarial]
@@ -45,6 +50,48 @@ def write_sample(
     (folder / "report.json").write_text(report.model_dump_json(indent=2))
     outcomes.write(folder / "outcomes.parquet", report)
     return report, outcomes
+
+
+def write_finetuning(folder: Path, hours_between: int = 0) -> FinetuneReport:
+    """Write a report of a fine-tuning and its outcomes into the folder, and return the report.
+
+    Args:
+        hours_between: hours from the audit before it to the audit after it.
+    """
+    report = sample_finetune()
+    before, outcomes_before = _name_outcomes(report.before, draw(ROBUST_BEFORE, 300, seed=1))
+    after, outcomes_after = _name_outcomes(report.after, draw(ROBUST_AFTER, 300, seed=2))
+    after = after.model_copy(update={"created_at": before.created_at + timedelta(hours=hours_between)})
+    report = report.model_copy(update={"before": before, "after": after})
+    files.save(report, folder, outcomes_before, outcomes_after)
+    return report
+
+
+def _name_outcomes(audit: AuditReport, evaluation: Evaluation) -> tuple[AuditReport, Outcomes]:
+    outcomes = Outcomes(evaluation, np.arange(len(evaluation.labels)))
+    digest = hashlib.sha256("\n".join(evaluation.sha256).encode()).hexdigest()
+    names = {"outcomes_sha256": outcomes.sha256, "adversarial_sha256": digest, "gallery": ()}
+    return audit.model_copy(update=names), outcomes
+
+
+def make_clean_batch(outcomes: Outcomes) -> bytes:
+    """Return the ledger's line of the clean predictions, in one batch."""
+    one = outcomes.evaluation
+    zeros, margins = (0.0,) * len(one.labels), tuple(one.clean_margin.tolist())
+    batch = BatchResult(
+        attack=-1,
+        run=0,
+        rows=tuple(range(len(one.labels))),
+        predicted=tuple(one.clean.tolist()),
+        margin=margins,
+        logit_margin=margins,
+        distance=zeros,
+        sha256=("",) * len(zeros),
+        forward=len(zeros),
+        backward=0,
+        seconds=1.0,
+    )
+    return batch.model_dump_json().encode()
 
 
 def make_signer(folder: Path, name: str | None = None, file: str = "key.pem") -> Signer:

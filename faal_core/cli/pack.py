@@ -60,6 +60,8 @@ def pack(
     """Write a pack: a report, its outcomes and its page under one signature, for `faal verify` to check."""
     from faal_core.evidence import write_pack
 
+    if sign is not None and output.exists() and output.samefile(sign):
+        raise typer.BadParameter(f"{output} is the key: name another file", param_hint="--output")
     result = write_pack(
         output,
         report,

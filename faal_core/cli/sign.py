@@ -10,6 +10,7 @@ from faal_core.cli import signing_options
 
 
 def sign(
+    context: typer.Context,
     policy: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The policy: a YAML or JSON file.")],
     key: signing_options.Key,
     output: Annotated[
@@ -25,10 +26,20 @@ def sign(
     signer: signing_options.SignerName = None,
 ) -> None:
     """Sign a policy before the audit runs; `faal pack --policy-signature` binds the signature to the audit."""
+    from faal_core.cli.specs import build_spec
     from faal_core.evidence.approval import sign_policy
+    from faal_core.specs import Policy
+    from faal_core.specs.policy_file import parse_policy_document
 
+    content = policy.read_bytes()
+    build_spec(context, Policy, policy, {}, read=lambda file: parse_policy_document(content, file.name))
     owner = signing_options.read_key(key, signer)
     assert owner is not None, "the key is required"  # noqa: S101
     target = output or policy.with_suffix(".intoto.json")
-    target.write_bytes(sign_policy(policy.read_bytes(), policy.name, owner, datetime.now(UTC)))
+    sealed = sign_policy(content, policy.name, owner, datetime.now(UTC))
+    try:
+        with target.open("xb") as file:
+            file.write(sealed)
+    except FileExistsError:
+        raise typer.BadParameter(f"{target} exists: name another file", param_hint="--output") from None
     typer.echo(f"Written to {target}, signed with the key {owner.public_key.key_id}")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 
 from faal_core.errors import InvalidSpec
-from faal_core.evidence import envelope
+from faal_core.evidence import envelope, strict_json
 from faal_core.evidence.keys import PublicKey, Signer, parse_public_key
 from faal_core.evidence.refusal import PackRefused
 
@@ -49,7 +49,7 @@ def read_approval(content: bytes, policy: bytes, name: str) -> Approval:
         file = str(statement["subject"][0]["name"])
     except (KeyError, IndexError, TypeError, ValueError, InvalidSpec):
         raise PackRefused(f"{name} is no signature of a policy.") from None
-    if not isinstance(signer, str | None):
+    if not strict_json.is_name(signer):
         raise PackRefused(f"{name} is no signature of a policy.")
     envelope.check_signature(payload, signatures, key, name)
     if statement != _describe(policy, file, key, signer, claimed_at):

@@ -7,16 +7,17 @@ import numpy as np
 from faal_core import __version__
 from faal_core.evidence import page, strict_json
 from faal_core.evidence.adversarial_file import iterate_images
+from faal_core.evidence.audit_time import describe_order, is_before_audit
 from faal_core.evidence.batches import replay
 from faal_core.evidence.contents import ADVERSARIAL, BATCHES, ENVIRONMENT, GATE, PAGE, SPEC, Contents
-from faal_core.evidence.gate_file import can_judge, judge_report, list_changes
+from faal_core.evidence.gate_file import AS_STATED, can_judge, judge_report, list_changes, list_stated_changes
 from faal_core.evidence.keys import PublicKey
-from faal_core.evidence.page_facts import find_start
 from faal_core.evidence.refusal import PackRefused
 from faal_core.evidence.result import Check, PolicySignature
 from faal_core.evidence.sealed_statement import SealedStatement
 from faal_core.evidence.statement import describe_pack
 from faal_core.evidence.statistics_check import list_unsupported
+from faal_core.results.finetune_documents import FinetuneReport
 
 LISTED = 20  # most details of a check
 _CHUNK = 2**20
@@ -86,7 +87,7 @@ def check_policy(contents: Contents, policy_key: PublicKey | None) -> Check:
         raise PackRefused(
             f"The policy was signed with the key {approval.key.key_id}, not with the given key {policy_key.key_id}."
         )
-    order = "before the audit started" if signature.before_audit else "after the audit had started"
+    order = describe_order(contents, approval.claimed_at)
     trust = "" if policy_key else " Whose key it is was not checked."
     sentence = (
         f"The policy was signed with the key {approval.key.key_id}, as its signer states at {approval.claimed_at:%Y-%m-%d %H:%M} "
@@ -104,7 +105,7 @@ def summarise_approval(contents: Contents) -> PolicySignature | None:
         key_id=approval.key.key_id,
         signer=approval.signer,
         claimed_at=approval.claimed_at,
-        before_audit=approval.claimed_at <= find_start(contents.audited),
+        before_audit=is_before_audit(contents, approval.claimed_at),
     )
 
 
@@ -127,8 +128,14 @@ def check_statistics(contents: Contents) -> Check:
     if differences:
         sentence = f"{len(differences):,} numbers of the report do not follow from the outcomes."
         return Check(name="statistics", status="failed", sentence=sentence, details=tuple(differences[:LISTED]))
+    others = ["warnings", "costs"]
+    if contents.batches is None:
+        others.append("whether the attacks tried all images")
+    if isinstance(contents.report, FinetuneReport):
+        others.append("the course of the training")
     sentence = (
-        "All rates, intervals, verdicts and confusions follow from the outcomes. Warnings cannot be computed from them."
+        "All rates, intervals, verdicts and confusions follow from the outcomes. "
+        f"Not computed again: {', '.join(others)}."
     )
     return Check(name="statistics", status="passed", sentence=sentence)
 
@@ -142,11 +149,17 @@ def check_batches(contents: Contents) -> Check:
         raise PackRefused(f"The pack has {BATCHES}, and the report is of a fine-tuning.")
     (outcomes,) = contents.outcomes.values()
     stored = outcomes.evaluation
-    again = replay(batches, stored.labels, contents.audited)
+    again, counts = replay(batches, stored.labels, contents.audited)
     arrays = ("clean", "attacked", "broken_by", "distance", "clean_margin", "margin")
     changed = [name for name in arrays if not np.array_equal(getattr(again, name), getattr(stored, name))]
     if changed or again.sha256 != stored.sha256:
         raise PackRefused("The outcomes do not follow from the results of the batches.")
+    for number, (attack, count) in enumerate(zip(contents.audited.attacks, counts, strict=False)):
+        if (attack.tried, attack.untried) != count:
+            raise PackRefused(
+                f"attacks[{number}] does not follow from the results of the batches: {count.untried:,} of {count.tried:,} images "
+                "were left untried."
+            )
     sentence = f"The outcomes follow from the results of {len(batches.lines):,} batches."
     return Check(name="batches", status="passed", sentence=sentence)
 
@@ -168,8 +181,11 @@ def check_gate(contents: Contents) -> Check:
     if gate is None or policy is None:
         return Check(name="gate", status="not-checked", sentence="The pack has no result of a gate.")
     if not can_judge(policy, contents.report):
+        if changes := list_stated_changes(gate, policy, contents.audited):
+            sentence = f"{GATE} is not a result of the policy: its parts contradict each other, or the report."
+            return Check(name="gate", status="failed", sentence=sentence, details=tuple(changes[:LISTED]))
         sentence = (
-            f"{GATE} compares the audit with a baseline that is not in the pack, so the policy was not evaluated again."
+            f"The policy's result is {gate.status}, {AS_STATED}. Requirements on scope and rates were evaluated again."
         )
         return Check(name="gate", status="not-checked", sentence=sentence)
     if changes := list_changes(gate, judge_report(policy, contents.report)):

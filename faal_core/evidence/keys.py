@@ -132,7 +132,7 @@ def read_signer(path: Path, passphrase: Passphrase, name: str | None = None) -> 
     except TypeError:  # it is encrypted
         try:
             key = load_pem_private_key(content, passphrase())
-        except ValueError:
+        except (TypeError, ValueError):  # a TypeError for an empty passphrase
             raise InvalidSpec(f"The passphrase does not open the private key {path}.") from None
         except UnsupportedAlgorithm:
             raise no_key from None

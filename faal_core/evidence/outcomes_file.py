@@ -35,6 +35,7 @@ def read_outcomes_file(content: bytes, name: str, report: AuditReport) -> Outcom
         raise PackRefused("The report names no outcomes: it is older than they are. Audit again to make a pack.")
     _require_pyarrow()
     columns = _check_table(content, name, report.robust.mean.images)
+    table = _read_table(content, name)
     with TemporaryDirectory() as folder:
         path = Path(folder, name)
         path.write_bytes(content)
@@ -45,7 +46,7 @@ def read_outcomes_file(content: bytes, name: str, report: AuditReport) -> Outcom
     _check_names(outcomes, report, name)
     _check_rows(outcomes, report, name)
     expected = {column: list(values) for column, values in outcomes.columns(report).items()}
-    if columns != list(expected) or _read_table(content) != expected:
+    if columns != list(expected) or table != expected:
         raise PackRefused(f"{name} has columns that do not follow from its outcomes.")
     return outcomes
 
@@ -84,10 +85,15 @@ def _check_table(content: bytes, name: str, images: int) -> list[str]:
     return list(schema.names)
 
 
-def _read_table(content: bytes) -> dict[str, list[object]]:
+def _read_table(content: bytes, name: str) -> dict[str, list[object]]:
+    """Return the columns as lists. Raises: PackRefused if they cannot be decoded."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns: dict[str, list[object]] = pq.ParquetFile(BytesIO(content)).read(use_threads=False).to_pydict()
+    try:
+        columns: dict[str, list[object]] = pq.ParquetFile(BytesIO(content)).read(use_threads=False).to_pydict()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise PackRefused(f"{name} is damaged: {str(error)[:200]}.") from None
     return columns
 
 

@@ -56,11 +56,13 @@ def write_pack(
         ledger: ledger of the audit.
         adversarial: .npy file of the adversarial images.
         signer: signs the pack; without it the pack has no signature.
-    Raises: InvalidSpec if the files do not belong together, or an extra is missing; OSError.
+    Raises: InvalidSpec if the files do not belong together, the output is one of them, or an extra is missing; OSError.
     """
     file = report / REPORT if report.is_dir() else report
     contents = Contents({REPORT: Member.from_bytes(file.read_bytes())})
     try:
+        outcomes = [file.parent / name for name in contents.audits]
+        _require_other_file(output, file, *outcomes, policy, policy_signature, gate_result, ledger, adversarial)
         members = {
             **contents.members,
             **{name: Member.from_bytes((file.parent / name).read_bytes()) for name in contents.audits},
@@ -78,6 +80,13 @@ def write_pack(
     except PackRefused as error:
         raise InvalidSpec(f"The files do not make a pack. {error}") from None
     return _write_verified(output, members, signer)
+
+
+def _require_other_file(output: Path, *inputs: Path | None) -> None:
+    """Check that the output would not replace one of the inputs. Raises: InvalidSpec, OSError."""
+    for path in inputs:
+        if path is not None and output.exists() and output.samefile(path):
+            raise InvalidSpec(f"{output} is a file to pack. Name another file for the pack.")
 
 
 def _read_extras(

@@ -58,6 +58,8 @@ def render_page(contents: Contents, digests: dict[str, str], key: PublicKey | No
         verdict=judge(contents),
         requirements=[(name_requirement(one), one) for one in contents.gate.requirements] if contents.gate else [],
         policy=_read_policy(contents),
+        policy_name=contents.policy_name,
+        policy_rest=_count_policy_rest(contents),
         facts=facts,
         warnings=text.warnings(contents.report),
         rows=[audit.classes[c] for c in order[: html.LISTED_CLASSES]],
@@ -78,6 +80,12 @@ def _read_policy(contents: Contents) -> str | None:
         return None
     text_lines = contents.read(contents.policy_name)[:_MOST_POLICY_BYTES].decode("utf-8", "replace").splitlines()
     return "\n".join(map(wording.sanitise, text_lines))
+
+
+def _count_policy_rest(contents: Contents) -> int:
+    """Return the number of bytes of the policy that the page does not show."""
+    name = contents.policy_name
+    return 0 if name is None else max(0, contents.members[name].size - _MOST_POLICY_BYTES)
 
 
 def fill_outlines(facts: Facts) -> list[Outline]:

@@ -1,14 +1,17 @@
 """Write the facts of a pack as sentences: its verdict, what was tested, what was found, what was not tested, and who signed."""
 
+import math
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
+from faal_core.evidence.audit_time import describe_order, find_times, has_unknown_start
 from faal_core.evidence.contents import Contents
+from faal_core.evidence.gate_file import AS_STATED, can_judge
 from faal_core.evidence.keys import PublicKey
 from faal_core.reports import text, wording
 from faal_core.reports.audit_text import name_attacks, name_worst_class
 from faal_core.results.documents import AuditReport
 from faal_core.results.finetune_documents import FinetuneReport
+from faal_core.results.gates.documents import GateResult
 from faal_core.threat_model import Norm
 
 Facts = dict[str, list[str]]
@@ -36,6 +39,15 @@ def judge(contents: Contents) -> Verdict:
     if gate is None:
         policy = "was not evaluated" if contents.policy_name else "is not part of this pack"
         return Verdict("mixed", f"No verdict: a policy with limits {policy}.")
+    verdict = _describe_gate(gate)
+    if contents.policy is None or can_judge(contents.policy, contents.report):
+        return verdict
+    tone = "mixed" if verdict.tone == "good" else verdict.tone
+    return Verdict(tone, f"{verdict.sentence.removesuffix('.')}, {AS_STATED}.")
+
+
+def _describe_gate(gate: GateResult) -> Verdict:
+    """Return the result of the gate in words."""
     count = len(gate.requirements)
     if gate.status == "pass":
         all_met = (
@@ -74,12 +86,12 @@ def collect_facts(contents: Contents, report_sha256: str, key: PublicKey | None,
         ],
         "not_tested": list_untested(audit),
         "uncertainty": [_describe_uncertainty(audit)],
-        "dates": [_describe_dates(audit)],
+        "dates": [_describe_dates(contents)],
         "machine": _describe_machine(audit),
         "changes": text.verdict(contents.report) if finetuned else [],
         "identification": [f"Evidence of a per-class robustness audit. SHA-256 of report.json: {report_sha256}."],
         "only_items": ["The results relate only to these weights, these images, this radius and these attacks."],
-        "deviations": _describe_deviations(audit),
+        "deviations": _describe_deviations(contents),
         "decision_rule": [] if contents.gate is None else [_DECISION_RULE],
         "policy": _describe_policy(contents),
         "signature": _describe_signature(key, signer),
@@ -109,14 +121,10 @@ def _describe_uncertainty(audit: AuditReport) -> str:
     )
 
 
-def _describe_dates(audit: AuditReport) -> str:
-    start = f"{find_start(audit):%Y-%m-%d %H:%M}"
-    return f"The audit ran from about {start} to {audit.created_at:%Y-%m-%d %H:%M} UTC, by the clock of its machine."
-
-
-def find_start(audit: AuditReport) -> datetime:
-    """Return the time at which the audit started, or was resumed for the last time."""
-    return audit.created_at - timedelta(seconds=audit.seconds)
+def _describe_dates(contents: Contents) -> str:
+    start, end = find_times(contents.audited)
+    subject = "The last run of the audit was" if has_unknown_start(contents) else "The audit ran"
+    return f"{subject} from about {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, by the clock of its machine."
 
 
 def _describe_method(audit: AuditReport) -> list[str]:
@@ -133,11 +141,13 @@ def _describe_method(audit: AuditReport) -> list[str]:
     return lines
 
 
-def _describe_deviations(audit: AuditReport) -> list[str]:
+def _describe_deviations(contents: Contents) -> list[str]:
+    audit = contents.audited
+    source = "As reported: " if contents.batches is None else ""
     if audit.complete:
-        return ["None: every attack tried every image that was left for it."]
+        return [f"{source}{'none' if source else 'None'}: every attack tried every image that was left for it."]
     return [
-        f"{wording.sanitise(attack.name)} did not reach {attack.untried:,} of {attack.tried:,} images."
+        f"{source}{wording.sanitise(attack.name)} did not reach {attack.untried:,} of {attack.tried:,} images."
         for attack in audit.attacks
         if attack.untried
     ]
@@ -152,11 +162,15 @@ def _describe_sampling(audit: AuditReport) -> str:
 
 def _describe_worst(audit: AuditReport) -> str:
     worst = audit.robust.worst
-    limit = "at most " if not audit.complete or audit.first_look else ""
-    low, high = f"{100 * worst.low:.0f}", f"{100 * worst.high:.0f}"
+    is_limit = not audit.complete or audit.first_look
+    count = f"at most {math.ceil(100 * worst.value)}" if is_limit else f"{100 * worst.value:.0f}"
+    sentence = f"Worst class ({name_worst_class(audit)}): {count} of 100 images resist {name_attacks(audit)}."
+    if not audit.complete:  # the interval covers the choice of the images, not attacks that were not finished
+        return sentence
+    low, high = math.floor(100 * worst.low), math.ceil(100 * worst.high)
     return (
-        f"Worst class ({name_worst_class(audit)}): {limit}{100 * worst.value:.0f} of 100 images resist {name_attacks(audit)}. "
-        f"With {100 * audit.spec.confidence:g} % confidence the number under these attacks is between {low} and {high} of 100."
+        f"{sentence} With {100 * audit.spec.confidence:g} % confidence the number under these attacks is between "
+        f"{low} and {high} of 100."
     )
 
 
@@ -179,9 +193,7 @@ def _describe_policy(contents: Contents) -> list[str]:
         return []
     if one is None:
         return [f"{contents.policy_name} has no signature of its own, so its time is not known."]
-    order = (
-        "before the audit started" if one.claimed_at <= find_start(contents.audited) else "after the audit had started"
-    )
+    order = describe_order(contents, one.claimed_at)
     when = f"as stated on {one.claimed_at:%Y-%m-%d %H:%M} UTC, {order}"
     key = f"{_name(one.signer)} with the key {one.key.key_id}"
     return [f"{contents.policy_name} was signed by {key}, {when}. No independent clock confirms this time."]

@@ -39,7 +39,10 @@ class PolicySignature(Document):
     key_id: str
     signer: str | None = Field(description="Name as stated by the signer; null where it is not stated.")
     claimed_at: datetime = Field(description="Time as stated by the signer.")
-    before_audit: bool = Field(description="Whether the stated time is before the start of the audit.")
+    before_audit: bool | None = Field(
+        description="Whether the stated time is before the start of the audit; null where the pack has a ledger or is of a "
+        "fine-tuning, because only the start of the last run is known."
+    )
 
 
 class VerificationResult(Document):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from faal_core.errors import InvalidSpec
-from faal_core.evidence import envelope
+from faal_core.evidence import envelope, strict_json
 from faal_core.evidence.keys import PublicKey, parse_public_key, require_cryptography
 from faal_core.evidence.refusal import PackRefused
 from faal_core.evidence.statement import SignerClaim
@@ -53,7 +53,7 @@ def open_statement(content: bytes) -> SealedStatement:
         claim = None if signer is None else SignerClaim(str(signer["publicKey"]), signer["name"])
     except (KeyError, TypeError):
         raise PackRefused(f"{STATEMENT} is not the statement of a pack.") from None
-    if claim is not None and not isinstance(claim.name, str | None):
+    if claim is not None and not strict_json.is_name(claim.name):
         raise PackRefused(f"{STATEMENT} does not state the signer's name as a text.")
     if (claim is None) != (not signatures):
         raise PackRefused(f"{STATEMENT} names a signer without a signature, or has a signature without a signer.")

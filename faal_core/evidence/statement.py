@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from faal_core.evidence import merkle, strict_json
 from faal_core.evidence.approval import STATEMENT_TYPE
 from faal_core.evidence.contents import BATCHES, SPEC, Contents
-from faal_core.evidence.gate_file import name_requirement
+from faal_core.evidence.gate_file import AS_STATED, can_judge, is_of_baseline, name_requirement
 from faal_core.evidence.keys import Signer
 from faal_core.results.outcomes import Outcomes
 
@@ -82,6 +82,7 @@ def describe_pack(contents: Contents, digests: Mapping[str, str], signer: Signer
                     "file": policy,
                     "signedBy": None if approval is None else approval.key.key_id,
                     "claimedAt": None if approval is None else f"{approval.claimed_at:%Y-%m-%dT%H:%M:%SZ}",
+                    "result": AS_STATED if contents.gate and _is_stated(contents) else None,
                 },
                 "signer": None if signer is None else {"name": signer.name, "publicKey": signer.public_key},
             },
@@ -89,17 +90,24 @@ def describe_pack(contents: Contents, digests: Mapping[str, str], signer: Signer
     }
 
 
+def _is_stated(contents: Contents) -> bool:
+    """Return whether the pack lacks what the policy needs, so that its result is only stated."""
+    return contents.policy is not None and not can_judge(contents.policy, contents.report)
+
+
 def _list_tests(contents: Contents) -> dict[str, object]:
-    """Return the result of the gate in the words of the predicate."""
+    """Return the result of the gate in the words of the predicate. A requirement that passes as stated warns."""
     gate = contents.gate
     if gate is None:
         return {"result": "WARNED", "passedTests": [], "warnedTests": [NO_POLICY], "failedTests": []}
-    titles = {
-        kind: [name_requirement(one) for one in gate.requirements if one.status == kind]
-        for kind in ("pass", "undecided", "fail")
-    }
+    is_stated = _is_stated(contents)
+    titles: dict[str, list[str]] = {kind: [] for kind in _RESULTS}
+    for one in gate.requirements:
+        warns = one.status == "pass" and is_stated and is_of_baseline(one)
+        titles["undecided" if warns else one.status].append(name_requirement(one))
+    result = "WARNED" if is_stated else _RESULTS[gate.status]
     return {
-        "result": _RESULTS[gate.status] if gate.passed else "FAILED",
+        "result": result if gate.passed else "FAILED",
         "passedTests": titles["pass"],
         "warnedTests": titles["undecided"],
         "failedTests": titles["fail"],

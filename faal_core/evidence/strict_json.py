@@ -19,6 +19,17 @@ def decode(content: bytes, name: str) -> Any:  # noqa: ANN401 - JSON
         raise PackRefused(f"{name} is not valid JSON: {str(error)[:200]}.") from None
 
 
+def is_name(value: object) -> bool:
+    """Return whether the value is a text that UTF-8 can encode, or None."""
+    if not isinstance(value, str):
+        return value is None
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _collect_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) < len(pairs):

@@ -15,6 +15,9 @@ from faal_core.auditing.reprediction import check_predictions
 from faal_core.datasets.from_python import label_images
 from faal_core.errors import InvalidSpec
 from faal_core.evidence import verify_pack, write_pack
+from faal_core.evidence.archive import Member
+from faal_core.evidence.batches import replay
+from faal_core.evidence.contents import Contents
 from faal_core.evidence.refusal import PackRefused
 from faal_core.evidence.result import Check, VerificationResult
 from faal_core.results.ledger import BatchResult
@@ -220,3 +223,27 @@ def test_another_ledger_is_refused(copy: Audited) -> None:
         forge(copy.folder / "pack.zip", {"batches.jsonl": b"".join(changed)})
         failed = [check.name for check in copy.verify().checks if check.status == "failed"]
         assert "batches" in failed, changed
+
+
+def test_an_unfinished_audit_cannot_say_that_it_is_complete(copy: Audited) -> None:
+    """The numbers of tried and untried images must follow from the ledger."""
+    pack = copy.folder / "pack.zip"
+    report = json.loads(read_members(pack)["report.json"])
+    report["attacks"][0]["untried"] = 3
+    forge(pack, {"report.json": json.dumps(report).encode()})
+    (check,) = (check for check in verify_pack(pack).checks if check.name == "batches")
+    assert check.status == "failed"
+    assert check.sentence.startswith("attacks[0] does not follow from the results of the batches: 0 of")
+
+
+def test_images_without_a_batch_are_untried(copy: Audited) -> None:
+    """A ledger without the last batch of an attack leaves its images untried, and one without any run leaves all."""
+    contents = Contents({name: Member.from_bytes(one) for name, one in read_members(copy.folder / "pack.zip").items()})
+    batches, labels = contents.batches, next(iter(contents.outcomes.values())).evaluation.labels
+    assert batches is not None
+    *others, last = batches.results
+    _, counts = replay(replace(batches, results=tuple(others)), labels, contents.audited)
+    assert [count.untried for count in counts] == [0] * last.attack + [len(last.rows)]
+    clean = tuple(one for one in others if one.attack < 0)
+    _, counts = replay(replace(batches, results=clean), labels, contents.audited)
+    assert all(count.untried == count.tried > 0 for count in counts)

@@ -99,3 +99,32 @@ def test_a_pack_is_verified_without_torch(tmp_path: Path, monkeypatch: pytest.Mo
     )
     assert answer.returncode == 0, answer.stderr
     assert "verified" in answer.stdout
+
+
+def test_a_wrong_policy_is_not_signed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A policy with a wrong field is not signed, and the error names the field."""
+    assert run_faal(monkeypatch, tmp_path, "create-key", "key.pem") == 0
+    for content, words in (("min_wurst: 0.25\n", "min_wurst"), ("min_worst: 2\n", "min_worst"), ("[", "not a policy")):
+        (tmp_path / "policy.yaml").write_text(content)
+        assert run_faal(monkeypatch, tmp_path, "sign", "policy.yaml", "--key", "key.pem") in (1, 2)
+        assert words in capsys.readouterr().err
+    assert not (tmp_path / "policy.intoto.json").exists()
+
+
+def test_no_input_is_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`faal sign` replaces no file, and `faal pack` none of its inputs."""
+    write_sample(tmp_path / "out")
+    (tmp_path / "policy.json").write_text('{"min_worst": 0.25}')
+    assert run_faal(monkeypatch, tmp_path, "create-key", "key.pem") == 0
+    sign = ("sign", "policy.json", "--key", "key.pem")
+    assert run_faal(monkeypatch, tmp_path, *sign) == 0
+    inputs = ("policy.json", "policy.intoto.json", "key.pem", "out/report.json", "out/outcomes.parquet")
+    before = {name: (tmp_path / name).read_bytes() for name in inputs}
+    assert run_faal(monkeypatch, tmp_path, *sign) == 2
+    for name in inputs:
+        assert run_faal(monkeypatch, tmp_path, *sign, "-o", name) == 2
+        extras = ("--policy", "policy.json", "--policy-signature", "policy.intoto.json", "--sign", "key.pem")
+        assert run_faal(monkeypatch, tmp_path, "pack", "out", *extras, "-o", name) in (1, 2)
+    assert before == {name: (tmp_path / name).read_bytes() for name in inputs}

@@ -1,37 +1,19 @@
 """A pack of a fine-tuning has the outcomes of both audits, and its comparison is computed again."""
 
-import hashlib
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from faal_core.errors import InvalidSpec
 from faal_core.evidence import verify_pack, write_pack
-from faal_core.reports import files
-from faal_core.results.documents import AuditReport
-from faal_core.results.image_outcomes import Evaluation
-from faal_core.results.outcomes import Outcomes
-from tests.evidence_packs import forge, read_members, read_statement
-from tests.sample_reports import ROBUST_AFTER, ROBUST_BEFORE, draw, sample_finetune
-
-
-def _name_outcomes(audit: AuditReport, evaluation: Evaluation) -> tuple[AuditReport, Outcomes]:
-    outcomes = Outcomes(evaluation, np.arange(len(evaluation.labels)))
-    digest = hashlib.sha256("\n".join(evaluation.sha256).encode()).hexdigest()
-    names = {"outcomes_sha256": outcomes.sha256, "adversarial_sha256": digest, "gallery": ()}
-    return audit.model_copy(update=names), outcomes
+from tests.evidence_packs import forge, read_members, read_statement, write_finetuning
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Return a folder with the files of a fine-tuning, and their pack."""
-    report = sample_finetune()
-    before, outcomes_before = _name_outcomes(report.before, draw(ROBUST_BEFORE, 300, seed=1))
-    after, outcomes_after = _name_outcomes(report.after, draw(ROBUST_AFTER, 300, seed=2))
-    report = report.model_copy(update={"before": before, "after": after})
-    files.save(report, tmp_path / "out", outcomes_before, outcomes_after)
+    write_finetuning(tmp_path / "out")
     write_pack(tmp_path / "pack.zip", tmp_path / "out")
     return tmp_path
 

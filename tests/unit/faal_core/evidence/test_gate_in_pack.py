@@ -7,9 +7,13 @@ import pytest
 
 from faal_core.errors import InvalidSpec
 from faal_core.evidence import verify_pack, write_pack
+from faal_core.evidence.gate_file import AS_STATED
+from faal_core.results.comparison import compare
+from faal_core.results.gates.baseline import PairedAudits
+from faal_core.results.gates.documents import GateResult
 from faal_core.results.gates.judging import judge_audit
 from faal_core.specs import Policy
-from tests.evidence_packs import forge, read_members, write_sample
+from tests.evidence_packs import forge, read_members, read_statement, write_sample
 
 
 @pytest.fixture
@@ -72,3 +76,92 @@ def test_a_baseline_is_not_evaluated_again(tmp_path: Path) -> None:
     result = write_pack(tmp_path / "pack.zip", tmp_path / "out", policy=tmp_path / "policy.json")
     assert result.verified
     assert "gate.json" not in read_members(tmp_path / "pack.zip")
+
+
+BASELINE = {"min_robust": 0.5, "baseline": {}, "scope": {"epsilon": 0.1}}
+
+
+def _judge_with_baseline(folder: Path, policy: dict[str, object] = BASELINE) -> GateResult:
+    """Write an audit and a policy, and return the result of the policy with an equal baseline."""
+    report, outcomes = write_sample(folder / "out", images=30)
+    (folder / "policy.json").write_text(json.dumps(policy))
+    one, names = outcomes.evaluation, report.dataset.class_names
+    clean = compare(one.labels, one.correct, one.correct, names, 0.95)
+    robust = compare(one.labels, one.robust, one.robust, names, 0.95)
+    return judge_audit(Policy.model_validate(policy), report, PairedAudits(report, clean, robust))
+
+
+def _pack_result(folder: Path, result: dict[str, object]) -> Path:
+    (folder / "gate.json").write_text(json.dumps(result))
+    files = {"policy": folder / "policy.json", "gate_result": folder / "gate.json"}
+    write_pack(folder / "pack.zip", folder / "out", **files)
+    return folder / "pack.zip"
+
+
+def test_a_result_with_an_absent_baseline_is_only_stated(tmp_path: Path) -> None:
+    """A pack without the baseline never says by itself that the policy is met."""
+    result = _judge_with_baseline(tmp_path)
+    assert result.status == "pass"
+    pack = _pack_result(tmp_path, result.model_dump(mode="json"))
+    verified = verify_pack(pack)
+    assert verified.verified
+    assert verified.gate_status is None
+    assert AS_STATED in next(check.sentence for check in verified.checks if check.name == "gate")
+    assert AS_STATED in read_members(pack)["evidence.html"].decode()
+    predicate = read_statement(pack)["predicate"]
+    assert predicate["result"] == "WARNED"
+    assert predicate["faal"]["policy"]["result"] == AS_STATED
+    assert set(predicate["passedTests"]) == {"scope.norm", "scope.epsilon", "min_robust"}
+    assert len(predicate["warnedTests"]) == 4
+
+
+def _change(row: int, **fields: object) -> object:
+    return lambda result: result["requirements"][row].update(fields)
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        (lambda result: result.update(status="pass"), "status"),
+        (lambda result: result.update(passed=True), "passed"),
+        (lambda result: result.update(baseline=None), "baseline"),
+        (lambda result: result.update(interval_confidence=0.9), "interval_confidence"),
+        (lambda result: result["requirements"].pop(2), "requirements"),
+        (lambda result: result["requirements"].pop(), "requirements"),
+        (lambda result: result.update(requirements=result["requirements"][:3]), "requirements"),
+        (lambda result: result["requirements"].append(result["requirements"][-1]), "requirements"),
+        (_change(1, status="fail"), "requirements[1].status"),
+        (_change(2, status="pass"), "requirements[2].status"),
+        (_change(2, low=0.96), "requirements[2].low"),
+        (_change(3, limit=0.5), "requirements of the baseline"),
+        (_change(3, status="fail"), "requirements of the baseline"),
+        (_change(3, p_adjusted=0.0), "requirements of the baseline"),
+        (_change(4, subject="bag"), "requirements of the baseline"),
+        (_change(5, value="0"), "requirements of the baseline"),
+    ],
+)
+def test_a_stated_result_must_follow_from_its_parts(tmp_path: Path, change: object, path: str) -> None:
+    """Of a result whose baseline is not in the pack, all that the report decides is evaluated again."""
+    result = _judge_with_baseline(tmp_path, BASELINE | {"min_robust": 0.95}).model_dump(mode="json")
+    assert (result["status"], result["passed"]) == ("fail", False)
+    change(result)
+    with pytest.raises(InvalidSpec, match="contradict each other, or the report") as error:
+        _pack_result(tmp_path, result)
+    assert path in str(error.value)
+
+
+def test_an_invented_pass_is_refused(tmp_path: Path) -> None:
+    """A result without requirements that says it passed is refused, also in a forged pack."""
+    result = _judge_with_baseline(tmp_path)
+    pack = _pack_result(tmp_path, result.model_dump(mode="json"))
+    invented = result.model_copy(update={"requirements": ()})
+    forge(pack, {"gate.json": invented.model_dump_json().encode()})
+    assert "requirements" in " ".join(_failures(pack)["gate"])
+
+
+def test_a_wrong_field_of_a_policy_is_named(tmp_path: Path) -> None:
+    """The error of a wrong policy names the field."""
+    write_sample(tmp_path / "out")
+    (tmp_path / "policy.json").write_text(json.dumps({"min_robust": 0.5, "min_wurst": 0.2}))
+    with pytest.raises(InvalidSpec, match="min_wurst"):
+        write_pack(tmp_path / "pack.zip", tmp_path / "out", policy=tmp_path / "policy.json")

@@ -341,3 +341,25 @@ def test_statements_with_other_facts_are_refused(pack: Path, facts: dict[str, ob
     """A statement that says something that does not follow from the files is refused."""
     forge(pack, {}, **facts)
     assert _refusal(pack).startswith("statement: The statement says something that does not follow from the files")
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("Corrupt page"), pa.ArrowInvalid("Corrupt page"), ValueError("Corrupt page")]
+)
+def test_rows_that_cannot_be_decoded_are_refused(pack: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """An error of the decoder is a refusal, whatever its type."""
+    original = pq.ParquetFile.read
+
+    def read(file: pq.ParquetFile, columns: list[str] | None = None, **options: object) -> pa.Table:
+        if columns is None:
+            raise error
+        return original(file, columns, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "read", read)
+    assert _refusal(pack) == "outcomes: outcomes.parquet is damaged: Corrupt page."
+
+
+def test_the_check_of_statistics_names_what_it_leaves_out(pack: Path) -> None:
+    """Without a ledger, nothing shows whether the attacks tried all images."""
+    (check,) = (check for check in verify_pack(pack).checks if check.name == "statistics")
+    assert check.sentence.endswith("Not computed again: warnings, costs, whether the attacks tried all images.")

@@ -40,6 +40,8 @@ def test_an_encrypted_key_needs_its_passphrase(tmp_path: Path) -> None:
     assert read_signer(tmp_path / "key.pem", lambda: b"secret").public_key.key_id == public.key_id
     with pytest.raises(InvalidSpec, match="passphrase does not open"):
         read_signer(tmp_path / "key.pem", lambda: b"Secret")
+    with pytest.raises(InvalidSpec, match="passphrase does not open"):
+        read_signer(tmp_path / "key.pem", bytes)
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o660, 0o604])

@@ -1,5 +1,7 @@
 """The page of a pack answers a board's questions, claims nothing, and shows no markup of strangers."""
 
+import math
+import re
 import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
@@ -115,3 +117,36 @@ def test_nothing_claims_compliance(tmp_path: Path) -> None:
         assert claim not in text
     assert "no claim" in text
     assert "no accredited report" in text
+
+
+def test_the_interval_is_never_narrower_than_it_is(tmp_path: Path) -> None:
+    """The bounds in the sentence are rounded outwards."""
+    report, _ = write_sample(tmp_path / "out", attacks="fast")
+    worst = report.robust.worst
+    text = _write_page(tmp_path)
+    low, high = (
+        int(number) for number in re.findall(r"under these attacks is between (\d+) and (\d+) of 100", text)[0]
+    )
+    assert low <= 100 * worst.low < low + 1
+    assert high - 1 < 100 * worst.high <= high
+
+
+def test_a_stopped_audit_has_no_interval(tmp_path: Path) -> None:
+    """Of an audit that was stopped, the page gives an upper limit alone, and says that it is as reported."""
+    report, _ = write_sample(tmp_path / "out")
+    row, *rows = report.attacks
+    stopped = report.model_copy(update={"attacks": (row.model_copy(update={"untried": 5}), *rows)})
+    (tmp_path / "out/report.json").write_text(stopped.model_dump_json())
+    text = _write_page(tmp_path)
+    assert f"at most {math.ceil(100 * report.robust.worst.value)} of 100 images resist" in text
+    assert "under these attacks is between" not in text
+    assert "As reported: PGD-20 (cross-entropy) did not reach 5 of" in text
+
+
+def test_the_rest_of_a_long_policy_is_named(tmp_path: Path) -> None:
+    """The page says how many bytes of the policy it does not show."""
+    write_sample(tmp_path / "out")
+    assert "are not shown here" not in _write_page(tmp_path)
+    text = _write_page(tmp_path, f"# {'x' * 5000}\nmin_robust: 0.5")
+    size = len(read_members(tmp_path / "pack.zip")["policy.yaml"])
+    assert f"The last {size - 4096:,} bytes of the policy are not shown here. policy.yaml has all of it." in text

@@ -10,7 +10,15 @@ from faal_core.errors import InvalidSpec
 from faal_core.evidence import verify_pack, write_pack
 from faal_core.evidence.approval import sign_policy
 from faal_core.results.documents import AuditReport
-from tests.evidence_packs import forge, make_signer, read_members, read_statement, write_sample
+from tests.evidence_packs import (
+    forge,
+    make_clean_batch,
+    make_signer,
+    read_members,
+    read_statement,
+    write_finetuning,
+    write_sample,
+)
 
 POLICY = b"min_worst: 0.25\n"
 
@@ -109,3 +117,69 @@ def test_a_signature_without_its_policy_makes_no_pack(tmp_path: Path, report: Au
     """A policy's signature is of no use without the policy."""
     with pytest.raises(InvalidSpec, match="no policy"):
         write_pack(tmp_path / "pack.zip", tmp_path / "out", policy_signature=_sign(tmp_path, datetime.now(UTC)))
+
+
+def test_the_start_of_a_resumed_audit_is_not_known(tmp_path: Path) -> None:
+    """With a ledger the report times only the last run, so a policy is not said to be older than the audit."""
+    (tmp_path / "policy.yaml").write_bytes(POLICY)
+    report, outcomes = write_sample(tmp_path / "out")
+    (tmp_path / "audit.ledger").write_bytes(b'{"identity": "0"}\n' + make_clean_batch(outcomes) + b"\n")
+    pack = _pack(tmp_path, policy_signature=_sign(tmp_path, report.created_at - timedelta(hours=3)))
+    forge(pack, {"batches.jsonl": (tmp_path / "audit.ledger").read_bytes()})
+    result = verify_pack(pack)
+    assert result.policy_signature is not None
+    assert result.policy_signature.before_audit is None
+    sentence = next(check.sentence for check in result.checks if check.name == "policy")
+    assert "before the last run of the audit began" in sentence
+
+
+@pytest.mark.parametrize(
+    ("hours", "words"), [(-3, "before the last run of the audit began"), (3, "after the last run")]
+)
+def test_a_fine_tuning_starts_with_its_first_audit(tmp_path: Path, hours: int, words: str) -> None:
+    """Of a fine-tuning, the start of the audit before it counts."""
+    (tmp_path / "policy.yaml").write_bytes(POLICY)
+    report = write_finetuning(tmp_path / "out", hours_between=10)
+    pack = _pack(tmp_path, policy_signature=_sign(tmp_path, report.before.created_at + timedelta(hours=hours)))
+    result = verify_pack(pack)
+    assert result.verified
+    assert result.policy_signature is not None
+    assert result.policy_signature.before_audit is None
+    assert words in read_members(pack)["evidence.html"].decode()
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        {"created_at": "2026-11-23T04:05:00"},
+        {"created_at": "0001-01-01T00:00:00Z"},
+        {"created_at": "9999-12-31T23:59:59-12:00"},
+        {"seconds": 1e300},
+        {"seconds": -5.0},
+    ],
+)
+def test_impossible_times_make_no_pack(tmp_path: Path, report: AuditReport, times: dict[str, object]) -> None:
+    """A report whose times have no zone, or are beyond the calendar, is refused."""
+    document = json.loads((tmp_path / "out/report.json").read_text())
+    (tmp_path / "out/report.json").write_text(json.dumps(document | times))
+    with pytest.raises(InvalidSpec, match="does not say when the audit ran"):
+        _pack(tmp_path, policy_signature=_sign(tmp_path, report.created_at))
+
+
+def test_times_of_other_zones_are_shown_in_utc(tmp_path: Path, report: AuditReport) -> None:
+    """The page shows all times in UTC."""
+    document = json.loads((tmp_path / "out/report.json").read_text())
+    (tmp_path / "out/report.json").write_text(json.dumps(document | {"created_at": "2026-11-23T04:05:00+05:00"}))
+    assert "2026-11-22 23:05 UTC" in read_members(_pack(tmp_path))["evidence.html"].decode()
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path, report: AuditReport) -> None:
+    """A signer's name that UTF-8 cannot encode is refused in a pack and in a policy's signature."""
+    odd = make_signer(tmp_path, "\ud800", "odd.pem")
+    pack = _pack(tmp_path)
+    forge(pack, {}, odd)
+    (check,) = (check for check in verify_pack(pack).checks if check.status == "failed")
+    assert (check.name, "name as a text" in check.sentence) == ("statement", True)
+    (tmp_path / "odd.json").write_bytes(sign_policy(POLICY, "policy.yaml", odd, report.created_at))
+    with pytest.raises(InvalidSpec, match="no signature of a policy"):
+        _pack(tmp_path, policy_signature=tmp_path / "odd.json")
