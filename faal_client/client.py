@@ -39,7 +39,7 @@ from faal_core.results.comparison_documents import ComparisonReport, ModelTable
 from faal_core.results.documents import AuditReport
 from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.results.gates.documents import GateResult
-from faal_core.results.reading import read_any_report, read_report
+from faal_core.results.reading import read_any_report
 from faal_core.specs import AuditSpec, ClassifierDescription, FinetuneSpec, Policy
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -335,8 +335,13 @@ class Client:
         Raises:
             JobFailed, JobCancelled: the job has no report.
             TimeoutError: the wait took longer than `timeout`.
+            ValueError: the job is a comparison.
         """
-        return read_report(self._wait_for_report(job_id, timeout, progress))
+        match read_any_report(self._wait_for_report(job_id, timeout, progress)):
+            case AuditReport() | FinetuneReport() as report:
+                return report
+            case _:
+                raise ValueError(f"{job_id} is a comparison; call `comparison`")
 
     def comparison(
         self, job_id: str, *, timeout: float | None = None, progress: bool | ProgressCallback = False
@@ -554,15 +559,24 @@ class Client:
         """List your plans, including paused ones."""
         return Listing(self, Page[PlanResource], "/plans", {}, page_size)
 
-    def change_plan(self, plan_id: str, *, paused: bool | None = None, baseline: str | None = None) -> PlanResource:
-        """Pause or resume the plan, or compare its later audits with another one, and return the plan.
+    def change_plan(
+        self,
+        plan_id: str,
+        *,
+        paused: bool | None = None,
+        baseline: str | None = None,
+        policy: Policy | Settings | None = None,
+    ) -> PlanResource:
+        """Pause or resume the plan, or change its baseline or its policy, and return the plan.
 
         Args:
             plan_id: id of the plan.
             paused: True pauses the plan, False resumes it; None changes nothing.
             baseline: id of an audit with the data set and the settings of the plan; None changes nothing.
+            policy: requirements that later audits are judged by: a Policy, or its fields as JSON; None changes nothing.
         """
-        answer = self.request("PATCH", f"/plans/{plan_id}", json={"paused": paused, "baseline": baseline})
+        fields = {"paused": paused, "baseline": baseline, "policy": policy}
+        answer = self.request("PATCH", f"/plans/{plan_id}", json=request_parts.job_body({}, fields))
         return PlanResource.model_validate_json(answer.content)
 
     def run_plan(self, plan_id: str) -> JobResource:

@@ -68,7 +68,7 @@ def find_dataset(session: Session, dataset_id: str) -> Dataset:
 def list_datasets(session: Session, *, after: str | None = None, limit: int = 20) -> Page[Dataset]:
     """Return a page of uploaded data sets that were not deleted, newest first, after the one of that id."""
     query = select(Dataset).where(Dataset.state != UploadState.DELETED)
-    return read_page(session, query, Dataset.id, after=after, limit=limit, document=Dataset.summary)
+    return read_page(session, query, Dataset.id, after=after, limit=limit, documents=(Dataset.summary,))
 
 
 def list_ready(session: Session, *, limit: int) -> Mapping[str, str]:
@@ -80,7 +80,7 @@ def list_ready(session: Session, *, limit: int) -> Mapping[str, str]:
 def list_ready_rows(session: Session, *, limit: int) -> list[Dataset]:
     """Return the newest data sets that are ready, fewer where their summaries are large."""
     query = select(Dataset).where(Dataset.state == UploadState.READY).order_by(Dataset.id.desc())
-    return read_bounded_rows(session, query, Dataset.summary, limit)[0]
+    return read_bounded_rows(session, query, (Dataset.summary,), limit)[0]
 
 
 def find_names(session: Session, dataset_ids: Collection[str]) -> Mapping[str, str]:

@@ -232,9 +232,9 @@ class QuotaExceeded(JobsError):
     def __init__(self, resource: Literal["jobs", "bytes", "webhooks", "links", "plans"], most: int, used: int) -> None:
         names = {"jobs": "jobs that have not ended", "bytes": "bytes in storage", "links": "links to this report"}
         things = names.get(resource, resource)
-        super().__init__(
-            f"You have {used:,} {things}; the limit is {most:,}. Ask the administrator of the service for more."
-        )
+        remedies = {"links": "Revoke one", "webhooks": "Delete one", "plans": "Delete one"}
+        remedy = remedies.get(resource, "Ask the administrator of the service for more")
+        super().__init__(f"You have {used:,} {things}; the limit is {most:,}. {remedy}.")
         self.resource, self.most, self.used = resource, most, used
 
 

@@ -44,7 +44,7 @@ def read_ordered_page(session: Session, query: Select[Job], order: str, *, after
         place, end = tuple_(*columns), tuple_(*last)
         query = query.where(place < end if descending else place > end)
     ordered = query.order_by(*(column.desc() if descending else column.asc() for column in columns))
-    rows, more = read_bounded_rows(session, ordered, Job.spec, limit)
+    rows, more = read_bounded_rows(session, ordered, (Job.spec,), limit)
     return Page(rows, more, rows[-1].id if rows else None)
 
 

@@ -103,7 +103,7 @@ def find_ready(session: Session, model_id: str) -> Model | None:
 def list_models(session: Session, *, after: str | None = None, limit: int = 20) -> Page[Model]:
     """Return a page of models that were not deleted, newest first, after the one of that id."""
     query = select(Model).where(Model.state != UploadState.DELETED)
-    return read_page(session, query, Model.id, after=after, limit=limit, document=Model.spec)
+    return read_page(session, query, Model.id, after=after, limit=limit, documents=(Model.spec,))
 
 
 class ReadyModel(NamedTuple):

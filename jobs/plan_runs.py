@@ -22,13 +22,13 @@ from faal_core.specs import Policy
 from jobs import queries, webhooks
 from jobs.clock import now
 from jobs.database import DatabaseFailure, Sessions
-from jobs.errors import JobsError, ModelNotReady, QuotaExceeded
+from jobs.errors import JobCancelled, JobsError, ModelNotReady, QuotaExceeded
 from jobs.plan_tables import Plan, PlanRun
-from jobs.plans import find_newest_version, is_overdue, select_versions, start_run
+from jobs.plans import Submitter, find_newest_version, is_overdue, select_versions, start_run
 from jobs.settings import Settings
 from jobs.states import FINAL, JobKind, JobState, UploadState
 from jobs.submission import UPLOADED_DATASET, Submission, require_dataset_ready, submit
-from jobs.tables import Dataset, Job, Model
+from jobs.tables import Dataset, Job, Model, Problem
 
 logger = logging.getLogger(__name__)
 
@@ -53,14 +53,15 @@ def _take_step(
     try:
         with sessions.begin() as session:
             if (plan := session.scalars(locked).one_or_none()) is not None:
-                step(session, settings, plan)
+                try:
+                    step(session, settings, plan)
+                except (QuotaExceeded, ModelNotReady):
+                    raise
+                except (FaalError, JobsError) as error:  # the figures that the step has recorded are kept
+                    logger.warning("plan %s is paused: %s", plan_id, error.message)
+                    _stop(session, plan, error)
     except (QuotaExceeded, ModelNotReady) as reason:  # a model is not ready if it is deleted at this moment
         logger.info("plan %s waits: %s", plan_id, reason.message)
-    except (FaalError, JobsError) as error:
-        logger.warning("plan %s is paused: %s", plan_id, error.message)
-        with sessions.begin() as session:
-            if (plan := session.scalars(locked).one_or_none()) is not None:
-                _stop(session, plan, error)
     except DatabaseFailure:
         raise
     except Exception:
@@ -99,7 +100,8 @@ def _start_run(session: Session, settings: Settings, plan: Plan) -> None:
     unseen = select_versions(plan).where(Model.id > plan.seen_model_id).order_by(Model.id).limit(1)
     version = session.scalars(unseen).one_or_none()
     trigger = RunTrigger.SCHEDULE if version is None else RunTrigger.VERSION
-    job = start_run(session, settings, plan, trigger, version or newest)
+    submitter = Submitter(max_priority=plan.max_priority)
+    job = start_run(session, settings, plan, trigger, version or newest, submitter)
     logger.info("plan %s: job %s audits model %s (%s)", plan.id, job.id, job.model_id, trigger)
 
 
@@ -124,17 +126,26 @@ def _advance_run(session: Session, settings: Settings, plan: Plan) -> None:
     if job is not None and job.state not in FINAL:
         return  # another worker has taken this step
     if job is None or job.state is not JobState.SUCCEEDED:
-        run.error, plan.run_job_id = None if job is None else job.error, None
+        run.error, plan.run_job_id = _find_reason(job), None
     elif run.comparison_id is not None:
         _record_comparison(session, plan, run)
     else:
-        _compare(session, settings, plan, run)
+        _compare(session, settings, plan, run, job.priority)
 
 
-def _compare(session: Session, settings: Settings, plan: Plan, run: PlanRun) -> None:
+def _find_reason(job: Job | None) -> Problem | None:
+    """Return why the job did not succeed; None for a deleted one."""
+    if job is None or job.state is not JobState.CANCELLED:
+        return None if job is None else job.error
+    return {"code": JobCancelled.code, "message": f"Job {job.id} ({job.kind}) was cancelled."}
+
+
+def _compare(session: Session, settings: Settings, plan: Plan, run: PlanRun, priority: int) -> None:
     """Record the worst class of the audit and its status by the policy, and compare the audit with the baseline.
 
-    The first audit becomes the baseline. Raises: InvalidSpec where the policy names a class or column that the audit lacks.
+    The first audit becomes the baseline, also where the policy cannot judge it.
+
+    Raises: InvalidSpec where the policy names a class or column that the audit lacks.
     """
     audit = newest_audit(read_report(queries.require_report(session, run.job_id).document))
     robust = audit.robust
@@ -144,19 +155,21 @@ def _compare(session: Session, settings: Settings, plan: Plan, run: PlanRun) -> 
         "low": robust.worst.low,
         "high": robust.worst.high,
     }
+    plan.baseline_job_id = plan.baseline_job_id or run.job_id
     if (policy := _read_policy(plan)) is not None and policy.baseline is None:
         run.gate = _judge(policy, audit)
-    if plan.baseline_job_id is None:
-        plan.baseline_job_id, plan.run_job_id = run.job_id, None
+    if plan.baseline_job_id == run.job_id:
+        plan.run_job_id = None
         return
     comparison = Submission(
         kind=JobKind.COMPARE,
         spec={"jobs": [plan.baseline_job_id, run.job_id]},
         owner=plan.owner,
+        priority=priority,
         metadata={"plan": plan.id},
     )
-    run.baseline_job_id = plan.baseline_job_id
     run.comparison_id = submit(session, settings, comparison).id
+    run.baseline_job_id = plan.baseline_job_id
 
 
 def _record_comparison(session: Session, plan: Plan, run: PlanRun) -> None:
@@ -171,12 +184,13 @@ def _record_comparison(session: Session, plan: Plan, run: PlanRun) -> None:
             f"The audit {run.job_id} cannot be compared with the baseline {run.baseline_job_id} image by image. "
             f"{report.reason} Choose a new baseline, and resume the plan."
         )
-    if (policy := _read_policy(plan)) is not None and policy.baseline is not None:
-        run.gate = _judge(policy, report)
-    run.verdict, run.falls, plan.run_job_id = report.outcome, len(report.falls), None
+    run.verdict, run.falls = report.outcome, len(report.falls)
     if report.falls:
         logger.info("plan %s: %d accuracies of model %s fell", plan.id, run.falls, run.model_id)
         webhooks.announce_fall(session, plan.owner, _describe_falls(plan, run, report))
+    if (policy := _read_policy(plan)) is not None and policy.baseline is not None:
+        run.gate = _judge(policy, report)
+    plan.run_job_id = None
 
 
 def _read_policy(plan: Plan) -> Policy | None:

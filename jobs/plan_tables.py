@@ -23,6 +23,7 @@ class Plan(Table):
     dataset: Mapped[str]  # a catalog name or a data set's id
     spec: Mapped[dict[str, Any]] = mapped_column(JSON)
     policy: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    max_priority: Mapped[int]  # of its runs, as the API key that created the plan may have
     every_hours: Mapped[int | None]
     due_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # the next scheduled run; null without a schedule
     seen_model_id: Mapped[str]  # the newest version that was audited or skipped
@@ -50,5 +51,5 @@ class PlanRun(Table):
     comparison_id: Mapped[str | None]  # the job that compares the two
     verdict: Mapped[str | None]
     falls: Mapped[int | None]  # number of accuracies that fell significantly
-    error: Mapped[Problem | None] = mapped_column(JSON(none_as_null=True))  # why there is no comparison
+    error: Mapped[Problem | None] = mapped_column(JSON(none_as_null=True))  # why there is no audit, comparison or gate
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())

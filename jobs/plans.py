@@ -5,14 +5,16 @@ ended. `jobs.plan_runs` starts and finishes the runs.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, delete, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from faal_client.vocabulary import RunTrigger
 from faal_core.errors import InvalidSpec
+from faal_core.results.reading import newest_audit, read_report
 from faal_core.specs import AuditSpec
+from faal_core.specs.field_errors import shorten
 from jobs import queries
 from jobs.clock import now, seconds_between
 from jobs.errors import JobStateConflict, ModelNotFound, PlanNotFound, QuotaExceeded
@@ -20,13 +22,24 @@ from jobs.moves import lock_job
 from jobs.paging import Page, read_page
 from jobs.plan_tables import Plan, PlanRun
 from jobs.quotas import lock_owner
-from jobs.settings import Settings
+from jobs.settings import MAX_PRIORITY, Settings
 from jobs.states import JobKind, JobState, UploadState
-from jobs.submission import Submission, submit
+from jobs.submission import Submission, require_dataset_ready, submit
 from jobs.tables import Job, Model
 
 MOST_PLANS = 50  # of one owner
+MOST_NAME_CHARACTERS = 600  # of the names that a message lists
 SECONDS_AN_HOUR = 3600.0
+
+
+class Submitter(NamedTuple):
+    """The API key that starts a run: its name, and the highest priority that its jobs may have."""
+
+    key_name: str | None = None
+    max_priority: int = MAX_PRIORITY
+
+
+NO_KEY = Submitter()
 
 
 def add_plan(
@@ -40,10 +53,12 @@ def add_plan(
     spec: Mapping[str, Any],
     policy: Mapping[str, Any] | None = None,
     every_hours: int | None = None,
+    submitter: Submitter = NO_KEY,
 ) -> Plan:
     """Add a plan, start its first run with the newest version of the model, and return the plan. Ring after the commit.
 
-    Raises: QuotaExceeded; ModelNotFound where no model of that name is ready; the errors of `submission.submit`.
+    Raises: QuotaExceeded; ModelNotFound where no model of that name is ready; the errors of `submission.submit`; InvalidSpec
+        where the policy names a class or a column of groups that the data set does not have.
     """
     lock_owner(session, owner)
     used = session.scalars(select(func.count(Plan.id)).where(Plan.owner == owner)).one()
@@ -56,13 +71,15 @@ def add_plan(
         dataset=dataset,
         spec=dict(spec),
         policy=None if policy is None else dict(policy),
+        max_priority=submitter.max_priority,
         every_hours=every_hours,
         due_at=None if every_hours is None else now(every_hours * SECONDS_AN_HOUR),
         seen_model_id="",
     )
     session.add(plan)
     session.flush()
-    start_run(session, settings, plan, RunTrigger.VERSION, find_newest_version(session, plan))
+    start_run(session, settings, plan, RunTrigger.VERSION, find_newest_version(session, plan), submitter)
+    _require_known_names(session, plan)
     return plan
 
 
@@ -76,7 +93,7 @@ def find_plan(session: Session, plan_id: str, *, lock: bool = False) -> Plan:
 
 def list_plans(session: Session, *, after: str | None = None, limit: int = 20) -> Page[Plan]:
     """Return a page of plans, newest first, after the one of that id."""
-    return read_page(session, select(Plan), Plan.id, after=after, limit=limit, document=Plan.spec)
+    return read_page(session, select(Plan), Plan.id, after=after, limit=limit, documents=(Plan.spec, Plan.policy))
 
 
 def list_runs(session: Session, plan_id: str, *, limit: int) -> list[tuple[PlanRun, JobState | None]]:
@@ -114,11 +131,41 @@ def resume(session: Session, plan_id: str) -> None:
         plan.paused_at = plan.error = None
 
 
+def set_policy(session: Session, plan_id: str, policy: Mapping[str, Any]) -> None:
+    """Judge later audits by that policy.
+
+    Raises: PlanNotFound; InvalidSpec where it names a class or a column of groups that the data set does not have; ModelNotFound
+        and the errors of `require_dataset_ready` where the model or the data set was deleted.
+    """
+    plan = find_plan(session, plan_id, lock=True)
+    plan.policy = dict(policy)
+    _require_known_names(session, plan)
+
+
+def _require_known_names(session: Session, plan: Plan) -> None:
+    """Check the names in the policy, if the data set is an uploaded one, whose names are stored. Raises: as `set_policy`.
+
+    An audit names classes as the data set or as the model does.
+    """
+    summary = require_dataset_ready(session, plan.dataset)
+    if plan.policy is None or summary is None:
+        return
+    classes = [*summary["class_names"], *(find_newest_version(session, plan).spec["class_names"] or ())]
+    columns = list(summary.get("groups", plan.policy["min_group"]))
+    for field, kind, names in (("min_class", "class", classes), ("min_group", "column of groups", columns)):
+        for name in plan.policy[field]:
+            if name not in names:
+                known = shorten(", ".join(dict.fromkeys(map(repr, names))), MOST_NAME_CHARACTERS) or "none"
+                raise InvalidSpec(
+                    f"{field}: the data set {plan.dataset} has no {kind} {shorten(name, 60)!r}; it has {known}."
+                )
+
+
 def set_baseline(session: Session, plan_id: str, job_id: str) -> None:
     """Let later runs be compared with that audit.
 
     Raises: PlanNotFound, JobNotFound; JobStateConflict where the job is no audit that has succeeded; OutcomesNotFound;
-        InvalidSpec where its data set or its settings are not those of the plan.
+        InvalidSpec where it is incomplete, or its data set or its settings are not those of the plan.
     """
     plan, job = find_plan(session, plan_id, lock=True), lock_job(session, job_id)
     if job.kind is not JobKind.AUDIT or job.state is not JobState.SUCCEEDED:
@@ -126,6 +173,10 @@ def set_baseline(session: Session, plan_id: str, job_id: str) -> None:
     if job.dataset != plan.dataset or AuditSpec.model_validate(job.spec) != AuditSpec.model_validate(plan.spec):
         raise InvalidSpec(
             f"The audit {job_id} has another data set or other settings than the plan. Choose an audit with the same."
+        )
+    if not newest_audit(read_report(queries.require_report(session, job_id).document)).complete:
+        raise InvalidSpec(
+            f"The audit {job_id} is incomplete, since its time ran out. Audit again without a limit of time."
         )
     queries.find_outcomes(session, job_id)
     plan.baseline_job_id = job_id
@@ -136,7 +187,7 @@ def is_baseline(job_id: str | InstrumentedAttribute[str]) -> ColumnElement[bool]
     return select(Plan.id).where(Plan.baseline_job_id == job_id).exists()
 
 
-def run_now(session: Session, settings: Settings, plan_id: str) -> Job:
+def run_now(session: Session, settings: Settings, plan_id: str, submitter: Submitter = NO_KEY) -> Job:
     """Start a run with the newest version of the model, also of a paused plan, and return its audit. Ring after the commit.
 
     Raises: PlanNotFound; JobStateConflict while a run of the plan has not ended; ModelNotFound; the errors of
@@ -148,10 +199,12 @@ def run_now(session: Session, settings: Settings, plan_id: str) -> Job:
             f"The last run of plan {plan_id}, the audit {plan.run_job_id} and its comparison, has not ended. "
             "Wait until it has ended, or cancel it."
         )
-    return start_run(session, settings, plan, RunTrigger.REQUEST, find_newest_version(session, plan))
+    return start_run(session, settings, plan, RunTrigger.REQUEST, find_newest_version(session, plan), submitter)
 
 
-def start_run(session: Session, settings: Settings, plan: Plan, trigger: RunTrigger, version: Model) -> Job:
+def start_run(
+    session: Session, settings: Settings, plan: Plan, trigger: RunTrigger, version: Model, submitter: Submitter
+) -> Job:
     """Submit the audit of that version for a plan that is locked and has no run, and return it. Ring after the commit.
 
     A run of the newest version replaces an overdue scheduled run. Raises: the errors of `submission.submit`.
@@ -162,6 +215,8 @@ def start_run(session: Session, settings: Settings, plan: Plan, trigger: RunTrig
         dataset=plan.dataset,
         spec=plan.spec,
         owner=plan.owner,
+        submitted_by=submitter.key_name,
+        max_priority=submitter.max_priority,
         metadata={"plan": plan.id},
     )
     job = submit(session, settings, submission)

@@ -155,7 +155,7 @@ def list_events(session: Session, job_id: str, *, after: int = 0, limit: int = 1
 def list_event_page(session: Session, job_id: str, *, after: int = 0, limit: int = 100) -> tuple[list[JobEvent], bool]:
     """Return events as `list_events` does, fewer if their bodies are large, and whether there are more. Raises: JobNotFound."""
     find_job(session, job_id)
-    return read_bounded_rows(session, _event_query(job_id, after), JobEvent.body, limit)
+    return read_bounded_rows(session, _event_query(job_id, after), (JobEvent.body,), limit)
 
 
 def _event_query(job_id: str, after: int) -> Select[JobEvent]:
@@ -166,7 +166,7 @@ def list_newest_events(session: Session, job_id: str, kind: str, *, limit: int =
     """Return the last events of one kind, oldest first, fewer where their bodies are large. Raises: JobNotFound."""
     find_job(session, job_id)
     query = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.kind == kind).order_by(JobEvent.seq.desc())
-    return read_bounded_rows(session, query, JobEvent.body, limit)[0][::-1]
+    return read_bounded_rows(session, query, (JobEvent.body,), limit)[0][::-1]
 
 
 def count_events(session: Session, job_id: str) -> Mapping[str, int]:

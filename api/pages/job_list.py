@@ -21,6 +21,7 @@ from api.serving import use_cases
 from api.serving.dependencies import Service
 from api.serving.estimating import estimate_cost
 from jobs import model_registry, queries
+from jobs.comparisons import MOST_COMPARED
 from jobs.errors import JobStateConflict
 from jobs.states import JobKind
 
@@ -102,6 +103,8 @@ def start_job(request: Request, service: SubmitterDep, form: Annotated[StartForm
 @router.post("/ui/comparisons")
 def start_comparison(service: SubmitterDep, job: ChosenJobs = ()) -> Response:
     """Start a comparison of the chosen jobs, the oldest first, and go to its page. Raises: InvalidRequest."""
+    if not 2 <= len(job) <= MOST_COMPARED:
+        raise InvalidRequest(f"Choose 2 to {MOST_COMPARED} audits.")
     fields: dict[str, JsonValue] = {"jobs": [*sorted(job)]}
     try:
         request = CompareRequest.model_validate(fields)

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Response
 from api.access.authentication import ReaderDep, SubmitterDep
 from api.schemas.requests import PlanChange, PlanRequest
 from api.schemas.rows import describe_job, describe_page, describe_plan, describe_plan_history
-from api.serving.dependencies import After, Id, Limit
+from api.serving.dependencies import After, Id, Limit, Service
 from faal_client.resources.objects import JobResource, Page
 from faal_client.resources.plans import PlanHistory, PlanResource
 from jobs import plans
@@ -33,6 +33,7 @@ def create_plan(body: PlanRequest, service: SubmitterDep, response: Response) ->
             spec=body.spec.model_dump(mode="json"),
             policy=None if body.policy is None else body.policy.model_dump(mode="json"),
             every_hours=body.every_hours,
+            submitter=_submitter(service),
         )
         plan = describe_plan(row)
     service.queue.ring(plan.current_run or "")
@@ -56,10 +57,12 @@ def get_plan(plan_id: Id, service: ReaderDep) -> PlanHistory:
         return describe_plan_history(plan, runs)
 
 
-@router.patch("/plans/{id}", summary="Pause or resume a plan, or change its baseline")
+@router.patch("/plans/{id}", summary="Pause or resume a plan, or change its baseline or its policy")
 def change_plan(plan_id: Id, body: PlanChange, service: SubmitterDep) -> PlanResource:
     """Change a plan, and return it. A resumed plan audits the newest of the versions that it has missed."""
     with service.sessions.begin() as session:
+        if body.policy is not None:
+            plans.set_policy(session, plan_id, body.policy.model_dump(mode="json"))
         if body.baseline is not None:
             plans.set_baseline(session, plan_id, body.baseline)
         if body.paused is not None:
@@ -81,7 +84,12 @@ def run_plan(plan_id: Id, service: SubmitterDep, response: Response) -> JobResou
     The answer is 409, `job-state-conflict`, while a run of the plan has not ended.
     """
     with service.sessions.begin() as session:
-        job = describe_job(plans.run_now(session, service.settings, plan_id))
+        job = describe_job(plans.run_now(session, service.settings, plan_id, _submitter(service)))
     service.queue.ring(job.id)
     response.headers["Location"] = f"/jobs/{job.id}"
     return job
+
+
+def _submitter(service: Service) -> plans.Submitter:
+    """Return the API key of the request."""
+    return plans.Submitter(service.key_name, service.max_priority)

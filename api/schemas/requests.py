@@ -1,9 +1,18 @@
 """The bodies of requests: jobs with the library's specs, estimates, uploads, links, API keys and webhooks."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, HttpUrl, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 from pydantic.config import JsonDict
 
 from faal_client.terms import JobTerms
@@ -11,6 +20,8 @@ from faal_client.vocabulary import Scope
 from faal_core.specs import AuditSpec, FinetuneSpec, Policy, Spec
 from jobs.comparisons import MOST_COMPARED
 from jobs.settings import MAX_PRIORITY, POOL
+
+Texts = TypeVar("Texts", dict[str, float], tuple[str, ...])
 
 # PostgreSQL's text cannot store NUL, and names need no control characters.
 Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -29,6 +40,7 @@ DatasetReference = Annotated[
 METADATA_KEY = r"^[A-Za-z0-9_.-]{1,64}$"
 MOST_DAYS = 3650  # until a key expires
 MOST_NAMED_LIMITS = 30  # of a policy; for each, the number of images that would decide it costs up to 20 ms
+MOST_TEXT = 200  # characters of a name or code in a policy
 MOST_LINK_DAYS = 90  # until a link to a report expires
 DAY = 86_400  # seconds
 MOST_HOURS = 8760  # between two scheduled runs of a plan: a year
@@ -189,6 +201,13 @@ class PolicyRequest(Policy):
 
     model_config = ConfigDict(json_schema_extra={"examples": [_POLICY_EXAMPLE]})
 
+    @field_validator("min_class", "min_group", "accept_warnings")
+    @classmethod
+    def _bound_texts(cls, texts: Texts) -> Texts:
+        if any(len(text) > MOST_TEXT for text in texts):
+            raise ValueError(f"a name or code has more than {MOST_TEXT} characters")
+        return texts
+
     @model_validator(mode="after")
     def _bound_work(self) -> Self:
         names = len(self.min_class) + len(self.min_group)
@@ -257,6 +276,7 @@ class PlanChange(Spec):
         None,
         description="id of an audit with the data set and the settings of the plan; later audits are compared with it",
     )
+    policy: PolicyRequest | None = Field(None, description="requirements that later audits are judged by")
 
 
 class UploadRequest(Spec):

@@ -61,6 +61,7 @@ def submit_comparison(service: Service, request: CompareRequest, idempotency_key
         spec={"jobs": list(request.jobs)},
         owner=service.owner,
         submitted_by=service.key_name,
+        max_priority=service.max_priority,
         metadata=request.metadata,
         idempotency_key=idempotency_key,
     )

@@ -56,7 +56,9 @@ class JobResource(Resource):
     pause_requested: bool
     retry_of: str | None = Field(description="id of the job that this job retries")
     submitted_by: str | None = Field(
-        None, description="name of the API key that submitted the job; null if the request needed no key"
+        None,
+        description="name of the API key that submitted the job; null if the request needed no key, or if the service "
+        "started the job for a plan",
     )
     result_model: str | None = Field(
         description="id of the new model of a fine-tuning that succeeded; null if it kept the original weights"

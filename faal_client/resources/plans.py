@@ -62,7 +62,7 @@ class PlanRunResource(Resource):
         description="conclusion of the comparison over all means and classes; null where there is no comparison yet"
     )
     falls: int | None = Field(description="number of clean and robust accuracies that fell significantly")
-    error: ErrorBody | None = Field(description="the reason why there is no audit or no comparison")
+    error: ErrorBody | None = Field(description="the reason why there is no audit, no comparison or no `gate`")
     created_at: datetime
 
 

@@ -58,7 +58,7 @@ def explain(error: "ErrorDetails") -> str:
         case "union_tag_not_found":
             return f"the field {context['discriminator']} is missing"
     message = error["msg"].removeprefix("Value error, ").partition(", unable to parse")[0]
-    return message.replace("Input should", f"{written} should", 1)
+    return message.replace("Input should", f"{written} should", 1).replace("Tuple should", "the list should", 1)
 
 
 def filter_relevant(errors: "Sequence[ErrorDetails]") -> "Iterator[ErrorDetails]":

@@ -23,6 +23,7 @@ def upgrade() -> None:
         sa.Column("dataset", sa.String(), nullable=False),
         sa.Column("spec", sa.JSON(), nullable=False),
         sa.Column("policy", sa.JSON(), nullable=True),
+        sa.Column("max_priority", sa.Integer(), nullable=False),
         sa.Column("every_hours", sa.Integer(), nullable=True),
         sa.Column("due_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("seen_model_id", sa.String(), nullable=False),

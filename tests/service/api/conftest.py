@@ -36,11 +36,12 @@ class Web:
     process: SiteProcess
     client: httpx.Client
 
-    def key(self, owner: str, *scopes: Scope, name: str = "test") -> dict[str, str]:
+    def key(self, owner: str, *scopes: Scope, name: str = "test", max_priority: int = 0) -> dict[str, str]:
         """Issue a new key, and return the header that authenticates its holder."""
         secret = site_secret(self.site.settings)
         with self.site.sessions.begin() as session:
-            _, key = keys.issue(session, secret, owner=owner, name=name, scopes=scopes, lifetime=None)
+            fields = {"owner": owner, "name": name, "scopes": scopes, "max_priority": max_priority}
+            _, key = keys.issue(session, secret, lifetime=None, **fields)
         return {"Authorization": f"Bearer {key}"}
 
     def model(self, name: str = "digits", owner: str = "local") -> str:

@@ -34,6 +34,9 @@ def test_the_list_of_jobs_compares_the_chosen_ones(web, audits) -> None:
     for chosen, status in ((audits[:1], 422), ([], 422), ([audits[0], "job_0"], 404)):
         refusal = web.client.post("/ui/comparisons", data={"job": chosen})
         assert (refusal.status_code, "<!doctype html>" in refusal.text) == (status, True)
+        assert ("Choose 2 to 20 audits." in refusal.text) == (status == 422)
+    answer = web.client.post("/jobs/compare", json={"jobs": audits[:1]}).json()
+    assert answer["errors"][0]["detail"].startswith("the list should have at least 2 items")
 
 
 def test_a_comparison_is_queued_and_answers_with_its_report(web, audits) -> None:

@@ -5,6 +5,8 @@ import pytest
 from faal_client import Client, errors
 from faal_client.vocabulary import Scope
 from faal_core.specs import Policy
+from jobs import plan_runs
+from tests.sample_reports import sample_audit
 
 SPEC = {"threat": {"epsilon": "8/255"}, "attacks": "quick"}
 
@@ -48,6 +50,9 @@ def test_the_client_creates_changes_runs_and_deletes_a_plan(web) -> None:
         assert (paused.paused_at is not None, paused.next_run_at) == (True, None)
         resumed = client.change_plan(plan.id, paused=False)
         assert (resumed.paused_at, resumed.next_run_at) == (None, created.next_run_at)
+        assert resumed.policy == created.policy
+        changed = client.change_plan(plan.id, policy=Policy(min_clean=0.5))
+        assert changed.policy == client.plan(plan.id).policy == Policy(min_clean=0.5).model_dump(mode="json")
         client.delete_plan(plan.id)
         with pytest.raises(errors.NotFound):
             client.plan(plan.id)
@@ -75,6 +80,9 @@ def test_a_plan_answers_with_its_location_and_a_run_with_its_job(web) -> None:
         ({"model": "model_1"}, "/model"),
         ({"policy": {}}, "/policy"),
         ({"policy": {"min_worst": 2}}, "/policy/min_worst"),
+        ({"policy": {"min_class": {"a" * 201: 0.5}}}, "/policy/min_class"),
+        ({"policy": {"min_group": {"a" * 201: 0.5}}}, "/policy/min_group"),
+        ({"policy": {"min_worst": 0.5, "accept_warnings": ["a" * 201]}}, "/policy/accept_warnings"),
         ({"threat": {"epsilon": -1}}, "/threat/epsilon"),
     ],
 )
@@ -93,6 +101,26 @@ def test_a_plan_needs_a_model_and_a_data_set_that_fit(web, problem) -> None:
     assert problem(web.client.patch("/plans/plan_0", json={"paused": True}))["code"] == "plan-not-found"
     changed = problem(web.client.patch("/plans/plan_0", json={"every_hours": 2}))
     assert (changed["status"], changed["errors"][0]["pointer"]) == (422, "/every_hours")
+
+
+def test_jobs_of_a_plan_and_comparisons_have_the_priority_and_the_name_of_the_key(guarded_web) -> None:
+    """The first audit, a requested one and a comparison name their key, and have no higher priority than it allows."""
+    web = guarded_web
+    key = web.key("ann", Scope.READ, Scope.SUBMIT, name="slow", max_priority=-5)
+    web.model("signs", owner="ann")
+    body = {"name": "weekly", "model_name": "signs", "dataset": "fashion-mnist-subset", **SPEC}
+    plan = web.client.post("/plans", json=body, headers=key).json()
+    audits = [plan["current_run"]]
+    web.run(audits[0])
+    web.succeed(audits[0], sample_audit())
+    plan_runs.advance(web.site.sessions, web.site.settings)
+    audits.append(web.client.post(f"/plans/{plan['id']}/run", headers=key).json()["id"])
+    web.run(audits[1])
+    web.succeed(audits[1], sample_audit())
+    comparison = web.client.post("/jobs/compare", json={"jobs": audits}, headers=key).json()["id"]
+    for job in (*audits, comparison):
+        row = web.client.get(f"/jobs/{job}", headers=key).json()
+        assert (row["submitted_by"], row["priority"]) == ("slow", -5)
 
 
 def test_plans_of_others_are_not_found(guarded_web, problem) -> None:

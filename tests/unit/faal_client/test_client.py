@@ -16,7 +16,10 @@ from faal_client.progress_display import show_progress
 from faal_client.resources.objects import Pending
 from faal_client.retries import read_retry_after
 from faal_client.vocabulary import JobState
+from faal_core.results.audit_comparison import compare_audits
+from faal_core.results.reading import StoredAudit
 from scripts.write_sync_client import SOURCE, TARGET, make_sync
+from tests.sample_reports import sample_outcomes
 
 URL = "http://faal.test"
 Handler = Callable[[httpx.Request], httpx.Response]
@@ -99,6 +102,20 @@ def test_retries_are_bounded(ask):
     with pytest.raises(errors.RateLimited):
         ask(network, "job", "job_1")
     assert len(network.requests) == 1
+
+
+@both
+def test_the_report_of_a_comparison_is_read_by_another_method(ask):
+    """Each method names the other one for a report of the other kind."""
+    before, after = (StoredAudit(*sample_outcomes(images=20, seed=seed)) for seed in (0, 1))
+    for method, other, report in (
+        ("report", "comparison", compare_audits(before, after)),
+        ("comparison", "report", before.report),
+    ):
+        network = Network(httpx.Response(200, content=report.model_dump_json()))
+        assert ask(network, other, "job_1") == report
+        with pytest.raises(ValueError, match=f"job_1 is .*; call `{other}`"):
+            ask(network, method, "job_1")
 
 
 @both

@@ -152,5 +152,5 @@ def test_links_to_a_report_are_limited(sessions, audit_id):
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(attempt, range(links.MOST_LINKS + 4)))
     assert answers.count(True) == links.MOST_LINKS
-    with pytest.raises(QuotaExceeded, match="20 links to this report"):
+    with pytest.raises(QuotaExceeded, match=r"20 links to this report; the limit is 20\. Revoke one\."):
         share(sessions, audit_id)

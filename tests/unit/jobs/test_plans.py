@@ -12,8 +12,8 @@ from faal_core.errors import InvalidSpec
 from faal_core.results.audit_comparison import compare_audits
 from faal_core.results.outcomes import PARQUET_TYPE
 from faal_core.results.reading import OUTCOMES, StoredAudit, newest_audit
-from faal_core.specs import AuditSpec
-from jobs import control, dataset_registry, lifecycle, model_registry, plan_runs, plans, removal, webhooks
+from faal_core.specs import AuditSpec, Policy
+from jobs import control, dataset_registry, lifecycle, model_registry, paging, plan_runs, plans, removal, webhooks
 from jobs.clock import now, seconds_between
 from jobs.errors import (
     InUse,
@@ -32,6 +32,7 @@ from tests.job_steps import SITE, SPEC, UPLOAD, add_ready_model, claim_job, load
 from tests.sample_reports import ROBUST_BEFORE, sample_outcomes
 
 AUDIT = AuditSpec.model_validate({"threat": {"epsilon": "8/255"}, "attacks": "quick"}).model_dump(mode="json")
+POLICY = Policy(min_worst=0.1).model_dump(mode="json")
 GOOD = StoredAudit(*sample_outcomes(images=100))
 EQUAL = StoredAudit(*sample_outcomes(images=100, seed=2))
 WORSE = StoredAudit(*sample_outcomes(images=100, robust=(*ROBUST_BEFORE[:9], 0.3)))
@@ -165,13 +166,89 @@ def test_each_audit_is_judged_by_the_policy(sessions, model_id):
     call(sessions, plans.run_now, SITE, plan_id)
     assert finish_run(sessions, plan_id, WORSE).gate == "fail"
     wrong = add_plan(sessions, policy={"min_class": {"skirt": 0.6}})
-    assert finish_run(sessions, wrong).error["code"] == "invalid-spec"
-    assert "skirt" in load_plan(sessions, wrong).error["message"]
+    run = finish_run(sessions, wrong)
+    assert (run.error["code"], run.worst_class["name"], run.gate) == ("invalid-spec", "shirt", None)
+    plan = load_plan(sessions, wrong)
+    assert ("skirt" in plan.error["message"], plan.baseline_job_id, plan.run_job_id) == (True, run.job_id, None)
+    call(sessions, plans.set_policy, wrong, POLICY | {"min_class": {"ankle boot": 0.6}})
+    call(sessions, plans.resume, wrong)
+    plan = load_plan(sessions, wrong)
+    assert (plan.error, plan.paused_at) == (None, None)
+    call(sessions, plans.run_now, SITE, wrong)
+    assert finish_run(sessions, wrong, WORSE).gate == "fail"
     relative = add_plan(sessions, policy={"baseline": {"tolerance": 0.05}})
     assert finish_run(sessions, relative).gate is None
     for audit, status in ((GOOD, "pass"), (WORSE, "fail")):
         call(sessions, plans.run_now, SITE, relative)
         assert finish_run(sessions, relative, audit).gate == status
+
+
+def test_a_policy_that_cannot_be_judged_after_a_comparison_keeps_its_figures(sessions, model_id):
+    """The verdict, the falls and the message remain; the plan pauses with the reason."""
+    with sessions.begin() as session:
+        webhooks.add_webhook(session, owner="ann", url="https://example.com/")
+    plan_id = add_plan(sessions, policy={"baseline": {"tolerance": 0.05}, "min_class": {"skirt": 0.6}})
+    finish_run(sessions, plan_id)
+    call(sessions, plans.run_now, SITE, plan_id)
+    run = finish_run(sessions, plan_id, WORSE)
+    assert (run.error["code"], run.verdict, run.gate, run.worst_class is None) == ("invalid-spec", "worse", None, False)
+    assert (run.falls, load_plan(sessions, plan_id).paused_at is None) == (
+        read_messages(sessions)[0]["data"]["count"],
+        False,
+    )
+
+
+def test_the_names_in_a_policy_are_those_of_an_uploaded_data_set(sessions, model_id):
+    """A policy that names an unknown class or column of groups is refused, for a new plan and for an existing one."""
+    with sessions.begin() as session:
+        dataset, check = dataset_registry.register_upload(session, name="own", upload=UPLOAD, owner="ann")
+        lifecycle.claim(session, check.id, worker="w", lease_seconds=60)
+        summary = {
+            "shape": [1, 28, 28],
+            "class_names": list("0123456789"),
+            "images": {"test": 9},
+            "groups": {"camera": ["a"]},
+        }
+        lifecycle.succeed(session, check.id, 1, summary=summary)
+    plan_id = add_plan(
+        sessions, dataset=dataset.id, policy=POLICY | {"min_class": {"7": 0.1}, "min_group": {"camera": 0.1}}
+    )
+    with sessions() as session:
+        jobs = session.scalars(select(Job.id)).all()
+    for field, name, known in (("min_class", "10", "'0', '1'"), ("min_group", "lens", "'camera'")):
+        with pytest.raises(InvalidSpec, match=f"{field}: .*{name}.*{known}"):
+            add_plan(sessions, dataset=dataset.id, policy=POLICY | {field: {name: 0.1}})
+        with pytest.raises(InvalidSpec, match=name):
+            call(sessions, plans.set_policy, plan_id, POLICY | {field: {name: 0.1}})
+    with sessions() as session:
+        assert session.scalars(select(Job.id)).all() == jobs
+    assert load_plan(sessions, plan_id).policy["min_group"] == {"camera": 0.1}
+
+
+def test_runs_have_the_priority_that_the_key_allows(sessions, model_id):
+    """A requested run names its key; later runs and comparisons have the priority of the plan's key, and no name."""
+    plan_id = add_plan(sessions, submitter=plans.Submitter("slow", -5))
+    finish_run(sessions, plan_id)
+    add_ready_model(sessions)
+    sweep(sessions)
+    swept = finish_run(sessions, plan_id)
+    call(sessions, plans.run_now, SITE, plan_id, plans.Submitter("slower", -7))
+    requested = finish_run(sessions, plan_id)
+    expected = ("slow", -5), (None, -5), (None, -5), ("slower", -7), (None, -7)
+    first = load_plan(sessions, plan_id).baseline_job_id
+    ids = first, swept.job_id, swept.comparison_id, requested.job_id, requested.comparison_id
+    rows = [load_job(sessions, job_id) for job_id in ids]
+    assert [(job.submitted_by, job.priority) for job in rows] == list(expected)
+
+
+def test_long_policies_end_a_page_early(sessions, model_id, monkeypatch):
+    """The size of a page of plans counts their policies."""
+    monkeypatch.setattr(paging, "PAGE_CHARACTERS", 5_000)
+    for _ in range(3):
+        add_plan(sessions, policy=POLICY | {"accept_warnings": ["a" * 4_000]})
+    with sessions.for_owner("ann")() as session:
+        page = plans.list_plans(session)
+    assert (len(page.data), page.has_more) == (1, True)
 
 
 def test_sweeps_at_once_take_each_step_once(sessions, model_id):
@@ -357,7 +434,7 @@ def test_an_owner_has_a_limited_number_of_plans(sessions, model_id, monkeypatch)
         add_plan(sessions, dataset="cifar10")
     for _ in range(2):
         add_plan(sessions)
-    with pytest.raises(QuotaExceeded, match="2 plans"):
+    with pytest.raises(QuotaExceeded, match=r"2 plans; the limit is 2\. Delete one\."):
         add_plan(sessions)
     add_ready_model(sessions, owner="ben")
     add_plan(sessions, owner="ben")
@@ -381,7 +458,12 @@ def test_a_run_that_fails_is_no_baseline(sessions, model_id):
         sweep(sessions)
     plan = load_plan(sessions, plan_id)
     assert (plan.run_job_id, plan.baseline_job_id, plan.paused_at) == (None, None, None)
-    assert [run.error and run.error["code"] for run in load_runs(sessions, plan_id)] == ["out-of-memory", None, None]
+    assert [run.error and run.error["code"] for run in load_runs(sessions, plan_id)] == [
+        "out-of-memory",
+        "job-cancelled",
+        None,
+    ]
+    assert "was cancelled" in load_runs(sessions, plan_id)[1].error["message"]
     call(sessions, plans.run_now, SITE, plan_id)
     assert finish_run(sessions, plan_id).job_id == load_plan(sessions, plan_id).baseline_job_id
     with sessions() as session:
@@ -430,6 +512,12 @@ def test_a_baseline_is_an_audit_like_those_of_the_plan(sessions, model_id):
         lifecycle.succeed(session, without_outcomes, 1, report=GOOD.report.model_dump_json())
     with pytest.raises(OutcomesNotFound):
         call(sessions, plans.set_baseline, plan_id, without_outcomes)
+    with sessions.begin() as session:
+        stopped = submit_job(session, spec=AUDIT, **like).id
+    attacks = tuple(row.model_copy(update={"untried": 1}) for row in GOOD.report.attacks)
+    finish(sessions, stopped, StoredAudit(GOOD.report.model_copy(update={"attacks": attacks}), None))
+    with pytest.raises(InvalidSpec, match=r"incomplete.* without a limit of time"):
+        call(sessions, plans.set_baseline, plan_id, stopped)
     call(sessions, plans.set_baseline, plan_id, alike)
     sweep(sessions)
     assert load_runs(sessions, plan_id)[-1].baseline_job_id == alike

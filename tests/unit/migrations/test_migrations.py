@@ -25,7 +25,7 @@ from jobs.results import store_report
 from jobs.states import JobKind, UploadState
 from jobs.tables import Job, JobEvent, Model, Report, Table
 from tests.job_steps import WEIGHTS, WORKER, add_ready_model, queue_audit, submit_job
-from tests.sample_reports import sample_audit, sample_finetune
+from tests.sample_reports import sample_audit, sample_finetune, sample_outcomes
 from tests.servers import run_python
 
 ROOT = Path(__file__).parents[3]
@@ -146,23 +146,44 @@ def test_a_downgrade_rejects_the_candidates_that_nothing_will_make(database_url)
 
 
 def test_a_downgrade_removes_comparisons_and_outcomes(database_url):
-    """Revision 0017 knows neither; audits and their reports are kept, and an older report has no outcomes afterwards."""
+    """Revision 0017 knows neither; audits and their reports are kept, without outcomes and without their digests."""
+    audit = sample_outcomes()[0]
+    finetuning = sample_finetune()
+    halves = {
+        side: getattr(finetuning, side).model_copy(update={"outcomes_sha256": "a" * 64}) for side in ("before", "after")
+    }
+    finetuning = finetuning.model_copy(update=halves)
+    assert audit.outcomes_sha256
     upgrade(database_url)
     sessions = open_database(database_url)
     job_id = queue_audit(sessions, add_ready_model(sessions))
     with sessions.begin() as session:
         lifecycle.claim(session, job_id, **WORKER)
-        lifecycle.succeed(session, job_id, 1, report="{}", outcomes={"outcomes.parquet": WEIGHTS})
+        lifecycle.succeed(session, job_id, 1, report=audit.model_dump_json(), outcomes={"outcomes.parquet": WEIGHTS})
         comparison = add_job(session, Job(kind=JobKind.COMPARE, owner="ann", spec={"jobs": []}, payload_sha256=""))
         session.add(Report(job_id=comparison.id, document="{}"))
+        fields = {"owner": "ann", "spec": finetuning.spec.model_dump(mode="json"), "payload_sha256": ""}
+        job = add_job(session, Job(kind=JobKind.FINETUNE, **fields))
+        session.add(Report(job_id=job.id, document=finetuning.model_dump_json()))
+        job = add_job(session, Job(kind=JobKind.AUDIT, owner="ann", spec={}, payload_sha256=""))
+        session.add(Report(job_id=job.id, document='{"version": 1}'))
     configuration = Config(toml_file=ROOT / "pyproject.toml")
     with migration_engine(database_url).connect() as connection:
         configuration.attributes["connection"] = connection
         command.downgrade(configuration, "0017")
+        older = [
+            json.loads(document) for document in connection.scalars(select(Report.document).order_by(Report.job_id))
+        ]
+        connection.commit()
     upgrade(database_url)
+    assert older[2] == {"version": 1}
+    assert older[0] == audit.model_dump(mode="json", exclude={"outcomes_sha256"})
+    assert older[1] == finetuning.model_dump(
+        mode="json", exclude={"before": {"outcomes_sha256"}, "after": {"outcomes_sha256"}}
+    )
     with sessions() as session:
         assert session.scalars(select(Job).where(Job.kind == JobKind.COMPARE)).all() == []
-        assert [row.job_id for row in session.scalars(select(Report))] == [job_id]
+        assert session.scalars(select(Report.job_id).order_by(Report.job_id)).first() == job_id
         with pytest.raises(OutcomesNotFound):
             queries.find_outcomes(session, job_id)
     sessions.close()
