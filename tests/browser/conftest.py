@@ -17,8 +17,8 @@ def shared_web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
     yield from serve(tmp_path_factory.mktemp("web"), {})
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Yield a browser for the whole session."""
+    """Yield a browser. While it is open, an event loop runs in this thread, and other tests need loops of their own."""
     with open_browser() as browser:
         yield browser

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import httpx
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -26,6 +27,7 @@ def ready_weights(client: httpx.Client, model_id: str, file: Path) -> dict[str, 
     return load_file(file)
 
 
+@pytest.mark.slow
 def test_every_candidate_can_be_had(open_site, weights_file, tmp_path) -> None:
     """A candidate's weights are the interpolation that the report states; a second request gets the same model."""
     site = open_site()

@@ -99,6 +99,7 @@ def test_upload_to_report(site, tmp_path):
     assert [kind for kind in kinds if kind in ("epoch", "attack")] == ["attack", "epoch", "attack"]
 
 
+@pytest.mark.slow
 def test_a_fine_tuning_that_keeps_the_original_makes_no_model(open_site, tmp_path):
     """Where the worst class stays at 0, the job succeeds without a model, and its report and events give the reason."""
     site = open_site()

@@ -31,6 +31,7 @@ def upload(client, path, content, **form):
     return client.get(location).json()
 
 
+@pytest.mark.slow
 def test_an_onnx_network_is_audited(open_site, tmp_path):
     """The file is checked and stored as it is; the report has its architecture; a fine-tuning is refused at once."""
     site = open_site()

@@ -58,7 +58,7 @@ def test_two_processes_train_one_job(pair):
     wait_until(pair.is_gone, within_seconds=5)
 
 
-@pytest.mark.parametrize("victim", ["leader", "rank_1"])
+@pytest.mark.parametrize("victim", ["leader", pytest.param("rank_1", marks=pytest.mark.slow)])
 def test_one_of_two_dies(pair, victim):
     """After `kill -9` of either process the other ends too, and the next attempt resumes from the checkpoint."""
     os.kill(getattr(pair, victim), signal.SIGKILL)

@@ -55,6 +55,7 @@ def checkpoint(tmp_path: Path) -> Path:
     return tmp_path / "net_10:14:29.pth"
 
 
+@pytest.mark.slow
 def test_one_digest_everywhere(open_site, checkpoint, tmp_path):
     """Model, page, report, command line and download agree on the digest of the weights; another digest is called the file's."""
     site = open_site()

@@ -131,6 +131,7 @@ def test_digests_stand_behind_the_images_of_others() -> None:
     assert re.findall(r"(?:faal-\w+|build|runtime)@", once) == []
 
 
+@pytest.mark.slow
 def test_what_the_images_consist_of_can_be_listed(tmp_path: Path) -> None:
     """The documents are valid CycloneDX, with each locked package of the image and its hashes, and none of other systems."""
     subprocess.run([sys.executable, "scripts/write_sbom.py", "--out", tmp_path], cwd=ROOT, check=True, timeout=120)

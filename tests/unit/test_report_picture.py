@@ -33,6 +33,7 @@ def test_without_a_browser_the_script_says_what_to_install(tmp_path: Path) -> No
 
 @pytest.mark.browser
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")
+@pytest.mark.slow
 def test_the_picture_is_the_beginning_of_the_page(tmp_path: Path) -> None:
     """The picture has the size of the committed one and is not blank."""
     report, picture = tmp_path / "report.json", tmp_path / "report.png"

@@ -59,8 +59,8 @@ def test_what_is_not_there_is_a_problem(web, problem, audit_id) -> None:
     assert problem(web.client.get(f"/jobs/{audit_id}/outcomes?audit=during"))["code"] == "invalid-request"
 
 
-def test_a_lost_file_is_gone(web, problem) -> None:
-    """A file that is missing in storage answers 410."""
+def test_a_lost_file_is_gone_until_it_is_stored_again(web, problem) -> None:
+    """A file that is missing in storage answers 410, until another audit stores the same content."""
     job = web.audit()
     web.run(job)
     web.succeed(job, audit=b"to be lost")
@@ -68,6 +68,10 @@ def test_a_lost_file_is_gone(web, problem) -> None:
     web.site.storage.remove(digest)
     answer = problem(web.client.get(f"/jobs/{job}/outcomes"))
     assert (answer["status"], answer["code"]) == (410, "file-lost")
+    other = web.audit()
+    web.run(other)
+    web.succeed(other, audit=b"to be lost")
+    assert web.client.get(f"/jobs/{job}/outcomes").content == b"to be lost"
 
 
 def test_a_deleted_job_takes_its_file(web, problem) -> None:

@@ -251,7 +251,7 @@ def test_wrong_arguments_are_named(options: dict[str, Any], message: str) -> Non
 def test_only_results_of_one_radius_are_compared() -> None:
     """A series is refused by name."""
     series = audit(build_network(), epsilon=[0.01, 0.02])
-    with pytest.raises(InvalidSpec, match="not a RadiusSeries"):
+    with pytest.raises(InvalidSpec, match="A RadiusSeries is not the result"):
         faal.compare(series, series)
 
 

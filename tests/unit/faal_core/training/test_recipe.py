@@ -172,6 +172,7 @@ class Stages(StopsIn):
         super().stage(name, total)
 
 
+@pytest.mark.slow
 def test_class_offsets_are_searched_once(data: LabelledImages, tmp_path: Path) -> None:
     """A stopped run resumes with its class offsets; each quarter of them is a start for training, and a candidate."""
     with as_file(files("faal_core") / "bundled/classifier.safetensors") as path:
