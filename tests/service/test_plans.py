@@ -35,7 +35,8 @@ def add_version(site: Site, path, noise: float) -> str:
     return model.id
 
 
-@pytest.mark.parametrize(("noise", "verdict"), [(1.0, "worse"), pytest.param(1e-5, "unclear", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("noise", "verdict"), [(1.0, "worse"), (1e-5, "unclear")])
 def test_a_worse_version_is_announced_and_an_equal_one_is_not(open_site, tmp_path, noise, verdict) -> None:
     """A new version is audited on the rows of the first and compared; the webhook gets a message about falls if it is worse."""
     site = open_site(webhook_networks="127.0.0.1", sweep_seconds=0.2)

@@ -32,7 +32,8 @@ def failing_net(num_classes: int, channels: int) -> nn.Module:
 '''
 
 
-@pytest.mark.parametrize("site", [FILES, pytest.param(SERVERS, marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.slow
+@pytest.mark.parametrize("site", [FILES, SERVERS], indirect=True)
 def test_a_sites_network_is_uploaded_and_audited(site, tmp_path: Path) -> None:
     """Weights of a network that only the site's file defines are checked and audited over HTTP."""
     file = tmp_path / "nets.py"

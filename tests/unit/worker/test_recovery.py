@@ -81,7 +81,7 @@ def test_live_job_is_left_alone(sweeper, sessions, queued_job):
 
 
 def sweep_until_taken_back(sweeper, sessions, job_id: str):
-    """Sweep until the job no longer runs, and return it; after a pause of this process, a sweep takes nothing back."""
+    """Return the job when sweeps have taken it back. After a pause of this process, a sweep takes nothing back."""
     while True:
         time.sleep(0.1)
         sweeper.sweep()
