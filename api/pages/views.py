@@ -18,7 +18,7 @@ from faal_core.errors import InvalidSpec
 from faal_core.reports import text
 from faal_core.results.documents import AuditReport, ReliabilityWarning
 from faal_core.results.finetune_documents import Candidate, FinetuneReport
-from faal_core.results.reading import read_any_report
+from faal_core.results.reading import newest_audit, read_any_report
 from jobs import candidates, dataset_registry, model_registry, queries, submission
 from jobs.errors import JobCancelled, JobFailed
 from jobs.model_registry import ReadyModel
@@ -200,14 +200,9 @@ def _candidates(service: Service, job_id: str, report: FinetuneReport) -> list[C
     ]
 
 
-def _final_audit(report: AuditReport | FinetuneReport) -> AuditReport:
-    """Return the audit itself, or the one after a fine-tuning."""
-    return report if isinstance(report, AuditReport) else report.after
-
-
 def _tone(report: AuditReport | FinetuneReport) -> str:
     """Name the colour of the verdict: as on the report's page, but bad if the robust accuracy is at chance."""
-    if _final_audit(report).robust.verdict == "at-chance":
+    if newest_audit(report).robust.verdict == "at-chance":
         return "bad"
     return "neutral" if isinstance(report, AuditReport) else text.tone(report)
 

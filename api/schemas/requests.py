@@ -189,7 +189,7 @@ class CompareRequest(Spec):
             min_length=2,
             max_length=MOST_COMPARED,
             description="ids of audits and fine-tunings that have succeeded. Two are compared by tests, the first as the earlier "
-            "one; more are listed in a table. A fine-tuning stands for the audit of its new weights.",
+            "one; more are listed in a table. Of a fine-tuning, the audit of the new weights is compared.",
         ),
         AfterValidator(_require_different),
     ]

@@ -10,8 +10,7 @@ from faal_client.resources.objects import EstimateResource
 from faal_core import catalog
 from faal_core.errors import InvalidSpec
 from faal_core.results import cost
-from faal_core.results.documents import AuditReport
-from faal_core.results.reading import read_report
+from faal_core.results.reading import newest_audit, read_report
 from jobs import queries, submission
 
 
@@ -21,7 +20,7 @@ def estimate_cost(service: Service, body: FinetuneRequest | AuditRequest) -> Est
         inputs = submission.check(session, service.settings, make_submission(service, body))
         classes = inputs.model.spec["num_classes"]
         stored = queries.find_last_report(session, inputs.model)
-    earlier = None if stored is None else _last_audit(stored.document)
+    earlier = None if stored is None else newest_audit(read_report(stored.document))
     pace = None if earlier is None else cost.seconds_per_pass(earlier)
     images = _images(body.dataset, inputs.dataset_summary)
     if isinstance(body, FinetuneRequest):
@@ -48,8 +47,3 @@ def _images(dataset: str, summary: Mapping[str, Any] | None) -> Mapping[str, int
             f"The number of images in {dataset!r} is unknown until a job loads it. Choose another one, or submit the job itself."
         )
     return {"train": train, "test": test}
-
-
-def _last_audit(document: str) -> AuditReport:
-    report = read_report(document)
-    return report if isinstance(report, AuditReport) else report.after

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from faal_core import __version__, weights
+from faal_core import weights
 from faal_core.auditing import reliability
 from faal_core.auditing.adversarial import AdversarialImages
 from faal_core.auditing.evaluator import Evaluator, evaluate
@@ -24,12 +24,11 @@ from faal_core.datasets.matching import check_radius, match_classes
 from faal_core.devices import require_room
 from faal_core.progress import NoProgress, Progress
 from faal_core.results.class_table import ClassTable, build_group_table
-from faal_core.results.documents import AuditReport, ClassifierSummary
+from faal_core.results.documents import PRODUCT, AuditReport, ClassifierSummary
 from faal_core.results.ledger import CLEAN, BatchResult, Ledger
 from faal_core.results.outcomes import Outcomes
 from faal_core.specs import AuditSpec
 
-PRODUCT = f"FAAL {__version__}"
 _SAMPLE = 64  # images that the reliability checks use: enough for their thresholds, a small part of an audit's cost
 _RANDOM_IMAGES = 4  # whose outputs tell networks of own code apart
 

@@ -12,7 +12,7 @@ Reports = Annotated[
     list[Path],
     typer.Argument(
         exists=True,
-        help="The report.json of each audit, or its folder. A fine-tuning stands for the audit of its new weights.",
+        help="The report.json of each audit, or its folder. Of a fine-tuning, the audit of the new weights is compared.",
         show_default=False,
     ),
 ]

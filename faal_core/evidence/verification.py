@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 from zipfile import ZipFile
 
-from faal_core import __version__
 from faal_core.errors import FaalError
 from faal_core.evidence import checks
 from faal_core.evidence.archive import Member, open_archive
@@ -14,9 +13,9 @@ from faal_core.evidence.keys import PublicKey
 from faal_core.evidence.refusal import PackRefused
 from faal_core.evidence.result import Check, CheckName, VerificationResult
 from faal_core.evidence.sealed_statement import STATEMENT, SealedStatement, open_statement
+from faal_core.results.documents import PRODUCT
 from faal_core.results.reading import REPORT
 
-PRODUCT = f"FAAL {__version__}"
 REQUIRED = (REPORT, SPEC, PAGE, ENVIRONMENT, SBOM, STATEMENT)
 _MOST_STATEMENT_BYTES = 4 * 2**20
 Repredict = Callable[[Contents], Check]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from faal_core.exports.facts import SourceReport, main_audit
+from faal_core.exports.facts import SourceReport
 from faal_core.exports.markdown import escape, write_table
 from faal_core.reports.audit_text import caveat, name_attacks, name_worst_class, summarise_group
 from faal_core.reports.text import verdict, warnings
@@ -10,6 +10,7 @@ from faal_core.reports.wording import p_value, with_bounds, worst_first
 from faal_core.results.documents import AuditReport
 from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.results.rate_text import points
+from faal_core.results.reading import newest_audit
 
 LISTED_CLASSES = 50  # rows of a table of classes; the report has all classes
 LIMITS = (
@@ -29,11 +30,11 @@ def describe_series(series: Sequence[SourceReport]) -> str:
     report = series[-1]
     return "\n".join(
         [
-            f"## Adversarial robustness under {escape(str(main_audit(report).spec.threat))}\n",
+            f"## Adversarial robustness under {escape(str(newest_audit(report).spec.threat))}\n",
             *(f"{escape(sentence)}\n" for sentence in verdict(report)),
-            _write_overview([main_audit(one) for one in series]),
+            _write_overview([newest_audit(one) for one in series]),
             *map(_write_classes, series),
-            *_write_groups(main_audit(report)),
+            *_write_groups(newest_audit(report)),
             "### Scope\n",
             _write_list(_list_scope(report)),
             *_write_warnings(report),
@@ -61,7 +62,7 @@ def _write_overview(audits: Sequence[AuditReport]) -> str:
 
 def _write_classes(report: SourceReport) -> str:
     """Return the heading and the table of classes, lowest robust accuracy first."""
-    audit = main_audit(report)
+    audit = newest_audit(report)
     threat = audit.spec.threat
     head = ["class", "images", "clean", f"robust, {threat}"]
     cells = {
@@ -87,7 +88,7 @@ def _write_groups(audit: AuditReport) -> Iterator[str]:
 
 def _list_scope(report: SourceReport) -> Iterator[str]:
     """Yield the statements on what was audited, how, and by which software."""
-    audit = main_audit(report)
+    audit = newest_audit(report)
     classifier, dataset, spec = audit.classifier, audit.dataset, audit.spec
     size = f"{classifier.parameters:,} parameters"
     yield f"Classifier: {classifier.name}, {classifier.spec.architecture}, {size}, SHA-256 of the weights {classifier.sha256}."

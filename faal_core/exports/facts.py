@@ -7,15 +7,11 @@ from typing import Any
 from faal_core.reports.text import sanitise, warnings
 from faal_core.results.documents import AuditReport
 from faal_core.results.finetune_documents import FinetuneReport
+from faal_core.results.reading import newest_audit
 from faal_core.threat_model import format_radius
 
 SourceReport = AuditReport | FinetuneReport
 Facts = dict[str, str | int | float | bool]
-
-
-def main_audit(report: SourceReport) -> AuditReport:
-    """Return the audit whose numbers describe the classifier: of a fine-tuning, the one after the training."""
-    return report if isinstance(report, AuditReport) else report.after
 
 
 def list_facts(reports: Sequence[SourceReport]) -> Facts:
@@ -24,7 +20,7 @@ def list_facts(reports: Sequence[SourceReport]) -> Facts:
     Args:
         reports: one report, or audits that differ in the radius alone.
     """
-    report, audit = reports[-1], main_audit(reports[-1])
+    report, audit = reports[-1], newest_audit(reports[-1])
     facts: Mapping[str, object] = {
         "kind": report.kind,
         "classifier": sanitise(audit.classifier.name),
@@ -37,7 +33,7 @@ def list_facts(reports: Sequence[SourceReport]) -> Facts:
         "images": audit.dataset.images,
         "classes": len(audit.classes),
         "norm": audit.spec.threat.norm.value,
-        "epsilon": ", ".join(format_radius(main_audit(one).spec.threat.epsilon) for one in reports),
+        "epsilon": ", ".join(format_radius(newest_audit(one).spec.threat.epsilon) for one in reports),
         "attacks": ", ".join(sanitise(attack.name) for attack in audit.attacks),
         "preset": audit.spec.preset,
         "confidence": audit.spec.confidence,
@@ -61,11 +57,11 @@ def list_facts(reports: Sequence[SourceReport]) -> Facts:
 def list_states(reports: Sequence[SourceReport]) -> dict[str, str]:
     """Return the conclusions that a tool filters runs by: completeness, warnings, worst class, outcome, digests and ids."""
     report = reports[-1]
-    audit = main_audit(report)
+    audit = newest_audit(report)
     codes = sorted({warning.code for one in reports for _, warning in warnings(one)})
     states = {
         "product": report.product,
-        "complete": str(all(main_audit(one).complete for one in reports)).lower(),
+        "complete": str(all(newest_audit(one).complete for one in reports)).lower(),
         "first_look": str(audit.first_look).lower(),
         "warnings": ", ".join(codes) or "none",
         "worst_class": sanitise(audit.robust.worst_class),

@@ -8,13 +8,13 @@ from typing import Any
 
 from faal_core.errors import InvalidSpec
 from faal_core.exports.card_text import describe_series
-from faal_core.exports.facts import main_audit
 from faal_core.exports.markdown import escape
 from faal_core.exports.packages import import_package
 from faal_core.exports.stored_report import Source, read_series
 from faal_core.reports.audit_text import caveat, name_attacks
 from faal_core.reports.wording import sanitise
 from faal_core.results.documents import AuditReport, Interval, Rate
+from faal_core.results.reading import newest_audit
 
 EXTRA = "huggingface"
 TASK = "image-classification"
@@ -43,14 +43,14 @@ def write_model_card(*reports: Source, path: str | Path, dataset_id: str | None 
     series = [one.report for one in read_series(reports)]
     hub = import_package("huggingface_hub", EXTRA)
     path = Path(path)
-    audit = main_audit(series[-1])
+    audit = newest_audit(series[-1])
     card = (
         _read_card(hub, path)
         if path.exists()
         else hub.ModelCard(f"---\n{{}}\n---\n\n# {escape(audit.classifier.name)}\n")
     )
     results = {
-        result.metric_name: result for one in series for result in _list_results(hub, main_audit(one), dataset_id)
+        result.metric_name: result for one in series for result in _list_results(hub, newest_audit(one), dataset_id)
     }
     data = card.data
     earlier = [

@@ -9,7 +9,7 @@ from typing import Any
 
 from faal_core.errors import InvalidSpec
 from faal_core.exports.classes import list_columns
-from faal_core.exports.facts import SourceReport, list_facts, list_states, main_audit
+from faal_core.exports.facts import SourceReport, list_facts, list_states
 from faal_core.exports.markdown import escape
 from faal_core.exports.metric_keys import any_script_keys
 from faal_core.exports.metrics import Metrics, audit_metrics, epoch_metrics, finetune_metrics
@@ -17,6 +17,7 @@ from faal_core.exports.packages import import_package
 from faal_core.exports.stored_report import Source, read_series, write_files
 from faal_core.reports.text import verdict
 from faal_core.results.documents import AuditReport
+from faal_core.results.reading import newest_audit
 
 EXTRA = "mlflow"
 MAX_METRICS = 1000  # in one request, MLflow's limit
@@ -139,7 +140,7 @@ def _list_tags(reports: Sequence[SourceReport]) -> dict[str, str]:
 
 def _tag_version(client: Any, model: tuple[str, str], run_id: str, reports: Sequence[SourceReport]) -> None:  # noqa: ANN401
     """Set the main numbers of the largest radius, the settings they depend on and the run as tags of the model's version."""
-    audit = main_audit(reports[-1])
+    audit = newest_audit(reports[-1])
     facts = list_facts(reports[-1:])
     tags = {
         "run_id": run_id,

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from faal_core.errors import InvalidSpec
-from faal_core.exports.facts import SourceReport, main_audit
+from faal_core.exports.facts import SourceReport
 from faal_core.results.documents import AuditReport
 from faal_core.results.frames import Columns, write_columns
 from faal_core.results.outcomes import read_outcomes
-from faal_core.results.reading import REPORT, find_report, list_audits, read_report_file
+from faal_core.results.reading import REPORT, find_report, list_audits, newest_audit, read_report_file
 
 Source = SourceReport | str | Path
 """A report, or the path of its `report.json` or of the folder that has it."""
@@ -41,7 +41,7 @@ def read_series(sources: Sequence[Source]) -> list[StoredReport]:
     series = [_read(source) for source in sources]
     if len(series) > 1:
         _check_series([one.report for one in series])
-    return sorted(series, key=lambda one: main_audit(one.report).spec.threat.epsilon)
+    return sorted(series, key=lambda one: newest_audit(one.report).spec.threat.epsilon)
 
 
 def _read(source: Source) -> StoredReport:

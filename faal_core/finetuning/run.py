@@ -11,7 +11,7 @@ import torch
 from faal_core import weights
 from faal_core.auditing.reliability import digest_pixels
 from faal_core.auditing.result import AuditResult
-from faal_core.auditing.run import PRODUCT, compute_identity, run_audit, summarise
+from faal_core.auditing.run import compute_identity, run_audit, summarise
 from faal_core.auditing.suitability import check_trainable
 from faal_core.classifier import Classifier
 from faal_core.datasets.class_order import quote_names
@@ -22,7 +22,7 @@ from faal_core.finetuning.result import FinetuneResult
 from faal_core.progress import NoProgress, Progress, ProgressPart
 from faal_core.results import cost
 from faal_core.results.comparison import compare
-from faal_core.results.documents import AuditReport, ReliabilityWarning
+from faal_core.results.documents import PRODUCT, AuditReport, ReliabilityWarning
 from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.specs import FinetuneSpec
 from faal_core.training.ranks import SINGLE_RANK, Ranks

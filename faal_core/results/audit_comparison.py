@@ -6,18 +6,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from faal_core import __version__
 from faal_core.errors import InvalidSpec
 from faal_core.results import intervals
 from faal_core.results.comparability import require_comparable
 from faal_core.results.comparison import compare, compare_samples, judge
 from faal_core.results.comparison_documents import ComparisonReport, GroupComparison, MeanTest, ModelTable
-from faal_core.results.documents import AuditReport
+from faal_core.results.documents import PRODUCT, AuditReport
 from faal_core.results.finetune_documents import Comparison
 from faal_core.results.outcomes import Outcomes
 from faal_core.results.reading import StoredAudit
 
-PRODUCT = f"FAAL {__version__}"
 _LISTED_CLASSES = 10  # most names in a sentence
 
 

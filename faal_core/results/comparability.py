@@ -6,6 +6,8 @@ from faal_core.results.documents import AuditReport
 
 def require_comparable(one: AuditReport, other: AuditReport) -> None:
     """Check that a difference between two audits can only come from their models. Raises: InvalidSpec."""
+    for report in (one, other):
+        _require_distinct_names(report)
     if one.spec.threat != other.spec.threat:
         raise InvalidSpec(
             f"The audits have different radii, {one.spec.threat} and {other.spec.threat}. Audit both with the same."
@@ -17,3 +19,12 @@ def require_comparable(one: AuditReport, other: AuditReport) -> None:
         raise InvalidSpec("One of the audits was stopped before its attacks had tried every image. Resume it first.")
     if not {row.name for row in one.classes} & {row.name for row in other.classes}:
         raise InvalidSpec("The audits have no class in common, so there is nothing to compare.")
+
+
+def _require_distinct_names(report: AuditReport) -> None:
+    """Check that no two classes have one name, since classes are compared by name. Raises: InvalidSpec."""
+    names = [row.name for row in report.classes]
+    if len(set(names)) < len(names):
+        raise InvalidSpec(
+            f"The audit of {report.classifier.name} has two classes of one name. Rename one, and audit again."
+        )

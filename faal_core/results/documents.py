@@ -9,11 +9,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from faal_core import __version__
 from faal_core.catalog import Augmentation
 from faal_core.specs import AuditSpec, ClassifierDescription
 
 Images = Annotated[int, Field(ge=1, lt=2**53)]  # float64 represents such numbers exactly
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+PRODUCT = f"FAAL {__version__}"
+"""Name and version of the program, in every document that it writes."""
 
 
 class Document(BaseModel):
@@ -241,8 +246,8 @@ class AuditReport(Document):
     confusion: tuple[Confusion, ...] = Field(description="Mistakes on images that are not robust, most frequent first.")
     adversarial_sha256: str = Field(
         "",
-        description="SHA-256 of a text of one line per image, in the order of the images. A line is the SHA-256 of the "
-        "adversarial image that broke the image. The line is empty if no attack broke it.",
+        description="SHA-256 of a list of digests, one line per image in the order of the images. The line of a broken "
+        "image is the SHA-256 of its adversarial image; the line of an image that no attack broke is empty.",
     )
     outcomes_sha256: str = Field(
         "",

@@ -57,7 +57,7 @@ def _read_yaml(content: bytes) -> Any:  # noqa: ANN401 - YAML
         ) from missing
 
     class Loader(yaml.BaseLoader):  # type: ignore[misc]
-        """Constructs mappings, lists and texts, without anchors, which could stand for gigabytes, and without repeated keys."""
+        """Constructs mappings, lists and texts. Refuses anchors, which can expand to gigabytes, and repeated keys."""
 
         def compose_node(self, parent: "yaml.Node | None", index: int) -> "yaml.Node | None":
             if self.check_event(yaml.AliasEvent):

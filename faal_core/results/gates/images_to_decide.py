@@ -17,7 +17,7 @@ _GRID = 2_001  # counts at which bounds are computed; others are interpolated, e
 def images_for_smallest(rates: intervals.Vector, limit: float, confidence: float, *, audited: int) -> int | None:
     """Return the number of images per class with which the smallest rate is decided to be at least `limit`, or below it.
 
-    One rate stands for itself, such as a mean.
+    With one rate, such as a mean, that rate is the smallest.
 
     Args:
         audited: number of images per class that did not decide; the result is larger.

@@ -240,7 +240,7 @@ def test_two_audits_of_the_same_images_are_compared() -> None:
 
 
 def test_stored_audits_are_compared_and_listed(tmp_path: Path) -> None:
-    """A folder stands for the audit in it; a table has a row for each, with the radius in each."""
+    """The path of a folder names the audit in it; a table has one row per audit, each with its radius."""
     strong, weak = audit(), audit(epsilon=0.03)
     strong.save(tmp_path / "strong")
     weak.save(tmp_path / "weak")

@@ -175,6 +175,13 @@ def test_audits_without_a_common_class_are_refused() -> None:
         compare_audits(BEFORE, other_images(sample(names=names)))
 
 
+def test_two_classes_of_one_name_are_refused() -> None:
+    """Classes are compared by name, so a repeated name is refused."""
+    repeated = sample(names=("shirt", "shirt", *FASHION[2:]))
+    with pytest.raises(InvalidSpec, match="has two classes of one name"):
+        compare_audits(BEFORE, other_images(repeated))
+
+
 def simulate(robust: np.ndarray, images: int, flip: np.ndarray, fall: np.ndarray, seed: int) -> tuple[StoredAudit, ...]:
     """Return two audits of the same images by two models.
 
