@@ -1,11 +1,12 @@
 """Limits on the requests and pings of an owner per minute. Each process of the service counts its own."""
 
+import math
 import time
 from typing import Literal
 
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
-from limits.strategies import SlidingWindowCounterRateLimiter
+from limits.strategies import MovingWindowRateLimiter
 
 from api.problems.errors import RateExceeded
 
@@ -21,7 +22,7 @@ class Rates:
     def __init__(self, most: int, resource: Literal["requests", "pings"] = "requests") -> None:
         self._resource: Literal["requests", "pings"] = resource
         self._item = RateLimitItemPerMinute(most) if most else None
-        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
     def count(self, owner: str) -> None:
         """Count one request. Raises: RateExceeded, with the seconds until the next one is allowed."""
@@ -33,5 +34,5 @@ class Rates:
             f"You have made {most:,} {self._resource} within a minute, the maximum allowed",
             resource=self._resource,
             most=most,
-            seconds=max(1, round(seconds)),
+            seconds=max(1, math.ceil(seconds)),
         )
