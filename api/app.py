@@ -80,11 +80,11 @@ def create_app(settings: Settings, patience: Patience = PATIENCE) -> FastAPI:
         downloads=Downloads(Slots(DOWNLOADS, "downloads")),
         streams=Slots(STREAMS, "event streams"),
         rates=Rates(settings.requests_per_minute),
+        # The limit per webhook is stored with the webhook, which its owner can delete.
+        pings=Rates(MOST_WEBHOOKS, "pings"),
         metrics=figures,
         readiness=Readiness(settings, sessions, storage, queue),
     )
-    # The limit per webhook is stored with the webhook, which its owner can delete.
-    app.state.pings = Rates(MOST_WEBHOOKS, "pings")
     answers.install(app)
     app.add_middleware(RequestRules, streamed=UPLOAD_PATHS, body_seconds=patience.body)
     app.add_middleware(RequestLog, metrics=figures)  # added last, so it wraps RequestRules

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from api.access.issuing import issue_key
+from api.access.administration import issue_key
 from api.schemas.requests import KeyRequest
 from api.schemas.rows import describe_key
 from faal_client.vocabulary import Scope

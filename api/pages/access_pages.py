@@ -5,20 +5,23 @@ from typing import Annotated, Any, Self
 from fastapi import Form, Request, Response
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
+from api.access import administration
 from api.access.authentication import AdminDep, ReaderDep, SubmitterDep
 from api.pages.page_route import REFUSALS, page_router, redirect, show_refusal
 from api.pages.templating import templates
 from api.problems import answers
 from api.problems.errors import InvalidRequest
-from api.routes import keys, webhooks
 from api.schemas.requests import MOST_DAYS, KeyRequest, WebhookRequest
 from api.serving.dependencies import After, Id, Service
+from api.webhooks import registration
 from faal_client.resources.problems import Problem
 from faal_client.vocabulary import Scope
+from jobs.keys import site_secret
 from jobs.settings import MAX_PRIORITY
 
 router = page_router()
 
+NO_STORE = {"Cache-Control": "no-store"}  # on an answer with a secret
 SHOWN_MESSAGES = 5  # the newest of each webhook
 
 
@@ -80,7 +83,7 @@ def show_keys(request: Request, service: AdminDep, after: After = None) -> Respo
 
 
 def _keys(service: Service, after: str | None = None, form: KeyForm | None = None) -> dict[str, Any]:
-    page = keys.list_keys(service, after)
+    page = administration.list_keys(service, after=after)
     return {
         "keys": page.data,
         "following": page.last_id if page.has_more else None,
@@ -98,20 +101,19 @@ def _keys(service: Service, after: str | None = None, form: KeyForm | None = Non
 @router.post("/ui/keys")
 def create_key_from_page(request: Request, service: AdminDep, form: Annotated[KeyForm, Form()]) -> Response:
     """Create a key and show it, only in this answer; or show the form again with its errors."""
-    headers = Response()
     try:
-        new = keys.create_key(form.request(), service, headers)
+        new = administration.issue_key(service.sessions, site_secret(service.settings), form.request())
     except REFUSALS as refusal:
         filling = _keys(service, form=form) | {"errors": _locate(answers.describe_problem(request, refusal))}
         return show_refusal(request, "keys.html", filling, refusal)
     filling = _keys(service) | {"new": new}
-    return templates.TemplateResponse(request, "keys.html", filling, headers=_no_store(headers))
+    return templates.TemplateResponse(request, "keys.html", filling, headers=NO_STORE)
 
 
 @router.post("/ui/keys/{id}/revoke")
 def revoke_key_from_page(key_id: Id, service: AdminDep) -> Response:
     """Revoke a key and go to the list."""
-    keys.revoke_key(key_id, service)
+    administration.revoke_key(service, key_id)
     return redirect("/ui/keys")
 
 
@@ -125,10 +127,8 @@ def show_webhooks(request: Request, service: ReaderDep, after: After = None) -> 
 
 
 def _webhooks(service: Service, after: str | None = None, form: WebhookForm | None = None) -> dict[str, Any]:
-    page = webhooks.list_webhooks(service, after)
-    messages = {
-        hook.id: webhooks.list_webhook_messages(hook.id, service, limit=SHOWN_MESSAGES).data for hook in page.data
-    }
+    page = registration.list_webhooks(service, after=after)
+    messages = {hook.id: registration.list_messages(service, hook.id, limit=SHOWN_MESSAGES).data for hook in page.data}
     return {
         "webhooks": page.data,
         "messages": messages,
@@ -143,30 +143,24 @@ def _webhooks(service: Service, after: str | None = None, form: WebhookForm | No
 @router.post("/ui/webhooks")
 def create_webhook_from_page(request: Request, service: SubmitterDep, form: Annotated[WebhookForm, Form()]) -> Response:
     """Register a webhook and show its secret, only in this answer; or show the form again with its errors."""
-    headers = Response()
     try:
-        new = webhooks.create_webhook(form.request(), service, headers)
+        new = registration.register_webhook(service, form.request())
     except REFUSALS as refusal:
         filling = _webhooks(service, form=form) | {"errors": _locate(answers.describe_problem(request, refusal))}
         return show_refusal(request, "webhooks.html", filling, refusal)
     filling = _webhooks(service) | {"new": new}
-    return templates.TemplateResponse(request, "webhooks.html", filling, headers=_no_store(headers))
+    return templates.TemplateResponse(request, "webhooks.html", filling, headers=NO_STORE)
 
 
 @router.post("/ui/webhooks/{id}/ping")
-def ping_webhook_from_page(request: Request, webhook_id: Id, service: SubmitterDep) -> Response:
+def ping_webhook_from_page(webhook_id: Id, service: SubmitterDep) -> Response:
     """Queue a ping and go to the list, which shows its outcome."""
-    webhooks.ping_webhook(webhook_id, service, request)
+    registration.ping_webhook(service, webhook_id)
     return redirect("/ui/webhooks")
 
 
 @router.post("/ui/webhooks/{id}/delete")
 def delete_webhook_from_page(webhook_id: Id, service: SubmitterDep) -> Response:
     """Delete a webhook and go to the list."""
-    webhooks.delete_webhook(webhook_id, service)
+    registration.remove_webhook(service, webhook_id)
     return redirect("/ui/webhooks")
-
-
-def _no_store(answer: Response) -> dict[str, str]:
-    """Return the header by which no cache keeps a secret."""
-    return {"Cache-Control": answer.headers["Cache-Control"]}

@@ -4,14 +4,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
+from api.access import administration
 from api.access.authentication import AdminDep
-from api.access.issuing import issue_key
 from api.schemas.requests import OWNER, KeyRequest
-from api.schemas.rows import describe_key, describe_page
 from api.serving.dependencies import After, Id, Limit
 from faal_client.resources.keys import KeyResource, NewKey
 from faal_client.resources.objects import Page
-from jobs import keys
 from jobs.keys import site_secret
 
 router = APIRouter(tags=["keys"])
@@ -21,7 +19,7 @@ router = APIRouter(tags=["keys"])
 def create_key(body: KeyRequest, service: AdminDep, response: Response) -> NewKey:
     """Create an API key, and return it. The service never shows it again."""
     response.headers["Cache-Control"] = "no-store"
-    return issue_key(service.sessions, site_secret(service.settings), body)
+    return administration.issue_key(service.sessions, site_secret(service.settings), body)
 
 
 @router.get("/keys", summary="List API keys, newest first")
@@ -34,13 +32,10 @@ def list_keys(
     ] = None,
 ) -> Page[KeyResource]:
     """List the keys of all owners or of one, including revoked and expired keys."""
-    with service.sessions() as session:
-        page = keys.list_keys(session, owner=owner, after=after, limit=limit)
-    return describe_page(page, describe_key)
+    return administration.list_keys(service, owner=owner, after=after, limit=limit)
 
 
 @router.post("/keys/{id}/revoke", summary="Revoke an API key")
 def revoke_key(key_id: Id, service: AdminDep) -> KeyResource:
     """Revoke a key and the browser sessions that it opened, and return it."""
-    with service.sessions.begin() as session:
-        return describe_key(keys.revoke(session, key_id))
+    return administration.revoke_key(service, key_id)

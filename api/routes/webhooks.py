@@ -1,19 +1,13 @@
 """Webhooks: register URLs for messages about ended jobs and falls of accuracy, and read the outcome of each message."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 
 from api.access.authentication import ReaderDep, SubmitterDep
-from api.problems.errors import InvalidRequest, RateExceeded
 from api.schemas.requests import WebhookRequest
-from api.schemas.rows import describe_message, describe_page, describe_webhook
 from api.serving.dependencies import After, Id, Limit
-from api.serving.rates import Rates
-from api.webhooks.delivery import signing_key, signing_secret
-from api.webhooks.egress_policy import EgressPolicy
+from api.webhooks import registration
 from faal_client.resources.objects import Page
 from faal_client.resources.webhooks import Announcement, MessageResource, NewWebhook, WebhookResource
-from jobs import webhooks
-from jobs.keys import site_secret
 
 router = APIRouter(tags=["webhooks"])
 announcements = APIRouter()
@@ -26,28 +20,20 @@ def create_webhook(body: WebhookRequest, service: SubmitterDep, response: Respon
     The service sends it a message for every job of yours that ends from now on, and for every audit of a plan in which an
     accuracy fell significantly.
     """
-    if (objection := EgressPolicy(service.settings.allowed_networks).objection(body.url)) is not None:
-        raise InvalidRequest.for_field("/url", objection)
     response.headers["Cache-Control"] = "no-store"
-    with service.sessions.begin() as session:
-        row = webhooks.add_webhook(session, owner=service.owner, url=str(body.url))
-        key = signing_key(site_secret(service.settings), row.id)
-        return NewWebhook(secret=signing_secret(key), about=describe_webhook(row))
+    return registration.register_webhook(service, body)
 
 
 @router.get("/webhooks", summary="List webhooks, newest first")
 def list_webhooks(service: ReaderDep, after: After = None, limit: Limit = 20) -> Page[WebhookResource]:
     """List your webhooks, including disabled ones."""
-    with service.sessions() as session:
-        page = webhooks.list_webhooks(session, after=after, limit=limit)
-    return describe_page(page, describe_webhook)
+    return registration.list_webhooks(service, after=after, limit=limit)
 
 
 @router.delete("/webhooks/{id}", status_code=204, summary="Delete a webhook")
 def delete_webhook(webhook_id: Id, service: SubmitterDep) -> None:
     """Delete a webhook. The service sends it no more messages, and drops those that wait for another try."""
-    with service.sessions.begin() as session:
-        webhooks.remove_webhook(session, webhook_id)
+    registration.remove_webhook(service, webhook_id)
 
 
 @router.get("/webhooks/{id}/messages", summary="List the messages of a webhook, newest first")
@@ -55,25 +41,17 @@ def list_webhook_messages(
     webhook_id: Id, service: ReaderDep, after: After = None, limit: Limit = 20
 ) -> Page[MessageResource]:
     """List the messages of the last 30 days, and the outcome of each."""
-    with service.sessions() as session:
-        page = webhooks.list_messages(session, webhook_id, after=after, limit=limit)
-    return describe_page(page, describe_message)
+    return registration.list_messages(service, webhook_id, after=after, limit=limit)
 
 
 @router.post("/webhooks/{id}/ping", status_code=202, summary="Ping a webhook")
-def ping_webhook(webhook_id: Id, service: SubmitterDep, request: Request) -> MessageResource:
+def ping_webhook(webhook_id: Id, service: SubmitterDep) -> MessageResource:
     """Queue a message of type `ping`, which is sent within seconds, and return it.
 
     The answer is 429, `rate-exceeded`, if the webhook was pinged less than a minute ago, if its last ping waits for another
     try, or if the owner has pinged 20 times within the minute.
     """
-    pings: Rates = request.app.state.pings
-    with service.sessions.begin() as session:
-        if wait := webhooks.seconds_until_ping(session, webhook_id):
-            rule = "The webhook was pinged within the last minute, or its last ping waits for another try"
-            raise RateExceeded(rule, resource="pings", most=1, seconds=wait)
-        pings.count(service.owner)
-        return describe_message(webhooks.ping(session, webhook_id))
+    return registration.ping_webhook(service, webhook_id)
 
 
 @announcements.post("job-ended", summary="A job has ended")

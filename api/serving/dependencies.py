@@ -33,6 +33,7 @@ class Service:
     downloads: Downloads
     streams: Slots
     rates: Rates
+    pings: Rates  # of webhooks
     metrics: Metrics
     readiness: Readiness
     owner: str = ""
