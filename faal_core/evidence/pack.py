@@ -1,6 +1,7 @@
 """Write a pack: a report with all that it follows from, under one signed statement."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -65,21 +66,58 @@ def write_pack(
         _require_other_file(output, file, *outcomes, policy, policy_signature, gate_result, ledger, adversarial)
         members = {
             **contents.members,
-            **{name: Member.from_bytes((file.parent / name).read_bytes()) for name in contents.audits},
+            **{path.name: Member.from_bytes(path.read_bytes()) for path in outcomes},
             **_read_extras(policy, policy_signature, gate_result, ledger, adversarial),
-            SPEC: Member.from_bytes(contents.report.spec.model_dump_json(indent=2).encode()),
-            ENVIRONMENT: Member.from_bytes(strict_json.encode(inventory.describe_environment())),
-            SBOM: Member.from_bytes(strict_json.encode(inventory.list_packages())),
         }
-        _add_gate(members)
-        _add_page_and_statement(members, signer)
     except FileNotFoundError as missing:
         raise InvalidSpec(
             f"{missing.filename} was not found. A pack needs the outcomes that faal audit wrote beside the report."
         ) from None
     except PackRefused as error:
-        raise InvalidSpec(f"The files do not make a pack. {error}") from None
-    return _write_verified(output, members, signer)
+        raise _not_a_pack(error) from None
+    with NamedTemporaryFile(dir=output.parent, prefix=".pack-", delete=False) as copy:
+        written = Path(copy.name)
+    try:
+        result = pack_members(written, members, signer)
+        written.chmod(0o666 & ~_read_umask())
+        written.replace(output)
+    except BaseException:
+        written.unlink(missing_ok=True)
+        raise
+    return result
+
+
+def pack_members(output: Path, members: Mapping[str, Member], signer: Signer | None = None) -> VerificationResult:
+    """Write the pack of these files, verify it as a reader does, and return the result.
+
+    Spec, environment, list of packages, page and statement are added, and the result of the policy unless `members` has it.
+
+    Args:
+        output: file to write; if it is not verified, it is no pack, and the caller removes it.
+        members: report and outcomes, and each other file that the pack shall have, by the names in `contents`.
+        signer: signs the pack; without it the pack has no signature.
+    Raises: InvalidSpec if the files do not belong together, or an extra is missing; OSError.
+    """
+    try:
+        complete = {
+            **members,
+            SPEC: Member.from_bytes(Contents(members).report.spec.model_dump_json(indent=2).encode()),
+            ENVIRONMENT: Member.from_bytes(strict_json.encode(inventory.describe_environment())),
+            SBOM: Member.from_bytes(strict_json.encode(inventory.list_packages())),
+        }
+        _add_gate(complete)
+        _add_page_and_statement(complete, signer)
+    except PackRefused as error:
+        raise _not_a_pack(error) from None
+    with output.open("wb") as file:
+        write_archive(file, complete)
+    result = verify_pack(output, public_key=signer.public_key if signer else None)
+    _require_verified(result)
+    return result
+
+
+def _not_a_pack(reason: PackRefused) -> InvalidSpec:
+    return InvalidSpec(f"The files do not make a pack. {reason}")
 
 
 def _require_other_file(output: Path, *inputs: Path | None) -> None:
@@ -129,23 +167,6 @@ def _add_page_and_statement(members: dict[str, Member], signer: Signer | None) -
     digests |= measure_digests(Contents({PAGE: members[PAGE]}))
     claim = None if signer is None else SignerClaim.from_signer(signer)
     members[STATEMENT] = Member.from_bytes(envelope.seal(describe_pack(contents, digests, claim), signer))
-
-
-def _write_verified(output: Path, members: dict[str, Member], signer: Signer | None) -> VerificationResult:
-    """Write the pack, verify it as a reader does, and only then give it its name. Raises: InvalidSpec, OSError."""
-    with NamedTemporaryFile(dir=output.parent, prefix=".pack-", delete=False) as copy:
-        written = Path(copy.name)
-        try:
-            write_archive(copy, members)
-            copy.flush()
-            result = verify_pack(written, public_key=signer.public_key if signer else None)
-            _require_verified(result)
-            written.chmod(0o666 & ~_read_umask())
-            written.replace(output)
-        except BaseException:
-            written.unlink(missing_ok=True)
-            raise
-    return result
 
 
 def _require_verified(result: VerificationResult) -> None:
