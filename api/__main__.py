@@ -42,12 +42,13 @@ def main(patience: Patience = PATIENCE) -> int:
         logs.configure(settings.log_format)
         startup.prepare(settings, settings.data_dir)
         keys.site_secret(settings)  # the service must not start if it cannot verify keys
+        app = create_app(settings, patience)
     # uvicorn raises the signal that stopped it a second time. The worker must stop before this process ends.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     capacity = Capacity.for_descriptors(raise_descriptor_limit())
     log_shortages_rarely()
     config = uvicorn.Config(
-        create_app(settings, patience),
+        app,
         host=_host(settings),
         port=settings.port,
         http=http_protocol(Room(capacity.connections, patience)),

@@ -30,6 +30,7 @@ from api.routes import (
     metrics,
     models,
     outcomes,
+    packs,
     partial_uploads,
     plans,
     reports,
@@ -37,13 +38,14 @@ from api.routes import (
 )
 from api.serving import openapi
 from api.serving.connections import PATIENCE, Patience
-from api.serving.dependencies import DOWNLOADS, STREAMS, THREADS, UPLOADS, Service
+from api.serving.dependencies import DOWNLOADS, PACKS, STREAMS, THREADS, UPLOADS, Service
 from api.serving.downloads import Downloads
 from api.serving.metrics import Metrics
 from api.serving.middleware import RequestRules
 from api.serving.rates import Rates
 from api.serving.readiness import Readiness
 from api.serving.request_log import RequestLog
+from api.serving.signing import read_signer
 from api.serving.slots import Slots
 from api.webhooks.delivery import Delivery
 from faal_core.catalog import offer_networks
@@ -57,7 +59,10 @@ UPLOAD_PATHS = re.compile("|".join(["/models", "/datasets", "/uploads/[^/]+/part
 
 
 def create_app(settings: Settings, patience: Patience = PATIENCE) -> FastAPI:
-    """Return the web application for the settings. It opens its connections when it runs."""
+    """Return the web application for the settings. It opens its connections when it runs.
+
+    Raises: CannotStart where the signing key cannot be used.
+    """
     app = FastAPI(
         title="FAAL",
         summary="Per-class adversarial-robustness audits, and fair fine-tuning of classifiers",
@@ -78,12 +83,14 @@ def create_app(settings: Settings, patience: Patience = PATIENCE) -> FastAPI:
         queue=queue,
         uploads=Slots(UPLOADS, "uploads"),
         downloads=Downloads(Slots(DOWNLOADS, "downloads")),
+        packs=Slots(PACKS, "packs"),
         streams=Slots(STREAMS, "event streams"),
         rates=Rates(settings.requests_per_minute),
         # The limit per webhook is stored with the webhook, which its owner can delete.
         pings=Rates(MOST_WEBHOOKS, "pings"),
         metrics=figures,
         readiness=Readiness(settings, sessions, storage, queue),
+        signer=read_signer(settings),
     )
     answers.install(app)
     app.add_middleware(RequestRules, streamed=UPLOAD_PATHS, body_seconds=patience.body)
@@ -97,6 +104,7 @@ def create_app(settings: Settings, patience: Patience = PATIENCE) -> FastAPI:
         reports,
         gates,
         outcomes,
+        packs,
         links,
         models,
         datasets,

@@ -31,6 +31,7 @@ from faal_client.resources.objects import (
     Resource,
 )
 from faal_client.resources.plans import PlanHistory, PlanResource
+from faal_client.resources.signing import SigningKeyResource
 from faal_client.resources.webhooks import MessageResource, NewWebhook, WebhookResource
 from faal_client.retries import Retries, read_retry_after
 from faal_client.terms import JobTerms
@@ -395,7 +396,42 @@ class Client:
         Raises:
             ValueError: the file arrived damaged, or the answer states no digest.
         """
-        return self._download(f"/jobs/{job_id}/outcomes?audit={audit}", Path(file))
+        return self._download("GET", f"/jobs/{job_id}/outcomes?audit={audit}", Path(file))
+
+    def pack(
+        self,
+        job_id: str,
+        file: str | Path,
+        *,
+        policy: str | Path | None = None,
+        policy_signature: str | Path | None = None,
+    ) -> Path:
+        """Save the evidence pack of a report in `file`, and return its path. `faal verify` checks it.
+
+        The service signs the pack if its operator has set a key, which `signing_key` returns. The file is written as
+        `download_weights` writes weights.
+
+        Args:
+            job_id: id of an audit, of a fine-tuning, or of a comparison of the same images, whose second audit is packed.
+            file: path of the new file.
+            policy: path of a policy's file, YAML or JSON; the pack gets the file and the policy's result.
+            policy_signature: path of the file that `faal sign` wrote for the policy.
+
+        Raises:
+            ValueError: the file arrived damaged, or a file to send is not UTF-8.
+            OSError: a file to send cannot be read.
+        """
+        texts = {"policy": policy, "policy_signature": policy_signature}
+        body = {name: None if path is None else Path(path).read_bytes().decode() for name, path in texts.items()}
+        return self._download("POST", f"/jobs/{job_id}/pack", Path(file), json=body)
+
+    def signing_key(self) -> SigningKeyResource:
+        """Return the public key that checks the signatures of the service's evidence packs.
+
+        Raises:
+            NotFound: the service signs no packs.
+        """
+        return self._get(SigningKeyResource, "/signing-key")
 
     def share_report(self, job_id: str, *, expires_in: int = 604_800) -> NewLink:
         """Make a link by which anybody reads the report of a job without an API key, and return it with its secret address.
@@ -505,7 +541,7 @@ class Client:
         Raises:
             ValueError: the weights arrived damaged, or the answer states no digest.
         """
-        return self._download(f"/models/{model_id}/weights", Path(file))
+        return self._download("GET", f"/models/{model_id}/weights", Path(file))
 
     def dataset(self, dataset_id: str) -> DatasetResource:
         """Return the uploaded data set in its present state."""
@@ -640,25 +676,25 @@ class Client:
         """Revoke a key and the browser sessions that it opened, and return it."""
         return self._post(KeyResource, f"/keys/{key_id}/revoke")
 
-    def _download(self, address: str, target: Path) -> Path:
-        """Save a stored file in `target`, and return its path. Raises: ValueError if it arrives damaged or without a digest."""
+    def _download(self, method: str, address: str, target: Path, **request: Any) -> Path:  # noqa: ANN401 - httpx's arguments
+        """Save a file in `target`, and return its path. Raises: ValueError if it arrives damaged or without a digest."""
         digest = hashlib.sha256()
         partial = target.with_name(f"{target.name}.part")
-        with self._http.stream("GET", address, follow_redirects=True) as answer:
+        with self._http.stream(method, address, follow_redirects=True, **request) as answer:
             if answer.is_error:
                 answer.read()
             check_answer(answer)
             own_answer = answer.history[0] if answer.history else answer  # of the service, not of the object store
             expected = own_answer.headers.get("Repr-Digest")
             if expected is None:
-                raise ValueError(f"the answer to GET {address} has no Repr-Digest to check the file with")
+                raise ValueError(f"the answer to {method} {address} has no Repr-Digest to check the file with")
             try:
                 with partial.open("wb") as output:
                     for chunk in answer.iter_bytes():
                         digest.update(chunk)
                         output.write(chunk)
                 if expected != format_digest(digest.hexdigest()):
-                    raise ValueError(f"the answer to GET {address} arrived damaged; download it again")
+                    raise ValueError(f"the answer to {method} {address} arrived damaged; download it again")
                 partial.replace(target)
             finally:
                 partial.unlink(missing_ok=True)

@@ -256,6 +256,17 @@ class Settings(BaseSettings):
         description="secret of at least 32 characters that hashes API keys and signs sessions; default: `secret` in the "
         "data folder, written at first use",
     )
+    signing_key: Annotated[
+        Annotated[Path, AfterValidator(Path.absolute)] | None, BeforeValidator(lambda value: value or None)
+    ] = Field(
+        None,
+        description="private key, as `faal create-key` writes it, with which the web service signs evidence packs; only the "
+        "user of the service may read the file; without it packs are not signed",
+    )
+    signer: Annotated[
+        Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=200)] | None,
+        BeforeValidator(lambda value: value or None),
+    ] = Field(None, description="name and role of the signer of evidence packs, which the signed statements repeat")
     open: bool = Field(
         False,
         description="until there is an API key: listen on `FAAL_HOST` instead of the loopback address only; for a service"

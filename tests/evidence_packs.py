@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from faal_core.evidence import envelope
 from faal_core.evidence.archive import Member, write_archive
 from faal_core.evidence.keys import Signer, create_key, read_signer
-from faal_core.reports import files
 from faal_core.results.documents import AuditReport
 from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.results.image_outcomes import Evaluation
@@ -63,7 +62,10 @@ def write_finetuning(folder: Path, hours_between: int = 0) -> FinetuneReport:
     after, outcomes_after = _name_outcomes(report.after, draw(ROBUST_AFTER, 300, seed=2))
     after = after.model_copy(update={"created_at": before.created_at + timedelta(hours=hours_between)})
     report = report.model_copy(update={"before": before, "after": after})
-    files.save(report, folder, outcomes_before, outcomes_after)
+    folder.mkdir(exist_ok=True)
+    (folder / "report.json").write_text(report.model_dump_json(indent=2))
+    outcomes_before.write(folder / "outcomes-before.parquet", before)
+    outcomes_after.write(folder / "outcomes-after.parquet", after)
     return report
 
 

@@ -11,8 +11,9 @@ ApiError
 ├── ScopeMissing          scope-missing          the API key lacks the scope for the request
 ├── CrossSiteRequest      cross-site-request     a page of another site tried to change something
 ├── RateExceeded          rate-exceeded          the owner sent too many requests in the last minute
+├── SigningKeyNotFound    signing-key-not-found  the service has no key to sign evidence packs with
 ├── DatabaseUnavailable   database-unavailable   the database does not answer, or not in time
-├── ServiceBusy           service-busy           no place for another upload, download or event stream is free
+├── ServiceBusy           service-busy           no place for another upload, download, pack or event stream is free
 └── ServiceNotReady       service-not-ready      the database, storage or broker does not work
 """
 
@@ -139,6 +140,12 @@ class RateExceeded(ApiError):
         self.resource, self.most, self.seconds = resource, most, seconds
 
 
+class SigningKeyNotFound(ApiError):
+    """The service has no key to sign evidence packs with."""
+
+    code = "signing-key-not-found"
+
+
 class DatabaseUnavailable(ApiError):
     """The database does not answer, or not in time."""
 
@@ -146,7 +153,7 @@ class DatabaseUnavailable(ApiError):
 
 
 class ServiceBusy(ApiError):
-    """No place for another upload, download or event stream is free for the owner."""
+    """No place for another upload, download, pack or event stream is free for the owner."""
 
     code = "service-busy"
 

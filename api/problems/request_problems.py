@@ -68,6 +68,12 @@ REQUEST_PROBLEMS: Mapping[str, ProblemExplanation] = {
     jobs.KeyNotFound.code: ProblemExplanation(
         "API key not found", "No API key has this id.", "Look up the id with `GET /keys`.", HTTPStatus.NOT_FOUND
     ),
+    api.SigningKeyNotFound.code: ProblemExplanation(
+        "No signing key",
+        "The service has no key, so it does not sign evidence packs.",
+        "Ask the operator to set `FAAL_SIGNING_KEY`.",
+        HTTPStatus.NOT_FOUND,
+    ),
     api.CrossSiteRequest.code: ProblemExplanation(
         "Cross-site request refused",
         "A page of another site tried to change something in this service.",
@@ -133,7 +139,7 @@ REQUEST_PROBLEMS: Mapping[str, ProblemExplanation] = {
     ),
     api.ServiceBusy.code: ProblemExplanation(
         "Too many open requests",
-        "You have as many uploads, downloads or event streams open as the service allows you at the moment.",
+        "You have as many uploads, downloads, packs or event streams open as the service allows you at the moment.",
         "Try again after `Retry-After` seconds. Poll a job instead of streaming its events.",
         HTTPStatus.SERVICE_UNAVAILABLE,
     ),

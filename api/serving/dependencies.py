@@ -1,7 +1,7 @@
 """The dependencies of routes: database, storage, queue and settings. api/access restricts them to the owner."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Header, Path, Query, Request
 
@@ -15,15 +15,23 @@ from jobs.queue import Queue
 from jobs.settings import MAX_PRIORITY, Settings
 from jobs.storage import Storage
 
+if TYPE_CHECKING:
+    from faal_core.evidence.keys import Signer
+
 THREADS = 100  # in the pool that routes run in
 UPLOADS = 30  # in parallel, of all owners; each holds a thread while its client sends
 DOWNLOADS = 10  # verified in parallel, of all owners; each holds a thread while its file is read
+PACKS = 3  # written in parallel, of all owners; each holds a thread and up to 400 MB of memory
 STREAMS = 50  # event streams in parallel, of all owners; each holds a thread most of the time
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The resources of one process of the web service. With an `owner`, `sessions` show only the owner's rows."""
+    """The resources of one process of the web service. With an `owner`, `sessions` show only the owner's rows.
+
+    Args:
+        signer: signs evidence packs; None where the settings name no key.
+    """
 
     settings: Settings
     sessions: Sessions
@@ -31,11 +39,13 @@ class Service:
     queue: Queue
     uploads: Slots
     downloads: Downloads
+    packs: Slots
     streams: Slots
     rates: Rates
     pings: Rates  # of webhooks
     metrics: Metrics
     readiness: Readiness
+    signer: "Signer | None" = None
     owner: str = ""
     key_id: str | None = None
     key_name: str | None = None

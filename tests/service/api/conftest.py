@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from faal_client.vocabulary import Scope
+from faal_core.evidence import create_key
 from faal_core.results.documents import AuditReport
 from faal_core.results.outcomes import PARQUET_TYPE
 from faal_core.results.reading import OUTCOMES
@@ -22,6 +23,7 @@ from tests.sample_reports import sample_audit
 from tests.service.processes import Site, SiteProcess
 
 UPLOAD_LIMIT = 64 * 2**20
+SIGNER = "FAAL service, test laboratory"
 SPEC = ClassifierSpec(architecture="small_resnet", num_classes=10)
 AUDIT = {"dataset": "fashion-mnist-subset", "threat": {"epsilon": "8/255"}, "attacks": "quick"}
 FINETUNE = {"dataset": "fashion-mnist-subset", "threat": {"epsilon": "8/255"}}
@@ -101,8 +103,11 @@ class Web:
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])
 def web(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
     """Yield the service, on SQLite and a folder and on PostgreSQL and S3; tests share it and examine their own rows only."""
+    folder = tmp_path_factory.mktemp("web")
+    create_key(folder / "signing.pem")
     settings = {"upload_limit": UPLOAD_LIMIT, "webhook_networks": "127.0.0.1"}
-    yield from serve(tmp_path_factory.mktemp("web"), _database(request) | settings)
+    settings |= {"signing_key": folder / "signing.pem", "signer": SIGNER}
+    yield from serve(folder, _database(request) | settings)
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])

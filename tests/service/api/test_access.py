@@ -24,7 +24,7 @@ from tests.service.processes import ROOT, Site, wait_until
 OPEN = {"/healthz", "/readyz", "/openapi.json", "/docs", "/problems/{code}", "/login", "/logout", "/shared/{token}"}
 FOR_ADMINISTRATORS = {"/keys", "/keys/{id}/revoke", "/ui/keys", "/ui/keys/{id}/revoke"}
 FOR_WATCHERS = {"/metrics"}
-THAT_CHANGE_NOTHING = {"/jobs/{id}/gate"}  # although they are POST requests
+THAT_CHANGE_NOTHING = {"/jobs/{id}/gate", "/jobs/{id}/pack"}  # although they are POST requests
 MARK = "ann-alone"  # in the names of all that is hers
 PLAN = {"name": MARK, "model_name": "hers", **AUDIT}
 
@@ -71,6 +71,8 @@ class GuardedService:
             body["json"] = {"paused": True}
         elif path == "/jobs/{id}/gate":
             body["json"] = {"min_worst": 0.25}
+        elif path == "/jobs/{id}/pack":
+            body["json"] = {}
         elif method == "POST" and path == "/keys":
             body["json"] = {"owner": "ben", "name": "more"}
         elif method == "POST" and path.endswith(("/models", "/datasets")):
@@ -132,7 +134,7 @@ def test_another_owner_gets_nothing_of_hers(guarded_service: GuardedService, met
         assert answer.status_code == 403
     elif (
         "{id}" in path
-        or path in ("/jobs/audit", "/jobs/finetune", "/jobs/estimate")
+        or path in ("/jobs/audit", "/jobs/finetune", "/jobs/estimate", "/signing-key")
         or (method, path) in (("POST", "/ui/jobs"), ("POST", "/plans"))
     ):
         assert answer.status_code == 404
