@@ -5,13 +5,13 @@ from pydantic.config import JsonDict
 
 from faal_core.specs import Spec
 
-MOST_TEXT = 32_768  # characters of a policy, which take up to half a second to read
+MOST_TEXT = 32_768  # characters of a policy, which is read within half a second
 
 _EXAMPLE: JsonDict = {"policy": "min_worst: 0.25\nmin_clean: 0.8\n"}
 
 
 class PackRequest(Spec):
-    """What an evidence pack has beside the report and the outcomes."""
+    """The files that an evidence pack gets beside the report and the outcomes."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 

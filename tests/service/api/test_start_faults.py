@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from faal_core.evidence import create_key
 from jobs.database import open_database, upgrade
 from tests.servers import find_free_port
 from tests.service.processes import ROOT
@@ -71,6 +72,15 @@ def test_a_short_secret_is_one_line(tmp_path: Path) -> None:
     line = refusal(["api"], tmp_path, FAAL_SECRET="s3cret")
     assert "FAAL_SECRET has fewer than 32 characters." in line
     assert "s3cret" not in line
+
+
+def test_a_signing_key_that_others_may_read_is_one_line(tmp_path: Path) -> None:
+    """The service does not start with a key that it cannot use; the line names the variable and the remedy."""
+    create_key(tmp_path / "key.pem")
+    (tmp_path / "key.pem").chmod(0o644)
+    line = refusal(["api"], tmp_path, FAAL_SIGNING_KEY=str(tmp_path / "key.pem"))
+    assert "FAAL_SIGNING_KEY: Other users may read the private key" in line
+    assert "chmod 600" in line
 
 
 @pytest.mark.parametrize(
