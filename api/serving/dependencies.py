@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 THREADS = 100  # in the pool that routes run in
 UPLOADS = 30  # in parallel, of all owners; each holds a thread while its client sends
 DOWNLOADS = 10  # verified in parallel, of all owners; each holds a thread while its file is read
-PACKS = 3  # written in parallel, of all owners; each holds a thread and up to 400 MB of memory
+PACKS = 3  # written in parallel, of all owners; each holds a thread and up to 225 MB of memory
 STREAMS = 50  # event streams in parallel, of all owners; each holds a thread most of the time
 
 

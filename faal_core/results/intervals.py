@@ -66,7 +66,9 @@ def gap_by_chance(correct: Counts, images: Counts, confidence: float) -> float:
     gaps = np.empty(_DRAWS)
     for start in range(0, _DRAWS, _DRAWS_AT_ONCE):
         size = min(_DRAWS_AT_ONCE, _DRAWS - start)
-        rates = generator.multivariate_hypergeometric(images, int(correct.sum()), size=size, method="marginals") / images
+        rates = (
+            generator.multivariate_hypergeometric(images, int(correct.sum()), size=size, method="marginals") / images
+        )
         gaps[start : start + size] = rates.mean(axis=1) - rates.min(axis=1)
     return float(np.quantile(gaps, confidence, method="higher"))
 

@@ -20,6 +20,7 @@ from faal_core.results.outcomes import PARQUET_TYPE
 from faal_core.results.reading import StoredAudit, list_audits, read_audit, read_report
 from jobs import lifecycle
 from tests.evidence_packs import read_members, write_finetuning, write_sample
+from tests.sample_reports import sample_audit
 from tests.service.api.conftest import FINETUNE, SIGNER, Web
 
 POLICY = "# limits of the board\r\nmin_worst: 0.01\r\nmin_clean: 0.1\r\n"
@@ -163,6 +164,11 @@ def test_wrong_requests_are_refused_at_their_field(web, audit_id, problem, tmp_p
         assert phrase in answer["detail"]
     unknown = problem(web.client.post(f"/jobs/{audit_id}/pack", json={"policy": "min_class: {no such class: 0.2}"}))
     assert (unknown["status"], unknown["code"]) == (422, "invalid-spec")
+    report, large = sample_audit(), web.audit()
+    web.run(large)
+    dataset = report.dataset.model_copy(update={"images": 100_001})
+    web.succeed(large, report.model_copy(update={"dataset": dataset}), audit=b"unread")
+    assert "at most 100,000 images" in problem(web.client.post(f"/jobs/{large}/pack", json={}))["detail"]
     waiting = web.audit()
     assert problem(web.client.post(f"/jobs/{waiting}/pack", json={}))["code"] == "job-state-conflict"
     web.run(waiting)
