@@ -54,6 +54,7 @@ def pack(
             help="The .npy file that `faal audit --save-adversarial` wrote, to add the adversarial images.",
         ),
     ] = None,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Also add the page as a PDF; needs the extra `pdf`.")] = False,
     sign: signing_options.OptionalKey = None,
     signer: signing_options.SignerName = None,
 ) -> None:
@@ -71,6 +72,7 @@ def pack(
         ledger=ledger,
         adversarial=adversarial,
         signer=signing_options.read_key(sign, signer),
+        with_pdf=pdf,
     )
     signature = f"signed with the key {result.key_id}" if result.key_id else "not signed: pass --sign KEY.pem"
     typer.echo(f"Written to {output}, {signature}")

@@ -9,7 +9,7 @@ from faal_core.evidence import page, strict_json
 from faal_core.evidence.adversarial_file import iterate_images
 from faal_core.evidence.audit_time import describe_order, is_before_audit
 from faal_core.evidence.batches import replay
-from faal_core.evidence.contents import ADVERSARIAL, BATCHES, ENVIRONMENT, GATE, PAGE, SPEC, Contents
+from faal_core.evidence.contents import ADVERSARIAL, BATCHES, ENVIRONMENT, GATE, PAGE, PDF, SPEC, Contents
 from faal_core.evidence.gate_file import AS_STATED, can_judge, judge_report, list_changes, list_stated_changes
 from faal_core.evidence.keys import PublicKey
 from faal_core.evidence.refusal import PackRefused
@@ -205,7 +205,7 @@ def check_page(contents: Contents, digests: dict[str, str], sealed: SealedStatem
             f"{PAGE} was written by FAAL {str(version)[:20]}, and this is FAAL {__version__}: it was not written again."
         )
         return Check(name="page", status="not-checked", sentence=sentence)
-    files = {name: digest for name, digest in digests.items() if name != PAGE}
+    files = {name: digest for name, digest in digests.items() if name not in (PAGE, PDF)}
     expected = page.render_page(contents, files, sealed.key, sealed.claim.name if sealed.claim else None)
     if expected != contents.read(PAGE):
         raise PackRefused(f"{PAGE} is not the page of these files.")

@@ -20,7 +20,7 @@ from faal_core.results.outcomes import Outcomes
 from faal_core.results.reading import REPORT, list_audits, read_report
 from faal_core.specs import Policy
 
-SPEC, PAGE = "spec.json", "evidence.html"
+SPEC, PAGE, PDF = "spec.json", "evidence.html", "evidence.pdf"
 POLICIES, APPROVAL, GATE = ("policy.yaml", "policy.json"), "policy.intoto.json", "gate.json"
 BATCHES, ADVERSARIAL = "batches.jsonl", "adversarial.npy"
 ENVIRONMENT, SBOM = "environment.json", "sbom.cdx.json"
@@ -31,6 +31,7 @@ MAX_SIZES: Mapping[str, int] = {
     REPORT: 64 * _MEBIBYTE,
     SPEC: 4 * _MEBIBYTE,
     PAGE: 64 * _MEBIBYTE,
+    PDF: 64 * _MEBIBYTE,
     **dict.fromkeys(POLICIES, _MEBIBYTE),
     APPROVAL: _MEBIBYTE,
     GATE: 16 * _MEBIBYTE,

@@ -8,9 +8,14 @@ from urllib.parse import quote
 from faal_core import __version__
 
 
-def describe_environment() -> dict[str, str]:
-    """Return the versions of FAAL and Python, the operating system and the kind of processor."""
+def describe_environment(*, with_pdf: bool = False) -> dict[str, str]:
+    """Return the versions of FAAL and Python, the operating system and the kind of processor.
+
+    Args:
+        with_pdf: also return the version of typst, which wrote the PDF in the pack.
+    """
     return {
+        **({"typst": metadata.version("typst")} if with_pdf else {}),
         "faal": __version__,
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),

@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from faal_core.errors import InvalidSpec
-from faal_core.evidence import envelope, inventory, page, strict_json
+from faal_core.evidence import envelope, inventory, page, pdf, strict_json
 from faal_core.evidence.archive import Member, write_archive
 from faal_core.evidence.batches import select_whole_lines
 from faal_core.evidence.checks import measure_digests
@@ -17,6 +17,7 @@ from faal_core.evidence.contents import (
     ENVIRONMENT,
     GATE,
     PAGE,
+    PDF,
     POLICIES,
     SBOM,
     SPEC,
@@ -42,6 +43,7 @@ def write_pack(
     ledger: Path | None = None,
     adversarial: Path | None = None,
     signer: Signer | None = None,
+    with_pdf: bool = False,
 ) -> VerificationResult:
     """Write the pack of a report, and return the result of its verification.
 
@@ -57,6 +59,7 @@ def write_pack(
         ledger: ledger of the audit.
         adversarial: .npy file of the adversarial images.
         signer: signs the pack; without it the pack has no signature.
+        with_pdf: also add the page as a PDF; needs the extra `pdf`.
     Raises: InvalidSpec if the files do not belong together, the output is one of them, or an extra is missing; OSError.
     """
     file = report / REPORT if report.is_dir() else report
@@ -78,7 +81,7 @@ def write_pack(
     with NamedTemporaryFile(dir=output.parent, prefix=".pack-", delete=False) as copy:
         written = Path(copy.name)
     try:
-        result = pack_members(written, members, signer)
+        result = pack_members(written, members, signer, with_pdf=with_pdf)
         written.chmod(0o666 & ~_read_umask())
         written.replace(output)
     except BaseException:
@@ -87,7 +90,9 @@ def write_pack(
     return result
 
 
-def pack_members(output: Path, members: Mapping[str, Member], signer: Signer | None = None) -> VerificationResult:
+def pack_members(
+    output: Path, members: Mapping[str, Member], signer: Signer | None = None, *, with_pdf: bool = False
+) -> VerificationResult:
     """Write the pack of these files, verify it as a reader does, and return the result.
 
     Spec, environment, list of packages, page and statement are added, and the result of the policy unless `members` has it.
@@ -96,17 +101,20 @@ def pack_members(output: Path, members: Mapping[str, Member], signer: Signer | N
         output: file to write; if it is not verified, it is no pack, and the caller removes it.
         members: report and outcomes, and each other file that the pack shall have, by the names in `contents`.
         signer: signs the pack; without it the pack has no signature.
+        with_pdf: also add the page as a PDF; needs the extra `pdf`.
     Raises: InvalidSpec if the files do not belong together, or an extra is missing; OSError.
     """
+    if with_pdf:
+        pdf.require_typst()
     try:
         complete = {
             **members,
             SPEC: Member.from_bytes(Contents(members).report.spec.model_dump_json(indent=2).encode()),
-            ENVIRONMENT: Member.from_bytes(strict_json.encode(inventory.describe_environment())),
+            ENVIRONMENT: Member.from_bytes(strict_json.encode(inventory.describe_environment(with_pdf=with_pdf))),
             SBOM: Member.from_bytes(strict_json.encode(inventory.list_packages())),
         }
         _add_gate(complete)
-        _add_page_and_statement(complete, signer)
+        _add_page_and_statement(complete, signer, with_pdf=with_pdf)
     except PackRefused as error:
         raise _not_a_pack(error) from None
     with output.open("wb") as file:
@@ -156,15 +164,18 @@ def _add_gate(members: dict[str, Member]) -> None:
         members[GATE] = Member.from_bytes(result.model_dump_json(indent=2).encode())
 
 
-def _add_page_and_statement(members: dict[str, Member], signer: Signer | None) -> None:
-    """Add the page, and last the statement that names every other file. Raises: PackRefused."""
+def _add_page_and_statement(members: dict[str, Member], signer: Signer | None, *, with_pdf: bool) -> None:
+    """Add the page, and last the statement that names every other file. Raises: PackRefused, InvalidSpec."""
     contents = Contents(members)
     digests = measure_digests(contents)
     rendered = page.render_page(
         contents, digests, signer.public_key if signer else None, signer.name if signer else None
     )
-    members[PAGE] = Member.from_bytes(rendered)
-    digests |= measure_digests(Contents({PAGE: members[PAGE]}))
+    pages = {PAGE: Member.from_bytes(rendered)}
+    if with_pdf:
+        pages[PDF] = Member.from_bytes(pdf.typeset(rendered, digests[REPORT], contents.audited.created_at))
+    members |= pages
+    digests |= measure_digests(Contents(pages))
     claim = None if signer is None else SignerClaim.from_signer(signer)
     members[STATEMENT] = Member.from_bytes(envelope.seal(describe_pack(contents, digests, claim), signer))
 

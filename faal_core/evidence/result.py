@@ -20,6 +20,7 @@ CheckName = Literal[
     "statistics",
     "gate",
     "page",
+    "pdf",
     "predictions",
 ]
 

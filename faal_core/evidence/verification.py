@@ -10,6 +10,7 @@ from faal_core.evidence import checks
 from faal_core.evidence.archive import Member, open_archive
 from faal_core.evidence.contents import ENVIRONMENT, PAGE, SBOM, SPEC, Contents, check_size
 from faal_core.evidence.keys import PublicKey
+from faal_core.evidence.pdf_check import check_pdf
 from faal_core.evidence.refusal import PackRefused
 from faal_core.evidence.result import Check, CheckName, VerificationResult
 from faal_core.evidence.sealed_statement import STATEMENT, SealedStatement, open_statement
@@ -92,7 +93,8 @@ class _Verification:
         self._run("batches", lambda: checks.check_batches(contents))
         self._run("adversarial", lambda: checks.check_adversarial(contents))
         self._run("statement", lambda: checks.check_statement(contents, digests, sealed))
-        self._run("page", lambda: checks.check_page(contents, digests, sealed))
+        if self._run("page", lambda: checks.check_page(contents, digests, sealed)):
+            self._run("pdf", lambda: check_pdf(contents, digests))
         self._run("predictions", lambda: self._repredict(contents) if self._repredict else _NO_WEIGHTS)
 
     def _run(self, name: CheckName, check: Callable[[], Check]) -> bool:

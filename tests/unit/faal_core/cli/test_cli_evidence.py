@@ -26,7 +26,7 @@ def test_a_policy_is_signed_an_audit_packed_and_the_pack_verified(
     assert run(*AUDIT, *options) == 0
     extras = ("--policy", "policy.yaml", "--policy-signature", "policy.intoto.json", "--ledger", "audit.ledger")
     sign = ("--sign", "key.pem", "--signer", "Bob")
-    assert run("pack", "out", *extras, "--adversarial", "adversarial.npy", *sign) == 0
+    assert run("pack", "out", *extras, "--adversarial", "adversarial.npy", "--pdf", *sign) == 0
     capsys.readouterr()
     again = ("--weights", "net.safetensors", "--dataset", "rows.npz")
     assert run("verify", "pack.zip", "--key", "key.pub.pem", "--policy-key", "key.pub.pem", *again) == 0

@@ -61,7 +61,7 @@ def test_a_pack_is_verified(pack: Path, signer: Signer) -> None:
     assert result.trusted
     assert (result.key_id, result.signer) == (signer.public_key.key_id, "Ann, safety")
     statuses = {check.name: check.status for check in result.checks}
-    missing = {"policy", "gate", "batches", "adversarial", "predictions"}
+    missing = {"policy", "gate", "batches", "adversarial", "pdf", "predictions"}
     assert {name for name, status in statuses.items() if status == "not-checked"} == missing
     assert set(statuses.values()) == {"passed", "not-checked"}
 
