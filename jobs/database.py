@@ -11,7 +11,7 @@ neither the server's own time-outs nor TCP's help.
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from sqlite3 import SQLITE_ERROR
 from sqlite3 import Connection as SqliteConnection
@@ -28,13 +28,20 @@ from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, 
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionToSpare
 from sqlalchemy.orm import ORMExecuteState, Session, sessionmaker, with_loader_criteria
+from sqlalchemy.orm.interfaces import ORMOption
 
 from jobs.errors import CannotStart
 from jobs.plan_tables import Plan, PlanRun
 from jobs.tables import Dataset, Job, Model, PartialUpload, ReportOutcomes, UploadPart, Webhook, WebhookMessage
 
-OWNED = (Model, Dataset, Job, ReportOutcomes, PartialUpload, UploadPart, Webhook, WebhookMessage, Plan, PlanRun)
-"""The tables whose rows belong to an owner; events, reports and links belong to the owner of their job."""
+OWNED = (Plan, Job, PlanRun, Model, Dataset, ReportOutcomes, PartialUpload, UploadPart, Webhook, WebhookMessage)
+"""The tables whose rows belong to an owner; events, reports and links belong to the owner of their job.
+
+A transaction that adds a row for another one locks that row first, and its table is listed first: who changes all owners in
+this order misses no row.
+"""
+OWNER = "owner"
+"""The name in `Session.info` of an owner whose rows a session shows in place of those it was opened for."""
 
 LOCK_SECONDS = 30.0
 CONNECT_SECONDS = 5  # until PostgreSQL has accepted a connection
@@ -76,11 +83,10 @@ class Sessions(sessionmaker[Session]):
         if owner not in self._of:
             scoped = Sessions(self.engine)
             scoped.everybody = self.everybody
-            criteria = [with_loader_criteria(table, table.owner == owner, include_aliases=True) for table in OWNED]
 
             def hide_others(state: ORMExecuteState) -> None:
                 if not state.is_insert:
-                    state.statement = state.statement.options(*criteria)
+                    state.statement = state.statement.options(*_criteria(state.session.info.get(OWNER, owner)))
 
             event.listen(scoped, "do_orm_execute", hide_others)
             self._of[owner] = scoped
@@ -95,6 +101,11 @@ class Sessions(sessionmaker[Session]):
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+@lru_cache(maxsize=1024)
+def _criteria(owner: str) -> tuple[ORMOption, ...]:
+    return tuple(with_loader_criteria(table, table.owner == owner, include_aliases=True) for table in OWNED)
 
 
 def open_database(url: str, *, pooled: bool = True) -> Sessions:

@@ -15,9 +15,10 @@ from sqlalchemy.orm import Session
 
 from faal_client.vocabulary import Scope
 from jobs.clock import now
-from jobs.database import OWNED
+from jobs.database import OWNED, OWNER
 from jobs.errors import CannotStart, KeyNotFound, KeyRefused
 from jobs.paging import Page, read_page
+from jobs.quotas import lock_owner
 from jobs.settings import Settings
 from jobs.tables import ApiKey
 
@@ -25,6 +26,7 @@ _PREFIX = "faal_"  # by which scanners of source code recognise a leaked key
 _SECRET_BYTES = 32
 ANYBODY = "local"
 """The owner of all objects until the first key is issued."""
+_FIRST_KEY = "the first key"  # a name for `lock_owner` that no owner can have
 _VALID = (ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now()))
 
 
@@ -83,6 +85,7 @@ def issue(
 
     The owner of the first key takes over all objects from before it; otherwise no key would show them.
     """
+    lock_owner(session, _FIRST_KEY)
     if owner != ANYBODY and not exist(session):
         for table in OWNED:
             session.execute(update(table).where(table.owner == ANYBODY).values(owner=owner))
@@ -98,6 +101,24 @@ def issue(
     session.add(row)
     session.flush()
     return row, key
+
+
+def find_current_owner(session: Session, owner: str, key_id: str | None) -> str:
+    """Return the owner of a file that has arrived; from now on the session shows this owner's rows.
+
+    The file of a request without a key belongs to the owner of the first key, where this was issued while the file arrived.
+    No first key is issued until the transaction ends. Call this before the transaction locks a row.
+
+    Args:
+        owner: the owner when the request began.
+        key_id: id of the key of the request.
+    """
+    if key_id is not None or owner != ANYBODY:
+        return owner
+    lock_owner(session, _FIRST_KEY)
+    current = session.scalars(select(ApiKey.owner).order_by(ApiKey.id).limit(1)).one_or_none() or ANYBODY
+    session.info[OWNER] = current
+    return current
 
 
 def authenticate(session: Session, secret: bytes, key: str) -> ApiKey:

@@ -14,6 +14,7 @@ from faal_client.resources.problems import FieldError
 from faal_client.resources.uploads import UploadResource
 from jobs import partial_uploads, quotas, removal
 from jobs.errors import UploadTooLarge
+from jobs.keys import find_current_owner
 
 router = APIRouter(tags=["uploads"])
 
@@ -68,6 +69,7 @@ def send_part(
         detail = f"the upload has no part {number}; its parts are 0 to {-(-upload.size // upload.part_bytes) - 1}"
         raise InvalidRequest(detail, FieldError(parameter="number", detail=detail))
     with receiving.receive_part(request, service, size) as stored, service.sessions.begin() as session:
+        find_current_owner(session, service.owner, service.key_id)
         replaced = partial_uploads.record_part(session, service.storage, upload_id, number, stored)
     removal.discard(service.sessions, service.storage, replaced)
 

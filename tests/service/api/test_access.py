@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from api.app import create_app
 from faal_client.vocabulary import Scope
 from jobs import dataset_registry, keys, lifecycle
 from jobs.settings import Settings
-from tests.service.api.conftest import AUDIT, FINETUNE, Web
+from tests.service.api.conftest import AUDIT, FINETUNE, SPEC, Web
+from tests.service.api.test_uploads import form, weights
 from tests.service.processes import ROOT, Site, wait_until
 
 OPEN = {"/healthz", "/readyz", "/openapi.json", "/docs", "/problems/{code}", "/login", "/logout", "/shared/{token}"}
@@ -361,7 +363,10 @@ def test_without_keys_only_this_machine_is_answered(open_site: Any, tmp_path: Pa
 
 
 def test_the_first_key_is_made_on_the_machine(open_site: Any) -> None:
-    """`faal-service keys` creates a key that works, prints the key alone, lists it without its secret, and revokes it."""
+    """`faal-service keys` creates a key that works, prints the key alone, lists it without its secret, and revokes it.
+
+    The owner of the key has the file that arrived while the key was created.
+    """
     site = open_site()
     environment = os.environ | {"FAAL_DATA_DIR": str(site.settings.data_dir)}
 
@@ -369,10 +374,19 @@ def test_the_first_key_is_made_on_the_machine(open_site: Any) -> None:
         command = [sys.executable, "-m", "api.keys", *arguments]
         return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
-    creation = run("create", "--owner", "ann", "--scope", "read", "--scope", "admin", "--days", "0.5")
-    assert creation.returncode == 0, creation.stderr
-    bearer = {"Authorization": f"Bearer {creation.stdout.strip()}"}
     _, client = site.api()
+    upload = form(weights(), {"spec": SPEC.model_dump_json(), "name": "late"}, {})
+    body, creations = upload.read(), []
+
+    def send() -> Iterator[bytes]:
+        yield body[:-100]
+        creations.append(run("create", "--owner", "ann", "--scope", "read", "--scope", "admin", "--days", "0.5"))
+        yield body[-100:]
+
+    model = client.post("/models", content=send(), headers={"Content-Type": upload.headers["Content-Type"]}).json()
+    assert creations[0].returncode == 0, creations[0].stderr
+    bearer = {"Authorization": f"Bearer {creations[0].stdout.strip()}"}
+    assert client.get("/models", headers=bearer).json()["data"] == [model]
     keys = client.get("/keys", headers=bearer).json()["data"]
     assert [json.loads(line) for line in run("list").stdout.splitlines()] == [
         {name: value for name, value in key.items() if name != "object"} for key in keys

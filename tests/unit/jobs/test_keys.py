@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import select, text
 
 from faal_client.vocabulary import Scope
-from jobs import keys, queries
+from jobs import keys, model_registry, queries
 from jobs.database import Sessions
 from jobs.errors import CannotStart, KeyNotFound, KeyRefused
 from jobs.settings import Settings
@@ -58,6 +58,37 @@ def test_the_first_key_takes_over_what_was_there(sessions):
     with sessions.for_owner("ann")() as session:
         assert queries.find_job(session, job_id).model_id == model_id
     assert queue_audit(sessions, model_id, owner="ann", key="again") == job_id
+
+
+@pytest.mark.parametrize("first", ["ann", keys.ANYBODY, None])
+def test_an_upload_that_the_first_key_overtakes(sessions, first):
+    """A file that arrives while the first key is issued gets the key's owner; a request with a key keeps its own owner."""
+    if first is not None:
+        issue(sessions, owner=first)
+        issue(sessions, owner="ben")
+    present = first or keys.ANYBODY
+    with sessions.for_owner(keys.ANYBODY).begin() as session:
+        owner = keys.find_current_owner(session, keys.ANYBODY, None)
+        session.add(Model(name="m", owner=owner, state=UploadState.READY, spec={}))
+    with sessions.for_owner(keys.ANYBODY).begin() as session:
+        assert keys.find_current_owner(session, keys.ANYBODY, "key_1") == keys.ANYBODY
+        assert len(model_registry.list_models(session).data) == (present == keys.ANYBODY)
+        assert keys.find_current_owner(session, keys.ANYBODY, None) == present
+        assert len(model_registry.list_models(session).data) == 1
+
+
+def test_the_first_key_waits_for_a_file_that_is_registered(sessions):
+    """The first key takes over a file whose registration began before it."""
+    with ThreadPoolExecutor(1) as pool:
+        with sessions.for_owner(keys.ANYBODY).begin() as session:
+            owner = keys.find_current_owner(session, keys.ANYBODY, None)
+            waiting = pool.submit(issue, sessions, owner="ann")
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.3)
+            session.add(Model(name="m", owner=owner, state=UploadState.READY, spec={}))
+        waiting.result()
+    with sessions() as session:
+        assert session.scalars(select(Model.owner)).all() == ["ann"]
 
 
 def test_a_first_key_of_the_same_owner_changes_nothing(sessions):
