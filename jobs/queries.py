@@ -1,11 +1,10 @@
 """Queries about jobs: single ones, lists, statistics, events and reports."""
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypedDict, Unpack
 
-from sqlalchemy import ColumnElement, Select, Text, cast, func, or_, select
+from sqlalchemy import ColumnElement, Select, func, or_, select
 from sqlalchemy.orm import Session
 
 from faal_core.results.reading import OUTCOMES
@@ -29,15 +28,16 @@ class JobFilters(TypedDict, total=False):
     """The filters of a list of jobs.
 
     Attributes:
-        search: a text in the job's id, in the name of its model or data set, or in its metadata. Only the newest `SEARCHED`
-            jobs are searched.
+        metadata: pairs of a key and a value, all of which a job must have. A job has one value for a key.
+        search: a text in the job's id, in the name of its model or data set, or in a key or a value of its metadata. Only the
+            newest `SEARCHED` jobs are searched.
         checks: whether checks of uploads are listed, where `kind` is not given.
     """
 
     status: JobState | None
     kind: JobKind | None
     model_id: str | None
-    metadata: Mapping[str, str] | None
+    metadata: Collection[tuple[str, str]] | None
     search: str
     checks: bool
     ids: Collection[str] | None
@@ -60,7 +60,7 @@ def list_jobs(
     """
     query = select(Job).where(*_conditions(filters))
     if search := filters.get("search"):
-        query = query.where(newest_jobs(session), _matches(search))
+        query = query.where(newest_jobs(session), _matches(session, search))
     return read_ordered_page(session, query, order, after=after, limit=limit)
 
 
@@ -75,13 +75,15 @@ def _conditions(filters: JobFilters) -> list[ColumnElement[bool]]:
         conditions.append(Job.kind.not_in(CHECKS))
     if (ids := filters.get("ids")) is not None:
         conditions.append(Job.id.in_(ids))
-    pairs = filters.get("metadata") or {}
-    return conditions + [Job.metadata_[name].as_string() == value for name, value in pairs.items()]
+    pairs = filters.get("metadata") or ()
+    return conditions + [Job.metadata_[name].as_string() == value for name, value in pairs]
 
 
-def _matches(search: str) -> ColumnElement[bool]:
+def _matches(session: Session, search: str) -> ColumnElement[bool]:
     """Return the condition that the text is in the job's id, in a name or in the metadata, in capitals or small letters."""
-    in_json = json.dumps(search)[1:-1]
+    pairs_of = func.json_each_text if session.get_bind().dialect.name == "postgresql" else func.json_each
+    pair = pairs_of(Job.metadata_).table_valued("key", "value")
+    in_metadata = or_(*(column.icontains(search, autoescape=True) for column in (pair.c.key, pair.c.value)))
     models = select(Model.id).where(Model.name.icontains(search, autoescape=True))
     datasets = select(Dataset.id).where(Dataset.name.icontains(search, autoescape=True))
     return or_(
@@ -89,7 +91,7 @@ def _matches(search: str) -> ColumnElement[bool]:
         Job.model_id.in_(models),
         Job.dataset.icontains(search, autoescape=True),
         Job.dataset.in_(datasets),
-        cast(Job.metadata_, Text).icontains(in_json, autoescape=True),
+        select(pair.c.key).where(in_metadata).exists(),
     )
 
 

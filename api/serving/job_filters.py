@@ -13,7 +13,11 @@ from jobs.job_order import JOB_ORDER, SEARCHED
 
 MetadataPairs = Annotated[
     list[Line] | None,
-    Query(max_length=16, description="list only jobs with this metadata, as `key:value`; all given pairs must match"),
+    Query(
+        max_length=16,
+        description="list only jobs with this metadata, as `key:value`; all given pairs must match, so that two values of one "
+        "key match no job",
+    ),
 ]
 Search = Annotated[
     Line,
@@ -34,9 +38,9 @@ Order = Annotated[
 ]
 
 
-def parse_pairs(items: Sequence[str] | None) -> dict[str, str]:
+def parse_pairs(items: Sequence[str] | None) -> list[tuple[str, str]]:
     """Return the pairs of texts such as `key:value`. Raises: InvalidRequest."""
-    return dict(_parse_pair(item) for item in items or ())
+    return [_parse_pair(item) for item in items or ()]
 
 
 def _parse_pair(item: str) -> tuple[str, str]:

@@ -96,9 +96,9 @@ def test_filters(sessions, model_id):
 
     assert ids(kind=JobKind.FINETUNE) == {tagged_job, cancelled_job}
     assert ids(status=JobState.QUEUED) == {audit, tagged_job}
-    assert ids(metadata={"team": "a b"}) == {tagged_job, cancelled_job}
-    assert ids(metadata={"team": "a b", "run": "7"}) == {tagged_job}
-    assert ids(metadata={"team": "a"}) == set()
+    assert ids(metadata=[("team", "a b")]) == {tagged_job, cancelled_job}
+    assert ids(metadata=[("team", "a b"), ("run", "7"), ("run", "7")]) == {tagged_job}
+    assert ids(metadata=[("team", "a")]) == ids(metadata=[("run", "8"), ("run", "7")]) == set()
     assert ids(status=JobState.CANCELLED, kind=JobKind.FINETUNE, model_id=model_id) == {cancelled_job}
     assert ids(model_id="model_none") == set()
 
@@ -131,10 +131,33 @@ def test_search(sessions, model_id):
     assert ids("straßen") == ids("100%_") == {uploaded.id}
     assert ids("%%") == ids("1_0") == ids('t": "8') == set()
     assert ids('ürich "7"') == {tagged}
-    assert ids("mnist", metadata={"ticket": "8"}) == {other}
+    assert ids("mnist", metadata=[("ticket", "8")]) == {other}
     assert ids(tagged[8:]) == {tagged}
     with sessions.for_owner("ben")() as session:
         assert queries.list_jobs(session, search="digits").data == []
+
+
+def test_a_search_in_metadata_finds_exactly_its_text(sessions, model_id):
+    """A search finds the jobs with the text in a key or a value, and does not see how the database writes them."""
+    texts = ("ü", '"', "\\", "\\n", "%", "_", "/", "'", "😀", "a: b", "{}", '", "', "u00fc")
+    jobs = {
+        text: queue_audit(sessions, model_id, metadata={f"key-{number}-": f"see {text} here", "other": "y"})
+        for number, text in enumerate(texts)
+    }
+
+    def ids(search: str) -> list[str]:
+        with sessions() as session:
+            return [job.id for job in queries.list_jobs(session, search=search).data]
+
+    for number, (text, job_id) in enumerate(jobs.items()):
+        assert ids(f"ee {text} h") == ids(f"KEY-{number}-") == [job_id], text
+    assert ids("ü") == [jobs["ü"]]
+    assert ids("u00fc") == [jobs["u00fc"]]
+    assert ids("😀") == [jobs["😀"]]
+    assert ids('", "') == [jobs['", "']]
+    assert ids("{") == [jobs["{}"]]
+    assert ids("\\") == [jobs["\\n"], jobs["\\"]]
+    assert ids('": "') == ids(", o") == []
 
 
 @pytest.mark.parametrize("order", ["created", "epsilon", "robust_mean", "robust_worst", "metadata.run"])
