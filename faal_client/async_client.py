@@ -611,6 +611,7 @@ class AsyncClient:
         paused: bool | None = None,
         baseline: str | None = None,
         policy: Policy | Settings | None = None,
+        remove_policy: bool = False,
     ) -> PlanResource:
         """Pause or resume the plan, or change its baseline or its policy, and return the plan.
 
@@ -619,8 +620,16 @@ class AsyncClient:
             paused: True pauses the plan, False resumes it; None changes nothing.
             baseline: id of an audit with the data set and the settings of the plan; None changes nothing.
             policy: requirements that later audits are judged by: a Policy, or its fields as JSON; None changes nothing.
+            remove_policy: True removes the policy, so that later audits are not judged; not with `policy`.
+
+        Raises: ValueError for `policy` and `remove_policy` together.
         """
-        fields = {"paused": paused, "baseline": baseline, "policy": policy}
+        if remove_policy and policy is not None:
+            raise ValueError("Pass either policy or remove_policy.")
+        changes = {"paused": paused, "baseline": baseline, "policy": policy}
+        fields: dict[str, object] = {name: value for name, value in changes.items() if value is not None}
+        if remove_policy:
+            fields["policy"] = None
         answer = await self.request("PATCH", f"/plans/{plan_id}", json=request_parts.job_body({}, fields))
         return PlanResource.model_validate_json(answer.content)
 

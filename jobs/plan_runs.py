@@ -22,9 +22,9 @@ from faal_core.specs import Policy
 from jobs import queries, webhooks
 from jobs.clock import now
 from jobs.database import DatabaseFailure, Sessions
-from jobs.errors import JobCancelled, JobsError, ModelNotReady, QuotaExceeded
+from jobs.errors import JobCancelled, JobsError, JobStateConflict, ModelNotReady, QuotaExceeded
 from jobs.plan_tables import Plan, PlanRun
-from jobs.plans import Submitter, find_newest_version, is_overdue, select_versions, start_run
+from jobs.plans import NO_KEY, Submitter, find_newest_version, find_plan, is_overdue, select_versions, start_run
 from jobs.settings import Settings
 from jobs.states import FINAL, JobKind, JobState, UploadState
 from jobs.submission import UPLOADED_DATASET, Submission, require_dataset_ready, submit
@@ -53,19 +53,24 @@ def _take_step(
     try:
         with sessions.begin() as session:
             if (plan := session.scalars(locked).one_or_none()) is not None:
-                try:
-                    step(session, settings, plan)
-                except (QuotaExceeded, ModelNotReady):
-                    raise
-                except (FaalError, JobsError) as error:  # the figures that the step has recorded are kept
-                    logger.warning("plan %s is paused: %s", plan_id, error.message)
-                    _stop(session, plan, error)
+                _take_or_stop(session, settings, plan, step)
     except (QuotaExceeded, ModelNotReady) as reason:  # a model is not ready if it is deleted at this moment
         logger.info("plan %s waits: %s", plan_id, reason.message)
     except DatabaseFailure:
         raise
     except Exception:
         logger.exception("a step of plan %s failed; the next sweep tries again", plan_id)
+
+
+def _take_or_stop(session: Session, settings: Settings, plan: Plan, step: _Step) -> None:
+    """Take a step of a plan that is locked; pause the plan if it cannot run. Raises: QuotaExceeded, ModelNotReady."""
+    try:
+        step(session, settings, plan)
+    except (QuotaExceeded, ModelNotReady):
+        raise
+    except (FaalError, JobsError) as error:  # the figures that the step has recorded are kept
+        logger.warning("plan %s is paused: %s", plan.id, error.message)
+        _stop(session, plan, error)
 
 
 def _stop(session: Session, plan: Plan, error: FaalError | JobsError) -> None:
@@ -105,6 +110,25 @@ def _start_run(session: Session, settings: Settings, plan: Plan) -> None:
     logger.info("plan %s: job %s audits model %s (%s)", plan.id, job.id, job.model_id, trigger)
 
 
+def run_now(session: Session, settings: Settings, plan_id: str, submitter: Submitter = NO_KEY) -> Job:
+    """Start a run with the newest version of the model, also of a paused plan, and return its audit. Ring after the commit.
+
+    A run that has ended is recorded first, if no sweep has done so.
+
+    Raises: PlanNotFound; JobStateConflict while a run of the plan has not ended; ModelNotFound; the errors of
+        `submission.submit`.
+    """
+    plan = find_plan(session, plan_id, lock=True)
+    if plan.run_job_id is not None:
+        _take_or_stop(session, settings, plan, _advance_run)
+    if plan.run_job_id is not None:
+        raise JobStateConflict(
+            f"The last run of plan {plan_id}, the audit {plan.run_job_id} and its comparison, has not ended. "
+            "Wait until it has ended, or cancel it."
+        )
+    return start_run(session, settings, plan, RunTrigger.REQUEST, find_newest_version(session, plan), submitter)
+
+
 # Ends
 
 
@@ -124,7 +148,7 @@ def _advance_run(session: Session, settings: Settings, plan: Plan) -> None:
     run = session.get_one(PlanRun, plan.run_job_id)
     job = session.get(Job, run.comparison_id or run.job_id, with_for_update={"read": True})
     if job is not None and job.state not in FINAL:
-        return  # another worker has taken this step
+        return  # or another worker has taken this step
     if job is None or job.state is not JobState.SUCCEEDED:
         run.error, plan.run_job_id = _find_reason(job), None
     elif run.comparison_id is not None:

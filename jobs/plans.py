@@ -131,15 +131,16 @@ def resume(session: Session, plan_id: str) -> None:
         plan.paused_at = plan.error = None
 
 
-def set_policy(session: Session, plan_id: str, policy: Mapping[str, Any]) -> None:
-    """Judge later audits by that policy.
+def set_policy(session: Session, plan_id: str, policy: Mapping[str, Any] | None) -> None:
+    """Judge later audits by that policy; by none if it is None.
 
     Raises: PlanNotFound; InvalidSpec where it names a class or a column of groups that the data set does not have; ModelNotFound
         and the errors of `require_dataset_ready` where the model or the data set was deleted.
     """
     plan = find_plan(session, plan_id, lock=True)
-    plan.policy = dict(policy)
-    _require_known_names(session, plan)
+    plan.policy = None if policy is None else dict(policy)
+    if policy is not None:
+        _require_known_names(session, plan)
 
 
 def _require_known_names(session: Session, plan: Plan) -> None:
@@ -185,21 +186,6 @@ def set_baseline(session: Session, plan_id: str, job_id: str) -> None:
 def is_baseline(job_id: str | InstrumentedAttribute[str]) -> ColumnElement[bool]:
     """Return the condition that a plan compares its runs with the job."""
     return select(Plan.id).where(Plan.baseline_job_id == job_id).exists()
-
-
-def run_now(session: Session, settings: Settings, plan_id: str, submitter: Submitter = NO_KEY) -> Job:
-    """Start a run with the newest version of the model, also of a paused plan, and return its audit. Ring after the commit.
-
-    Raises: PlanNotFound; JobStateConflict while a run of the plan has not ended; ModelNotFound; the errors of
-        `submission.submit`.
-    """
-    plan = find_plan(session, plan_id, lock=True)
-    if plan.run_job_id is not None:
-        raise JobStateConflict(
-            f"The last run of plan {plan_id}, the audit {plan.run_job_id} and its comparison, has not ended. "
-            "Wait until it has ended, or cancel it."
-        )
-    return start_run(session, settings, plan, RunTrigger.REQUEST, find_newest_version(session, plan), submitter)
 
 
 def start_run(

@@ -8,7 +8,7 @@ from api.schemas.rows import describe_job, describe_page, describe_plan, describ
 from api.serving.dependencies import After, Id, Limit, Service
 from faal_client.resources.objects import JobResource, Page
 from faal_client.resources.plans import PlanHistory, PlanResource
-from jobs import plans
+from jobs import plan_runs, plans
 
 router = APIRouter(tags=["plans"])
 
@@ -61,8 +61,8 @@ def get_plan(plan_id: Id, service: ReaderDep) -> PlanHistory:
 def change_plan(plan_id: Id, body: PlanChange, service: SubmitterDep) -> PlanResource:
     """Change a plan, and return it. A resumed plan audits the newest of the versions that it has missed."""
     with service.sessions.begin() as session:
-        if body.policy is not None:
-            plans.set_policy(session, plan_id, body.policy.model_dump(mode="json"))
+        if "policy" in body.model_fields_set:
+            plans.set_policy(session, plan_id, None if body.policy is None else body.policy.model_dump(mode="json"))
         if body.baseline is not None:
             plans.set_baseline(session, plan_id, body.baseline)
         if body.paused is not None:
@@ -84,7 +84,7 @@ def run_plan(plan_id: Id, service: SubmitterDep, response: Response) -> JobResou
     The answer is 409, `job-state-conflict`, while a run of the plan has not ended.
     """
     with service.sessions.begin() as session:
-        job = describe_job(plans.run_now(session, service.settings, plan_id, _submitter(service)))
+        job = describe_job(plan_runs.run_now(session, service.settings, plan_id, _submitter(service)))
     service.queue.ring(job.id)
     response.headers["Location"] = f"/jobs/{job.id}"
     return job

@@ -265,18 +265,22 @@ class PlanRequest(AuditSpec):
 
 
 class PlanChange(Spec):
-    """A change of a plan. Fields that are absent or null change nothing."""
+    """A change of a plan. Fields that are absent change nothing."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_PLAN_CHANGE_EXAMPLE]})
 
     paused: bool | None = Field(
-        None, description="true: the plan starts no more runs by itself; false: it is active again"
+        None,
+        description="true: the plan starts no more runs by itself; false: it is active again; null changes nothing",
     )
     baseline: Annotated[Line, Field(min_length=1, max_length=40)] | None = Field(
         None,
-        description="id of an audit with the data set and the settings of the plan; later audits are compared with it",
+        description="id of an audit with the data set and the settings of the plan; later audits are compared with it; null "
+        "changes nothing",
     )
-    policy: PolicyRequest | None = Field(None, description="requirements that later audits are judged by")
+    policy: PolicyRequest | None = Field(
+        None, description="requirements that later audits are judged by; null removes the policy"
+    )
 
 
 class UploadRequest(Spec):

@@ -53,6 +53,10 @@ def test_the_client_creates_changes_runs_and_deletes_a_plan(web) -> None:
         assert resumed.policy == created.policy
         changed = client.change_plan(plan.id, policy=Policy(min_clean=0.5))
         assert changed.policy == client.plan(plan.id).policy == Policy(min_clean=0.5).model_dump(mode="json")
+        assert client.change_plan(plan.id, paused=False).policy == changed.policy
+        assert client.change_plan(plan.id, remove_policy=True).policy is None
+        with pytest.raises(ValueError, match="either"):
+            client.change_plan(plan.id, policy={}, remove_policy=True)
         client.delete_plan(plan.id)
         with pytest.raises(errors.NotFound):
             client.plan(plan.id)

@@ -163,7 +163,7 @@ def test_each_audit_is_judged_by_the_policy(sessions, model_id):
     """Each run states whether its audit meets the policy; a policy about an unknown class pauses the plan with the reason."""
     plan_id = add_plan(sessions, policy={"min_class": {"ankle boot": 0.6}})
     assert finish_run(sessions, plan_id).gate == "pass"
-    call(sessions, plans.run_now, SITE, plan_id)
+    call(sessions, plan_runs.run_now, SITE, plan_id)
     assert finish_run(sessions, plan_id, WORSE).gate == "fail"
     wrong = add_plan(sessions, policy={"min_class": {"skirt": 0.6}})
     run = finish_run(sessions, wrong)
@@ -174,12 +174,12 @@ def test_each_audit_is_judged_by_the_policy(sessions, model_id):
     call(sessions, plans.resume, wrong)
     plan = load_plan(sessions, wrong)
     assert (plan.error, plan.paused_at) == (None, None)
-    call(sessions, plans.run_now, SITE, wrong)
+    call(sessions, plan_runs.run_now, SITE, wrong)
     assert finish_run(sessions, wrong, WORSE).gate == "fail"
     relative = add_plan(sessions, policy={"baseline": {"tolerance": 0.05}})
     assert finish_run(sessions, relative).gate is None
     for audit, status in ((GOOD, "pass"), (WORSE, "fail")):
-        call(sessions, plans.run_now, SITE, relative)
+        call(sessions, plan_runs.run_now, SITE, relative)
         assert finish_run(sessions, relative, audit).gate == status
 
 
@@ -189,7 +189,7 @@ def test_a_policy_that_cannot_be_judged_after_a_comparison_keeps_its_figures(ses
         webhooks.add_webhook(session, owner="ann", url="https://example.com/")
     plan_id = add_plan(sessions, policy={"baseline": {"tolerance": 0.05}, "min_class": {"skirt": 0.6}})
     finish_run(sessions, plan_id)
-    call(sessions, plans.run_now, SITE, plan_id)
+    call(sessions, plan_runs.run_now, SITE, plan_id)
     run = finish_run(sessions, plan_id, WORSE)
     assert (run.error["code"], run.verdict, run.gate, run.worst_class is None) == ("invalid-spec", "worse", None, False)
     assert (run.falls, load_plan(sessions, plan_id).paused_at is None) == (
@@ -232,7 +232,7 @@ def test_runs_have_the_priority_that_the_key_allows(sessions, model_id):
     add_ready_model(sessions)
     sweep(sessions)
     swept = finish_run(sessions, plan_id)
-    call(sessions, plans.run_now, SITE, plan_id, plans.Submitter("slower", -7))
+    call(sessions, plan_runs.run_now, SITE, plan_id, plans.Submitter("slower", -7))
     requested = finish_run(sessions, plan_id)
     expected = ("slow", -5), (None, -5), (None, -5), ("slower", -7), (None, -7)
     first = load_plan(sessions, plan_id).baseline_job_id
@@ -341,10 +341,10 @@ def test_a_paused_plan_catches_up_with_the_newest_version(sessions, model_id):
     assert [run.model_id for run in load_runs(sessions, plan_id)] == [model_id, missed[-1]]
 
     call(sessions, plans.pause, plan_id)
-    job = call(sessions, plans.run_now, SITE, plan_id)
+    job = call(sessions, plan_runs.run_now, SITE, plan_id)
     assert (job.model_id, load_runs(sessions, plan_id)[-1].trigger) == (missed[-1], "request")
     with pytest.raises(JobStateConflict, match=job.id):
-        call(sessions, plans.run_now, SITE, plan_id)
+        call(sessions, plan_runs.run_now, SITE, plan_id)
     finish_run(sessions, plan_id)
     assert load_plan(sessions, plan_id).run_job_id is None
 
@@ -442,6 +442,33 @@ def test_an_owner_has_a_limited_number_of_plans(sessions, model_id, monkeypatch)
         assert len(plans.list_plans(session).data) == 2
 
 
+def test_a_run_is_recorded_before_the_next_one_starts(sessions, model_id):
+    """A run that has ended in any way is recorded by a request for the next one, without a sweep."""
+    plan_id = add_plan(sessions)
+    call(sessions, control.cancel, load_plan(sessions, plan_id).run_job_id)
+    failing = call(sessions, plan_runs.run_now, SITE, plan_id).id
+    claim_job(sessions, failing)
+    with sessions.begin() as session:
+        lifecycle.fail(session, failing, 1, code="out-of-memory", message="Full.")
+    first = call(sessions, plan_runs.run_now, SITE, plan_id).id
+    finish(sessions, first)
+    second = call(sessions, plan_runs.run_now, SITE, plan_id).id
+    assert load_plan(sessions, plan_id).baseline_job_id == first
+    finish(sessions, second)
+    with pytest.raises(JobStateConflict, match="comparison"):
+        call(sessions, plan_runs.run_now, SITE, plan_id)
+    errors = [run.error and run.error["code"] for run in load_runs(sessions, plan_id)]
+    assert errors == ["job-cancelled", "out-of-memory", None, None]
+
+
+def test_a_plan_without_its_policy_judges_no_audit(sessions, model_id):
+    """After the policy was removed, an audit has no gate."""
+    plan_id = add_plan(sessions, policy=POLICY)
+    call(sessions, plans.set_policy, plan_id, None)
+    run = finish_run(sessions, plan_id)
+    assert (run.gate, load_plan(sessions, plan_id).policy) == (None, None)
+
+
 def test_a_run_that_fails_is_no_baseline(sessions, model_id):
     """An audit that fails, is cancelled or deleted ends its run; the first audit that succeeds is the baseline."""
     plan_id = add_plan(sessions)
@@ -450,7 +477,7 @@ def test_a_run_that_fails_is_no_baseline(sessions, model_id):
         lifecycle.fail(session, load_runs(sessions, plan_id)[0].job_id, 1, code="out-of-memory", message="Full.")
     sweep(sessions)
     for remove in (False, True):
-        job_id = call(sessions, plans.run_now, SITE, plan_id).id
+        job_id = call(sessions, plan_runs.run_now, SITE, plan_id).id
         with sessions.begin() as session:
             control.cancel(session, job_id)
             if remove:
@@ -464,7 +491,7 @@ def test_a_run_that_fails_is_no_baseline(sessions, model_id):
         None,
     ]
     assert "was cancelled" in load_runs(sessions, plan_id)[1].error["message"]
-    call(sessions, plans.run_now, SITE, plan_id)
+    call(sessions, plan_runs.run_now, SITE, plan_id)
     assert finish_run(sessions, plan_id).job_id == load_plan(sessions, plan_id).baseline_job_id
     with sessions() as session:
         states = [state for _, state in plans.list_runs(session, plan_id, limit=100)]
@@ -479,7 +506,7 @@ def test_audits_of_other_images_pause_the_plan(sessions, model_id):
         webhooks.add_webhook(session, owner="ann", url="https://example.com/")
     plan_id = add_plan(sessions)
     finish_run(sessions, plan_id)
-    call(sessions, plans.run_now, SITE, plan_id)
+    call(sessions, plan_runs.run_now, SITE, plan_id)
     run = finish_run(sessions, plan_id, other)
     plan = load_plan(sessions, plan_id)
     assert (plan.run_job_id, plan.paused_at is not None, run.verdict) == (None, True, None)
@@ -493,7 +520,7 @@ def test_a_baseline_is_an_audit_like_those_of_the_plan(sessions, model_id):
     plan_id = add_plan(sessions)
     queued = load_plan(sessions, plan_id).run_job_id
     first = finish_run(sessions, plan_id).job_id
-    alike = call(sessions, plans.run_now, SITE, plan_id).id
+    alike = call(sessions, plan_runs.run_now, SITE, plan_id).id
     finish_run(sessions, plan_id)
     like = {"kind": JobKind.AUDIT, "model_id": model_id, "dataset": "fashion-mnist-subset", "owner": "ann"}
     with sessions.begin() as session:
@@ -506,7 +533,7 @@ def test_a_baseline_is_an_audit_like_those_of_the_plan(sessions, model_id):
     with pytest.raises(JobNotFound):
         call(sessions, plans.set_baseline, plan_id, "job_0")
     assert (queued, load_plan(sessions, plan_id).baseline_job_id) == (first, first)
-    without_outcomes = call(sessions, plans.run_now, SITE, plan_id).id
+    without_outcomes = call(sessions, plan_runs.run_now, SITE, plan_id).id
     claim_job(sessions, without_outcomes)
     with sessions.begin() as session:
         lifecycle.succeed(session, without_outcomes, 1, report=GOOD.report.model_dump_json())
@@ -546,7 +573,7 @@ def test_plans_of_others_do_not_exist(sessions, model_id):
         (plans.pause, (plan_id,)),
         (plans.resume, (plan_id,)),
         (plans.remove_plan, (plan_id,)),
-        (plans.run_now, (SITE, plan_id)),
+        (plan_runs.run_now, (SITE, plan_id)),
         (plans.set_baseline, (plan_id, load_plan(sessions, plan_id).run_job_id)),
     ):
         with sessions.for_owner("ben").begin() as session, pytest.raises(PlanNotFound):
