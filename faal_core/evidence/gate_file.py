@@ -143,8 +143,8 @@ def _agrees(row: RequirementResult, gate: GateResult, *, is_doubtful: bool) -> b
     if not all(isinstance(number, float) and -1 <= number <= 1 for number in numbers):
         return False
     is_significant = row.p_adjusted is not None and 0 <= row.p_adjusted <= 1 - gate.interval_confidence
-    if row.subject is not None or row.status == "fail":
-        return row.status == "fail" and is_significant
+    if row.subject is not None or row.status == "fail":  # after warnings of the baseline, a fall is undecided
+        return row.status != "pass" and is_significant
     return row.status == "undecided" or not (is_significant or is_doubtful)
 
 

@@ -48,20 +48,20 @@ def judge_baseline(
     """Yield the results for clean and robust accuracy: of the mean, and of each class that fell too far, or of all classes.
 
     The falls of both means and of every class, clean and robust, are tested together, adjusted by Holm's method.
-    The robust rates of an incomplete baseline may be too high, so a significant fall from them is undecided.
+    A significant fall from rates of the baseline that may be too high is undecided: the true rates need not have fallen.
 
     Raises: InvalidSpec if the comparison is about other classes or images than the report.
     """
     tolerance = policy.baseline.tolerance if policy.baseline else 0.0
     for accuracy, (mean, *classes) in _test_falls(report, paired, tolerance, confidence).items():
         reasons = doubts(report, policy.accept_warnings, clean=accuracy == "clean")
-        overstated = accuracy == "robust" and not paired.baseline.complete
+        baseline_reasons = doubts(paired.baseline, policy.accept_warnings, clean=accuracy == "clean")
         fallen = [fall for fall in classes if _is_significant(fall, confidence)]
         if _is_significant(mean, confidence):
-            yield _report_fall(accuracy, mean, tolerance, overstated=overstated)
+            yield _report_fall(accuracy, mean, tolerance, baseline_reasons)
         else:
             yield _report_pass(accuracy, mean, tolerance, reasons)
-        yield from (_report_fall(accuracy, fall, tolerance, overstated=overstated) for fall in fallen)
+        yield from (_report_fall(accuracy, fall, tolerance, baseline_reasons) for fall in fallen)
         if not fallen:
             yield _report_pass(accuracy, max(classes, key=lambda fall: fall.high), tolerance, reasons)
 
@@ -99,22 +99,20 @@ def _with_total(counts: Sequence[int]) -> intervals.Counts:
     return np.array([sum(counts), *counts])
 
 
-def _report_fall(accuracy: Accuracy, fall: _Fall, tolerance: float, *, overstated: bool) -> RequirementResult:
+def _report_fall(accuracy: Accuracy, fall: _Fall, tolerance: float, reasons: tuple[str, ...]) -> RequirementResult:
     """Return the result for a significant fall.
 
     Args:
-        overstated: whether the rate of the baseline may be too high, so that the fall is undecided.
+        reasons: why the rate of the baseline may be too high; with a reason, the fall is undecided.
     """
     sentence = (
         f"{_name_rate(accuracy, fall)} fell from {percent(fall.before)} to {percent(fall.after)}, significantly more "
         f"than the tolerance of {_points(tolerance)} (adjusted p = {fall.p_adjusted:.2g})."
     )
-    if overstated:
-        sentence += (
-            " But the rate of the baseline may be too high. The audit of the baseline is incomplete: run it to its end."
-        )
+    if reasons:
+        sentence += f" But the rates of the baseline may be too high. Of its audit: {' '.join(reasons)}"
     return RequirementResult(
-        **_measured(accuracy, fall, tolerance), status="undecided" if overstated else "fail", sentence=sentence
+        **_measured(accuracy, fall, tolerance), status="undecided" if reasons else "fail", sentence=sentence
     )
 
 

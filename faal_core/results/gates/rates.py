@@ -168,7 +168,10 @@ def _judge(
     reasons: tuple[str, ...],
     images: Callable[[], int | None],
 ) -> RequirementResult:
-    """Return the result of one requirement; a limit that only doubtful rates meet is undecided."""
+    """Return the result of one requirement; a limit that only doubtful rates meet is undecided.
+
+    Where rates may be too high, a gap between them may be too large or too small, so it is undecided in any case.
+    """
     status = measurement.status
     needed = images() if status == "undecided" else None
     return RequirementResult(
@@ -178,7 +181,7 @@ def _judge(
         value=measurement.value,
         low=measurement.low,
         high=measurement.high,
-        status="undecided" if status == "pass" and reasons else status,
+        status="undecided" if reasons and (status == "pass" or measurement.is_largest) else status,
         sentence=explain_measurement(measurement, reasons, needed),
         images_to_decide=needed,
     )

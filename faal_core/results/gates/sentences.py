@@ -37,7 +37,7 @@ def explain_measurement(measurement: Measurement, doubts: Sequence[str], images_
     """Return the sentences about a measurement and its limit.
 
     Args:
-        doubts: reasons why the requirement is not met although the interval meets the limit.
+        doubts: reasons why the rates may be too high.
     """
     one = measurement
     measured = f"{one.quantity} is {percent(one.value)}, with the interval {percent(one.low)} to {percent(one.high)}."
@@ -47,7 +47,10 @@ def explain_measurement(measurement: Measurement, doubts: Sequence[str], images_
         met = f"{measured} The interval is {good} the {limit}"
         return f"{met}, but the rates may be too high. {' '.join(doubts)}" if doubts else f"{met}."
     if one.status == "fail":
-        return f"{measured} The interval is {bad} the {limit}."
+        missed = f"{measured} The interval is {bad} the {limit}"
+        if doubts and one.is_largest:
+            return f"{missed}, but the rates may be too high, and the gap may be smaller. {' '.join(doubts)}"
+        return f"{missed}."
     return f"{measured} The {limit} is within the interval. {_explain_images(one, images_to_decide)}"
 
 

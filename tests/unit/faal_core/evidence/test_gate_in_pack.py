@@ -14,6 +14,7 @@ from faal_core.results.gates.documents import GateResult
 from faal_core.results.gates.judging import judge_audit
 from faal_core.specs import Policy
 from tests.evidence_packs import forge, read_members, read_statement, write_sample
+from tests.sample_reports import WARNING
 
 
 @pytest.fixture
@@ -81,14 +82,20 @@ def test_a_baseline_is_not_evaluated_again(tmp_path: Path) -> None:
 BASELINE = {"min_robust": 0.5, "baseline": {}, "scope": {"epsilon": 0.1}}
 
 
-def _judge_with_baseline(folder: Path, policy: dict[str, object] = BASELINE) -> GateResult:
-    """Write an audit and a policy, and return the result of the policy with an equal baseline."""
+def _judge_with_baseline(folder: Path, policy: dict[str, object] = BASELINE, *, has_fallen: bool = False) -> GateResult:
+    """Write an audit and a policy, and return the result of the policy with an equal baseline.
+
+    Args:
+        has_fallen: whether every image was robust in the baseline instead, whose gradients were zero.
+    """
     report, outcomes = write_sample(folder / "out", images=30)
+    warnings = (WARNING.model_copy(update={"code": "zero-gradient"}),) if has_fallen else ()
     (folder / "policy.json").write_text(json.dumps(policy))
     one, names = outcomes.evaluation, report.dataset.class_names
     clean = compare(one.labels, one.correct, one.correct, names, 0.95)
-    robust = compare(one.labels, one.robust, one.robust, names, 0.95)
-    return judge_audit(Policy.model_validate(policy), report, PairedAudits(report, clean, robust))
+    robust = compare(one.labels, one.robust | has_fallen, one.robust, names, 0.95)
+    baseline = report.model_copy(update={"warnings": warnings})
+    return judge_audit(Policy.model_validate(policy), report, PairedAudits(baseline, clean, robust))
 
 
 def _pack_result(folder: Path, result: dict[str, object]) -> Path:
@@ -113,6 +120,14 @@ def test_a_result_with_an_absent_baseline_is_only_stated(tmp_path: Path) -> None
     assert predicate["faal"]["policy"]["result"] == AS_STATED
     assert set(predicate["passedTests"]) == {"scope.norm", "scope.epsilon", "min_robust"}
     assert len(predicate["warnedTests"]) == 4
+
+
+def test_a_fall_from_an_absent_baseline_with_a_warning_is_undecided(tmp_path: Path) -> None:
+    """A pack takes the result of falls that are undecided since the baseline's rates may be too high."""
+    result = _judge_with_baseline(tmp_path, has_fallen=True)
+    assert result.status == "undecided"
+    assert "shirt" in {one.subject for one in result.requirements if one.status == "undecided"}
+    assert verify_pack(_pack_result(tmp_path, result.model_dump(mode="json"))).verified
 
 
 def _change(row: int, **fields: object) -> object:

@@ -14,7 +14,7 @@ from faal_core.results.reading import StoredAudit
 from faal_core.results.trust import OVERSTATED
 from faal_core.specs import Policy
 from faal_core.threat_model import ThreatModel
-from tests.gate_reports import make_report
+from tests.gate_reports import make_pair, make_report
 from tests.sample_reports import FASHION, ROBUST_BEFORE, WARNING, sample_audit, sample_finetune, sample_outcomes
 
 REPORT = sample_audit(groups=("day", "night"))
@@ -104,6 +104,9 @@ def test_no_robust_rate_passes_after_a_warning(code: str) -> None:
     assert f"{code}: {WARNING.message}" in judge(report, min_worst=0.1).sentence
     assert judge(report, min_worst=0.1, accept_warnings=[code]).status == "pass"
     assert judge(report, min_worst=0.9).status == "fail"
+    assert judge(report, max_gap=0.01).status == "undecided"
+    assert f"the gap may be smaller. {code}: " in judge(report, max_gap=0.01).sentence
+    assert judge(report, max_gap=0.01, accept_warnings=[code]).status == "fail"
     assert judge(report, min_clean=0.1).status == ("undecided" if code == "training-images" else "pass")
 
 
@@ -241,9 +244,28 @@ def test_a_stopped_baseline_fails_no_robust_accuracy() -> None:
     for before, after in zip(complete.requirements, incomplete.requirements, strict=True):
         if before in falls:
             assert (after.status, after.subject) == ("undecided", before.subject)
-            assert "The audit of the baseline is incomplete" in after.sentence
+            assert "rates of the baseline may be too high. Of its audit: The audit is incomplete" in after.sentence
         else:
             assert after == before
+
+
+@pytest.mark.parametrize("code", sorted(OVERSTATED))
+def test_a_baseline_with_a_warning_fails_no_accuracy_that_may_be_too_high(code: str) -> None:
+    """A fall from rates that may be too high is undecided, with the reason, unless the policy accepts the warning."""
+    warned = sample_audit(warnings=(WARNING.model_copy(update={"code": code}),))
+    cells = np.tile([20, 60, 0, 20], (10, 1))
+    report, paired = make_pair(cells, cells)
+    fallen = judge_audit(Policy(baseline={}), report, paired)
+    assert {one.status for one in fallen.requirements} == {"fail"}
+    doubtful = paired._replace(baseline=warned)
+    result = judge_audit(Policy(baseline={}), report, doubtful)
+    for one in result.requirements:
+        is_doubtful = "robust" in one.name or code == "training-images"
+        assert one.status == ("undecided" if is_doubtful else "fail"), one
+        assert (f"Of its audit: {code}: {WARNING.message}" in one.sentence) == is_doubtful
+    assert (
+        judge_audit(Policy(baseline={}, accept_warnings=[code]), report, doubtful).requirements == fallen.requirements
+    )
 
 
 def test_rates_that_may_be_too_high_do_not_pass_a_comparison() -> None:
