@@ -14,12 +14,14 @@ import pytest
 import yaml
 
 from faal_core.reports import files
+from faal_core.results.gates.judging import judge_audit
 from faal_core.specs import Policy
 from faal_core.specs.policy_file import read_policy_document
-from tests.sample_reports import FASHION, ROBUST_BEFORE, sample_outcomes
+from tests.sample_reports import ROBUST_BEFORE, sample_outcomes
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
+CLASSES = tuple(np.load(ROOT / "faal_core/bundled/fashion_mnist_subset.npz")["class_names"].tolist())
 # `faal audit` of the examples copies a prepared audit; every other command is the real one. pip installs nothing.
 FAAL = """#!/bin/bash
 if [ "$1" = audit ]; then exec cp -r prepared "${@: -1}"; fi
@@ -50,13 +52,13 @@ def checkout(tmp_path: Path) -> Path:
 
 def save_audit(folder: Path, robust: tuple[float, ...] = ROBUST_BEFORE, seed: int = 1) -> None:
     """Write an audit with those true rates; audits with different seeds are of equal models."""
-    report, outcomes = sample_outcomes(robust=robust, seed=seed)
+    report, outcomes = sample_outcomes(CLASSES, robust, seed=seed)
     files.save(report, folder, outcomes)
 
 
 def fall(name: str, size: float) -> tuple[float, ...]:
     """Return the rates of the sample, of which one class has fallen."""
-    return tuple(rate - size * (one == name) for one, rate in zip(FASHION, ROBUST_BEFORE, strict=True))
+    return tuple(rate - size * (one == name) for one, rate in zip(CLASSES, ROBUST_BEFORE, strict=True))
 
 
 def run_steps(
@@ -112,15 +114,15 @@ def run_workflow(checkout: Path) -> Outcome:
 def test_a_planted_regression_fails_the_workflow_and_is_annotated(checkout: Path) -> None:
     """A class that lost 25 points fails the step of the gate; the annotation, the summary and all files name it."""
     save_audit(checkout / "baseline")
-    save_audit(checkout / "prepared", fall("bag", 0.25), seed=2)
+    save_audit(checkout / "prepared", fall("Bag", 0.25), seed=2)
     outcome = run_workflow(checkout)
     assert (outcome.status, outcome.step) == (3, "Gate")
     assert re.search(
-        r"^::error title=faal gate%3A baseline\.robust\.classes \(bag\)::.*significantly more",
+        r"^::error title=faal gate%3A baseline\.robust\.classes \(Bag\)::.*significantly more",
         outcome.printed,
         re.MULTILINE,
     )
-    assert "| baseline&#46;robust&#46;classes (bag) |" in (checkout / "summary.md").read_text("utf-8")
+    assert "| baseline&#46;robust&#46;classes (Bag) |" in (checkout / "summary.md").read_text("utf-8")
     assert (checkout / "output").read_text() == "status=3\n"
     assert 'type="fail"' in (checkout / "faal-gate.xml").read_text("utf-8")
     assert '"level": "error"' in (checkout / "faal-gate.sarif").read_text("utf-8")
@@ -149,7 +151,7 @@ def test_a_first_run_has_no_baseline(checkout: Path) -> None:
 
 def test_too_few_images_are_undecided_in_the_workflow(checkout: Path) -> None:
     """With 20 images per class the job ends with status 6."""
-    report, outcomes = sample_outcomes(images=20)
+    report, outcomes = sample_outcomes(CLASSES, images=20)
     files.save(report, checkout / "prepared", outcomes)
     outcome = run_workflow(checkout)
     assert (outcome.status, outcome.step) == (6, "Gate")
@@ -160,7 +162,7 @@ def test_too_few_images_are_undecided_in_the_workflow(checkout: Path) -> None:
 def test_the_gitlab_template_fails_on_a_regression_alone(checkout: Path, size: float, status: int) -> None:
     """The script of the job fails where a class fell and passes on noise, and writes the JUnit report that it declares."""
     save_audit(checkout / "baseline")
-    save_audit(checkout / "prepared", fall("bag", size), seed=2)
+    save_audit(checkout / "prepared", fall("Bag", size), seed=2)
     job = yaml.safe_load((EXAMPLES / "gitlab/faal-gate.yml").read_text("utf-8"))[".faal-gate"]
     outcome = run_steps(checkout, job["variables"], iter([("gate", "\n".join(job["script"]), {})]))
     assert outcome.status == status, outcome.printed
@@ -175,9 +177,11 @@ def test_values_of_the_action_are_never_part_of_its_script() -> None:
         assert "${{" not in step.get("run", "")
 
 
-def test_the_example_policy_is_valid() -> None:
-    """The policy of the examples can be read."""
-    assert Policy.model_validate(read_policy_document(EXAMPLES / "robustness.yaml")).min_worst == 0.25
+def test_the_example_policy_judges_the_bundled_data_set() -> None:
+    """The policy of the examples can be read, and names only classes of the bundled data set."""
+    policy = Policy.model_validate(read_policy_document(EXAMPLES / "robustness.yaml"))
+    assert policy.min_worst == 0.25
+    assert judge_audit(policy, sample_outcomes(CLASSES)[0]).status == "pass"
 
 
 def test_the_prepared_audits_differ() -> None:
