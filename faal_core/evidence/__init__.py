@@ -5,9 +5,19 @@
 the page that a board reads.
 """
 
+from faal_core.evidence.approval import sign_policy
 from faal_core.evidence.keys import create_key, read_public_key, read_signer
 from faal_core.evidence.pack import write_pack
 from faal_core.evidence.result import Check, VerificationResult
 from faal_core.evidence.verification import verify_pack
 
-__all__ = ["Check", "VerificationResult", "create_key", "read_public_key", "read_signer", "verify_pack", "write_pack"]
+__all__ = [
+    "Check",
+    "VerificationResult",
+    "create_key",
+    "read_public_key",
+    "read_signer",
+    "sign_policy",
+    "verify_pack",
+    "write_pack",
+]

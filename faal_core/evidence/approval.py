@@ -6,6 +6,7 @@ from hashlib import sha256
 
 from faal_core.errors import InvalidSpec
 from faal_core.evidence import envelope, strict_json
+from faal_core.evidence.gate_file import read_policy
 from faal_core.evidence.keys import PublicKey, Signer, parse_public_key
 from faal_core.evidence.refusal import PackRefused
 
@@ -27,12 +28,18 @@ class Approval:
 
 
 def sign_policy(policy: bytes, name: str, signer: Signer, claimed_at: datetime) -> bytes:
-    """Return the envelope of a statement that binds the policy's digest.
+    """Return the envelope of a statement that binds the policy's digest: the file that `write_pack` takes.
 
     Args:
-        name: name of the policy's file.
+        policy: content of the policy's file.
+        name: name of that file: one that ends in .json has JSON, any other YAML.
         claimed_at: time of signing; the signature does not prove it.
+    Raises: InvalidSpec if the file is no policy, or an extra is missing.
     """
+    try:
+        read_policy(policy, name)
+    except PackRefused as error:
+        raise InvalidSpec(str(error)) from None
     return envelope.seal(_describe(policy, name, signer.public_key, signer.name, claimed_at), signer)
 
 

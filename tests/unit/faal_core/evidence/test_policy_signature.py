@@ -1,14 +1,14 @@
 """A policy that was signed before the audit is bound to the pack, with its signer and the time that they stated."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from faal_core.errors import InvalidSpec
-from faal_core.evidence import verify_pack, write_pack
-from faal_core.evidence.approval import sign_policy
+from faal_core.evidence import sign_policy, verify_pack, write_pack
 from faal_core.results.documents import AuditReport
 from tests.evidence_packs import (
     forge,
@@ -171,6 +171,22 @@ def test_times_of_other_zones_are_shown_in_utc(tmp_path: Path, report: AuditRepo
     document = json.loads((tmp_path / "out/report.json").read_text())
     (tmp_path / "out/report.json").write_text(json.dumps(document | {"created_at": "2026-11-23T04:05:00+05:00"}))
     assert "2026-11-22 23:05 UTC" in read_members(_pack(tmp_path))["evidence.html"].decode()
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "fault"),
+    [
+        (b"min_wurst: 0.25\n", "policy.yaml", "policy.yaml is no policy: min_wurst"),
+        (b"min_worst: 25\n", "policy.yaml", "min_worst"),
+        (b"{}", "policy.json", "policy.json is no policy"),
+        (POLICY, "policy.json", "policy.json is not a policy in JSON"),
+        (b"\x89PNG\r\n", "logo.png", "logo.png"),
+    ],
+)
+def test_only_a_policy_is_signed(tmp_path: Path, content: bytes, name: str, fault: str) -> None:
+    """A file that is no policy is refused before it is signed, with the fault."""
+    with pytest.raises(InvalidSpec, match=re.escape(fault)):
+        sign_policy(content, name, make_signer(tmp_path), datetime.now(UTC))
 
 
 def test_a_name_that_is_no_text_is_refused(tmp_path: Path, report: AuditReport) -> None:
