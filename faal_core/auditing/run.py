@@ -25,7 +25,7 @@ from faal_core.devices import require_room
 from faal_core.progress import NoProgress, Progress
 from faal_core.results.class_table import ClassTable, build_group_table
 from faal_core.results.documents import PRODUCT, AuditReport, ClassifierSummary
-from faal_core.results.ledger import CLEAN, BatchResult, Ledger
+from faal_core.results.ledger import CLEAN, BatchResult, Ledger, compute_identity
 from faal_core.results.outcomes import Outcomes
 from faal_core.specs import AuditSpec
 
@@ -66,10 +66,10 @@ def run_audit(
     data = match_classes(classifier, data)
     check_network(classifier)
     summary = summarise(classifier, name)
-    identity = compute_identity(summary, data, spec)
     audited_rows = torch.arange(len(data)) if spec.images is None else data.stratified(spec.images, spec.seed)
     if spec.images is not None:
         data = data.take(audited_rows)
+    identity = compute_identity(PRODUCT, summary, data.sha256, spec)
     check_radius(spec.threat, data)
     evaluator = Evaluator(classifier, data, device=device, batch_size=spec.batch_size, seed=spec.seed)
     with require_room(spec.batch_size):
@@ -137,13 +137,6 @@ def run_audit(
         clean_results=tuple(result for result in batches if result.attack == CLEAN),
         adversarial_images=None if adversarial is None else adversarial.to_tensor(),
     )
-
-
-def compute_identity(classifier: ClassifierSummary, data: LabelledImages, spec: AuditSpec) -> str:
-    """Return a digest of classifier, data and spec; a ledger's batches are valid for one identity alone."""
-    network = classifier.spec.model_dump_json(exclude={"class_names"})
-    parts = [PRODUCT, classifier.sha256, network, data.sha256, spec.model_dump_json(exclude={"confidence"})]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from faal_core.errors import InvalidSpec
+from faal_core.evidence import strict_json
 from faal_core.evidence.refusal import PackRefused
 from faal_core.results.documents import AuditReport
 from faal_core.results.image_outcomes import Evaluation, ImageOutcomes, Rows
@@ -20,10 +21,12 @@ class BatchLines:
     """Holds the lines of a ledger.
 
     Args:
+        identity: digest of the audit, in the first line.
         lines: the line of each batch, without its line feed: the leaves of the Merkle tree.
         results: the same batches.
     """
 
+    identity: str
     lines: tuple[bytes, ...]
     results: tuple[BatchResult, ...]
 
@@ -36,8 +39,8 @@ class AttackCount(NamedTuple):
 
 
 def parse_batches(content: bytes) -> BatchLines:
-    """Return the batches in a ledger. Raises: PackRefused if a line is no batch."""
-    _, *lines = content.splitlines() or [b""]
+    """Return the batches in a ledger. Raises: PackRefused if a line is no batch, or the first one names no audit."""
+    header, *lines = content.splitlines() or [b""]
     if not lines or not content.endswith(b"\n"):
         raise PackRefused("The ledger has no batches, or ends within a line.")
     results = []
@@ -46,7 +49,11 @@ def parse_batches(content: bytes) -> BatchLines:
             results.append(BatchResult.model_validate_json(line))
         except ValidationError:
             raise PackRefused(f"Line {number} of the ledger is no result of a batch.") from None
-    return BatchLines(tuple(lines), tuple(results))
+    fields = strict_json.decode(header, "Line 1 of the ledger")
+    identity = fields.get("identity") if isinstance(fields, dict) else None
+    if not isinstance(identity, str):
+        raise PackRefused("Line 1 of the ledger does not name its audit.")
+    return BatchLines(identity, tuple(lines), tuple(results))
 
 
 def select_whole_lines(ledger: bytes) -> bytes:

@@ -8,7 +8,7 @@ from faal_core import __version__
 from faal_core.evidence import page, strict_json
 from faal_core.evidence.adversarial_file import iterate_images
 from faal_core.evidence.audit_time import describe_order, is_before_audit
-from faal_core.evidence.batches import replay
+from faal_core.evidence.batches import BatchLines, replay
 from faal_core.evidence.contents import ADVERSARIAL, BATCHES, ENVIRONMENT, GATE, PAGE, PDF, SPEC, Contents
 from faal_core.evidence.gate_file import AS_STATED, can_judge, judge_report, list_changes, list_stated_changes
 from faal_core.evidence.keys import PublicKey
@@ -17,7 +17,10 @@ from faal_core.evidence.result import Check, PolicySignature
 from faal_core.evidence.sealed_statement import SealedStatement
 from faal_core.evidence.statement import describe_pack
 from faal_core.evidence.statistics_check import list_unsupported
+from faal_core.reports import wording
+from faal_core.results.documents import PRODUCT, AuditReport
 from faal_core.results.finetune_documents import FinetuneReport
+from faal_core.results.ledger import compute_identity
 
 LISTED = 20  # most details of a check
 _CHUNK = 2**20
@@ -141,27 +144,42 @@ def check_statistics(contents: Contents) -> Check:
 
 
 def check_batches(contents: Contents) -> Check:
-    """Check that the outcomes follow from the results of the batches. Raises: PackRefused."""
+    """Check that the ledger is of the audit, and that the outcomes follow from its batches. Raises: PackRefused."""
     batches = contents.batches
     if batches is None:
         return Check(name="batches", status="not-checked", sentence="The pack has no results of batches.")
     if len(contents.audits) > 1:
         raise PackRefused(f"The pack has {BATCHES}, and the report is of a fine-tuning.")
     (outcomes,) = contents.outcomes.values()
-    stored = outcomes.evaluation
-    again, counts = replay(batches, stored.labels, contents.audited)
+    audited, stored = contents.audited, outcomes.evaluation
+    not_checked = _check_identity(batches, audited)
+    again, counts = replay(batches, stored.labels, audited)
     arrays = ("clean", "attacked", "broken_by", "distance", "clean_margin", "margin")
     changed = [name for name in arrays if not np.array_equal(getattr(again, name), getattr(stored, name))]
     if changed or again.sha256 != stored.sha256:
         raise PackRefused("The outcomes do not follow from the results of the batches.")
-    for number, (attack, count) in enumerate(zip(contents.audited.attacks, counts, strict=False)):
+    for number, (attack, count) in enumerate(zip(audited.attacks, counts, strict=False)):
         if (attack.tried, attack.untried) != count:
             raise PackRefused(
                 f"attacks[{number}] does not follow from the results of the batches: {count.untried:,} of {count.tried:,} images "
                 "were left untried."
             )
-    sentence = f"The outcomes follow from the results of {len(batches.lines):,} batches."
+    sentence = f"The outcomes follow from the results of {len(batches.lines):,} batches.{not_checked}"
     return Check(name="batches", status="passed", sentence=sentence)
+
+
+def _check_identity(batches: BatchLines, audited: AuditReport) -> str:
+    """Check that the ledger names the audit, and return a sentence if another version wrote it. Raises: PackRefused."""
+    if audited.product != PRODUCT:  # which may write the same spec with other fields
+        version = wording.sanitise(audited.product)[:40]
+        return (
+            f" {version} wrote the report, and this is {PRODUCT}: whether the ledger names this audit was not checked."
+        )
+    if batches.identity != compute_identity(PRODUCT, audited.classifier, audited.dataset.sha256, audited.spec):
+        raise PackRefused(
+            "The ledger is of another audit: its weights, images, attacks or settings are not those of the report."
+        )
+    return ""
 
 
 def check_adversarial(contents: Contents) -> Check:

@@ -11,7 +11,7 @@ import torch
 from faal_core import weights
 from faal_core.auditing.reliability import digest_pixels
 from faal_core.auditing.result import AuditResult
-from faal_core.auditing.run import compute_identity, run_audit, summarise
+from faal_core.auditing.run import run_audit, summarise
 from faal_core.auditing.suitability import check_trainable
 from faal_core.classifier import Classifier
 from faal_core.datasets.class_order import quote_names
@@ -24,6 +24,7 @@ from faal_core.results import cost
 from faal_core.results.comparison import compare
 from faal_core.results.documents import PRODUCT, AuditReport, ReliabilityWarning
 from faal_core.results.finetune_documents import FinetuneReport
+from faal_core.results.ledger import compute_identity
 from faal_core.specs import FinetuneSpec
 from faal_core.training.ranks import SINGLE_RANK, Ranks
 from faal_core.training.recipe import train
@@ -138,7 +139,7 @@ class _Audits:
         """Audit the classifier; a killed audit resumes from its ledger in the checkpoint folder."""
         ledger = None
         if self._checkpoint:
-            subject = compute_identity(summarise(classifier, name), self._test_data, self._spec)
+            subject = compute_identity(PRODUCT, summarise(classifier, name), self._test_data.sha256, self._spec)
             ledger = self._checkpoint / f"{subject[:16]}.ledger"
         return run_audit(
             classifier,

@@ -1,6 +1,7 @@
 """Store an audit's results batch by batch, one line each: a killed audit resumes from them."""
 
 import fcntl
+import hashlib
 import json
 import os
 import time
@@ -12,6 +13,8 @@ from typing import BinaryIO, Self
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from faal_core.errors import LedgerMismatch
+from faal_core.results.documents import ClassifierSummary
+from faal_core.specs import AuditSpec
 
 CLEAN = -1  # value of `attack` in a batch without an attack
 _REPEATABLE = 1e-3  # fraction of the largest output, by which those of one network may differ between devices
@@ -48,6 +51,18 @@ class BatchResult(BaseModel):
     forward: int
     backward: int
     seconds: float
+
+
+def compute_identity(product: str, classifier: ClassifierSummary, dataset_sha256: str, spec: AuditSpec) -> str:
+    """Return a digest of classifier, data and spec; a ledger's batches are valid for one identity alone.
+
+    Args:
+        product: name and version of the program that ran the audit.
+        dataset_sha256: of the audited images and their labels, as in the report.
+    """
+    network = classifier.spec.model_dump_json(exclude={"class_names"})
+    parts = [product, classifier.sha256, network, dataset_sha256, spec.model_dump_json(exclude={"confidence"})]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 class Ledger:

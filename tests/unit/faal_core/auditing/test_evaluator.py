@@ -9,7 +9,7 @@ from torch import nn
 
 from faal_core import attacks
 from faal_core.auditing.evaluator import Evaluator, evaluate
-from faal_core.auditing.run import compute_identity, summarise
+from faal_core.auditing.run import summarise
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.datasets.matching import check_fit
@@ -17,7 +17,7 @@ from faal_core.devices import require_room
 from faal_core.errors import ClassifierUnsuitable, InvalidSpec, OutOfMemory
 from faal_core.progress import NoProgress
 from faal_core.results.image_outcomes import ImageOutcomes
-from faal_core.results.ledger import CLEAN, BatchResult
+from faal_core.results.ledger import CLEAN, BatchResult, compute_identity
 from faal_core.specs import ApgdSpec, AttackSpec, AuditSpec, ClassifierSpec, FabSpec, PgdSpec, SquareSpec
 from faal_core.threat_model import Norm, ThreatModel
 from tests.linear_classifier import build_linear_classifier, compute_smallest_radius
@@ -163,10 +163,10 @@ def test_another_normalisation_is_another_audit() -> None:
     spec = AuditSpec(threat=ThreatModel(epsilon=0.1))
     other = Classifier(classifier.backbone, classifier.spec.model_copy(update={"mean": (0.5,)}))
     subjects = [
-        compute_identity(summarise(subject, name), data, spec)
+        compute_identity("FAAL 1", summarise(subject, name), data.sha256, spec)
         for subject, name in ((classifier, "a"), (classifier, "b"))
     ]
-    assert subjects[0] == subjects[1] != compute_identity(summarise(other, "a"), data, spec)
+    assert subjects[0] == subjects[1] != compute_identity("FAAL 1", summarise(other, "a"), data.sha256, spec)
 
 
 def test_answers_that_are_not_finite_during_an_attack_are_an_error() -> None:

@@ -22,7 +22,16 @@ def test_a_policy_is_signed_an_audit_packed_and_the_pack_verified(
 
     assert run("create-key", "key.pem") == 0
     assert run("sign", "policy.yaml", "--key", "key.pem", "--signer", "Ann") == 0
-    options = ("--epsilon", "8/255", "--ledger", "audit.ledger", "--save-adversarial", "adversarial.npy")
+    options = (
+        "--epsilon",
+        "8/255",
+        "--images",
+        "30",
+        "--ledger",
+        "audit.ledger",
+        "--save-adversarial",
+        "adversarial.npy",
+    )
     assert run(*AUDIT, *options) == 0
     extras = ("--policy", "policy.yaml", "--policy-signature", "policy.intoto.json", "--ledger", "audit.ledger")
     sign = ("--sign", "key.pem", "--signer", "Bob")
@@ -38,6 +47,14 @@ def test_a_policy_is_signed_an_audit_packed_and_the_pack_verified(
     result = json.loads(capsys.readouterr().out)
     assert (result["verified"], result["trusted"], result["signer"]) == (True, False, "Bob")
     assert result["policy_signature"]["signer"] == "Ann"
+    _, batches = (folder / "audit.ledger").read_bytes().split(b"\n", 1)
+    (folder / "audit.ledger").write_bytes(b'{"identity": "%s"}\n' % (b"0" * 64) + batches)
+    assert run("pack", "out", "--ledger", "audit.ledger") == 1
+    assert "The ledger is of another audit: its weights, images" in capsys.readouterr().err
+    assert run("pack", "out") == 0
+    forge(folder / "pack.zip", {"batches.jsonl": (folder / "audit.ledger").read_bytes()})
+    assert run("verify", "pack.zip") == 3
+    assert "The ledger is of another audit: its weights, images" in capsys.readouterr().out
 
 
 def test_a_refused_pack_has_status_3(
