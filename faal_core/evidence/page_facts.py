@@ -9,6 +9,7 @@ from faal_core.evidence.gate_file import AS_STATED, can_judge
 from faal_core.evidence.keys import PublicKey
 from faal_core.reports import text, wording
 from faal_core.reports.audit_text import name_attacks, name_worst_class
+from faal_core.reports.strength_text import describe_ensemble, describe_strength
 from faal_core.results.documents import AuditReport
 from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.results.gates.documents import GateResult
@@ -76,8 +77,10 @@ def collect_facts(contents: Contents, report_sha256: str, key: PublicKey | None,
         "requirements": [] if contents.gate is None else [one.sentence for one in contents.gate.requirements],
         "classifier": [_describe_classifier(audit)],
         "dataset": _describe_dataset(audit),
-        "method": _describe_method(audit),
-        "scope": [*_describe_method(audit)[:2], _describe_sampling(audit)],
+        "approach": _describe_approach(audit),
+        "method": [*_describe_approach(audit), describe_ensemble(audit)],
+        "strength": describe_strength(audit),
+        "scope": [*_describe_approach(audit)[:2], _describe_sampling(audit)],
         "sampling": [_describe_sampling(audit)],
         "findings": [*text.verdict(contents.report), _describe_worst(audit)],
         "groups": [_describe_groups(audit)] if audit.groups else [],
@@ -127,18 +130,13 @@ def _describe_dates(contents: Contents) -> str:
     return f"{subject} from about {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, by the clock of its machine."
 
 
-def _describe_method(audit: AuditReport) -> list[str]:
+def _describe_approach(audit: AuditReport) -> list[str]:
     attacks = ", ".join(wording.sanitise(attack.name) for attack in audit.attacks)
-    lines = [
+    return [
         f"Perturbations of the pixels up to {audit.spec.threat}, for pixels in [0, 1].",
         f"Attacks, each on the images that are still robust: {attacks}.",
         "An image is robust if it is classified correctly without an attack and after every attack.",
     ]
-    if audit.first_look:
-        lines.append("These attacks are weaker than the preset fast: the true rates may be several points lower.")
-    if not audit.complete:
-        lines.append("The audit was stopped before every attack had tried every image.")
-    return lines
 
 
 def _describe_deviations(contents: Contents) -> list[str]:

@@ -12,7 +12,9 @@ from faal_core.evidence import page, page_facts, verify_pack, write_pack
 from faal_core.evidence.archive import Member
 from faal_core.evidence.contents import Contents
 from tests.evidence_packs import make_signer, read_members, read_statement, write_sample
+from tests.sample_reports import WARNING
 
+ZERO = WARNING.model_copy(update={"code": "zero-gradient"})
 SECTIONS = Path(page.__file__).with_name("sections.toml")
 
 
@@ -68,6 +70,31 @@ def test_the_page_answers_a_boards_questions(tmp_path: Path) -> None:
         assert fact in text, fact
     assert "script" not in parser.tags
     assert "min_robust: 0.5 # &lt;script&gt;" in text
+
+
+@pytest.mark.parametrize(
+    ("attacks", "expected"),
+    [
+        ("pgd-20", ["a first look, weaker than the preset fast", "PGD-20 (margin): 20 steps, 1 run."]),
+        ("pgd-100", ["a first look", "PGD-100×2 (margin): 100 steps, 2 runs with different starts."]),
+        ("fast", ["are not the full ensemble", "APGD-30 (dlr, 3 targets): 30 steps towards each of 3 classes, 1 run."]),
+        ("standard", ["are the full ensemble", "Square-5000: 5,000 random changes of an image, 1 run."]),
+    ],
+)
+def test_a_box_says_how_strong_the_test_was(tmp_path: Path, attacks: str, expected: list[str]) -> None:
+    """The box has the ensemble, each attack, the images of a class with the width of their interval, and the warnings."""
+    report, _ = write_sample(tmp_path / "out", attacks=attacks)
+    width = math.ceil(100 * max(row.robust.high - row.robust.low for row in report.classes))
+    precision = f"10 images of each class: the interval of a class&#39;s robust accuracy is up to {width} points wide."
+    for warnings, sentence in (
+        ((), "found no sign that the rates are far too high."),
+        ((WARNING,), f"far too high. They gave other warnings: {WARNING.code}."),
+        ((WARNING, ZERO), "warn that the rates may be far too high: zero-gradient."),
+    ):
+        (tmp_path / "out/report.json").write_text(report.model_copy(update={"warnings": warnings}).model_dump_json())
+        box = _write_page(tmp_path, None).split("How strong was this test?")[1].split("</div>")[0]
+        for words in (*expected, precision, sentence):
+            assert words in box, words
 
 
 def test_without_a_policy_there_is_no_verdict(tmp_path: Path) -> None:
