@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from faal_core.results.documents import PRODUCT
 from tests.command_line import AUDIT, run_faal
 from tests.evidence_packs import forge, write_sample
 
@@ -14,7 +15,10 @@ from tests.evidence_packs import forge, write_sample
 def test_a_policy_is_signed_an_audit_packed_and_the_pack_verified(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The commands of the how-to page work one after another, and every image is predicted again."""
+    """The commands of the how-to page work one after another, and every image is predicted again.
+
+    The ledger of another audit is refused; that of another version of FAAL is not compared.
+    """
     (folder / "policy.yaml").write_text("min_worst: 0.25\n")
 
     def run(*arguments: str) -> int:
@@ -55,6 +59,11 @@ def test_a_policy_is_signed_an_audit_packed_and_the_pack_verified(
     forge(folder / "pack.zip", {"batches.jsonl": (folder / "audit.ledger").read_bytes()})
     assert run("verify", "pack.zip") == 3
     assert "The ledger is of another audit: its weights, images" in capsys.readouterr().out
+    report = (folder / "out/report.json").read_text()
+    (folder / "out/report.json").write_text(report.replace(f'"product": "{PRODUCT}"', '"product": "FAAL 0.0.9"'))
+    assert run("pack", "out", "--ledger", "audit.ledger") == 0
+    assert run("verify", "pack.zip") == 0
+    assert "FAAL 0.0.9 wrote the report" in capsys.readouterr().out
 
 
 def test_a_refused_pack_has_status_3(
