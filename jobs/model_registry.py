@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import select
@@ -125,6 +126,12 @@ def list_ready(session: Session, *, limit: int) -> list[ReadyModel]:
 def find_names(session: Session, model_ids: Collection[str]) -> Mapping[str, str]:
     """Return the names of those models that exist, by id."""
     return {row.id: row.name for row in session.execute(select(Model.id, Model.name).where(Model.id.in_(model_ids)))}
+
+
+def find_creation_times(session: Session, model_ids: Collection[str]) -> Mapping[str, datetime]:
+    """Return the times at which those models were added, by id."""
+    rows = session.execute(select(Model.id, Model.created_at).where(Model.id.in_(model_ids)))
+    return {row.id: row.created_at for row in rows}
 
 
 def list_lineage(session: Session, model_id: str, *, after: str | None = None, limit: int = 100) -> Page[Model]:

@@ -165,7 +165,7 @@ def _find_reason(job: Job | None) -> Problem | None:
 
 
 def _compare(session: Session, settings: Settings, plan: Plan, run: PlanRun, priority: int) -> None:
-    """Record the worst class of the audit and its status by the policy, and compare the audit with the baseline.
+    """Record the worst class and the mean of the audit and its status by the policy, and compare the audit with the baseline.
 
     The first audit becomes the baseline, also where the policy cannot judge it.
 
@@ -179,6 +179,7 @@ def _compare(session: Session, settings: Settings, plan: Plan, run: PlanRun, pri
         "low": robust.worst.low,
         "high": robust.worst.high,
     }
+    run.robust_mean = robust.mean.rate
     plan.baseline_job_id = plan.baseline_job_id or run.job_id
     if (policy := _read_policy(plan)) is not None and policy.baseline is None:
         run.gate = _judge(policy, audit)
@@ -197,7 +198,7 @@ def _compare(session: Session, settings: Settings, plan: Plan, run: PlanRun, pri
 
 
 def _record_comparison(session: Session, plan: Plan, run: PlanRun) -> None:
-    """Record the verdict, and announce the accuracies that fell.
+    """Record the verdict and the changes, and announce the accuracies that fell.
 
     A policy that limits falls is judged now. Raises: InvalidSpec where the audits have other images.
     """
@@ -209,6 +210,8 @@ def _record_comparison(session: Session, plan: Plan, run: PlanRun) -> None:
             f"{report.reason} Choose a new baseline, and resume the plan."
         )
     run.verdict, run.falls = report.outcome, len(report.falls)
+    run.worst_change = report.robust.worst_change.model_dump()
+    run.mean_change = report.robust.mean_change.model_dump()
     if report.falls:
         logger.info("plan %s: %d accuracies of model %s fell", plan.id, run.falls, run.model_id)
         webhooks.announce_fall(session, plan.owner, _describe_falls(plan, run, report))

@@ -46,10 +46,13 @@ class PlanRun(Table):
     model_id: Mapped[str]
     trigger: Mapped[str]
     worst_class: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    robust_mean: Mapped[float | None]
     gate: Mapped[str | None]  # the status by the plan's policy
     baseline_job_id: Mapped[str | None]  # the audit that it is compared with; null for the first run
     comparison_id: Mapped[str | None]  # the job that compares the two
     verdict: Mapped[str | None]
+    worst_change: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # against the baseline
+    mean_change: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     falls: Mapped[int | None]  # number of accuracies that fell significantly
     error: Mapped[Problem | None] = mapped_column(JSON(none_as_null=True))  # why there is no audit, comparison or gate
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())

@@ -4,7 +4,7 @@ The versions of a model are an owner's models of one name, in the order of their
 ended. `jobs.plan_runs` starts and finishes the runs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, delete, func, select
@@ -101,6 +101,17 @@ def list_runs(session: Session, plan_id: str, *, limit: int) -> list[tuple[PlanR
     query = select(PlanRun, Job.state).outerjoin(Job, Job.id == PlanRun.job_id).where(PlanRun.plan_id == plan_id)
     rows = session.execute(query.order_by(PlanRun.job_id.desc()).limit(limit))
     return [(run, state) for run, state in rows]
+
+
+def list_newest_runs(
+    session: Session, plan_ids: Collection[str], *, audited: bool
+) -> list[tuple[PlanRun, JobState | None]]:
+    """Return the newest run of each of the plans, or the newest one whose audit has succeeded, each as `list_runs` does."""
+    newest = select(func.max(PlanRun.job_id)).where(PlanRun.plan_id.in_(plan_ids)).group_by(PlanRun.plan_id)
+    if audited:
+        newest = newest.where(PlanRun.worst_class.is_not(None))
+    query = select(PlanRun, Job.state).outerjoin(Job, Job.id == PlanRun.job_id).where(PlanRun.job_id.in_(newest))
+    return [(run, state) for run, state in session.execute(query)]
 
 
 def remove_plan(session: Session, plan_id: str) -> None:

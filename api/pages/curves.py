@@ -1,9 +1,11 @@
-"""Convert a job's epochs to the lines of a chart."""
+"""Convert a job's epochs, or a plan's runs, to the lines of a chart."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
+
+from faal_client.resources.plans import PlanRunResource
 
 WIDTH, HEIGHT = 640, 200  # of the chart in SVG units; the page scales it
 
@@ -39,12 +41,26 @@ class Curve:
 
 def curves(epochs: Sequence[Epoch]) -> list[Curve]:
     """Return the lines of the validation accuracies, from 0 at the bottom to 1 at the top; none without validation images."""
-    lines = []
     accuracies = {
         ("Clean", "clean"): [epoch.validation_clean for epoch in epochs],
         ("Robust, mean", "mean"): [epoch.validation_robust for epoch in epochs],
         ("Robust, worst class", "worst"): [epoch.validation_robust_worst for epoch in epochs],
     }
+    return _draw(accuracies)
+
+
+def curves_of_runs(runs: Sequence[PlanRunResource]) -> list[Curve]:
+    """Return the lines of the robust accuracies over runs with an audit that succeeded, which are oldest first."""
+    accuracies = {
+        ("Robust, mean", "mean"): [run.robust_mean for run in runs],
+        ("Robust, worst class", "worst"): [None if run.worst_class is None else run.worst_class.rate for run in runs],
+    }
+    return _draw(accuracies)
+
+
+def _draw(accuracies: Mapping[tuple[str, str], Sequence[float | None]]) -> list[Curve]:
+    """Return a line for each name and key with values."""
+    lines = []
     for (name, key), series in accuracies.items():
         values = [value for value in series if value is not None]
         if values:

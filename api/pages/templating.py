@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 import faal_core
 from faal_client.vocabulary import Scope
 from faal_core.reports import text
+from faal_core.reports.wording import change_with_bounds
 from faal_core.results.finetune_documents import Outcome
 from faal_core.specs import AuditSettings
 from faal_core.threat_model import ThreatModel
@@ -92,6 +93,7 @@ def _environment() -> Environment:
         text.percent,
         text.points,
         text.bounds,
+        change_with_bounds,
         text.with_bounds,
         text.time_left,
     )

@@ -16,7 +16,7 @@ from faal_client.resources.objects import (
     Page,
     Resource,
 )
-from faal_client.resources.plans import PlanHistory, PlanResource, PlanRunResource, WorstClass
+from faal_client.resources.plans import Change, PlanHistory, PlanResource, PlanRunResource, WorstClass
 from faal_client.resources.uploads import PartResource, UploadResource
 from faal_client.resources.webhooks import MessageResource, WebhookResource
 from faal_client.vocabulary import RunTrigger, Scope
@@ -188,7 +188,7 @@ def describe_plan(row: Plan) -> PlanResource:
 
 def describe_plan_history(row: Plan, runs: Sequence[tuple[PlanRun, JobState | None]]) -> PlanHistory:
     """Return the plan of a row, with its runs and the states of their audits."""
-    return PlanHistory(**_plan_fields(row), runs=[_describe_plan_run(run, state) for run, state in runs])
+    return PlanHistory(**_plan_fields(row), runs=[describe_plan_run(run, state) for run, state in runs])
 
 
 def _plan_fields(row: Plan) -> dict[str, Any]:
@@ -209,17 +209,21 @@ def _plan_fields(row: Plan) -> dict[str, Any]:
     }
 
 
-def _describe_plan_run(row: PlanRun, status: JobState | None) -> PlanRunResource:
+def describe_plan_run(row: PlanRun, status: JobState | None) -> PlanRunResource:
+    """Return the run of a row, with the state of its audit."""
     return PlanRunResource(
         job=row.job_id,
         model=row.model_id,
         trigger=RunTrigger(row.trigger),
         status=status,
         worst_class=None if row.worst_class is None else WorstClass(**row.worst_class),
+        robust_mean=row.robust_mean,
         gate=row.gate,
         baseline=row.baseline_job_id,
         comparison=row.comparison_id,
         verdict=row.verdict,
+        worst_change=None if row.worst_change is None else Change(**row.worst_change),
+        mean_change=None if row.mean_change is None else Change(**row.mean_change),
         falls=row.falls,
         error=describe_error(row.error),
         created_at=row.created_at,

@@ -43,6 +43,14 @@ class WorstClass(Resource):
     high: float = Field(description="upper bound of the smallest true class rate")
 
 
+class Change(Resource):
+    """The change of an accuracy against the baseline, with its bounds."""
+
+    value: float = Field(description="accuracy of the run minus that of the baseline")
+    low: float = Field(description="lower bound of the change")
+    high: float = Field(description="upper bound of the change")
+
+
 class PlanRunResource(Resource):
     """A run of a plan: an audit of one version, and its comparison with the baseline."""
 
@@ -51,6 +59,9 @@ class PlanRunResource(Resource):
     trigger: RunTrigger
     status: JobState | None = Field(description="state of the audit; null: the audit was deleted")
     worst_class: WorstClass | None = Field(description="worst class of the audit; null until the audit has succeeded")
+    robust_mean: float | None = Field(
+        description="robust accuracy over all images, from 0 to 1; null until the audit has succeeded"
+    )
     gate: Literal["pass", "fail", "undecided"] | None = Field(
         description="result of the audit by the policy of the plan; null without a policy, and until the audit was judged"
     )
@@ -60,6 +71,12 @@ class PlanRunResource(Resource):
     comparison: str | None = Field(description="id of the job that compares the two audits")
     verdict: Literal["better", "mixed", "worse", "unclear"] | None = Field(
         description="conclusion of the comparison over all means and classes; null where there is no comparison yet"
+    )
+    worst_change: Change | None = Field(
+        description="change of the smallest robust class rate; null where there is no comparison yet"
+    )
+    mean_change: Change | None = Field(
+        description="change of the robust accuracy over all images; null where there is no comparison yet"
     )
     falls: int | None = Field(description="number of clean and robust accuracies that fell significantly")
     error: ErrorBody | None = Field(description="the reason why there is no audit, no comparison or no `gate`")

@@ -63,6 +63,10 @@ class GuardedService:
             body["json"] = (AUDIT if path.endswith("audit") else FINETUNE) | job_fields
         elif method == "POST" and path == "/ui/jobs":
             body["data"] = job_fields
+        elif path == "/ui/plans/new":
+            body["params"] = {"like": self.ids["jobs"]}
+        elif method == "POST" and path == "/ui/plans":
+            body["data"] = {"like": self.ids["jobs"]}
         elif method == "POST" and path == "/uploads":
             body["json"] = {"size": 9}
         elif method == "POST" and path == "/webhooks":
@@ -136,8 +140,8 @@ def test_another_owner_gets_nothing_of_hers(guarded_service: GuardedService, met
         assert answer.status_code == 403
     elif (
         "{id}" in path
-        or path in ("/jobs/audit", "/jobs/finetune", "/jobs/estimate", "/signing-key")
-        or (method, path) in (("POST", "/ui/jobs"), ("POST", "/plans"))
+        or path in ("/jobs/audit", "/jobs/finetune", "/jobs/estimate", "/signing-key", "/ui/plans/new")
+        or (method, path) in (("POST", "/ui/jobs"), ("POST", "/ui/plans"), ("POST", "/plans"))
     ):
         assert answer.status_code == 404
     else:
@@ -155,6 +159,7 @@ def test_she_gets_all_of_it(guarded_service: GuardedService) -> None:
         "/plans/{id}",
         "/ui/jobs/{id}",
         "/ui/models/{id}",
+        "/ui/plans/{id}",
     ):
         answer = guarded_service.ask("GET", path, guarded_service.ann)
         assert answer.status_code == 200
@@ -168,6 +173,7 @@ def test_she_gets_all_of_it(guarded_service: GuardedService) -> None:
         "/",
         "/ui/models",
         "/ui/datasets",
+        "/ui/plans",
         "/ui/webhooks",
     ):
         assert MARK in guarded_service.ask("GET", path, guarded_service.ann).text

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 
-from api.pages import access_pages, explanations, job_list, job_page, login, uploads
+from api.pages import access_pages, explanations, job_list, job_page, login, plan_pages, uploads
 from faal_client.vocabulary import Scope
 from faal_core.specs import ClassifierSpec
 from jobs import model_registry
@@ -104,7 +104,9 @@ def requests(description: dict[str, Any]) -> Iterator[dict[str, Any]]:
                     **address_of_route,
                     "url": path.replace("{id}", "%01" * (LINE_BYTES // 3)).replace("{number}", "0"),
                 }
-    for router in (page.router for page in (access_pages, explanations, job_list, job_page, login, uploads)):
+    for router in (
+        page.router for page in (access_pages, explanations, job_list, job_page, login, plan_pages, uploads)
+    ):
         for route in router.routes:
             assert isinstance(route, APIRoute)
             address_of_route = {"method": "POST", "url": route.path}

@@ -55,6 +55,8 @@ def test_pages_obey_their_own_policy(web) -> None:
         "/docs",
         "/ui/models",
         "/ui/datasets",
+        "/ui/plans",
+        f"/ui/plans/new?like={job}",
         f"/ui/models/{model}",
         f"/ui/jobs/{job}",
         "/ui/jobs/none",
@@ -69,13 +71,13 @@ def test_pages_obey_their_own_policy(web) -> None:
 
 def test_pages_can_be_used_by_all(web) -> None:
     """Every field has a label, every id is unique, and every table heading has a scope."""
-    for address in ("/", "/ui/models", "/ui/datasets"):
+    for address in ("/", "/ui/models", "/ui/datasets", f"/ui/plans/new?like={web.audit()}"):
         elements = Elements(web.client.get(address)).elements
         ids = [attributes["id"] for _, attributes in elements if "id" in attributes]
         assert len(ids) == len(set(ids))
         label_targets = {attributes["for"] for tag, attributes in elements if tag == "label" and "for" in attributes}
         for tag, attributes in elements:
-            if tag in ("input", "select") and attributes.get("type") != "radio":
+            if tag in ("input", "select", "textarea") and attributes.get("type") not in ("radio", "hidden"):
                 assert "aria-label" in attributes or attributes["id"] in label_targets, attributes
             assert tag != "th" or attributes.get("scope")
             for name in ("aria-labelledby", "aria-describedby"):

@@ -137,6 +137,11 @@ def test_a_fall_of_a_new_version_is_announced_and_noise_is_not(sessions, model_i
     worse = finish_run(sessions, plan_id, WORSE)
     report = compare_audits(GOOD, WORSE)
     assert (worse.model_id, worse.verdict, worse.falls) == (worse_model, "worse", len(report.falls))
+    assert worse.robust_mean == report.after.robust.mean.rate
+    assert (worse.worst_change, worse.mean_change) == (
+        report.robust.worst_change.model_dump(),
+        report.robust.mean_change.model_dump(),
+    )
     (message,) = read_messages(sessions)
     data = Announcement.model_validate(message).data
     assert (data.plan, data.plan_name, data.model, data.job) == (plan_id, "nightly", worse_model, worse.job_id)
@@ -157,6 +162,11 @@ def test_a_fall_of_a_new_version_is_announced_and_noise_is_not(sessions, model_i
     sweep(sessions)
     assert len(read_messages(sessions)) == 1
     assert load_job(sessions, worse.job_id).metadata_ == {"plan": plan_id}
+    call(sessions, plan_runs.run_now, SITE, plan_id)
+    with sessions() as session:
+        ((run, state),) = plans.list_newest_runs(session, [plan_id], audited=False)
+        ((audited, _),) = plans.list_newest_runs(session, [plan_id], audited=True)
+    assert (run.trigger, state, audited.job_id) == ("request", "queued", worse.job_id)
 
 
 def test_each_audit_is_judged_by_the_policy(sessions, model_id):

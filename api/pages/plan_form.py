@@ -1,0 +1,80 @@
+"""The form that creates a plan from an audit. Its fields become a request to the API, with the same validation."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from api.problems.errors import InvalidRequest
+from api.schemas.requests import PlanRequest
+from faal_client.resources.problems import Problem
+from faal_core.errors import DatasetMissing, InvalidSpec, UnknownName
+from faal_core.specs.policy_file import parse_policy_document
+from jobs.errors import DatasetNotFound, DatasetNotReady, ModelNotFound, ModelNotReady
+
+MOST_POLICY = 20_000  # characters of a policy; the longest that a request may have fits
+_FIELDS_OF_CODES = {
+    ModelNotFound.code: "model_name",
+    ModelNotReady.code: "model_name",
+    DatasetNotFound.code: "dataset",
+    DatasetNotReady.code: "dataset",
+    DatasetMissing.code: "dataset",
+    UnknownName.code: "dataset",
+    InvalidSpec.code: "dataset",
+}
+_FIELDS_OF_POLICY = ("min_class: ", "min_group: ")  # that a refusal for a name in the policy begins with
+
+
+class PlanForm(BaseModel):
+    """The fields of the form as text; an empty field is an empty string."""
+
+    model_config = ConfigDict(frozen=True, str_max_length=200)
+
+    like: str = ""  # id of the audit whose settings the plan takes
+    name: str = ""
+    model_name: str = ""
+    dataset: str = ""
+    every_hours: str = ""
+    policy: Annotated[str, Field(max_length=2 * MOST_POLICY)] = (
+        ""  # a browser sends two characters for the end of a line
+    )
+
+    @classmethod
+    def for_audit(cls, audit_id: str, model_name: str, dataset: str) -> Self:
+        """Return the form for the versions of that model on the data set of the audit."""
+        return cls(like=audit_id, name=model_name, model_name=model_name, dataset=dataset)
+
+    def request(self, spec: Mapping[str, Any]) -> PlanRequest:
+        """Return the form as a request to the API, with the settings of an audit. Raises: InvalidRequest."""
+        fields: dict[str, JsonValue] = {
+            **spec,
+            "name": self.name.strip(),
+            "model_name": self.model_name,
+            "dataset": self.dataset,
+            "every_hours": self.every_hours.strip() or None,
+            "policy": _read_policy(self.policy) if self.policy.strip() else None,
+        }
+        try:
+            return PlanRequest.model_validate(fields)
+        except ValidationError as error:
+            raise InvalidRequest.from_pydantic(error, fields) from None
+
+
+def _read_policy(text: str) -> dict[str, JsonValue]:
+    """Return the fields of a policy in JSON or YAML. Raises: InvalidRequest."""
+    kind = "json" if text.lstrip().startswith("{") else "yaml"
+    try:
+        return parse_policy_document(text.encode(), f"policy.{kind}")
+    except InvalidSpec as error:
+        raise InvalidRequest.for_field("/policy", error.message) from None
+
+
+def locate_errors(problem: Problem) -> dict[str, str]:
+    """Return the messages of a problem by the form's fields, in the order of the form."""
+    located: dict[str, str] = {}
+    for error in problem.errors or ():
+        name, _, place = (error.pointer or "").removeprefix("/").partition("/")
+        located.setdefault(name, f"{place.replace('/', '.')}: {error.detail}" if place else error.detail)
+    if not problem.errors and (name := _FIELDS_OF_CODES.get(problem.code, "")):
+        located["policy" if problem.detail.startswith(_FIELDS_OF_POLICY) else name] = problem.detail
+    return {name: located[name] for name in PlanForm.model_fields if name in located}
