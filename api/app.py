@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 
 import faal_core
-from api.pages import access_pages, explanations, job_list, job_page, login, plan_pages, sharing, uploads
+from api.pages import access_pages, explanations, gate_page, job_list, job_page, login, plan_pages, sharing, uploads
 from api.pages.guide import Guide
 from api.problems import answers
 from api.routes import (
@@ -118,6 +118,7 @@ def create_app(settings: Settings, patience: Patience = PATIENCE) -> FastAPI:
         login,
         job_list,
         job_page,
+        gate_page,
         plan_pages,
         uploads,
         access_pages,

@@ -12,7 +12,7 @@ from api.pages.list_query import ListQuery
 from api.pages.page_route import REFUSALS, page_router, redirect, show_refusal
 from api.pages.start_form import StartForm, locate_errors
 from api.pages.templating import templates
-from api.pages.views import LISTED, JobView, choices, job_views, list_fitting_datasets
+from api.pages.views import LISTED, JobView, choices, job_views, list_fitting_datasets, offers_comparison
 from api.problems import answers
 from api.problems.errors import InvalidRequest
 from api.schemas.requests import CompareRequest
@@ -41,11 +41,14 @@ def show_jobs(request: Request, service: ReaderDep, query: Annotated[ListQuery, 
 
 
 @router.get("/ui/jobs")
-def show_job_states(request: Request, service: ReaderDep, job: ShownJobs = None) -> Response:
-    """Show the states of the jobs that the list polls, because they had not ended."""
+def show_job_states(
+    request: Request, service: ReaderDep, job: ShownJobs = None, has_choices: Annotated[bool, Query()] = False
+) -> Response:
+    """Show the states of the jobs that the list polls, because they had not ended, and whether they can be compared."""
     page = use_cases.list_jobs(service, ids=job or [], limit=LISTED)
     views = job_views(service, page.data)
-    return templates.TemplateResponse(request, "job_states.html", {"views": views} | _polling(views))
+    filling = {"views": views} | _polling(views, has_choices=has_choices)
+    return templates.TemplateResponse(request, "job_states.html", filling)
 
 
 def _jobs(service: Service, query: ListQuery) -> dict[str, Any]:
@@ -57,13 +60,18 @@ def _jobs(service: Service, query: ListQuery) -> dict[str, Any]:
         "orders": query.orders(key for job in page.data for key in job.metadata),
         "following": page.last_id if page.has_more else None,
     }
-    return filling | _polling(views)
+    return filling | _polling(views, has_choices=offers_comparison(views))
 
 
-def _polling(views: Sequence[JobView]) -> dict[str, Any]:
-    """Return the address of the states of those jobs that may change by themselves, and whether there are any."""
+def _polling(views: Sequence[JobView], *, has_choices: bool) -> dict[str, Any]:
+    """Return the address of the states of those jobs that may change by themselves, and whether there are any.
+
+    Args:
+        has_choices: whether jobs can be chosen for a comparison.
+    """
     active = [("job", view.job.id) for view in views if view.active]
-    return {"poll_address": f"/ui/jobs?{urlencode(active)}", "running": bool(active)}
+    address = urlencode([*active, *([("has_choices", "true")] if has_choices else [])])
+    return {"poll_address": f"/ui/jobs?{address}", "running": bool(active), "has_choices": has_choices}
 
 
 def _begin(service: Service, query: ListQuery) -> dict[str, Any]:

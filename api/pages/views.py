@@ -53,6 +53,11 @@ class JobView:
         return self.job.kind in AUDITING and self.job.status is JobState.SUCCEEDED
 
     @property
+    def selectable(self) -> bool:
+        """Return whether the list offers to compare the job, now or as soon as it has succeeded."""
+        return self.job.kind in AUDITING and (self.active or self.comparable)
+
+    @property
     def finished_fraction(self) -> float | None:
         """Return the finished fraction of the whole job's running time, as estimated; None if unknown."""
         left = None if self.job.progress is None else self.job.progress.seconds_left
@@ -138,6 +143,11 @@ def job_views(service: Service, jobs: Sequence[JobResource]) -> list[JobView]:
         models = model_registry.find_names(session, {job.model for job in jobs if job.model is not None})
         datasets = dataset_registry.find_names(session, {job.dataset for job in jobs if job.dataset is not None})
     return [JobView(job, models.get(job.model or ""), datasets.get(job.dataset or "", job.dataset)) for job in jobs]
+
+
+def offers_comparison(views: Iterable[JobView]) -> bool:
+    """Return whether a list offers to compare its jobs: two or more can be compared, now or as soon as they have succeeded."""
+    return sum(view.selectable for view in views) > 1
 
 
 def course(service: Service, job_id: str) -> Course:

@@ -206,6 +206,8 @@ class PolicyRequest(Policy):
     def _bound_texts(cls, texts: Texts) -> Texts:
         if any(len(text) > MOST_TEXT for text in texts):
             raise ValueError(f"a name or code has more than {MOST_TEXT} characters")
+        if any("\ud800" <= sign <= "\udfff" for text in texts for sign in text):  # JSON can write half of a character
+            raise ValueError("a name or code is no text in UTF-8")
         return texts
 
     @model_validator(mode="after")

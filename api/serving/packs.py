@@ -1,7 +1,6 @@
 """Pack the report of a job with its evidence, as `faal pack` does. Routes and pages call `pack_job`."""
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.results.reading import OUTCOMES, REPORT, list_audits, newest_audit, read_any_report, read_report
 from faal_core.specs import Policy
 from faal_core.specs.field_errors import explain, first_errors
-from faal_core.specs.policy_file import parse_policy_document
+from faal_core.specs.policy_file import is_json, parse_policy_document
 from jobs import queries
 from jobs.artifacts import record_lost
 from jobs.content import full_disk_errors
@@ -211,12 +210,7 @@ def _parse_policy(text: str) -> tuple[str, Policy]:
     """Return the name of the policy's file in the pack, and the policy. Raises: InvalidRequest."""
     from faal_core.evidence.contents import POLICIES
 
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        name = POLICIES[0]
-    else:
-        name = POLICIES[1]
+    name = POLICIES[is_json(text)]
     try:
         document = parse_policy_document(text.encode(), name)
         PolicyRequest.model_validate(document)  # has bounds for requests

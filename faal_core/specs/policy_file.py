@@ -20,6 +20,15 @@ def read_policy_document(path: Path) -> dict[str, Any]:
         return parse_policy_document(file.read(MAX_BYTES + 1), str(path))
 
 
+def is_json(text: str) -> bool:
+    """Return whether the text of a policy is JSON; other texts are read as YAML."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def parse_policy_document(content: bytes, name: str) -> dict[str, Any]:
     """Return the fields in the content of the file of that name. The values of YAML are texts, which the policy reads.
 

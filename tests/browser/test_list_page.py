@@ -52,10 +52,10 @@ def test_axe_finds_nothing_on_the_other_lists(browser: Browser, shared_web: Web,
         check_looks(page)
 
 
-@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize(("number", "page_name"), [(1, ""), (2, ""), (2, "/gate")])
 def test_axe_finds_nothing_on_the_page_of_a_job(
-    browser: Browser, shared_web: Web, jobs: list[str], number: int
+    browser: Browser, shared_web: Web, jobs: list[str], number: int, page_name: str
 ) -> None:
-    """The pages of a running and of a finished job have no finding of axe."""
-    with open_page(browser, shared_web, f"/ui/jobs/{jobs[number]}") as page:
+    """The pages of a running and of a finished job, and the form of limits, have no finding of axe."""
+    with open_page(browser, shared_web, f"/ui/jobs/{jobs[number]}{page_name}") as page:
         check_looks(page)

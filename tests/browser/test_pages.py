@@ -49,7 +49,7 @@ def test_nothing_on_a_page_is_refused_by_its_policy(own_web, tmp_path) -> None:
     own_web.run(job)
     own_web.succeed(job)
     shared = own_web.client.post(f"/jobs/{job}/links").json()["url"].removeprefix(str(own_web.client.base_url))
-    pages = ("/", "/ui/models", "/ui/datasets", f"/ui/jobs/{job}", f"/ui/jobs/{job}/share")
+    pages = ("/", "/ui/models", "/ui/datasets", f"/ui/jobs/{job}", f"/ui/jobs/{job}/share", f"/ui/jobs/{job}/gate")
     for address in (*pages, f"/jobs/{job}/report?format=html", shared):
         with look(f"{own_web.client.base_url}{address}", tmp_path) as browser:
             elements, complaints = browser.communicate(timeout=60)

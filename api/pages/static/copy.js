@@ -8,7 +8,7 @@ for (const button of document.querySelectorAll("[data-copies]")) {
       status.textContent = "Copied.";
     } catch {
       field.select();
-      status.textContent = "The address is selected: copy it with Ctrl+C or ⌘C.";
+      status.textContent = "The text is selected: copy it with Ctrl+C or ⌘C.";
     }
   });
 }

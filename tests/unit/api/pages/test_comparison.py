@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from api.pages.list_query import ListQuery
 from api.pages.templating import templates
-from api.pages.views import JobView
+from api.pages.views import JobView, offers_comparison
 from faal_client.resources.objects import JobResource
 from jobs.states import JobKind, JobState
 
@@ -24,12 +24,13 @@ def make_table(*views: JobView) -> str:
         "following": None,
         "poll_address": "",
         "running": False,
+        "has_choices": offers_comparison(views),
     }
     return templates.get_template("job_table.html").render(filling)
 
 
 def test_only_finished_audits_can_be_compared() -> None:
-    """Each finished audit and fine-tuning has a box that sends its id; a single one has none."""
+    """Each finished audit and fine-tuning has a box that sends its id, also beside a running one; a single one has none."""
     views = [
         make_view("job_1", JobKind.AUDIT, JobState.SUCCEEDED),
         make_view("job_2", JobKind.AUDIT, JobState.RUNNING),
@@ -43,4 +44,5 @@ def test_only_finished_audits_can_be_compared() -> None:
         "job_3",
     ]
     assert "Compare the chosen audits" in table
-    assert "checkbox" not in make_table(*views[:2])
+    assert make_table(*views[:2]).count("checkbox") == 1
+    assert "checkbox" not in make_table(views[0], views[3])

@@ -1,0 +1,206 @@
+"""The form of limits that a report is checked against. Its fields become a policy, with the same validation as in the API."""
+
+import json
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Annotated, Any, NamedTuple
+
+from fastapi import UploadFile
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from api.problems.errors import InvalidRequest
+from api.schemas.packs import MOST_TEXT
+from api.schemas.requests import PolicyRequest
+from faal_client.resources.problems import FieldError, Problem
+from faal_core.errors import InvalidSpec
+from faal_core.specs.field_errors import shorten
+from faal_core.specs.policy_file import is_json, parse_policy_document
+from faal_core.threat_model import format_radius, parse_radius
+
+_LONGEST = 40  # characters of a value that a message repeats
+MORE_REQUIREMENTS = frozenset({"min_group", "attacks", "epsilon", "undecided", "policy", "policy_file"})
+JsonText = Annotated[str, Field(max_length=6 * MOST_TEXT)]  # an escape takes six characters
+_PLACES = {"baseline": "tolerance", "scope/epsilon": "epsilon", "scope/attacks": "attacks"}
+
+
+class WrittenPolicy(NamedTuple):
+    """A policy, and the text of its file: as the owner wrote it, or YAML with the values of the form."""
+
+    policy: PolicyRequest
+    text: str
+
+    @property
+    def json_text(self) -> str:
+        """Return the text as a JSON string. Browsers change the line ends of other texts, and a signature is of each byte."""
+        return json.dumps(self.text, ensure_ascii=False)
+
+
+class GateForm(BaseModel):
+    """The fields of the form as text, rates in percent; an empty field is an empty string.
+
+    Args:
+        policy: text of a policy file; the other fields replace its values.
+        policy_file: policy file that the browser sends; replaces `policy`.
+        policy_json: text of a policy file as a JSON string; replaces all other fields.
+    """
+
+    model_config = ConfigDict(frozen=True, str_max_length=MOST_TEXT)
+
+    min_worst: str = ""
+    min_robust: str = ""
+    min_clean: str = ""
+    max_gap: str = ""
+    min_class: str = ""
+    min_group: str = ""
+    tolerance: str = ""
+    attacks: str = ""
+    epsilon: str = ""
+    undecided: str = ""
+    policy: str = ""
+    policy_file: UploadFile | None = None
+    policy_json: JsonText = ""
+
+    @property
+    def has_more_requirements(self) -> bool:
+        """Return whether a field of `MORE_REQUIREMENTS` has a value."""
+        return any(getattr(self, name) for name in MORE_REQUIREMENTS)
+
+    def with_file(self) -> "GateForm":
+        """Return the form with the content of the sent file as text. Raises: InvalidRequest for a file that is no text."""
+        if self.policy_json:
+            return type(self)(policy=_read_json_text(self.policy_json))
+        content = read_file("policy_file", self.policy_file)
+        return self if content is None else self.model_copy(update={"policy": content, "policy_file": None})
+
+    def read(self) -> WrittenPolicy:
+        """Return the policy, and the text of its file. Raises: InvalidRequest."""
+        limits = self._read_limits()
+        document = _parse(self.policy) if self.policy.strip() else {}
+        if isinstance(document.get("scope"), dict) and "scope" in limits:
+            limits["scope"] = {**document["scope"], **limits["scope"]}
+        if not self.policy.strip() and not limits.keys() - {"scope", "undecided"}:
+            raise InvalidRequest.for_field("/min_worst", "there is no limit; set at least one, or a policy file")
+        fields: dict[str, Any] = {**document, **limits}
+        try:
+            policy = PolicyRequest.model_validate(fields)
+        except ValidationError as error:
+            raise InvalidRequest.from_pydantic(error, fields) from None
+        return WrittenPolicy(policy, _write(policy) if limits else self.policy)
+
+    def _read_limits(self) -> dict[str, Any]:
+        """Return the fields of a policy that the form's own fields set. Raises: InvalidRequest, with each unreadable field."""
+        values: dict[str, Any] = {}
+        errors = []
+        for name, parse in _PARSERS.items():
+            try:
+                if text := getattr(self, name).strip():
+                    values[name] = parse(text)
+            except ValueError as error:
+                errors.append(FieldError(pointer=f"/{name}", detail=str(error)))
+        if errors:
+            raise InvalidRequest("; ".join(f"{error.pointer}: {error.detail}" for error in errors), *errors)
+        if "tolerance" in values:
+            values["baseline"] = {"tolerance": values.pop("tolerance")}
+        if scope := {name: values.pop(name) for name in ("attacks", "epsilon") if name in values}:
+            values["scope"] = scope
+        return values
+
+
+def read_file(field: str, file: UploadFile | None) -> str | None:
+    """Return the text of a file that was chosen in a field, or None. Raises: InvalidRequest for a large file, and for no text."""
+    if file is None or not file.filename:
+        return None
+    content = file.file.read(MOST_TEXT + 1)
+    if len(content) > MOST_TEXT:
+        raise InvalidRequest.for_field(
+            f"/{field}", f"the file has more than {MOST_TEXT // 1024} KiB; choose another one"
+        )
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest.for_field(f"/{field}", "the file is not text in UTF-8; choose another one") from None
+
+
+def locate_errors(problem: Problem, form: GateForm) -> dict[str, str]:
+    """Return the messages of a problem by the form's fields, in the order of the form."""
+    located: dict[str, str] = {}
+    for error in problem.errors or ():
+        _locate(error.pointer or "", error.detail, form, located)
+    if not problem.errors:  # a class or a column of groups that the report does not have
+        name, _, detail = problem.detail.partition(": ")
+        if name in ("min_class", "min_group"):
+            _locate(f"/{name}", detail, form, located)
+    return {name: located[name] for name in GateForm.model_fields if name in located}
+
+
+def _locate(pointer: str, detail: str, form: GateForm, located: dict[str, str]) -> None:
+    """Add a message at the field that has the value: one of the form's own, or that of the file."""
+    path = pointer.removeprefix("/") or ("min_class" if form.min_class else "policy")
+    name = next((field for place, field in _PLACES.items() if f"{path}/".startswith(f"{place}/")), path.split("/")[0])
+    is_own = name in ("policy", "policy_file") or bool(getattr(form, name, "")) or not form.policy.strip()
+    if is_own and name in GateForm.model_fields:
+        located.setdefault(name, detail)
+    else:
+        located.setdefault("policy", f"{path.replace('/', ' › ')}: {detail}")
+
+
+def _read_json_text(text: str) -> str:
+    refusal = InvalidRequest.for_field("/policy", "this is not a JSON string; send the policy in the field policy")
+    try:
+        value = json.loads(text)
+        if isinstance(value, str) and len(value) <= MOST_TEXT and value.encode():  # refuses halves of characters
+            return value
+    except (ValueError, RecursionError):
+        raise refusal from None
+    raise refusal
+
+
+def _parse(text: str) -> dict[str, Any]:
+    """Return the fields of a policy file in JSON or YAML. Raises: InvalidRequest."""
+    try:
+        return parse_policy_document(text.encode(), "policy.json" if is_json(text) else "policy.yaml")
+    except InvalidSpec as error:
+        raise InvalidRequest.for_field("/policy", error.message.rstrip(".")) from None
+
+
+def _write(policy: PolicyRequest) -> str:
+    """Return the values of a policy that were set as YAML, which a policy file can have."""
+    import yaml
+
+    fields = policy.model_dump(mode="json", exclude_unset=True)
+    if (epsilon := policy.scope.epsilon) is not None and parse_radius(written := format_radius(epsilon)) == epsilon:
+        fields["scope"]["epsilon"] = written
+    return yaml.safe_dump(fields, allow_unicode=True, sort_keys=False)
+
+
+def _read_percent(text: str) -> float:
+    """Return a percentage as a rate. Raises: ValueError."""
+    refusal = ValueError(f"{text[:_LONGEST]!r} is not a percentage; give a number from 0 to 100")
+    try:
+        percentage = Decimal(text.removesuffix("%").strip())
+        is_allowed = 0 <= percentage <= 100
+    except ArithmeticError:  # no number, or not a number (NaN)
+        raise refusal from None
+    if not is_allowed:
+        raise refusal
+    return float(percentage / 100) + 0.0  # -0.0 becomes 0.0
+
+
+def _read_named_percents(text: str) -> dict[str, JsonValue]:
+    """Return the rates by name from lines such as "stop sign = 40"; a name may have the sign =, too. Raises: ValueError."""
+    rates: dict[str, JsonValue] = {}
+    for line in filter(None, map(str.strip, text.splitlines())):
+        name, _, percentage = line.rpartition("=")
+        if not name.strip():
+            raise ValueError(f"{shorten(line, _LONGEST)!r} has no name and limit; write a line such as: cat = 40")
+        if name.strip() in rates:
+            raise ValueError(f"{shorten(name.strip(), _LONGEST)!r} is named twice; write one limit for each name")
+        rates[name.strip()] = _read_percent(percentage.strip())
+    return rates
+
+
+_PARSERS: Mapping[str, Callable[[str], Any]] = {
+    **dict.fromkeys(("min_worst", "min_robust", "min_clean", "max_gap", "tolerance"), _read_percent),
+    **dict.fromkeys(("min_class", "min_group"), _read_named_percents),
+    **dict.fromkeys(("attacks", "epsilon", "undecided"), str),
+}
