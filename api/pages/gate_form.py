@@ -11,10 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from api.problems.errors import InvalidRequest
 from api.schemas.packs import MOST_TEXT
 from api.schemas.requests import PolicyRequest
+from api.serving.policy_text import parse_policy_text
 from faal_client.resources.problems import FieldError, Problem
-from faal_core.errors import InvalidSpec
 from faal_core.specs.field_errors import shorten
-from faal_core.specs.policy_file import is_json, parse_policy_document
 from faal_core.threat_model import format_radius, parse_radius
 
 _LONGEST = 40  # characters of a value that a message repeats
@@ -75,7 +74,7 @@ class GateForm(BaseModel):
     def read(self) -> WrittenPolicy:
         """Return the policy, and the text of its file. Raises: InvalidRequest."""
         limits = self._read_limits()
-        document = _parse(self.policy) if self.policy.strip() else {}
+        document = parse_policy_text(self.policy) if self.policy.strip() else {}
         if isinstance(document.get("scope"), dict) and "scope" in limits:
             limits["scope"] = {**document["scope"], **limits["scope"]}
         if not self.policy.strip() and not limits.keys() - {"scope", "undecided"}:
@@ -153,14 +152,6 @@ def _read_json_text(text: str) -> str:
     except (ValueError, RecursionError):
         raise refusal from None
     raise refusal
-
-
-def _parse(text: str) -> dict[str, Any]:
-    """Return the fields of a policy file in JSON or YAML. Raises: InvalidRequest."""
-    try:
-        return parse_policy_document(text.encode(), "policy.json" if is_json(text) else "policy.yaml")
-    except InvalidSpec as error:
-        raise InvalidRequest.for_field("/policy", error.message.rstrip(".")) from None
 
 
 def _write(policy: PolicyRequest) -> str:

@@ -6,13 +6,13 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from api.problems.errors import InvalidRequest
+from api.schemas.packs import MOST_TEXT
 from api.schemas.requests import PlanRequest
+from api.serving.policy_text import parse_policy_text
 from faal_client.resources.problems import Problem
 from faal_core.errors import DatasetMissing, InvalidSpec, UnknownName
-from faal_core.specs.policy_file import parse_policy_document
 from jobs.errors import DatasetNotFound, DatasetNotReady, ModelNotFound, ModelNotReady
 
-MOST_POLICY = 20_000  # characters of a policy; the longest that a request may have fits
 _FIELDS_OF_CODES = {
     ModelNotFound.code: "model_name",
     ModelNotReady.code: "model_name",
@@ -35,9 +35,8 @@ class PlanForm(BaseModel):
     model_name: str = ""
     dataset: str = ""
     every_hours: str = ""
-    policy: Annotated[str, Field(max_length=2 * MOST_POLICY)] = (
-        ""  # a browser sends two characters for the end of a line
-    )
+    # A browser sends two characters for the end of a line.
+    policy: Annotated[str, Field(max_length=2 * MOST_TEXT)] = ""
 
     @classmethod
     def for_audit(cls, audit_id: str, model_name: str, dataset: str) -> Self:
@@ -52,21 +51,12 @@ class PlanForm(BaseModel):
             "model_name": self.model_name,
             "dataset": self.dataset,
             "every_hours": self.every_hours.strip() or None,
-            "policy": _read_policy(self.policy) if self.policy.strip() else None,
+            "policy": parse_policy_text(self.policy) if self.policy.strip() else None,
         }
         try:
             return PlanRequest.model_validate(fields)
         except ValidationError as error:
             raise InvalidRequest.from_pydantic(error, fields) from None
-
-
-def _read_policy(text: str) -> dict[str, JsonValue]:
-    """Return the fields of a policy in JSON or YAML. Raises: InvalidRequest."""
-    kind = "json" if text.lstrip().startswith("{") else "yaml"
-    try:
-        return parse_policy_document(text.encode(), f"policy.{kind}")
-    except InvalidSpec as error:
-        raise InvalidRequest.for_field("/policy", error.message) from None
 
 
 def locate_errors(problem: Problem) -> dict[str, str]:

@@ -9,11 +9,12 @@ from pydantic import Field
 
 from api.access.authentication import ReaderDep, SubmitterDep
 from api.pages.page_route import REFUSALS, page_router, redirect, show_refusal
-from api.pages.plan_form import MOST_POLICY, PlanForm, locate_errors
+from api.pages.plan_form import PlanForm, locate_errors
 from api.pages.plan_views import PlanView, get_plan, list_plans
 from api.pages.templating import templates
 from api.pages.views import LISTED, list_fitting_datasets
 from api.problems import answers
+from api.schemas.packs import MOST_TEXT
 from api.schemas.requests import MOST_HOURS, PlanChange
 from api.schemas.rows import describe_job
 from api.serving import plans
@@ -100,7 +101,7 @@ def _form(service: Service, audit: JobResource, form: PlanForm) -> dict[str, Any
         "model_names": list(dict.fromkeys(model.name for model in models)),
         "datasets": list_fitting_datasets(service, audit.model or "", training=False),
         "most_hours": MOST_HOURS,
-        "most_policy": MOST_POLICY,
+        "most_policy": MOST_TEXT,
         "problem": None,
         "errors": {},
     }

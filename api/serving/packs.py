@@ -14,6 +14,7 @@ from api.problems.errors import InvalidRequest
 from api.schemas.packs import PackRequest
 from api.schemas.requests import PolicyRequest
 from api.serving.dependencies import Service
+from api.serving.policy_text import parse_policy_text
 from api.serving.stored_files import StoredFileResponse
 from faal_client.digests import format_digest
 from faal_core.errors import InvalidSpec
@@ -23,7 +24,7 @@ from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.results.reading import OUTCOMES, REPORT, list_audits, newest_audit, read_any_report, read_report
 from faal_core.specs import Policy
 from faal_core.specs.field_errors import explain, first_errors
-from faal_core.specs.policy_file import is_json, parse_policy_document
+from faal_core.specs.policy_file import is_json
 from jobs import queries
 from jobs.artifacts import record_lost
 from jobs.content import full_disk_errors
@@ -210,17 +211,14 @@ def _parse_policy(text: str) -> tuple[str, Policy]:
     """Return the name of the policy's file in the pack, and the policy. Raises: InvalidRequest."""
     from faal_core.evidence.contents import POLICIES
 
-    name = POLICIES[is_json(text)]
+    document = parse_policy_text(text)
     try:
-        document = parse_policy_document(text.encode(), name)
         PolicyRequest.model_validate(document)  # has bounds for requests
-        return name, Policy.model_validate(document)
+        return POLICIES[is_json(text)], Policy.model_validate(document)
     except ValidationError as error:
         first = first_errors(error)[0][0]
         field = ".".join(map(str, first["loc"]))
         raise InvalidRequest.for_field("/policy", f"{field and f'{field}: '}{explain(first)}") from None
-    except InvalidSpec as error:
-        raise InvalidRequest.for_field("/policy", error.message) from None
 
 
 def _check_signature(signature: str, policy: str) -> None:

@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from faal_core.cli import signing_options
+from faal_core.cli import evidence_options
 
 
 def sign(
     context: typer.Context,
     policy: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The policy: a YAML or JSON file.")],
-    key: signing_options.Key,
+    key: evidence_options.Key,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -23,7 +23,7 @@ def sign(
             show_default="the policy's name with .intoto.json",
         ),
     ] = None,
-    signer: signing_options.SignerName = None,
+    signer: evidence_options.SignerName = None,
 ) -> None:
     """Sign a policy before the audit runs; `faal pack --policy-signature` binds the signature to the audit."""
     from faal_core.cli.specs import build_spec
@@ -33,7 +33,7 @@ def sign(
 
     content = policy.read_bytes()
     build_spec(context, Policy, policy, {}, read=lambda file: parse_policy_document(content, file.name))
-    owner = signing_options.read_key(key, signer)
+    owner = evidence_options.read_key(key, signer)
     assert owner is not None, "the key is required"  # noqa: S101
     target = output or policy.with_suffix(".intoto.json")
     sealed = sign_policy(content, policy.name, owner, datetime.now(UTC))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from faal_core.cli import input_options
+from faal_core.cli.evidence_options import file_option
 
 if TYPE_CHECKING:
     from faal_core.classifier import Classifier
@@ -21,32 +22,21 @@ def verify(
     pack: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The file that `faal pack` wrote.")],
     key: Annotated[
         Path | None,
-        typer.Option(
-            exists=True,
-            dir_okay=False,
+        file_option(
+            "The public key that must have signed the pack; get it from the signer by another way than the pack.",
             metavar="KEY.pub.pem",
-            help="The public key that must have signed the pack; get it from the signer by another way than the pack.",
-            rich_help_panel=_KEYS,
+            panel=_KEYS,
         ),
     ] = None,
     policy_key: Annotated[
         Path | None,
-        typer.Option(
-            exists=True,
-            dir_okay=False,
-            metavar="KEY.pub.pem",
-            help="The public key that must have signed the policy.",
-            rich_help_panel=_KEYS,
-        ),
+        file_option("The public key that must have signed the policy.", metavar="KEY.pub.pem", panel=_KEYS),
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option(
-            exists=True,
-            dir_okay=False,
-            metavar="FILE",
-            help="The weights that were audited: predict every adversarial image of the pack again, on the CPU.",
-            rich_help_panel=_AGAIN,
+        file_option(
+            "The weights that were audited: predict every adversarial image of the pack again, on the CPU.",
+            panel=_AGAIN,
         ),
     ] = None,
     weights_key: input_options.WeightsKey = None,
@@ -60,13 +50,7 @@ def verify(
     ] = None,
     adversarial: Annotated[
         Path | None,
-        typer.Option(
-            exists=True,
-            dir_okay=False,
-            metavar="FILE",
-            help="The .npy file of the adversarial images, where the pack does not have them.",
-            rich_help_panel=_AGAIN,
-        ),
+        file_option("The .npy file of the adversarial images, where the pack does not have them.", panel=_AGAIN),
     ] = None,
     dataset: Annotated[
         str | None,

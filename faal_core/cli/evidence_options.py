@@ -1,4 +1,4 @@
-"""The options of `faal` about keys, and the key that they name."""
+"""The options of `faal` about the files of a pack and about keys, and the key that they name."""
 
 import os
 from pathlib import Path
@@ -11,6 +11,18 @@ if TYPE_CHECKING:
 
 PASSPHRASE = "FAAL_KEY_PASSPHRASE"  # noqa: S105 - the name of a variable
 _FORM = "The passphrase of an encrypted key is read from FAAL_KEY_PASSPHRASE, or asked for."
+
+
+def file_option(text: str, *, metavar: str = "FILE", panel: str | None = None, default: str | bool = True) -> Any:  # noqa: ANN401 - as typer.Option
+    """Return an option that names an existing file.
+
+    Args:
+        text: the option's help.
+        default: what happens without the file, where the help shows that.
+    """
+    return typer.Option(
+        exists=True, dir_okay=False, metavar=metavar, help=text, rich_help_panel=panel, show_default=default
+    )
 
 
 def _key_option(name: str) -> Any:  # noqa: ANN401 - as typer.Option
