@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from faal_core.evidence.contents import Contents
-from faal_core.evidence.gate_file import name_requirement
 from faal_core.evidence.keys import PublicKey
 from faal_core.evidence.page_facts import Facts, collect_facts, judge
 from faal_core.reports import audit_text, html, text, wording
+from faal_core.reports.gate_formats import words
 from faal_core.results.reading import REPORT
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -56,7 +56,7 @@ def render_page(contents: Contents, digests: dict[str, str], key: PublicKey | No
         report=audit,
         product=contents.report.product,
         verdict=judge(contents),
-        requirements=[(name_requirement(one), one) for one in contents.gate.requirements] if contents.gate else [],
+        requirements=[(words.plain_title(one), one) for one in contents.gate.requirements] if contents.gate else [],
         policy=_read_policy(contents),
         policy_name=contents.policy_name,
         policy_rest=_count_policy_rest(contents),

@@ -16,6 +16,19 @@ HELP = {
 }
 """The meaning of each requirement, by the field of the policy."""
 
+_PLAIN_NAMES = {
+    "min_worst": "Robust accuracy, worst class",
+    "min_robust": "Robust accuracy, mean",
+    "min_clean": "Clean accuracy, mean",
+    "max_gap": "Gap between mean and worst class",
+    "min_class": "Robust accuracy",
+    "min_group": "Robust accuracy, worst group",
+    "baseline.clean.mean": "Fall of the clean mean",
+    "baseline.clean.classes": "Fall of clean accuracy",
+    "baseline.robust.mean": "Fall of the robust mean",
+    "baseline.robust.classes": "Fall of robust accuracy",
+}
+
 
 def field(requirement: RequirementResult) -> str:
     """Return the field of the policy that states the requirement."""
@@ -26,6 +39,13 @@ def title(requirement: RequirementResult) -> str:
     """Return the requirement's name and subject, as one line without control characters: "min_class (stop sign)"."""
     subject = f" ({sanitise(requirement.subject)})" if requirement.subject is not None else ""
     return f"{requirement.name}{subject}"
+
+
+def plain_title(requirement: RequirementResult) -> str:
+    """Return the requirement for readers who do not know the fields of a policy: "Robust accuracy (stop sign)"."""
+    field_name, _, part = requirement.name.partition(".")
+    name = f"Scope: {part}" if field_name == "scope" else _PLAIN_NAMES.get(requirement.name, requirement.name)
+    return f"{name} ({sanitise(requirement.subject)})" if requirement.subject is not None else name
 
 
 def limit(requirement: RequirementResult) -> str:
