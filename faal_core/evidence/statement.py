@@ -95,19 +95,28 @@ def _is_stated(contents: Contents) -> bool:
     return contents.policy is not None and not can_judge(contents.policy, contents.report)
 
 
+def name_result(contents: Contents) -> str:
+    """Return the result that the statement records: PASSED, WARNED or FAILED."""
+    gate = contents.gate
+    if gate is None:
+        return "WARNED"
+    if not gate.passed:
+        return "FAILED"
+    return "WARNED" if _is_stated(contents) else _RESULTS[gate.status]
+
+
 def _list_tests(contents: Contents) -> dict[str, object]:
     """Return the result of the gate in the words of the predicate. A requirement that passes as stated warns."""
     gate = contents.gate
     if gate is None:
-        return {"result": "WARNED", "passedTests": [], "warnedTests": [NO_POLICY], "failedTests": []}
+        return {"result": name_result(contents), "passedTests": [], "warnedTests": [NO_POLICY], "failedTests": []}
     is_stated = _is_stated(contents)
     titles: dict[str, list[str]] = {kind: [] for kind in _RESULTS}
     for one in gate.requirements:
         warns = one.status == "pass" and is_stated and is_of_baseline(one)
         titles["undecided" if warns else one.status].append(name_requirement(one))
-    result = "WARNED" if is_stated else _RESULTS[gate.status]
     return {
-        "result": result if gate.passed else "FAILED",
+        "result": name_result(contents),
         "passedTests": titles["pass"],
         "warnedTests": titles["undecided"],
         "failedTests": titles["fail"],

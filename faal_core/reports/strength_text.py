@@ -4,7 +4,7 @@ import math
 
 from faal_core import catalog
 from faal_core.reports.wording import sanitise
-from faal_core.results.documents import AuditReport
+from faal_core.results.documents import AttackRow, AuditReport
 from faal_core.results.trust import OVERSTATED
 from faal_core.specs.audit import ApgdSpec, AttackSpec, AuditSpec, FabSpec, SquareSpec
 
@@ -15,10 +15,10 @@ def describe_strength(report: AuditReport) -> list[str]:
     """Return sentences for readers who know no attacks: the ensemble, each attack, the images, and the warnings."""
     return [
         describe_ensemble(report),
-        *(
-            f"{attack}: {_describe_effort(attack, report.classifier.spec.num_classes)}."
-            for attack in report.spec.attacks
-        ),
+        *_explain_preset(report),
+        *_describe_attacks(report),
+        *_summarise_work(report),
+        *describe_restrictions(report),
         _describe_precision(report),
         _describe_doubts(report),
     ]
@@ -26,7 +26,7 @@ def describe_strength(report: AuditReport) -> list[str]:
 
 def describe_ensemble(report: AuditReport) -> str:
     """Return whether the attacks are the full ensemble of the preset standard, a first look, or between the two."""
-    full = f"the full ensemble of the preset {_FULL} (AutoAttack's protocol)"
+    full = f"the full ensemble of the preset {_FULL} (AutoAttack's protocol, with which published numbers are compared)"
     if not report.complete:
         return "The audit was stopped before every attack had tried every image: the true rates may be lower."
     if set(AuditSpec(threat=report.spec.threat, attacks=catalog.PRESETS[_FULL].attacks).attacks) <= set(
@@ -35,7 +35,79 @@ def describe_ensemble(report: AuditReport) -> str:
         return f"The attacks are {full}, or include it."
     if report.first_look:
         return "The attacks are a first look, weaker than the preset fast: the true rates may be several points lower."
-    return f"The attacks are stronger than a first look. They are not {full}, which may find further images that are not robust."
+    return (
+        "The attacks are stronger than a first look: at least one is as thorough as the targeted attacks of the preset fast. "
+        f"They are not {full}, which may find further images that are not robust."
+    )
+
+
+def describe_restrictions(report: AuditReport) -> list[str]:
+    """Return the sentence on attacks that by design tried only some of the images that were still robust; none without one."""
+    left = report.clean.mean.count
+    places: list[str] = []
+    for number, (spec, row) in enumerate(_pair_attacks(report), start=1):
+        if spec.margin_left is not None:
+            images = f"{left:,}" if places else f"the {left:,} images that were still robust"
+            places.append(f"attack {number} tried {row.tried:,} of {images}")
+        left -= row.broken
+    if not places:
+        return []
+    return [
+        f"By design, an attack with a margin limit tries only images that earlier attacks nearly broke: {_join(places)}."
+    ]
+
+
+def _explain_preset(report: AuditReport) -> list[str]:
+    """Return what the name of the preset means, if the attacks are a preset."""
+    preset = report.spec.preset
+    return (
+        [] if preset is None else [f"A preset is a fixed list of attacks. The preset {preset} has the attacks below."]
+    )
+
+
+def _pair_attacks(report: AuditReport) -> list[tuple[AttackSpec, AttackRow]]:
+    """Return the attacks of the spec with their counts."""
+    return list(zip(report.spec.attacks, report.attacks, strict=False))  # a stranger's report may have fewer rows
+
+
+def _describe_attacks(report: AuditReport) -> list[str]:
+    """Return a sentence on each attack: its effort, and the images that it tried and broke."""
+    classes = report.classifier.spec.num_classes
+    lines = []
+    for number, (spec, row) in enumerate(_pair_attacks(report), start=1):
+        rest = f", did not finish {row.untried:,} of them" if row.untried else ""
+        counts = f"Tried on {_count_images(row.tried)}{rest}, broke {row.broken:,}."
+        lines.append(f"Attack {number}, {spec}: {_describe_effort(spec, classes)}. {counts}")
+    return lines
+
+
+def _count_images(images: int) -> str:
+    return f"{images:,} image{'' if images == 1 else 's'}"
+
+
+def _join(parts: list[str]) -> str:
+    """Return the parts as a list in a sentence: "a, b and c"."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _summarise_work(report: AuditReport) -> list[str]:
+    """Return which attacks broke images, and how many images attacks without gradients tried."""
+    rows = _pair_attacks(report)
+    total = sum(row.broken for _, row in rows)
+    work = [f"{row.broken:,} by attack {number}" for number, (_, row) in enumerate(rows, start=1) if row.broken]
+    idle = [str(number) for number, (_, row) in enumerate(rows, start=1) if not row.broken]
+    lines = [f"Together they broke {_count_images(total)}{f': {_join(work)}' if work else ''}."]
+    if work and idle:
+        lines[0] += f" {'Attack' if len(idle) == 1 else 'Attacks'} {_join(idle)} broke none."
+    free = [(number, row) for number, (spec, row) in enumerate(rows, start=1) if isinstance(spec, SquareSpec)]
+    if not free:
+        lines.append("Every attack used gradients, so a classifier that hides its gradients can look robust.")
+    elif len(free) < len(rows):
+        tried = _join([f"attack {number}, which tried {_count_images(row.tried)}" for number, row in free])
+        lines.append(
+            f"Only {'one attack works' if len(free) == 1 else f'{len(free)} attacks work'} without gradients: {tried}."
+        )
+    return [" ".join(lines)]
 
 
 def _describe_effort(attack: AttackSpec, num_classes: int) -> str:
@@ -67,5 +139,8 @@ def _describe_doubts(report: AuditReport) -> str:
     serious = [code for code in dict.fromkeys(codes) if code in OVERSTATED]
     if serious:
         return f"The reliability checks warn that the rates may be far too high: {', '.join(serious)}."
-    others = f" They gave other warnings: {', '.join(map(sanitise, dict.fromkeys(codes)))}." if codes else ""
-    return f"The reliability checks found no sign that the rates are far too high.{others}"
+    others = f" Other warnings were recorded: {', '.join(map(sanitise, dict.fromkeys(codes)))}." if codes else ""
+    return (
+        f"No warning was recorded that the rates are far too high.{others} A classifier without a warning can still hide its "
+        "gradients. FAAL's guide lists the checks: Explanation, Attacks and trust checks."
+    )

@@ -88,5 +88,5 @@ def test_robust_accuracy_is_seen_beside_seven_attacks(tmp_path: Path) -> None:
     report = sample_audit(attacks=[*fast, {"type": "pgd", "steps": 100}])
     seen = measure_page(html.render(report), tmp_path, 1280, MEASURE)
     heads = seen["heads"][:11]
-    assert [name for name, _ in heads] == ["Class", "Clean", "Robust", *(f"After {k}" for k in range(1, 8)), "Images"]
+    assert [name for name, _ in heads] == ["Class", "Images", "Clean", "Robust", *(f"After {k}" for k in range(1, 8))]
     assert max(edge for _, edge in heads) <= (1280 + 62 * 16) / 2  # the right edge of the page's column

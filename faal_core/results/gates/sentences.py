@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 from faal_core.results.gates.documents import Status
 from faal_core.results.gates.images_to_decide import MOST
-from faal_core.results.rate_text import percent
 
 
 class Measurement(NamedTuple):
@@ -40,8 +39,12 @@ def explain_measurement(measurement: Measurement, doubts: Sequence[str], images_
         doubts: reasons why the rates may be too high.
     """
     one = measurement
-    measured = f"{one.quantity} is {percent(one.value)}, with the interval {percent(one.low)} to {percent(one.high)}."
-    limit = f"limit of {100 * one.limit:g} %"
+    unit = (
+        "points" if one.is_largest else "%"
+    )  # only a gap has a largest allowed value, and a gap is a difference of rates
+    value, low, high = (f"{100 * number:.1f}" for number in (one.value, one.low, one.high))
+    measured = f"{one.quantity} is {value} {unit}, with the interval {low} to {high} {unit}."
+    limit = f"limit of {100 * one.limit:g} {unit}"
     good, bad = ("at or below", "above") if one.is_largest else ("at or above", "below")
     if one.status == "pass":
         met = f"{measured} The interval is {good} the {limit}"
@@ -56,7 +59,7 @@ def explain_measurement(measurement: Measurement, doubts: Sequence[str], images_
 
 def _explain_images(measurement: Measurement, images: int | None) -> str:
     if images is not None:
-        return f"With {images:,} {measurement.unit}, such rates are decided with a probability of 80 %."
+        return f"If the true rates were the measured ones, {images:,} {measurement.unit} would decide it in 80 % of audits."
     if measurement.value == measurement.limit:
         return "The measured value equals the limit, so more images need not decide it."
     return f"To decide it, more than {MOST:,} {measurement.unit} are needed at this confidence."

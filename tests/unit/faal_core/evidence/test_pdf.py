@@ -63,11 +63,9 @@ def _squeeze(text: str) -> str:
 
 def _read_text(content: bytes) -> str:
     """Return the text of a PDF without white space, heads and feet."""
-    texts = (one.extract_text() for one in PdfReader(BytesIO(content)).pages)
-    plain = _squeeze("".join(texts))
-    return re.sub(
-        r"Evidenceofaper-classrobustnessauditSHA-256ofreport\.json:[0-9a-f]{64}|\d+of\d+(?=Evidence|$)", "", plain
-    )
+    pages = [_squeeze(one.extract_text()) for one in PdfReader(BytesIO(content)).pages]
+    plain = "".join(text.removesuffix(f"{number}of{len(pages)}") for number, text in enumerate(pages, start=1))
+    return re.sub(r"Evidenceofaper-classrobustnessauditSHA-256ofreport\.json:[0-9a-f]{64}", "", plain)
 
 
 def _list_tags(element: Any) -> set[str]:

@@ -120,7 +120,7 @@ def test_figures_and_tables_speak() -> None:
 
 
 def test_every_class_has_its_numbers_worst_first() -> None:
-    """The table has a row for each class by ascending robust accuracy: clean, robust, after each attack, images."""
+    """The table has a row for each class by ascending robust accuracy: images, clean, robust, after each attack."""
     report = sample_audit()
     rows = {row[0]: row[1:] for row in Page(html.render(report)).rows if len(row) == 6}
     by_rate = sorted(report.classes, key=lambda row: row.robust.rate)
@@ -128,7 +128,7 @@ def test_every_class_has_its_numbers_worst_first() -> None:
     for row in report.classes:
         rates = [text.percent(rate.rate) for rate in row.after_attack]
         ends = [f"{text.percent(rate.rate)}{text.bounds(rate)}" for rate in (row.clean, row.robust)]
-        assert rows[row.name] == [*ends, *rates, "300"]
+        assert rows[row.name] == ["300", *ends, *rates]
 
 
 def test_each_attack_has_its_own_row_of_cost() -> None:
@@ -139,11 +139,11 @@ def test_each_attack_has_its_own_row_of_cost() -> None:
         counts = [f"{count:,}" for count in (attack.tried, attack.broken, attack.forward, attack.backward)]
         assert [attack.name, *counts, f"{attack.seconds:.1f}"] in rows
     head, mean = (next(row for row in rows if len(row) == 8 and row[0] == name) for name in ("Class", "All images"))
-    assert head[3:7] == ["After 1", "After 2", "After 3", "After 4"]
+    assert head[4:8] == ["After 1", "After 2", "After 3", "After 4"]
     key = "; ".join(f"{k}: {attack.name}" for k, attack in enumerate(report.attacks, start=1))
     assert f"accuracy after attack N and all attacks before it. {key}." in html.render(report)
     right = [sum(row.after_attack[k].count for row in report.classes) for k in range(4)]
-    assert mean[3:7] == [text.percent(count / 3000) for count in right]
+    assert mean[4:8] == [text.percent(count / 3000) for count in right]
 
 
 def stop(report: AuditReport) -> AuditReport:
