@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from faal_core.datasets import LabelledImages, load
     from faal_core.errors import FaalError
     from faal_core.finetuning import FinetuneResult, finetune
-    from faal_core.results.gates.call import gate
+    from faal_core.reports.gate_call import gate
     from faal_core.weights import read_classifier, write_classifier
 
 __version__ = "0.1.0"
@@ -52,7 +52,7 @@ _HOMES = {
     **dict.fromkeys(("LabelledImages", "load"), "datasets"),
     "FaalError": "errors",
     **dict.fromkeys(("FinetuneResult", "finetune"), "finetuning"),
-    "gate": "results.gates.call",
+    "gate": "reports.gate_call",
     **dict.fromkeys(("read_classifier", "write_classifier"), "weights"),
 }
 

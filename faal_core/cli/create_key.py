@@ -20,5 +20,8 @@ def create_key(
 
     require_cryptography()
     passphrase = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=True) if encrypt else ""
-    public_key = create(key, passphrase.encode() or None)
+    try:
+        public_key = create(key, passphrase.encode() or None)
+    except FileExistsError as error:
+        raise typer.BadParameter(f"{error.filename} exists: name another file", param_hint="KEY") from None
     typer.echo(f"Written to {key} and {public_key_path(key)}. Key id: {public_key.key_id}")

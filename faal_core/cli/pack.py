@@ -25,7 +25,7 @@ def pack(
     gate_result: Annotated[
         Path | None,
         file_option(
-            "The result of `faal gate` as JSON; needed only where the policy compares the audit with a baseline.",
+            "The result of `faal gate --json`; required where the policy compares the audit with a baseline.",
             default="the policy is evaluated",
         ),
     ] = None,

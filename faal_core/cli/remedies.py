@@ -12,10 +12,13 @@ from faal_core.errors import FaalError
 REMEDIES = {
     "adversarial": "Pass --adversarial FILE.npy, or --dataset to predict only the images without an attack.",
     "architecture": "Pass --architecture NAME --num-classes N --mean … --std …; `faal catalog` lists the names.",
-    "baseline": "Pass --baseline FILE with the report.json of an earlier audit of the same images.",
+    "baseline": "Pass --baseline FILE with the report.json of an earlier audit of the same images. "
+    "A first audit can be its own baseline: name its own report.",
     "cache": "Pass --cache DIR with a folder on a disk that has room for the decoded images.",
     "class-names": "Or state the network's order with --class-names.",
     "data-root": "Pass --data-root DIR, or --download to fetch it.",
+    "gate-result": "Run `faal gate REPORT --policy FILE --baseline EARLIER --json > gate.json`, "
+    "and pass --gate-result gate.json.",
     "network": "Pass --network FILE.py:NAME with the code that builds it.",
     "part": "Choose another part with --part.",
     "resize": "Pass --resize N, and --crop N where their shapes differ too.",

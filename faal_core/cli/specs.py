@@ -202,13 +202,18 @@ def _line(detail: "ErrorDetails", document: Fields, origins: _Origins) -> str:
     ]
     if within:  # about several fields together
         named = [name for name in within if steps or name.startswith("--set ")]
-        return f"{', '.join(named) or file or 'options'}: {explained}"
+        return _join(", ".join(named) or file, explained)
     if source is None or (file and not source.is_set):
         unknown = detail["type"] == "extra_forbidden"
         meant = did_you_mean(path_of(steps), fields) if unknown else ""
-        return f"{file or 'options'}: {path_of(steps) or 'document'}: {explained}{meant}"
+        return _join(file, path_of(steps), f"{explained}{meant}")
     if detail["type"] == "extra_forbidden" and depth == len(steps):
         tag = [step for step in detail["loc"] if step not in steps]
         return f"{source.name} does not go with {tag[-1] if tag else 'this'}; leave it out"
     rest = path_of(steps[depth:])
     return f"{source.name}: {rest}{': ' if rest else ''}{explained}"
+
+
+def _join(*parts: object) -> str:
+    """Return the parts that are not empty, with colons between them."""
+    return ": ".join(str(part) for part in parts if part)

@@ -97,9 +97,9 @@ def parse_public_key(pem: str) -> PublicKey:
     return PublicKey.from_key(key)
 
 
-def read_public_key(path: Path) -> PublicKey:
+def read_public_key(path: str | Path) -> PublicKey:
     """Return the key in the PEM file. Raises: InvalidSpec if it holds no Ed25519 public key; OSError."""
-    with path.open("rb") as file:
+    with Path(path).open("rb") as file:
         content = file.read(_MOST_BYTES)
     try:
         return parse_public_key(content.decode("ascii", "replace"))
@@ -107,11 +107,11 @@ def read_public_key(path: Path) -> PublicKey:
         raise InvalidSpec(f"{path}: {error.message}") from None
 
 
-def read_signer(path: Path, passphrase: Passphrase, name: str | None = None) -> Signer:
+def read_signer(path: str | Path, passphrase: Passphrase | None = None, name: str | None = None) -> Signer:
     """Return the signer whose private key is in the PEM file.
 
     Args:
-        passphrase: called where the key is encrypted.
+        passphrase: called where the key is encrypted; without it an encrypted key is refused.
         name: name and role as the signer states them.
     Raises: InvalidSpec if other users may read the file, if it holds no Ed25519 private key, if the passphrase is wrong or the
         extra is missing; OSError.
@@ -121,7 +121,7 @@ def read_signer(path: Path, passphrase: Passphrase, name: str | None = None) -> 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    with path.open("rb") as file:
+    with Path(path).open("rb") as file:
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
         content = file.read(_MOST_BYTES)
     if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
@@ -130,6 +130,8 @@ def read_signer(path: Path, passphrase: Passphrase, name: str | None = None) -> 
     try:
         key = load_pem_private_key(content, None)
     except TypeError:  # it is encrypted
+        if passphrase is None:
+            raise InvalidSpec(f"The private key {path} is encrypted, and no passphrase was given.") from None
         try:
             key = load_pem_private_key(content, passphrase())
         except (TypeError, ValueError):  # a TypeError for an empty passphrase
@@ -143,7 +145,7 @@ def read_signer(path: Path, passphrase: Passphrase, name: str | None = None) -> 
     return Signer(key, name)
 
 
-def create_key(path: Path, passphrase: bytes | None = None) -> PublicKey:
+def create_key(path: str | Path, passphrase: bytes | None = None) -> PublicKey:
     """Write a new private key, which only its owner may read, and its public key beside it; return the public key.
 
     The public key's file has the ending .pub.pem.
@@ -158,7 +160,7 @@ def create_key(path: Path, passphrase: bytes | None = None) -> PublicKey:
         PrivateFormat,
     )
 
-    signer = Signer(Ed25519PrivateKey.generate())
+    path, signer = Path(path), Signer(Ed25519PrivateKey.generate())
     encryption = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
     content = signer.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
     _write_new(public_key_path(path), signer.public_key.pem.encode(), 0o644)

@@ -1,7 +1,7 @@
 """Write a pack: a report with all that it follows from, under one signed statement."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -30,18 +30,18 @@ from faal_core.evidence.result import VerificationResult
 from faal_core.evidence.sealed_statement import STATEMENT
 from faal_core.evidence.statement import SignerClaim, describe_pack
 from faal_core.evidence.verification import verify_pack
-from faal_core.results.reading import REPORT
+from faal_core.results.reading import REPORT, find_report
 
 
 def write_pack(
-    output: Path,
-    report: Path,
+    output: str | Path,
+    report: str | Path,
     *,
-    policy: Path | None = None,
-    policy_signature: Path | None = None,
-    gate_result: Path | None = None,
-    ledger: Path | None = None,
-    adversarial: Path | None = None,
+    policy: str | Path | None = None,
+    policy_signature: str | Path | None = None,
+    gate_result: str | Path | None = None,
+    ledger: str | Path | None = None,
+    adversarial: str | Path | None = None,
     signer: Signer | None = None,
     with_pdf: bool = False,
 ) -> VerificationResult:
@@ -54,28 +54,25 @@ def write_pack(
         report: a report.json, or the folder that has it; the outcomes are read from the files beside it.
         policy: YAML or JSON file of a policy.
         policy_signature: file that `faal sign` wrote for the policy.
-        gate_result: the policy's result as JSON. It is computed where it is absent, unless the policy compares an audit with a
-            baseline.
+        gate_result: the policy's result as JSON, as `faal gate --json` writes it. It is computed where it is absent; a policy
+            that compares an audit with a baseline needs it.
         ledger: ledger of the audit.
         adversarial: .npy file of the adversarial images.
         signer: signs the pack; without it the pack has no signature.
         with_pdf: also add the page as a PDF; needs the extra `pdf`.
-    Raises: InvalidSpec if the files do not belong together, the output is one of them, or an extra is missing; OSError.
+    Raises: InvalidSpec if the files do not belong together, the result of a gate with a baseline or an extra is missing, or the
+        output is one of the files; OSError.
     """
-    file = report / REPORT if report.is_dir() else report
+    output, file = Path(output), find_report(Path(report))
     contents = Contents({REPORT: Member.from_bytes(file.read_bytes())})
+    extras = [
+        None if one is None else Path(one) for one in (policy, policy_signature, gate_result, ledger, adversarial)
+    ]
     try:
         outcomes = [file.parent / name for name in contents.audits]
-        _require_other_file(output, file, *outcomes, policy, policy_signature, gate_result, ledger, adversarial)
-        members = {
-            **contents.members,
-            **{path.name: Member.from_bytes(path.read_bytes()) for path in outcomes},
-            **_read_extras(policy, policy_signature, gate_result, ledger, adversarial),
-        }
-    except FileNotFoundError as missing:
-        raise InvalidSpec(
-            f"{missing.filename} was not found. A pack needs the outcomes that faal audit wrote beside the report."
-        ) from None
+        _require_other_file(output, file, *outcomes, *extras)
+        members = {**contents.members, **_read_outcomes(outcomes), **_read_extras(*extras)}
+        _require_gate(Contents(members))
     except PackRefused as error:
         raise _not_a_pack(error) from None
     with NamedTemporaryFile(dir=output.parent, prefix=".pack-", delete=False) as copy:
@@ -133,6 +130,28 @@ def _require_other_file(output: Path, *inputs: Path | None) -> None:
     for path in inputs:
         if path is not None and output.exists() and output.samefile(path):
             raise InvalidSpec(f"{output} is a file to pack. Name another file for the pack.")
+
+
+def _read_outcomes(paths: Sequence[Path]) -> dict[str, Member]:
+    """Return the files of the outcomes by name. Raises: InvalidSpec, OSError."""
+    try:
+        return {path.name: Member.from_bytes(path.read_bytes()) for path in paths}
+    except FileNotFoundError as missing:
+        raise InvalidSpec(
+            f"{missing.filename} was not found. A pack needs the outcomes that faal audit wrote beside the report."
+        ) from None
+
+
+def _require_gate(contents: Contents) -> None:
+    """Check that the policy has a result, or can be evaluated: a pipeline must not hand over limits that nobody checked.
+
+    Raises: InvalidSpec, PackRefused.
+    """
+    if contents.policy is not None and GATE not in contents.members and not can_judge(contents.policy, contents.report):
+        raise InvalidSpec(
+            "The policy compares the audit with a baseline, which is not in the pack. So it needs the result of the gate.",
+            remedy="gate-result",
+        )
 
 
 def _read_extras(

@@ -26,7 +26,7 @@ _NO_WEIGHTS = Check(
 
 
 def verify_pack(
-    path: Path,
+    path: str | Path,
     *,
     public_key: PublicKey | None = None,
     policy_key: PublicKey | None = None,
@@ -42,7 +42,7 @@ def verify_pack(
     """
     run = _Verification(public_key, policy_key, repredict)
     try:
-        with open_archive(path) as archive:
+        with open_archive(Path(path)) as archive:
             run.verify(archive)
     except PackRefused as error:
         run.fail("archive", error)

@@ -109,7 +109,7 @@ def run_finetuning(
         seconds=time.monotonic() - started_at,
         spec=spec,
         training_dataset=training_data.summarise(),
-        warnings=warnings,
+        warnings=warnings if _robustness_warnings(after.report) else (),
         **_training_fields(training),
         trained_sha256=weights.digest(trained),
         before=before.report,
@@ -154,7 +154,7 @@ class _Audits:
 
 
 def _robustness_warnings(report: AuditReport) -> tuple[ReliabilityWarning, ...]:
-    """Return a warning of a classifier that two epochs cannot make robust: its robust accuracy is near zero, or it guesses."""
+    """Return a warning of a classifier that two epochs seldom make robust: its robust accuracy is near zero, or it guesses."""
     rate = report.robust.mean
     guesses = rate.rate <= 1 / report.classifier.spec.num_classes
     if rate.rate >= _ROBUST_RATE and not guesses:
@@ -162,8 +162,8 @@ def _robustness_warnings(report: AuditReport) -> tuple[ReliabilityWarning, ...]:
     return (
         ReliabilityWarning(
             code="base-not-robust",
-            message="The classifier was hardly trained to withstand these attacks, and a fine-tuning of a few epochs cannot "
-            "change that.",
+            message="The classifier was hardly trained to withstand these attacks, and a fine-tuning of a few epochs seldom "
+            "changes that.",
             evidence=f"{rate.count:,} of {rate.images:,} images stay right under attack, {rate.rate:.1%}"
             + (", no more than by guessing" if guesses else f"; less than {_ROBUST_RATE:.0%} counts as none"),
             advice="Start from an adversarially trained classifier, or train this one adversarially first: method uniform, some "

@@ -163,7 +163,9 @@ class FinetuneReport(Document):
     training_dataset: DatasetSummary
     validation_images: int
     warnings: tuple[ReliabilityWarning, ...] = Field(
-        (), description="Signs, from before the training, that this classifier cannot be fine-tuned to a useful one."
+        (),
+        description="Signs, from before the training, that this classifier can hardly be fine-tuned to a useful one. "
+        "Empty where the new weights show that it can.",
     )
     epochs: tuple[EpochRow, ...]
     selected_epoch: int

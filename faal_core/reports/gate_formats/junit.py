@@ -1,4 +1,4 @@
-"""Show the result of a gate as JUnit XML: one test case for each requirement.
+"""Show the result of a gate as JUnit XML: one test case for each requirement, whose name stays when its limit changes.
 
 A requirement that is not met is a failure. An undecided one is an error where it fails the gate, and a skipped test elsewhere.
 """
@@ -20,9 +20,8 @@ def render(result: GateResult) -> str:
     properties = ET.SubElement(suite, "properties")
     ET.SubElement(properties, "property", name="audit", value=words.describe(result.audit))
     for one, tag in zip(result.requirements, tags, strict=True):
-        name = f"{words.title(one)} {sanitise(words.limit(one))}"
-        case = ET.SubElement(suite, "testcase", classname="faal.gate", name=name)
-        sentence = sanitise(one.sentence)
+        case = ET.SubElement(suite, "testcase", classname="faal.gate", name=words.title(one))
+        sentence = sanitise(f"{words.limit(one)}. {one.sentence}")
         if tag:
             ET.SubElement(case, tag, type=one.status, message=sentence)
         else:

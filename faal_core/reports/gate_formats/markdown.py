@@ -17,7 +17,7 @@ def render(result: GateResult) -> str:
     unmet = words.violations(result)
     rows = [*unmet, *(one for one in result.requirements if one.status == "pass")]
     lines = [
-        f"### Robustness gate: {words.conclusion(result).removeprefix('The gate ')}",
+        f"### Robustness gate: {words.conclusion(result).removeprefix('The gate ').removeprefix('is ')}",
         "",
         f"Audit: {escape(words.describe(result.audit))}",
         *([f"<br>Baseline: {escape(words.describe(result.baseline))}"] if result.baseline else []),

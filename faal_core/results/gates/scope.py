@@ -21,10 +21,10 @@ def judge_scope(scope: Scope, report: AuditReport) -> Iterator[RequirementResult
         large_enough = threat.epsilon >= scope.epsilon * (1 - _ROUNDING)
         yield _judge("epsilon", format_radius(scope.epsilon), format_radius(threat.epsilon), large_enough, "at least ")
     if scope.attacks is not None:
-        names = "; ".join(attack.name for attack in report.attacks)
-        made = names if report.complete else f"{names}, not finished"
+        strongest = next((name for name in reversed(STRENGTH) if _has_all(report.spec, name)), "no full preset")
+        made = strongest if report.complete else f"{strongest}, not finished"
         strong_enough = report.complete and _is_as_strong(report.spec, scope.attacks)
-        yield _judge("attacks", scope.attacks, made, strong_enough, "at least ")
+        yield _judge("attacks", scope.attacks, made, strong_enough, "at least as strong as the preset ")
     if scope.dataset_sha256 is not None:
         sha256 = report.dataset.sha256
         yield _judge("dataset_sha256", scope.dataset_sha256, sha256, sha256 == scope.dataset_sha256)
@@ -46,6 +46,10 @@ def _judge(field: str, limit: str, value: str, holds: bool, relation: str = "") 
 
 def _is_as_strong(spec: AuditSpec, preset: str) -> bool:
     """Return whether the audit has all attacks of the preset, or all of a stronger one; further attacks only help."""
-    stronger = STRENGTH[STRENGTH.index(preset) :]
-    needed = (AuditSpec(threat=spec.threat, attacks=catalog.PRESETS[name].attacks).attacks for name in stronger)
-    return any(all(attack in spec.attacks for attack in attacks) for attacks in needed)
+    return any(_has_all(spec, name) for name in STRENGTH[STRENGTH.index(preset) :])
+
+
+def _has_all(spec: AuditSpec, preset: str) -> bool:
+    """Return whether the audit has all attacks of the preset."""
+    needed = AuditSpec(threat=spec.threat, attacks=catalog.PRESETS[preset].attacks).attacks
+    return all(attack in spec.attacks for attack in needed)

@@ -8,6 +8,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
+import faal_core
 from faal_core import weights
 from faal_core.classifier import Classifier
 from faal_core.datasets import LabelledImages, load
@@ -27,6 +28,7 @@ from faal_core.training.candidates import candidate_classifier
 from faal_core.training.rehearsal import rehearse
 from faal_core.training.row_split import split_rows
 from faal_core.training.validation import validate
+from faal_core.weights import read_classifier
 from tests.training_runs import training_run
 
 CPU = torch.device("cpu")
@@ -344,6 +346,20 @@ def test_a_classifier_that_guesses_raises_a_warning_too() -> None:
     result = run_finetuning(constant, data, test_data, SPEC, name="constant", device=CPU)
     assert result.report.before.robust.mean.rate == pytest.approx(0.1)
     assert [warning.code for warning in result.report.warnings] == ["base-not-robust"]
+
+
+def test_a_warning_that_the_new_weights_refute_is_not_reported() -> None:
+    """A robust classifier whose last bias was disturbed guesses; the training corrects that, so the report does not warn."""
+    data = load("fashion-mnist-subset", "train")
+    disturbed = read_classifier(Path(faal_core.__file__).parent / "bundled/classifier.safetensors")
+    with torch.no_grad():
+        disturbed.backbone.linear.bias[0] += 13
+    spec = SPEC.model_copy(update={"training": SPEC.training.model_copy(update={"learning_rates": (0.1,)})})
+    data, test_data = data.take(data.stratified(300, 0)), load("fashion-mnist-subset", "test")
+    report = run_finetuning(disturbed, data, test_data, spec, name="disturbed", device=CPU).report
+    assert report.before.robust.mean.rate == pytest.approx(0.1)
+    assert report.after.robust.mean.rate > 0.15
+    assert report.warnings == ()
 
 
 def test_fine_tuned_weights_carry_the_class_names() -> None:

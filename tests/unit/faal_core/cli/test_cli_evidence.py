@@ -127,6 +127,32 @@ def test_a_pack_is_verified_without_torch(tmp_path: Path, monkeypatch: pytest.Mo
     assert "verified" in answer.stdout
 
 
+def test_a_policy_with_a_baseline_is_gated_and_then_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A pack without the gate's result is refused with the commands to run, which make a pack, also of a first audit."""
+    write_sample(tmp_path / "out", images=30)
+    (tmp_path / "policy.yaml").write_text("min_robust: 0.1\nbaseline:\n  tolerance: 0.02\n")
+    pack = ("pack", "out", "--policy", "policy.yaml")
+    assert run_faal(monkeypatch, tmp_path, *pack) == 1
+    assert "--json > gate.json" in capsys.readouterr().err
+    assert run_faal(monkeypatch, tmp_path, "gate", "out", "--policy", "policy.yaml", "--baseline", "out", "--json") == 0
+    (tmp_path / "gate.json").write_text(capsys.readouterr().out)
+    assert run_faal(monkeypatch, tmp_path, *pack, "--gate-result", "gate.json") == 0
+    assert run_faal(monkeypatch, tmp_path, "verify", "pack.zip") == 0
+
+
+def test_an_existing_key_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The message names the file, and is no message of the operating system."""
+    (tmp_path / "key.pub.pem").touch()
+    assert run_faal(monkeypatch, tmp_path, "create-key", "key.pem") == 2
+    error = capsys.readouterr().err
+    assert "key.pub.pem exists: name another file" in error
+    assert "Errno" not in error
+
+
 def test_a_wrong_policy_is_not_signed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,7 +7,9 @@ import pytest
 
 from faal_core.errors import InvalidSpec
 from faal_core.evidence import verify_pack, write_pack
+from faal_core.evidence.archive import Member
 from faal_core.evidence.gate_file import AS_STATED
+from faal_core.evidence.pack import pack_members
 from faal_core.results.comparison import compare
 from faal_core.results.gates.baseline import PairedAudits
 from faal_core.results.gates.documents import GateResult
@@ -71,10 +73,14 @@ def test_limits_of_options_are_not_those_of_the_policy(tmp_path: Path, pack: Pat
 
 
 def test_a_baseline_is_not_evaluated_again(tmp_path: Path) -> None:
-    """Without its own result, a policy with a baseline is bound to the pack and not evaluated."""
+    """Without its own result, a policy with a baseline makes no pack of files; in a service's pack it is bound, not evaluated."""
     write_sample(tmp_path / "out", images=30)
     (tmp_path / "policy.json").write_text(json.dumps({"baseline": {}}))
-    result = write_pack(tmp_path / "pack.zip", tmp_path / "out", policy=tmp_path / "policy.json")
+    with pytest.raises(InvalidSpec, match="needs the result of the gate") as error:
+        write_pack(tmp_path / "pack.zip", tmp_path / "out", policy=tmp_path / "policy.json")
+    assert error.value.remedy == "gate-result"
+    files = (tmp_path / "out/report.json", tmp_path / "out/outcomes.parquet", tmp_path / "policy.json")
+    result = pack_members(tmp_path / "pack.zip", {file.name: Member.from_file(file) for file in files})
     assert result.verified
     assert "gate.json" not in read_members(tmp_path / "pack.zip")
 

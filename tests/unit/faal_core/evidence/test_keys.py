@@ -42,6 +42,8 @@ def test_an_encrypted_key_needs_its_passphrase(tmp_path: Path) -> None:
         read_signer(tmp_path / "key.pem", lambda: b"Secret")
     with pytest.raises(InvalidSpec, match="passphrase does not open"):
         read_signer(tmp_path / "key.pem", bytes)
+    with pytest.raises(InvalidSpec, match="is encrypted, and no passphrase was given"):
+        read_signer(tmp_path / "key.pem")
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o660, 0o604])

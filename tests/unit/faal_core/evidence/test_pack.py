@@ -15,7 +15,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from faal_core.errors import InvalidSpec
-from faal_core.evidence import read_signer, verify_pack, write_pack
+from faal_core.evidence import create_key, read_public_key, read_signer, verify_pack, write_pack
 from faal_core.evidence.keys import Signer
 from faal_core.evidence.merkle import compute_root
 from tests.evidence_packs import (
@@ -270,6 +270,15 @@ def test_the_statement_binds_the_outcomes_one_by_one(pack: Path) -> None:
     assert read_statement(pack)["predicate"]["faal"]["audits"][0]["merkleRoot"] == compute_root(leaves)
 
 
+def test_paths_may_be_texts(tmp_path: Path, folder: Path) -> None:
+    """Keys, reports, policies and packs are named by texts, as those of `faal.gate`."""
+    (tmp_path / "policy.json").write_text('{"min_robust": 0.1}')
+    create_key(f"{tmp_path}/key.pem")
+    signer, public = read_signer(f"{tmp_path}/key.pem"), read_public_key(f"{tmp_path}/key.pub.pem")
+    write_pack(f"{tmp_path}/a.zip", str(folder / "out"), policy=f"{tmp_path}/policy.json", signer=signer)
+    assert verify_pack(f"{tmp_path}/a.zip", public_key=public).trusted
+
+
 def test_files_that_do_not_belong_together_make_no_pack(tmp_path: Path) -> None:
     """A report without outcomes, and one with those of another audit, are refused before a pack is written."""
     write_sample(tmp_path / "out")
@@ -281,6 +290,8 @@ def test_files_that_do_not_belong_together_make_no_pack(tmp_path: Path) -> None:
     (tmp_path / "out/outcomes.parquet").unlink()
     with pytest.raises(InvalidSpec, match="needs the outcomes"):
         write_pack(output, tmp_path / "out")
+    with pytest.raises(FileNotFoundError, match="policy"):
+        write_pack(output, tmp_path / "other", policy=tmp_path / "policy.yaml")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "out"]
 
 

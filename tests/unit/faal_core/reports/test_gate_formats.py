@@ -12,7 +12,7 @@ import pytest
 from lxml import etree
 from markdown_it import MarkdownIt
 
-from faal_core.reports.gate_formats import github, junit, markdown, sarif, text, words
+from faal_core.reports.gate_formats import github, html, junit, markdown, sarif, text, words
 from faal_core.results.gates.documents import GateResult
 from faal_core.results.gates.judging import judge_audit
 from faal_core.results.gates.pairing import separate
@@ -110,17 +110,40 @@ def test_junit_keeps_the_names() -> None:
     assert any("\ufffd[31mred\ufffd\ufffd" in name for name in names)
 
 
+def test_junit_names_do_not_change_with_limits() -> None:
+    """Another limit is the same test, so that a pipeline shows its history; the test's message has the limit."""
+    pages = [junit.render(judge_audit(Policy(min_worst=limit), sample_audit())) for limit in (0.05, 0.1)]
+    cases = [ET.fromstring(page).findall(".//testcase")[0] for page in pages]
+    assert [case.get("name") for case in cases] == ["min_worst", "min_worst"]
+    assert [(case.findtext("system-out") or "")[:6] for case in cases] == ["≥ 5 %.", "≥ 10 %"]
+
+
+def test_html_shows_names_as_they_are(result: GateResult) -> None:
+    """The table for notebooks has a row for each requirement, and no name makes markup."""
+    page = html.render(result)
+    assert page.count("<tr>") == len(result.requirements) + 1
+    assert not re.search(r"<(a|img|script|code|em|x)\b", page)
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+
+
+def test_the_title_of_markdown_is_a_phrase() -> None:
+    """An undecided gate has a title like the others."""
+    report = sample_audit()
+    page = markdown.render(judge_audit(Policy(min_worst=report.robust.worst.value), report))
+    assert page.startswith("### Robustness gate: undecided: 0 met")
+
+
 def test_markdown_shows_names_as_they_are(result: GateResult) -> None:
     """Rendered, the table has a row for each requirement and five cells in each, and no name makes markup, links or mentions."""
     page = markdown.render(result)
-    html = MarkdownIt("gfm-like", {"html": True, "linkify": False}).render(page)
-    assert html.count("<tr>") == len(result.requirements) + 1
-    assert html.count("<td>") == 5 * len(result.requirements)
-    assert not re.search(r"<(a|img|script|code|em|x)\b", html)
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    rendered = MarkdownIt("gfm-like", {"html": True, "linkify": False}).render(page)
+    assert rendered.count("<tr>") == len(result.requirements) + 1
+    assert rendered.count("<td>") == 5 * len(result.requirements)
+    assert not re.search(r"<(a|img|script|code|em|x)\b", rendered)
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in rendered
     assert not re.search(r"https?://|www\.", page)
-    assert not re.search(r"[@#]\w", unescape(html))
-    assert "@\u200beveryone #\u200b1" in html
+    assert not re.search(r"[@#]\w", unescape(rendered))
+    assert "@\u200beveryone #\u200b1" in rendered
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f\u202e]", page)
 
 

@@ -8,7 +8,9 @@ import pytest
 import faal_core as faal
 from faal_core.errors import InvalidSpec
 from faal_core.reports import files
+from faal_core.results.gates.judging import judge_audit
 from faal_core.results.reading import StoredAudit
+from faal_core.specs import Policy
 from tests.sample_reports import FASHION, ROBUST_BEFORE, sample_audit, sample_finetune, sample_outcomes
 
 
@@ -42,6 +44,14 @@ def test_a_finetuning_is_judged_by_its_new_weights() -> None:
     ]
 
 
+def test_a_result_shows_itself() -> None:
+    """`print` shows the text of `faal gate`, and a notebook a table; the document is that of the gate."""
+    result = faal.gate(sample_audit(), min_worst=0.2)
+    assert str(result).startswith("The gate passed: 1 met")
+    assert "<table>" in result._repr_html_()
+    assert result.model_dump() == judge_audit(Policy(min_worst=0.2), sample_audit()).model_dump()
+
+
 def test_errors_say_what_to_pass() -> None:
     """A wrong field, no field and a report without outcomes are explained."""
     with pytest.raises(InvalidSpec, match="min_wurst: there is no such field"):
@@ -54,7 +64,7 @@ def test_errors_say_what_to_pass() -> None:
 
 def test_the_function_is_not_hidden_by_modules() -> None:
     """Modules named gate are imported, and `faal.gate` is still the function."""
-    for module in ("faal_core.results.gates.judging", "faal_core.cli.gate", "faal_core.results.gates.call"):
+    for module in ("faal_core.results.gates.judging", "faal_core.cli.gate", "faal_core.reports.gate_call"):
         importlib.import_module(module)
     assert callable(faal.gate)
-    assert faal.gate is importlib.import_module("faal_core.results.gates.call").gate
+    assert faal.gate is importlib.import_module("faal_core.reports.gate_call").gate

@@ -155,7 +155,7 @@ def test_a_stopped_audit_has_no_strength() -> None:
     stopped = REPORT.model_copy(update={"attacks": (REPORT.attacks[0].model_copy(update={"untried": 1}),)})
     first = judge_audit(Policy(min_clean=0.01, scope={"attacks": "pgd-20"}), stopped).requirements[0]
     assert (first.name, first.status) == ("scope.attacks", "fail")
-    assert first.sentence.endswith(f"the audit has {REPORT.attacks[0].name}, not finished.")
+    assert first.sentence.endswith("at least as strong as the preset pgd-20; the audit has pgd-20, not finished.")
 
 
 def test_further_attacks_keep_the_strength() -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from faal_core.errors import InvalidSpec
+from faal_core.reports.gate_formats import html, text
 from faal_core.results.documents import AuditReport, Document
 from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.results.gates.documents import GateResult
@@ -28,6 +29,18 @@ class Result(Protocol):
         """Return the outcomes of the images; those of both audits of a fine-tuning, the new weights last."""
 
 
+class ShownGateResult(GateResult):
+    """Is the result of a gate, which `print` shows as text and a notebook as a table."""
+
+    def __str__(self) -> str:
+        """Return the conclusion, and a line for each requirement."""
+        return text.render(self)
+
+    def _repr_html_(self) -> str:
+        """Return the conclusion and the requirements for a notebook."""
+        return html.render(self)
+
+
 def gate(
     audited: Result | Report | str | Path,
     *,
@@ -35,7 +48,7 @@ def gate(
     tolerance: float | None = None,
     policy: str | Path | None = None,
     **requirements: Any,  # noqa: ANN401 - the fields of a policy
-) -> GateResult:
+) -> ShownGateResult:
     """Judge an audit by a policy; `passed` of the result says whether it passes.
 
     A fine-tuning is judged by the audit of its new weights, and compared with the audit of its original weights.
@@ -46,6 +59,7 @@ def gate(
         tolerance: largest allowed fall from the baseline, 0.01 when absent.
         policy: file of a policy, in YAML or JSON.
         requirements: fields of the policy, such as `min_worst=0.25`; they override those of the file.
+    Returns: the document that `faal gate --json` writes; `print` and notebooks show it.
     Raises: InvalidSpec for a wrong policy, or where the audits cannot be compared; OSError.
     """
     fields = {**(read_policy_document(Path(policy)) if policy is not None else {}), **requirements}
@@ -57,7 +71,7 @@ def gate(
     audit, paired = separate(_read(audited))
     if baseline is not None:
         paired = pair_audits(_store(baseline), _store(audited))
-    return judge_audit(checked, audit, paired)
+    return ShownGateResult(**dict(judge_audit(checked, audit, paired)))
 
 
 def _read(audited: Result | Report | str | Path) -> Report:
