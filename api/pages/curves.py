@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from pydantic import BaseModel, ConfigDict
 
@@ -26,17 +27,21 @@ class Epoch(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A line of the chart: `points` as (x, y) from the upper left corner, and its last value."""
+    """A line of the chart, and its last value.
+
+    Args:
+        segments: parts of the line between missing values; each has its points as (x, y) from the upper left corner.
+    """
 
     name: str
     key: str
-    points: tuple[tuple[float, float], ...]
+    segments: tuple[tuple[tuple[float, float], ...], ...]
     last: float
 
     @property
-    def path(self) -> str:
-        """Return the points in the format of SVG."""
-        return " ".join(f"{x:.1f},{y:.1f}" for x, y in self.points)
+    def paths(self) -> list[str]:
+        """Return the points of each segment in the format of SVG."""
+        return [" ".join(f"{x:.1f},{y:.1f}" for x, y in segment) for segment in self.segments]
 
 
 def curves(epochs: Sequence[Epoch]) -> list[Curve]:
@@ -59,12 +64,14 @@ def curves_of_runs(runs: Sequence[PlanRunResource]) -> list[Curve]:
 
 
 def _draw(accuracies: Mapping[tuple[str, str], Sequence[float | None]]) -> list[Curve]:
-    """Return a line for each name and key with values."""
+    """Return a line for each name and key with values. The index of a value is its place; a missing value is a gap."""
     lines = []
     for (name, key), series in accuracies.items():
-        values = [value for value in series if value is not None]
-        if values:
-            step = WIDTH / max(1, len(values) - 1)
-            points = tuple((step * i, HEIGHT * (1 - value)) for i, value in enumerate(values))
-            lines.append(Curve(name, key, points, values[-1]))
+        step = WIDTH / max(1, len(series) - 1)
+        places = [None if value is None else (step * i, HEIGHT * (1 - value)) for i, value in enumerate(series)]
+        segments = [
+            tuple(filter(None, group)) for is_gap, group in groupby(places, lambda one: one is None) if not is_gap
+        ]
+        if segments:
+            lines.append(Curve(name, key, tuple(segments), [value for value in series if value is not None][-1]))
     return lines

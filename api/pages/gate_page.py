@@ -1,5 +1,7 @@
 """The page on which a report is checked against limits, and the downloads of the result and of the evidence pack."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from fastapi import Form, Request, Response, UploadFile
@@ -7,10 +9,10 @@ from pydantic import BaseModel, ConfigDict
 
 from api.access.authentication import ReaderDep
 from api.pages.gate_form import MORE_REQUIREMENTS, GateForm, JsonText, WrittenPolicy, locate_errors, read_file
-from api.pages.page_route import REFUSALS, page_router, show_refusal
+from api.pages.page_route import REFUSALS, describe_problem, page_router, show_refusal
 from api.pages.templating import templates
-from api.problems import answers
-from api.schemas.packs import PackRequest
+from api.problems.errors import InvalidRequest
+from api.schemas.packs import MOST_TEXT, PackRequest
 from api.schemas.rows import describe_job
 from api.serving import gates, packs
 from api.serving.dependencies import Id, Service
@@ -18,6 +20,8 @@ from faal_core.reports.gate_formats import words
 from faal_core.results.gates.documents import AuditIdentity, GateResult
 from faal_core.specs.policy import STRENGTH
 from jobs import queries
+from jobs.errors import JobNotFound
+from jobs.states import JobKind
 
 router = page_router()
 
@@ -74,21 +78,46 @@ def pack_from_page(request: Request, job_id: Id, service: ReaderDep, form: Annot
     try:
         filled = GateForm(policy_json=form.policy_json).with_file()
         signature = read_file("policy_signature", form.policy_signature)
+        if signature is not None and not filled.policy:
+            raise InvalidRequest.for_field(
+                "/policy", "there is no policy to sign; check the report against limits first"
+            )
         pack = packs.pack_job(service, job_id, PackRequest(policy=filled.policy or None, policy_signature=signature))
     except REFUSALS as refusal:
-        return _show_errors(request, service, job_id, filled, refusal)
+        return _show_errors(request, service, job_id, filled, refusal, _judge_again(service, job_id, filled))
     return packs.answer_with_pack(pack)
 
 
-def _show_errors(request: Request, service: Service, job_id: str, form: GateForm, refusal: Exception) -> Response:
-    problem = answers.describe_problem(request, refusal)
-    filling = _gate(service, job_id, form) | {"errors": locate_errors(problem, form)}
+def _show_errors(
+    request: Request,
+    service: Service,
+    job_id: str,
+    form: GateForm,
+    refusal: Exception,
+    result: Mapping[str, Any] = MappingProxyType({}),
+) -> Response:
+    """Show the page with an error.
+
+    Args:
+        result: as from `_describe_result`, if there is one. Without it the page has no field for a signature.
+    """
+    problem = describe_problem(request, refusal)
+    filling = _gate(service, job_id, form) | {"errors": locate_errors(problem, form), **result}
     of_signature = [error.detail for error in problem.errors or () if error.pointer == "/policy_signature"]
-    if of_signature:
+    if of_signature and result:
         filling["errors"] = {"policy_signature": of_signature[0]}
-        policy = form.read()
-        filling |= _describe_result(gates.judge_job(service, job_id, policy.policy), policy)
     return show_refusal(request, "gate.html", filling, refusal)
+
+
+def _judge_again(service: Service, job_id: str, form: GateForm) -> dict[str, Any]:
+    """Return the result of a policy whose pack was refused, so that the page still shows it; nothing without a result."""
+    if not form.policy:
+        return {}
+    try:
+        policy = form.read()
+        return _describe_result(gates.judge_job(service, job_id, policy.policy), policy)
+    except REFUSALS:
+        return {}
 
 
 def _gate(service: Service, job_id: str, form: GateForm) -> dict[str, Any]:
@@ -107,11 +136,22 @@ def _gate(service: Service, job_id: str, form: GateForm) -> dict[str, Any]:
         "presets": STRENGTH,
         "more_requirements": MORE_REQUIREMENTS,
         "signer": service.signer,
+        "is_source_deleted": job.kind is JobKind.COMPARE and not _exists(service, job.spec["jobs"][1]),
+        "most_text": MOST_TEXT,
         "form": form,
         "result": None,
         "problem": None,
         "errors": {},
     }
+
+
+def _exists(service: Service, job_id: str) -> bool:
+    try:
+        with service.sessions() as session:
+            queries.find_job(session, job_id)
+    except JobNotFound:
+        return False
+    return True
 
 
 def _describe_result(result: GateResult, policy: WrittenPolicy) -> dict[str, Any]:

@@ -9,11 +9,10 @@ from pydantic import Field, JsonValue, ValidationError
 
 from api.access.authentication import ReaderDep, SubmitterDep
 from api.pages.list_query import ListQuery
-from api.pages.page_route import REFUSALS, page_router, redirect, show_refusal
+from api.pages.page_route import REFUSALS, describe_problem, page_router, redirect, show_refusal
 from api.pages.start_form import StartForm, locate_errors
 from api.pages.templating import templates
 from api.pages.views import LISTED, JobView, choices, job_views, list_fitting_datasets, offers_comparison
-from api.problems import answers
 from api.problems.errors import InvalidRequest
 from api.schemas.requests import CompareRequest
 from api.schemas.rows import describe_job
@@ -102,7 +101,7 @@ def start_job(request: Request, service: SubmitterDep, form: Annotated[StartForm
     except REFUSALS as refusal:
         filling = _jobs(service, ListQuery()) | _start(service, form)
         architectures = {model.id: model.architecture for model in filling["choices"].models}
-        problem = answers.describe_problem(request, refusal)
+        problem = describe_problem(request, refusal)
         filling["errors"] = locate_errors(problem, architectures.get(form.model))
         return show_refusal(request, "jobs.html", filling, refusal)
     return redirect(f"/ui/jobs/{job.id}")
@@ -141,5 +140,5 @@ def show_estimate(request: Request, service: SubmitterDep, form: Annotated[Start
     try:
         filling["estimate"] = estimate_cost(service, form.request()) if form.model else None
     except REFUSALS as refusal:
-        filling["objection"] = answers.describe_problem(request, refusal)
+        filling["objection"] = describe_problem(request, refusal)
     return templates.TemplateResponse(request, "estimate.html", filling)

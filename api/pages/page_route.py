@@ -3,15 +3,18 @@
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 
 from api.pages.login import to_login
+from api.pages.sentences import write_for_readers
 from api.pages.templating import templates
 from api.problems import answers
 from api.problems.errors import ApiError, KeyRequired
+from faal_client.resources.problems import Problem
 from faal_core.errors import FaalError
 from jobs.errors import JobsError, KeyRefused
 
@@ -41,9 +44,14 @@ def page_router() -> APIRouter:
     return APIRouter(include_in_schema=False, default_response_class=HTMLResponse, route_class=_PageRoute)
 
 
+def describe_problem(request: Request, raised: Exception) -> Problem:
+    """Return the problem for an error, with a detail for readers of pages."""
+    return write_for_readers(answers.describe_problem(request, raised))
+
+
 def show_refusal(request: Request, page: str, filling: dict[str, Any], raised: Exception) -> Response:
     """Show a page with the problem, with the status and headers that the API would answer with."""
-    problem = answers.describe_problem(request, raised)
+    problem = describe_problem(request, raised)
     return templates.TemplateResponse(
         request, page, filling | {"problem": problem}, problem.status, answers.select_headers(raised)
     )

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from api.pages.gate_form import TOO_LONG, unify_line_ends
 from api.problems.errors import InvalidRequest
 from api.schemas.packs import MOST_TEXT
 from api.schemas.requests import PlanRequest
@@ -28,15 +29,15 @@ _FIELDS_OF_POLICY = ("min_class: ", "min_group: ")  # that a refusal for a name 
 class PlanForm(BaseModel):
     """The fields of the form as text; an empty field is an empty string."""
 
-    model_config = ConfigDict(frozen=True, str_max_length=200)
+    # A browser sends two characters for the end of a line. `request` reports texts that are too long.
+    model_config = ConfigDict(frozen=True, str_max_length=2 * MOST_TEXT)
 
-    like: str = ""  # id of the audit whose settings the plan takes
+    like: Annotated[str, Field(max_length=200)] = ""  # id of the audit whose settings the plan takes
     name: str = ""
     model_name: str = ""
     dataset: str = ""
     every_hours: str = ""
-    # A browser sends two characters for the end of a line.
-    policy: Annotated[str, Field(max_length=2 * MOST_TEXT)] = ""
+    policy: str = ""
 
     @classmethod
     def for_audit(cls, audit_id: str, model_name: str, dataset: str) -> Self:
@@ -45,13 +46,19 @@ class PlanForm(BaseModel):
 
     def request(self, spec: Mapping[str, Any]) -> PlanRequest:
         """Return the form as a request to the API, with the settings of an audit. Raises: InvalidRequest."""
+        for name in ("name", "model_name", "dataset"):
+            if any(sign < " " or sign == "\x7f" for sign in getattr(self, name)):
+                raise InvalidRequest.for_field(f"/{name}", "the text has a tab or another control character; remove it")
+        policy = unify_line_ends(self.policy)
+        if len(policy) > MOST_TEXT:
+            raise InvalidRequest.for_field("/policy", TOO_LONG)
         fields: dict[str, JsonValue] = {
             **spec,
             "name": self.name.strip(),
             "model_name": self.model_name,
             "dataset": self.dataset,
             "every_hours": self.every_hours.strip() or None,
-            "policy": parse_policy_text(self.policy) if self.policy.strip() else None,
+            "policy": parse_policy_text(policy) if policy.strip() else None,
         }
         try:
             return PlanRequest.model_validate(fields)

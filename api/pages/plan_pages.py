@@ -8,22 +8,21 @@ from fastapi import Form, Path, Query, Request, Response
 from pydantic import Field
 
 from api.access.authentication import ReaderDep, SubmitterDep
-from api.pages.page_route import REFUSALS, page_router, redirect, show_refusal
+from api.pages.page_route import REFUSALS, describe_problem, page_router, redirect, show_refusal
 from api.pages.plan_form import PlanForm, locate_errors
 from api.pages.plan_views import PlanView, get_plan, list_plans
 from api.pages.templating import templates
 from api.pages.views import LISTED, list_fitting_datasets
-from api.problems import answers
 from api.schemas.packs import MOST_TEXT
-from api.schemas.requests import MOST_HOURS, PlanChange
+from api.schemas.requests import MOST_HOURS, PlanChange, PlanRequest
 from api.schemas.rows import describe_job
-from api.serving import plans
+from api.serving import gates, plans
 from api.serving.dependencies import After, Id, Service
 from faal_client.resources.objects import JobResource
 from jobs import model_registry, queries
 from jobs.errors import JobStateConflict
 from jobs.plans import MOST_PLANS
-from jobs.states import JobKind
+from jobs.states import JobKind, JobState
 
 router = page_router()
 
@@ -76,11 +75,28 @@ def create_plan_from_page(request: Request, service: SubmitterDep, form: Annotat
     """Create a plan and go to its page, or show the form again with its errors."""
     audit = _find_audit(service, form.like)
     try:
-        plan = plans.create_plan(service, form.request(audit.spec))
+        plan_request = form.request(audit.spec)
+        _require_known_names(service, audit, plan_request)
+        plan = plans.create_plan(service, plan_request)
     except REFUSALS as refusal:
-        filling = _form(service, audit, form) | {"errors": locate_errors(answers.describe_problem(request, refusal))}
+        filling = _form(service, audit, form) | {"errors": locate_errors(describe_problem(request, refusal))}
         return show_refusal(request, "plan_form.html", filling, refusal)
     return redirect(f"/ui/plans/{plan.id}")
+
+
+def _require_known_names(service: Service, audit: JobResource, request: PlanRequest) -> None:
+    """Check the names in the policy of a plan that repeats an audit, if this one has a report. Raises: InvalidSpec.
+
+    Audits of another data set or of another model can have other names.
+    """
+    from faal_core.results.gates.judging import judge_audit  # imported here, since SciPy takes a fraction of a second
+
+    with service.sessions() as session:
+        names = model_registry.find_names(session, [audit.model or ""])
+    is_same = (request.dataset, request.model_name) == (audit.dataset, names.get(audit.model or ""))
+    if request.policy is not None and is_same and audit.status is JobState.SUCCEEDED:
+        report, _ = gates.find_audit(service, audit.id)
+        judge_audit(request.policy.model_copy(update={"baseline": None}), report)
 
 
 def _find_audit(service: Service, job_id: str) -> JobResource:

@@ -226,10 +226,19 @@ def _check_signature(signature: str, policy: str) -> None:
     from faal_core.evidence.approval import read_approval
     from faal_core.evidence.refusal import PackRefused
 
-    try:
-        read_approval(signature.encode(), policy.encode(), "it")
-    except PackRefused as error:
-        raise InvalidRequest.for_field("/policy_signature", str(error)) from None
+    def explain_refusal(text: str) -> str | None:
+        try:
+            read_approval(signature.encode(), text.encode(), "it")
+        except PackRefused as error:
+            return str(error)
+        return None
+
+    if (refusal := explain_refusal(policy)) is None:
+        return
+    unix = policy.replace("\r\n", "\n")
+    if any(explain_refusal(text) is None for text in (unix, unix.replace("\n", "\r\n"))):
+        refusal = "it signs this policy with other line ends; use the text of the signed file without any change"
+    raise InvalidRequest.for_field("/policy_signature", refusal)
 
 
 def _judge(policy: Policy, audit: AuditReport, paired: "PairedAudits") -> bytes:

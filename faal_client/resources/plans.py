@@ -60,7 +60,8 @@ class PlanRunResource(Resource):
     status: JobState | None = Field(description="state of the audit; null: the audit was deleted")
     worst_class: WorstClass | None = Field(description="worst class of the audit; null until the audit has succeeded")
     robust_mean: float | None = Field(
-        description="robust accuracy over all images, from 0 to 1; null until the audit has succeeded"
+        description="robust accuracy over all images, from 0 to 1; null until the audit has succeeded, and for runs that "
+        "ended before the service stored this figure"
     )
     gate: Literal["pass", "fail", "undecided"] | None = Field(
         description="result of the audit by the policy of the plan; null without a policy, and until the audit was judged"
@@ -73,10 +74,12 @@ class PlanRunResource(Resource):
         description="conclusion of the comparison over all means and classes; null where there is no comparison yet"
     )
     worst_change: Change | None = Field(
-        description="change of the smallest robust class rate; null where there is no comparison yet"
+        description="change of the smallest robust class rate; null where there is no comparison yet, and for runs that ended "
+        "before the service stored this figure"
     )
     mean_change: Change | None = Field(
-        description="change of the robust accuracy over all images; null where there is no comparison yet"
+        description="change of the robust accuracy over all images; null where there is no comparison yet, and for runs that "
+        "ended before the service stored this figure"
     )
     falls: int | None = Field(description="number of clean and robust accuracies that fell significantly")
     error: ErrorBody | None = Field(description="the reason why there is no audit, no comparison or no `gate`")

@@ -1,6 +1,7 @@
 """Explain pydantic's validation errors to the author of a request: the value, and the allowed values."""
 
 import difflib
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -58,6 +59,8 @@ def explain(error: "ErrorDetails") -> str:
         case "union_tag_not_found":
             return f"the field {context['discriminator']} is missing"
     message = error["msg"].removeprefix("Value error, ").partition(", unable to parse")[0]
+    message = re.sub("a valid dictionary( or .*)?$", "an object with fields", message)
+    message = message.replace("String should", "the text should", 1)
     return message.replace("Input should", f"{written} should", 1).replace("Tuple should", "the list should", 1)
 
 

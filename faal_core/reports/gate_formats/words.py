@@ -49,24 +49,35 @@ def plain_title(requirement: RequirementResult) -> str:
 
 
 def limit(requirement: RequirementResult) -> str:
-    """Return the limit: "≥ 25 %", "≤ 10 %", "fall ≤ 1 %"."""
+    """Return the limit: "≥ 25 %", "≤ 10 %", "fall ≤ 1 point"."""
     if isinstance(requirement.limit, str):
         return requirement.limit
-    sign = {"max_gap": "≤", "baseline": "fall ≤"}.get(field(requirement), "≥")
-    return f"{sign} {100 * requirement.limit:g} %"
+    number = f"{100 * requirement.limit:g}"
+    if field(requirement) == "baseline":
+        return f"fall ≤ {number} {'point' if number == '1' else 'points'}"
+    return f"{'≤' if field(requirement) == 'max_gap' else '≥'} {number} %"
 
 
 def value(requirement: RequirementResult) -> str:
-    """Return the measured value."""
+    """Return the measured value: a rate in percent, a fall in points."""
     measured = requirement.value
-    return sanitise(measured) if isinstance(measured, str) else "" if measured is None else percent(measured)
+    if measured is None or isinstance(measured, str):
+        return sanitise(measured or "")
+    return f"{_fall(measured)} points" if field(requirement) == "baseline" else percent(measured)
 
 
 def interval(requirement: RequirementResult) -> str:
-    """Return the interval: "22.1 % to 41.0 %"; "" in the scope."""
+    """Return the interval: "22.1 % to 41.0 %", "−1.2 to 3.4 points"; "" in the scope."""
     if requirement.low is None or requirement.high is None:
         return ""
+    if field(requirement) == "baseline":
+        return f"{_fall(requirement.low)} to {_fall(requirement.high)} points"
     return f"{percent(requirement.low)} to {percent(requirement.high)}"
+
+
+def _fall(fall: float) -> str:
+    """Return a fall in percentage points; a rise is negative: "7.2", "−0.4"."""
+    return f"{round(100 * fall, 1) + 0.0:.1f}".replace("-", "−")
 
 
 def conclusion(result: GateResult) -> str:

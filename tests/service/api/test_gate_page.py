@@ -2,6 +2,7 @@
 
 import json
 from contextlib import closing
+from datetime import UTC, datetime
 from xml.etree import ElementTree as ET
 
 import httpx
@@ -10,7 +11,7 @@ import yaml
 from fastapi.testclient import TestClient
 
 from api.app import create_app
-from faal_core.evidence import verify_pack
+from faal_core.evidence import approval, create_key, read_signer, verify_pack
 from faal_core.evidence.keys import parse_public_key
 from faal_core.results.gates.documents import GateResult
 from tests.evidence_packs import read_members, write_sample
@@ -101,12 +102,23 @@ def test_a_policy_file_is_kept_byte_for_byte(web, audit_id) -> None:
         ({"min_class": "shirt = 20\nno such class = 2"}, "min_class", "has no 'no such class'"),
         ({"min_class": "shirt"}, "min_class", "has no name and limit"),
         ({"min_clean": "5", "epsilon": "8/0"}, "epsilon", "'8/0' is not a radius"),
-        ({"tolerance": "1"}, "tolerance", "an audit without a baseline"),
+        ({"tolerance": "1"}, "tolerance", "an audit without a baseline; compare it with an earlier audit, and judge"),
+        ({"tolerance": "100"}, "tolerance", "'100' is too large"),
+        ({"min_group": "camera = 5"}, "min_group", "has no 'camera'"),
+        ({"policy": "min_worst: 2", "min_worst": "5"}, "policy", "min_worst: '2' should be less"),
+        (
+            {"policy": "scope: [1]\nmin_worst: 0.1", "attacks": "quick"},
+            "policy",
+            "scope: this should be an object with fields",
+        ),
+        ({"policy": "min_clean: 0.1\nscope:\n  model_sha256: x"}, "policy", "the text does not have the required form"),
+        ({"min_class": "x" * 40_000, "min_worst": "33"}, "min_class", "more than 32,768 characters"),
+        ({"policy": "#" * 40_000, "min_worst": "33"}, "policy", "more than 32,768 characters"),
         ({"policy": "min_wurst: 0.2"}, "policy", "min_wurst: there is no such field"),
         ({"policy": "{"}, "policy", "policy.yaml is not a policy in YAML"),
         ({"policy": "min_worst: 2", "min_clean": "5"}, "policy", "min_worst: '2' should be less"),
-        ({"policy_json": '"\\ud800"'}, "policy", "is not a JSON string"),
-        ({"policy_json": "[" * 100_000}, "policy", "is not a JSON string"),
+        ({"policy_json": '"\\ud800"'}, "policy", "was not sent completely"),
+        ({"policy_json": "[" * 100_000}, "policy", "was not sent completely"),
         ({"policy": '{"min_class": {"\\ud800": 0.1}}'}, "policy", "no text in UTF-8"),
     ],
 )
@@ -115,8 +127,7 @@ def test_an_error_is_shown_at_its_field(web, audit_id, fields, place, message) -
     page = check(web, audit_id, **fields)
     assert page.status_code == 422
     assert message in page.text.replace("&#39;", "'")
-    if place != "tolerance":  # an audit's page does not ask for it
-        assert attributes_of(page, id=place)["aria-invalid"] == "true"
+    assert attributes_of(page, id=place)["aria-invalid"] == "true"
     for value in fields.values():
         assert "policy_json" in fields or value.replace("'", "&#39;").replace('"', "&#34;") in page.text
 
@@ -151,6 +162,57 @@ def test_the_pack_has_the_policy_that_was_judged(web, tmp_path) -> None:
     assert (wrong.status_code, attributes_of(wrong, id="policy_signature")["aria-invalid"]) == (422, "true")
     assert "The gate passed" in wrong.text
     assert web.client.post(address, data={"policy_json": "x"}).status_code == 422
+
+
+def test_a_signature_fits_after_a_second_check(web, tmp_path) -> None:
+    """A browser sends the text of a file with other line ends; the signature of the file still fits, and else is explained."""
+    write_sample(tmp_path, images=5)
+    create_key(tmp_path / "board.pem")
+    job, text = finish(web, web.audit(), tmp_path), "# of the board\nmin_clean: 0.1\n"
+    board = read_signer(tmp_path / "board.pem", bytes)
+    signature = approval.sign_policy(text.encode(), "policy.yaml", board, datetime(2026, 1, 1, tzinfo=UTC))
+    page = web.client.post(f"/ui/jobs/{job}/gate", files={"policy_file": ("policy.yaml", text.encode())})
+    shown = attributes_of(page, name="policy_as_read")["value"] or ""
+    page = check(web, job, policy=text.replace("\n", "\r\n"), policy_as_read=shown)
+    address, files = f"/ui/jobs/{job}/pack", {"policy_signature": ("policy.intoto.json", signature)}
+    packed = web.client.post(address, data={"policy_json": policy_sent(page)}, files=files)
+    assert packed.headers["Content-Type"] == "application/zip"
+    (tmp_path / "pack.zip").write_bytes(packed.content)
+    assert read_members(tmp_path / "pack.zip")["policy.yaml"] == text.encode()
+    page = web.client.post(address, data={"policy_json": json.dumps(text.replace("\n", "\r\n"))}, files=files)
+    assert "it signs this policy with other line ends" in page.text
+
+
+def test_a_refused_pack_keeps_the_result(web, audit_id) -> None:
+    """A pack that cannot be made leaves the result, the policy and its downloads on the page."""
+    address, text = f"/ui/jobs/{audit_id}/pack", "min_clean: 0.1\n"
+    page = web.client.post(address, data={"policy_json": json.dumps(text)})
+    assert "Audit the model again" in page.text
+    assert "The gate passed" in page.text
+    assert json.loads(policy_sent(page)) == text
+    no_text = {"policy_signature": ("policy.intoto.json", b"\xff")}
+    page = web.client.post(address, data={"policy_json": json.dumps("min_wurst: 0.1")}, files=no_text)
+    assert (page.status_code, "min_wurst: 0.1" in page.text) == (422, True)
+    page = web.client.post(address, files={"policy_signature": ("policy.intoto.json", b"{}")})
+    assert "there is no policy to sign" in page.text
+
+
+def test_a_pack_needs_the_second_audit(web, tmp_path) -> None:
+    """The page of a comparison whose second audit was deleted has no form for a pack, and says why."""
+    job = compare(web, ROBUST_AFTER, [0.3] * 10)
+    assert f'action="/ui/jobs/{job}/pack"' in web.client.get(f"/ui/jobs/{job}/gate").text
+    second = web.client.get(f"/jobs/{job}").json()["spec"]["jobs"][1]
+    assert web.client.delete(f"/jobs/{second}").status_code == 204
+    page = check(web, job, tolerance="1").text
+    assert "The second audit was deleted" in page
+    assert f'action="/ui/jobs/{job}/pack"' not in page
+
+
+def test_a_file_above_the_limit_of_bodies_is_refused_on_a_page(web, audit_id) -> None:
+    """A file of more than 1 MiB is answered with a page, not with JSON."""
+    page = web.client.post(f"/ui/jobs/{audit_id}/gate", files={"policy_file": ("policy.yaml", b"#" * 1_100_000)})
+    assert (page.status_code, page.headers["Content-Type"]) == (413, "text/html; charset=utf-8")
+    assert "at most 1,048,576 bytes" in page.text
 
 
 def test_a_service_without_a_key_says_so(web, audit_id) -> None:

@@ -10,7 +10,7 @@ from faal_core.results.reading import StoredAudit
 from jobs import plan_runs
 from tests.sample_reports import ROBUST_BEFORE, sample_outcomes
 from tests.service.api.conftest import Web
-from tests.service.api.test_pages import HOSTILE, SHOWN, Elements
+from tests.service.api.test_pages import HOSTILE, Elements
 from tests.service.api.test_start_form import add_dataset
 
 GOOD, WORSE = (
@@ -43,6 +43,11 @@ def find_row(page: str, plan_id: str) -> str:
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", row)).split())
 
 
+def outside_of_values(page: str) -> str:
+    """Return the page without the values of its fields, which are as the owner typed them."""
+    return re.sub(r'value="[^"]*"', "", page)
+
+
 @pytest.mark.parametrize(
     ("change", "field", "reason"),
     [
@@ -53,6 +58,10 @@ def find_row(page: str, plan_id: str) -> str:
         ({"policy": "min_worst: [" + "\r\n# more" * 2000}, "policy", "is not a policy in YAML"),
         ({"policy": '{"min_worst": 2}'}, "policy", "min_worst: "),
         ({"policy": "min_class:\n  skirt: 0.5"}, "policy", "skirt"),
+        ({"policy": "min_class:\n  no such class: 0.5"}, "policy", "has no 'no such class'"),
+        ({"policy": "#" * 40_000}, "policy", "more than 32,768 characters"),
+        ({"name": "a\tb"}, "name", "a tab or another control character"),
+        ({"name": "x" * 300}, "name", "at most 200 characters"),
     ],
 )
 def test_an_error_is_at_its_field_and_the_values_stay(web, change, field, reason) -> None:
@@ -66,10 +75,27 @@ def test_an_error_is_at_its_field_and_the_values_stay(web, change, field, reason
     assert "autofocus" in next(one for one in elements if one.get("id") == field)
     message = page.text[page.text.index(f'id="{field}-error"') :].partition("</small>")[0]
     assert reason in unescape(message)
-    if "name" not in change:
-        assert f'value="{SHOWN}' in page.text.replace("\u202e", "\ufffd")
+    for name in ("name", "model_name", "every_hours"):
+        assert next(one for one in elements if one.get("id") == name)["value"] == form.get(name, "")
     assert ("Choose a data set" in page.text) is (form["dataset"] == "cifar100")
-    assert form.get("policy", "")[:12] in unescape(page.text)
+    policy = re.search(r'<textarea id="policy"[^>]*>\n(.*?)</textarea>', page.text, re.DOTALL)
+    assert policy is not None
+    assert unescape(policy[1]) == form.get("policy", "")
+    assert "\u202e" not in outside_of_values(page.text)
+
+
+def test_messages_on_pages_name_no_routes(web) -> None:
+    """Errors whose messages name routes of the API are sentences for readers on pages."""
+    audit = finish_audit(web, "signs")
+    form = {"like": audit, "name": "x", "model_name": "signs"}
+    refused = [web.client.get("/ui/plans/plan_x"), web.client.get("/ui/jobs/job_x/gate")]
+    refused += [web.client.post("/ui/plans", data=form | {"dataset": name}) for name in ("dataset_x", "zzz", "mnist")]
+    for page, phrase in zip(
+        refused, ("deleted", "deleted", "deleted", "the form lists", "the form lists"), strict=True
+    ):
+        (main,) = re.findall("<main.*?</main>", page.text, re.DOTALL)
+        assert phrase in main
+        assert not re.search("GET |POST ", main)
 
 
 def test_a_plan_is_created_followed_and_changed_on_its_pages(web) -> None:
@@ -78,7 +104,9 @@ def test_a_plan_is_created_followed_and_changed_on_its_pages(web) -> None:
     audit = finish_audit(web, name)
     form_address = f"/ui/plans/new?like={audit}"
     assert f'href="{form_address}"' in client.get(f"/ui/jobs/{audit}").text
-    assert SHOWN in client.get(form_address).text.replace("\u202e", "\ufffd")
+    page = client.get(form_address)
+    assert next(one for _, one in Elements(page).elements if one.get("id") == "name")["value"] == name
+    assert "\u202e" not in outside_of_values(page.text)
     fields = {"like": audit, "name": HOSTILE, "model_name": name, "dataset": "fashion-mnist-subset"}
     answer = client.post("/ui/plans", data=fields | {"every_hours": "24", "policy": "min_worst: 0.6\r\n"})
     assert answer.status_code == 303

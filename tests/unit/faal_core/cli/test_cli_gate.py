@@ -58,7 +58,7 @@ def test_the_status_is_the_result(gate, options: tuple[str, ...], status: int) -
 def test_a_regression_fails(gate, capsys: pytest.CaptureFixture[str]) -> None:
     """The class that fell significantly more than the tolerance is named; a larger tolerance passes."""
     assert gate("fallen", "--baseline", "audit/report.json") == 3
-    assert "FAIL       baseline.robust.classes (bag) fall ≤ 1 %." in capsys.readouterr().out
+    assert "FAIL       baseline.robust.classes (bag) fall ≤ 1 point." in capsys.readouterr().out
     assert gate("fallen", "--baseline", "audit", "--tolerance", "0.5") == 0
 
 

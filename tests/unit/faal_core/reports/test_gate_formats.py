@@ -192,6 +192,15 @@ def test_the_conclusion_counts() -> None:
         assert words.conclusion(judge_audit(policy, report)).startswith(beginning)
 
 
+def test_falls_are_in_points() -> None:
+    """Limit, value and interval of a fall are percentage points, since "1 %" could be a part of the rate."""
+    (mean, *_) = judge_audit(Policy(baseline={}), *separate(sample_finetune())).requirements
+    changed = mean.model_copy(update={"value": 0.072, "low": -0.004, "high": 0.148})
+    assert (words.limit(changed), words.value(changed)) == ("fall ≤ 1 point", "7.2 points")
+    assert words.interval(changed) == "−0.4 to 14.8 points"
+    assert words.limit(changed.model_copy(update={"limit": 0.025})) == "fall ≤ 2.5 points"
+
+
 def test_a_comparison_names_both_audits() -> None:
     """With a baseline, text and Markdown name the audit that it was compared with."""
     compared = judge_audit(Policy(baseline={}), *separate(sample_finetune()))
