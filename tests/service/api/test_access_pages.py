@@ -20,7 +20,7 @@ def keyed_web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
 
 def read_secret(page: httpx.Response) -> str:
     """Return the secret that the page shows."""
-    found = re.search(r'role="status" tabindex="-1" autofocus><h2>[^<]*</h2><p><code>([^<]+)</code>', page.text)
+    found = re.search(r'readonly autofocus spellcheck="false" value="([^"]+)"', page.text)
     assert found, page.text
     assert page.headers["Cache-Control"] == "no-store"
     return unescape(found[1])
