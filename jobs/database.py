@@ -9,7 +9,7 @@ neither the server's own time-outs nor TCP's help.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
@@ -37,11 +37,11 @@ from jobs.tables import Dataset, Job, Model, PartialUpload, ReportOutcomes, Uplo
 OWNED = (Plan, Job, PlanRun, Model, Dataset, ReportOutcomes, PartialUpload, UploadPart, Webhook, WebhookMessage)
 """The tables whose rows belong to an owner; events, reports and links belong to the owner of their job.
 
-A transaction that adds a row for another one locks that row first, and its table is listed first: who changes all owners in
-this order misses no row.
+`keys.issue` changes all owners, in this order, and must miss no row. So it waits until the transactions of requests without a key
+have ended (`keys.open_keyless`). A worker that adds a row first locks the job or the plan that the row is for, whose table is
+listed before.
 """
-OWNER = "owner"
-"""The name in `Session.info` of an owner whose rows a session shows in place of those it was opened for."""
+_OWNER = "owner"  # in `Session.info`
 
 LOCK_SECONDS = 30.0
 CONNECT_SECONDS = 5  # until PostgreSQL has accepted a connection
@@ -51,6 +51,7 @@ _SERVER_LIMITS = f"""
     SET statement_timeout = '{ANSWER_SECONDS:g}s';
     SET idle_in_transaction_session_timeout = '60s'
 """
+FindOwner = Callable[[Session], str]
 DatabaseFailure = SQLAlchemyError
 """The base class of the errors that sessions raise."""
 
@@ -66,41 +67,54 @@ class Sessions(sessionmaker[Session]):
         everybody: sessions that see the rows of all owners.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        super().__init__(engine.execution_options(faal_reads=True, postgresql_readonly=True), expire_on_commit=False)
+    def __init__(self, engine: Engine, **options: Any) -> None:  # noqa: ANN401 - those of `sessionmaker`
+        reading = engine.execution_options(faal_reads=True, postgresql_readonly=True)
+        super().__init__(reading, expire_on_commit=False, **options)
         self.engine = engine
         self.everybody = self
-        self._of: dict[str, Sessions] = {}
+        self._find_owner: FindOwner | None = None
+        self._scoped: dict[tuple[str, FindOwner | None], Sessions] = {}
 
-    def for_owner(self, owner: str) -> "Sessions":
+    def for_owner(self, owner: str, find_owner: FindOwner | None = None) -> "Sessions":
         """Return sessions in which no ORM statement finds, changes or counts the rows of another owner.
+
+        Args:
+            find_owner: called at the beginning of each writing transaction; it returns the owner that the session then has.
 
         This does not cover statements about bare tables, bulk updates by primary key, or events and reports, which are
         reached through their job.
 
         Source: SQLAlchemy's documentation, "Adding global WHERE / ON criteria".
         """
-        if owner not in self._of:
-            scoped = Sessions(self.engine)
-            scoped.everybody = self.everybody
+        if (owner, find_owner) not in self._scoped:
+            scoped = Sessions(self.engine, info={_OWNER: owner})
+            scoped.everybody, scoped._find_owner = self.everybody, find_owner
 
             def hide_others(state: ORMExecuteState) -> None:
                 if not state.is_insert:
-                    state.statement = state.statement.options(*_criteria(state.session.info.get(OWNER, owner)))
+                    state.statement = state.statement.options(*_criteria(read_owner(state.session)))
 
             event.listen(scoped, "do_orm_execute", hide_others)
-            self._of[owner] = scoped
-        return self._of[owner]
+            self._scoped[owner, find_owner] = scoped
+        return self._scoped[owner, find_owner]
 
     @contextmanager
     def begin(self) -> Iterator[Session]:
         """Open a session that may write; commit at the end of the block, roll back on any exception."""
         with self(bind=self.engine) as session, session.begin():
+            if self._find_owner is not None:
+                session.info[_OWNER] = self._find_owner(session)
             yield session
 
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+def read_owner(session: Session) -> str:
+    """Return the owner whose rows the session shows; only for sessions of `Sessions.for_owner`."""
+    owner: str = session.info[_OWNER]
+    return owner
 
 
 @lru_cache(maxsize=1024)
@@ -203,6 +217,11 @@ class _BoundedConnection(psycopg.Connection[Any]):
             raise postgres.OperationalError(f"the database did not answer within {ANSWER_SECONDS:g} s") from None
 
 
+def _lower(value: object) -> str | None:
+    """Return the value in small letters, as PostgreSQL's `lower` does."""
+    return None if value is None else str(value).lower()
+
+
 def _sqlite_engine(url: URL, options: dict[str, Any], foreign_keys: bool) -> Engine:
     if url.database is None or url.database in ("", ":memory:"):
         raise ValueError(f"{url} names no file, and api and worker must share one: write sqlite:////path/to/faal.db")
@@ -213,6 +232,8 @@ def _sqlite_engine(url: URL, options: dict[str, Any], foreign_keys: bool) -> Eng
     def configure(connection: SqliteConnection, record: object) -> None:
         # Source: SQLAlchemy's documentation, "Using SQLAlchemy to emit BEGIN in lieu of SQLite's transaction control".
         connection.isolation_level = None
+        # SQLite's own knows the letters of ASCII only. No index or constraint of the schema uses it.
+        connection.create_function("lower", 1, _lower, deterministic=True)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA foreign_keys = {'ON' if foreign_keys else 'OFF'}")
 

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from faal_client.vocabulary import Scope
 from jobs.clock import now
-from jobs.database import OWNED, OWNER
+from jobs.database import OWNED, Sessions
 from jobs.errors import CannotStart, KeyNotFound, KeyRefused
 from jobs.paging import Page, read_page
 from jobs.quotas import lock_owner
@@ -83,7 +83,8 @@ def issue(
 ) -> tuple[ApiKey, str]:
     """Issue a key, and return its row and the key itself, which cannot be read again later.
 
-    The owner of the first key takes over all objects from before it; otherwise no key would show them.
+    The owner of the first key takes over all objects from before it; otherwise no key would show them. So this waits for requests
+    without a key that are writing, and others wait for it.
     """
     lock_owner(session, _FIRST_KEY)
     if owner != ANYBODY and not exist(session):
@@ -103,22 +104,21 @@ def issue(
     return row, key
 
 
-def find_current_owner(session: Session, owner: str, key_id: str | None) -> str:
-    """Return the owner of a file that has arrived; from now on the session shows this owner's rows.
+def open_keyless(sessions: Sessions) -> Sessions:
+    """Return sessions for requests without a key: they show the objects of `ANYBODY`, or those of the owner of the first key.
 
-    The file of a request without a key belongs to the owner of the first key, where this was issued while the file arrived.
-    No first key is issued until the transaction ends. Call this before the transaction locks a row.
-
-    Args:
-        owner: the owner when the request began.
-        key_id: id of the key of the request.
+    A request that began before the first key and writes after it writes for the owner of that key. No first key is issued while
+    such a transaction writes.
     """
-    if key_id is not None or owner != ANYBODY:
-        return owner
-    lock_owner(session, _FIRST_KEY)
-    current = session.scalars(select(ApiKey.owner).order_by(ApiKey.id).limit(1)).one_or_none() or ANYBODY
-    session.info[OWNER] = current
-    return current
+    return sessions.for_owner(ANYBODY, _find_current_owner)
+
+
+def _find_current_owner(session: Session) -> str:
+    """Return the owner of requests without a key, which stays the same until the transaction ends."""
+    lock_owner(
+        session, _FIRST_KEY, shared=True
+    )  # before any row, so that `issue` never has what this transaction waits for
+    return session.scalars(select(ApiKey.owner).order_by(ApiKey.id).limit(1)).one_or_none() or ANYBODY
 
 
 def authenticate(session: Session, secret: bytes, key: str) -> ApiKey:

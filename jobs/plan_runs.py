@@ -5,7 +5,8 @@ step that a quota forbids is tried again by the next sweep.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, select
@@ -18,6 +19,7 @@ from faal_core.results.documents import AuditReport
 from faal_core.results.finetune_documents import Fall
 from faal_core.results.gates.documents import Status
 from faal_core.results.reading import newest_audit, read_any_report, read_report
+from faal_core.results.trust import doubtful_codes
 from faal_core.specs import Policy
 from jobs import queries, webhooks
 from jobs.clock import now
@@ -35,6 +37,7 @@ logger = logging.getLogger(__name__)
 MOST_FALLS = 100  # in one message, the largest ones
 
 _Step = Callable[[Session, Settings, Plan], None]
+_Doubts = Mapping[str, list[str]]  # codes of warnings, by the accuracy
 
 
 def advance(sessions: Sessions, settings: Settings) -> None:
@@ -209,13 +212,17 @@ def _record_comparison(session: Session, plan: Plan, run: PlanRun) -> None:
             f"The audit {run.job_id} cannot be compared with the baseline {run.baseline_job_id} image by image. "
             f"{report.reason} Choose a new baseline, and resume the plan."
         )
+    policy = _read_policy(plan)
+    doubts = _find_doubts(report, policy)
     run.verdict, run.falls = report.outcome, len(report.falls)
+    codes = [doubts[fall.accuracy] for fall in report.falls]
+    run.doubtful, run.doubtful_falls = list(dict.fromkeys(chain.from_iterable(codes))), sum(map(bool, codes))
     run.worst_change = report.robust.worst_change.model_dump()
     run.mean_change = report.robust.mean_change.model_dump()
     if report.falls:
         logger.info("plan %s: %d accuracies of model %s fell", plan.id, run.falls, run.model_id)
-        webhooks.announce_fall(session, plan.owner, _describe_falls(plan, run, report))
-    if (policy := _read_policy(plan)) is not None and policy.baseline is not None:
+        webhooks.announce_fall(session, plan.owner, _describe_falls(plan, run, report, doubts))
+    if policy is not None and policy.baseline is not None:
         run.gate = _judge(policy, report)
     plan.run_job_id = None
 
@@ -232,7 +239,13 @@ def _judge(policy: Policy, report: AuditReport | ComparisonReport) -> Status:
     return judge_audit(policy, *separate(report)).status
 
 
-def _describe_falls(plan: Plan, run: PlanRun, report: ComparisonReport) -> dict[str, Any]:
+def _find_doubts(report: ComparisonReport, policy: Policy | None) -> _Doubts:
+    """Return the codes of the warnings that rates of the baseline may be far too high, as a gate of the policy finds them."""
+    accepted = () if policy is None else policy.accept_warnings
+    return {kind: list(doubtful_codes(report.before, accepted, clean=kind == "clean")) for kind in ("clean", "robust")}
+
+
+def _describe_falls(plan: Plan, run: PlanRun, report: ComparisonReport, doubts: _Doubts) -> dict[str, Any]:
     """Return the data of the message about the falls, as the client's `FallenAudit` has it."""
     return {
         "object": "fallen-audit",
@@ -245,7 +258,11 @@ def _describe_falls(plan: Plan, run: PlanRun, report: ComparisonReport) -> dict[
         "comparison": run.comparison_id,
         "confidence": report.confidence,
         "count": len(report.falls),
-        "falls": [_describe_fall(fall, report) for fall in report.falls[:MOST_FALLS]],
+        "doubtful": run.doubtful,
+        "doubtful_count": run.doubtful_falls,
+        "falls": [
+            _describe_fall(fall, report) | {"doubtful": doubts[fall.accuracy]} for fall in report.falls[:MOST_FALLS]
+        ],
     }
 
 

@@ -54,5 +54,9 @@ class PlanRun(Table):
     worst_change: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # against the baseline
     mean_change: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     falls: Mapped[int | None]  # number of accuracies that fell significantly
+    doubtful: Mapped[list[str] | None] = mapped_column(
+        JSON(none_as_null=True)
+    )  # codes of warnings that put falls in doubt
+    doubtful_falls: Mapped[int | None]  # number of falls in doubt
     error: Mapped[Problem | None] = mapped_column(JSON(none_as_null=True))  # why there is no audit, comparison or gate
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now())

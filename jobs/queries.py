@@ -80,7 +80,10 @@ def _conditions(filters: JobFilters) -> list[ColumnElement[bool]]:
 
 
 def _matches(session: Session, search: str) -> ColumnElement[bool]:
-    """Return the condition that the text is in the job's id, in a name or in the metadata, in capitals or small letters."""
+    """Return the condition that the text is in the job's id, in a name or in the metadata, in capitals or small letters.
+
+    On PostgreSQL the locale of the database says which letters are one letter; the locale C knows those of ASCII only.
+    """
     pairs_of = func.json_each_text if session.get_bind().dialect.name == "postgresql" else func.json_each
     pair = pairs_of(Job.metadata_).table_valued("key", "value")
     in_metadata = or_(*(column.icontains(search, autoescape=True) for column in (pair.c.key, pair.c.value)))

@@ -47,10 +47,15 @@ def require_room_for_parts(session: Session, owner: str, quota: Quota, size: int
         raise QuotaExceeded("bytes", quota.bytes, quota.bytes - room)
 
 
-def lock_owner(session: Session, owner: str) -> None:
-    """Let one transaction at a time count what an owner has; on SQLite only one can write in any case."""
+def lock_owner(session: Session, owner: str, *, shared: bool = False) -> None:
+    """Let one transaction at a time count what an owner has; on SQLite only one can write in any case.
+
+    Args:
+        shared: whether other transactions may hold the lock at the same time, if they share it as well.
+    """
     if session.get_bind().dialect.name == "postgresql":
-        session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(owner, 0))))
+        lock = func.pg_advisory_xact_lock_shared if shared else func.pg_advisory_xact_lock
+        session.execute(select(lock(func.hashtextextended(owner, 0))))
 
 
 def _require_room_for_job(session: Session, owner: str, quota: Quota) -> None:

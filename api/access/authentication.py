@@ -69,7 +69,7 @@ def _authorize(
         key_id=request.state.key_id,
         key_name=None if key is None else key.name,
         max_priority=max_priority,
-        sessions=service.sessions.for_owner(owner),
+        sessions=keys.open_keyless(service.sessions) if key is None else service.sessions.for_owner(owner),
     )
 
 

@@ -13,8 +13,8 @@ from api.uploads import receiving
 from faal_client.resources.problems import FieldError
 from faal_client.resources.uploads import UploadResource
 from jobs import partial_uploads, quotas, removal
+from jobs.database import read_owner
 from jobs.errors import UploadTooLarge
-from jobs.keys import find_current_owner
 
 router = APIRouter(tags=["uploads"])
 
@@ -32,8 +32,9 @@ def begin_upload(body: UploadRequest, service: SubmitterDep, response: Response)
             f"The file has {body.size:,} bytes and may have {limit:,}. Send a smaller file, or have the operator raise the limit."
         )
     with service.sessions.begin() as session:
-        quotas.require_room_for_parts(session, service.owner, quota, body.size)
-        upload = describe_upload(partial_uploads.begin(session, owner=service.owner, size=body.size), [])
+        owner = read_owner(session)
+        quotas.require_room_for_parts(session, owner, quota, body.size)
+        upload = describe_upload(partial_uploads.begin(session, owner=owner, size=body.size), [])
     response.headers["Location"] = f"/uploads/{upload.id}"
     return upload
 
@@ -69,7 +70,6 @@ def send_part(
         detail = f"the upload has no part {number}; its parts are 0 to {-(-upload.size // upload.part_bytes) - 1}"
         raise InvalidRequest(detail, FieldError(parameter="number", detail=detail))
     with receiving.receive_part(request, service, size) as stored, service.sessions.begin() as session:
-        find_current_owner(session, service.owner, service.key_id)
         replaced = partial_uploads.record_part(session, service.storage, upload_id, number, stored)
     removal.discard(service.sessions, service.storage, replaced)
 

@@ -225,6 +225,8 @@ def describe_plan_run(row: PlanRun, status: JobState | None) -> PlanRunResource:
         worst_change=None if row.worst_change is None else Change(**row.worst_change),
         mean_change=None if row.mean_change is None else Change(**row.mean_change),
         falls=row.falls,
+        doubtful=row.doubtful,
+        doubtful_falls=row.doubtful_falls,
         error=describe_error(row.error),
         created_at=row.created_at,
     )

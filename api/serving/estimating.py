@@ -12,12 +12,13 @@ from faal_core.errors import InvalidSpec
 from faal_core.results import cost
 from faal_core.results.reading import newest_audit, read_report
 from jobs import queries, submission
+from jobs.database import read_owner
 
 
 def estimate_cost(service: Service, body: FinetuneRequest | AuditRequest) -> EstimateResource:
     """Return the estimated cost of a job. Raises: the errors of `submission.check`; InvalidSpec for unknown numbers of images."""
     with service.sessions.begin() as session:
-        inputs = submission.check(session, service.settings, make_submission(service, body))
+        inputs = submission.check(session, service.settings, make_submission(service, read_owner(session), body))
         classes = inputs.model.spec["num_classes"]
         stored = queries.find_last_report(session, inputs.model)
     earlier = None if stored is None else newest_audit(read_report(stored.document))

@@ -8,6 +8,7 @@ from api.serving.dependencies import Service
 from faal_client.resources.objects import JobResource, Page
 from faal_client.resources.plans import PlanHistory, PlanResource, PlanRunResource
 from jobs import plan_runs, plans
+from jobs.database import read_owner
 
 MOST_RUNS = 100  # in the history of a plan
 
@@ -18,7 +19,7 @@ def create_plan(service: Service, request: PlanRequest) -> PlanResource:
         row = plans.add_plan(
             session,
             service.settings,
-            owner=service.owner,
+            owner=read_owner(session),
             name=request.name,
             model_name=request.model_name,
             dataset=request.dataset,

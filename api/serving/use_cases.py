@@ -14,6 +14,7 @@ from api.serving.dependencies import Service
 from faal_client.resources.links import LinkResource, NewLink
 from faal_client.resources.objects import DatasetResource, JobResource, ModelResource, Page
 from jobs import candidates, control, dataset_registry, links, model_registry, queries, removal, submission
+from jobs.database import read_owner
 from jobs.job_order import NEWEST_FIRST
 from jobs.keys import site_secret
 from jobs.queries import JobFilters
@@ -26,7 +27,7 @@ PAGE_LENGTH = 20  # items in a page of a list, unless the caller says otherwise
 
 
 def make_submission(
-    service: Service, request: FinetuneRequest | AuditRequest, idempotency_key: str | None = None
+    service: Service, owner: str, request: FinetuneRequest | AuditRequest, idempotency_key: str | None = None
 ) -> Submission:
     """Convert the owner's request to a submission. Raises: InvalidRequest for a pool that the site does not have."""
     _require_pool(service, request.pool)
@@ -35,7 +36,7 @@ def make_submission(
         model_id=request.model,
         dataset=request.dataset,
         spec=request.spec.model_dump(mode="json"),
-        owner=service.owner,
+        owner=owner,
         submitted_by=service.key_name,
         max_priority=service.max_priority,
         idempotency_key=idempotency_key,
@@ -48,24 +49,24 @@ def submit_job(
 ) -> JobResource:
     """Submit a job and notify a worker. Raises: the errors of `submission.submit` and `make_submission`."""
     with service.sessions.begin() as session:
-        row = submission.submit(session, service.settings, make_submission(service, request, idempotency_key))
-        job = describe_job(row)
+        wanted = make_submission(service, read_owner(session), request, idempotency_key)
+        job = describe_job(submission.submit(session, service.settings, wanted))
     service.queue.ring(job.id, job.pool)
     return job
 
 
 def submit_comparison(service: Service, request: CompareRequest, idempotency_key: str | None = None) -> JobResource:
     """Submit a comparison and notify a worker. Raises: the errors of `submission.submit`."""
-    comparison = Submission(
-        kind=JobKind.COMPARE,
-        spec={"jobs": list(request.jobs)},
-        owner=service.owner,
-        submitted_by=service.key_name,
-        max_priority=service.max_priority,
-        metadata=request.metadata,
-        idempotency_key=idempotency_key,
-    )
     with service.sessions.begin() as session:
+        comparison = Submission(
+            kind=JobKind.COMPARE,
+            spec={"jobs": list(request.jobs)},
+            owner=read_owner(session),
+            submitted_by=service.key_name,
+            max_priority=service.max_priority,
+            metadata=request.metadata,
+            idempotency_key=idempotency_key,
+        )
         job = describe_job(submission.submit(session, service.settings, comparison))
     service.queue.ring(job.id)
     return job
@@ -118,7 +119,7 @@ def retry_job(service: Service, job_id: str, idempotency_key: str | None = None)
             session,
             service.settings,
             job_id,
-            owner=service.owner,
+            owner=read_owner(session),
             idempotency_key=idempotency_key,
             max_priority=service.max_priority,
             submitted_by=service.key_name,

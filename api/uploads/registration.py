@@ -8,7 +8,7 @@ from api.uploads import forms
 from api.uploads.receiving import UploadKind, receive
 from faal_client.resources.objects import DatasetResource, ModelResource
 from jobs import dataset_registry, model_registry
-from jobs.keys import find_current_owner
+from jobs.database import read_owner
 from jobs.storage import StoredFile
 
 _MODEL = UploadKind(forms.detect_model_type, forms.read_model_form)
@@ -32,7 +32,7 @@ def register_stored_model(
             spec=form.spec,
             weights_key=form.weights_key,
             upload=file,
-            owner=find_current_owner(session, service.owner, service.key_id),
+            owner=read_owner(session),
             submitted_by=service.key_name,
             idempotency_key=idempotency_key,
             quota=service.settings.quota,
@@ -50,7 +50,7 @@ def register_dataset(request: Request, service: Service, idempotency_key: str | 
             session,
             name=upload.form,
             upload=upload.file,
-            owner=find_current_owner(session, service.owner, service.key_id),
+            owner=read_owner(session),
             submitted_by=service.key_name,
             idempotency_key=idempotency_key,
             quota=service.settings.quota,

@@ -9,6 +9,7 @@ from api.webhooks.egress_policy import EgressPolicy
 from faal_client.resources.objects import Page
 from faal_client.resources.webhooks import MessageResource, NewWebhook, WebhookResource
 from jobs import webhooks
+from jobs.database import read_owner
 from jobs.keys import site_secret
 
 
@@ -17,7 +18,7 @@ def register_webhook(service: Service, request: WebhookRequest) -> NewWebhook:
     if (objection := EgressPolicy(service.settings.allowed_networks).objection(request.url)) is not None:
         raise InvalidRequest.for_field("/url", objection)
     with service.sessions.begin() as session:
-        row = webhooks.add_webhook(session, owner=service.owner, url=str(request.url))
+        row = webhooks.add_webhook(session, owner=read_owner(session), url=str(request.url))
         key = signing_key(site_secret(service.settings), row.id)
         return NewWebhook(secret=signing_secret(key), about=describe_webhook(row))
 

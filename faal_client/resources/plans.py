@@ -82,6 +82,11 @@ class PlanRunResource(Resource):
         "ended before the service stored this figure"
     )
     falls: int | None = Field(description="number of clean and robust accuracies that fell significantly")
+    doubtful: list[str] | None = Field(
+        description="codes of the warnings that rates of the baseline may be far too high, so that falls may only be a better "
+        "measurement, e.g. `zero-gradient`; null where there is no comparison yet"
+    )
+    doubtful_falls: int | None = Field(description="number of `falls` about which there is this doubt")
     error: ErrorBody | None = Field(description="the reason why there is no audit, no comparison or no `gate`")
     created_at: datetime
 
@@ -100,6 +105,9 @@ class FallenAccuracy(BaseModel):
     before: float = Field(description="accuracy in the baseline, from 0 to 1")
     after: float = Field(description="accuracy in the new audit, from 0 to 1")
     p_adjusted: float = Field(description="p-value adjusted over all means and classes, as in the comparison")
+    doubtful: list[str] = Field(
+        description="codes of the warnings that the accuracy in the baseline may be far too high; empty: none"
+    )
 
 
 class FallenAudit(BaseModel):
@@ -115,6 +123,11 @@ class FallenAudit(BaseModel):
     comparison: str = Field(description="id of the job whose report has all numbers")
     confidence: float = Field(description="confidence of all conclusions of the comparison together")
     count: int = Field(description="number of accuracies that fell significantly")
+    doubtful: list[str] = Field(
+        description="codes of the warnings that rates of the baseline may be far too high, so that falls may only be a better "
+        "measurement; empty: none"
+    )
+    doubtful_count: int = Field(description="number of accuracies about whose fall there is this doubt")
     falls: list[FallenAccuracy] = Field(
         max_length=100, description="the accuracies that fell: means first, then the largest falls, at most 100"
     )

@@ -2,16 +2,29 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 from faal_core.reports.audit_text import caveat, name_attacks, name_worst_class
 from faal_core.reports.wording import change_with_bounds, with_bounds, write_name
 from faal_core.results.comparison_documents import ComparisonReport, ModelTable
 from faal_core.results.documents import AuditReport
 from faal_core.results.rate_text import percent, points
+from faal_core.results.trust import doubtful_codes
 
 LISTED_CHANGES = 3  # most changes in a sentence; the table has all
 
-Row = tuple[str, str, float]
+
+class _Change(NamedTuple):
+    """Describes a significant change of an accuracy.
+
+    Args:
+        doubts: codes of warnings that the higher one of the two rates may be far too high.
+    """
+
+    verdict: Literal["better", "worse"]
+    name: str
+    points: float
+    doubts: tuple[str, ...]
 
 
 def summarise_comparison(report: ComparisonReport) -> list[str]:
@@ -53,25 +66,57 @@ def describe_pairing(report: ComparisonReport) -> str:
     return f"{models} are compared by their counts, which shows fewer changes. {report.reason}"
 
 
-def _state_changes(report: ComparisonReport) -> str:
-    """Return the sentence on all significant changes, falls first."""
-    changes: list[Row] = []
+def choose_tone(report: ComparisonReport) -> str:
+    """Return the tone of the conclusion: good, mixed, bad or neutral; mixed where all that supports it is doubtful."""
+    sure = {change.verdict for change in _list_changes(report) if not change.doubts}
+    if report.outcome in ("better", "worse") and report.outcome not in sure:
+        return "mixed"
+    return {"better": "good", "mixed": "mixed", "worse": "bad", "unclear": "neutral"}[report.outcome]
+
+
+def _list_changes(report: ComparisonReport) -> list[_Change]:
+    """Return the significant changes of both accuracies, of means and classes."""
+    changes: list[_Change] = []
     for kind, side, mean in (
         ("robust", report.robust, report.robust_mean),
         ("clean", report.clean, report.clean_mean),
     ):
-        changes += [(mean.verdict, f"mean {kind} accuracy", side.mean_change.value)]
-        changes += [
+        rows = [(mean.verdict, f"mean {kind} accuracy", side.mean_change.value)]
+        rows += [
             (row.verdict, f"{kind} accuracy of {write_name(row.name)}", row.after - row.before) for row in side.classes
         ]
+        doubts = {
+            "worse": doubtful_codes(report.before, clean=kind == "clean"),
+            "better": doubtful_codes(report.after, clean=kind == "clean"),
+        }
+        changes += [
+            _Change(verdict, name, value, doubts[verdict]) for verdict, name, value in rows if verdict != "unclear"
+        ]
+    return changes
+
+
+def _state_changes(report: ComparisonReport) -> str:
+    """Return the sentences on all significant changes: falls first, and of each kind those beyond doubt first."""
+    changes = sorted(_list_changes(report), key=lambda change: -abs(change.points))
     sentences = []
-    for verdict, word in (("worse", "lower"), ("better", "higher")):
-        listed = sorted((row for row in changes if row[0] == verdict), key=lambda row: -abs(row[2]))
-        if listed:
-            names = [f"{name} ({points(change)} points)" for _, name, change in listed[:LISTED_CHANGES]]
-            more = [f"{len(listed) - LISTED_CHANGES} more"] if len(listed) > LISTED_CHANGES else []
-            sentences.append(f"Significantly {word}: {', '.join([*names, *more])}.")
+    for verdict, word, audit in (("worse", "lower", "first"), ("better", "higher", "second")):
+        listed = [change for change in changes if change.verdict == verdict]
+        sure, doubtful = [one for one in listed if not one.doubts], [one for one in listed if one.doubts]
+        if sure:
+            sentences.append(f"Significantly {word}: {_enumerate(sure)}.")
+        if doubtful:
+            codes = ", ".join(dict.fromkeys(code for one in doubtful for code in one.doubts))
+            sentences.append(
+                f"Measured {word}, but rates of the {audit} audit may be far too high ({codes}): {_enumerate(doubtful)}."
+            )
     return " ".join(sentences) or "No class and no mean changed significantly."
+
+
+def _enumerate(changes: Sequence[_Change]) -> str:
+    """Return the first changes and the number of the others."""
+    names = [f"{change.name} ({points(change.points)} points)" for change in changes[:LISTED_CHANGES]]
+    more = [f"{len(changes) - LISTED_CHANGES} more"] if len(changes) > LISTED_CHANGES else []
+    return ", ".join([*names, *more])
 
 
 def summarise_table(table: ModelTable) -> list[str]:

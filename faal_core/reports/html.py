@@ -193,7 +193,7 @@ def _render_comparison(report: ComparisonReport) -> str:
     return page.render(
         report=report,
         names=comparison_text.name_models([report.before, report.after]),
-        tone={"better": "good", "mixed": "mixed", "worse": "bad", "unclear": "neutral"}[report.outcome],
+        tone=comparison_text.choose_tone(report),
         summary=text.verdict(report),
         warnings=text.warnings(report),
         pairing=comparison_text.describe_pairing(report),

@@ -1,6 +1,6 @@
 """Say which reports give rates that may be too high, so that no limit can be met by them."""
 
-from faal_core.results.documents import AuditReport
+from faal_core.results.documents import AuditReport, ReliabilityWarning
 
 OVERSTATED = frozenset(
     {
@@ -29,8 +29,21 @@ def doubts(report: AuditReport, accepted: tuple[str, ...] = (), *, clean: bool =
         accepted: codes of warnings that are no reason.
         clean: whether the reasons are about the clean rates instead.
     """
-    codes = (OVERSTATED_CLEAN if clean else OVERSTATED) - set(accepted)
-    reasons = [f"{one.code}: {one.message}" for one in report.warnings if one.code in codes]
+    reasons = [f"{one.code}: {one.message}" for one in _find_warnings(report, accepted, clean=clean)]
     if not (clean or report.complete):
         reasons.insert(0, "The audit is incomplete: run it to its end.")
     return tuple(reasons)
+
+
+def doubtful_codes(report: AuditReport, accepted: tuple[str, ...] = (), *, clean: bool = False) -> tuple[str, ...]:
+    """Return the codes of the warnings that the robust rates of the report may be far too high.
+
+    Args:
+        accepted, clean: as in `doubts`.
+    """
+    return tuple(dict.fromkeys(one.code for one in _find_warnings(report, accepted, clean=clean)))
+
+
+def _find_warnings(report: AuditReport, accepted: tuple[str, ...], *, clean: bool) -> list[ReliabilityWarning]:
+    codes = (OVERSTATED_CLEAN if clean else OVERSTATED) - set(accepted)
+    return [one for one in report.warnings if one.code in codes]

@@ -7,13 +7,13 @@ import pytest
 from sqlalchemy import select, text
 
 from faal_client.vocabulary import Scope
-from jobs import keys, model_registry, queries
-from jobs.database import Sessions
+from jobs import keys, model_registry, partial_uploads, queries, webhooks
+from jobs.database import Sessions, open_database, read_owner, upgrade
 from jobs.errors import CannotStart, KeyNotFound, KeyRefused
 from jobs.settings import Settings
-from jobs.states import UploadState
-from jobs.tables import Job, Model
-from tests.job_steps import add_ready_model, queue_audit
+from jobs.states import JobKind, UploadState
+from jobs.tables import Job, Model, PartialUpload, Webhook
+from tests.job_steps import add_ready_model, queue_audit, submit_job
 
 SECRET = b"the site's own secret, of some length"
 
@@ -61,34 +61,48 @@ def test_the_first_key_takes_over_what_was_there(sessions):
 
 
 @pytest.mark.parametrize("first", ["ann", keys.ANYBODY, None])
-def test_an_upload_that_the_first_key_overtakes(sessions, first):
-    """A file that arrives while the first key is issued gets the key's owner; a request with a key keeps its own owner."""
+def test_a_request_that_the_first_key_overtakes(sessions, first):
+    """A request without a key that writes after the first key writes for its owner; a request with a key keeps its own."""
     if first is not None:
         issue(sessions, owner=first)
         issue(sessions, owner="ben")
     present = first or keys.ANYBODY
+    with keys.open_keyless(sessions).begin() as session:
+        assert read_owner(session) == present
+        session.add(Model(name="m", owner=read_owner(session), state=UploadState.READY, spec={}))
     with sessions.for_owner(keys.ANYBODY).begin() as session:
-        owner = keys.find_current_owner(session, keys.ANYBODY, None)
-        session.add(Model(name="m", owner=owner, state=UploadState.READY, spec={}))
-    with sessions.for_owner(keys.ANYBODY).begin() as session:
-        assert keys.find_current_owner(session, keys.ANYBODY, "key_1") == keys.ANYBODY
+        assert read_owner(session) == keys.ANYBODY
         assert len(model_registry.list_models(session).data) == (present == keys.ANYBODY)
-        assert keys.find_current_owner(session, keys.ANYBODY, None) == present
+    with keys.open_keyless(sessions).begin() as session:
         assert len(model_registry.list_models(session).data) == 1
 
 
-def test_the_first_key_waits_for_a_file_that_is_registered(sessions):
-    """The first key takes over a file whose registration began before it."""
+def test_the_first_key_misses_no_row_of_a_request_that_writes(sessions):
+    """The first key waits for requests without a key that write, and then takes over all their rows."""
+    model_id = add_ready_model(sessions, owner=keys.ANYBODY)
+    keyless = keys.open_keyless(sessions)
     with ThreadPoolExecutor(1) as pool:
-        with sessions.for_owner(keys.ANYBODY).begin() as session:
-            owner = keys.find_current_owner(session, keys.ANYBODY, None)
+        with keyless.begin() as session:
+            owner, terms = read_owner(session), {"model_id": model_id, "dataset": "fashion-mnist-subset"}
+            submit_job(session, kind=JobKind.AUDIT, spec={}, owner=owner, **terms)  # which locks the model
             waiting = pool.submit(issue, sessions, owner="ann")
             with pytest.raises(TimeoutError):
                 waiting.result(timeout=0.3)
-            session.add(Model(name="m", owner=owner, state=UploadState.READY, spec={}))
+            webhooks.add_webhook(session, owner=owner, url="https://example.org")
+            partial_uploads.begin(session, owner=owner, size=1)
         waiting.result()
     with sessions() as session:
-        assert session.scalars(select(Model.owner)).all() == ["ann"]
+        for table in (Job, Model, Webhook, PartialUpload):
+            assert set(session.scalars(select(table.owner))) == {"ann"}, table
+
+
+def test_requests_without_a_key_do_not_wait_for_each_other(postgres):
+    """On PostgreSQL two requests without a key write at the same time."""
+    url = postgres.url(postgres.new_database())
+    upgrade(url)
+    keyless = keys.open_keyless(open_database(url, pooled=False))
+    with keyless.begin(), keyless.begin() as session:
+        assert read_owner(session) == keys.ANYBODY
 
 
 def test_a_first_key_of_the_same_owner_changes_nothing(sessions):

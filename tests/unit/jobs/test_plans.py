@@ -10,6 +10,7 @@ from sqlalchemy import select, update
 from faal_client.resources.webhooks import Announcement
 from faal_core.errors import InvalidSpec
 from faal_core.results.audit_comparison import compare_audits
+from faal_core.results.documents import ReliabilityWarning
 from faal_core.results.outcomes import PARQUET_TYPE
 from faal_core.results.reading import OUTCOMES, StoredAudit, newest_audit
 from faal_core.specs import AuditSpec, Policy
@@ -36,6 +37,9 @@ POLICY = Policy(min_worst=0.1).model_dump(mode="json")
 GOOD = StoredAudit(*sample_outcomes(images=100))
 EQUAL = StoredAudit(*sample_outcomes(images=100, seed=2))
 WORSE = StoredAudit(*sample_outcomes(images=100, robust=(*ROBUST_BEFORE[:9], 0.3)))
+LESS_ROBUST = StoredAudit(
+    *sample_outcomes(images=100, robust=(*ROBUST_BEFORE[:9], 0.6))
+)  # and as accurate on clean images
 PARQUET = StoredFile("e" * 64, 9, PARQUET_TYPE)
 HOUR = 3600
 
@@ -105,6 +109,31 @@ def read_messages(sessions) -> list[dict]:
     with sessions() as session:
         query = select(WebhookMessage.body).where(WebhookMessage.kind == "audit.fell").order_by(WebhookMessage.id)
         return [json.loads(body) for body in session.scalars(query)]
+
+
+@pytest.mark.parametrize("code", ["zero-gradient", "few-restarts"])
+@pytest.mark.parametrize(("audit", "accepts"), [(LESS_ROBUST, False), (WORSE, False), (LESS_ROBUST, True)])
+def test_a_fall_from_a_baseline_that_may_be_too_high_is_in_doubt(sessions, model_id, code, audit, accepts):
+    """Run and message have the warnings about the baseline and the number of doubtful falls, and agree with the gate."""
+    warning = ReliabilityWarning(code=code, message="m", evidence="e", advice="a")
+    baseline = StoredAudit(GOOD.report.model_copy(update={"warnings": (warning,)}), GOOD.outcomes)
+    policy = Policy(baseline={}, accept_warnings=["zero-gradient"] if accepts else [])
+    with sessions.begin() as session:
+        webhooks.add_webhook(session, owner="ann", url="https://example.com/")
+    plan_id = add_plan(sessions, policy=policy.model_dump(mode="json"))
+    assert finish_run(sessions, plan_id, baseline).doubtful is None
+    add_ready_model(sessions)
+    sweep(sessions)
+    run = finish_run(sessions, plan_id, audit, before=baseline)
+    doubts = [code] if code == "zero-gradient" and not accepts else []
+    assert (run.verdict, run.doubtful) == ("worse", doubts)
+    data = Announcement.model_validate(read_messages(sessions)[0]).data
+    assert (data.count, data.doubtful, data.doubtful_count) == (run.falls, run.doubtful, run.doubtful_falls)
+    assert {fall.accuracy for fall in data.falls} == ({"robust"} if audit is LESS_ROBUST else {"clean", "robust"})
+    for fall in data.falls:
+        assert fall.doubtful == (doubts if fall.accuracy == "robust" else [])
+    assert run.doubtful_falls == sum(bool(fall.doubtful) for fall in data.falls)
+    assert run.gate == ("undecided" if run.doubtful_falls == run.falls else "fail")
 
 
 def test_a_fall_of_a_new_version_is_announced_and_noise_is_not(sessions, model_id):

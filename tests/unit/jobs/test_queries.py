@@ -130,7 +130,11 @@ def test_search(sessions, model_id):
     assert ids("IGIT") == ids("digits") == {tagged, other}
     assert ids("straßen") == ids("100%_") == {uploaded.id}
     assert ids("%%") == ids("1_0") == ids('t": "8') == set()
-    assert ids('ürich "7"') == {tagged}
+    assert ids('ürich "7"') == ids('üRICH "7"') == {tagged}
+    if (
+        sessions.engine.dialect.name == "sqlite"
+    ):  # the tests' PostgreSQL has the locale C, whose small letters are those of ASCII
+        assert ids('ÜRICH "7"') == {tagged}
     assert ids("mnist", metadata=[("ticket", "8")]) == {other}
     assert ids(tagged[8:]) == {tagged}
     with sessions.for_owner("ben")() as session:

@@ -3,11 +3,12 @@
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import api.pages.templating
-from api.pages.templating import KINDS, ago, duration
+from api.pages.templating import KINDS, ago, duration, templates
 from jobs.states import JobKind
 
 TEMPLATES = Path(api.pages.templating.__file__).with_name("templates")
@@ -50,3 +51,29 @@ def test_pages_call_a_fine_tuning_by_one_name() -> None:
 def test_every_kind_of_job_has_a_name() -> None:
     """Every kind of job has a name on pages."""
     assert set(KINDS) == set(JobKind)
+
+
+@pytest.mark.parametrize(
+    ("doubtful", "doubtful_falls", "tone", "words"),
+    [
+        ([], 0, "worse", "4 accuracies fell"),
+        (None, None, "worse", "4 accuracies fell"),
+        (["zero-gradient"], 4, "mixed", "but the rates of the baseline may be far too high: zero-gradient"),
+        (
+            ["zero-gradient"],
+            3,
+            "worse",
+            "but for 3 of them the rates of the baseline may be far too high: zero-gradient",
+        ),
+    ],
+)
+def test_doubtful_falls_of_a_plan_are_not_red(
+    doubtful: list[str] | None, doubtful_falls: int | None, tone: str, words: str
+) -> None:
+    """The number of falls is red where one is beyond doubt, and has the warnings about the baseline beside it."""
+    run = SimpleNamespace(falls=4, doubtful=doubtful, doubtful_falls=doubtful_falls, baseline="job_1")
+    write = vars(templates.env.get_template("plan_parts.html").module)["falls"]
+    text = " ".join(str(write(SimpleNamespace(baseline="job_1"), run)).split())
+    assert f'<span class="status {tone}">4 accuracies fell</span>' in text
+    assert words in text
+    assert ("far too high" in text) is bool(doubtful)

@@ -5,11 +5,12 @@ import pytest
 from scipy.stats import binomtest, chi2, fisher_exact
 
 from faal_core.errors import InvalidSpec
-from faal_core.reports.comparison_text import summarise_comparison
+from faal_core.reports.comparison_text import choose_tone, summarise_comparison
 from faal_core.results import intervals
 from faal_core.results.audit_comparison import compare_audits, tabulate_audits
 from faal_core.results.class_table import ClassTable
 from faal_core.results.comparison import compare
+from faal_core.results.documents import AuditReport, ReliabilityWarning
 from faal_core.results.image_outcomes import UNBROKEN, Evaluation
 from faal_core.results.outcomes import Outcomes
 from faal_core.results.reading import StoredAudit
@@ -59,6 +60,47 @@ def test_groups_are_compared_within_their_column() -> None:
     assert min(adjusted) == pytest.approx(min(1, 4 * min(raw)))
     changed = (BEFORE.outcomes.evaluation.robust != AFTER.outcomes.evaluation.robust).sum()
     assert sum((row.gained or 0) + (row.lost or 0) for row in column.robust.classes) == changed
+
+
+def warn(audit: StoredAudit, code: str) -> StoredAudit:
+    """Return the audit with a warning of that code."""
+    warning = ReliabilityWarning(code=code, message="m", evidence="e", advice="a")
+    return StoredAudit(audit.report.model_copy(update={"warnings": (warning,)}), audit.outcomes)
+
+
+def swap_accuracies(report: AuditReport) -> AuditReport:
+    """Return the report with the clean accuracies as the robust ones, and the reverse."""
+    rows = tuple(row.model_copy(update={"clean": row.robust, "robust": row.clean}) for row in report.classes)
+    return report.model_copy(update={"classes": rows, "clean": report.robust, "robust": report.clean})
+
+
+@pytest.mark.parametrize("code", ["zero-gradient", "training-images"])
+@pytest.mark.parametrize("kind", ["robust", "clean"])
+def test_a_change_from_or_to_rates_that_may_be_too_high_is_doubtful(kind: str, code: str) -> None:
+    """The first sentence doubts falls where the first audit has the warning, and rises where the second has it."""
+    counts = {"x": (20, 100), "y": (80, 100)}
+    low, high = count_audit(counts), count_audit({name: (count + 20, 100) for name, (count, _) in counts.items()})
+    if kind == "clean":
+        low, high = (StoredAudit(swap_accuracies(one.report), None) for one in (low, high))
+    is_doubtful = kind == "robust" or code == "training-images"
+    for before, after, word, tone in (
+        (warn(high, code), low, "lower", "bad"),
+        (low, warn(high, code), "higher", "good"),
+    ):
+        report = compare_audits(before, after)
+        sentence = summarise_comparison(report)[0]
+        assert f"{kind} accuracy of x (" in sentence
+        audit = "first" if word == "lower" else "second"
+        doubt = f"Measured {word}, but rates of the {audit} audit may be far too high ({code}): "
+        assert sentence.startswith(doubt if is_doubtful else f"Significantly {word}: ")
+        assert choose_tone(report) == ("mixed" if is_doubtful else tone)
+    for before, after, word, tone in (
+        (high, warn(low, code), "lower", "bad"),
+        (warn(low, code), high, "higher", "good"),
+    ):
+        report = compare_audits(before, after)
+        assert summarise_comparison(report)[0].startswith(f"Significantly {word}: ")
+        assert choose_tone(report) == tone
 
 
 def other_images(audit: StoredAudit) -> StoredAudit:
