@@ -26,7 +26,9 @@ from tests.service.processes import ROOT, Site, wait_until
 OPEN = {"/healthz", "/readyz", "/openapi.json", "/docs", "/problems/{code}", "/login", "/logout", "/shared/{token}"}
 FOR_ADMINISTRATORS = {"/keys", "/keys/{id}/revoke", "/ui/keys", "/ui/keys/{id}/revoke"}
 FOR_WATCHERS = {"/metrics"}
-THAT_CHANGE_NOTHING = {"/jobs/{id}/gate", "/jobs/{id}/pack"}  # although they are POST requests
+THAT_CHANGE_NOTHING = {  # although they are POST requests
+    f"{part}/jobs/{{id}}/{act}" for part in ("", "/ui") for act in ("gate", "pack")
+}
 MARK = "ann-alone"  # in the names of all that is hers
 PLAN = {"name": MARK, "model_name": "hers", **AUDIT}
 
