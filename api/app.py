@@ -12,7 +12,18 @@ from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 
 import faal_core
-from api.pages import access_pages, explanations, gate_page, job_list, job_page, login, plan_pages, sharing, uploads
+from api.pages import (
+    access_pages,
+    explanations,
+    gate_page,
+    job_list,
+    job_page,
+    login,
+    plan_pages,
+    sharing,
+    unknown_addresses,
+    uploads,
+)
 from api.pages.guide import Guide
 from api.problems import answers
 from api.routes import (
@@ -93,6 +104,7 @@ def create_app(settings: Settings, patience: Patience = PATIENCE) -> FastAPI:
         signer=read_signer(settings),
     )
     answers.install(app)
+    unknown_addresses.install(app)
     app.add_middleware(RequestRules, streamed=UPLOAD_PATHS, body_seconds=patience.body)
     app.add_middleware(RequestLog, metrics=figures)  # added last, so it wraps RequestRules
     for module in (

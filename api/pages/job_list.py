@@ -13,13 +13,15 @@ from api.pages.page_route import REFUSALS, describe_problem, page_router, redire
 from api.pages.start_form import StartForm, locate_errors
 from api.pages.templating import templates
 from api.pages.views import LISTED, JobView, choices, job_views, list_fitting_datasets, offers_comparison
+from api.problems import answers
 from api.problems.errors import InvalidRequest
-from api.schemas.requests import CompareRequest
+from api.schemas.requests import AuditRequest, CompareRequest, FinetuneRequest
 from api.schemas.rows import describe_job
 from api.serving import use_cases
 from api.serving.dependencies import Service
 from api.serving.estimating import estimate_cost
-from jobs import model_registry, queries
+from faal_core import catalog
+from jobs import model_registry, queries, submission
 from jobs.comparisons import MOST_COMPARED
 from jobs.errors import JobStateConflict
 from jobs.states import JobKind
@@ -44,7 +46,9 @@ def show_job_states(
     request: Request, service: ReaderDep, job: ShownJobs = None, has_choices: Annotated[bool, Query()] = False
 ) -> Response:
     """Show the states of the jobs that the list polls, because they had not ended, and whether they can be compared."""
-    page = use_cases.list_jobs(service, ids=job or [], limit=LISTED)
+    if job is None:  # a person loads the address that a refused form was sent to
+        return redirect("/")
+    page = use_cases.list_jobs(service, ids=job, limit=LISTED)
     views = job_views(service, page.data)
     filling = {"views": views} | _polling(views, has_choices=has_choices)
     return templates.TemplateResponse(request, "job_states.html", filling)
@@ -58,6 +62,8 @@ def _jobs(service: Service, query: ListQuery) -> dict[str, Any]:
         "query": query,
         "orders": query.orders(key for job in page.data for key in job.metadata),
         "following": page.last_id if page.has_more else None,
+        "chosen_jobs": (),
+        "comparison_problem": None,
     }
     return filling | _polling(views, has_choices=offers_comparison(views))
 
@@ -97,7 +103,7 @@ def _start(service: Service, form: StartForm) -> dict[str, Any]:
 def start_job(request: Request, service: SubmitterDep, form: Annotated[StartForm, Form()]) -> Response:
     """Start a job and go to its page, or show the form again with its errors."""
     try:
-        job = use_cases.submit_job(service, form.request())
+        job = use_cases.submit_job(service, _read(service, form))
     except REFUSALS as refusal:
         filling = _jobs(service, ListQuery()) | _start(service, form)
         architectures = {model.id: model.architecture for model in filling["choices"].models}
@@ -107,17 +113,57 @@ def start_job(request: Request, service: SubmitterDep, form: Annotated[StartForm
     return redirect(f"/ui/jobs/{job.id}")
 
 
+def _read(service: Service, form: StartForm) -> FinetuneRequest | AuditRequest:
+    """Return the form as a request to the API.
+
+    Raises: InvalidRequest, also for a number of images that the data set does not allow; the errors of `require_dataset_ready`.
+    """
+    request = form.request()
+    images = request.images if isinstance(request, AuditRequest) else request.audit.images
+    if images is not None:
+        with service.sessions() as session:
+            summary = submission.require_dataset_ready(session, form.dataset)
+        if summary is None:
+            entry = catalog.dataset(form.dataset)
+            fewest, most = entry.num_classes, entry.images[1]
+        else:
+            fewest, most = len(summary["class_names"]), summary["images"].get("test", 0)
+        if images < fewest or images > most > 0:  # numbers that are not known are 0
+            raise InvalidRequest.for_field(
+                "/images",
+                f"{images} is out of bounds; the data set has {most:,} test images, and each of its {fewest:,} classes needs one",
+            )
+    return request
+
+
 @router.post("/ui/comparisons")
-def start_comparison(service: SubmitterDep, job: ChosenJobs = ()) -> Response:
-    """Start a comparison of the chosen jobs, the oldest first, and go to its page. Raises: InvalidRequest."""
+def start_comparison(
+    request: Request, service: SubmitterDep, query: Annotated[ListQuery, Query()], job: ChosenJobs = ()
+) -> Response:
+    """Start a comparison of the chosen jobs and go to its page, or show the list again with the choice and the error."""
+    try:
+        comparison = use_cases.submit_comparison(service, _compare(job))
+    except REFUSALS as refusal:
+        problem = describe_problem(request, refusal)
+        filling = _jobs(service, query) | _begin(service, query)
+        if not filling["has_choices"]:
+            raise
+        filling |= {"chosen_jobs": job, "comparison_problem": problem}
+        return templates.TemplateResponse(
+            request, "jobs.html", filling, problem.status, answers.select_headers(refusal)
+        )
+    return redirect(f"/ui/jobs/{comparison.id}")
+
+
+def _compare(job: Sequence[str]) -> CompareRequest:
+    """Return the request to compare the chosen jobs, the oldest first. Raises: InvalidRequest."""
     if not 2 <= len(job) <= MOST_COMPARED:
         raise InvalidRequest(f"Choose 2 to {MOST_COMPARED} audits.")
     fields: dict[str, JsonValue] = {"jobs": [*sorted(job)]}
     try:
-        request = CompareRequest.model_validate(fields)
+        return CompareRequest.model_validate(fields)
     except ValidationError as error:
         raise InvalidRequest.from_pydantic(error, fields) from None
-    return redirect(f"/ui/jobs/{use_cases.submit_comparison(service, request).id}")
 
 
 @router.get("/ui/start/datasets")
@@ -138,7 +184,7 @@ def show_estimate(request: Request, service: SubmitterDep, form: Annotated[Start
     """Show the estimated cost of the job that the form would start, or the reason why there is none."""
     filling: dict[str, Any] = {"estimate": None, "objection": None, "chosen": bool(form.model)}
     try:
-        filling["estimate"] = estimate_cost(service, form.request()) if form.model else None
+        filling["estimate"] = estimate_cost(service, _read(service, form)) if form.model else None
     except REFUSALS as refusal:
         filling["objection"] = describe_problem(request, refusal)
     return templates.TemplateResponse(request, "estimate.html", filling)

@@ -1,5 +1,6 @@
 """The page of a job, and its buttons."""
 
+from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import Query, Request, Response
@@ -12,7 +13,8 @@ from api.schemas.rows import describe_job
 from api.serving import use_cases
 from api.serving.dependencies import Id, Number, Service
 from api.serving.negotiation import is_unchanged
-from jobs import queries
+from jobs import plans, queries
+from jobs.errors import PlanNotFound
 from jobs.states import FINAL
 
 router = page_router()
@@ -49,7 +51,11 @@ def show_job_changes(
 def _job(service: Service, job_id: str) -> dict[str, Any]:
     with service.sessions() as session:
         job = describe_job(queries.find_job(session, job_id))
-    return {"view": job_views(service, [job])[0], "course": course(service, job_id)}
+        plan = None
+        if plan_id := job.metadata.get("plan"):
+            with suppress(PlanNotFound):  # it was deleted, or the submitter chose this metadata
+                plan = plans.find_plan(session, plan_id)
+    return {"view": job_views(service, [job])[0], "course": course(service, job_id), "plan": plan}
 
 
 @router.post("/ui/jobs/{id}/cancel")

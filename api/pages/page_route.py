@@ -16,9 +16,27 @@ from api.problems import answers
 from api.problems.errors import ApiError, KeyRequired
 from faal_client.resources.problems import Problem
 from faal_core.errors import FaalError
-from jobs.errors import JobsError, KeyRefused
+from jobs.errors import (
+    DatasetNotFound,
+    JobNotFound,
+    JobsError,
+    KeyNotFound,
+    KeyRefused,
+    ModelNotFound,
+    PlanNotFound,
+    WebhookNotFound,
+)
 
 REFUSALS = (ApiError, FaalError, JobsError)
+
+_LISTS = {  # pages to look an object up, by the code of the error: the beginning of a sentence, and the address
+    JobNotFound.code: ("The list of jobs", "/"),
+    PlanNotFound.code: ("The list of plans", "/ui/plans"),
+    ModelNotFound.code: ("The list of models", "/ui/models"),
+    DatasetNotFound.code: ("The list of data sets", "/ui/datasets"),
+    WebhookNotFound.code: ("The list of webhooks", "/ui/webhooks"),
+    KeyNotFound.code: ("The list of keys", "/ui/keys"),
+}
 
 
 class _PageRoute(APIRoute):
@@ -34,7 +52,7 @@ class _PageRoute(APIRoute):
             except (KeyRequired, KeyRefused):
                 return to_login(request)
             except (*REFUSALS, RequestValidationError, HTTPException) as raised:
-                return show_refusal(request, "problem.html", {}, raised)
+                return show_problem(request, raised)
 
         return answer_with_page
 
@@ -55,6 +73,12 @@ def show_refusal(request: Request, page: str, filling: dict[str, Any], raised: E
     return templates.TemplateResponse(
         request, page, filling | {"problem": problem}, problem.status, answers.select_headers(raised)
     )
+
+
+def show_problem(request: Request, raised: Exception) -> Response:
+    """Show a page about the problem alone, with a link to the list of the objects that were looked for."""
+    code = getattr(raised, "code", "")
+    return show_refusal(request, "problem.html", {"listed": _LISTS.get(code)}, raised)
 
 
 def redirect(address: str) -> Response:

@@ -1,15 +1,17 @@
 """The data that the pages of plans show."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from api.pages.curves import Curve, curves_of_runs
 from api.serving import plans
 from api.serving.dependencies import Service
 from faal_client.resources.plans import PlanHistory, PlanResource, PlanRunResource
+from faal_core.specs.policy import Policy
 from jobs import dataset_registry, model_registry
 from jobs.plans import MOST_PLANS
 from jobs.states import JobState
@@ -52,6 +54,22 @@ class PlanView:
     def paused_key(self) -> str:
         """Return a text that changes when the plan is paused or resumed, or when the reason changes."""
         return f"{self.plan.paused_at}.{self.plan.error and self.plan.error.code}"
+
+    @property
+    def policy(self) -> dict[str, Any] | None:
+        """Return the fields of the policy that are set."""
+        stored = self.plan.policy
+        return None if stored is None else Policy.model_validate(stored).model_dump(mode="json", exclude_defaults=True)
+
+    @property
+    def policy_json(self) -> str:
+        """Return the text of a policy file as a JSON string, in which the page of limits reads it."""
+        return json.dumps(json.dumps(self.policy, ensure_ascii=False, indent=2), ensure_ascii=False)
+
+    def find_judged_job(self, run: PlanRunResource) -> str | None:
+        """Return the job whose report the policy judges: the comparison if the policy limits falls, else the audit."""
+        compares = self.policy is not None and "baseline" in self.policy
+        return run.comparison if compares else run.job
 
     @property
     def schedule(self) -> str:

@@ -88,9 +88,9 @@ class StartForm(BaseModel):
 
     @classmethod
     def for_model(cls, model_id: str, name: str) -> Self:
-        """Return the form for a model; for the bundled one, with a first audit that takes seconds to minutes."""
+        """Return the form of an audit of a model; of the bundled one, with settings that take seconds to minutes."""
         if name != bundled.NAME:
-            return cls.new(model=model_id)
+            return cls.new(kind=JobKind.AUDIT, model=model_id)
         radius, images = format_radius(bundled.EPSILON), str(bundled.IMAGES)
         return cls.new(
             kind=JobKind.AUDIT,

@@ -72,8 +72,8 @@ def show_model(request: Request, model_id: Id, service: ReaderDep) -> Response:
 
 @router.get("/ui/models/{id}/state")
 def show_model_state(request: Request, model_id: Id, service: ReaderDep) -> Response:
-    """Show the part of a model's page that changes."""
-    return templates.TemplateResponse(request, "model_state.html", {"model": use_cases.get_model(service, model_id)})
+    """Show the parts of a model's page that change: its state, and those of its jobs."""
+    return templates.TemplateResponse(request, "model_state.html", _model(service, model_id) | {"refresh": True})
 
 
 def _model(service: Service, model_id: str) -> dict[str, Any]:
@@ -84,6 +84,7 @@ def _model(service: Service, model_id: str) -> dict[str, Any]:
         "lineage": page.data,
         "earlier": page.has_more,
         "views": job_views(service, jobs),
+        "refresh": False,
     }
 
 

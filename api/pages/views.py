@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from api.pages.comparison_names import ComparedJob, describe_comparison, name_compared_jobs
 from api.pages.curves import Curve, Epoch, curves
 from api.pages.start_form import StartForm
 from api.schemas.methods import methods
@@ -31,11 +32,17 @@ SHOWN_EVENTS = ("epoch", "attack", "reliability-warning")
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job, and the names of its model and its data set."""
+    """A job, the names of its model and its data set, and the jobs that a comparison is about."""
 
     job: JobResource
     model: str | None
     dataset: str | None
+    compared: Sequence[ComparedJob] = ()
+
+    @property
+    def name(self) -> str:
+        """Return the name of the job's model, of its data set or of the comparison, or else the id."""
+        return self.model or self.dataset or describe_comparison(self.compared) or self.job.id
 
     @property
     def final(self) -> bool:
@@ -142,7 +149,13 @@ def job_views(service: Service, jobs: Sequence[JobResource]) -> list[JobView]:
     with service.sessions() as session:
         models = model_registry.find_names(session, {job.model for job in jobs if job.model is not None})
         datasets = dataset_registry.find_names(session, {job.dataset for job in jobs if job.dataset is not None})
-    return [JobView(job, models.get(job.model or ""), datasets.get(job.dataset or "", job.dataset)) for job in jobs]
+    compared = name_compared_jobs(service, jobs)
+    return [
+        JobView(
+            job, models.get(job.model or ""), datasets.get(job.dataset or "", job.dataset), compared.get(job.id, ())
+        )
+        for job in jobs
+    ]
 
 
 def offers_comparison(views: Iterable[JobView]) -> bool:

@@ -32,6 +32,7 @@ def test_a_job_is_started_with_the_keyboard(browser: Browser, shared_web: Web) -
         expect(estimate).to_have_text("Choose a model to see an estimate.")
         tab_to(page, "[name=kind]:checked")
         page.keyboard.press("ArrowDown")
+        page.keyboard.press("ArrowDown")
         tab_to(page, "#model")
         page.keyboard.type("red or")
         expect(options).to_have_text(["lights"])

@@ -71,8 +71,7 @@ def upload_model(page: Page, file: Path) -> None:
 
 def start_audit(page: Page) -> None:
     """Read the estimate, and start a quick audit of a few images."""
-    walk_to(page, "[name=kind]:checked")
-    page.keyboard.press("ArrowDown")
+    expect(page.locator("[name=kind]:checked")).to_have_value("audit")
     walk_to(page, "form.start summary")
     page.keyboard.press("Enter")
     walk_to(page, "#attacks")

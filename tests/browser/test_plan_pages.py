@@ -1,7 +1,7 @@
 """The pages of plans in a browser: axe finds nothing, the keyboard reaches all, and refreshes do not move the focus."""
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.driving import check_looks, open_page, submit, tab_to
 from tests.browser.layout import CHROMIUM
@@ -10,6 +10,13 @@ from tests.service.api.conftest import Web
 from tests.service.api.test_plan_pages import GOOD, WORSE, finish_audit, finish_run
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
+
+
+def count_hidden_parts(page: Page) -> int:
+    """Return how many tables and charts a phone cuts."""
+    page.set_viewport_size({"width": 390, "height": 900})
+    parts = page.locator(".wide > table, .curves svg")
+    return int(parts.evaluate_all("parts => parts.filter(part => part.getBoundingClientRect().right > 390).length"))
 
 
 def test_a_plan_is_created_from_an_audit_and_followed_with_the_keyboard(browser: Browser, shared_web: Web) -> None:
@@ -54,6 +61,7 @@ def test_a_plan_is_created_from_an_audit_and_followed_with_the_keyboard(browser:
         check_looks(page)
         submit(page)
         check_looks(page)
+        assert count_hidden_parts(page) == 0
         tab_to(page, "#pause")
         submit(page)
         expect(page.locator(f"#state-{plan_id}")).to_contain_text("paused")

@@ -199,7 +199,7 @@ def test_lists_of_large_models_are_bounded(own_web: Web, client: httpx.Client) -
     with own_web.site.sessions.begin() as session:
         for _ in range(60):
             model_registry.register_upload(session, name="large", spec=spec, upload=file, owner="ann")
-    for address in ("/", "/ui/jobs", "/ui/models", "/models?limit=100", "/jobs?limit=100"):
+    for address in ("/", "/ui/jobs?job=job_0", "/ui/models", "/models?limit=100", "/jobs?limit=100"):
         answer = client.get(address)
         assert answer.is_success
         assert len(answer.content) < 10_000_000, address

@@ -1,5 +1,7 @@
 """Comparisons over HTTP: what is accepted and refused, the report, and the page of the job."""
 
+import re
+
 import pytest
 
 from faal_client import Client, errors
@@ -33,8 +35,10 @@ def test_the_list_of_jobs_compares_the_chosen_ones(web, audits) -> None:
     job = web.client.get(answer.headers["Location"].removeprefix("/ui")).json()
     assert (job["kind"], job["spec"]) == ("compare", {"jobs": sorted(audits)})
     for chosen, status in ((audits[:1], 422), ([], 422), ([audits[0], "job_0"], 404)):
-        refusal = web.client.post("/ui/comparisons", data={"job": chosen})
+        refusal = web.client.post("/ui/comparisons?kind=audit", data={"job": chosen})
         assert (refusal.status_code, "<!doctype html>" in refusal.text) == (status, True)
+        assert [job for job in audits if f'value="{job}" checked' in refusal.text] == audits[: len(chosen) and 1]
+        assert '<option value="audit" selected>' in refusal.text
         assert ("Choose 2 to 20 audits." in refusal.text) == (status == 422)
     answer = web.client.post("/jobs/compare", json={"jobs": audits[:1]}).json()
     assert answer["errors"][0]["detail"].startswith("the list should have at least 2 items")
@@ -140,3 +144,14 @@ def test_jobs_of_others_are_not_found(guarded_web, problem) -> None:
         assert client.submit_comparison(jobs).kind == "compare"
     with Client(address, key=ben["Authorization"].removeprefix("Bearer ")) as client, pytest.raises(errors.NotFound):
         client.submit_comparison(jobs)
+
+
+def test_a_comparison_has_the_names_of_its_models(web, audits) -> None:
+    """Two models of one name are distinguished by the minutes in which they were added, or else their jobs by their times."""
+    job = web.client.post("/jobs/compare", json={"jobs": audits}).json()["id"]
+    page = web.client.get(f"/ui/jobs/{job}").text
+    [title] = re.findall("<h1>(.*?)</h1>", page)
+    name = r"digits, (version added|job of) \d+ \w+ \d\d:\d\d(:\d\d)?"
+    assert re.fullmatch(f"{name} against {name}", title)
+    assert f'<a href="/ui/jobs/{audits[0]}">{title.partition(" against ")[2]}</a>' in page
+    assert f">Comparison: {title}</a>" in web.client.get("/?kind=compare").text

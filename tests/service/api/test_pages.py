@@ -246,11 +246,39 @@ def test_models_and_data_sets_are_uploaded_from_pages(web) -> None:
     assert web.client.post("/ui/datasets", files={"file": ("a.txt", b"text")}).status_code == 415
 
 
+def test_the_state_of_a_new_model_changes_with_that_of_its_check(web) -> None:
+    """The part of a model's page that is polled has the states of the model's jobs, too."""
+    model = web.model()
+    [check] = re.findall(r'href="/ui/jobs/(\w+)">Check of a model', web.client.get(f"/ui/models/{model}").text)
+    polled = web.client.get(f"/ui/models/{model}/state").text
+    assert f'<div id="state-{check}" hx-swap-oob="true"><span class="status succeeded">' in polled
+
+
 def test_unknown_pages_are_told_on_a_page(web) -> None:
     """A person who follows a dead link gets a page with the status of the problem."""
-    for address in ("/ui/jobs/job_0", "/ui/models/model_0", "/problems/nothing"):
-        page = web.client.get(address)
+    for address in ("/ui/jobs/job_0", "/ui/models/model_0", "/problems/nothing", "/ui/nothing", "/guide/", "/nothing"):
+        page = web.client.get(address, headers={"Accept": "text/html,*/*;q=0.8"})
         assert (page.status_code, page.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
+    assert '<a href="/ui/plans">The list of plans</a>' in web.client.get("/ui/plans/plan_0").text
+    assert web.client.get("/ui/nothing").headers["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("address", "page"),
+    [
+        ("/ui/jobs", "/"),
+        ("/ui/comparisons", "/"),
+        ("/ui/start/estimate", "/"),
+        ("/ui/jobs/job_0/links", "/ui/jobs/job_0"),
+        ("/ui/jobs/job_0/candidates/1", "/ui/jobs/job_0"),
+        ("/ui/plans/plan_0/policy/remove", "/ui/plans/plan_0"),
+        ("/ui/models/model_0/delete", "/ui/models/model_0"),
+    ],
+)
+def test_the_address_of_a_form_leads_to_its_page(web, address, page) -> None:
+    """A person who loads the address that a form was sent to gets the page above it."""
+    answer = web.client.get(address, headers={"Accept": "text/html,*/*;q=0.8"})
+    assert (answer.status_code, answer.headers["Location"]) == (303, page)
 
 
 @pytest.mark.parametrize(

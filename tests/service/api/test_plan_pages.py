@@ -1,5 +1,6 @@
 """The pages of plans: the form that creates one from an audit, the list, and a plan with its runs and buttons."""
 
+import json
 import re
 from html import unescape
 
@@ -139,6 +140,11 @@ def test_a_plan_is_created_followed_and_changed_on_its_pages(web) -> None:
     assert "hx-get" not in page.text
     for job in (first["job"], run["job"], run["comparison"]):
         assert f'href="/ui/jobs/{job}"' in page.text
+        assert f'<a href="{address}">' in client.get(f"/ui/jobs/{job}").text
+    check = next(one for _, one in Elements(page).elements if one.get("id") == f"check-{run['job']}")
+    policy = next(one["value"] for _, one in Elements(page).elements if one.get("name") == "policy_json")
+    assert json.loads(json.loads(policy)) == {"min_worst": 0.6}
+    assert "The gate failed" in client.post(check["formaction"], data={"policy_json": policy}).text
     assert f'"{address}/baselines/{first["job"]}"' not in page.text
     assert client.post(f"{address}/baselines/{run['job']}").status_code == 303
     assert client.get(f"/plans/{plan_id}").json()["baseline"] == run["job"]

@@ -65,6 +65,8 @@ def add_model(web, name: str, **fields: object) -> str:
         ({"dataset": "nothing"}, "dataset", "nothing"),
         ({"seed": "-1"}, "seed", "should be greater than or equal to 0"),
         ({"images": "0"}, "images", "should be greater than or equal to 1"),
+        ({"images": "9"}, "images", "9 is out of bounds"),
+        ({"kind": "finetune", "images": "3001"}, "images", "has 3,000 test images"),
         ({"kind": "finetune", "epochs": "many"}, "epochs", "cannot be read"),
         ({"kind": "finetune", "learning_rate": "-1"}, "learning_rate", "should be greater than"),
         ({"kind": "finetune", "dro_radius": "x"}, "dro_radius", "should be a valid number"),
@@ -154,12 +156,19 @@ def test_a_job_is_started_again_with_its_settings(web, kind: str) -> None:
     ] * 2
 
 
+def test_the_form_begins_with_an_audit(web) -> None:
+    """An audit is cheap and changes nothing, so the form begins with it, with and without a model."""
+    for address in ("/", f"/?model={web.model()}"):
+        assert Form(web.client.get(address).text).fields["kind"] == "audit"
+
+
 def test_an_empty_bound_is_no_bound(web) -> None:
     """A fine-tuning from a form with empty bounds has none; the form begins with the default bounds."""
     begin = Form(web.client.get(f"/?model={web.model()}").text).fields
     assert begin["max_robust_drop"] == "1"
     bounds = ("max_robust_drop", "max_clean_drop", "max_class_drop")
-    job = web.client.post("/ui/jobs", data=begin | dict.fromkeys(bounds, "")).headers["Location"].removeprefix("/ui")
+    form = begin | {"kind": "finetune"} | dict.fromkeys(bounds, "")
+    job = web.client.post("/ui/jobs", data=form).headers["Location"].removeprefix("/ui")
     training = web.client.get(job).json()["spec"]["training"]
     assert [training[name] for name in bounds] == [None] * 3
 
@@ -199,7 +208,7 @@ def test_only_data_sets_that_fit_are_offered(web) -> None:
     assert f'value="{ids["fits"]}" selected' in finetuning.text
     assert "fashion-mnist" not in finetuning.text
     assert offered(web.client.get(address)) == set(ids)
-    assert offered(web.client.get(f"/?model={model}")) == {"fits", "some classes"}
+    assert offered(web.client.get(f"/?model={model}")) == {"fits", "some classes", "audits only"}
     lonely = add_model(web, "lonely", num_classes=77)
     assert "No data set here fits this model" in web.client.get(address, params={"model": lonely}).text
 

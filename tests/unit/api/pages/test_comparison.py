@@ -25,6 +25,8 @@ def make_table(*views: JobView) -> str:
         "poll_address": "",
         "running": False,
         "has_choices": offers_comparison(views),
+        "chosen_jobs": (),
+        "comparison_problem": None,
     }
     return templates.get_template("job_table.html").render(filling)
 
