@@ -121,7 +121,7 @@ def read_results(folder: Path, name: str) -> tuple[Any, list[dict[str, Any]]]:
 def drop_times(value: Any) -> Any:  # noqa: ANN401 - JSON
     """Return the JSON value without the fields that hold times."""
     if isinstance(value, dict):
-        return {key: drop_times(item) for key, item in value.items() if key not in ("seconds", "created_at")}
+        return {key: drop_times(item) for key, item in value.items() if key not in ("seconds", "created_at", "resumed")}
     return [drop_times(item) for item in value] if isinstance(value, list) else value
 
 

@@ -100,6 +100,12 @@ def _check_host(name: str) -> str:
     return name
 
 
+def _require_printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("the name has a character that cannot be printed, such as a control character")
+    return text
+
+
 def _default_database(values: dict[str, Any]) -> str:
     return f"sqlite:///{values['data_dir'] / 'faal.db'}"
 
@@ -264,8 +270,8 @@ class Settings(BaseSettings):
         "user of the service may read the file; without it packs are not signed",
     )
     signer: Annotated[
-        Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=200)] | None,
-        BeforeValidator(lambda value: value or None),
+        Annotated[str, Field(max_length=200), AfterValidator(_require_printable)] | None,
+        BeforeValidator(lambda value: (value.strip() if isinstance(value, str) else value) or None),
     ] = Field(None, description="name and role of the signer of evidence packs, which the signed statements repeat")
     open: bool = Field(
         False,

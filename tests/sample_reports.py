@@ -91,6 +91,7 @@ def _make_audit(
         product="FAAL 0.1.0",
         created_at=datetime(2026, 11, 23, 4, 5, tzinfo=UTC),
         seconds=41.7,
+        resumed=False,
         classifier=ClassifierSummary(
             name="fashion-resnet",
             spec=ClassifierSpec(architecture="small_resnet", num_classes=len(names), arguments={"width": 16}),

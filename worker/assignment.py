@@ -139,12 +139,12 @@ class Assignment:
         return stored
 
 
-def add_ids(report: AuditReport, *, job_id: str, model_id: str | None) -> AuditReport:
-    """Return the report with the service's ids in its provenance."""
-    if report.provenance is None:
-        return report
-    identified = report.provenance.model_copy(update={"job_id": job_id, "model_id": model_id})
-    return report.model_copy(update={"provenance": identified})
+def identify(report: AuditReport, job: Job, *, model_id: str | None) -> AuditReport:
+    """Return the report with the service's ids in its provenance. The report of a later attempt is of a resumed audit."""
+    changes: dict[str, object] = {"resumed": True if job.attempt > 1 else report.resumed}
+    if report.provenance is not None:
+        changes["provenance"] = report.provenance.model_copy(update={"job_id": job.id, "model_id": model_id})
+    return report.model_copy(update=changes)
 
 
 def _require_reference(reference: str | None) -> str:

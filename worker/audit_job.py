@@ -5,7 +5,7 @@ from typing import Final
 from faal_core.auditing.reliability import digest_training_images
 from faal_core.auditing.run import run_audit
 from faal_core.specs import AuditSpec
-from worker.assignment import Assignment, JobResult, add_ids
+from worker.assignment import Assignment, JobResult, identify
 
 PART: Final = "test"
 
@@ -39,5 +39,5 @@ def _result(assignment: Assignment, *, compute: bool) -> JobResult:
         progress=assignment.progress if compute else None,
         trained_on=digest_training_images(assignment.dataset_reference, PART, root=assignment.settings.dataset_root),
     )
-    report = add_ids(audited.report, job_id=assignment.job.id, model_id=model.id)
+    report = identify(audited.report, assignment.job, model_id=model.id)
     return JobResult(report.model_dump_json(), outcomes=assignment.store_outcomes(report, audited.outcomes))

@@ -10,7 +10,7 @@ from faal_core.training.ranks import Ranks
 from faal_core.training.recipe import train
 from jobs.model_registry import WEIGHTS_TYPE
 from jobs.results import StoredClassifier
-from worker.assignment import Assignment, JobResult, add_ids
+from worker.assignment import Assignment, JobResult, identify
 from worker.ranks import start_rank_processes
 
 
@@ -44,8 +44,8 @@ def run(assignment: Assignment) -> JobResult:
     finding = {"outcome": report.outcome, "falls": len(report.falls)}
     kept_original = report.outcome == "kept-original"
     audits = {
-        "before": add_ids(report.before, job_id=assignment.job.id, model_id=model.id),
-        "after": add_ids(report.after, job_id=assignment.job.id, model_id=model.id if kept_original else None),
+        "before": identify(report.before, assignment.job, model_id=model.id),
+        "after": identify(report.after, assignment.job, model_id=model.id if kept_original else None),
     }
     result = JobResult(
         report=report.model_copy(update=audits).model_dump_json(),

@@ -28,7 +28,7 @@ from faal_core.specs.policy_file import is_json
 from jobs import queries
 from jobs.artifacts import record_lost
 from jobs.content import full_disk_errors
-from jobs.errors import FileLost
+from jobs.errors import FileLost, JobNotFound, OutcomesNotFound
 
 if TYPE_CHECKING:
     from faal_core.evidence.archive import Member
@@ -93,6 +93,18 @@ def pack_job(service: Service, job_id: str, request: PackRequest) -> PackFile:
         return _write(service, members, Path(folder, "pack.zip"), f"pack-{job_id}.zip")
 
 
+def find_obstacle(service: Service, job_id: str) -> str | None:
+    """Return why the report of a job cannot be packed, in a sentence; None where nothing is known against it.
+
+    Raises: the errors of `queries.require_report`; StoreUnavailable.
+    """
+    try:
+        _require_bounds(_find_subject(service, job_id).report)
+    except (InvalidSpec, OutcomesNotFound) as error:
+        return error.message
+    return None
+
+
 def _require_bounds(report: AuditReport | FinetuneReport) -> None:
     """Check that the report can be packed within a request. Raises: InvalidSpec."""
     images = sum(audit.dataset.images for audit in list_audits(report).values())
@@ -122,7 +134,10 @@ def answer_with_pack(pack: PackFile) -> StoredFileResponse:
 
 
 def _find_subject(service: Service, job_id: str) -> _Subject:
-    """Return the report to pack. Raises: InvalidSpec for a table of models, and a comparison of different images."""
+    """Return the report to pack.
+
+    Raises: InvalidSpec for a table of models, a comparison of different images, and one whose second audit cannot be packed.
+    """
     with service.sessions() as session:
         document = queries.require_report(session, job_id).document
         spec = queries.find_job(session, job_id).spec
@@ -139,13 +154,23 @@ def _find_subject(service: Service, job_id: str) -> _Subject:
 
 
 def _find_second_audit(service: Service, job_id: str, comparison: ComparisonReport) -> _Subject:
-    """Return the second audit of a comparison; of a fine-tuning, the audit of its new weights."""
+    """Return the second audit of a comparison; of a fine-tuning, the audit of its new weights.
+
+    Raises: InvalidSpec where the job of that audit was deleted, or has no outcomes; and for a comparison of different images.
+    """
     from faal_core.results.gates.pairing import separate  # imported here, since SciPy takes a fraction of a second
 
     _, paired = separate(comparison)
-    with service.sessions() as session:
-        document = queries.require_report(session, job_id).document
-        outcomes = {OUTCOMES["audit"]: queries.find_outcomes(session, job_id).sha256}
+    try:
+        with service.sessions() as session:
+            document = queries.require_report(session, job_id).document
+            outcomes = {OUTCOMES["audit"]: queries.find_outcomes(session, job_id).sha256}
+    except (JobNotFound, OutcomesNotFound) as error:
+        fault = "was deleted" if isinstance(error, JobNotFound) else "has no outcomes of its images"
+        raise InvalidSpec(
+            f"The pack of a comparison has the report and the outcomes of its second audit. This audit, job {job_id}, {fault}, "
+            "so the comparison cannot be packed. Audit the model again, and compare again."
+        ) from None
     report = read_report(document)
     if isinstance(report, FinetuneReport):
         document = report.after.model_dump_json(indent=2)
@@ -178,10 +203,7 @@ def _read_members(service: Service, subject: _Subject, folder: Path) -> "dict[st
 
 
 def _read_request(job_id: str, subject: _Subject, request: PackRequest) -> "dict[str, Member]":
-    """Return the policy, its signature, and its result where only the service can compute it.
-
-    Raises: InvalidRequest; InvalidSpec for a policy that names a class that the audit does not have.
-    """
+    """Return the policy, its signature and its result. Raises: InvalidRequest."""
     from faal_core.evidence.archive import Member
     from faal_core.evidence.contents import APPROVAL, GATE
 
@@ -196,14 +218,7 @@ def _read_request(job_id: str, subject: _Subject, request: PackRequest) -> "dict
     if request.policy_signature is not None:
         _check_signature(request.policy_signature, request.policy)
         members[APPROVAL] = Member.from_bytes(request.policy_signature.encode())
-    if policy.baseline is not None and isinstance(subject.report, AuditReport):
-        if subject.paired is None:
-            raise InvalidRequest.for_field(
-                "/policy",
-                f"it compares with a baseline, and job {job_id} is an audit without one; compare it with an earlier audit by "
-                "`POST /jobs/compare`, and pack the comparison",
-            )
-        members[GATE] = Member.from_bytes(_judge(policy, subject.report, subject.paired))
+    members[GATE] = Member.from_bytes(_judge(job_id, policy, subject))
     return members
 
 
@@ -241,11 +256,23 @@ def _check_signature(signature: str, policy: str) -> None:
     raise InvalidRequest.for_field("/policy_signature", refusal)
 
 
-def _judge(policy: Policy, audit: AuditReport, paired: "PairedAudits") -> bytes:
-    """Return the result of the policy as JSON."""
+def _judge(job_id: str, policy: Policy, subject: _Subject) -> bytes:
+    """Return the result of the policy as JSON. Raises: InvalidRequest without its baseline, and for names it does not have."""
     from faal_core.results.gates.judging import judge_audit
+    from faal_core.results.gates.pairing import separate
 
-    return judge_audit(policy, audit, paired).model_dump_json(indent=2).encode()
+    audit, paired = separate(subject.report)
+    paired = paired or subject.paired
+    if policy.baseline is not None and paired is None:
+        raise InvalidRequest.for_field(
+            "/policy",
+            f"it compares with a baseline, and job {job_id} is an audit without one; compare it with an earlier audit by "
+            "`POST /jobs/compare`, and pack the comparison",
+        )
+    try:
+        return judge_audit(policy, audit, paired).model_dump_json(indent=2).encode()
+    except InvalidSpec as error:
+        raise InvalidRequest.for_field("/policy", error.message.rstrip(".")) from None
 
 
 def _write(service: Service, members: "dict[str, Member]", path: Path, filename: str) -> PackFile:

@@ -15,13 +15,14 @@ class Slots:
 
     Args:
         count: number of places.
-        name: plural name of the requests, for the error message.
+        name: plural name of the requests, for the error message, such as "open uploads".
+        remedy: what the owner can do when there is no place, in a sentence.
 
     Source: Choudhury & Hahne 1998, "Dynamic queue length thresholds for shared-memory packet switches", with α = 1.
     """
 
-    def __init__(self, count: int, name: str) -> None:
-        self._count, self._name = count, name
+    def __init__(self, count: int, name: str, remedy: str = "Close one, or try again in a few seconds.") -> None:
+        self._count, self._name, self._remedy = count, name, remedy
         self._held: Counter[str] = Counter()
         self._lock = Lock()
 
@@ -31,10 +32,7 @@ class Slots:
         with self._lock:
             held = self._held[owner]
             if held >= self._count - self._held.total():
-                raise ServiceBusy(
-                    f"You have {held} {self._name} open, and may open no more at the moment. Close one, or try again in a "
-                    "few seconds."
-                )
+                raise ServiceBusy(f"You have {held} {self._name}, and may start no more at the moment. {self._remedy}")
             self._held[owner] += 1
         try:
             yield

@@ -113,6 +113,7 @@ def run_audit(
         product=PRODUCT,
         created_at=datetime.now(UTC),
         seconds=time.monotonic() - start,
+        resumed=batches.resumed,
         classifier=summary,
         dataset=data.summarise(),
         spec=spec,

@@ -138,5 +138,9 @@ def _write_text(pack: Path, result: "VerificationResult") -> str:
         "the given key signed it" if result.trusted else "no trusted key was given" if result.key_id else "not signed"
     )
     policy = f"the result of the policy is {result.gate_status}" if result.gate_status else "no policy was evaluated"
-    lines.append(f"{pack}: verified, {signature}; {policy}" if result.verified else f"{pack}: REFUSED")
+    pdf = ""
+    if result.pdf_checked is False:
+        is_page_checked = any(check.name == "page" and check.status == "passed" for check in result.checks)
+        pdf = f"; its PDF was not checked: rely on {'evidence.html' if is_page_checked else 'report.json'}"
+    lines.append(f"{pack}: verified, {signature}; {policy}{pdf}" if result.verified else f"{pack}: REFUSED")
     return "\n".join(lines)

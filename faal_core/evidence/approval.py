@@ -12,6 +12,8 @@ from faal_core.evidence.refusal import PackRefused
 
 PREDICATE_TYPE = "urn:faal:policy-approval:v1"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+UNCONFIRMED = "The signature of the pack does not confirm who signed the policy."
+"""Says of a policy in a pack that its signer may be anyone, also where the signer of the pack is known."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,8 +23,12 @@ def find_times(audit: AuditReport) -> tuple[datetime, datetime]:
 
 
 def has_unknown_start(contents: Contents) -> bool:
-    """Return whether earlier runs are possible that the report does not time: it has a ledger, or is of a fine-tuning."""
-    return BATCHES in contents.members or isinstance(contents.report, FinetuneReport)
+    """Return whether earlier runs are possible that the report does not time.
+
+    They are unless the report says that the audit was not resumed. They also are with a ledger, and of a fine-tuning.
+    """
+    report = contents.report
+    return BATCHES in contents.members or isinstance(report, FinetuneReport) or report.resumed is not False
 
 
 def is_before_audit(contents: Contents, time: datetime) -> bool | None:
@@ -40,7 +44,8 @@ def describe_order(contents: Contents, time: datetime) -> str:
     """Return whether the time is before the audit, in words. Raises: PackRefused, as `find_times`."""
     is_before = _is_before_last_run(contents, time)
     if has_unknown_start(contents):
-        return "before the last run of the audit began" if is_before else "after the last run of the audit had started"
+        order = "before the last run of the audit began" if is_before else "after the last run of the audit had started"
+        return f"{order}; when its first run began is not known"
     return "before the audit started" if is_before else "after the audit had started"
 
 

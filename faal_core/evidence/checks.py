@@ -7,6 +7,7 @@ import numpy as np
 from faal_core import __version__
 from faal_core.evidence import page, strict_json
 from faal_core.evidence.adversarial_file import iterate_images
+from faal_core.evidence.approval import UNCONFIRMED
 from faal_core.evidence.audit_time import describe_order, is_before_audit
 from faal_core.evidence.batches import BatchLines, replay
 from faal_core.evidence.contents import ADVERSARIAL, BATCHES, ENVIRONMENT, GATE, PAGE, PDF, SPEC, Contents
@@ -80,7 +81,7 @@ def check_outcomes(contents: Contents) -> Check:
 
 def check_policy(contents: Contents, policy_key: PublicKey | None) -> Check:
     """Check the signature of the policy, and that it is of `policy_key` where this is given. Raises: PackRefused."""
-    approval, signature = contents.approval, summarise_approval(contents)
+    approval, signature = contents.approval, summarise_approval(contents, policy_key)
     if approval is None or signature is None:
         if policy_key is not None:
             raise PackRefused("The policy is not signed, and a public key for it was given.")
@@ -91,7 +92,7 @@ def check_policy(contents: Contents, policy_key: PublicKey | None) -> Check:
             f"The policy was signed with the key {approval.key.key_id}, not with the given key {policy_key.key_id}."
         )
     order = describe_order(contents, approval.claimed_at)
-    trust = "" if policy_key else " Whose key it is was not checked."
+    trust = "" if policy_key else f" Whose key it is was not checked. {UNCONFIRMED}"
     sentence = (
         f"The policy was signed with the key {approval.key.key_id}, as its signer states at {approval.claimed_at:%Y-%m-%d %H:%M} "
         f"UTC, {order}.{trust}"
@@ -99,7 +100,7 @@ def check_policy(contents: Contents, policy_key: PublicKey | None) -> Check:
     return Check(name="policy", status="passed", sentence=sentence)
 
 
-def summarise_approval(contents: Contents) -> PolicySignature | None:
+def summarise_approval(contents: Contents, policy_key: PublicKey | None) -> PolicySignature | None:
     """Return who signed the policy, and whether before the audit. Raises: PackRefused where the signature is not valid."""
     approval = contents.approval
     if approval is None:
@@ -109,6 +110,7 @@ def summarise_approval(contents: Contents) -> PolicySignature | None:
         signer=approval.signer,
         claimed_at=approval.claimed_at,
         before_audit=is_before_audit(contents, approval.claimed_at),
+        trusted=policy_key is not None and approval.key.key_id == policy_key.key_id,
     )
 
 

@@ -1,7 +1,5 @@
 """Read the policy and the result of a gate from a pack, and evaluate the policy again, as far as the pack allows."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from pydantic import ValidationError
 
@@ -9,6 +7,7 @@ from faal_core.errors import InvalidSpec
 from faal_core.evidence import strict_json
 from faal_core.evidence.differences import list_differences
 from faal_core.evidence.refusal import PackRefused
+from faal_core.evidence.stated_baseline import BASELINE, are_rows_of_baseline
 from faal_core.results.comparison import compare
 from faal_core.results.documents import AuditReport
 from faal_core.results.finetune_documents import FinetuneReport
@@ -16,13 +15,11 @@ from faal_core.results.gates.baseline import PairedAudits
 from faal_core.results.gates.documents import AuditIdentity, GateResult, RequirementResult
 from faal_core.results.gates.judging import judge_audit
 from faal_core.results.gates.pairing import separate
-from faal_core.results.trust import doubts
 from faal_core.specs import Policy
 from faal_core.specs.policy_file import parse_policy_document
 
 AS_STATED = "as stated by the signer; the baseline is not in this pack"
 """Says of a result that the pack's readers cannot evaluate again."""
-_BASELINE = "baseline."  # start of the names of its requirements
 
 
 def read_policy(content: bytes, name: str) -> Policy:
@@ -74,7 +71,7 @@ def list_changes(gate: GateResult, again: GateResult) -> list[str]:
 def list_stated_changes(gate: GateResult, policy: Policy, report: AuditReport) -> list[str]:
     """Return the paths of the fields that cannot be right, of a result whose baseline is not in the pack.
 
-    Scope and rates are evaluated again. The rows of the baseline must be those of a gate, and agree with themselves.
+    Scope and rates are evaluated again. The rows of the baseline must be those that a gate writes.
     Raises: PackRefused if the policy names a class that the audit does not have.
     """
     try:
@@ -89,7 +86,9 @@ def list_stated_changes(gate: GateResult, policy: Policy, report: AuditReport) -
     changes = list(list_differences(expected.model_dump(include=fields), stated.model_dump(include=fields), ""))
     if gate.baseline is None:
         changes.append("baseline")
-    if not _are_rows_of_baseline(others, gate, report):
+    if gate.baseline_complete is None:
+        changes.append("baseline_complete")
+    if not are_rows_of_baseline(others, gate, report):
         changes.append("requirements of the baseline")
     statuses = {one.status for one in gate.requirements}
     status = next((one for one in ("fail", "undecided") if one in statuses), "pass")
@@ -102,7 +101,7 @@ def list_stated_changes(gate: GateResult, policy: Policy, report: AuditReport) -
 
 def is_of_baseline(requirement: RequirementResult) -> bool:
     """Return whether the requirement compares the audit with a baseline."""
-    return requirement.name.startswith(_BASELINE)
+    return requirement.name.startswith(BASELINE)
 
 
 def _pair_with_itself(report: AuditReport) -> PairedAudits:
@@ -111,41 +110,6 @@ def _pair_with_itself(report: AuditReport) -> PairedAudits:
     same = np.ones(len(names), bool)
     unchanged = compare(np.arange(len(names)), same, same, names, report.spec.confidence)
     return PairedAudits(report, unchanged, unchanged)
-
-
-def _are_rows_of_baseline(rows: Sequence[RequirementResult], gate: GateResult, report: AuditReport) -> bool:
-    """Return whether the rows are the mean and the classes, clean and then robust, each in agreement with itself."""
-    remaining = list(rows)
-    names = [row.name for row in report.classes]
-    for accuracy in ("clean", "robust"):
-        for kind in ("mean", "classes"):
-            title = f"{_BASELINE}{accuracy}.{kind}"
-            taken = [one for one in remaining if one.name == title]
-            if remaining[: len(taken)] != taken:
-                return False
-            remaining = remaining[len(taken) :]
-            subjects = [one.subject for one in taken]
-            fallen = [name for name in names if name in subjects]
-            is_alone = subjects == [None] and (kind == "mean" or taken[0].status != "fail")
-            if not is_alone and not (kind == "classes" and fallen and subjects == fallen):
-                return False
-            is_doubtful = bool(doubts(report, gate.policy.accept_warnings, clean=accuracy == "clean"))
-            if not all(_agrees(one, gate, is_doubtful=is_doubtful) for one in taken):
-                return False
-    return not remaining
-
-
-def _agrees(row: RequirementResult, gate: GateResult, *, is_doubtful: bool) -> bool:
-    """Return whether limit, interval, p-value and result of a row of the baseline agree with each other."""
-    numbers = (row.value, row.low, row.high, row.p_adjusted)
-    if gate.policy.baseline is None or row.limit != gate.policy.baseline.tolerance or row.images_to_decide is not None:
-        return False
-    if not all(isinstance(number, float) and -1 <= number <= 1 for number in numbers):
-        return False
-    is_significant = row.p_adjusted is not None and 0 <= row.p_adjusted <= 1 - gate.interval_confidence
-    if row.subject is not None or row.status == "fail":  # after warnings of the baseline, a fall is undecided
-        return row.status != "pass" and is_significant
-    return row.status == "undecided" or not (is_significant or is_doubtful)
 
 
 def name_requirement(requirement: RequirementResult) -> str:

@@ -75,8 +75,7 @@ def write_pack(
         _require_gate(Contents(members))
     except PackRefused as error:
         raise _not_a_pack(error) from None
-    with NamedTemporaryFile(dir=output.parent, prefix=".pack-", delete=False) as copy:
-        written = Path(copy.name)
+    written = _create_beside(output)
     try:
         result = pack_members(written, members, signer, with_pdf=with_pdf)
         written.chmod(0o666 & ~_read_umask())
@@ -119,6 +118,15 @@ def pack_members(
     result = verify_pack(output, public_key=signer.public_key if signer else None)
     _require_verified(result)
     return result
+
+
+def _create_beside(output: Path) -> Path:
+    """Return a new file in the folder of the output. Raises: OSError that names this folder."""
+    try:
+        with NamedTemporaryFile(dir=output.parent, prefix=".pack-", delete=False) as copy:
+            return Path(copy.name)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(output.parent)) from None
 
 
 def _not_a_pack(reason: PackRefused) -> InvalidSpec:

@@ -3,6 +3,7 @@
 import math
 from datetime import datetime
 
+from faal_core.evidence.approval import UNCONFIRMED
 from faal_core.evidence.audit_time import describe_order, find_times, has_unknown_start
 from faal_core.evidence.contents import Contents
 from faal_core.evidence.keys import PublicKey
@@ -196,7 +197,7 @@ def _describe_policy(contents: Contents) -> list[str]:
     return [
         (
             f"{_name(one.signer)} states: these limits ({contents.policy_name}), and nothing about the classifier. The key is "
-            f"{one.key.key_id}."
+            f"{one.key.key_id}. {UNCONFIRMED}"
         ),
         (
             f"The limits were signed, as stated, on {one.claimed_at:%Y-%m-%d %H:%M} UTC, "

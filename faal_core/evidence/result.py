@@ -41,8 +41,13 @@ class PolicySignature(Document):
     signer: str | None = Field(description="Name as stated by the signer; null where it is not stated.")
     claimed_at: datetime = Field(description="Time as stated by the signer.")
     before_audit: bool | None = Field(
-        description="Whether the stated time is before the start of the audit; null where the pack has a ledger or is of a "
-        "fine-tuning, because only the start of the last run is known."
+        description="Whether the stated time is before the start of the audit; null where only the start of its last run is "
+        "known: the audit was resumed, its report is older and does not say so, or the pack has a ledger or is of a fine-tuning."
+    )
+    trusted: bool = Field(
+        False,
+        description="Whether a public key of the policy was given to the verification, and the signature is of this key. "
+        "Otherwise anyone may have signed the policy: the signature of the pack does not confirm it.",
     )
 
 
@@ -60,6 +65,11 @@ class VerificationResult(Document):
     policy_signature: PolicySignature | None = None
     gate_status: Status | None = Field(
         None, description="Result of the policy; null where the pack has none, or it was not evaluated again."
+    )
+    pdf_checked: bool | None = Field(
+        None,
+        description="Whether `evidence.pdf` was typeset again and is the PDF of `evidence.html`; null where the pack has no PDF. "
+        "Where it is false, nothing shows that the PDF has the text of the page: rely on `evidence.html`.",
     )
     checks: tuple[Check, ...]
 

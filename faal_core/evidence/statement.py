@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from faal_core.evidence import merkle, strict_json
-from faal_core.evidence.approval import STATEMENT_TYPE
+from faal_core.evidence.approval import STATEMENT_TYPE, UNCONFIRMED
 from faal_core.evidence.contents import BATCHES, SPEC, Contents
 from faal_core.evidence.gate_file import AS_STATED, can_judge, is_of_baseline, name_requirement
 from faal_core.evidence.keys import Signer
@@ -82,6 +82,7 @@ def describe_pack(contents: Contents, digests: Mapping[str, str], signer: Signer
                     "file": policy,
                     "signedBy": None if approval is None else approval.key.key_id,
                     "claimedAt": None if approval is None else f"{approval.claimed_at:%Y-%m-%dT%H:%M:%SZ}",
+                    "note": None if approval is None else UNCONFIRMED,
                     "result": AS_STATED if contents.gate and _is_stated(contents) else None,
                 },
                 "signer": None if signer is None else {"name": signer.name, "publicKey": signer.public_key},

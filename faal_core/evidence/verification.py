@@ -8,7 +8,7 @@ from zipfile import ZipFile
 from faal_core.errors import FaalError
 from faal_core.evidence import checks
 from faal_core.evidence.archive import Member, open_archive
-from faal_core.evidence.contents import ENVIRONMENT, PAGE, SBOM, SPEC, Contents, check_size
+from faal_core.evidence.contents import ENVIRONMENT, PAGE, PDF, SBOM, SPEC, Contents, check_size
 from faal_core.evidence.keys import PublicKey
 from faal_core.evidence.pdf_check import check_pdf
 from faal_core.evidence.refusal import PackRefused
@@ -57,6 +57,7 @@ class _Verification:
         self._checks: list[Check] = []
         self._sealed: SealedStatement | None = None
         self._contents: Contents | None = None
+        self._has_pdf = False
 
     def fail(self, name: CheckName, reason: PackRefused) -> None:
         """Store the reason for which a check fails."""
@@ -65,6 +66,7 @@ class _Verification:
     def verify(self, archive: ZipFile) -> None:
         """Run the checks. Later ones are left out where the files are not those of the statement. Raises: PackRefused."""
         members = {info.filename: Member(info.file_size, partial(archive.open, info)) for info in archive.infolist()}
+        self._has_pdf = PDF in members
         for name, member in members.items():
             if name != STATEMENT:
                 check_size(name, member.size)
@@ -122,7 +124,8 @@ class _Verification:
             key_id=sealed.key.key_id if sealed and sealed.key and signed else None,
             signer=sealed.claim.name if sealed and sealed.claim and signed else None,
             trusted=signed and self._public_key is not None,
-            policy_signature=checks.summarise_approval(self._contents) if self._contents else None,
+            policy_signature=checks.summarise_approval(self._contents, self._policy_key) if self._contents else None,
             gate_status=gate.status if gate else None,
+            pdf_checked="pdf" in passed if self._has_pdf else None,
             checks=tuple(self._checks),
         )

@@ -1,7 +1,7 @@
 """Define the JSON documents of audits; those of fine-tunings build on them. docs/reference/report.md explains every field.
 
 Rates are in [0, 1] and are computed from the counts beside them. Two runs of the same job on the same machine with the
-same number of CPU threads differ only in `seconds`, `created_at` and the ids of `provenance`.
+same number of CPU threads differ only in `seconds`, `created_at`, `resumed` and the ids of `provenance`.
 """
 
 from datetime import datetime
@@ -229,6 +229,11 @@ class AuditReport(Document):
     product: str = Field(description="Name and version of the program that wrote the report.")
     created_at: datetime
     seconds: float
+    resumed: bool | None = Field(
+        None,
+        description="Whether an earlier run of this audit had started, so that `seconds` is the duration of the last run "
+        "alone. Null in older reports, where this is not known.",
+    )
     classifier: ClassifierSummary
     dataset: DatasetSummary
     spec: AuditSpec

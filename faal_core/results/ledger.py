@@ -75,6 +75,10 @@ class Ledger:
         identity: digest of the audit; a file with another digest is refused.
         outputs: numbers that the audit's network computes; a file whose numbers differ clearly is refused too.
         keep: whether to write new batches into the file; otherwise the file is only read, and another process may use it.
+
+    Attributes:
+        resumed: whether an earlier run began the file, even if it finished no batch.
+
     Raises: LedgerMismatch, also where another process writes to the file; OSError.
     """
 
@@ -82,7 +86,9 @@ class Ledger:
         self._batches: dict[tuple[int, int, tuple[int, ...]], BatchResult] = {}
         self._file = _open_locked(path) if path and keep else None
         try:
-            self._read(path.read_bytes() if path else b"", _Header(identity, outputs), path)
+            content = path.read_bytes() if path else b""
+            self.resumed = bool(content)
+            self._read(content, _Header(identity, outputs), path)
         except LedgerMismatch:
             self.close()
             raise

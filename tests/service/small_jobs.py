@@ -97,7 +97,7 @@ def store(site: Site, weights_file: Path) -> tuple[str, str]:
     return model.id, dataset.id
 
 
-NOT_COMPARED = ("seconds", "created_at", "job_id", "model_id")
+NOT_COMPARED = ("seconds", "created_at", "resumed", "job_id", "model_id")
 
 
 def timeless(document: str | None) -> Any:

@@ -67,6 +67,7 @@ def test_killed_audit_goes_on_from_its_ledger(open_site, weights_file):
     units = [(unit["attack"], unit["run"], *unit["rows"]) for unit in map(json.loads, lines[1:])]
     assert len(units) == len(set(units)) > len(before)
     assert timeless(site.report(audit)) == timeless(site.report(faultless_report))
+    assert [json.loads(site.report(one))["resumed"] for one in (faultless_report, audit)] == [False, True]
 
 
 @servers_first

@@ -12,7 +12,7 @@ from faal_core.results.finetune_documents import Comparison
 from faal_core.results.gates.documents import RequirementResult
 from faal_core.results.gates.paired_falls import fall_bounds, fall_p_values
 from faal_core.results.rate_text import percent
-from faal_core.results.trust import doubts
+from faal_core.results.trust import doubts, doubts_of_codes, list_codes
 from faal_core.specs import Policy
 
 Accuracy = Literal["clean", "robust"]
@@ -31,8 +31,12 @@ class PairedAudits(NamedTuple):
     robust: Comparison
 
 
-class _Fall(NamedTuple):
-    """Describes the fall of one accuracy, over all images or of one class, with its adjusted p-value and its bounds."""
+class Fall(NamedTuple):
+    """Describes the fall of one accuracy, over all images or of one class, with its adjusted p-value and its bounds.
+
+    Args:
+        name: name of the class; None over all images.
+    """
 
     name: str | None
     before: float
@@ -55,24 +59,29 @@ def judge_baseline(
     tolerance = policy.baseline.tolerance if policy.baseline else 0.0
     for accuracy, (mean, *classes) in _test_falls(report, paired, tolerance, confidence).items():
         reasons = doubts(report, policy.accept_warnings, clean=accuracy == "clean")
-        baseline_reasons = doubts(paired.baseline, policy.accept_warnings, clean=accuracy == "clean")
-        fallen = [fall for fall in classes if _is_significant(fall, confidence)]
-        if _is_significant(mean, confidence):
-            yield _report_fall(accuracy, mean, tolerance, baseline_reasons)
-        else:
-            yield _report_pass(accuracy, mean, tolerance, reasons)
-        yield from (_report_fall(accuracy, fall, tolerance, baseline_reasons) for fall in fallen)
-        if not fallen:
-            yield _report_pass(accuracy, max(classes, key=lambda fall: fall.high), tolerance, reasons)
+        baseline_reasons = doubts_of_codes(
+            list_codes(paired.baseline),
+            complete=paired.baseline.complete,
+            accepted=policy.accept_warnings,
+            clean=accuracy == "clean",
+        )
+        fallen = [fall for fall in classes if is_significant(fall, confidence)]
+        largest = max(classes, key=lambda fall: fall.high)
+        for fall in (mean, *(fallen or [largest])):
+            if is_significant(fall, confidence):
+                yield report_fall(accuracy, fall, tolerance, baseline_reasons)
+            else:
+                yield report_pass(accuracy, fall, tolerance, reasons)
 
 
-def _is_significant(fall: _Fall, confidence: float) -> bool:
+def is_significant(fall: Fall, confidence: float) -> bool:
+    """Return whether the accuracy fell by more than the tolerance, at the confidence of the intervals."""
     return fall.p_adjusted <= 1 - confidence
 
 
 def _test_falls(
     report: AuditReport, paired: PairedAudits, tolerance: float, confidence: float
-) -> dict[Accuracy, list[_Fall]]:
+) -> dict[Accuracy, list[Fall]]:
     """Return the falls of each accuracy: over all images first, then of each class."""
     compared: dict[Accuracy, Comparison] = {"clean": paired.clean, "robust": paired.robust}
     names = [row.name for row in report.classes]
@@ -91,7 +100,7 @@ def _test_falls(
     low, high = fall_bounds(gained, lost, images, confidence)
     before = after - gained + lost
     columns = ((before / images).tolist(), (after / images).tolist(), adjusted.tolist(), low.tolist(), high.tolist())
-    falls = [_Fall(*row) for row in zip([None, *names] * len(compared), *columns, strict=True)]
+    falls = [Fall(*row) for row in zip([None, *names] * len(compared), *columns, strict=True)]
     return {kind: falls[place * len(falls) // 2 :][: len(names) + 1] for place, kind in enumerate(compared)}
 
 
@@ -99,7 +108,7 @@ def _with_total(counts: Sequence[int]) -> intervals.Counts:
     return np.array([sum(counts), *counts])
 
 
-def _report_fall(accuracy: Accuracy, fall: _Fall, tolerance: float, reasons: tuple[str, ...]) -> RequirementResult:
+def report_fall(accuracy: Accuracy, fall: Fall, tolerance: float, reasons: tuple[str, ...]) -> RequirementResult:
     """Return the result for a significant fall.
 
     Args:
@@ -116,7 +125,7 @@ def _report_fall(accuracy: Accuracy, fall: _Fall, tolerance: float, reasons: tup
     )
 
 
-def _report_pass(accuracy: Accuracy, fall: _Fall, tolerance: float, reasons: tuple[str, ...]) -> RequirementResult:
+def report_pass(accuracy: Accuracy, fall: Fall, tolerance: float, reasons: tuple[str, ...]) -> RequirementResult:
     """Return the result for a fall that is not significant: of the mean, or the one of all classes that could be largest."""
     beyond = f"significantly more than the tolerance of {_points(tolerance)}"
     if fall.name is None:
@@ -140,7 +149,7 @@ def _report_pass(accuracy: Accuracy, fall: _Fall, tolerance: float, reasons: tup
     )
 
 
-def _measured(accuracy: Accuracy, fall: _Fall, tolerance: float) -> dict[str, Any]:
+def _measured(accuracy: Accuracy, fall: Fall, tolerance: float) -> dict[str, Any]:
     return {
         "name": f"baseline.{accuracy}.{'mean' if fall.name is None else 'classes'}",
         "subject": fall.name,
@@ -156,6 +165,6 @@ def _points(tolerance: float) -> str:
     return f"{100 * tolerance:g} point{'' if tolerance == 0.01 else 's'}"
 
 
-def _name_rate(accuracy: Accuracy, fall: _Fall) -> str:
+def _name_rate(accuracy: Accuracy, fall: Fall) -> str:
     subject = "over all images" if fall.name is None else f"of the class “{fall.name}”"
     return f"The {accuracy} accuracy {subject}"

@@ -89,6 +89,13 @@ class GateResult(Document):
     policy: Policy = Field(description="The policy, with its defaults.")
     audit: AuditIdentity = Field(description="The audit that was judged.")
     baseline: AuditIdentity | None = Field(None, description="The audit that it was compared with.")
+    baseline_warnings: tuple[str, ...] = Field(
+        (), description="Codes of the warnings of the baseline's audit, in alphabetical order."
+    )
+    baseline_complete: bool | None = Field(
+        None,
+        description="Whether every attack reached every image left for it in the baseline's audit; null without a baseline.",
+    )
     interval_confidence: float = Field(
         description="Confidence of the intervals of one kind together. It is stricter than the policy's where the policy "
         "has requirements of several kinds."

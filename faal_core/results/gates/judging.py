@@ -12,6 +12,7 @@ from faal_core.results.gates.baseline import PairedAudits, judge_baseline
 from faal_core.results.gates.documents import AuditIdentity, GateResult, RequirementResult, Status
 from faal_core.results.gates.rates import judge_rates
 from faal_core.results.gates.scope import judge_scope
+from faal_core.results.trust import list_codes
 from faal_core.specs import Policy
 
 
@@ -29,10 +30,13 @@ def judge_audit(policy: Policy, report: AuditReport, paired: PairedAudits | None
             raise InvalidSpec("The policy has a baseline, and there is no audit to compare with.", remedy="baseline")
         requirements += judge_baseline(policy, report, paired, confidence)
     status = _summarise(requirements)
+    baseline = paired.baseline if policy.baseline and paired else None
     return GateResult(
         policy=policy,
         audit=AuditIdentity.from_report(report),
-        baseline=AuditIdentity.from_report(paired.baseline) if policy.baseline and paired else None,
+        baseline=AuditIdentity.from_report(baseline) if baseline else None,
+        baseline_warnings=list_codes(baseline) if baseline else (),
+        baseline_complete=baseline.complete if baseline else None,
         interval_confidence=confidence,
         requirements=tuple(requirements),
         status=status,

@@ -11,6 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from api.app import create_app
+from api.serving import packs
 from faal_client import Client
 from faal_client.digests import format_digest
 from faal_core.evidence import VerificationResult, approval, create_key, read_signer, verify_pack
@@ -131,6 +132,21 @@ def test_a_comparison_is_packed_as_its_second_audit(web, audit_id, tmp_path) -> 
     assert pack(web, job, tmp_path / "plain.zip", POLICY).gate_status == "pass"
 
 
+def test_a_comparison_whose_second_audit_was_deleted_is_no_pack(web, audit_id, problem, tmp_path) -> None:
+    """The problem names the situation and the deleted job; `find_obstacle` says the same before anyone asks for the pack."""
+    audit = read_audit(tmp_path / "audit")
+    second = finish(web, web.audit(), tmp_path / "audit")
+    job = compare(web, [audit_id, second], audit, audit)
+    app = create_app(web.site.settings)
+    with closing(app.state.service.sessions):
+        assert packs.find_obstacle(app.state.service, job) is None
+        assert web.client.delete(f"/jobs/{second}").status_code == 204
+        answer = problem(web.client.post(f"/jobs/{job}/pack", json={}))
+        assert (answer["status"], answer["code"]) == (422, "invalid-spec")
+        assert f"job {second}, was deleted" in answer["detail"]
+        assert packs.find_obstacle(app.state.service, job) == answer["detail"]
+
+
 def test_a_fine_tuning_has_a_baseline_of_its_own(web, tuning, tmp_path) -> None:
     """A fine-tuning is packed with both audits; as the second job of a comparison, with the audit of its new weights alone."""
     job = finish(web, web.client.post("/jobs/finetune", json=FINETUNE | {"model": web.model()}).json()["id"], tuning)
@@ -155,6 +171,7 @@ def test_wrong_requests_are_refused_at_their_field(web, audit_id, problem, tmp_p
         ({"policy": "[" * 30_000}, "/policy", "not a policy"),
         ({"policy": "x" * 40_000}, "/policy", "at most"),
         ({"policy": BASELINE}, "/policy", "POST /jobs/compare"),
+        ({"policy": "min_class: {no such class: 0.2}"}, "/policy", "no such class"),
         ({"policy_signature": signature}, "/policy_signature", "there is no policy"),
         ({"policy": POLICY, "policy_signature": signature}, "/policy_signature", "it signs another policy"),
         ({"policy": POLICY, "policy_signature": "{}"}, "/policy_signature", "it is no DSSE envelope"),
@@ -162,8 +179,6 @@ def test_wrong_requests_are_refused_at_their_field(web, audit_id, problem, tmp_p
         answer = problem(web.client.post(f"/jobs/{audit_id}/pack", json=body))
         assert (answer["code"], answer["errors"][0]["pointer"]) == ("invalid-request", pointer), answer
         assert phrase in answer["detail"]
-    unknown = problem(web.client.post(f"/jobs/{audit_id}/pack", json={"policy": "min_class: {no such class: 0.2}"}))
-    assert (unknown["status"], unknown["code"]) == (422, "invalid-spec")
     report, large = sample_audit(), web.audit()
     web.run(large)
     dataset = report.dataset.model_copy(update={"images": 100_001})

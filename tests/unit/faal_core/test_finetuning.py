@@ -75,10 +75,13 @@ def run(checkpoint: Path | None = None, progress: NoProgress | None = None) -> F
     return finetune_random_network(checkpoint, progress).report
 
 
+DIFFERENT = ("seconds", "created_at", "resumed")
+
+
 def without_times(document: object) -> object:
     """Return the document without the fields in which two runs may differ."""
     if isinstance(document, dict):
-        return {key: without_times(value) for key, value in document.items() if key not in ("seconds", "created_at")}
+        return {key: without_times(value) for key, value in document.items() if key not in DIFFERENT}
     return [without_times(part) for part in document] if isinstance(document, list) else document
 
 

@@ -56,11 +56,12 @@ class Applies(nn.Module):
 
 
 def test_a_ledger_resumes_the_same_network_alone(tmp_path: Path) -> None:
-    """Own code with the same weights and another function does not resume; the same function resumes in another mode."""
+    """Own code with the same weights and another function does not resume; the same function resumes, as its report says."""
     path = tmp_path / "ledger"
     first = audit(Applies(lambda layer, x: layer(x.flatten(1))), ledger=path)
     again = audit(Applies(lambda layer, x: layer(x.flatten(1))).eval(), ledger=path)
     assert again.report.attacks == first.report.attacks  # also the seconds: nothing was computed again
+    assert (first.report.resumed, again.report.resumed) == (False, True)
     with pytest.raises(LedgerMismatch, match="another network"):
         audit(Applies(lambda layer, x: layer(x.flatten(1) - 0.5)), ledger=path)
 

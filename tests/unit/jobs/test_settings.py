@@ -64,6 +64,8 @@ def test_every_setting_is_described():
         ("broker_url", "nonsense://localhost"),
         ("broker_url", "redis://localhost:port/0"),
         ("host", "a..b"),
+        ("signer", "Bob\u202eytirohtua"),
+        ("signer", "Bob\nauthority"),
     ],
 )
 def test_values_that_make_no_sense(monkeypatch, name, value):
@@ -71,6 +73,13 @@ def test_values_that_make_no_sense(monkeypatch, name, value):
     monkeypatch.setenv(f"FAAL_{name.upper()}", value)
     with pytest.raises(ValidationError, match=name):
         Settings()
+
+
+@pytest.mark.parametrize(("name", "signer"), [("  ", None), (" Bob, laboratory ", "Bob, laboratory"), ("", None)])
+def test_blanks_around_the_name_of_the_signer_do_not_count(monkeypatch, name: str, signer: str | None) -> None:
+    """A name of blanks is no name."""
+    monkeypatch.setenv("FAAL_SIGNER", name)
+    assert Settings().signer == signer
 
 
 @pytest.mark.parametrize("names", ["cifar10, gtsrb", " cifar10 ,gtsrb "])

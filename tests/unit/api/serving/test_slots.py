@@ -36,3 +36,13 @@ def test_a_place_comes_back() -> None:
         assert places_of(slots, "ann", stack) == 2
         with pytest.raises(ServiceBusy, match="2 uploads"), slots.for_owner("ann"):
             pass
+
+
+def test_the_remedy_is_named() -> None:
+    """The error says what the owner can do: a place for writing a pack cannot be closed."""
+    slots = Slots(2, "packs that are being written", "Try again in a few seconds.")
+    with slots.for_owner("ann"), pytest.raises(ServiceBusy) as busy, slots.for_owner("ann"):
+        pass
+    assert busy.value.message == (
+        "You have 1 packs that are being written, and may start no more at the moment. Try again in a few seconds."
+    )

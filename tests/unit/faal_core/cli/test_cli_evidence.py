@@ -85,6 +85,9 @@ def test_a_refused_pack_has_status_3(
     assert run_faal(monkeypatch, tmp_path, "verify", "missing.zip") == 2
     assert run_faal(monkeypatch, tmp_path, "verify", "pack.zip", "--dataset", "cifar10") == 2
     assert run_faal(monkeypatch, tmp_path, "pack", "out", "--signer", "Ann") == 2
+    capsys.readouterr()
+    assert run_faal(monkeypatch, tmp_path, "pack", "out", "-o", "nope/x.zip") == 1
+    assert capsys.readouterr().err == "faal: [Errno 2] No such file or directory: 'nope'\n"
     assert run_faal(monkeypatch, tmp_path, "verify", "pack.zip", "--key", "pack.zip") == 1
 
 

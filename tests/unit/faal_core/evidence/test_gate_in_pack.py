@@ -136,6 +136,28 @@ def test_a_fall_from_an_absent_baseline_with_a_warning_is_undecided(tmp_path: Pa
     assert verify_pack(_pack_result(tmp_path, result.model_dump(mode="json"))).verified
 
 
+def test_a_fall_is_undecided_with_a_warning_of_the_baseline_alone(tmp_path: Path) -> None:
+    """An undecided fall needs a warning of the baseline that the policy does not accept, and each row has the gate's sentence."""
+    policy = {"undecided": "pass", "baseline": {}}
+    doubtful = _judge_with_baseline(tmp_path, policy, has_fallen=True)
+    assert (doubtful.passed, doubtful.baseline_warnings, doubtful.baseline_complete) == (True, ("zero-gradient",), True)
+    forgeries = [
+        doubtful.model_copy(update={"baseline_warnings": warnings}) for warnings in ((), ("gradients-vanish",))
+    ]
+    for place, fall in enumerate(doubtful.requirements):
+        kind = f"The robust accuracy of no class fell. {fall.sentence}"
+        rows = [*doubtful.requirements[:place], fall.model_copy(update={"sentence": kind})]
+        forgeries.append(doubtful.model_copy(update={"requirements": (*rows, *doubtful.requirements[place + 1 :])}))
+    for forgery in forgeries:
+        with pytest.raises(InvalidSpec, match="requirements of the baseline"):
+            _pack_result(tmp_path, forgery.model_dump(mode="json"))
+    accepting = policy | {"accept_warnings": ["zero-gradient"]}
+    (tmp_path / "policy.json").write_text(json.dumps(accepting))
+    forgery = doubtful.model_copy(update={"policy": Policy.model_validate(accepting)})
+    with pytest.raises(InvalidSpec, match="requirements of the baseline"):
+        _pack_result(tmp_path, forgery.model_dump(mode="json"))
+
+
 def _change(row: int, **fields: object) -> object:
     return lambda result: result["requirements"][row].update(fields)
 
@@ -146,6 +168,7 @@ def _change(row: int, **fields: object) -> object:
         (lambda result: result.update(status="pass"), "status"),
         (lambda result: result.update(passed=True), "passed"),
         (lambda result: result.update(baseline=None), "baseline"),
+        (lambda result: result.update(baseline_complete=None), "baseline_complete"),
         (lambda result: result.update(interval_confidence=0.9), "interval_confidence"),
         (lambda result: result["requirements"].pop(2), "requirements"),
         (lambda result: result["requirements"].pop(), "requirements"),
@@ -159,6 +182,8 @@ def _change(row: int, **fields: object) -> object:
         (_change(3, p_adjusted=0.0), "requirements of the baseline"),
         (_change(4, subject="bag"), "requirements of the baseline"),
         (_change(5, value="0"), "requirements of the baseline"),
+        (_change(5, value=0.001), "requirements of the baseline"),
+        (_change(6, high=-0.5), "requirements of the baseline"),
     ],
 )
 def test_a_stated_result_must_follow_from_its_parts(tmp_path: Path, change: object, path: str) -> None:

@@ -1,5 +1,6 @@
 """The PDF of a pack: the text of the page in HTML, in a form for archives, the same bytes each time."""
 
+import json
 import re
 from datetime import UTC, datetime
 from html import escape
@@ -12,13 +13,13 @@ import pytest
 from pypdf import PdfReader
 
 from faal_core.errors import InvalidSpec
-from faal_core.evidence import page, page_tree, pdf, verify_pack, write_pack
+from faal_core.evidence import page, page_tree, pdf, strict_json, verify_pack, write_pack
 from faal_core.evidence.archive import Member
 from faal_core.evidence.checks import measure_digests
 from faal_core.evidence.contents import Contents
 from faal_core.evidence.keys import Signer
 from faal_core.results.documents import AuditReport
-from tests.evidence_packs import forge, make_signer, read_members, write_sample
+from tests.evidence_packs import STATEMENT, forge, make_signer, read_members, write_sample
 
 HOSTILE = ('#read("/etc/passwd")', "*a* _b_ $x$ `c` <b>d</b> @ref = e", "W" * 100, "猫", "x" * 10_000)
 
@@ -178,3 +179,26 @@ def test_without_typst(pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert result.verified
     assert check.status == "not-checked"
     assert "Rely on evidence.html" in check.sentence
+    assert result.pdf_checked is False
+
+
+def test_a_pdf_of_another_machine_is_named_in_the_last_line(pack: Path, signer: Signer, tmp_path: Path) -> None:
+    """A signer who names another machine can hide another PDF: the result and the last line say that it was not checked."""
+    from faal_core.cli.verify import _write_text
+
+    forged = tmp_path / "forged.zip"
+    forged.write_bytes(pack.read_bytes())
+    environment = json.loads(read_members(pack)["environment.json"]) | {"machine": "another"}
+    forge(forged, {"environment.json": strict_json.encode(environment)}, signer)
+    members = {name: Member.from_bytes(one) for name, one in read_members(forged).items() if name != STATEMENT}
+    contents = Contents(members)
+    digests = {
+        name: one for name, one in measure_digests(contents).items() if name not in ("evidence.html", "evidence.pdf")
+    }
+    html = page.render_page(contents, digests, signer.public_key, signer.name)
+    forge(forged, {"evidence.html": html, "evidence.pdf": b"%PDF-1.7 another text"}, signer)
+    result = verify_pack(forged, public_key=signer.public_key)
+    assert (result.verified, result.pdf_checked) == (True, False)
+    assert _write_text(forged, result).endswith("; its PDF was not checked: rely on evidence.html")
+    assert verify_pack(pack).pdf_checked is True
+    assert "PDF was not checked" not in _write_text(pack, verify_pack(pack))

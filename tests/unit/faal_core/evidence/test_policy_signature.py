@@ -4,6 +4,7 @@ import json
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ def report(tmp_path: Path) -> AuditReport:
     return write_sample(tmp_path / "out")[0]
 
 
-def _pack(folder: Path, **files: Path) -> Path:
+def _pack(folder: Path, **files: Any) -> Path:
     write_pack(folder / "pack.zip", folder / "out", policy=folder / "policy.yaml", **files)
     return folder / "pack.zip"
 
@@ -131,6 +132,41 @@ def test_the_start_of_a_resumed_audit_is_not_known(tmp_path: Path) -> None:
     assert result.policy_signature.before_audit is None
     sentence = next(check.sentence for check in result.checks if check.name == "policy")
     assert "before the last run of the audit began" in sentence
+
+
+@pytest.mark.parametrize("resumed", [True, None])
+def test_an_audit_that_may_have_been_resumed_has_no_known_start(tmp_path: Path, resumed: bool | None) -> None:
+    """Where the report says that the audit was resumed, or is older, a policy is not said to be older than the audit."""
+    (tmp_path / "policy.yaml").write_bytes(POLICY)
+    report, _ = write_sample(tmp_path / "out")
+    older = {"resumed"} if resumed is None else None
+    text = report.model_copy(update={"resumed": resumed}).model_dump_json(exclude=older)
+    (tmp_path / "out/report.json").write_text(text)
+    pack = _pack(tmp_path, policy_signature=_sign(tmp_path, report.created_at - timedelta(hours=3)))
+    signature = verify_pack(pack).policy_signature
+    assert signature is not None
+    assert signature.before_audit is None
+    page = read_members(pack)["evidence.html"].decode()
+    assert "before the last run of the audit began; when its first run began is not known" in page
+    assert "The last run of the audit was" in page
+
+
+def test_the_pack_does_not_confirm_who_signed_the_policy(tmp_path: Path, report: AuditReport) -> None:
+    """Page, statement and result say that the policy's signer may be anyone, unless the key is given."""
+    board, service = make_signer(tmp_path, "board", "b.pem"), make_signer(tmp_path, "service", "s.pem")
+    signature = sign_policy(POLICY, "policy.yaml", board, report.created_at - timedelta(hours=3))
+    (tmp_path / "policy.intoto.json").write_bytes(signature)
+    pack = _pack(tmp_path, policy_signature=tmp_path / "policy.intoto.json", signer=service)
+    sentence = "The signature of the pack does not confirm who signed the policy."
+    stranger = verify_pack(pack, public_key=service.public_key)
+    assert stranger.policy_signature is not None
+    assert (stranger.trusted, stranger.policy_signature.trusted) == (True, False)
+    assert sentence in next(check.sentence for check in stranger.checks if check.name == "policy")
+    assert sentence in read_members(pack)["evidence.html"].decode()
+    assert read_statement(pack)["predicate"]["faal"]["policy"]["note"] == sentence
+    known = verify_pack(pack, policy_key=board.public_key).policy_signature
+    assert known is not None
+    assert known.trusted
 
 
 @pytest.mark.parametrize(
