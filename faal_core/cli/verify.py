@@ -137,7 +137,11 @@ def _write_text(pack: Path, result: "VerificationResult") -> str:
     signature = (
         "the given key signed it" if result.trusted else "no trusted key was given" if result.key_id else "not signed"
     )
-    policy = f"the result of the policy is {result.gate_status}" if result.gate_status else "no policy was evaluated"
+    policy = "no policy was evaluated"
+    if gate_status := result.gate_status or result.stated_gate_status:
+        policy = f"the result of the policy is {gate_status}"
+        if result.gate_status is None:
+            policy += ", as stated by the maker of the pack"
     pdf = ""
     if result.pdf_checked is False:
         is_page_checked = any(check.name == "page" and check.status == "passed" for check in result.checks)

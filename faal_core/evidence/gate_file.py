@@ -18,7 +18,7 @@ from faal_core.results.gates.pairing import separate
 from faal_core.specs import Policy
 from faal_core.specs.policy_file import parse_policy_document
 
-AS_STATED = "as stated by the signer; the baseline is not in this pack"
+AS_STATED = "as stated by the maker of the pack; the baseline is not in it"
 """Says of a result that the pack's readers cannot evaluate again."""
 
 

@@ -66,6 +66,11 @@ class VerificationResult(Document):
     gate_status: Status | None = Field(
         None, description="Result of the policy; null where the pack has none, or it was not evaluated again."
     )
+    stated_gate_status: Status | None = Field(
+        None,
+        description="Result of the policy as the maker of the pack states it, where it was not evaluated again as a whole, since "
+        "the pack lacks the baseline.",
+    )
     pdf_checked: bool | None = Field(
         None,
         description="Whether `evidence.pdf` was typeset again and is the PDF of `evidence.html`; null where the pack has no PDF. "

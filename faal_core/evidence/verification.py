@@ -118,14 +118,17 @@ class _Verification:
         """Return the results."""
         sealed = self._sealed
         passed = {check.name for check in self._checks if check.status == "passed"}
-        signed, gate = "signature" in passed, self._contents.gate if self._contents and "gate" in passed else None
+        stated = {check.name for check in self._checks if check.status == "not-checked"}
+        signed = "signature" in passed
+        gate = self._contents.gate if self._contents and "gate" in passed | stated else None
         return VerificationResult(
             product=PRODUCT,
             key_id=sealed.key.key_id if sealed and sealed.key and signed else None,
             signer=sealed.claim.name if sealed and sealed.claim and signed else None,
             trusted=signed and self._public_key is not None,
             policy_signature=checks.summarise_approval(self._contents, self._policy_key) if self._contents else None,
-            gate_status=gate.status if gate else None,
+            gate_status=gate.status if gate and "gate" in passed else None,
+            stated_gate_status=gate.status if gate and "gate" in stated else None,
             pdf_checked="pdf" in passed if self._has_pdf else None,
             checks=tuple(self._checks),
         )
