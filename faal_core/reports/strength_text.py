@@ -123,9 +123,11 @@ def _describe_effort(attack: AttackSpec, num_classes: int) -> str:
 
 
 def _describe_precision(report: AuditReport) -> str:
-    """Return the number of images of a class, and the width of the widest interval."""
+    """Return the number of images of a class, and the width of the widest interval, unless the audit was stopped."""
     images = [row.images for row in report.classes]
     count = f"{min(images):,}" if min(images) == max(images) else f"{min(images):,} to {max(images):,}"
+    if not report.complete:  # the interval covers the choice of the images, not attacks that were not finished
+        return f"{count} images of each class."
     width = math.ceil(100 * max(row.robust.high - row.robust.low for row in report.classes))
     return (
         f"{count} images of each class: the interval of a class's robust accuracy is up to {width} points wide. "

@@ -177,6 +177,7 @@ def test_a_stopped_audit_has_no_interval(tmp_path: Path) -> None:
     worst = min(report.classes, key=lambda one: one.robust.rate)
     assert f"At most {worst.robust.count} of the {worst.images} images of the worst class, {worst.name}, resist" in text
     assert "under these attacks is between" not in text
+    assert "points wide" not in text
     assert "As reported: PGD-20 (cross-entropy) did not reach 5 of" in text
 
 
