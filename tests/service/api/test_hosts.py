@@ -31,7 +31,7 @@ def test_foreign_names_get_nothing(open_web, problem) -> None:
     """Without keys every route for an owner's data, signing in or shared reports refuses a foreign host name, in any request."""
     client, job = open_web.client, open_web.audit()
     for method, path in ROUTES + WITHOUT_A_KEY:
-        address = path.format(id=job, number=0, link="link_0", token="faal_link_0")
+        address = path.format(id=job, job=job, number=0, link="link_0", token="faal_link_0")
         answer = client.request(method, address, headers=FOREIGN)
         assert answer.status_code == 421, (method, path)
         assert "FAAL_HOSTS" in answer.text
