@@ -7,9 +7,8 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from api.access import administration
 from api.access.authentication import AdminDep, ReaderDep, SubmitterDep
-from api.pages.page_route import REFUSALS, page_router, redirect, show_refusal
+from api.pages.page_route import REFUSALS, describe_problem, page_router, redirect, show_refusal
 from api.pages.templating import templates
-from api.problems import answers
 from api.problems.errors import InvalidRequest
 from api.schemas.requests import MOST_DAYS, KeyRequest, WebhookRequest
 from api.serving.dependencies import After, Id, Service
@@ -104,7 +103,7 @@ def create_key_from_page(request: Request, service: AdminDep, form: Annotated[Ke
     try:
         new = administration.issue_key(service.sessions, site_secret(service.settings), form.request())
     except REFUSALS as refusal:
-        filling = _keys(service, form=form) | {"errors": _locate(answers.describe_problem(request, refusal))}
+        filling = _keys(service, form=form) | {"errors": _locate(describe_problem(request, refusal))}
         return show_refusal(request, "keys.html", filling, refusal)
     filling = _keys(service) | {"new": new}
     return templates.TemplateResponse(request, "keys.html", filling, headers=NO_STORE)
@@ -146,7 +145,7 @@ def create_webhook_from_page(request: Request, service: SubmitterDep, form: Anno
     try:
         new = registration.register_webhook(service, form.request())
     except REFUSALS as refusal:
-        filling = _webhooks(service, form=form) | {"errors": _locate(answers.describe_problem(request, refusal))}
+        filling = _webhooks(service, form=form) | {"errors": _locate(describe_problem(request, refusal))}
         return show_refusal(request, "webhooks.html", filling, refusal)
     filling = _webhooks(service) | {"new": new}
     return templates.TemplateResponse(request, "webhooks.html", filling, headers=NO_STORE)

@@ -9,7 +9,7 @@ from fastapi import UploadFile
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from api.problems.errors import InvalidRequest
-from api.schemas.packs import MOST_TEXT
+from api.schemas.packs import MOST_POLICY_TEXT
 from api.schemas.requests import PolicyRequest
 from api.serving.policy_text import parse_policy_text
 from faal_client.resources.problems import FieldError, Problem
@@ -17,9 +17,9 @@ from faal_core.specs.field_errors import shorten
 from faal_core.threat_model import format_radius, parse_radius
 
 _LONGEST = 40  # characters of a value that a message repeats
-TOO_LONG = f"the text has more than {MOST_TEXT:,} characters; shorten it"
+TOO_LONG = f"the text has more than {MOST_POLICY_TEXT:,} characters; shorten it"
 MORE_REQUIREMENTS = frozenset({"min_group", "attacks", "epsilon", "undecided", "policy", "policy_file"})
-JsonText = Annotated[str, Field(max_length=6 * MOST_TEXT)]  # an escape takes six characters
+JsonText = Annotated[str, Field(max_length=6 * MOST_POLICY_TEXT)]  # an escape takes six characters
 _PLACES = {"baseline": "tolerance", "scope/epsilon": "epsilon", "scope/attacks": "attacks"}
 
 
@@ -45,8 +45,8 @@ class GateForm(BaseModel):
         policy_json: text of a policy file as a JSON string; replaces all other fields.
     """
 
-    # A browser sends two characters for the end of a line. `read` reports texts that are longer than `MOST_TEXT`.
-    model_config = ConfigDict(frozen=True, str_max_length=2 * MOST_TEXT)
+    # A browser sends two characters for the end of a line. `read` reports texts that are longer than `MOST_POLICY_TEXT`.
+    model_config = ConfigDict(frozen=True, str_max_length=2 * MOST_POLICY_TEXT)
 
     min_worst: str = ""
     min_robust: str = ""
@@ -71,7 +71,7 @@ class GateForm(BaseModel):
     @property
     def policy_json_text(self) -> str:
         """Return the text of the policy file as a JSON string, for `policy_as_read`; "" for a text that is too long."""
-        return json.dumps(self.policy, ensure_ascii=False) if len(self.policy) <= MOST_TEXT else ""
+        return json.dumps(self.policy, ensure_ascii=False) if len(self.policy) <= MOST_POLICY_TEXT else ""
 
     def with_file(self) -> "GateForm":
         """Return the form with the text of the policy file as it was written. Raises: InvalidRequest for a file that is no text.
@@ -119,7 +119,9 @@ class GateForm(BaseModel):
         """Return the fields of a policy that the form's own fields set. Raises: InvalidRequest, with each unreadable field."""
         values: dict[str, Any] = {}
         texts = {name: unify_line_ends(getattr(self, name)) for name in (*_PARSERS, "policy")}
-        errors = [FieldError(pointer=f"/{name}", detail=TOO_LONG) for name in texts if len(texts[name]) > MOST_TEXT]
+        errors = [
+            FieldError(pointer=f"/{name}", detail=TOO_LONG) for name in texts if len(texts[name]) > MOST_POLICY_TEXT
+        ]
         for name, parse in _PARSERS.items():
             try:
                 if text := texts[name].strip():
@@ -144,10 +146,10 @@ def read_file(field: str, file: UploadFile | None) -> str | None:
     """Return the text of a file that was chosen in a field, or None. Raises: InvalidRequest for a large file, and for no text."""
     if file is None or not file.filename:
         return None
-    content = file.file.read(MOST_TEXT + 1)
-    if len(content) > MOST_TEXT:
+    content = file.file.read(MOST_POLICY_TEXT + 1)
+    if len(content) > MOST_POLICY_TEXT:
         raise InvalidRequest.for_field(
-            f"/{field}", f"the file has more than {MOST_TEXT // 1024} KiB; choose another one"
+            f"/{field}", f"the file has more than {MOST_POLICY_TEXT // 1024} KiB; choose another one"
         )
     try:
         return content.decode()
@@ -194,7 +196,7 @@ def _parse_json_text(text: str) -> str | None:
     """Return the text in a JSON string, or None where it is none or is too long."""
     try:
         value = json.loads(text)
-        if isinstance(value, str) and len(value) <= MOST_TEXT and value.encode():  # refuses halves of characters
+        if isinstance(value, str) and len(value) <= MOST_POLICY_TEXT and value.encode():  # refuses halves of characters
             return value
     except (ValueError, RecursionError):
         return None

@@ -12,7 +12,7 @@ from api.pages.gate_form import MORE_REQUIREMENTS, GateForm, JsonText, WrittenPo
 from api.pages.page_route import REFUSALS, describe_problem, page_router, show_refusal
 from api.pages.templating import templates
 from api.problems.errors import InvalidRequest
-from api.schemas.packs import MOST_TEXT, PackRequest
+from api.schemas.packs import MOST_POLICY_TEXT, PackRequest
 from api.schemas.rows import describe_job
 from api.serving import gates, packs
 from api.serving.dependencies import Id, Service
@@ -20,8 +20,6 @@ from faal_core.reports.gate_formats import words
 from faal_core.results.gates.documents import AuditIdentity, GateResult
 from faal_core.specs.policy import STRENGTH
 from jobs import queries
-from jobs.errors import JobNotFound
-from jobs.states import JobKind
 
 router = page_router()
 
@@ -136,22 +134,13 @@ def _gate(service: Service, job_id: str, form: GateForm) -> dict[str, Any]:
         "presets": STRENGTH,
         "more_requirements": MORE_REQUIREMENTS,
         "signer": service.signer,
-        "is_source_deleted": job.kind is JobKind.COMPARE and not _exists(service, job.spec["jobs"][1]),
-        "most_text": MOST_TEXT,
+        "obstacle": packs.find_obstacle(service, job_id),
+        "most_text": MOST_POLICY_TEXT,
         "form": form,
         "result": None,
         "problem": None,
         "errors": {},
     }
-
-
-def _exists(service: Service, job_id: str) -> bool:
-    try:
-        with service.sessions() as session:
-            queries.find_job(session, job_id)
-    except JobNotFound:
-        return False
-    return True
 
 
 def _describe_result(result: GateResult, policy: WrittenPolicy) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from api.pages.gate_form import TOO_LONG, unify_line_ends
 from api.problems.errors import InvalidRequest
-from api.schemas.packs import MOST_TEXT
+from api.schemas.packs import MOST_POLICY_TEXT
 from api.schemas.requests import PlanRequest
 from api.serving.policy_text import parse_policy_text
 from faal_client.resources.problems import Problem
@@ -30,7 +30,7 @@ class PlanForm(BaseModel):
     """The fields of the form as text; an empty field is an empty string."""
 
     # A browser sends two characters for the end of a line. `request` reports texts that are too long.
-    model_config = ConfigDict(frozen=True, str_max_length=2 * MOST_TEXT)
+    model_config = ConfigDict(frozen=True, str_max_length=2 * MOST_POLICY_TEXT)
 
     like: Annotated[str, Field(max_length=200)] = ""  # id of the audit whose settings the plan takes
     name: str = ""
@@ -50,7 +50,7 @@ class PlanForm(BaseModel):
             if any(sign < " " or sign == "\x7f" for sign in getattr(self, name)):
                 raise InvalidRequest.for_field(f"/{name}", "the text has a tab or another control character; remove it")
         policy = unify_line_ends(self.policy)
-        if len(policy) > MOST_TEXT:
+        if len(policy) > MOST_POLICY_TEXT:
             raise InvalidRequest.for_field("/policy", TOO_LONG)
         fields: dict[str, JsonValue] = {
             **spec,

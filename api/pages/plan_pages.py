@@ -13,7 +13,7 @@ from api.pages.plan_form import PlanForm, locate_errors
 from api.pages.plan_views import PlanView, get_plan, list_plans
 from api.pages.templating import templates
 from api.pages.views import LISTED, list_fitting_datasets
-from api.schemas.packs import MOST_TEXT
+from api.schemas.packs import MOST_POLICY_TEXT
 from api.schemas.requests import MOST_HOURS, PlanChange, PlanRequest
 from api.schemas.rows import describe_job
 from api.serving import gates, plans
@@ -117,7 +117,7 @@ def _form(service: Service, audit: JobResource, form: PlanForm) -> dict[str, Any
         "model_names": list(dict.fromkeys(model.name for model in models)),
         "datasets": list_fitting_datasets(service, audit.model or "", training=False),
         "most_hours": MOST_HOURS,
-        "most_policy": MOST_TEXT,
+        "most_policy": MOST_POLICY_TEXT,
         "problem": None,
         "errors": {},
     }

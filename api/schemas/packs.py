@@ -5,7 +5,7 @@ from pydantic.config import JsonDict
 
 from faal_core.specs import Spec
 
-MOST_TEXT = 32_768  # characters of a policy, which is read within half a second
+MOST_POLICY_TEXT = 32_768  # characters of a policy, which is read within half a second
 
 _EXAMPLE: JsonDict = {"policy": "min_worst: 0.25\nmin_clean: 0.8\n"}
 
@@ -17,11 +17,11 @@ class PackRequest(Spec):
 
     policy: str | None = Field(
         None,
-        max_length=MOST_TEXT,
+        max_length=MOST_POLICY_TEXT,
         description="text of a policy's file, YAML or JSON, exactly as written; the pack gets the file and the policy's result",
     )
     policy_signature: str | None = Field(
         None,
-        max_length=MOST_TEXT,
+        max_length=MOST_POLICY_TEXT,
         description="text of the file that `faal sign` wrote for the policy, exactly as written",
     )

@@ -251,8 +251,8 @@ class AuditReport(Document):
     confusion: tuple[Confusion, ...] = Field(description="Mistakes on images that are not robust, most frequent first.")
     adversarial_sha256: str = Field(
         "",
-        description="SHA-256 of a list of digests, one line per image in the order of the images. The line of a broken "
-        "image is the SHA-256 of its adversarial image; the line of an image that no attack broke is empty.",
+        description="SHA-256 of a text with one line for each image, in the order of the images. The line of an image that an "
+        "attack broke is the SHA-256 of the adversarial image in hexadecimal. The line of any other image is empty.",
     )
     outcomes_sha256: str = Field(
         "",

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from faal_core.results.documents import AuditReport, ReliabilityWarning
+from faal_core.results.documents import AuditReport
 
 OVERSTATED = frozenset(
     {
@@ -37,19 +37,19 @@ def doubts(report: AuditReport, accepted: tuple[str, ...] = (), *, clean: bool =
         accepted: codes of warnings that are no reason.
         clean: whether the reasons are about the clean rates instead.
     """
-    reasons = [f"{one.code}: {one.message}" for one in _find_warnings(report, accepted, clean=clean)]
-    if not (clean or report.complete):
-        reasons.insert(0, _INCOMPLETE)
-    return tuple(reasons)
+    codes = _select_codes(accepted, clean=clean)
+    reasons = [f"{one.code}: {one.message}" for one in report.warnings if one.code in codes]
+    return (*_describe_end(report.complete, clean=clean), *reasons)
 
 
 def doubtful_codes(report: AuditReport, accepted: tuple[str, ...] = (), *, clean: bool = False) -> tuple[str, ...]:
-    """Return the codes of the warnings that the robust rates of the report may be far too high.
+    """Return the codes of the warnings that the robust rates of the report may be far too high, in alphabetical order.
 
     Args:
         accepted, clean: as in `doubts`.
     """
-    return tuple(dict.fromkeys(one.code for one in _find_warnings(report, accepted, clean=clean)))
+    codes = _select_codes(accepted, clean=clean)
+    return tuple(code for code in list_codes(report) if code in codes)
 
 
 def doubts_of_codes(
@@ -60,11 +60,16 @@ def doubts_of_codes(
     Args:
         complete: whether every attack reached every image left for it.
     """
-    codes = (OVERSTATED_CLEAN if clean else OVERSTATED) - set(accepted)
+    codes = _select_codes(accepted, clean=clean)
     reasons = [f"It has the warning {code}." for code in sorted(codes & set(warnings))]
-    return (*(() if clean or complete else (_INCOMPLETE,)), *reasons)
+    return (*_describe_end(complete, clean=clean), *reasons)
 
 
-def _find_warnings(report: AuditReport, accepted: tuple[str, ...], *, clean: bool) -> list[ReliabilityWarning]:
-    codes = (OVERSTATED_CLEAN if clean else OVERSTATED) - set(accepted)
-    return [one for one in report.warnings if one.code in codes]
+def _select_codes(accepted: tuple[str, ...], *, clean: bool) -> frozenset[str]:
+    """Return the codes of the warnings that are a reason for doubt."""
+    return (OVERSTATED_CLEAN if clean else OVERSTATED) - set(accepted)
+
+
+def _describe_end(complete: bool, *, clean: bool) -> tuple[str, ...]:
+    """Return the reason of an audit that was stopped. Its clean rates are of all images."""
+    return () if clean or complete else (_INCOMPLETE,)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from api.pages.gate_form import GateForm
-from api.schemas.packs import MOST_TEXT
+from api.schemas.packs import MOST_POLICY_TEXT
 from api.schemas.requests import PolicyRequest
 from api.serving.policy_text import parse_policy_text
 
@@ -27,7 +27,7 @@ def test_the_written_file_is_the_policy(name) -> None:
         (TEXT.replace("\n", "\r\n"), TEXT, TEXT.replace("\n", "\r\n")),
         (TEXT, "# changed\n" + TEXT, "# changed\n" + TEXT),
         ("", TEXT, TEXT),
-        ("x" * (MOST_TEXT + 1), TEXT, TEXT),
+        ("x" * (MOST_POLICY_TEXT + 1), TEXT, TEXT),
     ],
 )
 def test_a_text_keeps_its_line_ends(original, entry, text) -> None:
