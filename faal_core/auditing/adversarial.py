@@ -49,9 +49,9 @@ class AdversarialImages:
         ):
             self._images[rows.numpy()] = data.pixels(rows, torch.device("cpu")).numpy()
 
-    def store(self, rows: Tensor, x_adv: Tensor) -> None:
-        """Store the images that broke those at `rows`."""
-        self._images[rows.numpy()] = x_adv.cpu().numpy()
+    def store(self, result: BatchResult, x_adv: NDArray[np.float32]) -> None:
+        """Store the images that broke images of a batch, in the order of its rows."""
+        self._images[[row for row, digest in zip(result.rows, result.sha256, strict=True) if digest]] = x_adv
 
     def to_tensor(self) -> Tensor:
         """Return all images; those of a file stay in the file."""

@@ -12,7 +12,8 @@ import torch
 from faal_core import weights
 from faal_core.auditing import reliability
 from faal_core.auditing.adversarial import AdversarialImages
-from faal_core.auditing.evaluator import Evaluator, evaluate
+from faal_core.auditing.evaluation import choose_batch_size, evaluate
+from faal_core.auditing.evaluator import Evaluator
 from faal_core.auditing.gallery import build_gallery
 from faal_core.auditing.provenance import describe_provenance
 from faal_core.auditing.result import AuditResult
@@ -80,16 +81,23 @@ def run_audit(
         evaluator.predict(x, y)
         outputs = _compute_outputs(classifier, x.shape[1:]) if ledger else ()
         warnings = reliability.examine(classifier, x, y, spec.threat)
-    with Ledger(ledger, identity, outputs=outputs, keep=compute) as batches:
+    size = choose_batch_size(evaluator)
+    with Ledger(ledger, identity, outputs=outputs, keep=compute, batch_size=size) as batches:
         adversarial = None
         if keep_adversarial:
             path = keep_adversarial if isinstance(keep_adversarial, Path) else None
-            adversarial = evaluator.adversarial_images = AdversarialImages(data, path, list(batches))
+            adversarial, evaluator.keeps_adversarial = AdversarialImages(data, path, list(batches)), True
         for result in clean_results:
             if compute and batches.find(result.attack, result.run, result.rows) is None:
                 batches.add(result)
         evaluation, attack_rows = evaluate(
-            evaluator, spec.threat, spec.attacks, progress or NoProgress(), batches, compute=compute
+            evaluator,
+            spec.threat,
+            spec.attacks,
+            progress or NoProgress(),
+            batches,
+            compute=compute,
+            adversarial=adversarial,
         )
     column = (len(spec.attacks), spec.confidence)
     table = ClassTable(evaluation, data.class_names, *column)

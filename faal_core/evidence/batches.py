@@ -1,10 +1,7 @@
 """Read the results of an audit's batches, and add them up again as the audit did."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
-import numpy as np
 from pydantic import ValidationError
 
 from faal_core.errors import InvalidSpec
@@ -13,6 +10,7 @@ from faal_core.evidence.refusal import PackRefused
 from faal_core.results.documents import AuditReport
 from faal_core.results.image_outcomes import Evaluation, ImageOutcomes, Rows
 from faal_core.results.ledger import CLEAN, BatchResult
+from faal_core.results.schedule import AttackCount, Schedule
 from faal_core.specs.audit import AttackSpec, PgdSpec, SquareSpec
 
 
@@ -24,18 +22,13 @@ class BatchLines:
         identity: digest of the audit, in the first line.
         lines: the line of each batch, without its line feed: the leaves of the Merkle tree.
         results: the same batches.
+        batch_size: most images in a batch, in the first line; None in ledgers of earlier versions.
     """
 
     identity: str
     lines: tuple[bytes, ...]
     results: tuple[BatchResult, ...]
-
-
-class AttackCount(NamedTuple):
-    """Counts the images that an attack tried, and those of them that some runs did not reach."""
-
-    tried: int
-    untried: int
+    batch_size: int | None = None
 
 
 def parse_batches(content: bytes) -> BatchLines:
@@ -53,7 +46,10 @@ def parse_batches(content: bytes) -> BatchLines:
     identity = fields.get("identity") if isinstance(fields, dict) else None
     if not isinstance(identity, str):
         raise PackRefused("Line 1 of the ledger does not name its audit.")
-    return BatchLines(identity, tuple(lines), tuple(results))
+    size = fields.get("batch_size")
+    if size is not None and (not isinstance(size, int) or size < 1):
+        raise PackRefused("Line 1 of the ledger states no valid size of batches.")
+    return BatchLines(identity, tuple(lines), tuple(results), size)
 
 
 def select_whole_lines(ledger: bytes) -> bytes:
@@ -69,36 +65,24 @@ def replay(batches: BatchLines, labels: Rows, report: AuditReport) -> tuple[Eval
 
     Raises: PackRefused if a batch does not fit the images.
     """
-    images = len(labels)
     results = {(one.attack, one.run, one.rows): one for one in batches.results}
-    runs = dict.fromkeys(sorted((one.attack, one.run) for one in batches.results if one.attack != CLEAN))
     limits = [_count_runs(attack, report.classifier.spec.num_classes) for attack in report.spec.attacks]
-    _check_batches(batches, images, limits)
-    outcomes, budget = ImageOutcomes(labels), 10 * sum(len(one.rows) for one in batches.results) + 100 * images
-    for rows in _split(np.arange(images), report.spec.batch_size):
-        if (clean := results.get((CLEAN, 0, rows))) is not None:
-            outcomes.add(clean)
-    counts = []
-    for number, attack in enumerate(report.spec.attacks):
-        tried = waiting = outcomes.find_undecided(attack.margin_left)
-        untried, next_run = np.zeros(images, bool), 0
-        for run in (run for one, run in runs if one == number):
-            if run > next_run:  # the ledger has no batch of a run before it
-                untried[waiting] = True
-            next_run = run + 1
-            budget -= len(waiting)
-            if budget < 0:  # an audit has a batch for nearly each of them
-                raise PackRefused("The ledger has runs that lack most of their batches.")
-            for rows in _split(waiting, report.spec.batch_size):
-                if (result := results.get((number, run, rows))) is not None:
-                    outcomes.add(result)
-                else:
-                    untried[list(rows)] = True
-            waiting = waiting[np.isin(waiting, outcomes.find_undecided())]
-        if next_run < limits[number]:
-            untried[waiting] = True
-        counts.append(AttackCount(len(tried), int(untried.sum())))
-    return outcomes.to_evaluation(), counts
+    _check_batches(batches, len(labels), limits)
+    outcomes = ImageOutcomes(labels)
+    schedule = Schedule(outcomes, range(len(labels)), batches.batch_size or report.spec.batch_size)
+    for attack, runs in zip(report.spec.attacks, limits, strict=True):
+        schedule.add_attack(runs, attack.margin_left)
+    budget = 10 * sum(len(one.rows) for one in batches.results) + 100 * len(labels)
+    seen: set[tuple[int, int]] = set()
+    while (batch := schedule.next_batch()) is not None:
+        if batch[:2] not in seen:
+            seen.add(batch[:2])
+            budget -= len(outcomes.find_undecided())
+        if budget < 0:  # an audit has a batch for nearly each of them
+            raise PackRefused("The ledger has runs that lack most of their batches.")
+        if (result := results.get(batch)) is not None:
+            schedule.add(result)
+    return outcomes.to_evaluation(), [schedule.count(number) for number in range(len(limits))]
 
 
 def _check_batches(batches: BatchLines, images: int, limits: list[int]) -> None:
@@ -121,9 +105,3 @@ def _count_runs(attack: AttackSpec, num_classes: int) -> int:
     """Return the number of runs of the attack: its restarts, against each target where it has targets."""
     targets = 0 if isinstance(attack, PgdSpec | SquareSpec) else min(attack.targets, num_classes - 1)
     return max(targets, 1) * attack.restarts
-
-
-def _split(rows: Rows, size: int) -> Iterator[tuple[int, ...]]:
-    """Yield the rows in batches, as an audit does."""
-    for start in range(0, len(rows), size):
-        yield tuple(rows[start : start + size].tolist())

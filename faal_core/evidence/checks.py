@@ -161,7 +161,7 @@ def check_batches(contents: Contents) -> Check:
     if changed or again.sha256 != stored.sha256:
         raise PackRefused("The outcomes do not follow from the results of the batches.")
     for number, (attack, count) in enumerate(zip(audited.attacks, counts, strict=False)):
-        if (attack.tried, attack.untried) != count:
+        if (attack.tried, attack.untried) != (count.tried, count.untried):
             raise PackRefused(
                 f"attacks[{number}] does not follow from the results of the batches: {count.untried:,} of {count.tried:,} images "
                 "were left untried."

@@ -70,15 +70,19 @@ class ImageOutcomes:
         self._sha256 = np.full(count, "", dtype=object)
 
     def find_undecided(self, margin_left: float | None = None) -> Rows:
-        """Return the row numbers of the images that are classified correctly clean and unbroken so far, ascending.
+        """Return the row numbers of all images that are undecided, ascending; `are_undecided` has the condition."""
+        return np.flatnonzero(self.are_undecided(np.arange(len(self._labels)), margin_left))
+
+    def are_undecided(self, rows: Rows, margin_left: float | None = None) -> Flags:
+        """Return which images at `rows` are classified correctly clean and unbroken so far.
 
         Args:
             margin_left: only images whose logit margin once fell to this fraction of the clean one or below.
         """
-        undecided = (self._clean == self._labels) & (self._broken_by == UNBROKEN)
+        undecided = (self._clean[rows] == self._labels[rows]) & (self._broken_by[rows] == UNBROKEN)
         if margin_left is not None:
-            undecided &= self._logit_margin <= margin_left * self._clean_logit_margin
-        return np.flatnonzero(undecided)
+            undecided &= self._logit_margin[rows] <= margin_left * self._clean_logit_margin[rows]
+        return undecided
 
     def add(self, result: BatchResult) -> int:
         """Add the results of a batch, and return the number of images that it broke."""

@@ -75,20 +75,31 @@ class Ledger:
         identity: digest of the audit; a file with another digest is refused.
         outputs: numbers that the audit's network computes; a file whose numbers differ clearly is refused too.
         keep: whether to write new batches into the file; otherwise the file is only read, and another process may use it.
+        batch_size: most images in a batch of a new audit.
 
     Attributes:
+        batch_size: most images in a batch of the audit that began the file; None where an earlier version began it.
         resumed: whether an earlier run began the file, even if it finished no batch.
 
     Raises: LedgerMismatch, also where another process writes to the file; OSError.
     """
 
-    def __init__(self, path: Path | None, identity: str, *, outputs: Sequence[float] = (), keep: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        identity: str,
+        *,
+        outputs: Sequence[float] = (),
+        keep: bool = True,
+        batch_size: int | None = None,
+    ) -> None:
+        self.batch_size = batch_size
         self._batches: dict[tuple[int, int, tuple[int, ...]], BatchResult] = {}
         self._file = _open_locked(path) if path and keep else None
         try:
             content = path.read_bytes() if path else b""
             self.resumed = bool(content)
-            self._read(content, _Header(identity, outputs), path)
+            self._read(content, _Header(identity, outputs, batch_size), path)
         except LedgerMismatch:
             self.close()
             raise
@@ -96,7 +107,7 @@ class Ledger:
     def _read(self, content: bytes, header: "_Header", path: Path | None) -> None:
         first, valid = content[: content.find(b"\n") + 1], 0
         if header.fits(first):
-            valid = len(first)
+            valid, self.batch_size = len(first), json.loads(first).get("batch_size")
             for line in content[valid:].splitlines(keepends=True):
                 if not self._store_line(line):
                     break
@@ -160,22 +171,29 @@ class Ledger:
 class _Header:
     """The first line of a ledger: the digest of its audit, and outputs of a network that its weights alone do not describe."""
 
-    def __init__(self, identity: str, outputs: Sequence[float]) -> None:
+    def __init__(self, identity: str, outputs: Sequence[float], batch_size: int | None) -> None:
         self._identity, self._outputs = identity, outputs
-        fields = {"identity": identity} | ({"outputs": outputs} if outputs else {})
+        fields: dict[str, object] = {"identity": identity}
+        fields |= {"outputs": outputs} if outputs else {}
+        fields |= {"batch_size": batch_size} if batch_size else {}
         self.line = json.dumps(fields).encode() + b"\n"
 
     def fits(self, line: bytes) -> bool:
-        """Return whether the line is this header, up to the last digits of the outputs, which depend on the device."""
-        if line == self.line or not self._outputs:
-            return line == self.line
+        """Return whether the line is the header of this audit, up to the last digits of the outputs.
+
+        These digits depend on the device. The size of the batches may differ.
+        """
         try:
             fields = json.loads(line)
-            outputs = [float(one) for one in fields["outputs"]]
-            if fields["identity"] != self._identity or len(outputs) != len(self._outputs):
+            outputs = [float(one) for one in fields.get("outputs", ())]
+            if fields["identity"] != self._identity or int(fields.get("batch_size", 1)) < 1:
                 return False
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, AttributeError):
             return False
+        if len(outputs) != len(self._outputs):
+            return False
+        if not outputs:
+            return True
         most = _REPEATABLE * max(map(abs, self._outputs))
         return all(abs(one - other) <= most for one, other in zip(outputs, self._outputs, strict=True))
 

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from faal_core.auditing.evaluator import Evaluator, evaluate
+from faal_core.auditing.evaluation import evaluate
+from faal_core.auditing.evaluator import Evaluator
 from faal_core.classifier import Classifier
 from faal_core.errors import ClassifierUnsuitable
 from faal_core.progress import ProgressPart

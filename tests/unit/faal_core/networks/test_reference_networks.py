@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from faal_core import catalog
-from faal_core.auditing.evaluator import Evaluator, evaluate
+from faal_core.auditing.evaluation import evaluate
+from faal_core.auditing.evaluator import Evaluator
 from faal_core.progress import NoProgress
 from faal_core.specs import PgdSpec
 from faal_core.threat_model import ThreatModel

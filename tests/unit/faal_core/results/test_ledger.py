@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from faal_core.auditing.evaluator import Evaluator, evaluate
+from faal_core.auditing.evaluation import evaluate
+from faal_core.auditing.evaluator import Evaluator
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import InvalidSpec, LedgerMismatch
 from faal_core.progress import Cancelled, NoProgress

@@ -1,0 +1,204 @@
+"""Evaluate a classifier on all images of an audit: compute the batches that are missing, add them up, and report progress."""
+
+from torch import Tensor
+
+from faal_core.auditing.adversarial import AdversarialImages
+from faal_core.auditing.batches import BatchExecutor, BatchWork, OpenExecutor, open_one_process
+from faal_core.auditing.evaluator import ComputedBatch, Evaluator
+from faal_core.errors import InvalidSpec
+from faal_core.progress import Progress
+from faal_core.results.documents import AttackRow
+from faal_core.results.image_outcomes import Evaluation, ImageOutcomes
+from faal_core.results.ledger import CLEAN, BatchResult, Ledger
+from faal_core.results.schedule import Batch, Schedule
+from faal_core.specs import AttackSpec
+from faal_core.threat_model import ThreatModel
+
+_NOTICE_SECONDS = 0.5  # longest wait for a result before `progress` is asked whether to stop
+_PIECES = 4  # batches of a CPU that fill its cache
+_LEAST_BATCH = 8  # images: fewer at a time are slower on one thread
+_BATCHES = 32  # that all images make, at least: enough for the processes of one machine to have work until the end
+
+
+def choose_batch_size(evaluator: Evaluator) -> int:
+    """Return the most images of a batch, chosen by device, network and number of images.
+
+    A GPU takes as many as the evaluator allows. A CPU takes fewer, so that several processes find work: small batches are as fast
+    there (docs/decisions/0040-audits-by-shards.md).
+    """
+    if evaluator.device.type != "cpu":
+        return evaluator.batch_size
+    pieces = evaluator.classifier.images_in_cache(evaluator.data.images.shape[1:]) // _PIECES
+    return max(
+        min(evaluator.batch_size, pieces, len(evaluator.data) // _BATCHES), min(_LEAST_BATCH, evaluator.batch_size)
+    )
+
+
+class _EvaluationRun:
+    """Runs one evaluation: has the batches computed that its ledger lacks, adds up outcomes, and reports progress in order."""
+
+    def __init__(
+        self,
+        work: BatchWork,
+        ledger: Ledger,
+        progress: Progress,
+        adversarial: AdversarialImages | None,
+        rows: list[int],
+        *,
+        compute: bool,
+    ) -> None:
+        self._work, self._ledger, self._progress, self._adversarial = work, ledger, progress, adversarial
+        self._compute = compute
+        self.outcomes = ImageOutcomes(work.evaluator.data.labels.numpy())
+        self._schedule = Schedule(self.outcomes, rows, ledger.batch_size or work.evaluator.batch_size)
+        for attack, spec in zip(work.attacks, work.specs, strict=True):
+            self._schedule.add_attack(attack.runs, spec.margin_left)
+        classes = work.evaluator.classifier.num_classes
+        self._max_passes = [spec.passes(classes) for spec in work.specs]  # per image, in all runs
+        self._in_progress: set[Batch] = set()
+        self._added: list[BatchResult] = []  # results that are not reported yet
+        self._results: dict[int, list[BatchResult]] = {number: [] for number in range(CLEAN, len(work.specs))}
+        self._passes, self._seconds = 0, 0.0
+        self._stage = CLEAN
+        self.table: list[AttackRow] = []
+        progress.stage("clean", len(rows))
+
+    def run(self, executor: BatchExecutor) -> None:
+        """Compute and add up all batches; those left when no time is left stay untried."""
+        while True:
+            self._begin_batches(executor)
+            self._report(executor.places)
+            if not self._in_progress:
+                break
+            computed = []
+            for one in executor.wait(_NOTICE_SECONDS):
+                if (batch := _describe(one.result)) in self._in_progress:  # not where a result comes a second time
+                    self._in_progress.remove(batch)
+                    self._add(one.result)
+                    computed.append(one)
+            self._begin_batches(executor)  # before the results are stored: no process waits for the disk
+            for one in computed:
+                self._store(one)
+            if not computed:
+                self._progress.advance(0)
+        while self._stage < len(self._work.specs):
+            self._end_stage()
+
+    def _begin_batches(self, executor: BatchExecutor) -> None:
+        """Begin batches while the executor takes some; add the results that the ledger has."""
+        while executor.free_places() > 0 and (batch := self._schedule.next_batch()) is not None:
+            if (result := self._ledger.find(*batch)) is not None:
+                self._add(result)
+            elif batch.attack == CLEAN and not self._compute:
+                raise InvalidSpec(
+                    "The audit was stopped before every image had a clean prediction, so there is no report yet. Resume it."
+                )
+            elif self._compute and (batch.attack == CLEAN or self._progress.time_left() > 0):
+                executor.submit(batch)
+                self._in_progress.add(batch)
+
+    def _add(self, result: BatchResult) -> None:
+        self._schedule.add(result)
+        self._results[result.attack].append(result)
+        self._added.append(result)
+        self._passes += result.forward + result.backward
+        self._seconds += result.seconds
+
+    def _store(self, computed: ComputedBatch) -> None:
+        """Store a result on disk, its images first."""
+        if self._adversarial is not None and computed.adversarial is not None:
+            self._adversarial.store(computed.result, computed.adversarial)
+        self._ledger.add(computed.result)
+
+    def _report(self, places: int) -> None:
+        """Report the results that were added since the last call, and the remaining time."""
+        added, self._added = self._added, []
+        for result in added:
+            self._progress.set_eta(self._estimate_rest() / places)
+            self._progress.advance(self._count_units(result) if result.attack == self._stage else 0)
+        while self._stage < len(self._work.specs) and self._schedule.is_complete(self._stage):
+            self._end_stage()
+
+    def _count_units(self, result: BatchResult) -> int:
+        """Return the runs of images that a result settles: an image that it breaks needs no further run."""
+        if result.attack == CLEAN:
+            return len(result.rows)
+        runs_after = self._work.attacks[result.attack].runs - result.run - 1
+        return len(result.rows) + sum(digest != "" for digest in result.sha256) * runs_after
+
+    def _end_stage(self) -> None:
+        """Record the attack that ends, and begin the stage of the next one."""
+        if self._stage != CLEAN:
+            tried, untried, broken = self._schedule.count(self._stage)
+            results = self._results[self._stage]
+            row = AttackRow(
+                name=str(self._work.specs[self._stage]),
+                tried=tried,
+                untried=untried,
+                broken=broken,
+                forward=sum(result.forward for result in results),
+                backward=sum(result.backward for result in results),
+                seconds=sum(result.seconds for result in results),
+            )
+            self.table.append(row)
+            self._progress.record(row)
+        self._stage += 1
+        if self._stage == len(self._work.specs):
+            return
+        units = self._schedule.count(self._stage).tried * self._work.attacks[self._stage].runs
+        self._progress.stage(str(self._work.specs[self._stage]), units)
+        if done := sum(map(self._count_units, self._results[self._stage])):
+            self._progress.advance(done)
+
+    def _estimate_rest(self) -> float:
+        """Estimate the largest remaining time in seconds, one batch at a time: if no more images break, at the mean pace."""
+        passes = 0
+        for number, run, images in self._schedule.count_waiting():
+            passes += sum(self._max_passes[number + 1 :]) * images
+            if number != CLEAN:
+                runs = self._work.attacks[number].runs
+                passes += self._max_passes[number] // runs * (runs - run) * images
+        return passes * self._seconds / max(self._passes, 1)
+
+
+def _describe(result: BatchResult) -> Batch:
+    """Return the batch that this is the result of."""
+    return Batch(result.attack, result.run, result.rows)
+
+
+def evaluate(
+    evaluator: Evaluator,
+    threat: ThreatModel,
+    specs: tuple[AttackSpec, ...],
+    progress: Progress,
+    ledger: Ledger | None = None,
+    *,
+    rows: Tensor | None = None,
+    compute: bool = True,
+    adversarial: AdversarialImages | None = None,
+    open_executor: OpenExecutor = open_one_process,
+) -> tuple[Evaluation, tuple[AttackRow, ...]]:
+    """Return one row per image, and what each attack tried, broke and cost.
+
+    Attacks run in order, run by run. Images that are misclassified clean are never attacked, and a run sees only the
+    images that no earlier run broke. An image is robust when it is classified correctly clean and after every run (the
+    pointwise worst case).
+
+    Args:
+        ledger: holds results of an earlier run, which are not computed again; stores every new batch.
+        rows: row numbers of the images to evaluate, ascending; all when absent. The other images count as misclassified.
+        compute: whether to compute what the ledger lacks. Otherwise these batches stay untried, so the true robust
+            accuracy may be lower still. The same holds for batches left when `progress` has no time left, except clean
+            predictions.
+        adversarial: stores the images that break others, where the evaluator keeps them.
+        open_executor: opens what computes the batches; the results do not depend on it.
+    Raises: InvalidSpec, ClassifierUnsuitable, OutOfMemory; Cancelled through `progress`; OSError of the ledger.
+    """
+    if ledger is None:
+        ledger = Ledger(None, "", batch_size=choose_batch_size(evaluator))
+    selected = list(range(len(evaluator.data))) if rows is None else rows.tolist()
+    work = BatchWork(evaluator, threat, specs)
+    evaluation = _EvaluationRun(work, ledger, progress, adversarial, selected, compute=compute)
+    with open_executor(work) as executor:
+        evaluation.run(executor)
+    return evaluation.outcomes.to_evaluation(), tuple(evaluation.table)
