@@ -8,7 +8,8 @@ worker looks for jobs after each of its sweeps, whatever the broker does.
 
 import logging
 import signal
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 from celery import Celery
 from celery.apps.worker import Worker
@@ -20,11 +21,14 @@ from jobs.settings import Settings
 from worker import tasks
 from worker.claiming import Claimer
 from worker.recovery import Sweeper
-from worker.supervisor import Supervisor
+from worker.supervisor import Supervisor, job_environment
+from worker.warm_process import WarmProcess, is_supported
 
 logger = logging.getLogger(__name__)
 
 _LISTEN_AGAIN_SECONDS = 5.0
+_WARM_MODULES = ("worker.job_process", "worker.upload_reading")
+_OF_NAMED_DATASETS = "faal_core.torchvision_import"
 
 
 class _Worker(Worker):  # type: ignore[misc]  # Celery has no types
@@ -39,8 +43,24 @@ class _Worker(Worker):  # type: ignore[misc]  # Celery has no types
 
 def serve(settings: Settings) -> int:
     """Run jobs until asked to stop, and return the exit status; the running job is stopped and released first."""
+    with _start_warm_process(settings) as warm:
+        return _serve(settings, warm)
+
+
+@contextmanager
+def _start_warm_process(settings: Settings) -> Iterator[WarmProcess | None]:
+    """Yield a warm process with the libraries of jobs; None where the system has none."""
+    if not is_supported():
+        yield None
+        return
+    modules = (*_WARM_MODULES, *([_OF_NAMED_DATASETS] if settings.dataset_root else []))
+    with WarmProcess(modules, job_environment(settings)) as warm:
+        yield warm
+
+
+def _serve(settings: Settings, warm: WarmProcess | None) -> int:
     sessions = open_database(settings.database_url, pooled=False)
-    supervisor = Supervisor(settings, sessions)
+    supervisor = Supervisor(settings, sessions, warm)
     app = celery_app(settings)
     app.conf.worker_cancel_long_running_tasks_on_connection_loss = (
         True  # concerns late acknowledgements, which we do not use

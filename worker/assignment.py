@@ -28,6 +28,7 @@ from worker.checkpoint import Checkpoint
 from worker.model_specs import read_spec
 from worker.outages import ask_database
 from worker.progress import JobProgress
+from worker.warm_process import ForkClient
 
 Row = TypeVar("Row")
 _STORE_PATIENCE_SECONDS = 240.0  # for the store to come back, before the attempt is given up
@@ -56,6 +57,7 @@ class Assignment:
     Args:
         folder: the job's own. It outlasts the attempt and is removed after the job's end.
         checkpoint: copies the folder's files to other machines.
+        forks: client of the warm process; absent where the job runs without one.
         stored_digests: of its results in storage, which no row refers to until the job has succeeded.
     """
 
@@ -65,6 +67,7 @@ class Assignment:
     progress: JobProgress
     folder: Path
     checkpoint: Checkpoint
+    forks: ForkClient | None = None
     stored_digests: list[str] = field(default_factory=list)
 
     @property

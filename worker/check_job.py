@@ -58,4 +58,5 @@ def _confinement(assignment: Assignment) -> Iterator[Confinement]:
             memory=settings.validation_memory,
             file_bytes=2 * settings.upload_limit,  # converted weights are about as large as the uploaded ones
             progress=assignment.progress,
+            forks=assignment.forks,
         )

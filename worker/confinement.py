@@ -14,7 +14,6 @@ import math
 import os
 import resource
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -28,7 +27,8 @@ from faal_core.progress import Progress
 from jobs.content import disk_is_full
 from jobs.errors import StorageFull
 from worker.memory import count_kills, mapped_bytes
-from worker.process_group import end_with_parent
+from worker.process_group import ProcessGroup, end_with_parent
+from worker.warm_process import ForkClient, ForkedProcess
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ _ANSWER_BYTES = 16 * 2**20  # 11,000 names of classes and groups, of 100 charact
 _MESSAGE_CHARACTERS = 2000
 _STDERR_BYTES = 4096  # of a traceback, the end says why
 _IMPORT_SECONDS = 300  # from a slow network drive, CUDA's libraries take minutes
+_LOOK_SECONDS = 0.05  # how soon a process that ended and a cancelled check are noticed
 _READING_MARK = "reading"  # a file in the folder: what follows is about the upload
 
 
@@ -58,6 +59,7 @@ class Confinement:
         memory: address space, in bytes, beyond that of these libraries.
         file_bytes: size of the largest file they may write.
         progress: asked now and then, so that a cancelled check ends.
+        forks: client of the warm process, which has imported the function's libraries; without it, a new process imports them.
     """
 
     folder: Path
@@ -65,6 +67,7 @@ class Confinement:
     memory: int
     file_bytes: int
     progress: Progress
+    forks: ForkClient | None = None
 
     def call(self, function: str, source: Path, *arguments: object, refusal: type[FaalError]) -> Any:  # noqa: ANN401 - JSON
         """Call `function` ("module:name") with folder, source and arguments in a confined process, and return its JSON answer.
@@ -75,19 +78,13 @@ class Confinement:
         limits = {"seconds": self.seconds, "memory": self.memory, "file_bytes": self.file_bytes}
         request = {"function": function, "source": str(source), "arguments": arguments, "limits": limits}
         (self.folder / "request.json").write_text(json.dumps(request))
-        command = [sys.executable, "-m", "worker.confinement", str(self.folder), str(os.getpid())]
         (self.folder / _READING_MARK).unlink(missing_ok=True)
         kills_before = count_kills()
         log = self.folder / "stderr"
-        with log.open("wb") as stderr:
-            process = subprocess.Popen(  # noqa: S603 - our own module
-                command, env=self._environment(), stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr
-            )
+        log.touch()
         try:
-            in_time = self._ends_in_time(process)
+            in_time, status = self._run(log)
         finally:
-            process.kill()
-            status = process.wait()
             _log_end_of(log)
         if status == os.EX_CANTCREAT:
             raise StorageFull("The worker's disk is full, so the upload could not be converted. Free some space there.")
@@ -107,16 +104,43 @@ class Confinement:
             raise ReadingInterrupted("the process that read the upload was killed")
         return self._answer(status, refusal)
 
-    def _ends_in_time(self, process: subprocess.Popen[bytes]) -> bool:
-        """Wait until the process ends, or takes too long to import or to read; return whether it ended."""
+    def _run(self, log: Path) -> tuple[bool, int]:
+        """Run the process, and return whether it ended in time, and its exit status."""
+        if self.forks is not None:
+            fork = self.forks.start(
+                "worker.confinement:main",
+                str(self.folder),
+                environment=self._environment(),
+                process_name="faal-reader",
+                output=log,
+            )
+            in_time, status = self._wait_for(fork)
+            if status is not None:
+                return in_time, status
+        command = [sys.executable, "-m", "worker.confinement", str(self.folder), str(os.getpid())]
+        with log.open("wb") as output:
+            in_time, status = self._wait_for(ProcessGroup(command, self._environment(), output))
+        assert status is not None, "only a fork may not start"  # noqa: S101
+        return in_time, status
+
+    def _wait_for(self, process: ProcessGroup | ForkedProcess) -> tuple[bool, int | None]:
+        """Wait until the process ends or takes too long to import or to read. Return whether it ended, and its exit status."""
+        try:
+            in_time = self._ends_in_time(process)
+            if not in_time:
+                process.kill()
+        finally:
+            status = process.close()
+        return in_time, status
+
+    def _ends_in_time(self, process: ProcessGroup | ForkedProcess) -> bool:
         reading, deadline = False, time.monotonic() + _IMPORT_SECONDS
-        while process.poll() is None:
+        while not process.has_ended(within_seconds=_LOOK_SECONDS):
             if not reading and (reading := (self.folder / _READING_MARK).exists()):
                 deadline = time.monotonic() + _CLOCK_FACTOR * self.seconds
             if time.monotonic() >= deadline:
                 return False
             self.progress.advance(0)
-            time.sleep(0.05)
         return True
 
     def _environment(self) -> dict[str, str]:
@@ -145,17 +169,19 @@ def _log_end_of(log: Path) -> None:
             logger.warning("the process that reads the upload wrote: %s", line)
 
 
-def main(folder: Path, parent: int) -> None:
+def main(folder: str, parent: int) -> None:
     """Call the function, and write its answer, or a FaalError's code and message, into the folder.
 
     Raises: SystemExit with EX_CANTCREAT where the disk is full.
     """
+    logging.basicConfig(format="%(message)s")  # the worker logs what this process writes
     try:
-        _call(folder, parent)
+        _call(Path(folder), parent)
     except Exception as error:
         if not disk_is_full(error):
             raise
         sys.exit(os.EX_CANTCREAT)
+    os._exit(0)  # the answer is written, and clearing up after the libraries takes a quarter of a second
 
 
 def _call(folder: Path, parent: int) -> None:
@@ -211,5 +237,4 @@ def _leave_network() -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(format="%(message)s")  # the worker logs what this process writes
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]))

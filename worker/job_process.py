@@ -1,4 +1,4 @@
-"""`python -m worker.job_process JOB ATTEMPT SUPERVISOR`: the process that computes a job; only this process uses CUDA.
+"""`python -m worker.job_process JOB ATTEMPT PARENT`: the process that computes a job; only this process uses CUDA.
 
 It stores progress and the job's end itself. When it is asked to stop, it ends and the supervisor releases the job. Before
 that, in the time that the supervisor allows, it stores the checkpoint, or the report of a cancelled audit's results so far.
@@ -32,6 +32,7 @@ from worker.confinement import ReadingInterrupted
 from worker.outages import EXIT_STATUS, ask_database, find_outage
 from worker.process_group import end_with_parent
 from worker.progress import JobProgress
+from worker.warm_process import ForkClient
 
 logger = logging.getLogger(__name__)
 
@@ -49,23 +50,27 @@ RUNNERS: Mapping[JobKind, Callable[[Assignment], JobResult]] = MappingProxyType(
 )
 
 
-def main(job_id: str, attempt: int, supervisor: int) -> None:
+def main(job_id: str, attempt: int, parent: int, forks: ForkClient | None = None) -> None:
     """Run one attempt of a job: compute it, and store its result and its end.
 
     On SIGTERM, and when the lease is lost, it stops and the job does not end.
+
+    Args:
+        parent: the process with which this one ends.
+        forks: client of the warm process, for processes that read uploads.
 
     Raises: SystemExit, after which the supervisor releases the job: with one of `outages.EXIT_STATUS` after an outage, with
         EX_SOFTWARE where this worker could not read an upload.
     """
     signal.signal(signal.SIGTERM, _exit_on_signal)
-    end_with_parent(supervisor)
+    end_with_parent(parent)
     settings = Settings()
     catalog.offer_networks(settings.networks)
     logs.configure(settings.log_format)
     bind_contextvars(job_id=job_id, attempt=attempt)
     sessions = open_database(settings.database_url, pooled=False)
     try:
-        assignment = ask_database(lambda: open_assignment(settings, sessions, job_id, attempt))
+        assignment = ask_database(lambda: open_assignment(settings, sessions, job_id, attempt, forks))
         assignment.checkpoint.fetch(assignment.storage.for_job(job_id))
     except LeaseLost as lost:
         logger.warning(lost.message)
@@ -122,7 +127,9 @@ def compute(assignment: Assignment) -> JobResult | Problem:
         return {"code": "internal-error", "message": message}
 
 
-def open_assignment(settings: Settings, sessions: Sessions, job_id: str, attempt: int) -> Assignment:
+def open_assignment(
+    settings: Settings, sessions: Sessions, job_id: str, attempt: int, forks: ForkClient | None = None
+) -> Assignment:
     """Return the job with all that its code needs. Raises: LeaseLost; OSError, after which another attempt may succeed."""
     with sessions.begin() as session:
         job = lifecycle.lock_leased_job(session, job_id, attempt)
@@ -141,7 +148,7 @@ def open_assignment(settings: Settings, sessions: Sessions, job_id: str, attempt
         seconds_run=job.seconds_run,
         seconds_allowed=allowed,
     )
-    return Assignment(job, settings, sessions, progress, folder, checkpoint)
+    return Assignment(job, settings, sessions, progress, folder, checkpoint, forks)
 
 
 def _store_end(assignment: Assignment, attempt: int, result: JobResult | Problem) -> None:

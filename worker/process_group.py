@@ -7,8 +7,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from typing import BinaryIO
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15  # linux/prctl.h
 _POLL_SECONDS = 0.05
 
 
@@ -17,10 +18,22 @@ class ProcessGroup:
 
     The leader is reaped only by `close`, after the group was killed. Until then no other process can get its number, so a signal
     never reaches a stranger.
+
+    Args:
+        output: file for what the leader writes; absent, it writes where this process does.
     """
 
-    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-        self._leader = subprocess.Popen(arguments, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603 - our own modules
+    def __init__(
+        self, arguments: Sequence[str], environment: Mapping[str, str], output: BinaryIO | None = None
+    ) -> None:
+        self._leader = subprocess.Popen(  # noqa: S603 - our own modules
+            arguments,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
 
     @property
     def pid(self) -> int:
@@ -63,3 +76,9 @@ def end_with_parent(parent: int) -> None:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     if os.getppid() != parent:
         raise SystemExit(f"process {parent} ended before this one was ready")
+
+
+def name_process(name: str) -> None:
+    """Name this process, as `top` and `ps -o comm` show it: at most 15 ASCII characters. Only Linux has such names."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)

@@ -1,4 +1,4 @@
-"""Runs one job after the other, each in a new process: renews its lease, stops it on request, and releases it.
+"""Runs one job after the other, each in a process of its own: renews its lease, stops it on request, and releases it.
 
 The process itself stores the job's end. If it ends in any other way, the supervisor releases the job: to the next
 attempt, or to its end when cancellation was requested or too many attempts crashed.
@@ -26,6 +26,7 @@ from jobs.tables import Job
 from worker import memory
 from worker.outages import EXIT_STATUS, ask_database
 from worker.process_group import ProcessGroup
+from worker.warm_process import ForkedProcess, WarmProcess
 
 logger = logging.getLogger(__name__)
 
@@ -37,10 +38,14 @@ _ASKED_TO_STOP = frozenset({-signal.SIGTERM, 128 + signal.SIGTERM})
 
 
 class Supervisor:
-    """Runs waiting jobs, one at a time; `stop` may be called from a signal handler."""
+    """Runs waiting jobs, one at a time; `stop` may be called from a signal handler.
 
-    def __init__(self, settings: Settings, sessions: Sessions) -> None:
-        self._settings, self._sessions = settings, sessions
+    Args:
+        warm: its forks run the jobs; without it, each job's process imports its libraries itself.
+    """
+
+    def __init__(self, settings: Settings, sessions: Sessions, warm: WarmProcess | None = None) -> None:
+        self._settings, self._sessions, self._warm = settings, sessions, warm
         # Hosts may share their names, and then numbers of processes too.
         self._name = f"{socket.gethostname()}:{secrets.token_hex(4)}:{os.getpid()}"
         self._stopping = threading.Event()
@@ -85,14 +90,7 @@ class Supervisor:
 
     def _run_attempt(self, job_id: str, attempt: int) -> None:
         kills_before = memory.count_kills()
-        process = ProcessGroup(
-            [sys.executable, "-m", "worker.job_process", job_id, str(attempt), str(os.getpid())],
-            _environment(self._settings),
-        )
-        try:
-            self._watch(process, job_id, attempt)
-        finally:
-            status = process.close()
+        status = self._run_process(job_id, attempt)
         reason: ReleaseReason = "worker-lost"
         if self._stopping.is_set() or status in _ASKED_TO_STOP:
             reason = "worker-stopped"
@@ -102,7 +100,35 @@ class Supervisor:
             reason = "out-of-memory"
         self._release(job_id, attempt, reason, status)
 
-    def _watch(self, process: ProcessGroup, job_id: str, attempt: int) -> None:
+    def _run_process(self, job_id: str, attempt: int) -> int:
+        """Run the job to its end in a fork of the warm process, or without one in a new process; return the exit status."""
+        environment = job_environment(self._settings)
+        if self._warm is not None:
+            fork = self._warm.client.start(
+                "worker.job_process:main",
+                job_id,
+                attempt,
+                environment=environment,
+                process_name="faal-job",
+                may_fork=True,
+            )
+            if (status := self._watch_to_end(fork, job_id, attempt)) is not None:
+                return status
+            logger.warning("job %s, attempt %d: the warm process has ended; a new process starts", job_id, attempt)
+        command = [sys.executable, "-m", "worker.job_process", job_id, str(attempt), str(os.getpid())]
+        status = self._watch_to_end(ProcessGroup(command, environment), job_id, attempt)
+        assert status is not None, "only a fork may not start"  # noqa: S101
+        return status
+
+    def _watch_to_end(self, process: ProcessGroup | ForkedProcess, job_id: str, attempt: int) -> int | None:
+        """Watch the process to its end, and return its exit status; None if it never started."""
+        try:
+            self._watch(process, job_id, attempt)
+        finally:
+            status = process.close()
+        return status
+
+    def _watch(self, process: ProcessGroup | ForkedProcess, job_id: str, attempt: int) -> None:
         """Renew the lease until the process has ended, by itself or because it had to."""
         renew_every = self._settings.lease_seconds / 3
         renew_at, kill_at = time.monotonic() + renew_every, math.inf
@@ -165,7 +191,7 @@ class Supervisor:
                 removal.try_collect(self._sessions, open_storage(self._settings))  # of an upload whose check ended so
 
 
-def _environment(settings: Settings) -> dict[str, str]:
+def job_environment(settings: Settings) -> dict[str, str]:
     """Return the job's environment: this process's, and how many threads each numerical library may take.
 
     Without limits they would take all cores of the machine, however few of them a container may use.

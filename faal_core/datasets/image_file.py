@@ -13,7 +13,6 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from faal_core.errors import DatasetInvalid
 from faal_core.errors.memory_exhaustion import require_memory
-from faal_core.torchvision_import import torchvision
 
 MAX_PIXELS = 2**25  # in a file, and after resizing: photographs have up to 24 million; 2**25 take 128 MiB with alpha
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM")
@@ -59,6 +58,10 @@ class Resizing:
 
     def apply(self, image: Image.Image) -> Image.Image:
         """Return the image at its new size."""
+        if not self.resize and not self.crop:
+            return image
+        from faal_core.torchvision_import import torchvision  # takes a second to import
+
         functional = torchvision.transforms.functional
         if self.resize:
             image = functional.resize(image, list(self.resize))

@@ -65,12 +65,13 @@ def build_preact_stage(
 
 
 def initialise_convolutions(network: nn.Module) -> None:
-    """Initialise every convolution of `network` by a normal distribution (fan-out, ReLU).
+    """Initialise every convolution of `network` by a normal distribution (fan-out, ReLU), unless it has no values (meta device).
 
     Source: He et al. 2015, "Delving Deep into Rectifiers".
     """
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):
+        # On the meta device, torch would import its compiler for this, which takes a second and a half.
+        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 

@@ -185,7 +185,7 @@ class Faulty:
                 return self._kill_job(worker)
             case "worker killed" if not self._sleeps(worker):
                 self._kill(worker)
-            case "worker frozen past its lease" if worker.children:
+            case "worker frozen past its lease" if worker.jobs:
                 self.ready_since.pop(worker.pid, None)
                 self._frozen[worker.pid] = time.monotonic() + 1.5 * self._site.settings.lease_seconds
                 _tell(worker, signal.SIGSTOP)
@@ -225,7 +225,7 @@ class Faulty:
         worker.kill()
 
     def _kill_job(self, worker: SiteProcess) -> bool:
-        victims = worker.children
+        victims = worker.jobs
         for pid in victims:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -310,7 +310,7 @@ def _children(pid: int) -> list[int]:
 def _jobs_of(worker: SiteProcess) -> list[str]:
     """Return the ids of the jobs whose processes the worker has started."""
     jobs = []
-    for pid in worker.children:
+    for pid in worker.jobs:
         with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
             command = Path(f"/proc/{pid}/cmdline").read_bytes().decode()
             jobs += [word for word in command.split("\0") if word.startswith("job_")]

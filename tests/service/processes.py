@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,9 @@ class SiteProcess:
         return self._process.pid
 
     @property
-    def children(self) -> list[int]:
-        """Return the ids of its child processes that are not reaped yet."""
-        tasks = Path(f"/proc/{self._process.pid}/task").glob("*/children")
-        return [int(pid) for task in tasks for pid in task.read_text().split()]
+    def jobs(self) -> list[int]:
+        """Return the ids of its jobs' processes that are not reaped yet."""
+        return [pid for pid in descendants(self._process.pid) if command_name(pid) == "faal-job"]
 
     @property
     def running(self) -> bool:
@@ -189,6 +189,22 @@ def wait_until(holds: Callable[[], bool], within_seconds: float, tell: Callable[
     while not holds():
         assert time.monotonic() < deadline, f"not within {within_seconds} s\n{tell()}"
         time.sleep(0.05)
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the ids of all processes below that one."""
+    children: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            children += map(int, task.read_text().split())
+    return [*children, *(below for child in children for below in descendants(child))]
+
+
+def command_name(pid: int) -> str:
+    """Return the name of that process, as `ps` shows it; empty if there is none."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
 
 
 def is_gone(pid: int) -> bool:

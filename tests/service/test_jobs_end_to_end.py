@@ -203,7 +203,7 @@ def test_running_job_is_cancelled_soon(site, weights_file):
     worker = site.worker()
     job_id = submit_finetuning(site, weights_file)
     site.wait_until_running(job_id, epochs=1)
-    computing = worker.children
+    computing = worker.jobs
     with site.sessions.begin() as session:
         control.cancel(session, job_id)
     wait_until(lambda: site.job(job_id).state is JobState.CANCELLED, within_seconds=20, tell=site.tell)

@@ -37,7 +37,7 @@ def test_another_machine_goes_on(servers, open_site, weights_file: Path, faultle
     finetuning = client.post("/jobs/finetune", json={"model": model, "dataset": dataset, **FINETUNING}).json()["id"]
     web.wait_until_running(finetuning, epochs=1)
     wait_until(lambda: "training.pt" in (web.job(finetuning).checkpoint or {}), within_seconds=20, tell=web.tell)
-    computing = worker.children
+    computing = worker.jobs
     worker.kill()
     wait_until(lambda: all(map(is_gone, computing)), within_seconds=5)
 

@@ -44,7 +44,7 @@ def pair(open_site, weights_file) -> Pair:
     job_id = submit_finetuning(site, weights_file)
     worker = site.worker()
     site.wait_until_running(job_id, epochs=1)
-    leader = worker.children[0]
+    leader = worker.jobs[0]
     (rank_1,) = rank_processes(leader)
     return Pair(site, job_id, leader, rank_1)
 

@@ -32,7 +32,7 @@ def test_killed_job_process(site, finetuning, faultless_report):
     """After `kill -9` of the job's process the job resumes from its last epoch and gives the report of an uninterrupted run."""
     worker = site.worker()
     site.wait_until_running(finetuning, epochs=1)
-    os.kill(worker.children[0], signal.SIGKILL)
+    os.kill(worker.jobs[0], signal.SIGKILL)
     job = site.wait_until_ended(finetuning)
     assert (job.state, job.attempt, job.crashes) == (JobState.SUCCEEDED, 2, 1)
     assert timeless(site.report(finetuning)) == faultless_report
@@ -56,7 +56,7 @@ def test_killed_audit_goes_on_from_its_ledger(open_site, weights_file):
     site.queue.ring(audit)
     ledger = site.settings.checkpoints_dir / audit / "audit.ledger"
     wait_until(lambda: len(whole_lines(ledger)) > 1 + CLEAN_UNITS + 5, within_seconds=60, tell=site.tell)
-    os.kill(worker.children[0], signal.SIGKILL)
+    os.kill(worker.jobs[0], signal.SIGKILL)
     wait_until(lambda: site.job(audit).crashes == 1, within_seconds=20, tell=site.tell)
     before = whole_lines(ledger)
     with ledger.open() as ledger_file:  # its folder goes when the job has ended
@@ -75,7 +75,7 @@ def test_killed_worker(site, finetuning, faultless_report):
     """After `kill -9` of the worker its job's process ends too, and another worker resumes from the last epoch."""
     worker = site.worker()
     site.wait_until_running(finetuning, epochs=1)
-    computing = worker.children
+    computing = worker.jobs
     assert computing
     worker.kill()
     wait_until(lambda: all(map(is_gone, computing)), within_seconds=5)
@@ -149,7 +149,7 @@ def test_job_that_kills_its_process_fails(open_site, weights_file):
     site = open_site(max_attempts=1)
     worker, job_id = site.worker(), submit_finetuning(site, weights_file)
     site.wait_until_running(job_id)
-    os.kill(worker.children[0], signal.SIGKILL)
+    os.kill(worker.jobs[0], signal.SIGKILL)
     job = site.wait_until_ended(job_id)
     assert (job.state, job.error["code"]) == (JobState.FAILED, "worker-lost")
 
@@ -159,7 +159,7 @@ def test_lost_lease_ends_the_process(served_site, weights_file):
     site, finetuning = served_site, submit_finetuning(served_site, weights_file)
     worker = site.worker()
     site.wait_until_running(finetuning, epochs=1)
-    computing = worker.children
+    computing = worker.jobs
     with site.sessions.begin() as session:
         lifecycle.release(session, finetuning, 1, reason="worker-stopped")
         assert lifecycle.claim(session, finetuning, worker="another:1", lease_seconds=60).attempt == 2

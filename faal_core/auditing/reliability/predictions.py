@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from faal_core.results.documents import ClassRow, ReliabilityWarning
 from faal_core.results.image_outcomes import Evaluation, Rows
@@ -116,6 +115,8 @@ def _count_confusions(labels: Rows, predicted: Rows, classes: int) -> Matrix:
 
 def _find_best_order(confusions: Matrix) -> Rows:
     """Return the assignment of answers to classes, each used once, that makes most images right; ties keep the given order."""
+    from scipy.optimize import linear_sum_assignment  # takes a quarter of a second to import
+
     _, answers = linear_sum_assignment(2 * confusions + np.eye(len(confusions), dtype=int), maximize=True)
     return answers
 

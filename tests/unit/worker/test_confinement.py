@@ -1,7 +1,9 @@
 """A confined function has only its inputs: limited memory, time and disk, no secrets and no network."""
 
+import os
 import socket
 import subprocess
+from collections.abc import Iterator
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -14,16 +16,39 @@ from faal_core.specs.class_names import MAX_COLUMNS, MAX_GROUPS, MAX_NAME_LENGTH
 from faal_core.weights import read_classifier
 from worker import confinement as confinement_module
 from worker.confinement import Confinement, ReadingInterrupted
+from worker.warm_process import ForkClient, WarmProcess
 
 FUNCTIONS = "tests.unit.worker.confined_functions"
 SOURCE = Path("/some/file")
+SECRET = "postgresql+psycopg://someone:a-password@host/db"
 MAY_UNSHARE = subprocess.run(["unshare", "--user", "--net", "true"], capture_output=True, check=False).returncode == 0
+
+
+@pytest.fixture(scope="module", params=["of the warm process", "of a new process"], autouse=True)
+def forks(request: pytest.FixtureRequest) -> Iterator[ForkClient | None]:
+    """Yield what the tests' confined functions start from."""
+    global _forks  # noqa: PLW0603 - the tests call plain functions
+    if request.param == "of a new process":
+        _forks = None
+        yield None
+        return
+    environment = {**os.environ, "FAAL_DATABASE_URL": SECRET}
+    with WarmProcess(["worker.upload_reading"], environment) as warm:
+        job = warm.client.start(
+            "tests.unit.worker.forked_functions:hold", environment=environment, process_name="faal-job"
+        )
+        _forks = warm.client
+        yield _forks
+        job.close()
+
+
+_forks: ForkClient | None = None
 
 
 def confinement(folder: Path, **changes: object) -> Confinement:
     """Return generous limits with the changes."""
     limits = {"seconds": 60, "memory": 2**30, "file_bytes": 2**20, "progress": NoProgress()} | changes
-    return Confinement(folder=folder, **limits)
+    return Confinement(folder=folder, forks=_forks, **limits)
 
 
 def call(limits_of_call: Confinement, function: str, *arguments: object, module: str = FUNCTIONS) -> object:
@@ -51,6 +76,18 @@ def test_secrets_stay_outside(tmp_path, monkeypatch):
     """The worker's settings, which may hold passwords, are not in the environment."""
     monkeypatch.setenv("FAAL_DATABASE_URL", "postgresql+psycopg://someone:secret@host/db")
     assert not any(name.startswith("FAAL_") for name in call(confinement(tmp_path), "describe")["environment"])
+
+
+def test_memory_holds_no_secrets(tmp_path):
+    """The password in the environment of worker and jobs is nowhere in the memory of the confined process."""
+    places = call(confinement(tmp_path), "search_memory", SECRET[:12], SECRET[12:])
+    assert places == []
+    assert call(confinement(tmp_path), "search_memory", "tests.unit.w", "orker.confined") != []
+
+
+def test_no_file_is_open(tmp_path):
+    """The confined process has its log and no other open file or socket: none of worker, job or warm process."""
+    assert call(confinement(tmp_path), "list_descriptors") == [0, 1, 2]
 
 
 def test_errors_keep_their_class(tmp_path):

@@ -17,6 +17,7 @@ from worker import supervisor as supervision
 from worker.outages import EXIT_STATUS
 from worker.process_group import ProcessGroup
 from worker.supervisor import Supervisor
+from worker.warm_process import WarmProcess
 
 BRIEF = "import time; time.sleep(2)"
 LONG = "import time; time.sleep(60)"
@@ -136,13 +137,23 @@ def test_an_outage_gives_the_job_back(supervisor, sessions, queued_job, monkeypa
     assert event.body == {"attempt": 1, "reason": outage}
 
 
+def test_job_runs_where_the_warm_process_fails(settings, sessions, queued_job, monkeypatch):
+    """A job whose fork could not start runs in a new process, and no crash is counted."""
+    monkeypatch.setattr(supervision, "ProcessGroup", lambda *_: process(f"import sys; sys.exit({os.EX_TEMPFAIL})"))
+    with WarmProcess(["a_library_that_is_missing"], dict(os.environ)) as warm:
+        Supervisor(settings, sessions, warm).run_next()
+    with sessions() as session:
+        job = queries.find_job(session, queued_job)
+    assert (job.state, job.crashes, job.outages) == (JobState.QUEUED, 0, 1)
+
+
 def test_threads_are_those_of_the_settings(settings, monkeypatch):
     """The number of threads is the setting's, else the environment's, else the number of cores that this process may use."""
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
-    environment = supervision._environment(settings.model_copy(update={"threads": 3}))
+    environment = supervision.job_environment(settings.model_copy(update={"threads": 3}))
     assert (environment["OMP_NUM_THREADS"], environment["MKL_NUM_THREADS"]) == ("3", "3")
-    default_environment = supervision._environment(settings)
+    default_environment = supervision.job_environment(settings)
     assert (default_environment["OMP_NUM_THREADS"], default_environment["MKL_NUM_THREADS"]) == (
         "2",
         str(cpu_budget().count),
