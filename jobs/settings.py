@@ -240,8 +240,12 @@ class Settings(BaseSettings):
         None, description="pools that jobs can ask for, with commas between"
     )
     threads: int | None = Field(None, ge=1, description="processor threads of a job; default: all cores")
-    processes: int = Field(
-        1, ge=1, le=64, description="processes that train in a fine-tuning, one per GPU; they share the threads"
+    processes: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="processes of a job: of an audit, and of a fine-tuning, one per GPU; they share the threads; default: audits "
+        "choose the number by a short measurement, and one process trains",
     )
     log_format: Literal["text", "json"] = Field(
         "text", description="format of the logs: `text` for people, or `json`, one object a line"

@@ -37,6 +37,7 @@ def _result(assignment: Assignment, *, compute: bool) -> JobResult:
         ledger=assignment.folder / "audit.ledger",
         compute=compute,
         progress=assignment.progress if compute else None,
+        processes=assignment.settings.processes,
         trained_on=digest_training_images(assignment.dataset_reference, PART, root=assignment.settings.dataset_root),
     )
     report = identify(audited.report, assignment.job, model_id=model.id)

@@ -23,11 +23,12 @@ from typing import Any
 
 from faal_core.errors import FaalError, OutOfMemory
 from faal_core.errors.memory_exhaustion import is_out_of_memory
+from faal_core.lifetime import end_with_parent
 from faal_core.progress import Progress
 from jobs.content import disk_is_full
 from jobs.errors import StorageFull
 from worker.memory import count_kills, mapped_bytes
-from worker.process_group import ProcessGroup, end_with_parent
+from worker.process_group import ProcessGroup
 from worker.warm_process import ForkClient, ForkedProcess
 
 logger = logging.getLogger(__name__)

@@ -35,6 +35,7 @@ def run(assignment: Assignment) -> JobResult:
             checkpoint=assignment.folder,
             progress=assignment.progress,
             ranks=ranks,
+            processes=assignment.settings.processes,
         )
     report, trained = finetuned.report, None
     if report.candidates:

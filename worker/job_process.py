@@ -17,6 +17,7 @@ from structlog.contextvars import bind_contextvars
 from faal_core import catalog
 from faal_core.errors import FaalError, InvalidSpec, OutOfMemory
 from faal_core.errors.memory_exhaustion import is_out_of_memory
+from faal_core.lifetime import end_with_parent
 from faal_core.progress import Cancelled
 from jobs import artifacts, lifecycle, logs, queries, removal
 from jobs.database import Sessions, open_database
@@ -30,7 +31,6 @@ from worker.assignment import Assignment, JobResult
 from worker.checkpoint import Checkpoint
 from worker.confinement import ReadingInterrupted
 from worker.outages import EXIT_STATUS, ask_database, find_outage
-from worker.process_group import end_with_parent
 from worker.progress import JobProgress
 from worker.warm_process import ForkClient
 

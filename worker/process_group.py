@@ -1,4 +1,4 @@
-"""A process that leads a group of its own, can be stopped with everything it started, and ends with its parent."""
+"""A process that leads a group of its own, and can be stopped with everything it started."""
 
 import ctypes
 import os
@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
-_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15  # linux/prctl.h
+_PR_SET_NAME = 15  # linux/prctl.h
 _POLL_SECONDS = 0.05
 
 
@@ -62,20 +62,6 @@ class ProcessGroup:
         """Kill every process in the group, and return the leader's exit status (−n: killed by signal n)."""
         self.kill()
         return self._leader.wait()
-
-
-def end_with_parent(parent: int) -> None:
-    """Make the kernel kill this process when the thread of `parent` that started it ends.
-
-    The order closes a race: a parent that died before the request is noticed by looking at who the parent is now.
-    Only Linux has this; elsewhere a job whose worker was killed computes on until it notices that its lease is lost.
-    """
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    if os.getppid() != parent:
-        raise SystemExit(f"process {parent} ended before this one was ready")
 
 
 def name_process(name: str) -> None:

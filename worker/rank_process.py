@@ -6,6 +6,7 @@ import sys
 from structlog.contextvars import bind_contextvars
 
 from faal_core import catalog
+from faal_core.lifetime import end_with_parent
 from faal_core.training.ranks import join_ranks
 from jobs import logs
 from jobs.database import open_database
@@ -13,7 +14,6 @@ from jobs.settings import Settings
 from worker import finetune_job
 from worker.job_process import open_assignment
 from worker.outages import ask_database
-from worker.process_group import end_with_parent
 
 
 def main(job_id: str, attempt: int, leader: int) -> None:

@@ -27,7 +27,7 @@ def start_rank_processes(assignment: Assignment) -> Iterator[Ranks]:
     The settings say how many ranks there are. The others end with this process. If one fails, this process ends too, and the
     next attempt resumes from the checkpoint.
     """
-    count = assignment.settings.processes
+    count = assignment.settings.processes or 1
     if count == 1:
         yield Ranks(device=assignment.device)
         return

@@ -71,6 +71,7 @@ def audit(  # type: ignore[misc]  # the overloads leave out the options
     ledger: str | Path | None = None,
     keep_adversarial: bool | str | Path = False,
     minutes: float | None = None,
+    processes: int | None = None,
     progress: Progress | bool = True,
 ) -> AuditResult | RadiusSeries:
     """Audit a classifier: the accuracy of each class, clean and under attack, with bounds and a verdict.
@@ -95,11 +96,14 @@ def audit(  # type: ignore[misc]  # the overloads leave out the options
         ledger: file that stores each finished batch, from which a killed audit resumes; only with one radius.
         keep_adversarial: whether the result holds the adversarial images; a .npy path keeps them in that new file.
         minutes: time after which the audit stops and reports its results so far.
+        processes: number of processes that compute, each with one thread or on a GPU of its own. The results are the same.
+            When absent, a short measurement chooses it.
         progress: whether to show progress in terminals and notebooks, or a `Progress` of your own with its own time limit.
     Raises: InvalidSpec for arguments that are wrong or do not fit one another; DatasetInvalid for images or labels;
         ClassifierUnsuitable where the network returns no logits; LedgerMismatch; OutOfMemory; OSError.
     """
     require_classifier(classifier)
+    require_processes(processes)
     threats = [check_fields(ThreatModel, norm=norm, epsilon=radius) for radius in list_radii(epsilon)]
     specs = [
         check_fields(
@@ -131,6 +135,7 @@ def audit(  # type: ignore[misc]  # the overloads leave out the options
                 device=target,
                 ledger=Path(ledger) if ledger else None,
                 progress=shown,
+                processes=processes,
                 clean_results=results[0].clean_results if results else (),
                 keep_adversarial=Path(keep_adversarial) if isinstance(keep_adversarial, str) else keep_adversarial,
             )
@@ -144,6 +149,12 @@ def require_classifier(classifier: object) -> None:
         wrapped = "Classifier.wrap(network, num_classes=…, mean=…, std=…)"
         advice = f"Wrap it first: {wrapped}." if isinstance(classifier, nn.Module) else f"Pass {wrapped}."
         raise InvalidSpec(f"The first argument is a {type(classifier).__name__}, not a Classifier. {advice}")
+
+
+def require_processes(processes: int | None) -> None:
+    """Check the number of processes. Raises: InvalidSpec."""
+    if processes is not None and processes < 1:
+        raise InvalidSpec(f"processes: {processes} is less than 1.")
 
 
 def list_radii(epsilon: Any) -> list[Any]:  # noqa: ANN401 - whatever a caller in Python passes

@@ -5,6 +5,7 @@ from torch import Tensor
 from faal_core.auditing.adversarial import AdversarialImages
 from faal_core.auditing.batches import BatchExecutor, BatchWork, OpenExecutor, open_one_process
 from faal_core.auditing.evaluator import ComputedBatch, Evaluator
+from faal_core.auditing.parallelism import choose_batch_size
 from faal_core.errors import InvalidSpec
 from faal_core.progress import Progress
 from faal_core.results.documents import AttackRow
@@ -15,23 +16,6 @@ from faal_core.specs import AttackSpec
 from faal_core.threat_model import ThreatModel
 
 _NOTICE_SECONDS = 0.5  # longest wait for a result before `progress` is asked whether to stop
-_PIECES = 4  # batches of a CPU that fill its cache
-_LEAST_BATCH = 8  # images: fewer at a time are slower on one thread
-_BATCHES = 32  # that all images make, at least: enough for the processes of one machine to have work until the end
-
-
-def choose_batch_size(evaluator: Evaluator) -> int:
-    """Return the most images of a batch, chosen by device, network and number of images.
-
-    A GPU takes as many as the evaluator allows. A CPU takes fewer, so that several processes find work: small batches are as fast
-    there (docs/decisions/0040-audits-by-shards.md).
-    """
-    if evaluator.device.type != "cpu":
-        return evaluator.batch_size
-    pieces = evaluator.classifier.images_in_cache(evaluator.data.images.shape[1:]) // _PIECES
-    return max(
-        min(evaluator.batch_size, pieces, len(evaluator.data) // _BATCHES), min(_LEAST_BATCH, evaluator.batch_size)
-    )
 
 
 class _EvaluationRun:

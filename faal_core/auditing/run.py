@@ -12,9 +12,12 @@ import torch
 from faal_core import weights
 from faal_core.auditing import reliability
 from faal_core.auditing.adversarial import AdversarialImages
-from faal_core.auditing.evaluation import choose_batch_size, evaluate
+from faal_core.auditing.batches import OpenExecutor
+from faal_core.auditing.evaluation import evaluate
 from faal_core.auditing.evaluator import Evaluator
 from faal_core.auditing.gallery import build_gallery
+from faal_core.auditing.parallelism import choose_batch_size
+from faal_core.auditing.processes import LocalProcesses
 from faal_core.auditing.provenance import describe_provenance
 from faal_core.auditing.result import AuditResult
 from faal_core.auditing.suitability import check_network
@@ -47,6 +50,8 @@ def run_audit(
     trained_on: AbstractSet[bytes] = frozenset(),
     clean_results: Iterable[BatchResult] = (),
     keep_adversarial: bool | Path = False,
+    processes: int | None = None,
+    open_executor: OpenExecutor | None = None,
 ) -> AuditResult:
     """Audit `classifier`, called `name` in the report, on `data` or on the part of it that the spec asks for.
 
@@ -60,6 +65,8 @@ def run_audit(
             images that are among them.
         clean_results: those of another audit of the same classifier and images, whose predictions are not computed again.
         keep_adversarial: whether the result holds the adversarial images; a path ending in .npy names their file.
+        processes: number of processes of this machine that compute; chosen by a short measurement when absent.
+        open_executor: computes the batches in place of this machine's processes.
     Raises: InvalidSpec where classifier and data do not fit, or the radius exceeds the largest distance of two images;
         LedgerMismatch where the file belongs to another audit; ClassifierUnsuitable, OutOfMemory; Cancelled; OSError.
     """
@@ -90,6 +97,7 @@ def run_audit(
         for result in clean_results:
             if compute and batches.find(result.attack, result.run, result.rows) is None:
                 batches.add(result)
+        local = LocalProcesses(processes if compute else 1)
         evaluation, attack_rows = evaluate(
             evaluator,
             spec.threat,
@@ -98,6 +106,7 @@ def run_audit(
             batches,
             compute=compute,
             adversarial=adversarial,
+            open_executor=open_executor or local,
         )
     column = (len(spec.attacks), spec.confidence)
     table = ClassTable(evaluation, data.class_names, *column)
@@ -137,7 +146,7 @@ def run_audit(
         confusion=table.count_confusions(),
         outcomes_sha256=outcomes.sha256,
         adversarial_sha256=hashlib.sha256("\n".join(evaluation.sha256).encode()).hexdigest(),
-        provenance=describe_provenance(device),
+        provenance=describe_provenance(device, local.count if compute and open_executor is None else None),
         gallery=build_gallery(data, evaluation, attack_rows),
     )
     return AuditResult(

@@ -49,6 +49,7 @@ def audit(
     save_outcomes: options.SaveOutcomes = None,
     save_adversarial: options.SaveAdversarial = None,
     device: options.Device = "auto",
+    processes: options.Processes = None,
     require_worst: options.RequireWorst = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -99,6 +100,7 @@ def audit(
             progress=progress,
             trained_on=digest_training_images(dataset, part, root=data_root),
             keep_adversarial=save_adversarial or False,
+            processes=processes,
         )
     write_report(audited.report, out, audited.outcomes, as_json=as_json)
     if save_outcomes:

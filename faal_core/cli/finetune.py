@@ -58,6 +58,7 @@ def finetune(
     out: options.Out,
     minutes: options.Minutes = None,
     device: options.Device = "auto",
+    processes: options.Processes = None,
     require_worst: options.RequireWorst = None,
     as_json: options.AsJson = False,
 ) -> int:
@@ -109,7 +110,15 @@ def finetune(
     check_trainable(classifier)
     name_classes(context, classifier, class_names)
     done = _finetune(
-        classifier, load("train"), load(part), checked_spec, name or source.name, torch_device(device), minutes, out
+        classifier,
+        load("train"),
+        load(part),
+        checked_spec,
+        name or source.name,
+        torch_device(device),
+        minutes,
+        processes,
+        out,
     )
     if done is None:
         return 0
@@ -127,6 +136,7 @@ def _finetune(
     name: str,
     device: "torch.device",
     minutes: float | None,
+    processes: int | None,
     out: Path,
 ) -> "FinetuneResult | None":
     """Fine-tune, write the weights into `out`, and return the result; None in the processes of other ranks.
@@ -156,6 +166,7 @@ def _finetune(
                 checkpoint=checkpoint,
                 progress=progress,
                 ranks=ranks,
+                processes=processes,
             )
     weights = out / "weights.safetensors"
     if done.report.outcome == "kept-original":

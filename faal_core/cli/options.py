@@ -113,6 +113,18 @@ Minutes = Annotated[
         rich_help_panel=RUN,
     ),
 ]
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=1024,
+        metavar="N",
+        envvar="FAAL_PROCESSES",
+        help="Audit and validate with N processes, each with one thread or on a GPU of its own. The results are the same.",
+        show_default="chosen by a short measurement",
+        rich_help_panel=RUN,
+    ),
+]
 Ledger = Annotated[
     Path | None,
     typer.Option(

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from faal_core.auditing.borrowing import borrow
-from faal_core.auditing.call import Attacks, Radius, list_radii, require_classifier
+from faal_core.auditing.call import Attacks, Radius, list_radii, require_classifier, require_processes
 from faal_core.auditing.suitability import check_trainable, require_logits
 from faal_core.classifier import Classifier
 from faal_core.datasets.from_python import ImageData, label_images
@@ -36,6 +36,7 @@ def finetune(
     device: torch.device | str | None = None,
     checkpoint: str | Path | None = None,
     minutes: float | None = None,
+    processes: int | None = None,
     progress: Progress | bool = True,
 ) -> FinetuneResult:
     """Fine-tune a copy of a robust classifier, so that its weakest classes withstand more attacks.
@@ -55,11 +56,13 @@ def finetune(
         device: where to compute; the device of the network when absent.
         checkpoint: folder from which a killed fine-tuning resumes.
         minutes: time limit of the whole run. The training ends early enough for the second audit.
+        processes: number of processes that audit and validate, as in `audit`; the training uses one.
         progress: whether to show progress in terminals and notebooks, or a `Progress` of your own.
     Raises: InvalidSpec for arguments that are wrong or do not fit one another; DatasetInvalid for images or labels;
         ClassifierUnsuitable where the network returns no logits; TrainingDiverged; OutOfTime; OutOfMemory; OSError.
     """
     require_classifier(classifier)
+    require_processes(processes)
     radii = list_radii(epsilon)
     if len(radii) != 1:
         raise InvalidSpec(f"epsilon: a fine-tuning takes exactly one radius, not {len(radii)}.")
@@ -86,4 +89,5 @@ def finetune(
             device=target,
             checkpoint=Path(checkpoint) if checkpoint else None,
             progress=shown,
+            processes=processes,
         )

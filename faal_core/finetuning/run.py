@@ -50,6 +50,7 @@ def run_finetuning(
     checkpoint: Path | None = None,
     progress: Progress | None = None,
     ranks: Ranks = SINGLE_RANK,
+    processes: int | None = None,
 ) -> FinetuneResult:
     """Fine-tune a copy of `classifier` (called `name` in the report), and compare it with the given weights.
 
@@ -62,6 +63,8 @@ def run_finetuning(
         progress: where it has a deadline, training ends early enough for the second audit, which is always finished.
         ranks: the processes that train together; this one is the first of them. The others call `train` alone, with the same
             arguments and `training_checkpoint(checkpoint)`, and wait there while this one audits.
+        processes: number of processes of this machine that audit, and validate for a single rank. When absent, it is the number
+            of ranks, and for a single rank it is chosen by a short measurement.
     Raises: InvalidSpec, ClassifierUnsuitable, TrainingDiverged, OutOfMemory; OutOfTime where no time is left to train;
         Cancelled through `progress`.
     """
@@ -78,7 +81,9 @@ def run_finetuning(
     if is_new:
         progress.stage("rehearsal of a step", len(training_data))
         rehearse(classifier, training_data, spec, device)
-    audits = _Audits(training_data, test_data, spec, device, checkpoint)
+    if processes is None and ranks.count > 1:
+        processes = ranks.count
+    audits = _Audits(training_data, test_data, spec, device, checkpoint, processes)
     before = audits.run(classifier, name, ProgressPart(progress, "before", limited=is_new))
     warnings = _robustness_warnings(before.report)
     for warning in (*before.report.warnings, *warnings):
@@ -95,6 +100,7 @@ def run_finetuning(
         progress=progress,
         reserve=seconds.after,
         ranks=ranks,
+        processes=processes,
     )
     selected, trained = (
         _with_names(one, training_data) for one in (training.classifier, _best_epoch_classifier(training))
@@ -131,7 +137,9 @@ class _Audits:
         spec: FinetuneSpec,
         device: torch.device,
         checkpoint: Path | None,
+        processes: int | None,
     ) -> None:
+        self._processes = processes
         self._test_data, self._spec, self._device, self._checkpoint = test_data, spec.audit_spec, device, checkpoint
         self._trained_on = frozenset(digest_pixels(training_data))
 
@@ -150,6 +158,7 @@ class _Audits:
             trained_on=self._trained_on,
             ledger=ledger,
             progress=progress,
+            processes=self._processes,
         )
 
 
@@ -229,7 +238,7 @@ def _seconds_around_steps(audited: AuditReport, spec: FinetuneSpec, images: int,
     """Estimate the seconds that no step takes, from the pace of the first audit."""
     pace = cost.seconds_per_pass(audited) or 0.0
     before, after = (passes * pace for passes in cost.count_surrounding_passes(spec, images, num_classes))
-    return _Seconds(before, _SLACK * (sum(attack.seconds for attack in audited.attacks) + after))
+    return _Seconds(before, _SLACK * (cost.count_seconds(audited) + after))
 
 
 def training_checkpoint(checkpoint: Path | None) -> Path | None:

@@ -78,4 +78,10 @@ def count_passes(report: AuditReport) -> int:
 def seconds_per_pass(report: AuditReport) -> float | None:
     """Return the mean seconds per pass of an audit, or None where it made none."""
     passes = count_passes(report)
-    return sum(attack.seconds for attack in report.attacks) / passes if passes else None
+    return count_seconds(report) / passes if passes else None
+
+
+def count_seconds(report: AuditReport) -> float:
+    """Return the seconds that the attacks of an audit took; several processes compute batches at the same time."""
+    processes = (report.provenance.processes if report.provenance else None) or 1
+    return sum(attack.seconds for attack in report.attacks) / processes

@@ -219,6 +219,11 @@ class Provenance(Document):
     device: str = Field(description="cpu, or the name of the GPU.")
     instruction_set: str = Field(description="Widest vector instructions that PyTorch uses on the CPU, such as AVX2.")
     threads: int = Field(description="Number of CPU threads that PyTorch uses within one operation.")
+    processes: int | None = Field(
+        None,
+        description="Number of processes that computed batches at a time, on one machine; null where several machines or an "
+        "earlier version computed.",
+    )
 
 
 class AuditReport(Document):

@@ -27,6 +27,7 @@ class TrainingRun:
         pieces: cuts batches into pieces that fit into the device's memory, and remembers their size.
         limited: whether `progress` has a deadline, the same in every rank.
         reserve: seconds before the deadline at which the training ends.
+        processes: number of processes that validate for a single rank; chosen by a short measurement when None.
         checkpoint: file that the first rank replaces every `checkpoint_steps` steps and each epoch; None writes none.
         identity: digest of spec, data and given weights; a checkpoint of another identity is not resumed.
     """
@@ -40,6 +41,7 @@ class TrainingRun:
     ranks: Ranks = SINGLE_RANK
     limited: bool = False
     reserve: float = 0.0
+    processes: int | None = None
     checkpoint: Path | None = None
     checkpoint_steps: int = 100
     identity: str = ""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from faal_core.auditing.evaluation import evaluate
 from faal_core.auditing.evaluator import Evaluator
+from faal_core.auditing.processes import LocalProcesses
 from faal_core.classifier import Classifier
 from faal_core.errors import ClassifierUnsuitable
 from faal_core.progress import ProgressPart
@@ -83,7 +84,8 @@ def validate(classifier: Classifier, run: TrainingRun) -> ValidationAccuracy:
     """Return the accuracy under APGD with the margin loss and twice the steps of the training's attack.
 
     The training's own attack misses images that a network with class weights gets right by a small margin: the mean would
-    seem to hold, and fall under a stronger attack (benchmarks/notes/fairness.md has the figures). Each rank validates its shard.
+    seem to hold, and fall under a stronger attack (benchmarks/notes/fairness.md has the figures). Each rank validates its
+    shard; a single rank has processes compute.
 
     Raises: TrainingDiverged where logits are not finite; Cancelled through the run's progress.
     """
@@ -96,7 +98,14 @@ def validate(classifier: Classifier, run: TrainingRun) -> ValidationAccuracy:
     progress = ProgressPart(run.progress, "validation", rows=False)
     with run.ranks.fail_together():
         try:
-            evaluation, _ = evaluate(evaluator, run.spec.threat, (attack,), progress, rows=own_rows)
+            evaluation, _ = evaluate(
+                evaluator,
+                run.spec.threat,
+                (attack,),
+                progress,
+                rows=own_rows,
+                open_executor=LocalProcesses(run.processes if run.ranks.count == 1 else 1),
+            )
         except ClassifierUnsuitable as error:
             raise divergence_error("network's logits") from error
     correct = torch.from_numpy(np.stack([evaluation.correct, evaluation.robust])).to(run.device).float()

@@ -2,7 +2,7 @@
 
 import time
 
-from worker.process_group import end_with_parent
+from faal_core.lifetime import end_with_parent
 
 
 def hold(parent: int) -> None:

@@ -17,7 +17,7 @@ from worker.warm_process import ForkedProcess, WarmProcess
 SLEEP = "import time; time.sleep(60)"
 SLEEP_STUBBORNLY = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); {SLEEP}"
 LEAVE_A_SLEEPER = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', '{SLEEP}']).pid, flush=True)"
-BOUND = "import os; from worker.process_group import end_with_parent; end_with_parent(os.getppid()); print(os.getpid(), flush=1)"
+BOUND = "import os; from faal_core.lifetime import end_with_parent; end_with_parent(os.getppid()); print(os.getpid(), flush=1)"
 START_AND_BE_KILLED = f"""
 import os, signal, subprocess, sys
 started = subprocess.Popen([sys.executable, "-c", "{BOUND}; {SLEEP}"], stdout=subprocess.PIPE)
@@ -106,7 +106,7 @@ def test_process_ends_with_its_parent():
 
 def test_parent_that_ended_too_early_is_noticed():
     """A process whose parent ended before the binding leaves at once."""
-    code = "import os; from worker.process_group import end_with_parent; end_with_parent(os.getppid() + 1)"
+    code = "import os; from faal_core.lifetime import end_with_parent; end_with_parent(os.getppid() + 1)"
     orphan = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, check=False)
     assert orphan.returncode == 1
     assert b"ended before this one was ready" in orphan.stderr

@@ -70,7 +70,7 @@ def test_there_are_few_options_beside_the_input(command: str) -> None:
     parameters = [one for one in group.commands[command].params if one.name != "help"]
     panels = {parameter.name: parameter.rich_help_panel for parameter in parameters}
     assert {name for name, panel in panels.items() if panel == INPUT} == INPUT_OPTIONS
-    assert len(panels.keys() - INPUT_OPTIONS - FILE_OPTIONS) <= 13
+    assert len(panels.keys() - INPUT_OPTIONS - FILE_OPTIONS) <= 14
     assert None not in panels.values()
     assert all(re.fullmatch(r"[A-Z].*\.", parameter.help or "") for parameter in parameters)
 
