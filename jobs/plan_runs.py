@@ -15,9 +15,9 @@ from sqlalchemy.orm import Session
 from faal_client.vocabulary import RunTrigger
 from faal_core.errors import FaalError, InvalidSpec
 from faal_core.results.comparison_documents import ComparisonReport
+from faal_core.results.document import Status
 from faal_core.results.documents import AuditReport
 from faal_core.results.finetune_documents import Fall
-from faal_core.results.gates.documents import Status
 from faal_core.results.reading import newest_audit, read_any_report, read_report
 from faal_core.results.trust import doubtful_codes
 from faal_core.specs import Policy

@@ -23,7 +23,8 @@ from pydantic_core import PydanticUndefined
 from api.problems.explanation import Explanation, ProblemExplanation
 from api.problems.explanations import SECTIONS
 from faal_core.results.comparison_documents import ComparisonReport, ModelTable
-from faal_core.results.documents import AuditReport, Document
+from faal_core.results.document import Document
+from faal_core.results.documents import AuditReport
 from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.results.gates.documents import GateResult
 from faal_core.specs import Policy

@@ -17,7 +17,7 @@ from pydantic.config import JsonDict
 
 from faal_client.terms import JobTerms
 from faal_client.vocabulary import Scope
-from faal_core.specs import AuditSpec, FinetuneSpec, Policy, Spec
+from faal_core.specs import AuditSpec, FinetuneSpec, Policy, SequentialLimits, Spec
 from jobs.comparisons import MOST_COMPARED
 from jobs.settings import MAX_PRIORITY, POOL
 
@@ -259,6 +259,16 @@ class PlanRequest(AuditSpec):
         le=MOST_HOURS,
         description="hours between two scheduled runs; default: the plan only audits new versions",
     )
+
+    @field_validator("sequential")
+    @classmethod
+    def _refuse_sequential(cls, limits: SequentialLimits | None) -> SequentialLimits | None:
+        if limits is not None:
+            raise ValueError(
+                "a plan compares audits of the same images, and a sequential audit chooses its images by its results; leave it "
+                "out"
+            )
+        return limits
 
     @property
     def spec(self) -> AuditSpec:

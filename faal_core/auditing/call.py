@@ -60,6 +60,7 @@ def audit(  # type: ignore[misc]  # the overloads leave out the options
     norm: str = "linf",
     attacks: Attacks | None = None,
     subset: int | None = None,
+    decide_worst: float | None = None,
     class_names: Sequence[str] | None = None,
     groups: Mapping[str, Sequence[str | int]] | None = None,
     name: str | None = None,
@@ -88,6 +89,8 @@ def audit(  # type: ignore[misc]  # the overloads leave out the options
         attacks: a preset ("quick", "pgd-20", "fast", "standard") or a list of attacks; "pgd-20" when absent, a first look.
             "fast" is nearly as strong as AutoAttack, and "standard" is AutoAttack's protocol.
         subset: number of images to audit, drawn from each class in proportion; all when absent.
+        decide_worst: a rate; images are audited in random order only until the intervals decide whether the robust accuracy of
+            each class is at least this rate.
         class_names: names of the labels; the classifier's, the data set's own, or numbers when absent.
         groups: a mapping from the name of a column to the group of each image, or a table of pandas or polars.
         name, data_name: the names of the classifier and the images in the report.
@@ -111,6 +114,7 @@ def audit(  # type: ignore[misc]  # the overloads leave out the options
             threat=threat,
             attacks=attacks,
             images=subset,
+            sequential=None if decide_worst is None else {"min_worst": decide_worst},
             batch_size=batch_size,
             confidence=confidence,
             seed=seed,

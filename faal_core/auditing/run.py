@@ -20,12 +20,14 @@ from faal_core.auditing.parallelism import choose_batch_size
 from faal_core.auditing.processes import LocalProcesses
 from faal_core.auditing.provenance import describe_provenance
 from faal_core.auditing.result import AuditResult
+from faal_core.auditing.sequential import evaluate_sequentially
 from faal_core.auditing.suitability import check_network
 from faal_core.classifier import Classifier
 from faal_core.datasets.data_warnings import examine_data
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.datasets.matching import check_radius, match_classes
 from faal_core.devices import require_room
+from faal_core.errors import InvalidSpec
 from faal_core.progress import NoProgress, Progress
 from faal_core.results.class_table import ClassTable, build_group_table
 from faal_core.results.documents import PRODUCT, AuditReport, ClassifierSummary
@@ -88,6 +90,8 @@ def run_audit(
         evaluator.predict(x, y)
         outputs = _compute_outputs(classifier, x.shape[1:]) if ledger else ()
         warnings = reliability.examine(classifier, x, y, spec.threat)
+    if keep_adversarial and spec.sequential:
+        raise InvalidSpec("A sequential audit keeps no adversarial images. Audit all images instead.")
     size = choose_batch_size(evaluator)
     with Ledger(ledger, identity, outputs=outputs, keep=compute, batch_size=size) as batches:
         adversarial = None
@@ -98,18 +102,26 @@ def run_audit(
             if compute and batches.find(result.attack, result.run, result.rows) is None:
                 batches.add(result)
         local = LocalProcesses(processes if compute else 1)
-        evaluation, attack_rows = evaluate(
-            evaluator,
-            spec.threat,
-            spec.attacks,
-            progress or NoProgress(),
-            batches,
-            compute=compute,
-            adversarial=adversarial,
-            open_executor=open_executor or local,
-        )
+        executor, shown, sequential = open_executor or local, progress or NoProgress(), None
+        if spec.sequential is None:
+            evaluation, attack_rows = evaluate(
+                evaluator,
+                spec.threat,
+                spec.attacks,
+                shown,
+                batches,
+                compute=compute,
+                adversarial=adversarial,
+                open_executor=executor,
+            )
+        else:
+            decided = evaluate_sequentially(
+                evaluator, spec, spec.sequential, shown, batches, compute=compute, open_executor=executor
+            )
+            evaluation, attack_rows, sequential = decided.evaluation, decided.attacks, decided.result
+            data, audited_rows = data.take(decided.rows), audited_rows[decided.rows]
     column = (len(spec.attacks), spec.confidence)
-    table = ClassTable(evaluation, data.class_names, *column)
+    table = ClassTable(evaluation, data.class_names, *column, is_sequential=sequential is not None)
     rows = table.build_rows()
     warnings = (
         *examine_data(data, classifier.spec.class_names),
@@ -140,8 +152,9 @@ def run_audit(
         robust=table.build_spread(table.robust),
         groups=tuple(
             build_group_table(grouping.column, ClassTable(evaluation, grouping.names, *column, grouping.members))
-            for grouping in data.groups
+            for grouping in (data.groups if sequential is None else ())
         ),
+        sequential=sequential,
         attacks=attack_rows,
         confusion=table.count_confusions(),
         outcomes_sha256=outcomes.sha256,

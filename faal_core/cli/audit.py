@@ -41,6 +41,7 @@ def audit(
     norm: options.Norm = None,
     attacks: options.Attacks = None,
     images: options.Images = None,
+    min_worst: options.DecideWorst = None,
     settings: options.AuditSettings = None,
     spec: options.SpecFile = None,
     out: options.Out,
@@ -57,6 +58,8 @@ def audit(
     from faal_core.specs import AuditSpec
 
     option_values = {"threat": {"norm": norm, "epsilon": epsilon}, "attacks": attack_specs(attacks), "images": images}
+    if min_worst is not None:
+        option_values["sequential"] = {"min_worst": min_worst}
     checked_spec = build_spec(context, AuditSpec, spec, option_values, settings)
     source = ClassifierOptions(
         context,

@@ -187,6 +187,19 @@ RequireWorst = Annotated[
         rich_help_panel=RUN,
     ),
 ]
+DecideWorst = Annotated[
+    float | None,
+    typer.Option(
+        "--decide-worst",
+        min=0,
+        max=1,
+        metavar="RATE",
+        help="Audit images in random order only until the intervals decide whether each class's robust accuracy is at least "
+        "this rate.",
+        show_default="all images",
+        rich_help_panel=ATTACKS,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print only the report, as JSON.", rich_help_panel=RUN)]
 
 

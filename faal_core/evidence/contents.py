@@ -68,9 +68,12 @@ class Contents:
         content = self.read(REPORT)
         strict_json.decode(content, REPORT)  # refuses repeated fields, of which readers disagree
         try:
-            return read_report(content)
+            report = read_report(content)
         except ValidationError as error:
             raise PackRefused(f"{REPORT} is not a report of FAAL: {_explain(error)}") from None
+        if any(audit.sequential is not None for audit in list_audits(report).values()):
+            raise PackRefused("The audit is sequential, and a pack needs an audit of all images.")
+        return report
 
     @cached_property
     def audits(self) -> Mapping[str, AuditReport]:

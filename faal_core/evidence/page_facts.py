@@ -145,7 +145,7 @@ def _describe_sampling(audit: AuditReport) -> str:
 def _explain_gap(audit: AuditReport) -> list[str]:
     """Return why classes can be unequal although the interval of the gap contains the gap by chance."""
     robust = audit.robust
-    if not audit.complete or robust.verdict != "unequal":
+    if not audit.complete or robust.verdict != "unequal" or robust.gap_by_chance is None:
         return []
     gap, chance = 100 * robust.gap.value, 100 * robust.gap_by_chance
     return [

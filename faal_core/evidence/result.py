@@ -5,8 +5,7 @@ from typing import Literal
 
 from pydantic import Field, computed_field
 
-from faal_core.results.documents import Document
-from faal_core.results.gates.documents import Status
+from faal_core.results.document import Document, Status
 
 CheckName = Literal[
     "archive",

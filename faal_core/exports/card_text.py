@@ -96,7 +96,8 @@ def _list_scope(report: SourceReport) -> Iterator[str]:
     yield f"Threat model: perturbations of {spec.threat}, for pixels in [0, 1]."
     yield f"Attacks, each on the images that no earlier one broke: {', '.join(attack.name for attack in audit.attacks)}."
     confidence = f"{100 * spec.confidence:g} % confidence"
-    yield f"Intervals: Clopper–Pearson at {confidence}; those of a column of classes hold for all classes together."
+    kind = "confidence sequences" if audit.sequential else "Clopper–Pearson"
+    yield f"Intervals: {kind} at {confidence}; those of a column of classes hold for all classes together."
     if isinstance(report, FinetuneReport) and report.outcome != "kept-original":
         training = report.training_dataset
         images = f"{training.images:,} images of the {training.part} part of {training.name}"

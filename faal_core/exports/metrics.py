@@ -72,7 +72,8 @@ def _spread_metrics(kind: str, spread: Spread) -> Metrics:
         _with_bounds(kind, ("mean",), spread.mean)
         | _with_bounds(kind, ("worst",), spread.worst)
         | _with_bounds(kind, ("gap",), spread.gap)
-        | {(kind, name): getattr(spread, name) for name in ("gap_by_chance", "tail_10", "tail_20", "deviation")}
+        | {(kind, name): getattr(spread, name) for name in ("tail_10", "tail_20", "deviation")}
+        | ({} if spread.gap_by_chance is None else {(kind, "gap_by_chance"): spread.gap_by_chance})
     )
 
 

@@ -1,12 +1,12 @@
 """Write the sentences that summarise an audit, and name its attacks and its worst class."""
 
-from faal_core.reports.wording import sanitise, with_bounds, write_name
+from faal_core.reports.wording import bounds, sanitise, with_bounds, write_name
 from faal_core.results.documents import AttackRow, AuditReport, GroupTable, Rate, Spread
 from faal_core.results.rate_text import percent
 
 FIRST_LOOK = "upper bound, first look"  # beside the accuracy under attacks that are weaker than the preset `fast`
 UNFINISHED = "upper bound, attacks unfinished"  # beside the robust accuracy of an audit that was stopped
-LISTED_ATTACKS = 3  # most names in a sentence; readers skip longer lists
+LISTED_ATTACKS = LISTED_CLASSES = 3  # most names in a sentence; readers skip longer lists
 
 
 def summarise_audit(report: AuditReport) -> list[str]:
@@ -15,15 +15,17 @@ def summarise_audit(report: AuditReport) -> list[str]:
     average = with_bounds(robust.mean)
     if robust.mean.count == 0:
         return [
+            *describe_decision(report),
             f"Accuracy under {attacks} is {average}: no image of any class is robust.",
             "Classes without a robust image cannot be compared.",
             state_confidence(report),
         ]
     if not report.complete:
-        return [_state_bound(report), state_confidence(report)]
+        return [*describe_decision(report), _state_bound(report), state_confidence(report)]
     caveat = f" ({FIRST_LOOK})" if report.first_look else ""
     sentences = [
-        f"Accuracy under {attacks} is {average} on average and {with_bounds(robust.worst)} {locate_worst_class(report)}{caveat}."
+        *describe_decision(report),
+        f"Accuracy under {attacks} is {average} on average and {with_bounds(robust.worst)} {locate_worst_class(report)}{caveat}.",
     ]
     if report.first_look:
         sentences.append(
@@ -33,6 +35,23 @@ def summarise_audit(report: AuditReport) -> list[str]:
         f"The mean of the classes is {100 * robust.gap.value:.1f} points above the worst class; {judge_gap(robust)}."
     )
     return [*sentences, state_confidence(report)]
+
+
+def describe_decision(report: AuditReport) -> list[str]:
+    """Return the sentences on what a sequential audit decided, and on how many images; none for an audit of all images."""
+    if report.sequential is None:
+        return []
+    result, share = report.sequential, f"{report.dataset.images:,} of {report.sequential.available:,} images"
+    missed = [write_name(one.name) for one in result.classes if one.status == "fail"]
+    undecided = [one for one in result.classes if one.status == "undecided"]
+    if result.status == "pass":
+        return [f"Every class reaches its limit of robust accuracy, decided on {share}."]
+    if result.status == "fail":
+        few = len(missed) <= LISTED_CLASSES
+        subject = " and ".join(missed) if few else f"{len(missed)} classes"
+        return [f"The limit of robust accuracy is missed by {subject}, decided on {share}. The audit ended there."]
+    reason = "the audit was stopped" if result.ended_by == "time" else "they have no more images"
+    return [f"{len(undecided)} of {len(result.classes)} classes are undecided after {share}: {reason}."]
 
 
 def _state_bound(report: AuditReport) -> str:
@@ -127,9 +146,12 @@ def judge_gap(spread: Spread, kind: str = "classes") -> str:
         "no-evidence": "no evidence that they are unequal",
         "at-chance": "no evidence that they are unequal, but a classifier that gives every image the same class may be as robust",
     }[spread.verdict]
+    if spread.gap_by_chance is None:
+        return f"its interval is {bounds(spread.gap)} points: {conclusion}"
     return f"equal {kind} would show up to {100 * spread.gap_by_chance:.1f} by chance: {conclusion}"
 
 
 def state_confidence(report: AuditReport) -> str:
     """Return the sentence on the confidence of the intervals."""
-    return f"Intervals have {100 * report.spec.confidence:g} % confidence."
+    number = "" if report.sequential is None else " at every number of images together"
+    return f"Intervals have {100 * report.spec.confidence:g} % confidence{number}."

@@ -5,7 +5,8 @@ from typing import Any, Protocol
 
 from faal_core.errors import InvalidSpec
 from faal_core.reports.gate_formats import html, text
-from faal_core.results.documents import AuditReport, Document
+from faal_core.results.document import Document
+from faal_core.results.documents import AuditReport
 from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.results.gates.documents import GateResult
 from faal_core.results.gates.judging import judge_audit

@@ -87,6 +87,11 @@ def tabulate_audits(audits: Sequence[AuditReport]) -> ModelTable:
         differences=(
             *(f"The audits have different {kind}." for kind, values in kinds.items() if len(values) > 1),
             *(f"The audit of {name} was stopped, so its robust rates may be too high." for name in incomplete),
+            *(
+                f"The audit of {audited.classifier.name} is sequential, so its number of images depends on its rates."
+                for audited in audits
+                if audited.sequential is not None
+            ),
         ),
     )
 

@@ -5,6 +5,7 @@ from typing import Literal
 import numpy as np
 
 from faal_core.results import intervals
+from faal_core.results.confidence_sequence import sequence_bounds
 from faal_core.results.documents import ClassRow, Confusion, GroupTable, Interval, Rate, Spread
 from faal_core.results.image_outcomes import Evaluation, Flags, Rows
 
@@ -20,6 +21,7 @@ class ClassTable:
         attacks: number of attacks that were run.
         confidence: confidence of the intervals of one column together.
         members: class or group of each image; its label when absent.
+        is_sequential: whether the numbers of images depend on the rates, so that the intervals must hold at every number.
     """
 
     def __init__(
@@ -29,9 +31,12 @@ class ClassTable:
         attacks: int,
         confidence: float,
         members: Rows | None = None,
+        *,
+        is_sequential: bool = False,
     ) -> None:
         self._evaluation, self._all_names, self._confidence = evaluation, class_names, confidence
         self._members = evaluation.labels if members is None else members
+        self._is_sequential = is_sequential
         self._present = np.flatnonzero(np.bincount(self._members, minlength=len(class_names)))
         self._names = tuple(class_names[c] for c in self._present)
         self.images = self._count(np.ones(len(evaluation.labels), dtype=bool))
@@ -42,8 +47,12 @@ class ClassTable:
     def _count(self, flags: Flags) -> intervals.Counts:
         return np.bincount(self._members[flags], minlength=len(self._all_names))[self._present]
 
+    def _find_bounds(self, correct: intervals.Counts) -> tuple[intervals.Vector, intervals.Vector]:
+        bounds = sequence_bounds if self._is_sequential else intervals.clopper_pearson
+        return intervals.simultaneous_bounds(correct, self.images, self._confidence, bounds)
+
     def _build_rates(self, correct: intervals.Counts) -> list[Rate]:
-        low, high = intervals.simultaneous_bounds(correct, self.images, self._confidence)
+        low, high = self._find_bounds(correct)
         return [
             Rate(count=int(count), images=int(n), rate=count / n, low=lower, high=upper)
             for count, n, lower, upper in zip(correct, self.images, low, high, strict=True)
@@ -68,11 +77,12 @@ class ClassTable:
         """Return mean, worst class, gap and verdict of one column of counts (`clean` or `robust`)."""
         rates = correct / self.images
         ascending = np.sort(rates)
-        low, high = intervals.simultaneous_bounds(correct, self.images, self._confidence)
+        low, high = self._find_bounds(correct)
         worst_low, worst_high = intervals.worst_bounds(low, high)
         gap_low, gap_high = intervals.gap_bounds(low, high)
         gap = float(rates.mean() - rates.min())
-        by_chance = intervals.gap_by_chance(correct, self.images, self._confidence)
+        by_chance = None if self._is_sequential else intervals.gap_by_chance(correct, self.images, self._confidence)
+        is_unequal = gap_low > 0 if by_chance is None else gap > by_chance + _ROUNDING
         return Spread(
             mean=self._build_mean(correct),
             worst_class=self._names[int(rates.argmin())],
@@ -82,7 +92,7 @@ class ClassTable:
             tail_10=float(ascending[: -(-len(rates) // 10)].mean()),
             tail_20=float(ascending[: -(-len(rates) // 5)].mean()),
             deviation=float(rates.std()),
-            verdict="unequal" if gap > by_chance + _ROUNDING else self._judge_small_gap(correct),
+            verdict="unequal" if is_unequal else self._judge_small_gap(correct),
         )
 
     def _judge_small_gap(self, correct: intervals.Counts) -> Literal["no-evidence", "at-chance"]:
@@ -98,8 +108,11 @@ class ClassTable:
 
     def _build_mean(self, correct: intervals.Counts) -> Rate:
         total, images = correct.sum(), self.images.sum()
-        low, high = intervals.clopper_pearson(total, images, self._confidence)
-        return Rate(count=int(total), images=int(images), rate=total / images, low=float(low), high=float(high))
+        if self._is_sequential:  # the share of a class in the images depends on its rate
+            low, high = intervals.mean_bounds(*self._find_bounds(correct), self.images)
+        else:
+            low, high = map(float, intervals.clopper_pearson(total, images, self._confidence))
+        return Rate(count=int(total), images=int(images), rate=total / images, low=low, high=high)
 
     def count_confusions(self) -> tuple[Confusion, ...]:
         """Return which class the images that are not robust were taken for, most frequent first, then in label order."""

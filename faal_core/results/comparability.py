@@ -8,6 +8,11 @@ def require_comparable(one: AuditReport, other: AuditReport) -> None:
     """Check that a difference between two audits can only come from their models. Raises: InvalidSpec."""
     for report in (one, other):
         _require_distinct_names(report)
+        if report.sequential is not None:
+            raise InvalidSpec(
+                f"The audit of {report.classifier.name} is sequential: its images depend on its rates, so it cannot be compared. "
+                "Audit all images instead, without `sequential`."
+            )
     if one.spec.threat != other.spec.threat:
         raise InvalidSpec(
             f"The audits have different radii, {one.spec.threat} and {other.spec.threat}. Audit both with the same."

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from faal_core.results.documents import AuditReport, Document
+from faal_core.results.document import Document
+from faal_core.results.documents import AuditReport
 from faal_core.results.finetune_documents import Comparison, Fall, falls
 
 Verdict = Literal["better", "worse", "unclear"]

@@ -5,26 +5,18 @@ same number of CPU threads differ only in `seconds`, `created_at`, `resumed` and
 """
 
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from faal_core import __version__
 from faal_core.catalog import Augmentation
+from faal_core.results.document import Document, Fraction, Images
+from faal_core.results.sequential_documents import SequentialResult
 from faal_core.specs import AuditSpec, ClassifierDescription
-
-Images = Annotated[int, Field(ge=1, lt=2**53)]  # float64 represents such numbers exactly
-Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-
 
 PRODUCT = f"FAAL {__version__}"
 """Name and version of the program, in every document that it writes."""
-
-
-class Document(BaseModel):
-    """Is a part of a report: complete, and immutable once written."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Rate(Document):
@@ -86,16 +78,17 @@ class Spread(Document):
     )
     worst: Interval = Field(description="Smallest class rate; its interval covers the smallest true class rate.")
     gap: Interval = Field(description="Mean of the class rates minus the smallest class rate.")
-    gap_by_chance: float = Field(
-        description="Gap that classes of equal accuracy would stay below, at the report's confidence."
+    gap_by_chance: float | None = Field(
+        description="Gap that classes of equal accuracy would stay below, at the report's confidence. Null in a "
+        "sequential audit, because its numbers of images depend on the rates."
     )
     tail_10: float = Field(description="Mean of the lowest 10 % of the class rates, rounded up to whole classes.")
     tail_20: float = Field(description="Mean of the lowest 20 % of the class rates, rounded up to whole classes.")
     deviation: float = Field(description="Standard deviation of the class rates.")
     verdict: Literal["unequal", "no-evidence", "at-chance"] = Field(
-        description="Statistical conclusion about the classes. unequal: the gap exceeds `gap_by_chance`. at-chance: "
-        "it does not, and the mean is zero or no better than that of a classifier that gives every image the same "
-        "class. no-evidence: neither of the two."
+        description="Statistical conclusion about the classes. unequal: the gap exceeds `gap_by_chance`; in a sequential "
+        "audit, its lower bound is above 0. at-chance: the classes are not shown to be unequal, and the mean is zero or no "
+        "better than that of a classifier that gives every image the same class. no-evidence: neither of the two."
     )
 
 
@@ -254,6 +247,10 @@ class AuditReport(Document):
     groups: tuple[GroupTable, ...] = Field((), description="One table per column of groups in the data set.")
     attacks: tuple[AttackRow, ...]
     confusion: tuple[Confusion, ...] = Field(description="Mistakes on images that are not robust, most frequent first.")
+    sequential: SequentialResult | None = Field(
+        None,
+        description="The result of a sequential audit. Null where the spec has no `sequential`: the audit used all images.",
+    )
     adversarial_sha256: str = Field(
         "",
         description="SHA-256 of a text with one line for each image, in the order of the images. The line of an image that an "

@@ -6,7 +6,8 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from faal_core.results.documents import AuditReport, DatasetSummary, Document, Interval, ReliabilityWarning
+from faal_core.results.document import Document
+from faal_core.results.documents import AuditReport, DatasetSummary, Interval, ReliabilityWarning
 from faal_core.results.older_documents import upgrade_report
 from faal_core.specs import FinetuneSpec
 

@@ -6,6 +6,7 @@ Sources: Clopper and Pearson 1934; Bonferroni and Holm 1979 for several classes 
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,8 @@ from scipy import special
 
 Counts = NDArray[np.int64]
 Vector = NDArray[np.float64]
+Bounds = Callable[[Counts, Counts, float], tuple[Vector, Vector]]
+"""Bounds of each rate on its own, from the counts of correct and of all images, and the confidence."""
 
 _DRAWS = 20_000  # random draws; a 95 % quantile of a gap is then exact to about 0.1 points
 _DRAWS_AT_ONCE = 1_000  # of 10,000 classes these take 160 MB
@@ -28,14 +31,21 @@ def clopper_pearson(correct: Counts, images: Counts, confidence: float) -> tuple
     return low, high
 
 
-def simultaneous_bounds(correct: Counts, images: Counts, confidence: float) -> tuple[Vector, Vector]:
-    """Return bounds that hold for all classes together with at least `confidence`: Clopper–Pearson at level α/C."""
-    return clopper_pearson(correct, images, 1 - (1 - confidence) / len(correct))
+def simultaneous_bounds(
+    correct: Counts, images: Counts, confidence: float, bounds: Bounds = clopper_pearson
+) -> tuple[Vector, Vector]:
+    """Return bounds that hold for all classes together with at least `confidence`: those of each class at level α/C."""
+    return bounds(correct, images, 1 - (1 - confidence) / len(correct))
 
 
 def worst_bounds(low: Vector, high: Vector) -> tuple[float, float]:
     """Return bounds of the smallest true rate, given bounds that hold for all classes together."""
     return float(low.min()), float(high.min())
+
+
+def mean_bounds(low: Vector, high: Vector, weights: Counts) -> tuple[float, float]:
+    """Return bounds of the weighted mean of the true rates, given bounds that hold for all classes together."""
+    return float(np.average(low, weights=weights)), min(1.0, float(np.average(high, weights=weights)))
 
 
 def gap_bounds(low: Vector, high: Vector) -> tuple[float, float]:

@@ -61,7 +61,8 @@ def compute_identity(product: str, classifier: ClassifierSummary, dataset_sha256
         dataset_sha256: of the audited images and their labels, as in the report.
     """
     network = classifier.spec.model_dump_json(exclude={"class_names"})
-    parts = [product, classifier.sha256, network, dataset_sha256, spec.model_dump_json(exclude={"confidence"})]
+    exclude = {"confidence"} if spec.sequential else {"confidence", "sequential"}
+    parts = [product, classifier.sha256, network, dataset_sha256, spec.model_dump_json(exclude=exclude)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

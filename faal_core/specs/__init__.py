@@ -4,7 +4,16 @@ Every number that a result depends on is a field here and is stored with the rep
 the defaults.
 """
 
-from faal_core.specs.audit import ApgdSpec, AttackSpec, AuditSettings, AuditSpec, FabSpec, PgdSpec, SquareSpec
+from faal_core.specs.audit import (
+    ApgdSpec,
+    AttackSpec,
+    AuditSettings,
+    AuditSpec,
+    FabSpec,
+    PgdSpec,
+    SequentialLimits,
+    SquareSpec,
+)
 from faal_core.specs.classifier import ClassifierDescription, ClassifierSpec
 from faal_core.specs.methods import (
     METHODS,
@@ -45,6 +54,7 @@ __all__ = [
     "PgdSpec",
     "Policy",
     "Scope",
+    "SequentialLimits",
     "Spec",
     "SquareSpec",
     "TrainingAttack",

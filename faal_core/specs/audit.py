@@ -2,10 +2,13 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from faal_core import catalog
 from faal_core.errors import UnknownName
+from faal_core.specs.class_names import MAX_NAME_LENGTH, is_name
+from faal_core.specs.field_errors import shorten
+from faal_core.specs.policy import Limit
 from faal_core.specs.spec import MAX_CLASSES, Spec
 from faal_core.threat_model import ThreatModel
 
@@ -178,7 +181,46 @@ class AuditSettings(Spec):
         return not any(_is_thorough(attack, num_classes) for attack in self.attacks)
 
 
+class SequentialLimits(Spec):
+    """States limits of robust accuracy, at least one. The audit ends as soon as its intervals decide about them."""
+
+    min_worst: Limit | None = Field(
+        None, description="Limit of the worst class, as in a policy: every class must reach it."
+    )
+    min_class: dict[str, Limit] = Field(
+        default_factory=dict,
+        max_length=MAX_CLASSES,
+        examples=[{"stop sign": 0.4}],
+        description="Limits of single classes, by name, as in a policy.",
+    )
+
+    @field_validator("min_class")
+    @classmethod
+    def _check_names(cls, limits: dict[str, float]) -> dict[str, float]:
+        for name in limits:
+            if not is_name(name):
+                raise ValueError(f"no class is called {shorten(name, MAX_NAME_LENGTH)!r}")
+        return limits
+
+    @model_validator(mode="after")
+    def _require_limit(self) -> Self:
+        if self.min_worst is None and not self.min_class:
+            raise ValueError("there is no limit; set min_worst, min_class or both")
+        return self
+
+    def limit(self, name: str) -> float:
+        """Return the limit of the class of that name: the larger one of both; 0 where it has none."""
+        return max(self.min_worst or 0.0, self.min_class.get(name, 0.0))
+
+
 class AuditSpec(AuditSettings):
     """Configures an audit."""
 
     threat: ThreatModel
+    sequential: SequentialLimits | None = Field(
+        None,
+        description="Limits that make the audit sequential: it audits blocks of images of each class, in random order. A "
+        "class needs no more images when its interval is at or above its limit. The audit ends when every class has "
+        "reached its limit, or when one class has missed it. The intervals hold at every number of images together. When "
+        "absent, all images are audited.",
+    )

@@ -42,7 +42,10 @@ class Scope(Spec):
         "From weak to strong: quick, pgd-20, pgd-100, fast, standard.",
     )
     dataset_sha256: str | None = Field(
-        None, pattern=_SHA256, description="SHA-256 of the images and labels, as the report's `dataset.sha256`."
+        None,
+        pattern=_SHA256,
+        description="SHA-256 of the images and labels, as the report's "
+        "`dataset.sha256`; of a sequential audit, its `sequential.available_sha256`.",
     )
     model_sha256: str | None = Field(
         None, pattern=_SHA256, description="SHA-256 of the weights, as the report's `classifier.sha256`."

@@ -4,11 +4,10 @@ from typing import Literal, Self
 
 from pydantic import Field
 
-from faal_core.results.documents import AuditReport, Document
+from faal_core.results.document import Document, Status
+from faal_core.results.documents import AuditReport
 from faal_core.specs import Policy
 from faal_core.threat_model import Norm, ThreatModel
-
-Status = Literal["pass", "fail", "undecided"]
 
 
 class AuditIdentity(Document):

@@ -14,66 +14,92 @@ _DRAWS, _FEWEST_DRAWS, _RATES_DRAWN = 1_000, 200, 100_000  # of all class rates;
 _GRID = 2_001  # counts at which bounds are computed; others are interpolated, exact to 0.002 points
 
 
-def images_for_smallest(rates: intervals.Vector, limit: float, confidence: float, *, audited: int) -> int | None:
+def images_for_smallest(
+    rates: intervals.Vector,
+    limit: float,
+    confidence: float,
+    *,
+    audited: int,
+    bounds: intervals.Bounds = intervals.clopper_pearson,
+) -> int | None:
     """Return the number of images per class with which the smallest rate is decided to be at least `limit`, or below it.
 
     With one rate, such as a mean, that rate is the smallest.
 
     Args:
         audited: number of images per class that did not decide; the result is larger.
+        bounds: bounds of a single rate.
     Returns: None where more than `MOST` images are needed.
     """
 
     def decides(images: int) -> float:
-        passing, not_failing = critical_counts(images, limit, 1 - (1 - confidence) / len(rates))
+        passing, not_failing = critical_counts(images, limit, 1 - (1 - confidence) / len(rates), bounds)
         return _all_reach(passing, images, rates) + 1 - _all_reach(not_failing, images, rates)
 
     return _find_fewest(decides, audited)
 
 
-def images_for_one(rate: float, limit: float, confidence: float, *, audited: int) -> int | None:
+def images_for_one(
+    rate: float,
+    limit: float,
+    confidence: float,
+    *,
+    audited: int,
+    bounds: intervals.Bounds = intervals.clopper_pearson,
+) -> int | None:
     """Return the number of images of one class with which its rate is decided to be at least `limit`, or below it.
 
     Args:
         confidence: confidence of the interval of this class alone.
         audited: number of images that did not decide; the result is larger.
+        bounds: bounds of a single rate.
     """
-    return images_for_smallest(np.array([rate]), limit, confidence, audited=audited)
+    return images_for_smallest(np.array([rate]), limit, confidence, audited=audited, bounds=bounds)
 
 
-def images_for_gap(rates: intervals.Vector, limit: float, confidence: float, *, audited: int) -> int | None:
+def images_for_gap(
+    rates: intervals.Vector,
+    limit: float,
+    confidence: float,
+    *,
+    audited: int,
+    bounds: intervals.Bounds = intervals.clopper_pearson,
+) -> int | None:
     """Return the number of images per class with which the gap of the rates is decided to be at most `limit`, or above it.
 
     The probability of a decision is simulated, with a fixed seed.
 
     Args:
         audited: number of images per class that did not decide; the result is larger.
+        bounds: bounds of a single rate.
     """
     draws = max(_FEWEST_DRAWS, min(_DRAWS, _RATES_DRAWN // len(rates)))
 
     def decides(images: int) -> float:
         correct = np.random.default_rng(0).binomial(images, rates, size=(draws, len(rates)))
         grid = np.unique(np.linspace(0, images, _GRID).astype(np.int64))
-        bounds = intervals.clopper_pearson(grid, np.full_like(grid, images), 1 - (1 - confidence) / len(rates))
-        low, high = intervals.gap_extremes(*(np.interp(correct, grid, one) for one in bounds))
+        box = bounds(grid, np.full_like(grid, images), 1 - (1 - confidence) / len(rates))
+        low, high = intervals.gap_extremes(*(np.interp(correct, grid, one) for one in box))
         return float(((high <= limit) | (low > limit)).mean())
 
     return _find_fewest(decides, audited)
 
 
-def critical_counts(images: int, limit: float, confidence: float) -> tuple[int, int]:
+def critical_counts(
+    images: int, limit: float, confidence: float, bounds: intervals.Bounds = intervals.clopper_pearson
+) -> tuple[int, int]:
     """Return the fewest correct images whose lower bound reaches the limit, and the fewest whose upper bound does.
 
     Both are `images` + 1 where no count does.
     """
 
-    def bounds(correct: int) -> tuple[intervals.Vector, intervals.Vector]:
-        return intervals.clopper_pearson(np.array(correct), np.array(images), confidence)
+    def find_bounds(correct: int) -> tuple[intervals.Vector, intervals.Vector]:
+        return bounds(np.array(correct), np.array(images), confidence)
 
     counts = range(images + 1)
     return (
-        bisect_left(counts, limit, key=lambda correct: float(bounds(correct)[0])),
-        bisect_left(counts, limit, key=lambda correct: float(bounds(correct)[1])),
+        bisect_left(counts, limit, key=lambda correct: float(find_bounds(correct)[0])),
+        bisect_left(counts, limit, key=lambda correct: float(find_bounds(correct)[1])),
     )
 
 

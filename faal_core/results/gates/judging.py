@@ -4,14 +4,13 @@
 worst class, the gap and single classes are read from one family of intervals, so they are one kind.
 """
 
-from collections.abc import Sequence
-
 from faal_core.errors import InvalidSpec
 from faal_core.results.documents import AuditReport
 from faal_core.results.gates.baseline import PairedAudits, judge_baseline
-from faal_core.results.gates.documents import AuditIdentity, GateResult, RequirementResult, Status
+from faal_core.results.gates.documents import AuditIdentity, GateResult
 from faal_core.results.gates.rates import judge_rates
 from faal_core.results.gates.scope import judge_scope
+from faal_core.results.sequential import summarise
 from faal_core.results.trust import list_codes
 from faal_core.specs import Policy
 
@@ -29,7 +28,7 @@ def judge_audit(policy: Policy, report: AuditReport, paired: PairedAudits | None
         if paired is None:
             raise InvalidSpec("The policy has a baseline, and there is no audit to compare with.", remedy="baseline")
         requirements += judge_baseline(policy, report, paired, confidence)
-    status = _summarise(requirements)
+    status = summarise([one.status for one in requirements])
     baseline = paired.baseline if policy.baseline and paired else None
     return GateResult(
         policy=policy,
@@ -49,8 +48,3 @@ def _count_kinds(policy: Policy) -> int:
     classes = policy.min_worst is not None or policy.max_gap is not None or bool(policy.min_class)
     others = (policy.min_robust, policy.min_clean, policy.baseline)
     return classes + sum(one is not None for one in others) + len(policy.min_group)
-
-
-def _summarise(requirements: Sequence[RequirementResult]) -> Status:
-    statuses = {one.status for one in requirements}
-    return "fail" if "fail" in statuses else "undecided" if "undecided" in statuses else "pass"

@@ -1,12 +1,13 @@
 """Judge rates against limits by their intervals: the worst class, means, the gap, single classes and groups."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from faal_core.errors import InvalidSpec
 from faal_core.results import intervals
+from faal_core.results.confidence_sequence import sequence_bounds
 from faal_core.results.documents import AuditReport, ClassRow, Rate
 from faal_core.results.gates import images_to_decide
 from faal_core.results.gates.documents import RequirementResult
@@ -17,15 +18,22 @@ from faal_core.specs.field_errors import shorten
 
 _LONGEST = 60  # characters of a name that a message repeats
 
+Accuracy = Literal["clean", "robust"]
+
 
 class RateColumn(NamedTuple):
-    """Holds one rate per class or group, with bounds that hold for all of them together."""
+    """Holds one rate per class or group, with bounds that hold for all of them together.
+
+    Args:
+        bounds: computes bounds of a single rate.
+    """
 
     names: list[str]
     images: intervals.Counts
     rates: intervals.Vector
     low: intervals.Vector
     high: intervals.Vector
+    bounds: intervals.Bounds
 
 
 def judge_rates(policy: Policy, report: AuditReport, confidence: float) -> Iterator[RequirementResult]:
@@ -37,15 +45,13 @@ def judge_rates(policy: Policy, report: AuditReport, confidence: float) -> Itera
     """
     accepted = policy.accept_warnings
     robust_doubts, clean_doubts = doubts(report, accepted), doubts(report, accepted, clean=True)
-    classes = _robust_column(report.classes, confidence)
+    classes = _build_column(report.classes, "robust", confidence, is_sequential=report.sequential is not None)
     if policy.min_worst is not None:
         yield _judge_smallest("min_worst", None, "class", policy.min_worst, classes, confidence, robust_doubts)
     if policy.min_robust is not None:
-        mean, quantity = report.robust.mean, "The robust accuracy over all images"
-        yield _judge_mean("min_robust", quantity, policy.min_robust, mean, confidence, robust_doubts)
+        yield _judge_mean("robust", policy.min_robust, report, confidence, robust_doubts)
     if policy.min_clean is not None:
-        mean, quantity = report.clean.mean, "The clean accuracy over all images"
-        yield _judge_mean("min_clean", quantity, policy.min_clean, mean, confidence, clean_doubts)
+        yield _judge_mean("clean", policy.min_clean, report, confidence, clean_doubts)
     if policy.max_gap is not None:
         yield _judge_gap(policy.max_gap, classes, confidence, robust_doubts)
     _check_names("min_class", policy.min_class, classes.names)
@@ -54,14 +60,18 @@ def judge_rates(policy: Policy, report: AuditReport, confidence: float) -> Itera
     tables = {table.column: table.groups for table in report.groups}
     _check_names("min_group", policy.min_group, list(tables))
     for column, limit in policy.min_group.items():
-        groups = _robust_column(tables[column], confidence)
+        groups = _build_column(tables[column], "robust", confidence)
         yield _judge_smallest("min_group", column, "group", limit, groups, confidence, robust_doubts)
 
 
-def _robust_column(rows: Sequence[ClassRow], confidence: float) -> RateColumn:
-    correct, images = np.array([row.robust.count for row in rows]), np.array([row.images for row in rows])
-    bounds = intervals.simultaneous_bounds(correct, images, confidence)
-    return RateColumn([row.name for row in rows], images, correct / images, *bounds)
+def _build_column(
+    rows: Sequence[ClassRow], accuracy: Accuracy, confidence: float, *, is_sequential: bool = False
+) -> RateColumn:
+    rates: list[Rate] = [getattr(row, accuracy) for row in rows]
+    correct, images = np.array([rate.count for rate in rates]), np.array([rate.images for rate in rates])
+    bounds = sequence_bounds if is_sequential else intervals.clopper_pearson
+    low, high = intervals.simultaneous_bounds(correct, images, confidence, bounds)
+    return RateColumn([row.name for row in rows], images, correct / images, low, high, bounds)
 
 
 def _check_names(field: str, limits: Mapping[str, float], names: Sequence[str]) -> None:
@@ -98,24 +108,41 @@ def _judge_smallest(
         measurement,
         reasons,
         lambda: images_to_decide.images_for_smallest(
-            column.rates, limit, confidence, audited=int(column.images[column.low < limit].max())
+            column.rates,
+            limit,
+            confidence,
+            audited=int(column.images[column.low < limit].max()),
+            bounds=column.bounds,
         ),
     )
 
 
 def _judge_mean(
-    name: str, quantity: str, limit: float, mean: Rate, confidence: float, reasons: tuple[str, ...]
+    accuracy: Accuracy, limit: float, report: AuditReport, confidence: float, reasons: tuple[str, ...]
 ) -> RequirementResult:
-    low, high = intervals.clopper_pearson(np.array(mean.count), np.array(mean.images), confidence)
+    """Return the result for the mean of one accuracy.
+
+    In a sequential audit, the share of a class in the audited images depends on its rate. So the mean has the shares of the
+    images that were available, and its bounds follow from those of the classes.
+    """
+    mean: Rate = getattr(report, accuracy).mean
+    rate, unit = mean.rate, "images in total"
+    if report.sequential is None:
+        low, high = map(float, intervals.clopper_pearson(np.array(mean.count), np.array(mean.images), confidence))
+    else:
+        column = _build_column(report.classes, accuracy, confidence, is_sequential=True)
+        weights = np.array([one.available for one in report.sequential.classes])
+        low, high = intervals.mean_bounds(column.low, column.high, weights)
+        rate, unit = float(np.average(column.rates, weights=weights)), "images in an audit that is not sequential"
     measurement = Measurement(
-        quantity, limit, mean.rate, float(low), float(high), is_largest=False, unit="images in total"
+        f"The {accuracy} accuracy over all images", limit, rate, low, high, is_largest=False, unit=unit
     )
     return _judge(
-        name,
+        f"min_{accuracy}",
         None,
         measurement,
         reasons,
-        lambda: images_to_decide.images_for_one(mean.rate, limit, confidence, audited=mean.images),
+        lambda: images_to_decide.images_for_one(rate, limit, confidence, audited=mean.images),
     )
 
 
@@ -133,7 +160,9 @@ def _judge_gap(limit: float, column: RateColumn, confidence: float, reasons: tup
         None,
         measurement,
         reasons,
-        lambda: images_to_decide.images_for_gap(column.rates, limit, confidence, audited=int(column.images.max())),
+        lambda: images_to_decide.images_for_gap(
+            column.rates, limit, confidence, audited=int(column.images.max()), bounds=column.bounds
+        ),
     )
 
 
@@ -157,7 +186,7 @@ def _judge_class(
         name,
         measurement,
         reasons,
-        lambda: images_to_decide.images_for_one(rate, limit, alone, audited=audited),
+        lambda: images_to_decide.images_for_one(rate, limit, alone, audited=audited, bounds=column.bounds),
     )
 
 

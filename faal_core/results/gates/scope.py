@@ -26,7 +26,7 @@ def judge_scope(scope: Scope, report: AuditReport) -> Iterator[RequirementResult
         strong_enough = report.complete and _is_as_strong(report.spec, scope.attacks)
         yield _judge("attacks", scope.attacks, made, strong_enough, "at least as strong as the preset ")
     if scope.dataset_sha256 is not None:
-        sha256 = report.dataset.sha256
+        sha256 = report.sequential.available_sha256 if report.sequential else report.dataset.sha256
         yield _judge("dataset_sha256", scope.dataset_sha256, sha256, sha256 == scope.dataset_sha256)
     if scope.model_sha256 is not None:
         sha256 = report.classifier.sha256

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from faal_core.results.gates.documents import Status
+from faal_core.results.document import Status
 from faal_core.results.gates.images_to_decide import MOST
 
 

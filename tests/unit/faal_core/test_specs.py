@@ -220,3 +220,17 @@ def test_a_long_value_is_repeated_in_part(fields: dict[str, object]) -> None:
     with pytest.raises(ValidationError) as error:
         ThreatModel.model_validate(fields)
     assert len(error.value.errors()[0]["msg"]) < 200
+
+
+@pytest.mark.parametrize(
+    ("limits", "says"),
+    [
+        ({}, "set min_worst, min_class or both"),
+        ({"min_worst": 1.5}, "less than or equal to 1"),
+        ({"min_class": {"a\0": 0.5}}, "no class is called"),
+    ],
+)
+def test_limits_of_a_sequential_audit_are_refused(limits: dict[str, object], says: str) -> None:
+    """A sequential audit needs a limit, limits are rates, and a class has no control character in its name."""
+    with pytest.raises(ValidationError, match=says):
+        AuditSpec(threat={"epsilon": 0.1}, sequential=limits)

@@ -283,6 +283,12 @@ def test_errors_name_the_option_that_helps(
     assert message in capsys.readouterr().err
 
 
+def test_decide_worst_ends_an_audit_early(run_audit, tmp_path: Path) -> None:
+    """With --decide-worst, 50 robust images of each class show that every class reaches the limit."""
+    report = run_audit(pictures(tmp_path / "set", NUMBERS, each=60), "--decide-worst", "0.5")
+    assert (report.sequential.status, report.dataset.images) == ("pass", 50 * CLASSES)
+
+
 def test_the_network_names_no_classes(network: Path) -> None:
     """The fixture's network has no class names and classifies every level correctly, as the tests above assume."""
     classifier: Classifier = weights.read_classifier(network)
