@@ -10,7 +10,7 @@ from torch import Tensor
 from faal_core.attacks.ball import Ball, direction, expand
 from faal_core.attacks.losses import LOSSES, compute_gradient, targeted_dlr
 from faal_core.attacks.randomness import RandomSource
-from faal_core.attacks.targets import select_target
+from faal_core.attacks.targets import NearestTargets, select_target
 from faal_core.classifier import Classifier, Images, Labels, PerImage
 from faal_core.specs import ApgdSpec
 from faal_core.threat_model import ThreatModel
@@ -169,6 +169,7 @@ class Apgd:
     def __init__(self, spec: ApgdSpec, num_classes: int) -> None:
         self._spec = spec
         self._targets = min(spec.targets, num_classes - 1)
+        self._nearest = NearestTargets(self._targets) if spec.uses_malt(num_classes) else None
 
     @property
     def runs(self) -> int:
@@ -180,7 +181,13 @@ class Apgd:
     ) -> Images:
         """Return the images after run `number`."""
         if self._targets:
-            target = select_target(classifier, x, y, number // self._spec.restarts)
+            target = self._select_target(number // self._spec.restarts, classifier, x, y, threat)
             return apgd(classifier, x, y, threat, self._spec.iterations, targeted_dlr, target, random)
         loss = LOSSES[self._spec.loss]
         return apgd(classifier, x, y, threat, self._spec.iterations, lambda z, y, _: loss(z, y), y, random)
+
+    def _select_target(self, rank: int, classifier: Classifier, x: Images, y: Labels, threat: ThreatModel) -> Labels:
+        """Return the target of that rank (from 0) for each image, in the order of the spec."""
+        if self._nearest is None:
+            return select_target(classifier, x, y, rank)
+        return self._nearest.select(classifier, x, y, threat.norm, rank)

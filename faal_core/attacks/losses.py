@@ -69,15 +69,19 @@ def targeted_dlr(logits: Logits, y: Labels, target: Labels) -> PerImage:
     return difference / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + _TINY)
 
 
-def compute_gradient(value: PerImage, x: Images) -> Images:
+def compute_gradient(value: PerImage, x: Images, *, keep_graph: bool = False) -> Images:
     """Return the gradient of each image's value with respect to its pixels; zero where no gradient flows, as at a threshold.
 
+    Args:
+        keep_graph: whether further gradients of the same forward pass follow.
     Raises: ClassifierUnsuitable where the gradient is NaN or infinite: an attack that followed it would not move,
         unnoticed.
     """
     if not value.requires_grad:
         return torch.zeros_like(x)
-    (gradient,) = torch.autograd.grad(value.sum(), x, allow_unused=True, materialize_grads=True)
+    (gradient,) = torch.autograd.grad(
+        value.sum(), x, retain_graph=keep_graph, allow_unused=True, materialize_grads=True
+    )
     least, greatest = gradient.aminmax()
     if not bool((least + greatest).isfinite()):
         raise ClassifierUnsuitable(

@@ -4,13 +4,14 @@ from torch import Tensor
 
 from faal_core.auditing.adversarial import AdversarialImages
 from faal_core.auditing.batches import BatchExecutor, BatchWork, OpenExecutor, open_one_process
+from faal_core.auditing.certification import certify
 from faal_core.auditing.evaluator import ComputedBatch, Evaluator
 from faal_core.auditing.parallelism import choose_batch_size
 from faal_core.errors import InvalidSpec
 from faal_core.progress import Progress
 from faal_core.results.documents import AttackRow
 from faal_core.results.image_outcomes import Evaluation, ImageOutcomes
-from faal_core.results.ledger import CLEAN, BatchResult, Ledger
+from faal_core.results.ledger import CERTIFIED, CLEAN, BatchResult, Ledger
 from faal_core.results.schedule import Batch, Schedule
 from faal_core.specs import AttackSpec
 from faal_core.threat_model import ThreatModel
@@ -34,6 +35,9 @@ class _EvaluationRun:
         self._work, self._ledger, self._progress, self._adversarial = work, ledger, progress, adversarial
         self._compute = compute
         self.outcomes = ImageOutcomes(work.evaluator.data.labels.numpy())
+        for result in ledger:
+            if result.attack == CERTIFIED:
+                self.outcomes.add(result)
         self._schedule = Schedule(self.outcomes, rows, ledger.batch_size or work.evaluator.batch_size)
         for attack, spec in zip(work.attacks, work.specs, strict=True):
             self._schedule.add_attack(attack.runs, spec.margin_left)
@@ -159,6 +163,7 @@ def evaluate(
     *,
     rows: Tensor | None = None,
     compute: bool = True,
+    certify_images: bool = False,
     adversarial: AdversarialImages | None = None,
     open_executor: OpenExecutor = open_one_process,
 ) -> tuple[Evaluation, tuple[AttackRow, ...]]:
@@ -174,6 +179,7 @@ def evaluate(
         compute: whether to compute what the ledger lacks. Otherwise these batches stay untried, so the true robust
             accuracy may be lower still. The same holds for batches left when `progress` has no time left, except clean
             predictions.
+        certify_images: whether images that bounds certify are not attacked, where bounds cost less than they save.
         adversarial: stores the images that break others, where the evaluator keeps them.
         open_executor: opens what computes the batches; the results do not depend on it.
     Raises: InvalidSpec, ClassifierUnsuitable, OutOfMemory; Cancelled through `progress`; OSError of the ledger.
@@ -182,6 +188,8 @@ def evaluate(
         ledger = Ledger(None, "", batch_size=choose_batch_size(evaluator))
     selected = list(range(len(evaluator.data))) if rows is None else rows.tolist()
     work = BatchWork(evaluator, threat, specs)
+    if certify_images and compute and not any(result.attack == CERTIFIED for result in ledger):
+        ledger.add(certify(evaluator, threat, specs, selected, progress))
     evaluation = _EvaluationRun(work, ledger, progress, adversarial, selected, compute=compute)
     with open_executor(work) as executor:
         evaluation.run(executor)

@@ -68,13 +68,17 @@ class Passes:
 def record_passes(classifier: Classifier) -> Iterator[Passes]:
     """Count the images that pass through the classifier within the context.
 
-    A forward pass whose input needs a gradient also counts as a backward pass.
+    A gradient with respect to the input of a forward pass counts as a backward pass.
     """
     passes = Passes()
 
+    def count_backward(gradient: Tensor) -> None:
+        passes.backward += len(gradient)
+
     def count(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         passes.forward += len(inputs[0])
-        passes.backward += len(inputs[0]) if inputs[0].requires_grad else 0
+        if inputs[0].requires_grad:
+            inputs[0].register_hook(count_backward)
         passes.finite = output.isfinite().all() & passes.finite
 
     hook = classifier.register_forward_hook(count)

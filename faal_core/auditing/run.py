@@ -111,6 +111,7 @@ def run_audit(
                 shown,
                 batches,
                 compute=compute,
+                certify_images=spec.certify,
                 adversarial=adversarial,
                 open_executor=executor,
             )

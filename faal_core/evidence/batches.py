@@ -9,7 +9,7 @@ from faal_core.evidence import strict_json
 from faal_core.evidence.refusal import PackRefused
 from faal_core.results.documents import AuditReport
 from faal_core.results.image_outcomes import Evaluation, ImageOutcomes, Rows
-from faal_core.results.ledger import CLEAN, BatchResult
+from faal_core.results.ledger import CERTIFIED, CLEAN, BatchResult
 from faal_core.results.schedule import AttackCount, Schedule
 from faal_core.specs.audit import AttackSpec, PgdSpec, SquareSpec
 
@@ -69,6 +69,9 @@ def replay(batches: BatchLines, labels: Rows, report: AuditReport) -> tuple[Eval
     limits = [_count_runs(attack, report.classifier.spec.num_classes) for attack in report.spec.attacks]
     _check_batches(batches, len(labels), limits)
     outcomes = ImageOutcomes(labels)
+    for one in batches.results:
+        if one.attack == CERTIFIED:
+            outcomes.add(one)
     schedule = Schedule(outcomes, range(len(labels)), batches.batch_size or report.spec.batch_size)
     for attack, runs in zip(report.spec.attacks, limits, strict=True):
         schedule.add_attack(runs, attack.margin_left)
@@ -92,8 +95,8 @@ def _check_batches(batches: BatchLines, images: int, limits: list[int]) -> None:
         limits: number of runs of each attack.
     """
     for one in batches.results:
-        is_known = one.run == 0 if one.attack == CLEAN else 0 <= one.attack < len(limits)
-        if not is_known or (one.attack != CLEAN and not 0 <= one.run < limits[one.attack]):
+        is_known = one.run == 0 if one.attack in (CLEAN, CERTIFIED) else 0 <= one.attack < len(limits)
+        if not is_known or (one.attack >= 0 and not 0 <= one.run < limits[one.attack]):
             raise PackRefused("The ledger has a run that the audit does not have.")
         lists = (one.predicted, one.margin, one.logit_margin, one.distance, one.sha256)
         in_range = all(0 <= row < images for row in one.rows)

@@ -118,6 +118,11 @@ def after_attacks(report: AuditReport) -> list[str]:
     return attacked_cells(report, [sum(rate.count for rate in column) / report.dataset.images for column in columns])
 
 
+def certified_mean(report: AuditReport) -> float:
+    """Return the fraction of all images that are certified; 0 where no bounds were computed."""
+    return sum(row.certified.count for row in report.classes if row.certified) / report.dataset.images
+
+
 def attacked_cells(report: AuditReport, rates: tuple[Rate, ...] | list[float]) -> list[str]:
     """Return the cells of a table's attack columns: rates, and a dash for an attack that ran on no image."""
     plain = [rate.rate if isinstance(rate, Rate) else rate for rate in rates]

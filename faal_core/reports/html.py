@@ -110,6 +110,7 @@ def load_templates(*folders: Path) -> Environment:
         finetune_text.is_kept,
         audit_text.attack_key,
         audit_text.attacked_cells,
+        audit_text.certified_mean,
         audit_text.caveat,
         audit_text.name_worst_class,
     )

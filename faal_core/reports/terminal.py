@@ -1,6 +1,6 @@
 """A report as text for a terminal: its warnings, its verdict, and its classes and groups as aligned tables."""
 
-from faal_core.reports.audit_text import after_attacks, attack_key, attacked_cells, summarise_group
+from faal_core.reports.audit_text import after_attacks, attack_key, attacked_cells, certified_mean, summarise_group
 from faal_core.reports.comparison_text import tabulate_models
 from faal_core.reports.finetune_text import audits, training_cut
 from faal_core.reports.text import verdict, warnings
@@ -60,13 +60,16 @@ def group_tables(report: AuditReport | FinetuneReport | ComparisonReport) -> lis
 
 def _audit_rows(report: AuditReport) -> list[list[str]]:
     numbers = (f"after {number}" for number in range(1, len(report.attacks) + 1))
-    table = [["class", "clean", "robust", *numbers]]
+    certified = ["certified"] if report.classes[0].certified else []
+    table = [["class", "clean", "robust", *certified, *numbers]]
     for c in worst_first(report.classes):
         row = report.classes[c]
         attacked = attacked_cells(report, row.after_attack)
-        table.append([row.name, with_bounds(row.clean), with_bounds(row.robust), *attacked])
+        proven = [with_bounds(row.certified)] if row.certified else []
+        table.append([row.name, with_bounds(row.clean), with_bounds(row.robust), *proven, *attacked])
+    proven = [percent(certified_mean(report))] if certified else []
     mean = (with_bounds(spread.mean) for spread in (report.clean, report.robust))
-    return [*table, ["mean", *mean, *after_attacks(report)]]
+    return [*table, ["mean", *mean, *proven, *after_attacks(report)]]
 
 
 def _change_rows(report: FinetuneReport | ComparisonReport) -> list[list[str]]:

@@ -43,6 +43,7 @@ class ClassTable:
         self.clean = self._count(evaluation.correct)
         self.after_attack = [self._count(evaluation.correct_after(k)) for k in range(attacks)]
         self.robust = self._count(evaluation.robust)
+        self.certified = None if evaluation.certified is None else self._count(evaluation.certified)
 
     def _count(self, flags: Flags) -> intervals.Counts:
         return np.bincount(self._members[flags], minlength=len(self._all_names))[self._present]
@@ -62,6 +63,7 @@ class ClassTable:
         """Return one row per class that has images, in label order; the intervals of a column hold for all classes together."""
         clean, robust = self._build_rates(self.clean), self._build_rates(self.robust)
         after = [self._build_rates(count) for count in self.after_attack]
+        certified = None if self.certified is None else self._build_rates(self.certified)
         return tuple(
             ClassRow(
                 name=name,
@@ -69,6 +71,7 @@ class ClassTable:
                 clean=clean[c],
                 after_attack=tuple(column[c] for column in after),
                 robust=robust[c],
+                certified=None if certified is None else certified[c],
             )
             for c, name in enumerate(self._names)
         )

@@ -54,10 +54,16 @@ class ClassRow(Document):
     clean: Rate
     after_attack: tuple[Rate, ...] = Field(description="Accuracy after attacks 0..k, one entry per attack k.")
     robust: Rate = Field(description="Accuracy on images that are classified correctly clean and after every attack.")
+    certified: Rate | None = Field(
+        None,
+        description="Fraction of the images for which bounds prove that no perturbation within the threat model changes the "
+        "class. The true robust accuracy on these images is between this rate and `robust`. Null where no bounds were computed.",
+    )
 
     @model_validator(mode="after")
     def _check_images(self) -> Self:
-        if any(rate.images != self.images for rate in (self.clean, *self.after_attack, self.robust)):
+        rates = (self.clean, *self.after_attack, self.robust, *([self.certified] if self.certified else []))
+        if any(rate.images != self.images for rate in rates):
             raise ValueError(f"the rates of {self.name!r} have other numbers of images than {self.images}")
         return self
 

@@ -26,7 +26,7 @@ def class_columns(report: AuditReport) -> Columns:
         "class": [row.name for row in rows],
         "images": [row.images for row in rows],
     }
-    for kind in ("clean", "robust"):
+    for kind in ("clean", "robust", *(["certified"] if rows[0].certified else [])):
         rates = [getattr(row, kind) for row in rows]
         columns[kind] = [rate.rate for rate in rates]
         columns[f"{kind}_low"] = [rate.low for rate in rates]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from faal_core.results.ledger import CLEAN, BatchResult
+from faal_core.results.ledger import CERTIFIED, CLEAN, BatchResult
 
 Rows = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -27,6 +27,8 @@ class Evaluation:
         clean_margin, margin: probability of the label minus that of the likeliest other class, in [−1, 1]: of the clean
             image, and the smallest over the clean image and all attacks.
         sha256: SHA-256 of the adversarial image that broke the image; empty where no attack broke it.
+        certified: whether a bound proves that no perturbation within the threat model changes the class, so that the image was
+            not attacked; None where no bounds were computed.
     """
 
     labels: Rows
@@ -37,6 +39,7 @@ class Evaluation:
     clean_margin: NDArray[np.float64]
     margin: NDArray[np.float64]
     sha256: tuple[str, ...]
+    certified: Flags | None = None
 
     @property
     def correct(self) -> Flags:
@@ -68,26 +71,35 @@ class ImageOutcomes:
         self._distance, self._clean_margin, self._margin = np.zeros(count), np.ones(count), np.ones(count)
         self._clean_logit_margin, self._logit_margin = np.full(count, np.inf), np.full(count, np.inf)
         self._sha256 = np.full(count, "", dtype=object)
+        self._certified: Flags | None = None
 
     def find_undecided(self, margin_left: float | None = None) -> Rows:
         """Return the row numbers of all images that are undecided, ascending; `are_undecided` has the condition."""
         return np.flatnonzero(self.are_undecided(np.arange(len(self._labels)), margin_left))
 
     def are_undecided(self, rows: Rows, margin_left: float | None = None) -> Flags:
-        """Return which images at `rows` are classified correctly clean and unbroken so far.
+        """Return which images at `rows` are classified correctly clean, unbroken so far and not certified.
 
         Args:
             margin_left: only images whose logit margin once fell to this fraction of the clean one or below.
         """
         undecided = (self._clean[rows] == self._labels[rows]) & (self._broken_by[rows] == UNBROKEN)
+        if self._certified is not None:
+            undecided &= ~self._certified[rows]
         if margin_left is not None:
             undecided &= self._logit_margin[rows] <= margin_left * self._clean_logit_margin[rows]
         return undecided
 
     def add(self, result: BatchResult) -> int:
         """Add the results of a batch, and return the number of images that it broke."""
-        rows = np.array(result.rows)
+        rows = np.array(result.rows, dtype=np.int64)
         predicted, margin = np.array(result.predicted), np.array(result.margin)
+        if result.attack == CERTIFIED:
+            if not len(rows):
+                return 0
+            self._certified = np.zeros(len(self._labels), dtype=np.bool_)
+            self._certified[rows[predicted == self._labels[rows]]] = True
+            return 0
         self._margin[rows] = np.minimum(self._margin[rows], margin)
         self._logit_margin[rows] = np.minimum(self._logit_margin[rows], result.logit_margin)
         if result.attack == CLEAN:
@@ -112,4 +124,5 @@ class ImageOutcomes:
             clean_margin=self._clean_margin,
             margin=self._margin,
             sha256=tuple(self._sha256),
+            certified=self._certified,
         )

@@ -17,6 +17,7 @@ from faal_core.results.documents import ClassifierSummary
 from faal_core.specs import AuditSpec
 
 CLEAN = -1  # value of `attack` in a batch without an attack
+CERTIFIED = -2  # value of `attack` in the batch of proven bounds, of which an audit has one at most
 _REPEATABLE = 1e-3  # fraction of the largest output, by which those of one network may differ between devices
 PATIENCE_SECONDS = 30.0  # longest wait for another process to release the file: an attempt that is ending needs less
 
@@ -25,7 +26,7 @@ class BatchResult(BaseModel):
     """Holds the results of one batch of images after one run of an attack, or clean: the smallest work that is done whole.
 
     Args:
-        attack, run: number of the attack and of its run, from 0; attack −1 is the clean prediction.
+        attack, run: number of the attack and of its run, from 0; attack −1 is the clean prediction, −2 proven bounds.
         rows: places of the images in the data; each of the other lists has one entry per image.
         predicted: predicted class after the run.
         margin: probability of the label minus that of the likeliest other class, in [−1, 1].

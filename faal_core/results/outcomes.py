@@ -64,6 +64,7 @@ class Outcomes:
             "margin": one.margin,
             "distance": one.distance,
             "sha256": one.sha256,
+            **({} if one.certified is None else {"certified": one.certified.astype(np.int64)}),
             **{GROUP + column: values for column, values in self.groups.items()},
         }
 
@@ -82,6 +83,8 @@ class Outcomes:
                 attack, and the smallest over this image and all attacks.
             distance: norm of the perturbation that broke it; null where none did.
             sha256: of the adversarial image's float32 pixels; null where no attack broke it.
+            certified: whether bounds prove that no perturbation changes the class, so that the image was not attacked; only
+                where bounds were computed.
             group …: its group in each column of groups.
         """
         one, names = self.evaluation, [attack.name for attack in report.attacks]
@@ -105,6 +108,8 @@ class Outcomes:
             ],
             "sha256": [digest or None for digest in one.sha256],
         }
+        if one.certified is not None:
+            columns["certified"] = one.certified.tolist()
         return columns | {GROUP + column: list(values) for column, values in self.groups.items()}
 
     def write(self, path: Path, report: AuditReport) -> None:
@@ -135,11 +140,12 @@ def read_outcomes(path: Path, report: AuditReport) -> Outcomes:
         try:
             file = pq.ParquetFile(content)
             groups = [name for name in file.schema_arrow.names if name.startswith(GROUP)]
+            certified = [name for name in file.schema_arrow.names if name == "certified"]
             decoded = sum(file.metadata.row_group(k).total_byte_size for k in range(file.metadata.num_row_groups))
             images = report.robust.mean.images
             if file.metadata.num_rows != images or decoded > _MOST_BYTES * images + _MOST_BYTES:
                 raise foreign
-            outcomes = _build(file.read([*_FIELDS, *groups]).to_pydict(), groups)
+            outcomes = _build(file.read([*_FIELDS, *certified, *groups]).to_pydict(), groups)
         except (pa.ArrowException, KeyError, OSError, OverflowError, TypeError, ValueError):
             raise foreign from None
     if outcomes.sha256 != report.outcomes_sha256 or not _fits(outcomes, report):
@@ -182,6 +188,7 @@ def _build(columns: Mapping[str, Any], groups: list[str]) -> Outcomes:
         clean_margin=np.array(columns["clean_margin"], np.float64),
         margin=np.array(columns["margin"], np.float64),
         sha256=tuple(digest or "" for digest in columns["sha256"]),
+        certified=np.array(columns["certified"], np.bool_) if "certified" in columns else None,
     )
     return Outcomes(
         evaluation,

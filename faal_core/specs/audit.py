@@ -12,6 +12,10 @@ from faal_core.specs.policy import Limit
 from faal_core.specs.spec import MAX_CLASSES, Spec
 from faal_core.threat_model import ThreatModel
 
+MALT_CANDIDATES = 100
+"""Most classes whose boundaries MALT's order of targets compares: those with the largest logits."""
+_MALT_CLASSES = 10  # nine targets are all other classes of ten, and are tried in the order of their logits
+
 
 class AnyAttackSpec(Spec):
     """Holds the fields that every attack has."""
@@ -63,6 +67,12 @@ class ApgdSpec(AnyAttackSpec):
         lt=MAX_CLASSES,
         description="Number of target classes, nearest first, one run each; 0 moves away from the label.",
     )
+    target_order: Literal["logits", "malt"] = Field(
+        "logits",
+        description="Which target classes are nearest. logits: those with the largest logits. malt: those whose linearised "
+        "decision boundary is nearest to the image, among the 100 classes with the largest logits (MALT); with 10 classes or "
+        "fewer the same as logits.",
+    )
     iterations: int = Field(100, ge=1, le=10_000)
     restarts: int = Field(1, ge=1, le=100, description="Number of restarts of each run.")
 
@@ -70,15 +80,25 @@ class ApgdSpec(AnyAttackSpec):
     def _targeted_by_dlr(self) -> Self:
         if self.targets and self.loss != "dlr":
             raise ValueError(f"targets need the loss dlr, not {self.loss}")
+        if self.target_order == "malt" and not self.targets:
+            raise ValueError("target_order malt needs targets")
         return self
+
+    def uses_malt(self, num_classes: int) -> bool:
+        """Return whether the targets of a network of `num_classes` classes are chosen in MALT's order."""
+        return self.targets > 0 and self.target_order == "malt" and num_classes > _MALT_CLASSES
 
     def passes(self, num_classes: int) -> int:
         """Return the most passes per image, forward and backward, in all runs; one pass judges each run."""
         targets = min(self.targets, num_classes - 1)
-        return max(targets, 1) * self.restarts * (2 * self.iterations + (3 if targets else 2))
+        runs = max(targets, 1) * self.restarts
+        if self.uses_malt(num_classes):
+            return runs * (2 * self.iterations + 2) + 1 + min(MALT_CANDIDATES, num_classes - 1)
+        return runs * (2 * self.iterations + (3 if targets else 2))
 
     def __str__(self) -> str:
-        targets = f", {self.targets} targets" if self.targets else ""
+        order = " by MALT" if self.target_order == "malt" else ""
+        targets = f", {self.targets} targets{order}" if self.targets else ""
         return f"APGD-{self.iterations}{_times(self.restarts)} ({self.loss}{targets}){self._condition_text}"
 
 
@@ -166,6 +186,12 @@ class AuditSettings(Spec):
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of all intervals of a kind together.")
     batch_size: int = Field(250, ge=1, le=100_000)
     seed: int = Field(0, ge=0, lt=2**31)
+    certify: bool = Field(
+        True,
+        description="Whether to prove for images of small networks that no perturbation changes their class, where that "
+        "costs less than the attacks. These images are not attacked, and the report counts them for each class. "
+        "Sequential audits attack every image.",
+    )
 
     @property
     def preset(self) -> str | None:
