@@ -51,7 +51,8 @@ class BatchWork:
 class BatchExecutor(Protocol):
     """Computes the batches of one evaluation, in any order and several at a time.
 
-    A batch whose process or machine is lost is computed again by the executor itself.
+    A batch whose process or machine is lost is computed again by the executor itself. Some batches are submitted before they are
+    known to be needed; the evaluation may end without their results.
     """
 
     @property

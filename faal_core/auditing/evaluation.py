@@ -1,5 +1,7 @@
 """Evaluate a classifier on all images of an audit: compute the batches that are missing, add them up, and report progress."""
 
+from itertools import islice
+
 from torch import Tensor
 
 from faal_core.auditing.adversarial import AdversarialImages
@@ -43,7 +45,11 @@ class _EvaluationRun:
             self._schedule.add_attack(attack.runs, spec.margin_left)
         classes = work.evaluator.classifier.num_classes
         self._max_passes = [spec.passes(classes) for spec in work.specs]  # per image, in all runs
+        self._next: Batch | None = None  # waits until the executor has a place
         self._in_progress: set[Batch] = set()
+        self._in_progress_early: set[Batch] = set()
+        self._early: dict[Batch, ComputedBatch] = {}  # results that may be needed later
+        self._unstored: list[ComputedBatch] = []
         self._added: list[BatchResult] = []  # results that are not reported yet
         self._results: dict[int, list[BatchResult]] = {number: [] for number in range(CLEAN, len(work.specs))}
         self._passes, self._seconds = 0, 0.0
@@ -55,35 +61,67 @@ class _EvaluationRun:
         """Compute and add up all batches; those left when no time is left stay untried."""
         while True:
             self._begin_batches(executor)
+            self._begin_early(executor)  # before the results are stored: no process waits for the disk
+            self._store()
             self._report(executor.places)
-            if not self._in_progress:
+            if not self._in_progress and self._next is None:
                 break
-            computed = []
-            for one in executor.wait(_NOTICE_SECONDS):
-                if (batch := _describe(one.result)) in self._in_progress:  # not where a result comes a second time
-                    self._in_progress.remove(batch)
-                    self._add(one.result)
-                    computed.append(one)
-            self._begin_batches(executor)  # before the results are stored: no process waits for the disk
+            computed = executor.wait(_NOTICE_SECONDS)
             for one in computed:
-                self._store(one)
+                self._take(one)
             if not computed:
                 self._progress.advance(0)
         while self._stage < len(self._work.specs):
             self._end_stage()
 
     def _begin_batches(self, executor: BatchExecutor) -> None:
-        """Begin batches while the executor takes some; add the results that the ledger has."""
-        while executor.free_places() > 0 and (batch := self._schedule.next_batch()) is not None:
+        """Begin batches while the executor takes some; add the results that are there."""
+        while (batch := self._next or self._schedule.next_batch()) is not None:
+            self._next = None
             if (result := self._ledger.find(*batch)) is not None:
                 self._add(result)
+            elif batch in self._early:
+                self._unstored.append(self._early.pop(batch))
+                self._add(self._unstored[-1].result)
+            elif batch in self._in_progress_early:
+                self._in_progress_early.remove(batch)
+                self._in_progress.add(batch)
             elif batch.attack == CLEAN and not self._compute:
                 raise InvalidSpec(
                     "The audit was stopped before every image had a clean prediction, so there is no report yet. Resume it."
                 )
             elif self._compute and (batch.attack == CLEAN or self._progress.time_left() > 0):
+                if executor.free_places() < 1:
+                    self._next = batch
+                    return
                 executor.submit(batch)
                 self._in_progress.add(batch)
+
+    def _begin_early(self, executor: BatchExecutor) -> None:
+        """Begin batches that are likely to come, where the executor has places and no batch is ready.
+
+        An attack with many runs on few images has one batch a run, and most of these batches break no image.
+        """
+        if not self._in_progress or executor.free_places() < 1 or self._progress.time_left() <= 0:
+            return
+        for batch in islice(self._schedule.predict_batches(self._in_progress), 2 * executor.places):
+            is_known = batch in self._early or batch in self._in_progress_early
+            if not is_known and self._ledger.find(*batch) is None:
+                executor.submit(batch)
+                self._in_progress_early.add(batch)
+                if executor.free_places() < 1:
+                    return
+
+    def _take(self, computed: ComputedBatch) -> None:
+        """Add a result, or keep it where its batch is not known to be needed; ignore one that comes a second time."""
+        batch = Batch(computed.result.attack, computed.result.run, computed.result.rows)
+        if batch in self._in_progress:
+            self._in_progress.remove(batch)
+            self._unstored.append(computed)
+            self._add(computed.result)
+        elif batch in self._in_progress_early:
+            self._in_progress_early.remove(batch)
+            self._early[batch] = computed
 
     def _add(self, result: BatchResult) -> None:
         self._schedule.add(result)
@@ -92,11 +130,13 @@ class _EvaluationRun:
         self._passes += result.forward + result.backward
         self._seconds += result.seconds
 
-    def _store(self, computed: ComputedBatch) -> None:
-        """Store a result on disk, its images first."""
-        if self._adversarial is not None and computed.adversarial is not None:
-            self._adversarial.store(computed.result, computed.adversarial)
-        self._ledger.add(computed.result)
+    def _store(self) -> None:
+        """Store new results on disk, the images of each first."""
+        unstored, self._unstored = self._unstored, []
+        for computed in unstored:
+            if self._adversarial is not None and computed.adversarial is not None:
+                self._adversarial.store(computed.result, computed.adversarial)
+            self._ledger.add(computed.result)
 
     def _report(self, places: int) -> None:
         """Report the results that were added since the last call, and the remaining time."""
@@ -147,11 +187,6 @@ class _EvaluationRun:
                 runs = self._work.attacks[number].runs
                 passes += self._max_passes[number] // runs * (runs - run) * images
         return passes * self._seconds / max(self._passes, 1)
-
-
-def _describe(result: BatchResult) -> Batch:
-    """Return the batch that this is the result of."""
-    return Batch(result.attack, result.run, result.rows)
 
 
 def evaluate(

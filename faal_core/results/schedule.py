@@ -8,10 +8,11 @@ The composition of a batch therefore depends on the images and the results alone
 however many are computed at a time, and after an interruption.
 """
 
+import copy
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -57,6 +58,10 @@ class _Stream:
     rows: Sequence[int]
     position: int = 0
     waiting: deque[int] = field(default_factory=deque)
+
+    def copy(self) -> "_Stream":
+        """Return a copy that can advance by itself."""
+        return replace(self, waiting=self.waiting.copy())
 
 
 @dataclass(slots=True)
@@ -124,17 +129,39 @@ class Schedule:
         undecided = rows[self.outcomes.are_undecided(rows)]
         for row in rows[~self.outcomes.are_undecided(rows)].tolist():
             self._move(row, _DECIDED)
-        if result.attack == CLEAN:
-            self._route(undecided, 0)
-            return broken
-        attack = self._attacks[result.attack]
-        attack.broken += broken
-        if result.run == attack.runs - 1:
-            self._route(undecided, result.attack + 1)
-        else:
-            for row in undecided.tolist():
-                self._move(row, attack.first + result.run + 1)
+        if result.attack != CLEAN:
+            self._attacks[result.attack].broken += broken
+        self.advance(result.attack, result.run, undecided)
         return broken
+
+    def advance(self, attack: int, run: int, rows: Rows) -> None:
+        """Move undecided images that have gone through a run to the next one, or to a later attack."""
+        if attack == CLEAN or run == self._attacks[attack].runs - 1:
+            self._route(rows, attack + 1)
+        else:
+            for row in rows.tolist():
+                self._move(row, self._attacks[attack].first + run + 1)
+
+    def predict_batches(self, pending: Iterable[Batch]) -> Iterator[Batch]:
+        """Yield the batches that `next_batch` returns later, if no batch breaks an image and no margin falls.
+
+        Results of such batches can be computed early. They count only where `next_batch` returns the same batch.
+
+        Args:
+            pending: batches that were returned, and whose results are not added yet.
+        """
+        predicted = copy.copy(self)
+        vars(predicted).update(
+            _step=dict(self._step),
+            _images=dict(self._images),
+            _streams={step: stream.copy() for step, stream in self._streams.items()},
+            _attacks=[replace(attack) for attack in self._attacks],
+        )
+        for batch in sorted(pending):
+            predicted.advance(batch.attack, batch.run, np.array(batch.rows))
+        while (following := predicted.next_batch()) is not None:
+            yield following
+            predicted.advance(following.attack, following.run, np.array(following.rows))
 
     def count(self, attack: int) -> AttackCount:
         """Count the images of an attack. Images that wait for a result of an earlier attack count as tried, too."""

@@ -85,6 +85,19 @@ def test_images_of_a_batch_without_a_result_stay_untried() -> None:
     assert schedule.count(1) == AttackCount(tried=5, untried=5, broken=0)
 
 
+def test_batches_are_predicted_as_if_no_image_broke() -> None:
+    """The next runs of the images in progress are predicted, and what is predicted changes nothing in the schedule."""
+    schedule = schedule_of(3, 4, 2, 2)
+    batch = schedule.next_batch()
+    predicted = [Batch(0, 1, (0, 1, 2)), Batch(1, 0, (0, 1, 2)), Batch(1, 1, (0, 1, 2))]
+    assert list(schedule.predict_batches({batch})) == predicted
+    schedule.add(result_of(batch))
+    assert schedule.next_batch() == predicted[0]
+    schedule.add(result_of(predicted[0], broken=(1,)))
+    assert schedule.next_batch() == Batch(1, 0, (0, 2))
+    assert schedule.count(1) == AttackCount(tried=2, untried=2, broken=0)
+
+
 def test_an_attack_that_is_added_late_gets_the_images_that_no_attack_broke() -> None:
     """Images that have gone through all attacks go to an attack that is added afterwards."""
     schedule = schedule_of(4, 2, 1)
