@@ -200,21 +200,18 @@ class _Blocks:
 
 
 _COST = ("forward", "backward", "seconds")
+_COLUMNS = [field.name for field in fields(Evaluation) if field.name != "certified"]  # every image is attacked
 
 
 def _select(evaluation: Evaluation, places: Rows) -> Evaluation:
     """Return the outcomes at those places, in that order."""
-    columns: dict[str, Any] = {
-        field.name: np.array(getattr(evaluation, field.name))[places] for field in fields(evaluation)
-    }
+    columns: dict[str, Any] = {name: np.array(getattr(evaluation, name))[places] for name in _COLUMNS}
     return Evaluation(**{**columns, "sha256": tuple(columns["sha256"].tolist())})
 
 
 def _concatenate(evaluations: Sequence[Evaluation]) -> Evaluation:
     """Return the outcomes of all images, one evaluation after the other."""
-    columns: dict[str, Any] = {
-        field.name: np.concatenate([getattr(one, field.name) for one in evaluations]) for field in fields(Evaluation)
-    }
+    columns: dict[str, Any] = {name: np.concatenate([getattr(one, name) for one in evaluations]) for name in _COLUMNS}
     return Evaluation(**{**columns, "sha256": tuple(columns["sha256"].tolist())})
 
 

@@ -43,15 +43,16 @@ def describe_decision(report: AuditReport) -> list[str]:
         return []
     result, share = report.sequential, f"{report.dataset.images:,} of {report.sequential.available:,} images"
     missed = [write_name(one.name) for one in result.classes if one.status == "fail"]
-    undecided = [one for one in result.classes if one.status == "undecided"]
+    undecided = sum(one.status == "undecided" for one in result.classes)
     if result.status == "pass":
         return [f"Every class reaches its limit of robust accuracy, decided on {share}."]
     if result.status == "fail":
         few = len(missed) <= LISTED_CLASSES
         subject = " and ".join(missed) if few else f"{len(missed)} classes"
         return [f"The limit of robust accuracy is missed by {subject}, decided on {share}. The audit ended there."]
-    reason = "the audit was stopped" if result.ended_by == "time" else "they have no more images"
-    return [f"{len(undecided)} of {len(result.classes)} classes are undecided after {share}: {reason}."]
+    reason = "the audit was stopped" if result.ended_by == "time" else "no more images are left"
+    verb = "is" if undecided == 1 else "are"
+    return [f"{undecided} of {len(result.classes)} classes {verb} undecided after {share}: {reason}."]
 
 
 def _state_bound(report: AuditReport) -> str:

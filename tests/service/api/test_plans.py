@@ -88,6 +88,7 @@ def test_a_plan_answers_with_its_location_and_a_run_with_its_job(web) -> None:
         ({"policy": {"min_group": {"a" * 201: 0.5}}}, "/policy/min_group"),
         ({"policy": {"min_worst": 0.5, "accept_warnings": ["a" * 201]}}, "/policy/accept_warnings"),
         ({"threat": {"epsilon": -1}}, "/threat/epsilon"),
+        ({"sequential": {"min_worst": 0.5}}, "/sequential"),
     ],
 )
 def test_bodies_that_are_no_plan_are_refused(web, problem, fields, pointer) -> None:

@@ -13,6 +13,7 @@ from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import InvalidSpec
 from faal_core.evidence.pack import write_pack
 from faal_core.progress import Cancelled, NoProgress
+from faal_core.reports.text import verdict
 from faal_core.results.comparability import require_comparable
 from faal_core.results.confidence_sequence import sequence_bounds
 from faal_core.results.gates.judging import judge_audit
@@ -111,6 +112,10 @@ def test_an_audit_without_a_decision_uses_all_images() -> None:
     assert report.sequential is not None
     assert (report.sequential.status, report.sequential.ended_by) == ("undecided", "images")
     assert report.classes[1].images == 150
+    sentence, *_ = verdict(report)
+    assert (
+        sentence == f"1 of 2 classes is undecided after {report.dataset.images} of 300 images: no more images are left."
+    )
 
 
 @pytest.mark.parametrize("blocks", [0, 1])
