@@ -10,8 +10,9 @@ from torch import Tensor
 from faal_core.attacks.ball import Ball, direction, expand
 from faal_core.attacks.losses import LOSSES, compute_gradient, targeted_dlr
 from faal_core.attacks.randomness import RandomSource
+from faal_core.attacks.surrogate import surrogate_network
 from faal_core.attacks.targets import NearestTargets, select_target
-from faal_core.classifier import Classifier, Images, Labels, PerImage
+from faal_core.classifier import Classifier, Images, Labels, Logits, PerImage
 from faal_core.specs import ApgdSpec
 from faal_core.threat_model import ThreatModel
 
@@ -118,7 +119,7 @@ class _Climb:
 
 
 def apgd(
-    classifier: Classifier,
+    network: Callable[[Images], Logits],
     x: Images,
     y: Labels,
     threat: ThreatModel,
@@ -129,6 +130,8 @@ def apgd(
 ) -> Images:
     """Return each image where it was first misclassified, or at its highest loss, after one run of Auto-PGD.
 
+    Args:
+        network: the classifier, or a function that returns its logits with other gradients.
     Cost: `iterations` + 1 forward and `iterations` backward passes of the images still in the search.
     Source: Croce and Hein 2020, algorithm 1, from a random point of the sphere.
     Differs: an image leaves the search when it is misclassified; the first step's rise is measured from the start.
@@ -139,7 +142,7 @@ def apgd(
     checkpoints, last_checkpoint = list_checkpoints(iterations), 0
     for iteration in range(iterations + 1):
         x_adv = climb.x_adv.detach().requires_grad_(iteration < iterations)
-        logits = classifier(x_adv)
+        logits = network(x_adv)
         value = loss(logits, climb.y, climb.target)
         gradient = compute_gradient(value, x_adv) if iteration < iterations else climb.gradient
         climb.x_adv, value = x_adv.detach(), value.detach()
@@ -180,11 +183,12 @@ class Apgd:
         self, number: int, classifier: Classifier, x: Images, y: Labels, threat: ThreatModel, random: RandomSource
     ) -> Images:
         """Return the images after run `number`."""
+        network = surrogate_network(classifier, x) if self._spec.gradient == "surrogate" else classifier
         if self._targets:
             target = self._select_target(number // self._spec.restarts, classifier, x, y, threat)
-            return apgd(classifier, x, y, threat, self._spec.iterations, targeted_dlr, target, random)
+            return apgd(network, x, y, threat, self._spec.iterations, targeted_dlr, target, random)
         loss = LOSSES[self._spec.loss]
-        return apgd(classifier, x, y, threat, self._spec.iterations, lambda z, y, _: loss(z, y), y, random)
+        return apgd(network, x, y, threat, self._spec.iterations, lambda z, y, _: loss(z, y), y, random)
 
     def _select_target(self, rank: int, classifier: Classifier, x: Images, y: Labels, threat: ThreatModel) -> Labels:
         """Return the target of that rank (from 0) for each image, in the order of the spec."""

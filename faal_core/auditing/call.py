@@ -21,6 +21,7 @@ from faal_core.devices import find_device
 from faal_core.errors import InvalidSpec
 from faal_core.progress import Progress
 from faal_core.reports.watching import choose_progress
+from faal_core.results.ledger import CLEAN
 from faal_core.specs import AuditSpec
 from faal_core.specs.field_errors import check_fields
 from faal_core.threat_model import ThreatModel
@@ -71,6 +72,7 @@ def audit(  # type: ignore[misc]  # the overloads leave out the options
     device: torch.device | str | None = None,
     ledger: str | Path | None = None,
     keep_adversarial: bool | str | Path = False,
+    escalate: bool | None = None,
     minutes: float | None = None,
     processes: int | None = None,
     progress: Progress | bool = True,
@@ -98,6 +100,8 @@ def audit(  # type: ignore[misc]  # the overloads leave out the options
         device: where to compute, such as "cuda" or "auto"; the device of the network when absent.
         ledger: file that stores each finished batch, from which a killed audit resumes; only with one radius.
         keep_adversarial: whether the result holds the adversarial images; a .npy path keeps them in that new file.
+        escalate: whether further attacks follow, on images that are still robust, after warnings that the gradients cannot be
+            trusted; true when absent.
         minutes: time after which the audit stops and reports its results so far.
         processes: number of processes that compute, each with one thread or on a GPU of its own. The results are the same.
             When absent, a short measurement chooses it.
@@ -118,6 +122,7 @@ def audit(  # type: ignore[misc]  # the overloads leave out the options
             batch_size=batch_size,
             confidence=confidence,
             seed=seed,
+            escalate=escalate,
         )
         for threat in sorted(set(threats), key=lambda threat: threat.epsilon)
     ]
@@ -140,7 +145,7 @@ def audit(  # type: ignore[misc]  # the overloads leave out the options
                 ledger=Path(ledger) if ledger else None,
                 progress=shown,
                 processes=processes,
-                clean_results=results[0].clean_results if results else (),
+                known_results=[one for one in results[0].batch_results if one.attack == CLEAN] if results else (),
                 keep_adversarial=Path(keep_adversarial) if isinstance(keep_adversarial, str) else keep_adversarial,
             )
             results.append(result)

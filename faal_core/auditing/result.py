@@ -24,14 +24,14 @@ class AuditResult:
     Args:
         report: the document that `report.json` holds.
         outcomes: one row per audited image, from which the report was computed.
-        clean_results: the predictions without an attack; an audit with another radius uses them instead of its own.
+        batch_results: of each batch, clean and after each run of an attack, which another audit of the classifier may use.
         adversarial_images: `n c h w`, float32 in [0, 1]: the image that broke each audited image, or the image itself where no
             attack broke it; None unless they were requested.
     """
 
     report: AuditReport
     outcomes: Outcomes
-    clean_results: tuple[BatchResult, ...] = field(default=())
+    batch_results: tuple[BatchResult, ...] = field(default=())
     adversarial_images: Tensor | None = field(default=None)
 
     @property

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ from faal_core import weights
 from faal_core.auditing import reliability
 from faal_core.auditing.adversarial import AdversarialImages
 from faal_core.auditing.batches import OpenExecutor
+from faal_core.auditing.escalation import choose_classifier, evaluate_and_escalate
 from faal_core.auditing.evaluation import evaluate
 from faal_core.auditing.evaluator import Evaluator
 from faal_core.auditing.gallery import build_gallery
@@ -30,10 +31,11 @@ from faal_core.devices import require_room
 from faal_core.errors import InvalidSpec
 from faal_core.progress import NoProgress, Progress
 from faal_core.results.class_table import ClassTable, build_group_table
-from faal_core.results.documents import PRODUCT, AuditReport, ClassifierSummary
-from faal_core.results.ledger import CLEAN, BatchResult, Ledger, compute_identity
+from faal_core.results.documents import PRODUCT, AttackRow, AuditReport, ClassifierSummary
+from faal_core.results.image_outcomes import Evaluation
+from faal_core.results.ledger import BatchResult, Ledger, compute_identity
 from faal_core.results.outcomes import Outcomes
-from faal_core.specs import AuditSpec
+from faal_core.specs import AttackSpec, AuditSpec
 
 _SAMPLE = 64  # images that the reliability checks use: enough for their thresholds, a small part of an audit's cost
 _RANDOM_IMAGES = 4  # whose outputs tell networks of own code apart
@@ -50,8 +52,9 @@ def run_audit(
     compute: bool = True,
     progress: Progress | None = None,
     trained_on: AbstractSet[bytes] = frozenset(),
-    clean_results: Iterable[BatchResult] = (),
+    known_results: Iterable[BatchResult] = (),
     keep_adversarial: bool | Path = False,
+    paired_codes: Collection[str] = (),
     processes: int | None = None,
     open_executor: OpenExecutor | None = None,
 ) -> AuditResult:
@@ -65,8 +68,10 @@ def run_audit(
         compute: whether to compute what the ledger lacks; otherwise the report covers the ledger's batches alone.
         trained_on: `reliability.digest_pixels` of the training images, where they are known; the report warns of audited
             images that are among them.
-        clean_results: those of another audit of the same classifier and images, whose predictions are not computed again.
+        known_results: those of another audit of the same classifier and images, which are not computed again: its clean
+            predictions, or all of them if it had the same spec.
         keep_adversarial: whether the result holds the adversarial images; a path ending in .npy names their file.
+        paired_codes: codes of the warnings of an audit with which this one is compared: it escalates as if it had them, too.
         processes: number of processes of this machine that compute; chosen by a short measurement when absent.
         open_executor: computes the batches in place of this machine's processes.
     Raises: InvalidSpec where classifier and data do not fit, or the radius exceeds the largest distance of two images;
@@ -82,6 +87,7 @@ def run_audit(
     identity = compute_identity(PRODUCT, summary, data.sha256, spec)
     check_radius(spec.threat, data)
     evaluator = Evaluator(classifier, data, device=device, batch_size=spec.batch_size, seed=spec.seed)
+    progress = progress or NoProgress()
     with require_room(spec.batch_size):
         sample = torch.randperm(len(data), generator=torch.Generator().manual_seed(spec.seed))[
             : min(_SAMPLE, max(2, spec.batch_size))
@@ -89,7 +95,7 @@ def run_audit(
         x, y = evaluator.pixels(sample), data.labels[sample].to(device)
         evaluator.predict(x, y)
         outputs = _compute_outputs(classifier, x.shape[1:]) if ledger else ()
-        warnings = reliability.examine(classifier, x, y, spec.threat)
+        evaluator.classifier, warnings = choose_classifier(classifier, x, y, spec, paired_codes)
     if keep_adversarial and spec.sequential:
         raise InvalidSpec("A sequential audit keeps no adversarial images. Audit all images instead.")
     size = choose_batch_size(evaluator)
@@ -98,37 +104,49 @@ def run_audit(
         if keep_adversarial:
             path = keep_adversarial if isinstance(keep_adversarial, Path) else None
             adversarial, evaluator.keeps_adversarial = AdversarialImages(data, path, list(batches)), True
-        for result in clean_results:
+        for result in known_results:
             if compute and batches.find(result.attack, result.run, result.rows) is None:
                 batches.add(result)
-        local = LocalProcesses(processes if compute else 1)
-        executor, shown, sequential = open_executor or local, progress or NoProgress(), None
-        if spec.sequential is None:
-            evaluation, attack_rows = evaluate(
+        local: list[LocalProcesses] = []  # of each evaluation: the attacks that follow may need more
+
+        def choose_executor() -> OpenExecutor:
+            local.append(LocalProcesses(processes if compute else 1))
+            return open_executor or local[-1]
+
+        def evaluate_attacks(
+            attacks: tuple[AttackSpec, ...], progress: Progress
+        ) -> tuple[Evaluation, tuple[AttackRow, ...]]:
+            return evaluate(
                 evaluator,
                 spec.threat,
-                spec.attacks,
-                shown,
+                attacks,
+                progress,
                 batches,
                 compute=compute,
                 certify_images=spec.certify,
                 adversarial=adversarial,
-                open_executor=executor,
+                open_executor=choose_executor(),
+            )
+
+        sequential, escalation = None, None
+        if spec.sequential is None:
+            evaluation, attack_rows, warnings, escalation = evaluate_and_escalate(
+                evaluate_attacks, spec, warnings, len(data), progress, paired_codes
             )
         else:
             decided = evaluate_sequentially(
-                evaluator, spec, spec.sequential, shown, batches, compute=compute, open_executor=executor
+                evaluator, spec, spec.sequential, progress, batches, compute=compute, open_executor=choose_executor()
             )
             evaluation, attack_rows, sequential = decided.evaluation, decided.attacks, decided.result
             data, audited_rows = data.take(decided.rows), audited_rows[decided.rows]
-    column = (len(spec.attacks), spec.confidence)
+            warnings = (*warnings, *reliability.examine_attacks(spec.attacks, attack_rows, len(data)))
+    column = (len(attack_rows), spec.confidence)
     table = ClassTable(evaluation, data.class_names, *column, is_sequential=sequential is not None)
     rows = table.build_rows()
     warnings = (
         *examine_data(data, classifier.spec.class_names),
         *reliability.examine_predictions(evaluation, data.class_names),
         *warnings,
-        *reliability.examine_attacks(spec.attacks, attack_rows, len(data)),
         *reliability.examine_images(data, spec.threat, trained_on),
         *reliability.check_class_sizes(rows),
     )
@@ -148,6 +166,7 @@ def run_audit(
         dataset=data.summarise(),
         spec=spec,
         warnings=warnings,
+        escalation=escalation,
         classes=rows,
         clean=table.build_spread(table.clean),
         robust=table.build_spread(table.robust),
@@ -160,13 +179,13 @@ def run_audit(
         confusion=table.count_confusions(),
         outcomes_sha256=outcomes.sha256,
         adversarial_sha256=hashlib.sha256("\n".join(evaluation.sha256).encode()).hexdigest(),
-        provenance=describe_provenance(device, local.count if compute and open_executor is None else None),
+        provenance=describe_provenance(device, local[-1].count if compute and open_executor is None else None),
         gallery=build_gallery(data, evaluation, attack_rows),
     )
     return AuditResult(
         report,
         outcomes,
-        clean_results=tuple(result for result in batches if result.attack == CLEAN),
+        batch_results=tuple(batches),
         adversarial_images=None if adversarial is None else adversarial.to_tensor(),
     )
 

@@ -66,14 +66,14 @@ def replay(batches: BatchLines, labels: Rows, report: AuditReport) -> tuple[Eval
     Raises: PackRefused if a batch does not fit the images.
     """
     results = {(one.attack, one.run, one.rows): one for one in batches.results}
-    limits = [_count_runs(attack, report.classifier.spec.num_classes) for attack in report.spec.attacks]
+    limits = [_count_runs(attack, report.classifier.spec.num_classes) for attack in report.attack_specs]
     _check_batches(batches, len(labels), limits)
     outcomes = ImageOutcomes(labels)
     for one in batches.results:
         if one.attack == CERTIFIED:
             outcomes.add(one)
     schedule = Schedule(outcomes, range(len(labels)), batches.batch_size or report.spec.batch_size)
-    for attack, runs in zip(report.spec.attacks, limits, strict=True):
+    for attack, runs in zip(report.attack_specs, limits, strict=True):
         schedule.add_attack(runs, attack.margin_left)
     budget = 10 * sum(len(one.rows) for one in batches.results) + 100 * len(labels)
     seen: set[tuple[int, int]] = set()

@@ -48,10 +48,10 @@ def _compare_audit(report: AuditReport, outcomes: Outcomes) -> Iterator[str]:
     yield from list_differences(expected, report.model_dump(include=set(expected)), "")
     if report.dataset.images != len(outcomes.rows):
         yield "dataset.images"
-    if [attack.name for attack in report.attacks] != [str(spec) for spec in report.spec.attacks]:
+    if [attack.name for attack in report.attacks] != [str(spec) for spec in report.attack_specs]:
         yield "attacks"
     robust = int(one.correct.sum())
-    for number, (attack, spec) in enumerate(zip(report.attacks, report.spec.attacks, strict=False)):
+    for number, (attack, spec) in enumerate(zip(report.attacks, report.attack_specs, strict=False)):
         broken = int((one.broken_by == number).sum())
         is_tried_on_all = spec.margin_left is None
         if attack.broken != broken:

@@ -9,22 +9,19 @@ from typing import Any, NamedTuple
 import torch
 
 from faal_core import weights
-from faal_core.auditing.reliability import digest_pixels
-from faal_core.auditing.result import AuditResult
-from faal_core.auditing.run import run_audit, summarise
 from faal_core.auditing.suitability import check_trainable
 from faal_core.classifier import Classifier
 from faal_core.datasets.class_order import quote_names
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.datasets.matching import match_classes
 from faal_core.errors import InvalidSpec, OutOfTime
+from faal_core.finetuning.audits import Audits
 from faal_core.finetuning.result import FinetuneResult
 from faal_core.progress import NoProgress, Progress, ProgressPart
 from faal_core.results import cost
 from faal_core.results.comparison import compare
 from faal_core.results.documents import PRODUCT, AuditReport, ReliabilityWarning
 from faal_core.results.finetune_documents import FinetuneReport
-from faal_core.results.ledger import compute_identity
 from faal_core.specs import FinetuneSpec
 from faal_core.training.ranks import SINGLE_RANK, Ranks
 from faal_core.training.recipe import train
@@ -83,7 +80,7 @@ def run_finetuning(
         rehearse(classifier, training_data, spec, device)
     if processes is None and ranks.count > 1:
         processes = ranks.count
-    audits = _Audits(training_data, test_data, spec, device, checkpoint, processes)
+    audits = Audits(training_data, test_data, spec, device, checkpoint, processes)
     before = audits.run(classifier, name, ProgressPart(progress, "before", limited=is_new))
     warnings = _robustness_warnings(before.report)
     for warning in (*before.report.warnings, *warnings):
@@ -107,7 +104,7 @@ def run_finetuning(
     )
     after = before
     if not training.kept_original:
-        after = audits.run(selected, f"{name} + {spec.method.type}", ProgressPart(progress, "after"))
+        before, after = audits.run_after(classifier, name, before, selected, progress)
     labels, names, confidence = before.evaluation.labels, test_data.class_names, spec.audit.confidence
     report = FinetuneReport(
         product=PRODUCT,
@@ -125,41 +122,6 @@ def run_finetuning(
     )
     outcomes = (before.outcomes, after.outcomes)
     return FinetuneResult(report, outcomes, classifier if training.kept_original else selected, trained)
-
-
-class _Audits:
-    """The audits before and after the training, on the same test images."""
-
-    def __init__(
-        self,
-        training_data: LabelledImages,
-        test_data: LabelledImages,
-        spec: FinetuneSpec,
-        device: torch.device,
-        checkpoint: Path | None,
-        processes: int | None,
-    ) -> None:
-        self._processes = processes
-        self._test_data, self._spec, self._device, self._checkpoint = test_data, spec.audit_spec, device, checkpoint
-        self._trained_on = frozenset(digest_pixels(training_data))
-
-    def run(self, classifier: Classifier, name: str, progress: Progress) -> AuditResult:
-        """Audit the classifier; a killed audit resumes from its ledger in the checkpoint folder."""
-        ledger = None
-        if self._checkpoint:
-            subject = compute_identity(PRODUCT, summarise(classifier, name), self._test_data.sha256, self._spec)
-            ledger = self._checkpoint / f"{subject[:16]}.ledger"
-        return run_audit(
-            classifier,
-            self._test_data,
-            self._spec,
-            name=name,
-            device=self._device,
-            trained_on=self._trained_on,
-            ledger=ledger,
-            progress=progress,
-            processes=self._processes,
-        )
 
 
 def _robustness_warnings(report: AuditReport) -> tuple[ReliabilityWarning, ...]:

@@ -18,10 +18,16 @@ def summarise_audit(report: AuditReport) -> list[str]:
             *describe_decision(report),
             f"Accuracy under {attacks} is {average}: no image of any class is robust.",
             "Classes without a robust image cannot be compared.",
+            *describe_escalation(report),
             state_confidence(report),
         ]
     if not report.complete:
-        return [*describe_decision(report), _state_bound(report), state_confidence(report)]
+        return [
+            *describe_decision(report),
+            _state_bound(report),
+            *describe_escalation(report),
+            state_confidence(report),
+        ]
     caveat = f" ({FIRST_LOOK})" if report.first_look else ""
     sentences = [
         *describe_decision(report),
@@ -34,7 +40,30 @@ def summarise_audit(report: AuditReport) -> list[str]:
     sentences.append(
         f"The mean of the classes is {100 * robust.gap.value:.1f} points above the worst class; {judge_gap(robust)}."
     )
-    return [*sentences, state_confidence(report)]
+    return [*sentences, *describe_escalation(report), state_confidence(report)]
+
+
+def describe_escalation(report: AuditReport) -> list[str]:
+    """Return the sentences on what followed warnings about gradients; none where nothing did."""
+    if report.escalation is None:
+        return []
+    sentences = []
+    if (draws := report.escalation.draws) > 1:
+        sentences.append(f"The network's outputs are random, so the mean logits of {draws} draws predict each image.")
+    if further := list_escalation(report):
+        before, broken = (
+            report.clean.mean.count - sum(row.broken for row in report.attacks),
+            sum(row.broken for row in further),
+        )
+        subject = "a further attack" if len(further) == 1 else f"{len(further)} further attacks"
+        left = f"{broken:,} of the {before + broken:,} images that were still robust"
+        sentences.append(f"After warnings about gradients, {subject} broke {left}.")
+    return sentences
+
+
+def list_escalation(report: AuditReport) -> tuple[AttackRow, ...]:
+    """Return the attacks that followed warnings about gradients."""
+    return report.attacks[len(report.spec.attacks) :] if report.escalation else ()
 
 
 def describe_decision(report: AuditReport) -> list[str]:
@@ -102,7 +131,9 @@ def name_attacks(report: AuditReport) -> str:
     if len(names) == 1:
         return sanitise(names[0])
     if report.spec.preset:
-        return f"the preset {report.spec.preset}"
+        further = list_escalation(report)
+        ending = f" and {len(further)} further attack{'' if len(further) == 1 else 's'}" if further else ""
+        return f"the preset {report.spec.preset}{ending}"
     if len(names) > LISTED_ATTACKS:
         return f"{len(names)} attacks"
     return f"{', '.join(map(sanitise, names[:-1]))} and {sanitise(names[-1])}"
@@ -110,7 +141,9 @@ def name_attacks(report: AuditReport) -> str:
 
 def attack_key(report: AuditReport) -> list[str]:
     """Return the names of the numbered attack columns: "1: APGD-20 (cross-entropy)"."""
-    return [f"{number}: {sanitise(attack.name)}" for number, attack in enumerate(report.attacks, start=1)]
+    own = len(report.attacks) - len(list_escalation(report))
+    names = [f"{number}: {sanitise(attack.name)}" for number, attack in enumerate(report.attacks, start=1)]
+    return [*names[:own], *(f"{name} (after warnings)" for name in names[own:])]
 
 
 def after_attacks(report: AuditReport) -> list[str]:

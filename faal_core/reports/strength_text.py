@@ -30,7 +30,7 @@ def describe_ensemble(report: AuditReport) -> str:
     if not report.complete:
         return "The audit was stopped before every attack had tried every image: the true rates may be lower."
     if set(AuditSpec(threat=report.spec.threat, attacks=catalog.PRESETS[_FULL].attacks).attacks) <= set(
-        report.spec.attacks
+        report.attack_specs
     ):
         return f"The attacks are {full}, or include it."
     if report.first_look:
@@ -67,7 +67,7 @@ def _explain_preset(report: AuditReport) -> list[str]:
 
 def _pair_attacks(report: AuditReport) -> list[tuple[AttackSpec, AttackRow]]:
     """Return the attacks of the spec with their counts."""
-    return list(zip(report.spec.attacks, report.attacks, strict=False))  # a stranger's report may have fewer rows
+    return list(zip(report.attack_specs, report.attacks, strict=False))  # a stranger's report may have fewer rows
 
 
 def _describe_attacks(report: AuditReport) -> list[str]:
@@ -77,8 +77,17 @@ def _describe_attacks(report: AuditReport) -> list[str]:
     for number, (spec, row) in enumerate(_pair_attacks(report), start=1):
         rest = f", did not finish {row.untried:,} of them" if row.untried else ""
         counts = f"Tried on {_count_images(row.tried)}{rest}, broke {row.broken:,}."
-        lines.append(f"Attack {number}, {spec}: {_describe_effort(spec, classes)}. {counts}")
+        reason = _describe_reason(report, number - 1 - len(report.spec.attacks))
+        lines.append(f"Attack {number}, {spec}: {_describe_effort(spec, classes)}. {reason}{counts}")
     return lines
+
+
+def _describe_reason(report: AuditReport, step: int) -> str:
+    """Return the sentence on the warnings that led to a step of the escalation; empty for an attack of the spec."""
+    if step < 0 or report.escalation is None:
+        return ""
+    codes = report.escalation.steps[step].warnings
+    return f"Due to the warning{'' if len(codes) == 1 else 's'} {_join([sanitise(code) for code in codes])}. "
 
 
 def _count_images(images: int) -> str:

@@ -75,7 +75,7 @@ def tabulate_audits(audits: Sequence[AuditReport]) -> ModelTable:
 
     kinds: dict[str, set[str]] = {
         "images": {audited.dataset.sha256 for audited in audits},
-        "attacks": {repr(audited.spec.attacks) for audited in audits},
+        "attacks": {repr(audited.attack_specs) for audited in audits},
         "confidence levels": {str(audited.spec.confidence) for audited in audits},
         "norms": {audited.spec.threat.norm for audited in audits},
     }

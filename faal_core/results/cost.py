@@ -15,7 +15,7 @@ class Cost(NamedTuple):
 
 
 def audit_cost(spec: AuditSettings, images: int, num_classes: int, earlier: AuditReport | None = None) -> Cost:
-    """Return the cost of an audit of at most `images` images.
+    """Return the cost of an audit of at most `images` images, without attacks that follow warnings about gradients.
 
     Args:
         earlier: a complete audit of a similar classifier. The likely cost is the same fraction of the largest cost as

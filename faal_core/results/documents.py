@@ -13,7 +13,7 @@ from faal_core import __version__
 from faal_core.catalog import Augmentation
 from faal_core.results.document import Document, Fraction, Images
 from faal_core.results.sequential_documents import SequentialResult
-from faal_core.specs import AuditSpec, ClassifierDescription
+from faal_core.specs import AttackSpec, AuditSpec, ClassifierDescription, Escalation
 
 PRODUCT = f"FAAL {__version__}"
 """Name and version of the program, in every document that it writes."""
@@ -247,6 +247,9 @@ class AuditReport(Document):
         "robust rates by several points.",
     )
     warnings: tuple[ReliabilityWarning, ...]
+    escalation: Escalation | None = Field(
+        None, description="Attacks that followed warnings about gradients; null where none was due."
+    )
     classes: tuple[ClassRow, ...] = Field(min_length=1)
     clean: Spread
     robust: Spread
@@ -276,6 +279,11 @@ class AuditReport(Document):
         description="Up to three fragile and three hardest images of each of the ten least robust classes, worst "
         "first.",
     )
+
+    @property
+    def attack_specs(self) -> tuple[AttackSpec, ...]:
+        """Return the specs of `attacks`: those of the spec, then those of the escalation."""
+        return (*self.spec.attacks, *(self.escalation.attacks if self.escalation else ()))
 
     @property
     def complete(self) -> bool:

@@ -15,6 +15,7 @@ from faal_core.specs.audit import (
     SquareSpec,
 )
 from faal_core.specs.classifier import ClassifierDescription, ClassifierSpec
+from faal_core.specs.escalation import Escalation, EscalationStep
 from faal_core.specs.methods import (
     METHODS,
     CfaMethod,
@@ -46,6 +47,8 @@ __all__ = [
     "ClassifierSpec",
     "DafaMethod",
     "Divergence",
+    "Escalation",
+    "EscalationStep",
     "FaalMethod",
     "FabSpec",
     "FinetuneSpec",

@@ -75,6 +75,11 @@ class ApgdSpec(AnyAttackSpec):
     )
     iterations: int = Field(100, ge=1, le=10_000)
     restarts: int = Field(1, ge=1, le=100, description="Number of restarts of each run.")
+    gradient: Literal["exact", "surrogate"] = Field(
+        "exact",
+        description="surrogate: thresholds, roundings and the choice of largest values get the gradient of a smooth function, "
+        "and parts of the network that record no gradient are differentiated.",
+    )
 
     @model_validator(mode="after")
     def _targeted_by_dlr(self) -> Self:
@@ -99,7 +104,8 @@ class ApgdSpec(AnyAttackSpec):
     def __str__(self) -> str:
         order = " by MALT" if self.target_order == "malt" else ""
         targets = f", {self.targets} targets{order}" if self.targets else ""
-        return f"APGD-{self.iterations}{_times(self.restarts)} ({self.loss}{targets}){self._condition_text}"
+        surrogate = ", surrogate gradient" if self.gradient == "surrogate" else ""
+        return f"APGD-{self.iterations}{_times(self.restarts)} ({self.loss}{targets}{surrogate}){self._condition_text}"
 
 
 class FabSpec(AnyAttackSpec):
@@ -186,6 +192,12 @@ class AuditSettings(Spec):
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of all intervals of a kind together.")
     batch_size: int = Field(250, ge=1, le=100_000)
     seed: int = Field(0, ge=0, lt=2**31)
+    escalate: bool = Field(
+        True,
+        description="Whether further attacks follow, on the images that are still robust, after warnings that the gradients "
+        "cannot be trusted. If the network's outputs are random, the mean logits of 128 draws predict every image. Sequential "
+        "audits do not escalate.",
+    )
     certify: bool = Field(
         True,
         description="Whether to prove for images of small networks that no perturbation changes their class, where that "
@@ -250,3 +262,8 @@ class AuditSpec(AuditSettings):
         "reached its limit, or when one class has missed it. The intervals hold at every number of images together. When "
         "absent, all images are audited.",
     )
+
+    @property
+    def escalates(self) -> bool:
+        """Return whether attacks follow warnings about gradients. A sequential audit decides by the attacks of its spec."""
+        return self.escalate and self.sequential is None

@@ -40,7 +40,7 @@ DOCUMENTED = Path(__file__).parents[4] / "docs/explanation/attacks.md"
 def codes(classifier: Classifier, data: LabelledImages, threat: ThreatModel = LINF) -> set[str]:
     """Return the codes of the warnings of a small audit."""
     attacks = (PgdSpec(steps=10, loss="margin"), SquareSpec(queries=30))
-    spec = AuditSpec(threat=threat, attacks=attacks, images=100)
+    spec = AuditSpec(threat=threat, attacks=attacks, images=100, escalate=False)
     report = run_audit(classifier, data, spec, name="a classifier", device=CPU).report
     assert terminal.summary(report).startswith("Warning: ") == bool(report.warnings)
     return {warning.code for warning in report.warnings}
