@@ -13,9 +13,9 @@ from faal_core.auditing.evaluator import Evaluator, freeze_weights
 from faal_core.devices import require_room
 from faal_core.specs import AttackSpec
 
-_PIECES = 4  # batches whose images a CPU passes fastest at a time (`Classifier.images_in_cache`)
+_PIECES = 2  # batches whose images a CPU passes fastest at a time (`Classifier.images_in_cache`)
 _LEAST_BATCH = 16  # images: fewer take a quarter longer in small networks (docs/decisions/0040-audits-by-shards.md)
-_SMALL_BATCH = 64  # images: as fast as many in small networks
+_SMALL_BATCH = 32  # images: nearly as fast as many
 _LEAST_PIECE = 4  # images, which a large network passes one by one in any case
 _LEAST_SECONDS = 2.0  # of an audit in one process at most: a shorter one gains less than forked processes cost
 _LEAST_SECONDS_OF_COPIES = 60.0  # the same where each process loads torch, and prepares a GPU

@@ -292,6 +292,7 @@ def _list_origin(report: AuditReport) -> list[tuple[str, str]]:
         "device": origin.device,
         "CPU instruction set": origin.instruction_set,
         "CPU threads": str(origin.threads),
+        "processes": None if origin.processes is None else str(origin.processes),
     }
     return [(name, value) for name, value in values.items() if value is not None]
 
