@@ -10,6 +10,8 @@ The library does not depend on the service around it: paths, device and seed com
 names above are imported when they are first used.
 """
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,11 @@ if TYPE_CHECKING:
     from faal_core.weights import read_classifier, write_classifier
 
 __version__ = "0.1.0"
+
+if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
+    # Read when torch loads. Threads of GNU's OpenMP that wait for one without a core keep others from theirs; by default they
+    # spin 300,000 times. See docs/decisions/0042-short-spinning.md.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 __all__ = [
     "AuditComparison",

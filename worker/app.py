@@ -27,7 +27,7 @@ from worker.warm_process import WarmProcess, is_supported
 logger = logging.getLogger(__name__)
 
 _LISTEN_AGAIN_SECONDS = 5.0
-_WARM_MODULES = ("worker.job_process", "worker.upload_reading")
+WARM_MODULES = ("worker.job_process", "worker.upload_reading", "scipy.optimize")
 _OF_NAMED_DATASETS = "faal_core.torchvision_import"
 
 
@@ -53,7 +53,7 @@ def _start_warm_process(settings: Settings) -> Iterator[WarmProcess | None]:
     if not is_supported():
         yield None
         return
-    modules = (*_WARM_MODULES, *([_OF_NAMED_DATASETS] if settings.dataset_root else []))
+    modules = (*WARM_MODULES, *([_OF_NAMED_DATASETS] if settings.dataset_root else []))
     with WarmProcess(modules, job_environment(settings)) as warm:
         yield warm
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.service.processes import command_name, descendants, is_gone, wait_until
+from worker.app import WARM_MODULES
 from worker.warm_process import ForkedProcess, WarmProcess
 
 HOLD = "tests.unit.worker.forked_functions:hold"
@@ -100,7 +101,7 @@ def test_kill_ends_a_request_that_waits() -> None:
 
 def test_warm_process_has_one_thread_and_no_device() -> None:
     """With the libraries of jobs imported, the warm process has one thread, and its forks find CUDA untouched."""
-    with WarmProcess(["worker.job_process", "worker.upload_reading"], dict(os.environ)) as warm:
+    with WarmProcess(WARM_MODULES, dict(os.environ)) as warm:
         process = warm.client.start(
             "tests.unit.worker.forked_functions:require_no_device",
             environment=dict(os.environ),
