@@ -48,6 +48,11 @@ class PostgresServer:
         self.execute(f"CREATE DATABASE {name}")
         return name
 
+    def fill(self, name: str, template: str) -> None:
+        """Make the empty database of that name a copy of `template`, to which nobody is connected."""
+        self.drop_database(name)
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+
     def copy(self, database: str, dump: Path) -> str:
         """Copy the database: dump it to `dump`, restore it as a new one, and return the new name."""
         fresh, programs = self.new_database(), _find_postgres(self._folder)
