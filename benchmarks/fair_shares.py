@@ -93,11 +93,11 @@ def count_started(site: Site, owner: str) -> int:
 def main() -> None:
     """Print the measurements, then one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the flood")
+    parser.add_argument("--quick", action="store_true", help="a twentieth of the flood")
     parser.add_argument("--jobs", type=int, default=10_000)
     parser.add_argument("--uploads", type=int, default=200)
     arguments = parser.parse_args()
-    jobs, uploads = (count // 10 if arguments.quick else count for count in (arguments.jobs, arguments.uploads))
+    jobs, uploads = (count // 20 if arguments.quick else count for count in (arguments.jobs, arguments.uploads))
     with postgres_server() as postgres, redis_server() as broker, TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         unlimited = {"quota_jobs": 0, "requests_per_minute": 0}

@@ -33,6 +33,7 @@ from faal_core.threat_model import ThreatModel
 from faal_core.training.recipe import train
 from faal_core.weights import digest, read_classifier
 
+CPU = torch.device("cpu")
 METHODS: dict[str, dict[str, Any]] = {
     "faal": {},
     "faal, preset paper": {"preset": "paper"},
@@ -50,9 +51,11 @@ METHODS: dict[str, dict[str, Any]] = {
 BASELINE = next(iter(METHODS))
 
 
-def measure_rates(classifier: Classifier, test: LabelledImages, spec: AuditSpec) -> dict[str, float]:
+def measure_rates(
+    classifier: Classifier, test: LabelledImages, spec: AuditSpec, device: torch.device = CPU
+) -> dict[str, float]:
     """Return accuracies on the test images, clean and under attack."""
-    report = run_audit(classifier, test, spec, name="benchmark", device=torch.device("cpu")).report
+    report = run_audit(classifier, test, spec, name="benchmark", device=device).report
     rates = sorted(row.robust.rate for row in report.classes)
     tail = rates[: -(-len(rates) // 5)]
     return {
@@ -72,7 +75,7 @@ def run(
     training = {**settings["training"], **method.get("training", {}), "seed": seed}
     spec = FinetuneSpec.model_validate({**method, "threat": settings["threat"], "training": training})
     start = time.monotonic()
-    result = train(base, data, spec, device=torch.device("cpu"))
+    result = train(base, data, spec, device=CPU)
     minutes = (time.monotonic() - start) / 60
     candidates = result.candidates.in_order if result.candidates else ()
     epoch = result.epochs[result.selected_epoch - 1]

@@ -35,7 +35,7 @@ from faal_core.networks import build
 from faal_core.specs import ClassifierSpec
 from faal_core.weights import write_classifier
 
-CLASSES, GROUPS, CELLS = 1000, 20, 14
+GROUPS, CELLS = 20, 14
 NETWORK = f"""
 from torch import nn
 
@@ -65,17 +65,17 @@ def offer_network(site: Path) -> None:
 
 def write_images(folder: Path, classifier: Classifier, count: int, side: int, seed: int) -> None:
     """Write the images, and the groups of the classes; half of the images have the label that the network gives them."""
-    generator = np.random.default_rng(seed)
-    for label in range(CLASSES):
+    generator, classes = np.random.default_rng(seed), classifier.num_classes
+    for label in range(classes):
         (folder / str(label)).mkdir(parents=True)
-    rows = "".join(f"{label},group {label * GROUPS // CLASSES}\n" for label in range(CLASSES))
+    rows = "".join(f"{label},group {label * GROUPS // classes}\n" for label in range(classes))
     (folder / "class_groups.csv").write_text(f"class,group\n{rows}")
     for number in range(count):
         coarse = Image.fromarray(generator.integers(0, 256, (CELLS, CELLS, 3), dtype=np.uint8))
         file = io.BytesIO()
         coarse.resize((side, side), Image.Resampling.BILINEAR).save(file, "JPEG", quality=80)
-        label = number % CLASSES
-        if number // CLASSES % 2:
+        label = number % classes
+        if number // classes % 2:
             with Image.open(file) as image, torch.no_grad():
                 pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
             label = int(classifier(pixels).argmax())
@@ -125,7 +125,7 @@ def drop_times(value: Any) -> Any:  # noqa: ANN401 - JSON
     return [drop_times(item) for item in value] if isinstance(value, list) else value
 
 
-def measure(folder: Path, images: int, side: int, seed: int, steps: int) -> dict[str, Any]:
+def measure(folder: Path, images: int, side: int, classes: int, seed: int, steps: int) -> dict[str, Any]:
     """Return the figures of one run in the folder."""
     draw = random.Random(seed)
     site = folder / "site"
@@ -133,7 +133,7 @@ def measure(folder: Path, images: int, side: int, seed: int, steps: int) -> dict
     offer_network(site)
     torch.manual_seed(seed)
     normalisation = {"mean": (0.5,) * 3, "std": (0.25,) * 3}
-    spec = ClassifierSpec.model_validate({"architecture": "pooled", "num_classes": CLASSES, **normalisation})
+    spec = ClassifierSpec.model_validate({"architecture": "pooled", "num_classes": classes, **normalisation})
     classifier = build(spec).eval()
     write_classifier(folder / "net.safetensors", classifier)
     start = time.monotonic()
@@ -156,7 +156,7 @@ def measure(folder: Path, images: int, side: int, seed: int, steps: int) -> dict
     if [outcome.status for outcome in (*outcomes, undisturbed)] != [-signal.SIGKILL, -signal.SIGKILL, 0, 0]:
         raise SystemExit(f"unexpected exit statuses: {outcomes}, {undisturbed}")
     resumed, expected = (read_results(folder, name) for name in ("resumed", "undisturbed"))
-    own = measure_own(folder, site, steps)
+    own = measure_own(folder, site, classes, steps)
     peak = max(outcome.peak_mib for outcome in (*outcomes, undisturbed))
     report = expected[0]
     return {
@@ -177,10 +177,10 @@ def measure(folder: Path, images: int, side: int, seed: int, steps: int) -> dict
     }
 
 
-def measure_own(folder: Path, site: Path, steps: int) -> int:
+def measure_own(folder: Path, site: Path, classes: int, steps: int) -> int:
     """Return the memory of the same audit of one image for each class, in MiB."""
     small = folder / "small"
-    for label in range(CLASSES):
+    for label in range(classes):
         (small / "set" / str(label)).mkdir(parents=True)
         shutil.copy(max((folder / "set" / str(label)).iterdir()), small / "set" / str(label))
     shutil.copy(folder / "set/class_groups.csv", small / "set")
@@ -199,11 +199,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1, help="steps of the attack")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="where the images and the cache are written")
-    parser.add_argument("--quick", action="store_true", help="2,000 images of 64 × 64")
+    parser.add_argument("--quick", action="store_true", help="2,000 images of 64 × 64 in 200 classes")
     arguments = parser.parse_args()
-    images, side = (2000, 64) if arguments.quick else (arguments.images, arguments.side)
+    images, side, classes = (2000, 64, 200) if arguments.quick else (arguments.images, arguments.side, 1000)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        row = measure(Path(folder), images, side, arguments.seed, arguments.steps)
+        row = measure(Path(folder), images, side, classes, arguments.seed, arguments.steps)
     equal = row["equal_reports"] and row["equal_batches"]
     print(
         f"{row['images']:,} images, {row['decoded_mib']:,} MiB decoded: killed twice and resumed, "

@@ -14,11 +14,11 @@ import time
 from pathlib import Path
 
 import torch
-from faal_core.cli.progress_bar import ProgressBar
 
 from faal_core.auditing.run import run_audit
 from faal_core.datasets import load
 from faal_core.networks import build
+from faal_core.reports.progress_bar import ProgressBar
 from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec
 from faal_core.training.recipe import train
 from faal_core.training.row_split import split_rows
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--epsilon", default="8/255")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--quick", action="store_true", help="two epochs, 600 images")
+    parser.add_argument("--quick", action="store_true", help="two epochs, 600 images, PGD-1")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)

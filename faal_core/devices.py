@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import TypeVar
 
 import torch
@@ -30,6 +31,32 @@ def peak_bytes() -> int | None:
     if not torch.cuda.is_initialized():
         return None
     return sum(torch.cuda.max_memory_reserved(gpu) for gpu in range(torch.cuda.device_count()))
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Return whether the device has instructions for bfloat16; without them it is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Compute float32 products and convolutions in full within the context, not in TensorFloat-32 or bfloat16.
+
+    A GPU rounds the inputs of convolutions to TensorFloat-32 by default, and a program may allow it for products.
+    """
+    names = ("cudnn.conv", "cudnn.rnn", "cuda.matmul", "mkldnn.conv", "mkldnn.matmul")
+    places = [attrgetter(name)(torch.backends) for name in names]
+    before = [place.fp32_precision for place in places]
+    try:
+        for place in places:
+            place.fp32_precision = "ieee"
+        yield
+    finally:
+        for place, precision in zip(places, before, strict=True):
+            place.fp32_precision = precision
 
 
 @contextmanager

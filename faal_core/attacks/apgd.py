@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from faal_core.attacks.ball import Ball, direction, expand
-from faal_core.attacks.losses import LOSSES, compute_gradient, targeted_dlr
+from faal_core.attacks.losses import LOSSES, targeted_dlr
 from faal_core.attacks.randomness import RandomSource
+from faal_core.attacks.search import Search, overwrite
 from faal_core.attacks.surrogate import surrogate_network
 from faal_core.attacks.targets import NearestTargets, select_target
 from faal_core.classifier import Classifier, Images, Labels, Logits, PerImage
@@ -41,7 +42,6 @@ def list_checkpoints(iterations: int) -> set[int]:
 class _Climb:
     """Holds the images still in the search: their current and best points, and their progress since the last checkpoint."""
 
-    rows: Tensor
     y: Labels
     target: Labels
     x_adv: Images
@@ -63,7 +63,6 @@ class _Climb:
         count, device = len(y), y.device
         unknown = torch.full((count,), torch.inf, device=device)
         return cls(
-            rows=torch.arange(count, device=device),
             y=y,
             target=target,
             x_adv=x_adv,
@@ -90,8 +89,8 @@ class _Climb:
         """Store the loss and gradient at the current points, and update the best points."""
         self.rises += loss > self.loss
         self.loss, self.gradient = loss, gradient
-        better = (loss > self.best_loss).nonzero().squeeze(1)
-        self.best[better], self.best_gradient[better] = self.x_adv[better], gradient[better]
+        better, places = loss > self.best_loss, torch.arange(len(loss), device=loss.device)
+        overwrite(places, better, (self.best, self.x_adv), (self.best_gradient, gradient))
         self.best_loss = torch.maximum(loss, self.best_loss)
 
     def adapt_steps(self, steps: int) -> None:
@@ -138,28 +137,26 @@ def apgd(
     """
     ball = Ball(x, threat)
     climb = _Climb.begin(ball.draw_edge_point(random), y, target, ball)
-    result = climb.x_adv.clone()
+    search = Search(climb.x_adv)
     checkpoints, last_checkpoint = list_checkpoints(iterations), 0
     for iteration in range(iterations + 1):
         x_adv = climb.x_adv.detach().requires_grad_(iteration < iterations)
         logits = network(x_adv)
         value = loss(logits, climb.y, climb.target)
-        gradient = compute_gradient(value, x_adv) if iteration < iterations else climb.gradient
+        gradient = search.compute_gradient(value, x_adv) if iteration < iterations else climb.gradient
         climb.x_adv, value = x_adv.detach(), value.detach()
-        unbroken = (logits.argmax(1) == climb.y).nonzero().squeeze(1)
-        if len(unbroken) < len(climb.rows):
-            result[climb.rows] = climb.x_adv
-            climb, value, gradient = climb.subset(unbroken), value[unbroken], gradient[unbroken]
-        if not len(unbroken):
-            return result
+        places = search.leave(climb.x_adv, logits.argmax(1) != climb.y)
+        if places is not None:
+            climb, value, gradient = climb.subset(places), value[places], gradient[places]
+        if not len(climb.y):
+            break
         climb.record(value, gradient)
         if iteration in checkpoints:
             climb.adapt_steps(iteration - last_checkpoint)
             last_checkpoint = iteration
         if iteration < iterations:
             climb.move(_MOMENTUM if iteration else 1.0)
-    result[climb.rows] = climb.best
-    return result
+    return search.finish(climb.best)
 
 
 class Apgd:

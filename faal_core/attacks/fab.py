@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from faal_core.attacks.ball import Ball, expand, inner_product, norms
-from faal_core.attacks.losses import compute_gradient, select_logit
+from faal_core.attacks.losses import select_logit
 from faal_core.attacks.randomness import RandomSource
+from faal_core.attacks.search import Search, overwrite, steps_between_waits
 from faal_core.attacks.targets import select_target
 from faal_core.classifier import Classifier, Images, Labels, PerImage
 from faal_core.specs import FabSpec
@@ -50,14 +51,15 @@ def _step(x: Images, gradient: Images, value: PerImage, norm: Norm) -> Images:
     full = room * slope
     shortfall = value.abs() - full.sum((1, 2, 3))
     length, unclipped = torch.zeros_like(value), torch.empty_like(room)
-    for _ in range(x[0].numel()):
+    wait = steps_between_waits(x.device)
+    for iteration in range(x[0].numel()):
         torch.gt(room, expand(length), out=unclipped)
         slope_left = inner_product(slope, unclipped)
         new_length = (shortfall + inner_product(full, unclipped)) / slope_left.clamp_min(_TINY)
-        if not bool((new_length > length * (1 + _ROUNDING)).logical_and(slope_left > 0).any()):
-            length = torch.maximum(length, new_length)
-            break
+        is_rising = (new_length > length * (1 + _ROUNDING)).logical_and(slope_left > 0)
         length = torch.maximum(length, new_length)
+        if iteration % wait == wait - 1 and not bool(is_rising.any()):
+            break
     return sign * speed * torch.minimum(room, expand(length))
 
 
@@ -74,7 +76,6 @@ def _power_of_two(gradient: Images) -> PerImage:
 class _Walk:
     """Holds the images still in the search: their current points and the nearest misclassified images so far."""
 
-    rows: Tensor
     x: Images
     y: Labels
     target: Labels
@@ -86,12 +87,12 @@ class _Walk:
         """Return the state of the images at `indices` alone."""
         return _Walk(*(getattr(self, field.name)[indices] for field in fields(self)))
 
-    def move(self, classifier: Classifier, norm: Norm) -> None:
+    def move(self, classifier: Classifier, norm: Norm, search: Search) -> None:
         """Take one step to the linearised boundary, biased towards the original images."""
         x_adv = self.x_adv.detach().requires_grad_()
         logits = classifier(x_adv)
         lead = select_logit(logits, self.target) - select_logit(logits, self.y)
-        gradient = compute_gradient(lead, x_adv)
+        gradient = search.compute_gradient(lead, x_adv)
         x_adv, lead = x_adv.detach(), lead.detach()
         scale = _power_of_two(gradient)
         gradient, lead = gradient * expand(scale), lead * scale
@@ -108,9 +109,8 @@ class _Walk:
         The perturbation of a misclassified image is shortened to the fraction β.
         """
         distance = norms(self.x_adv - self.x, norm)
-        nearer = misclassified & (distance < self.distance)
-        rows = nearer.nonzero().squeeze(1)
-        self.nearest[rows], self.distance[rows] = self.x_adv[rows], distance[rows]
+        nearer, places = misclassified & (distance < self.distance), torch.arange(len(distance), device=distance.device)
+        overwrite(places, nearer, (self.nearest, self.x_adv), (self.distance, distance))
         self.x_adv = torch.lerp(self.x, self.x_adv, expand(1 - (1 - _BACKWARD) * misclassified.float()))
 
 
@@ -125,21 +125,18 @@ def fab(
         sought.
     """
     infinity = torch.full((len(x),), torch.inf, device=x.device)
-    walk = _Walk(torch.arange(len(x), device=x.device), x, y, target, start, start.clone(), infinity)
-    result = start.clone()
+    walk, search = _Walk(x, y, target, start, start.clone(), infinity), Search(start)
     for _ in range(iterations):
-        walk.move(classifier, threat.norm)
+        walk.move(classifier, threat.norm, search)
         with torch.no_grad():
             misclassified = classifier(walk.x_adv).argmax(1) != walk.y
         walk.record(misclassified, threat.norm)
-        outside = (walk.distance > threat.epsilon).nonzero().squeeze(1)
-        if len(outside) < len(walk.rows):
-            result[walk.rows] = walk.nearest
-            walk = walk.subset(outside)
-        if not len(outside):
-            return result
-    result[walk.rows] = walk.nearest
-    return result
+        places = search.leave(walk.nearest, walk.distance <= threat.epsilon)
+        if places is not None:
+            walk = walk.subset(places)
+        if not len(walk.y):
+            break
+    return search.finish(walk.nearest)
 
 
 class Fab:

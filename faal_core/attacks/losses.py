@@ -6,6 +6,7 @@ Each takes logits `n k` and labels `n`; a targeted loss also takes the target cl
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from faal_core.classifier import Images, Labels, Logits, PerImage
@@ -69,11 +70,12 @@ def targeted_dlr(logits: Logits, y: Labels, target: Labels) -> PerImage:
     return difference / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + _TINY)
 
 
-def compute_gradient(value: PerImage, x: Images, *, keep_graph: bool = False) -> Images:
+def compute_gradient(value: PerImage, x: Images, *, keep_graph: bool = False, check: bool = True) -> Images:
     """Return the gradient of each image's value with respect to its pixels; zero where no gradient flows, as at a threshold.
 
     Args:
         keep_graph: whether further gradients of the same forward pass follow.
+        check: whether to check that the gradient is finite, for which the host waits for a GPU.
     Raises: ClassifierUnsuitable where the gradient is NaN or infinite: an attack that followed it would not move,
         unnoticed.
     """
@@ -82,13 +84,19 @@ def compute_gradient(value: PerImage, x: Images, *, keep_graph: bool = False) ->
     (gradient,) = torch.autograd.grad(
         value.sum(), x, retain_graph=keep_graph, allow_unused=True, materialize_grads=True
     )
-    least, greatest = gradient.aminmax()
-    if not bool((least + greatest).isfinite()):
+    if check:
+        least, greatest = gradient.aminmax()
+        require_finite_gradient((least + greatest).isfinite())
+    return gradient
+
+
+def require_finite_gradient(finite: Tensor) -> None:
+    """Check one truth value on any device. Raises: ClassifierUnsuitable where it is false."""
+    if not bool(finite):
         raise ClassifierUnsuitable(
             "The network's gradient is NaN or infinite at an image with pixels in [0, 1]. Attacks that follow gradients cannot "
             'judge this network. Audit it with attacks that need no gradient: [{"type": "square"}].'
         )
-    return gradient
 
 
 LOSSES: dict[str, Loss] = {

@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-import torch
-
 from faal_core.attacks.ball import Ball
-from faal_core.attacks.losses import LOSSES, compute_gradient
+from faal_core.attacks.losses import LOSSES
 from faal_core.attacks.randomness import RandomSource
+from faal_core.attacks.search import Search
 from faal_core.classifier import Classifier, Images, Labels
 from faal_core.specs import PgdSpec
 from faal_core.threat_model import ThreatModel
@@ -35,25 +34,19 @@ def pgd(
     step_size = spec.relative_step * threat.epsilon
     ball = Ball(x, threat)
     x_adv = ball.draw_point(random) if spec.random_start else x
-    result = x_adv.clone()
-    rows = torch.arange(len(x), device=x.device)
+    search = Search(x_adv)
     for _ in range(spec.steps):
         x_adv = x_adv.detach().requires_grad_()
         logits = classifier(x_adv)
-        gradient = compute_gradient(loss(logits, y), x_adv)
+        gradient = search.compute_gradient(loss(logits, y), x_adv)
         if until_broken:
-            unbroken = (logits.argmax(1) == y).nonzero().squeeze(1)
-            if len(unbroken) < len(rows):
-                result[rows] = x_adv.detach()
-                rows, ball, y = rows[unbroken], ball.subset(unbroken), y[unbroken]
-                x_adv, gradient = x_adv[unbroken], gradient[unbroken]
-            if not len(rows):
-                return result
+            places = search.leave(x_adv.detach(), logits.argmax(1) != y)
+            if places is not None:
+                ball, y, x_adv, gradient = ball.subset(places), y[places], x_adv[places], gradient[places]
+            if not len(y):
+                break
         x_adv = ball.step(x_adv, gradient, step_size)
-    if not until_broken:
-        return x_adv
-    result[rows] = x_adv
-    return result
+    return search.finish(x_adv.detach())
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 from faal_core.attacks.ball import Ball, expand, normalise, norms
 from faal_core.attacks.losses import margin_loss
 from faal_core.attacks.randomness import ImageRandom
+from faal_core.attacks.search import Search, overwrite, select_places
 from faal_core.classifier import Classifier, Images, Labels
 from faal_core.specs import SquareSpec
 from faal_core.threat_model import Norm, ThreatModel
@@ -111,7 +112,7 @@ class LinfSearch:
         windows = Windows(draws[:, :2], side, best.shape)
         edge = ball.epsilon * to_signs(expand_channels(draws[:, 2:]))
         new = (windows.read(ball.x) + edge).clamp_(0, 1)
-        changed = (new != windows.read(best)).any(3).any(2).any(1).nonzero().squeeze(1)
+        changed = select_places((new != windows.read(best)).any(3).any(2).any(1))
         proposed = best[changed]
         windows.select(changed)
         windows.write(proposed, new[changed])
@@ -207,31 +208,28 @@ def square(
     Differs: each image has its own windows and signs; windows reach the last row and column; images need not be square.
     """
     ball = Ball(x, threat)
-    search = (LinfSearch if threat.norm is Norm.LINF else L2Search)(spec.initial_share)
-    best = search.start(ball, random)
-    result, rows = best.clone(), torch.arange(len(x), device=x.device)
-    candidates, proposed = rows, best
+    windows = (LinfSearch if threat.norm is Norm.LINF else L2Search)(spec.initial_share)
+    best = windows.start(ball, random)
+    search = Search(best)
+    candidates, proposed = search.rows, best
     value = torch.full((len(x),), -torch.inf, device=x.device)
     for query in range(spec.queries + 1):
         if query % _DRAW_BLOCK == 0:
-            draws = random.uniform(len(rows), _DRAW_BLOCK, search.count_draws(x.shape[1]))
+            draws = random.uniform(len(y), _DRAW_BLOCK, windows.count_draws(x.shape[1]))
         if len(candidates):
             logits = classifier(proposed)
             new_value, wrong = margin_loss(logits, y[candidates]), logits.argmax(1) != y[candidates]
-            better = ((new_value > value[candidates]) | wrong).nonzero().squeeze(1)
-            improved = candidates[better]
-            best[improved], value[improved] = proposed[better], new_value[better]
-            unbroken = torch.ones_like(rows).index_fill_(0, candidates[wrong], 0).nonzero().squeeze(1)
-            if len(unbroken) < len(rows):
-                result[rows] = best
-                rows, y, best = rows[unbroken], y[unbroken], best[unbroken]
-                value, draws = value[unbroken], draws[unbroken]
-                ball, random = ball.subset(unbroken), random.subset(unbroken)
-        if not len(rows) or query == spec.queries:
+            better = (new_value > value[candidates]) | wrong
+            overwrite(candidates, better, (best, proposed), (value, new_value))
+            broken = torch.zeros_like(y, dtype=torch.bool).index_copy_(0, candidates, wrong)
+            places = search.leave(best, broken)
+            if places is not None:
+                y, best, value, draws = y[places], best[places], value[places], draws[places]
+                ball, random = ball.subset(places), random.subset(places)
+        if not len(y) or query == spec.queries:
             break
-        candidates, proposed = search.propose(best, ball, query, draws[:, query % _DRAW_BLOCK])
-    result[rows] = best
-    return result
+        candidates, proposed = windows.propose(best, ball, query, draws[:, query % _DRAW_BLOCK])
+    return search.finish(best)
 
 
 @dataclass(frozen=True, slots=True)

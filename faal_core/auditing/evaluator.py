@@ -23,7 +23,7 @@ from faal_core.attacks.randomness import ImageRandom, seed_from
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.datasets.matching import check_fit
-from faal_core.devices import Pieces
+from faal_core.devices import Pieces, full_float32
 from faal_core.errors import ClassifierUnsuitable
 from faal_core.errors.memory_exhaustion import is_out_of_memory
 from faal_core.results.ledger import CLEAN, BatchResult
@@ -168,7 +168,7 @@ class Evaluator:
     ) -> BatchResult:
         """Process a batch in parts that fit into memory, and count its passes and its time."""
         start = time.monotonic()
-        with record_passes(self.classifier) as passes:
+        with record_passes(self.classifier) as passes, full_float32():
             images = self._pieces.map(work, rows)
         if not bool(passes.finite):
             raise ClassifierUnsuitable(_NOT_FINITE)

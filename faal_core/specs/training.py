@@ -33,6 +33,12 @@ class TrainingAttack(Spec):
         "away from the image; the others start at a uniform point of the ball. When absent, the method decides: kl "
         "for the losses trades and mart, the cross-entropy for at.",
     )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "float32",
+        description="Number format of convolutions and matrix products in the attack. auto: bfloat16 where the device has "
+        "instructions for it. Where the precision of the training is bfloat16, that of the attack is, too. Steps, losses of "
+        "the training, validation and audits do not depend on it.",
+    )
 
     def __str__(self) -> str:
         return f"PGD-{self.steps}"

@@ -1,6 +1,8 @@
 """The attack of training: PGD towards the images of a batch where the classifier is worst, the inner maximum."""
 
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 
 import torch
 
@@ -9,7 +11,9 @@ from faal_core.attacks.losses import LOSSES
 from faal_core.attacks.randomness import BatchRandom
 from faal_core.auditing.evaluator import freeze_weights
 from faal_core.classifier import Classifier, Images, Labels, PerImage
+from faal_core.devices import has_bfloat16
 from faal_core.specs import FinetuneSpec
+from faal_core.training.attack_threads import AttackThreads
 from faal_core.training.losses import kl_divergence
 
 _KL_START_DEVIATION = 1e-3  # in pixel units; the divergence has no gradient at the image itself
@@ -28,9 +32,10 @@ class AttackBatch:
         """Return some of the images."""
         return AttackBatch(self.x[rows], self.y[rows], self.start[rows], self.relative_radius[rows])
 
-    def split(self, size: int) -> list["AttackBatch"]:
-        """Split into batches of `size` images; the last may have fewer."""
-        return [self.subset(slice(first, first + size)) for first in range(0, max(len(self.x), 1), size)]
+    def split(self, count: int) -> list["AttackBatch"]:
+        """Split into `count` batches, whose sizes differ by at most one image."""
+        ends = [len(self.x) * number // count for number in range(count + 1)]
+        return [self.subset(slice(*pair)) for pair in pairwise(ends)]
 
 
 def start_attack(
@@ -54,13 +59,24 @@ def perturb(classifier: Classifier, batch: AttackBatch, spec: FinetuneSpec, max_
 
     Args:
         max_images: how many images fit into the device's memory at a time.
-    Cost: `steps` forward and backward passes, and a forward pass for the loss "kl"; no gradient of the weights.
+    Cost: `steps` forward and backward passes, and a forward pass for the loss "kl"; no gradient of the weights. On a CPU, each
+        thread of torch computes images of its own (`attack_threads`).
     Source: Madry et al. 2018, eq. 3; for "kl" Zhang et al. 2019 (TRADES), algorithm 1.
     """
-    size = min(max_images, classifier.images_in_cache(batch.x.shape[1:]))
-    with freeze_weights(classifier):
-        x_adv = torch.cat([_perturb_piece(classifier, piece, spec) for piece in batch.split(size)])
+    images = len(batch.x)
+    threads = AttackThreads.for_batch(classifier, min(images, max_images))
+    with freeze_weights(classifier), _autocast(classifier.device, spec):
+        largest = min(max(max_images // threads.count, 1), classifier.images_in_cache(batch.x.shape[1:]))
+        pieces = batch.split(threads.count_pieces(images, largest))
+        x_adv = torch.cat(threads.map(partial(_perturb_piece, classifier, spec=spec), pieces))
     return classifier.lay_out(x_adv)
+
+
+def _autocast(device: torch.device, spec: FinetuneSpec) -> torch.autocast:
+    """Return a context that computes convolutions and products in the attack's precision."""
+    precision = spec.training.attack.precision
+    is_half = "bfloat16" in (precision, spec.training.precision) or (precision == "auto" and has_bfloat16(device))
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=is_half, cache_enabled=False)
 
 
 def _perturb_piece(classifier: Classifier, batch: AttackBatch, spec: FinetuneSpec) -> Images:

@@ -90,7 +90,7 @@ class _BatchShard:
     def _attack(self, size: int) -> _Images:
         """Perturb the images, in eval mode."""
         self.classifier.eval()
-        with self.run.ranks.fail_together(), self.run.autocast():
+        with self.run.ranks.fail_together():
             x_adv = perturb(self.classifier, self.batch, self.run.spec, size)
         return _Images(self.batch.x, x_adv, self.batch.y)
 

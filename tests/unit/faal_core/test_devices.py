@@ -1,8 +1,14 @@
-"""Test that batches that do not fit into memory are halved, and that no result is lost."""
+"""Test that batches that do not fit into memory are halved without loss, and that audits compute in full float32."""
+
+from operator import attrgetter
 
 import pytest
 import torch
+from torch import nn
 
+from faal_core.auditing.evaluator import Evaluator
+from faal_core.classifier import Classifier
+from faal_core.datasets import LabelledImages
 from faal_core.devices import Pieces
 from faal_core.errors import OutOfMemory
 
@@ -38,3 +44,32 @@ def test_no_room_for_one_image_is_an_error() -> None:
         Pieces(4).map(full, torch.arange(4))
     with pytest.raises(RuntimeError, match="something else"):
         Pieces(4).map(broken, torch.arange(4))
+
+
+def read_precision(name: str) -> str:
+    """Return the number format that a backend of torch rounds float32 to."""
+    return str(attrgetter(f"{name}.fp32_precision")(torch.backends))
+
+
+def test_audits_compute_float32_in_full_and_restore_the_program_s_choice() -> None:
+    """Inside a batch no product or convolution is rounded to a shorter format; afterwards the former choice is in force."""
+    seen: list[str] = []
+
+    class Watching(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.extend(map(read_precision, ("cudnn.conv", "mkldnn.matmul")))
+            return x.flatten(1)
+
+    data = LabelledImages(torch.zeros(2, 1, 1, 2, dtype=torch.uint8), torch.tensor([0, 1]), ("a", "b"), "blank", "test")
+    evaluator = Evaluator(
+        Classifier.wrap(Watching(), num_classes=2), data, device=torch.device("cpu"), batch_size=2, seed=0
+    )
+    seen.clear()
+    before = read_precision("cudnn.conv"), torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        evaluator.evaluate_clean(torch.arange(2))
+        assert set(seen) == {"ieee"}
+        assert (read_precision("cudnn.conv"), torch.get_float32_matmul_precision()) == (before[0], "medium")
+    finally:
+        torch.set_float32_matmul_precision(before[1])

@@ -304,3 +304,16 @@ def test_in_bfloat16_weights_and_losses_stay_float32() -> None:
     assert dtypes == {torch.bfloat16}
     assert ends[1] == pytest.approx(ends[0], rel=0.02)
     assert ends[1] != ends[0]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_an_attack_in_bfloat16_leaves_the_step_in_float32(precision: str) -> None:
+    """Convolutions of the attack, in eval mode, return its precision; those of the step, in train mode, float32."""
+    spec = FinetuneSpec.model_validate(
+        {"threat": {"epsilon": 0.1}, "training": {"attack": {"steps": 2, "precision": precision}}}
+    )
+    classifier, dtypes = float32_network(), set[tuple[bool, torch.dtype]]()
+    stem = classifier.backbone.stem
+    stem.register_forward_hook(lambda module, _inputs, output: dtypes.add((module.training, output.dtype)))
+    take_step(classifier, methods.build(spec.method, 3), spec, X.float())
+    assert dtypes == {(False, getattr(torch, precision)), (True, torch.float32)}

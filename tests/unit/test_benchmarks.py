@@ -1,0 +1,80 @@
+"""The benchmarks: all can be imported, and the parts of the one for GPUs work in small on a CPU."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import gpu
+from faal_core.progress import Cancelled
+
+ROOT = Path(__file__).parents[2]
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py")))
+def test_a_benchmark_can_be_imported(name: str) -> None:
+    """Every module that a benchmark imports exists, and has the names that it takes from there."""
+    assert callable(importlib.import_module(f"benchmarks.{name}").main)
+
+
+@pytest.mark.parametrize(("epochs", "peak"), [(1, 0), (2, 0), (5, 1), (15, 5)])
+def test_the_learning_rate_rises_for_two_fifths_of_the_epochs(epochs: int, peak: int) -> None:
+    """The rates form a triangle whose peak is 0.2, and no rate is 0."""
+    rates = gpu.make_learning_rates(epochs)
+    assert len(rates) == epochs
+    assert rates[peak] == max(rates) == pytest.approx(0.2)
+    assert list(rates[: peak + 1]) == sorted(rates[: peak + 1])
+    assert list(rates[peak:]) == sorted(rates[peak:], reverse=True)
+    assert min(rates) > 0
+
+
+def test_a_finished_part_is_not_computed_again(tmp_path: Path) -> None:
+    """A part that failed is computed again by the next run, a finished one is read from the file."""
+    experiment = gpu.make_quick_experiment(tmp_path, CPU)
+
+    def fail() -> dict[str, object]:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        experiment.run_once("fast", "base", fail)
+    row = experiment.run_once("fast", "base", lambda: {"mean": 0.5})
+    assert row["mean"] == 0.5
+    assert experiment.run_once("fast", "base", fail) == row
+    with pytest.raises(Cancelled):
+        experiment.run_once("fast", "faal", fail)
+
+
+def test_tables_have_a_row_for_each_classifier(tmp_path: Path) -> None:
+    """Rates are in percent; a part without results has no table."""
+    rates = {"clean": 0.9, "clean_worst": 0.8, "mean": 0.5, "tail_20": 0.25, "worst": 0.125}
+    rows = [
+        {"part": "training", "classifier": "base", "images": 200, "seconds": 3.5},
+        *({"part": "fast", "classifier": name, "images": 20, "seconds": 2.0, **rates} for name in ("base", "faal")),
+    ]
+    text = gpu.write_tables(gpu.make_quick_experiment(tmp_path, CPU), rows)
+    assert "| base | 200 | 3.5 |" in text
+    assert "| faal | 90.0% | 80.0% | 50.0% | 25.0% | 12.5% | 2.0 |" in text
+    assert "standard" not in text
+    assert (tmp_path / "tables.md").read_text() == text
+
+
+@pytest.mark.slow
+def test_the_benchmark_for_gpus_runs_in_small_and_resumes(tmp_path: Path) -> None:
+    """All parts run on a CPU; after a run that ended early, the same command computes only the missing rows."""
+    command = [sys.executable, "-m", "benchmarks.gpu", "--quick", "--device", "cpu", "--out", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    results = tmp_path / "results.jsonl"
+    lines = results.read_text().splitlines(keepends=True)
+    parts = [(row["part"], row["classifier"]) for row in map(json.loads, lines)]
+    standard = [("standard", name) for name in ("base", "faal")]
+    assert {("training", "base"), ("training", "faal"), ("fast", "uniform"), *standard} <= set(parts)
+    results.write_text("".join(lines[:-2]))
+    answer = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert results.read_text().splitlines(keepends=True)[:-2] == lines[:-2]
+    rows = json.loads(answer.stdout.splitlines()[-1])["rows"]
+    assert [(row["part"], row["classifier"]) for row in rows] == parts
