@@ -65,7 +65,7 @@ def simulate_audits(
         low, high = bounds(counts, np.full_like(counts, counts[-1]), 1 - (1 - CONFIDENCE) / classes)
         reached |= runs & (low >= limit)[np.minimum(correct, counts[-1])]
         missed |= runs & (high < limit)[np.minimum(correct, counts[-1])]
-    return Simulation(reached.all(axis=1), missed.any(axis=1), audited.sum(axis=1))
+    return Simulation(np.all(reached, axis=1), np.any(missed, axis=1), audited.sum(axis=1))
 
 
 def measure(name: str, rates: Sequence[float], limit: float, images: int, gates: int) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from faal_core.threat_model import ThreatModel
 
 _SAMPLE = 16  # images that decide whether bounds pay
 _SAMPLE_COST = 0.02  # most passes for the sample, as a fraction of those that the attacks may need
-_PASSES = 5  # cost of pulling back one linear function, in passes; measured on networks of 50,000 to 170,000 parameters
+_PASSES = 5  # rough cost of pulling back one linear function, in passes, on networks of 50,000 to 170,000 parameters
 _BATCH = 32  # images that are bounded at a time
 _ROUNDING = 1e-4  # least proven margin, as a fraction of 1 + the largest logit: above the float32 errors of the network
 _AGREEMENT = 1e-3  # largest difference of the traced network's logits, as a fraction of 1 + the largest logit

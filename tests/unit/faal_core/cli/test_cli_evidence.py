@@ -51,8 +51,9 @@ def test_a_policy_is_signed_an_audit_packed_and_the_pack_verified(
     result = json.loads(capsys.readouterr().out)
     assert (result["verified"], result["trusted"], result["signer"]) == (True, False, "Bob")
     assert result["policy_signature"]["signer"] == "Ann"
-    _, batches = (folder / "audit.ledger").read_bytes().split(b"\n", 1)
-    (folder / "audit.ledger").write_bytes(b'{"identity": "%s"}\n' % (b"0" * 64) + batches)
+    header, batches = (folder / "audit.ledger").read_bytes().split(b"\n", 1)
+    other_header = json.dumps(json.loads(header) | {"identity": "0" * 64}).encode()
+    (folder / "audit.ledger").write_bytes(other_header + b"\n" + batches)
     assert run("pack", "out", "--ledger", "audit.ledger") == 1
     assert "The ledger is of another audit: its weights, images" in capsys.readouterr().err
     assert run("pack", "out") == 0
