@@ -40,7 +40,7 @@ PEAK_LEARNING_RATE, PEAK_AT = 0.2, 0.4  # Wong et al. 2020: the rate rises for t
 FIGURES = ("clean", "clean_worst", "mean", "tail_20", "worst")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Experiment:
     """The inputs of a run, and its folder, in which the same experiment resumes."""
 
@@ -211,8 +211,20 @@ def make_quick_experiment(out: Path, device: torch.device) -> Experiment:
     """Return an experiment of seconds on a CPU, with bundled images."""
     data, test = (load("fashion-mnist-subset", part) for part in ("train", "test"))
     data, test = data.take(data.stratified(200, 0)), test.take(test.stratified(20, 0))
-    small = {"architecture": "small_resnet", "epsilon": "0.1", "epochs": 1, "images": 100, "standard_images": 10}
-    return Experiment(out, device, data, test, **small, batch_size=50, steps=1, methods=("faal", "uniform"))
+    return Experiment(
+        out,
+        device,
+        data,
+        test,
+        architecture="small_resnet",
+        epsilon="0.1",
+        epochs=1,
+        images=100,
+        standard_images=10,
+        batch_size=50,
+        steps=1,
+        methods=("faal", "uniform"),
+    )
 
 
 def main() -> None:
