@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
-    # Read when torch loads. Threads of GNU's OpenMP that wait for one without a core keep others from theirs; by default they
-    # spin 300,000 times. See docs/decisions/0042-short-spinning.md.
+    # Read when torch loads. Waiting threads of GNU's OpenMP spin up to 300,000 times by default, and take cores from other
+    # programs. See docs/decisions/0042-short-spinning.md.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 __all__ = [

@@ -104,7 +104,10 @@ def seconds_until_ping(session: Session, webhook_id: str) -> int:
         return 0
     wait, age_seconds = last
     left = PING_SECONDS - age_seconds
-    return max(0, math.ceil(left)) if wait is None else max(1, math.ceil(max(wait, left)))
+    seconds = math.ceil(
+        round(left if wait is None else max(wait, left), 3)
+    )  # SQLite's differences are exact to some 0.05 ms
+    return max(0 if wait is None else 1, seconds)
 
 
 def ping(session: Session, webhook_id: str) -> WebhookMessage:

@@ -26,8 +26,9 @@ STARTED, ENDED = b"S", b"E"
 """Messages of the guard. After CLOSE, the leader's exit status follows in the format STATUS."""
 LENGTH, STATUS = "=I", "=i"
 
-# Variables that libraries read while they load. No name with these beginnings is one of a secret.
-_OF_LIBRARIES: tuple[str, ...] = (
+# Variables that libraries read while they load: names, and beginnings of names that no secret has.
+_NAMES = ("LANG", "LANGUAGE", "PATH", "TZ")
+_PREFIXES = (
     "ATEN_",
     "CUBLAS_",
     "CUDA_",
@@ -35,13 +36,17 @@ _OF_LIBRARIES: tuple[str, ...] = (
     "DNNL_",
     "GOMP_",
     "KMP_",
-    "LANG",
     "LC_",
     "LD_",
     "MALLOC_",
     "MKL_",
+    "NCCL_",
+    "OMP_",
+    "ONEDNN_",
+    "PYTHON",
+    "PYTORCH_",
+    "TORCH_",
 )
-_OF_LIBRARIES += ("NCCL_", "OMP_", "ONEDNN_", "PATH", "PYTHON", "PYTORCH_", "TORCH_", "TZ")
 
 
 def is_supported() -> bool:
@@ -177,7 +182,9 @@ class WarmProcess:
     def __init__(self, modules: Sequence[str], environment: Mapping[str, str]) -> None:
         self._modules = modules
         # numpy and SciPy multiply small matrices only, and a process that forks has one thread.
-        self._environment = {name: value for name, value in environment.items() if name.startswith(_OF_LIBRARIES)}
+        self._environment = {
+            name: value for name, value in environment.items() if name in _NAMES or name.startswith(_PREFIXES)
+        }
         self._environment["OPENBLAS_NUM_THREADS"] = "1"
 
     def __enter__(self) -> Self:

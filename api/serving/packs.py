@@ -108,7 +108,9 @@ def find_obstacle(service: Service, job_id: str) -> str | None:
 def _require_bounds(report: AuditReport | FinetuneReport) -> None:
     """Check that the report can be packed within a request. Raises: InvalidSpec."""
     if any(audit.sequential is not None for audit in list_audits(report).values()):
-        raise InvalidSpec("The audit is sequential, and a pack needs an audit of all images.")
+        raise InvalidSpec(
+            "The audit is sequential, and a pack needs an audit of all images. Audit again without `sequential`."
+        )
     images = sum(audit.dataset.images for audit in list_audits(report).values())
     classes = len(newest_audit(report).dataset.class_names)
     if images > MOST_IMAGES or classes > MOST_CLASSES:

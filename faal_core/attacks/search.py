@@ -46,7 +46,8 @@ class Search:
     """Holds the images that left a search, as they were then, and where the images still in the search belong.
 
     Only the device knows how many images leave. To read that number, the host waits for all operations before. So on a GPU,
-    images that left stay in the batch for some steps; what becomes of them there is not used. Gradients are checked as seldom.
+    images that left stay in the batch for some steps, and their later values are ignored. Gradients are checked at the same
+    steps.
 
     Args:
         start: all images, `n c h w`.

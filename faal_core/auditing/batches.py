@@ -1,4 +1,4 @@
-"""The interface of whatever computes the batches of an evaluation: this process, other processes, or other machines."""
+"""Define the interface that computes the batches of an evaluation: in this process, or in several."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -47,11 +47,19 @@ class BatchWork:
             return self.evaluator.evaluate_attack(attack, batch.attack, batch.run, rows, self.threat)
 
 
+@dataclass(frozen=True, slots=True)
+class FailedBatch:
+    """Holds the error that a batch ended with. It counts only if the batch is needed."""
+
+    batch: Batch
+    error: BaseException
+
+
 @runtime_checkable
 class BatchExecutor(Protocol):
     """Computes the batches of one evaluation, in any order and several at a time.
 
-    A batch whose process or machine is lost is computed again by the executor itself. Some batches are submitted before they are
+    A batch whose process is lost is computed again by the executor itself. Some batches are submitted before they are
     known to be needed; the evaluation may end without their results.
     """
 
@@ -65,10 +73,10 @@ class BatchExecutor(Protocol):
     def submit(self, batch: Batch) -> None:
         """Begin to compute a batch. The caller has seen that a place is free."""
 
-    def wait(self, seconds: float) -> Sequence[ComputedBatch]:
+    def wait(self, seconds: float) -> Sequence[ComputedBatch | FailedBatch]:
         """Return the results that have come since the last call; wait at most that many seconds for the first.
 
-        Raises: ClassifierUnsuitable, OutOfMemory, or another error of the computation.
+        An error may also be raised here if the only batch in work is needed: ClassifierUnsuitable, OutOfMemory, or another one.
         """
 
 

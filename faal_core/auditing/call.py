@@ -163,7 +163,7 @@ def require_classifier(classifier: object) -> None:
 def require_processes(processes: int | None) -> None:
     """Check the number of processes. Raises: InvalidSpec."""
     if processes is not None and processes < 1:
-        raise InvalidSpec(f"processes: {processes} is less than 1.")
+        raise InvalidSpec(f"processes: {processes} is less than 1. Leave it out to let a measurement choose.")
 
 
 def list_radii(epsilon: Any) -> list[Any]:  # noqa: ANN401 - whatever a caller in Python passes

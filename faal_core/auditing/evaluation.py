@@ -5,7 +5,7 @@ from itertools import islice
 from torch import Tensor
 
 from faal_core.auditing.adversarial import AdversarialImages
-from faal_core.auditing.batches import BatchExecutor, BatchWork, OpenExecutor, open_one_process
+from faal_core.auditing.batches import BatchExecutor, BatchWork, FailedBatch, OpenExecutor, open_one_process
 from faal_core.auditing.certification import certify
 from faal_core.auditing.evaluator import ComputedBatch, Evaluator
 from faal_core.auditing.parallelism import choose_batch_size
@@ -49,6 +49,7 @@ class _EvaluationRun:
         self._in_progress: set[Batch] = set()
         self._in_progress_early: set[Batch] = set()
         self._early: dict[Batch, ComputedBatch] = {}  # results that may be needed later
+        self._failed_early: set[Batch] = set()  # not started early again
         self._unstored: list[ComputedBatch] = []
         self._added: list[BatchResult] = []  # results that are not reported yet
         self._results: dict[int, list[BatchResult]] = {number: [] for number in range(CLEAN, len(work.specs))}
@@ -105,15 +106,24 @@ class _EvaluationRun:
         if not self._in_progress or executor.free_places() < 1 or self._progress.time_left() <= 0:
             return
         for batch in islice(self._schedule.predict_batches(self._in_progress), 2 * executor.places):
-            is_known = batch in self._early or batch in self._in_progress_early
+            is_known = any(batch in batches for batches in (self._early, self._in_progress_early, self._failed_early))
             if not is_known and self._ledger.find(*batch) is None:
                 executor.submit(batch)
                 self._in_progress_early.add(batch)
                 if executor.free_places() < 1:
                     return
 
-    def _take(self, computed: ComputedBatch) -> None:
-        """Add a result, or keep it where its batch is not known to be needed; ignore one that comes a second time."""
+    def _take(self, computed: ComputedBatch | FailedBatch) -> None:
+        """Add a result, or keep it where its batch is not known to be needed; ignore one that comes a second time.
+
+        Raises: the error of a batch that is needed. An early batch that failed is computed again if it comes to be needed.
+        """
+        if isinstance(computed, FailedBatch):
+            if computed.batch in self._in_progress:
+                raise computed.error
+            self._in_progress_early.discard(computed.batch)
+            self._failed_early.add(computed.batch)
+            return
         batch = Batch(computed.result.attack, computed.result.run, computed.result.rows)
         if batch in self._in_progress:
             self._in_progress.remove(batch)
@@ -205,8 +215,8 @@ def evaluate(
     """Return one row per image, and what each attack tried, broke and cost.
 
     Attacks run in order, run by run. Images that are misclassified clean are never attacked, and a run sees only the
-    images that no earlier run broke. An image is robust when it is classified correctly clean and after every run (the
-    pointwise worst case).
+    images that no earlier run broke. An image is robust when it is certified, or classified correctly
+    clean and after every run (the pointwise worst case).
 
     Args:
         ledger: holds results of an earlier run, which are not computed again; stores every new batch.
@@ -224,7 +234,9 @@ def evaluate(
     selected = list(range(len(evaluator.data))) if rows is None else rows.tolist()
     work = BatchWork(evaluator, threat, specs)
     if certify_images and compute and not any(result.attack == CERTIFIED for result in ledger):
-        ledger.add(certify(evaluator, threat, specs, selected, progress))
+        certified = certify(evaluator, threat, specs, selected, progress)
+        if certified is not None:  # a resumed audit has the time for all images
+            ledger.add(certified)
     evaluation = _EvaluationRun(work, ledger, progress, adversarial, selected, compute=compute)
     with open_executor(work) as executor:
         evaluation.run(executor)

@@ -20,6 +20,7 @@ from faal_core.attacks import Attack
 from faal_core.attacks.ball import Ball, norms
 from faal_core.attacks.losses import margin_loss, probability_margin_loss
 from faal_core.attacks.randomness import ImageRandom, seed_from
+from faal_core.auditing.mean_of_draws import show_other_draws
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.datasets.matching import check_fit
@@ -150,7 +151,8 @@ class Evaluator:
         def try_to_break(part: Tensor) -> list[ImageResult]:
             x, y = self.pixels(part), self.data.labels[part].to(self.device)
             seeds = [seed_from(self.seed, number, run, self.data.digest(row)) for row in part.tolist()]
-            x_adv = attack.run(run, self.classifier, x, y, threat, ImageRandom(seeds, self.device)).detach()
+            with show_other_draws(self.classifier):
+                x_adv = attack.run(run, self.classifier, x, y, threat, ImageRandom(seeds, self.device)).detach()
             x_adv = Ball(x, threat).project(x_adv.clone())  # a copy: the attack may have returned x itself
             predicted, margin, logit_margin = self.predict(x_adv, y)
             distance = norms(x_adv - x, threat.norm).tolist()

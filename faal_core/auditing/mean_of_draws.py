@@ -1,5 +1,8 @@
 """Make one classifier of a network with random outputs: its mean logits over draws with fixed seeds."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from faal_core.classifier import Classifier, Images, Logits
@@ -12,7 +15,7 @@ class MeanOfDraws(Classifier):
     """Returns the mean logits of several draws of a classifier with random outputs.
 
     The seeds are fixed, so that the same batch gets the same logits each time. An image's draws depend on its place in the batch.
-    Where a gradient is needed, there are fewer draws, with seeds of their own: an attack cannot aim at the draws that judge it.
+    Attacks see other draws than those that judge their images (`show_other_draws`); where a gradient is needed, fewer of them.
     Networks that draw from a generator of their own stay random.
 
     Args:
@@ -24,12 +27,12 @@ class MeanOfDraws(Classifier):
     def __init__(self, classifier: Classifier, draws: int) -> None:
         super().__init__(classifier.backbone, classifier.spec)
         self.to(classifier.device)
-        self._draws = draws
+        self._draws, self.first_seed = draws, GRADIENT_DRAWS
 
     def forward(self, x: Images) -> Logits:
-        """Return the mean logits. Cost: one pass of the network a draw, which all count as a single one."""
+        """Return the mean logits, `n k`. Cost: one pass of the network a draw, which all count as a single one."""
         is_on_gpu = x.device.type == "cuda"
-        seeds = range(GRADIENT_DRAWS) if x.requires_grad else range(GRADIENT_DRAWS, GRADIENT_DRAWS + self._draws)
+        seeds = range(GRADIENT_DRAWS) if x.requires_grad else range(self.first_seed, self.first_seed + self._draws)
         total = torch.zeros(())
         with torch.random.fork_rng([x.device] if is_on_gpu else []):
             for seed in seeds:
@@ -38,3 +41,20 @@ class MeanOfDraws(Classifier):
                     torch.cuda.manual_seed(seed)
                 total = total.to(x.device) + super().forward(x)
         return total / len(seeds)
+
+
+@contextmanager
+def show_other_draws(classifier: Classifier) -> Iterator[None]:
+    """Let an attack within the context see other draws than those that judge its images; change nothing without draws.
+
+    Otherwise an attack of many queries, as Square, would aim at the luck of the draws that judge it.
+    """
+    if not isinstance(classifier, MeanOfDraws):
+        yield
+        return
+    before = classifier.first_seed
+    classifier.first_seed = 2**20
+    try:
+        yield
+    finally:
+        classifier.first_seed = before

@@ -4,14 +4,12 @@ On a CPU the processes are forked: they share network and images, even those tha
 used a GPU cannot be forked. There each GPU gets a new process, which receives a copy of network and images.
 """
 
-import gc
 import io
 import os
 import pickle
 import signal
 import subprocess
 import sys
-import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -24,15 +22,15 @@ from multiprocessing.process import BaseProcess
 
 import torch
 
-from faal_core.auditing.batches import BatchExecutor, BatchWork, OneProcess
+from faal_core.auditing.batch_server import serve_fork
+from faal_core.auditing.batches import BatchExecutor, BatchWork, FailedBatch, OneProcess
 from faal_core.auditing.evaluator import ComputedBatch
 from faal_core.auditing.parallelism import can_fork, choose_processes
-from faal_core.errors import ClassifierUnsuitable, FaalError, OutOfMemory
-from faal_core.lifetime import end_with_parent
+from faal_core.errors import ClassifierUnsuitable, OutOfMemory
 from faal_core.results.schedule import Batch
 
 _LOSSES = 3  # processes that one batch may end before the audit is given up
-_START = "from faal_core.auditing.processes import serve_copy; serve_copy({socket}, {parent}, {device!r})"
+_START = "from faal_core.auditing.batch_server import serve_copy; serve_copy({socket}, {parent}, {device!r})"
 
 
 @dataclass(slots=True)
@@ -108,24 +106,27 @@ class ProcessPool:
             else:
                 return
 
-    def wait(self, seconds: float) -> Sequence[ComputedBatch]:
+    def wait(self, seconds: float) -> Sequence[ComputedBatch | FailedBatch]:
         """Return the results that have come; wait at most that long for the first.
 
-        Raises: ClassifierUnsuitable, OutOfMemory, also where a batch has ended several processes; other errors of the network.
+        A batch fails with the network's error, or with OutOfMemory or ClassifierUnsuitable where it has ended several processes.
         """
         children = {child.connection: child for child in self._children if child is not None}
-        computed = []
+        computed: list[ComputedBatch | FailedBatch] = []
         for connection in wait(list(children), seconds):
             child = children[connection]  # type: ignore[index]  # wait returns the connections that it was given
             try:
                 reply = child.connection.recv()
             except (EOFError, OSError):
-                if (lost := self._remove(child)) is not None:
+                lost = child.batch
+                if (error := self._remove(child)) is not None:
+                    computed.append(error)
+                elif lost is not None:
                     self.submit(lost)
                 continue
-            if isinstance(reply, BaseException):
-                raise reply
-            if isinstance(reply, ComputedBatch):  # otherwise a new process has loaded the network
+            if isinstance(reply, BaseException) and child.batch is not None:
+                reply = FailedBatch(child.batch, reply)
+            if isinstance(reply, ComputedBatch | FailedBatch):  # otherwise a new process has loaded the network
                 child.batch = None
                 computed.append(reply)
         return computed
@@ -147,24 +148,25 @@ class ProcessPool:
         if self._content is not None:
             child.connection.send_bytes(self._content)
 
-    def _remove(self, child: _Child) -> Batch | None:
-        """Remove a process that has ended, and return its batch. Raises: OutOfMemory, ClassifierUnsuitable."""
+    def _remove(self, child: _Child) -> FailedBatch | None:
+        """Remove a process that has ended, and return its batch with an error if the batch has ended several processes."""
         status = child.end()
         self._children[self._children.index(child)] = None
         if child.batch is None:
             return None
         self._losses[child.batch] += 1
         if self._losses[child.batch] < _LOSSES:
-            return child.batch
+            return None
+        images = len(child.batch.rows)
         if -status == signal.SIGKILL:
-            raise OutOfMemory(
-                f"{_LOSSES} processes were killed while they computed the same {len(child.batch.rows)} images, as happens where "
-                "memory runs out. Use fewer processes or a smaller batch size."
+            message = (
+                f"{_LOSSES} processes were killed while they computed the same {images} images, as happens where memory runs "
+                "out. Use fewer processes (--processes, FAAL_PROCESSES) or a smaller batch size."
             )
+            return FailedBatch(child.batch, OutOfMemory(message))
         reason = f"signal {-status}" if status < 0 else f"exit status {status}"
-        raise ClassifierUnsuitable(
-            f"The network ended {_LOSSES} processes ({reason}) that computed the same {len(child.batch.rows)} images."
-        )
+        message = f"The network ended {_LOSSES} processes ({reason}) that computed the same {images} images."
+        return FailedBatch(child.batch, ClassifierUnsuitable(message))
 
 
 class LocalProcesses:
@@ -229,9 +231,7 @@ def _without_interrupts() -> Iterator[None]:
 def _fork(work: BatchWork, others: Sequence[Connection]) -> _Child:
     """Start a process that computes batches with one thread, by a fork."""
     own, its = Pipe()
-    process = get_context("fork").Process(
-        target=_serve_fork, args=(work, its, [own, *others], os.getpid()), daemon=True
-    )
+    process = get_context("fork").Process(target=serve_fork, args=(work, its, [own, *others], os.getpid()), daemon=True)
     with _without_interrupts(), warnings.catch_warnings():
         # Python warns of threads: a fork has none of them, and may wait for their locks. The child uses torch with one thread, as
         # the processes of torch's DataLoader do.
@@ -239,16 +239,6 @@ def _fork(work: BatchWork, others: Sequence[Connection]) -> _Child:
         process.start()
     its.close()
     return _Child(process, own)
-
-
-def _serve_fork(work: BatchWork, connection: Connection, others: Sequence[Connection], parent: int) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the handler of the parent
-    end_with_parent(parent)
-    for other in others:  # else the end of the parent would not close them
-        other.close()
-    torch.set_num_threads(1)  # before anything else: threads of the parent do not exist here
-    gc.freeze()  # a collection would copy the pages of objects that this process shares with its parent
-    _serve(work, connection)
 
 
 def _start_copy(device: torch.device, others: Sequence[Connection]) -> _Child:
@@ -262,47 +252,3 @@ def _start_copy(device: torch.device, others: Sequence[Connection]) -> _Child:
         )
     its.close()
     return _Child(process, own)
-
-
-def serve_copy(socket: int, parent: int, device: str) -> None:
-    """Compute batches until the connection is closed, with network and images that come through it."""
-    end_with_parent(parent)
-    connection = Connection(socket)
-    torch.set_num_threads(1)
-    places = {f"cuda:{number}": device for number in range(torch.cuda.device_count())}
-    try:
-        # The content comes from the parent alone.
-        work = torch.load(io.BytesIO(connection.recv_bytes()), map_location=places, weights_only=False)
-    except Exception:  # noqa: BLE001 - whatever modules of other people raise: the parent computes alone
-        connection.send(False)
-        return
-    work.evaluator.device = torch.device(device)
-    connection.send(True)
-    _serve(work, connection)
-
-
-def _serve(work: BatchWork, connection: Connection) -> None:
-    """Compute the batches that come through the connection until it is closed."""
-    while True:
-        try:
-            batch = connection.recv()
-        except EOFError:
-            return
-        try:
-            reply: ComputedBatch | BaseException = work.compute(batch)
-        except BaseException as error:  # noqa: BLE001 - the parent raises it
-            reply = _make_sendable(error)
-        connection.send(reply)
-
-
-def _make_sendable(error: BaseException) -> BaseException:
-    """Return the error, or a RuntimeError with its text where it cannot be sent to another process."""
-    if not isinstance(error, FaalError):
-        error.add_note("".join(traceback.format_exception(error)))
-    try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
-    except Exception:  # noqa: BLE001 - an error of other people's code, with whatever arguments
-        text = RuntimeError(f"{type(error).__name__}: {error}")
-        text.add_note("".join(traceback.format_exception(error)))
-        return text
-    return error

@@ -49,6 +49,9 @@ def check_predictions(
     Raises: PackRefused if anything else than a near tie differs; InvalidSpec without adversarial images and data; OSError.
     """
     report, outcomes = contents.audited, list(contents.outcomes.values())[-1]
+    if report.escalation is not None and report.escalation.draws > 1:
+        sentence = "The network's outputs are random, so its predictions cannot be compared image by image."
+        return Check(name="predictions", status="not-checked", sentence=sentence)
     member = contents.members.get(ADVERSARIAL) if adversarial is None else Member.from_file(adversarial)
     if member is None and data is None:
         raise InvalidSpec("The pack has no adversarial images to predict again.", remedy="adversarial")

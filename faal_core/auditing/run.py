@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,29 +14,26 @@ from faal_core import weights
 from faal_core.auditing import reliability
 from faal_core.auditing.adversarial import AdversarialImages
 from faal_core.auditing.batches import OpenExecutor
-from faal_core.auditing.escalation import choose_classifier, evaluate_and_escalate
-from faal_core.auditing.evaluation import evaluate
+from faal_core.auditing.escalation import choose_classifier
 from faal_core.auditing.evaluator import Evaluator
+from faal_core.auditing.findings import AuditAttacks, Executors, Findings
 from faal_core.auditing.gallery import build_gallery
 from faal_core.auditing.parallelism import choose_batch_size
-from faal_core.auditing.processes import LocalProcesses
 from faal_core.auditing.provenance import describe_provenance
 from faal_core.auditing.result import AuditResult
-from faal_core.auditing.sequential import evaluate_sequentially
 from faal_core.auditing.suitability import check_network
 from faal_core.classifier import Classifier
 from faal_core.datasets.data_warnings import examine_data
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.datasets.matching import check_radius, match_classes
-from faal_core.devices import require_room
+from faal_core.devices import full_float32, require_room
 from faal_core.errors import InvalidSpec
 from faal_core.progress import NoProgress, Progress
 from faal_core.results.class_table import ClassTable, build_group_table
-from faal_core.results.documents import PRODUCT, AttackRow, AuditReport, ClassifierSummary
-from faal_core.results.image_outcomes import Evaluation
+from faal_core.results.documents import PRODUCT, AuditReport, ClassifierSummary
 from faal_core.results.ledger import BatchResult, Ledger, compute_identity
 from faal_core.results.outcomes import Outcomes
-from faal_core.specs import AttackSpec, AuditSpec
+from faal_core.specs import AuditSpec
 
 _SAMPLE = 64  # images that the reliability checks use: enough for their thresholds, a small part of an audit's cost
 _RANDOM_IMAGES = 4  # whose outputs tell networks of own code apart
@@ -88,7 +86,7 @@ def run_audit(
     check_radius(spec.threat, data)
     evaluator = Evaluator(classifier, data, device=device, batch_size=spec.batch_size, seed=spec.seed)
     progress = progress or NoProgress()
-    with require_room(spec.batch_size):
+    with require_room(spec.batch_size), full_float32():
         sample = torch.randperm(len(data), generator=torch.Generator().manual_seed(spec.seed))[
             : min(_SAMPLE, max(2, spec.batch_size))
         ]
@@ -97,7 +95,10 @@ def run_audit(
         outputs = _compute_outputs(classifier, x.shape[1:]) if ledger else ()
         evaluator.classifier, warnings = choose_classifier(classifier, x, y, spec, paired_codes)
     if keep_adversarial and spec.sequential:
-        raise InvalidSpec("A sequential audit keeps no adversarial images. Audit all images instead.")
+        raise InvalidSpec(
+            "A sequential audit cannot keep adversarial images. Leave out --save-adversarial (`keep_adversarial`), or "
+            "--decide-worst (`sequential`)."
+        )
     size = choose_batch_size(evaluator)
     with Ledger(ledger, identity, outputs=outputs, keep=compute, batch_size=size) as batches:
         adversarial = None
@@ -107,51 +108,14 @@ def run_audit(
         for result in known_results:
             if compute and batches.find(result.attack, result.run, result.rows) is None:
                 batches.add(result)
-        local: list[LocalProcesses] = []  # of each evaluation: the attacks that follow may need more
-
-        def choose_executor() -> OpenExecutor:
-            local.append(LocalProcesses(processes if compute else 1))
-            return open_executor or local[-1]
-
-        def evaluate_attacks(
-            attacks: tuple[AttackSpec, ...], progress: Progress
-        ) -> tuple[Evaluation, tuple[AttackRow, ...]]:
-            return evaluate(
-                evaluator,
-                spec.threat,
-                attacks,
-                progress,
-                batches,
-                compute=compute,
-                certify_images=spec.certify,
-                adversarial=adversarial,
-                open_executor=choose_executor(),
-            )
-
-        sequential, escalation = None, None
-        if spec.sequential is None:
-            evaluation, attack_rows, warnings, escalation = evaluate_and_escalate(
-                evaluate_attacks, spec, warnings, len(data), progress, paired_codes
-            )
-        else:
-            decided = evaluate_sequentially(
-                evaluator, spec, spec.sequential, progress, batches, compute=compute, open_executor=choose_executor()
-            )
-            evaluation, attack_rows, sequential = decided.evaluation, decided.attacks, decided.result
-            data, audited_rows = data.take(decided.rows), audited_rows[decided.rows]
-            warnings = (*warnings, *reliability.examine_attacks(spec.attacks, attack_rows, len(data)))
-    column = (len(attack_rows), spec.confidence)
-    table = ClassTable(evaluation, data.class_names, *column, is_sequential=sequential is not None)
-    rows = table.build_rows()
-    warnings = (
-        *examine_data(data, classifier.spec.class_names),
-        *reliability.examine_predictions(evaluation, data.class_names),
-        *warnings,
-        *reliability.examine_images(data, spec.threat, trained_on),
-        *reliability.check_class_sizes(rows),
-    )
+        executors = Executors(processes if compute else 1, open_executor)
+        attacked = AuditAttacks(evaluator, spec, batches, progress, executors, adversarial, compute=compute)
+        findings = attacked.run(warnings, paired_codes)
+    if findings.rows is not None:
+        data, audited_rows = data.take(findings.rows), audited_rows[findings.rows]
+    provenance = describe_provenance(device, executors.processes if compute else None)
     outcomes = Outcomes(
-        evaluation,
+        findings.evaluation,
         rows=audited_rows.numpy(),
         groups={
             grouping.column: tuple(grouping.names[member] for member in grouping.members) for grouping in data.groups
@@ -165,22 +129,9 @@ def run_audit(
         classifier=summary,
         dataset=data.summarise(),
         spec=spec,
-        warnings=warnings,
-        escalation=escalation,
-        classes=rows,
-        clean=table.build_spread(table.clean),
-        robust=table.build_spread(table.robust),
-        groups=tuple(
-            build_group_table(grouping.column, ClassTable(evaluation, grouping.names, *column, grouping.members))
-            for grouping in (data.groups if sequential is None else ())
-        ),
-        sequential=sequential,
-        attacks=attack_rows,
-        confusion=table.count_confusions(),
+        provenance=provenance,
         outcomes_sha256=outcomes.sha256,
-        adversarial_sha256=hashlib.sha256("\n".join(evaluation.sha256).encode()).hexdigest(),
-        provenance=describe_provenance(device, local[-1].count if compute and open_executor is None else None),
-        gallery=build_gallery(data, evaluation, attack_rows),
+        **_summarise_findings(findings, classifier, data, spec, trained_on),
     )
     return AuditResult(
         report,
@@ -188,6 +139,46 @@ def run_audit(
         batch_results=tuple(batches),
         adversarial_images=None if adversarial is None else adversarial.to_tensor(),
     )
+
+
+def _summarise_findings(
+    findings: Findings,
+    classifier: Classifier,
+    data: LabelledImages,
+    spec: AuditSpec,
+    trained_on: AbstractSet[bytes],
+) -> dict[str, Any]:
+    """Return the report's fields that follow from the findings.
+
+    Args:
+        data: the audited images.
+    """
+    evaluation, column = findings.evaluation, (len(findings.attacks), spec.confidence)
+    table = ClassTable(evaluation, data.class_names, *column, is_sequential=findings.sequential is not None)
+    rows = table.build_rows()
+    warnings = (
+        *examine_data(data, classifier.spec.class_names),
+        *reliability.examine_predictions(evaluation, data.class_names),
+        *findings.warnings,
+        *reliability.examine_images(data, spec.threat, trained_on),
+        *reliability.check_class_sizes(rows),
+    )
+    return {
+        "warnings": warnings,
+        "escalation": findings.escalation,
+        "classes": rows,
+        "clean": table.build_spread(table.clean),
+        "robust": table.build_spread(table.robust),
+        "groups": tuple(
+            build_group_table(grouping.column, ClassTable(evaluation, grouping.names, *column, grouping.members))
+            for grouping in (data.groups if findings.sequential is None else ())
+        ),
+        "sequential": findings.sequential,
+        "attacks": findings.attacks,
+        "confusion": table.count_confusions(),
+        "adversarial_sha256": hashlib.sha256("\n".join(evaluation.sha256).encode()).hexdigest(),
+        "gallery": build_gallery(data, evaluation, findings.attacks),
+    }
 
 
 @torch.no_grad()

@@ -120,7 +120,7 @@ Processes = Annotated[
         max=1024,
         metavar="N",
         envvar="FAAL_PROCESSES",
-        help="Audit and validate with N processes, each with one thread or on a GPU of its own. The results are the same.",
+        help="Audit and validate with N processes, each with one thread or one GPU. Every N from 2 on gives the same results.",
         show_default="chosen by a short measurement",
         rich_help_panel=RUN,
     ),
@@ -195,7 +195,7 @@ DecideWorst = Annotated[
         max=1,
         metavar="RATE",
         help="Audit images in random order only until the intervals decide whether each class's robust accuracy is at least "
-        "this rate.",
+        "this rate. It sets sequential.min_worst.",
         show_default="all images",
         rich_help_panel=ATTACKS,
     ),

@@ -48,7 +48,7 @@ def parse_batches(content: bytes) -> BatchLines:
         raise PackRefused("Line 1 of the ledger does not name its audit.")
     size = fields.get("batch_size")
     if size is not None and (not isinstance(size, int) or size < 1):
-        raise PackRefused("Line 1 of the ledger states no valid size of batches.")
+        raise PackRefused(f"Line 1 of the ledger has batch_size {size!r:.40}. It must be a whole number of at least 1.")
     return BatchLines(identity, tuple(lines), tuple(results), size)
 
 
@@ -68,6 +68,7 @@ def replay(batches: BatchLines, labels: Rows, report: AuditReport) -> tuple[Eval
     results = {(one.attack, one.run, one.rows): one for one in batches.results}
     limits = [_count_runs(attack, report.classifier.spec.num_classes) for attack in report.attack_specs]
     _check_batches(batches, len(labels), limits)
+    _check_certified(batches, labels, report)
     outcomes = ImageOutcomes(labels)
     for one in batches.results:
         if one.attack == CERTIFIED:
@@ -102,6 +103,19 @@ def _check_batches(batches: BatchLines, images: int, limits: list[int]) -> None:
         in_range = all(0 <= row < images for row in one.rows)
         if not in_range or any(len(values) != len(one.rows) for values in lists):
             raise PackRefused("The ledger has a batch that does not fit the images of the report.")
+
+
+def _check_certified(batches: BatchLines, labels: Rows, report: AuditReport) -> None:
+    """Check that bounds certify only images with a positive bound, as their own class, in one batch. Raises: PackRefused."""
+    certified = [one for one in batches.results if one.attack == CERTIFIED]
+    if not certified:
+        return
+    is_consistent = len(certified) == 1 and report.spec.certify and report.spec.sequential is None
+    (first, *_) = certified
+    for row, predicted, bound in zip(first.rows, first.predicted, first.logit_margin, strict=True):
+        is_consistent &= predicted == -1 or (predicted == labels[row] and bound > 0)
+    if not is_consistent:
+        raise PackRefused("The ledger certifies images that the audit cannot have certified.")
 
 
 def _count_runs(attack: AttackSpec, num_classes: int) -> int:

@@ -72,7 +72,9 @@ class Contents:
         except ValidationError as error:
             raise PackRefused(f"{REPORT} is not a report of FAAL: {_explain(error)}") from None
         if any(audit.sequential is not None for audit in list_audits(report).values()):
-            raise PackRefused("The audit is sequential, and a pack needs an audit of all images.")
+            raise PackRefused(
+                "The audit is sequential, and a pack needs an audit of all images. Audit again without `sequential`."
+            )
         return report
 
     @cached_property

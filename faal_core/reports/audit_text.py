@@ -70,18 +70,18 @@ def describe_decision(report: AuditReport) -> list[str]:
     """Return the sentences on what a sequential audit decided, and on how many images; none for an audit of all images."""
     if report.sequential is None:
         return []
-    result, share = report.sequential, f"{report.dataset.images:,} of {report.sequential.available:,} images"
+    result, counts = report.sequential, f"{report.dataset.images:,} of {report.sequential.available:,} images"
     missed = [write_name(one.name) for one in result.classes if one.status == "fail"]
     undecided = sum(one.status == "undecided" for one in result.classes)
     if result.status == "pass":
-        return [f"Every class reaches its limit of robust accuracy, decided on {share}."]
+        return [f"Every class reaches its limit of robust accuracy, decided on {counts}."]
     if result.status == "fail":
         few = len(missed) <= LISTED_CLASSES
-        subject = " and ".join(missed) if few else f"{len(missed)} classes"
-        return [f"The limit of robust accuracy is missed by {subject}, decided on {share}. The audit ended there."]
+        subject = ", ".join(missed) if few else f"{len(missed)} classes"
+        return [f"The audit ended after {counts}, because the limit of robust accuracy is missed by {subject}."]
     reason = "the audit was stopped" if result.ended_by == "time" else "no more images are left"
     verb = "is" if undecided == 1 else "are"
-    return [f"{undecided} of {len(result.classes)} classes {verb} undecided after {share}: {reason}."]
+    return [f"{undecided} of {len(result.classes)} classes {verb} undecided after {counts}: {reason}."]
 
 
 def _state_bound(report: AuditReport) -> str:

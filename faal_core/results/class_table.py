@@ -111,7 +111,7 @@ class ClassTable:
 
     def _build_mean(self, correct: intervals.Counts) -> Rate:
         total, images = correct.sum(), self.images.sum()
-        if self._is_sequential:  # the share of a class in the images depends on its rate
+        if self._is_sequential:  # the fraction of a class in the images depends on its rate
             low, high = intervals.mean_bounds(*self._find_bounds(correct), self.images)
         else:
             low, high = map(float, intervals.clopper_pearson(total, images, self._confidence))

@@ -23,7 +23,7 @@ def require_comparable(one: AuditReport, other: AuditReport) -> None:
     if _describe_escalation(one) != _describe_escalation(other):
         raise InvalidSpec(
             f"After warnings about gradients, the audits had different attacks: {_describe_escalation(one)} and "
-            f"{_describe_escalation(other)}. Audit both with these attacks in the spec, or both with escalate set to false."
+            f"{_describe_escalation(other)}. Audit both with these attacks in the spec, or both with `escalate` set to false."
         )
     if not (one.complete and other.complete):
         raise InvalidSpec("One of the audits was stopped before its attacks had tried every image. Resume it first.")

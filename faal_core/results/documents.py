@@ -53,11 +53,14 @@ class ClassRow(Document):
     images: Images
     clean: Rate
     after_attack: tuple[Rate, ...] = Field(description="Accuracy after attacks 0..k, one entry per attack k.")
-    robust: Rate = Field(description="Accuracy on images that are classified correctly clean and after every attack.")
+    robust: Rate = Field(
+        description="Fraction of the images that are classified correctly clean and after every attack. Certified images "
+        "count as robust without an attack."
+    )
     certified: Rate | None = Field(
         None,
         description="Fraction of the images for which bounds prove that no perturbation within the threat model changes the "
-        "class. The true robust accuracy on these images is between this rate and `robust`. Null where no bounds were computed.",
+        "class. The true robust accuracy on these images of the class is between this rate and `robust`. Null without bounds.",
     )
 
     @model_validator(mode="after")
@@ -220,8 +223,8 @@ class Provenance(Document):
     threads: int = Field(description="Number of CPU threads that PyTorch uses within one operation.")
     processes: int | None = Field(
         None,
-        description="Number of processes that computed batches at a time, on one machine; null where several machines or an "
-        "earlier version computed.",
+        description="Number of processes that computed batches at a time. Null in reports of earlier versions, and where a "
+        "program computed batches in its own way.",
     )
 
 
@@ -248,7 +251,7 @@ class AuditReport(Document):
     )
     warnings: tuple[ReliabilityWarning, ...]
     escalation: Escalation | None = Field(
-        None, description="Attacks that followed warnings about gradients; null where none was due."
+        None, description="Attacks that followed warnings about gradients. Null if no warning led to further attacks."
     )
     classes: tuple[ClassRow, ...] = Field(min_length=1)
     clean: Spread

@@ -69,16 +69,16 @@ class ApgdSpec(AnyAttackSpec):
     )
     target_order: Literal["logits", "malt"] = Field(
         "logits",
-        description="Which target classes are nearest. logits: those with the largest logits. malt: those whose linearised "
-        "decision boundary is nearest to the image, among the 100 classes with the largest logits (MALT); with 10 classes or "
-        "fewer the same as logits.",
+        description="Order in which target classes are tried. logits: the largest logit first. malt: the nearest linearised "
+        "decision boundary first, among the 100 classes with the largest logits (MALT). With 10 classes or fewer, malt is the "
+        "same as logits.",
     )
     iterations: int = Field(100, ge=1, le=10_000)
     restarts: int = Field(1, ge=1, le=100, description="Number of restarts of each run.")
     gradient: Literal["exact", "surrogate"] = Field(
         "exact",
-        description="surrogate: thresholds, roundings and the choice of largest values get the gradient of a smooth function, "
-        "and parts of the network that record no gradient are differentiated.",
+        description="exact: the network's own gradient. surrogate: thresholds, roundings and the choice of largest values get "
+        "the gradient of a smooth function, and parts of the network that record no gradient are differentiated.",
     )
 
     @model_validator(mode="after")
@@ -200,9 +200,9 @@ class AuditSettings(Spec):
     )
     certify: bool = Field(
         True,
-        description="Whether to prove for images of small networks that no perturbation changes their class, where that "
-        "costs less than the attacks. These images are not attacked, and the report counts them for each class. "
-        "Sequential audits attack every image.",
+        description="Whether to prove, on a CPU, that no perturbation changes the class of an image. Proofs are tried only for "
+        "networks whose operations are all known, and only where they cost fewer passes than they save. The images with a proof "
+        "are not attacked, and the report counts them for each class. Sequential audits attack every image.",
     )
 
     @property

@@ -36,7 +36,7 @@ class TrainingAttack(Spec):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "float32",
         description="Number format of convolutions and matrix products in the attack. auto: bfloat16 where the device has "
-        "instructions for it. Where the precision of the training is bfloat16, that of the attack is, too. Steps, losses of "
+        "instructions for it. If `training.precision` is bfloat16, the attack uses bfloat16, too. Steps, losses of "
         "the training, validation and audits do not depend on it.",
     )
 

@@ -11,11 +11,11 @@ from faal_core.classifier import Classifier
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-_LEAST_IMAGES = 8  # per thread: convolutions of fewer images take 1.3 times as long per image (docs/decisions/0045)
-_STATELESS = (
-    "torch.nn.modules.",
-    "faal_core.",
-)  # modules of these packages store nothing in a forward pass in eval mode
+_LEAST_IMAGES = (
+    8  # per thread: convolutions of 4 images take 1.3 times as long per image as those of 16 (docs/decisions/0045)
+)
+# Modules of these packages store nothing in a forward pass in eval mode.
+_STATELESS = ("torch.nn.modules.", "faal_core.")
 
 
 @dataclass(frozen=True, slots=True)

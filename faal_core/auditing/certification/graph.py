@@ -31,13 +31,18 @@ class _Unknown(Exception):
 
 
 def trace(classifier: Classifier) -> tuple[Step, ...]:
-    """Return the steps from an image with pixels in [0, 1] to its logits, in float32 on the CPU; none where one is unknown.
+    """Return the steps from an image with pixels in [0, 1] to its logits, on the CPU.
+
+    There are none where an operation is unknown, or where the network computes in another precision than float32.
 
     The network may be code of its own, which may raise anything when it is traced. That it computes what the trace says must
     be checked on images: values that do not depend on the input are constants of the trace.
     """
+    values = (*classifier.backbone.parameters(), *classifier.backbone.buffers())
+    if any(value.is_floating_point() and value.dtype is not torch.float32 for value in values):
+        return ()
     try:
-        network = copy.deepcopy(classifier.backbone).cpu().float().eval()
+        network = copy.deepcopy(classifier.backbone).cpu().eval()
         graph = fx.Tracer().trace(network)
         scale = (1 / classifier.std[0]).cpu()
         normalisation = Scaled(scale, -classifier.mean[0].cpu() * scale)
@@ -111,9 +116,7 @@ def _translate_convolution(module: Any) -> Layer:  # noqa: ANN401 - one function
 
     def transpose(coefficients: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
         rows, kernel = (part.contiguous(memory_format=torch.channels_last) for part in (coefficients, weight))
-        return conv2d_input(
-            (len(rows), *shape), kernel, rows, **options
-        )  # channels-last: 3 to 6 times as fast on a CPU
+        return conv2d_input((len(rows), *shape), kernel, rows, **options)  # channels-last is faster on a CPU
 
     return Weighted(
         module.weight.detach(), _bias(module).view(-1, 1, 1), partial(functional.conv2d, **options), transpose

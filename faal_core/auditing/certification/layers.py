@@ -21,9 +21,18 @@ class Box(NamedTuple):
     low: Tensor
     high: Tensor
 
-    def select(self, image: int) -> "Box":
-        """Return the bounds of one image."""
-        return Box(self.low[image : image + 1], self.high[image : image + 1])
+    @property
+    def magnitude(self) -> Tensor:
+        """Return the largest absolute value of each entry, `n …`."""
+        return torch.maximum(self.low.abs(), self.high.abs())
+
+    def select(self, images: slice) -> "Box":
+        """Return the bounds of some images."""
+        return Box(self.low[images], self.high[images])
+
+    def widen(self, slack: Tensor) -> "Box":
+        """Return bounds that are wider by `slack` on both sides."""
+        return Box(self.low - slack, self.high + slack)
 
     def lower_bound(self, coefficients: Tensor) -> Tensor:
         """Return the least value in the box of each linear function, `n m`, for coefficients `n m …`."""
@@ -55,7 +64,7 @@ class Pulled(NamedTuple):
 
 
 class Layer(Protocol):
-    """Is one operation of a network."""
+    """Represents one operation of a network."""
 
     @property
     def is_affine(self) -> bool:
@@ -70,7 +79,7 @@ class Layer(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Weighted:
-    """Is a linear layer or a convolution.
+    """Represents a linear layer or a convolution.
 
     Args:
         apply: returns the layer's output without bias for a batch and a weight.
@@ -89,8 +98,8 @@ class Weighted:
         (box,) = inputs
         middle = (box.low + box.high) / 2
         centre = self.apply(middle, self.weight) + self.bias
-        radius = self.apply((box.high - box.low) / 2 + ROUNDING * middle.abs(), self.weight.abs())
-        return Box(centre - radius, centre + radius)
+        radius = self.apply((box.high - box.low) / 2 + ROUNDING * box.magnitude, self.weight.abs())
+        return Box(centre, centre).widen(radius + ROUNDING * self.bias.abs())
 
     def pull(self, coefficients: Tensor, output: Box, inputs: tuple[Box, ...]) -> Pulled:
         """Multiply by the transposed weights."""
@@ -109,10 +118,13 @@ class Scaled:
     is_affine: bool = True
 
     def bound(self, *inputs: Box) -> Box:
-        """Return the bounds in their order, which a negative scale reverses."""
+        """Return the bounds in their order, which a negative scale reverses. Raises: ValueError where values are repeated."""
         (box,) = inputs
         low, high = box.low * self.scale + self.shift, box.high * self.scale + self.shift
-        return Box(torch.minimum(low, high), torch.maximum(low, high))
+        if low.shape != box.low.shape:
+            raise ValueError(f"a scale makes values of shape {tuple(low.shape)} of {tuple(box.low.shape)}")
+        slack = ROUNDING * (box.magnitude * self.scale.abs() + self.shift.abs())
+        return Box(torch.minimum(low, high), torch.maximum(low, high)).widen(slack)
 
     def pull(self, coefficients: Tensor, output: Box, inputs: tuple[Box, ...]) -> Pulled:
         """Multiply by the scale."""
@@ -122,7 +134,7 @@ class Scaled:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Averaged:
-    """Is linear with weights of at least 0: a mean, an average pool, or another shape of the same values."""
+    """Represents a linear operation with weights of at least 0: a mean, an average pool, or another shape of the same values."""
 
     apply: Callable[[Tensor], Tensor]
     is_affine: bool = True
@@ -130,7 +142,7 @@ class Averaged:
     def bound(self, *inputs: Box) -> Box:
         """Apply the layer to both bounds."""
         (box,) = inputs
-        return Box(self.apply(box.low), self.apply(box.high))
+        return Box(self.apply(box.low), self.apply(box.high)).widen(ROUNDING * self.apply(box.magnitude))
 
     def pull(self, coefficients: Tensor, output: Box, inputs: tuple[Box, ...]) -> Pulled:
         """Multiply by the transposed layer, which is its gradient."""
@@ -148,9 +160,12 @@ class Sum:
     is_affine: bool = True
 
     def bound(self, *inputs: Box) -> Box:
-        """Add the bounds."""
+        """Add the bounds. Raises: ValueError where one input is repeated to the shape of the other: `pull` would be wrong."""
         first, second = inputs
-        return Box(first.low + second.low, first.high + second.high)
+        if first.low.shape != second.low.shape:
+            raise ValueError(f"a sum of shapes {tuple(first.low.shape)} and {tuple(second.low.shape)} has no bounds")
+        slack = ROUNDING * (first.magnitude + second.magnitude)
+        return Box(first.low + second.low, first.high + second.high).widen(slack)
 
     def pull(self, coefficients: Tensor, output: Box, inputs: tuple[Box, ...]) -> Pulled:
         """Give both inputs the coefficients of the sum."""
@@ -159,7 +174,7 @@ class Sum:
 
 @dataclass(frozen=True, slots=True)
 class Rectified:
-    """Is a ReLU, or a leaky ReLU with a slope in [0, 1] for negative values.
+    """Represents a ReLU, or a leaky ReLU with a slope in [0, 1] for negative values.
 
     Source: the relaxation of CROWN (Zhang et al. 2018, arXiv 1811.00866), section 3, with its adaptive lower line.
     """
@@ -187,7 +202,7 @@ class Rectified:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Largest:
-    """Is a max pool: linear functions of it are bounded by the interval of each of its values."""
+    """Represents a max pool: linear functions of it are bounded by the interval of each of its values."""
 
     apply: Callable[[Tensor], Tensor]
     is_affine: bool = False

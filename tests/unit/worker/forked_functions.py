@@ -17,9 +17,9 @@ def run_code(code: str, parent: int) -> None:
     exec(code, {})
 
 
-def require_no_device(parent: int) -> None:
-    """Exit with status 1 if the process that was forked had used CUDA."""
+def require_fresh_torch(threads: int, parent: int) -> None:
+    """Exit with status 1 if the process that was forked had used CUDA, or torch has another number of threads."""
     import torch
 
-    if torch.cuda.is_initialized() or torch.cuda._is_in_bad_fork():
+    if torch.cuda.is_initialized() or torch.cuda._is_in_bad_fork() or torch.get_num_threads() != threads:
         raise SystemExit(1)

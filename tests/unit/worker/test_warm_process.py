@@ -68,6 +68,31 @@ def test_fork_ends_with_its_guard(warm: WarmProcess) -> None:
     wait_until(lambda: is_gone(job), within_seconds=10)
 
 
+def test_fork_outlives_a_request_to_stop_that_reaches_every_process(warm: WarmProcess) -> None:
+    """A service manager asks all processes to stop at once: a guard waits for its job, which may store its checkpoint."""
+    process = hold(warm)
+    job = find_job(warm._process.pid)
+    (guard,) = (pid for pid in descendants(warm._process.pid) if pid != job)
+    os.kill(guard, signal.SIGTERM)
+    assert not process.has_ended(within_seconds=0.5)
+    os.kill(job, signal.SIGTERM)
+    assert process.has_ended(within_seconds=20)
+    assert process.close() == -signal.SIGTERM
+
+
+def test_warm_process_gets_no_secret() -> None:
+    """Of the worker's environment, only names that libraries read reach the warm process."""
+    environment = {
+        "LANG": "C",
+        "LC_ALL": "C",
+        "LANGUAGE_KEY": "s",
+        "LANGFUSE_SECRET_KEY": "s",
+        "PATH_TOKEN": "s",
+        "FAAL_X": "s",
+    }
+    assert WarmProcess([], environment)._environment == {"LANG": "C", "LC_ALL": "C", "OPENBLAS_NUM_THREADS": "1"}
+
+
 def test_dead_warm_process_is_replaced_and_its_forks_run(warm: WarmProcess) -> None:
     """After the warm process was killed, its forks continue, and a new one serves the next request."""
     process = hold(warm)
@@ -100,11 +125,12 @@ def test_kill_ends_a_request_that_waits() -> None:
 
 
 def test_warm_process_has_one_thread_and_no_device() -> None:
-    """With the libraries of jobs imported, the warm process has one thread, and its forks find CUDA untouched."""
-    with WarmProcess(WARM_MODULES, dict(os.environ)) as warm:
+    """The warm process has one thread. Its forks find CUDA untouched, and have as many threads as their environment says."""
+    with WarmProcess(WARM_MODULES, os.environ | {"OMP_NUM_THREADS": "2"}) as warm:
         process = warm.client.start(
-            "tests.unit.worker.forked_functions:require_no_device",
-            environment=dict(os.environ),
+            "tests.unit.worker.forked_functions:require_fresh_torch",
+            3,
+            environment=os.environ | {"OMP_NUM_THREADS": "3"},
             process_name="faal-job",
         )
         assert process.has_ended(within_seconds=100)

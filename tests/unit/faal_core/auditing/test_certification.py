@@ -18,7 +18,7 @@ from faal_core.auditing.evaluator import Evaluator
 from faal_core.auditing.run import run_audit
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
-from faal_core.progress import NoProgress
+from faal_core.progress import NoProgress, TimeLimit
 from faal_core.results.outcomes import read_outcomes
 from faal_core.specs import AuditSpec
 from faal_core.threat_model import Norm, ThreatModel
@@ -28,6 +28,7 @@ from tests.robust_networks import BASE, CNN_A, Reference, needs_reference
 CPU = torch.device("cpu")
 SHAPE = (1, 6, 5)
 both_norms = pytest.mark.parametrize("norm", list(Norm))
+SHORT = AuditSpec.model_validate({"threat": {"epsilon": 1e-6}, "attacks": [{"type": "pgd", "steps": 1}]})
 
 
 class EveryLayer(nn.Module):
@@ -126,6 +127,65 @@ def test_unknown_operations_are_not_certified(function: Callable[[Tensor], Tenso
     evaluator = evaluate_images(Classifier.wrap(Network().eval(), num_classes=3), torch.rand(20, *SHAPE))
     specs = AuditSpec.model_validate({"threat": {"epsilon": 1e-6}, "attacks": "standard"}).attacks
     assert certify(evaluator, ThreatModel(epsilon=1e-6), specs, range(20), NoProgress()).rows == ()
+
+
+class Repeats(nn.Module):
+    """Adds one channel to each of three."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(1, 3, 1), nn.Linear(3 * 30, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits of grey images of 6 × 5."""
+        return self.linear((self.conv(x) + x).flatten(1))
+
+
+class Gates(Repeats):
+    """Adds the mean of each channel to all its pixels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits of grey images of 6 × 5."""
+        h = self.conv(x)
+        return self.linear((h + h.mean((2, 3), keepdim=True)).flatten(1))
+
+
+@both_norms
+@pytest.mark.parametrize("network", [Repeats, Gates, lambda: nn.Sequential(nn.Flatten(), nn.Linear(30, 3)).half()])
+def test_networks_whose_bounds_would_be_wrong_are_not_certified(network: Callable[[], nn.Module], norm: Norm) -> None:
+    """A sum that repeats values, and a network in another precision than float32 are not certified."""
+    torch.manual_seed(0)
+    evaluator = evaluate_images(Classifier.wrap(network().eval(), num_classes=3), torch.rand(20, *SHAPE))
+    spec = AuditSpec.model_validate({"threat": {"epsilon": 1e-6, "norm": norm}, "attacks": "standard"})
+    assert certify(evaluator, spec.threat, spec.attacks, range(20), NoProgress()).rows == ()
+    assert run_audit(evaluator.classifier, evaluator.data, SHORT, name="odd", device=CPU).report.complete
+
+
+def test_norms_are_computed_once_for_all_images() -> None:
+    """For L2, the functions before the first ReLU are pulled back once, however many images follow; they count as cost."""
+    classifier = build_every_layer()
+    x = torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    bounds = MarginBounds(trace(classifier), ThreatModel(norm=Norm.L2, epsilon=0.1), 0)
+    with torch.no_grad():
+        first, _ = (bounds.bound(x[part], classifier(x[part]).argmax(1)) for part in (slice(4), slice(4, 8)))
+    assert bounds.pulled == 6 * 16 * 16 + 8 * 3
+    with torch.no_grad():
+        alone = [
+            MarginBounds(trace(classifier), ThreatModel(norm=Norm.L2, epsilon=0.1), 0).bound(
+                x[i : i + 1], classifier(x[i : i + 1]).argmax(1)
+            )
+            for i in range(4)
+        ]
+    assert torch.allclose(first, torch.cat(alone), atol=1e-5)
+
+
+def test_an_audit_without_time_certifies_nothing_for_good() -> None:
+    """Where the time ends before all images are bounded, nothing is stored, so that a resumed audit bounds all of them."""
+    classifier = build_linear_classifier(2, SHAPE)
+    evaluator = evaluate_images(classifier, torch.rand(100, *SHAPE, generator=torch.Generator().manual_seed(0)))
+    spec = AuditSpec.model_validate({"threat": {"epsilon": 1e-4}, "attacks": "standard"})
+    assert certify(evaluator, spec.threat, spec.attacks, range(100), TimeLimit(0)) is None
+    assert len(certify(evaluator, spec.threat, spec.attacks, range(100), NoProgress()).rows) == 100
 
 
 def test_certified_images_are_reported_and_not_attacked(tmp_path: Path) -> None:

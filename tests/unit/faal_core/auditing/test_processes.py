@@ -3,6 +3,8 @@
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,14 +12,16 @@ import torch
 from torch import nn
 
 from faal_core.auditing import parallelism, processes
+from faal_core.auditing.batches import BatchWork, FailedBatch, OneProcess
 from faal_core.auditing.evaluation import evaluate
-from faal_core.auditing.evaluator import Evaluator
+from faal_core.auditing.evaluator import ComputedBatch, Evaluator
 from faal_core.auditing.processes import LocalProcesses
 from faal_core.auditing.run import run_audit
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import ClassifierUnsuitable, InvalidSpec, OutOfMemory
 from faal_core.progress import Cancelled, NoProgress
+from faal_core.results.schedule import Batch
 from faal_core.specs import ApgdSpec, AttackSpec, AuditSpec, PgdSpec, SquareSpec
 from faal_core.threat_model import ThreatModel
 from tests.linear_classifier import build_linear_classifier
@@ -159,6 +163,52 @@ def test_errors_of_a_process_are_raised_in_the_parent() -> None:
     with pytest.raises(RuntimeError, match="Odd: strange"):
         evaluate_by(lambda: fail(Odd("strange")))
     assert not list_children()
+
+
+class FailsEarly(OneProcess):
+    """Takes two batches at a time, and fails to compute the second: with one batch a run, it is one that may not be needed."""
+
+    places = 2
+
+    def __init__(self, work: BatchWork) -> None:
+        super().__init__(work)
+        self.batches: list[Batch] = []
+        self.failed: list[Batch] = []
+
+    def free_places(self) -> int:
+        """Return how many more it takes."""
+        return 2 - len(self.batches)
+
+    def submit(self, batch: Batch) -> None:
+        """Store the batch."""
+        self.batches.append(batch)
+
+    def wait(self, seconds: float) -> list[ComputedBatch | FailedBatch]:
+        """Return the result of the first batch, and an error of the other."""
+        first, *others = self.batches
+        self.batches = []
+        self.failed += others
+        return [self._work.compute(first), *(FailedBatch(one, ClassifierUnsuitable("early")) for one in others)]
+
+
+def test_a_batch_that_fails_before_it_is_needed_is_computed_again() -> None:
+    """Errors of batches that were started early do not end an audit that one process would end: the outcomes are the same."""
+    classifier = build_linear_classifier(4, SHAPE)
+    evaluator = Evaluator(classifier, images_of(classifier, 4), device=CPU, batch_size=4, seed=0)
+    executors: list[FailsEarly] = []
+
+    @contextmanager
+    def open_executor(work: BatchWork) -> Iterator[FailsEarly]:
+        executors.append(FailsEarly(work))
+        yield executors[0]
+
+    outcomes, rows = evaluate(evaluator, SPEC.threat, ATTACKS, NoProgress(), open_executor=open_executor)
+    expected, expected_rows = evaluate(evaluator, SPEC.threat, ATTACKS, NoProgress())
+    assert executors[0].failed
+    assert (outcomes.margin == expected.margin).all()
+    assert [(row.tried, row.broken, row.forward) for row in rows] == [
+        (row.tried, row.broken, row.forward) for row in expected_rows
+    ]
 
 
 def test_the_audit_is_cancelled_while_a_batch_is_computed() -> None:

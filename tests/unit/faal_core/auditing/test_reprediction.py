@@ -20,7 +20,7 @@ from faal_core.evidence.batches import replay
 from faal_core.evidence.contents import Contents
 from faal_core.evidence.refusal import PackRefused
 from faal_core.evidence.result import Check, VerificationResult
-from faal_core.results.ledger import BatchResult
+from faal_core.results.ledger import CERTIFIED, BatchResult
 from tests.evidence_packs import forge, read_members
 
 CLASSES, IMAGES = 3, 60
@@ -209,6 +209,13 @@ def _write_batch(run: int) -> bytes:
     return one.model_dump_json().encode() + b"\n"
 
 
+def _write_certified(bound: float) -> bytes:
+    """Return a line by which bounds certify the first image as class 0."""
+    one = json.loads(_write_batch(0)) | {"attack": CERTIFIED, "run": 0, "rows": [0], "predicted": [0]}
+    one |= {"logit_margin": [bound], "margin": [1.0], "distance": [0.0], "sha256": [""]}
+    return json.dumps(one).encode() + b"\n"
+
+
 def test_another_ledger_is_refused(copy: Audited) -> None:
     """Batches whose results do not give the outcomes, that do not fit the images, or that are no batches, are refused."""
     lines = read_members(copy.folder / "pack.zip")["batches.jsonl"].splitlines(keepends=True)
@@ -216,6 +223,8 @@ def test_another_ledger_is_refused(copy: Audited) -> None:
         lines[:-1],
         [line.replace(b'"rows":[0,', b'"rows":[1000000,') for line in lines],
         [*lines, *map(_write_batch, range(1, 2000))],
+        [*lines, _write_certified(0.0), _write_certified(1.0)],
+        [*lines, _write_certified(-1.0)],
         [*lines[:1], b"{}\n"],
         lines[:1],
         [*lines[:-1], lines[-1][:50]],

@@ -168,7 +168,8 @@ def test_the_python_call_writes_a_readable_report(tmp_path: Path) -> None:
     result = faal_core.audit(CLASSIFIER, data, epsilon=EPSILON, decide_worst=0.25, progress=False)
     result.save(tmp_path)
     assert read_report((tmp_path / "report.json").read_text()) == result.report
-    sentence = f"The limit of robust accuracy is missed by b, decided on {result.report.dataset.images} of 800 images."
+    counts = f"{result.report.dataset.images} of 800 images"
+    sentence = f"The audit ended after {counts}, because the limit of robust accuracy is missed by b."
     assert sentence in str(result)
     page = (tmp_path / "report.html").read_text()
     assert sentence in page

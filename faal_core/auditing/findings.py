@@ -1,0 +1,118 @@
+"""Run the attacks of an audit, with those that follow warnings, or sequentially."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from faal_core.auditing import reliability
+from faal_core.auditing.adversarial import AdversarialImages
+from faal_core.auditing.batches import OpenExecutor
+from faal_core.auditing.escalation import evaluate_and_escalate
+from faal_core.auditing.evaluation import evaluate
+from faal_core.auditing.evaluator import Evaluator
+from faal_core.auditing.processes import LocalProcesses
+from faal_core.auditing.sequential import evaluate_sequentially
+from faal_core.progress import Progress
+from faal_core.results.documents import AttackRow, ReliabilityWarning
+from faal_core.results.image_outcomes import Evaluation
+from faal_core.results.ledger import Ledger
+from faal_core.results.sequential_documents import SequentialResult
+from faal_core.specs import AttackSpec, AuditSpec, Escalation
+
+
+class Executors:
+    """Opens an executor for each evaluation of an audit: the attacks that follow warnings may need more processes.
+
+    Args:
+        processes: of this machine; chosen for each evaluation when None.
+        open_executor: takes the place of this machine's processes.
+    """
+
+    def __init__(self, processes: int | None, open_executor: OpenExecutor | None) -> None:
+        self._processes, self._open_executor = processes, open_executor
+        self._local: LocalProcesses | None = None
+
+    def choose(self) -> OpenExecutor:
+        """Return what opens the executor of the next evaluation."""
+        if self._open_executor is not None:
+            return self._open_executor
+        self._local = LocalProcesses(self._processes)
+        return self._local
+
+    @property
+    def processes(self) -> int | None:
+        """Return the number of this machine's processes in the last evaluation; None where others computed."""
+        return None if self._local is None else self._local.count
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Holds the outcomes of the audited images, and all that the attacks showed.
+
+    Args:
+        rows: places of the audited images in the data; None where all were audited.
+    """
+
+    evaluation: Evaluation
+    attacks: tuple[AttackRow, ...]
+    warnings: tuple[ReliabilityWarning, ...]
+    escalation: Escalation | None = None
+    sequential: SequentialResult | None = None
+    rows: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditAttacks:
+    """Runs the attacks of an audit: on all images, or sequentially.
+
+    Args:
+        adversarial: stores the images that break others, where the audit keeps them.
+        compute: whether to compute what the ledger lacks.
+    """
+
+    evaluator: Evaluator
+    spec: AuditSpec
+    batches: Ledger
+    progress: Progress
+    executors: Executors
+    adversarial: AdversarialImages | None
+    compute: bool = field(kw_only=True)
+
+    def run(self, warnings: tuple[ReliabilityWarning, ...], paired_codes: Collection[str]) -> Findings:
+        """Return the outcomes of the images, and the warnings with those about the attacks."""
+        spec, images = self.spec, len(self.evaluator.data)
+        if spec.sequential is None:
+            return Findings(*evaluate_and_escalate(self._evaluate, spec, warnings, images, self.progress, paired_codes))
+        decided = evaluate_sequentially(
+            self.evaluator,
+            spec,
+            spec.sequential,
+            self.progress,
+            self.batches,
+            compute=self.compute,
+            open_executor=self.executors.choose(),
+        )
+        about_attacks = reliability.examine_attacks(spec.attacks, decided.attacks, len(decided.rows))
+        return Findings(
+            decided.evaluation,
+            decided.attacks,
+            (*warnings, *about_attacks),
+            sequential=decided.result,
+            rows=decided.rows,
+        )
+
+    def _evaluate(
+        self, attacks: tuple[AttackSpec, ...], progress: Progress
+    ) -> tuple[Evaluation, tuple[AttackRow, ...]]:
+        return evaluate(
+            self.evaluator,
+            self.spec.threat,
+            attacks,
+            progress,
+            self.batches,
+            compute=self.compute,
+            certify_images=self.spec.certify,
+            adversarial=self.adversarial,
+            open_executor=self.executors.choose(),
+        )
