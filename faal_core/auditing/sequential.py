@@ -158,23 +158,26 @@ class _Blocks:
         return is_complete
 
     def _narrow(self, rows: Rows, *, compute: bool) -> "_Block":
-        """Run attack after attack, and leave out the other classes' images once a class has missed its limit."""
+        """Run attack after attack, and leave out the other classes' images once a class has missed its limit.
+
+        The images of that class, up to a block, then form other batches, which are computed from the beginning.
+        """
         block = self._run_attacks(rows, 1, compute=compute)
-        for made in range(2, len(self._spec.attacks) + 1):
+        for attacks in range(2, len(self._spec.attacks) + 1):
             missed = self._decisions.find_missed(rows, block.evaluation.robust)
             if len(missed):
                 rest = self._run_attacks(missed, compute=compute)
                 costs = zip_longest(rest.attacks, block.attacks)
                 return rest._replace(attacks=tuple(_add_cost(row, earlier) for row, earlier in costs))
-            block = self._run_attacks(rows, made, compute=compute)
+            block = self._run_attacks(rows, attacks, compute=compute)
         return block
 
-    def _run_attacks(self, rows: Rows, made: int | None = None, *, compute: bool) -> "_Block":
-        """Run the first `made` attacks, all when absent; batches that were computed before are read from the ledger."""
+    def _run_attacks(self, rows: Rows, count: int | None = None, *, compute: bool) -> "_Block":
+        """Run the first `count` attacks, all when absent; batches of the same images are read from the ledger."""
         evaluation, attacks = evaluate(
             self._evaluator,
             self._spec.threat,
-            self._spec.attacks[:made],
+            self._spec.attacks[:count],
             self._part,
             self._ledger,
             rows=torch.from_numpy(rows),
