@@ -9,12 +9,14 @@ neither the server's own time-outs nor TCP's help.
 """
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
-from sqlite3 import SQLITE_ERROR
+from sqlite3 import SQLITE_BUSY, SQLITE_ERROR
 from sqlite3 import Connection as SqliteConnection
+from sqlite3 import OperationalError as SqliteError
 from typing import Any
 
 import psycopg
@@ -222,6 +224,20 @@ def _lower(value: object) -> str | None:
     return None if value is None else str(value).lower()
 
 
+def _write_ahead(connection: SqliteConnection) -> None:
+    """Let readers and a writer work at the same time. SQLite does not wait while another connection changes to this mode."""
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except SqliteError as error:
+            if error.sqlite_errorcode != SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
 def _sqlite_engine(url: URL, options: dict[str, Any], foreign_keys: bool) -> Engine:
     if url.database is None or url.database in ("", ":memory:"):
         raise ValueError(f"{url} names no file, and api and worker must share one: write sqlite:////path/to/faal.db")
@@ -234,7 +250,7 @@ def _sqlite_engine(url: URL, options: dict[str, Any], foreign_keys: bool) -> Eng
         connection.isolation_level = None
         # SQLite's own knows the letters of ASCII only. No index or constraint of the schema uses it.
         connection.create_function("lower", 1, _lower, deterministic=True)
-        connection.execute("PRAGMA journal_mode = WAL")
+        _write_ahead(connection)
         connection.execute(f"PRAGMA foreign_keys = {'ON' if foreign_keys else 'OFF'}")
 
     @event.listens_for(engine, "begin")

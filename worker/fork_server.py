@@ -35,9 +35,8 @@ def serve(control: int, modules: Sequence[str]) -> Callable[[], None] | None:
     gc.collect()
     gc.freeze()  # a collection would write to pages that forks share
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # guards leave no zombies
-    signal.signal(
-        signal.SIGTERM, signal.SIG_IGN
-    )  # a stop of the whole service: guards wait until their jobs have stored all
+    # Not for this process and its guards: if all processes are asked to stop, guards wait until their jobs have stored all.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     requests = socket.socket(fileno=control)
     while True:
         message, descriptors, _, _ = socket.recv_fds(requests, 1, 2, socket.MSG_CMSG_CLOEXEC)
@@ -150,7 +149,7 @@ def _call(
     os.environ.update(environment)
     if "torch" in sys.modules and "OMP_NUM_THREADS" in environment:  # which OpenMP read when torch loaded
         sys.modules["torch"].set_num_threads(int(environment["OMP_NUM_THREADS"]))
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # a request that came before takes effect now
     tempfile.tempdir = None  # the environment names it
     if output is not None:
         file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
