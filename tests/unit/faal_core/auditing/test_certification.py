@@ -23,7 +23,13 @@ from faal_core.results.outcomes import read_outcomes
 from faal_core.specs import AuditSpec
 from faal_core.threat_model import Norm, ThreatModel
 from tests.linear_classifier import build_linear_classifier, compute_smallest_radius
-from tests.robust_networks import BASE, CNN_A, Reference, needs_reference
+from tests.robust_networks import (
+    BASE,
+    CNN_A,
+    Reference,
+    needs_reference,
+    robust_networks,  # noqa: F401 - a fixture
+)
 
 CPU = torch.device("cpu")
 SHAPE = (1, 6, 5)
@@ -212,6 +218,7 @@ def test_certified_images_are_reported_and_not_attacked(tmp_path: Path) -> None:
 
 
 @needs_reference
+@pytest.mark.usefixtures("robust_networks")
 @pytest.mark.slow
 @pytest.mark.parametrize(("reference", "epsilon"), [(BASE, "2/255"), (CNN_A, "1/255")], ids=["cifar_base", "cnn_a_adv"])
 def test_no_attack_breaks_a_certified_image(reference: Reference, epsilon: str, tmp_path: Path) -> None:
