@@ -46,28 +46,38 @@ def _unread(name: str, content: bytes) -> Hostile:
 
 _ARRAYS = [
     _dataset(
-        "array-of-objects", lambda c: npz(images=np.array([Command(c)] * 6)), "images is no array .* Python objects"
+        "array-of-objects",
+        lambda c: npz(images=np.array([Command(c)] * 6)),
+        "images cannot be read as an array: it holds Python objects",
     ),
     _dataset(
-        "array-that-is-a-pickle", lambda c: npz_members({"images.npy": pickle.dumps(Command(c))}), "images is no array"
+        "array-that-is-a-pickle",
+        lambda c: npz_members({"images.npy": pickle.dumps(Command(c))}),
+        "images cannot be read as an array",
     ),
     _dataset(
-        "trillion-pixels", lambda _: npz_members({"images.npy": npy("(6, 8, 1000000000000)", bytes(9))}), "no array"
+        "trillion-pixels",
+        lambda _: npz_members({"images.npy": npy("(6, 8, 1000000000000)", bytes(9))}),
+        "cannot be read as an array: it states shape",
     ),
     _dataset(
         "array-header-of-4-GB",
         lambda _: npz_members({"images.npy": b"\x93NUMPY\x02\x00" + struct.pack("<I", 2**32 - 1) + b"{"}),
-        "images is no array",
+        "images cannot be read as an array",
     ),
     _dataset(
         "array-bomb", lambda _: npz_members({"images.npy": bytes(128 * 2**20)}, ZIP_DEFLATED), "more than 200 times"
     ),
     _dataset("labels-out-of-range", lambda _: npz(labels=LABELS * 10**4), "labels span 0 to 20000"),
-    _dataset("groups-of-objects", lambda c: npz(group_camera=np.array([Command(c)] * 6)), "group_camera is no array"),
+    _dataset(
+        "groups-of-objects",
+        lambda c: npz(group_camera=np.array([Command(c)] * 6)),
+        "group_camera cannot be read as an array",
+    ),
     _dataset(
         "trillion-empty-strings",
         lambda _: npz_members({"group_camera.npy": npy("(1000000000000,)", b"", "<U0")}),
-        "group_camera is no array .* no bytes",
+        "group_camera cannot be read as an array: its elements have no bytes",
     ),
     _dataset("groups-that-move-the-cursor", lambda _: npz(group_camera=np.array(["\x1b[2J"] * 6)), "control character"),
     _dataset("labels-negative", lambda _: npz(labels=LABELS - 1), "labels span -1 to 1"),
@@ -80,17 +90,15 @@ _ARRAYS = [
 ]
 
 _FOLDERS = [
-    _dataset("archive-in-archive", lambda _: zip_archive({f"{MARKUP}.zip": folders({})}), "is no image"),
+    _dataset(
+        "archive-in-archive", lambda _: zip_archive({f"{MARKUP}.zip": folders({})}), "is an archive, not an image"
+    ),
     _dataset("image-leads-out", lambda c: folders({_up_to(c): png()}), "leads out of the archive"),
     _dataset("image-from-the-root", lambda c: folders({str(c): png()}), "leads out of the archive"),
     _dataset("link-to-a-secret", lambda _: folders_with_link("/etc/passwd"), "'cat/9.png' is a link"),
     _dataset("folder-bomb", lambda _: folders({"cat/9.png": bytes(128 * 2**20)}, ZIP_DEFLATED), "more than 200 times"),
     _dataset(
-        _dataset(
-            "hundred-thousand-files",
-            lambda _: folders({f"cat/{i}": b"" for i in range(10**5)}),
-            "cat/0 is not a supported image",
-        ),
+        "hundred-thousand-files",
         lambda _: folders({f"cat/{i}": b"" for i in range(10**5)}),
         "cat/0 is not a supported image",
     ),

@@ -135,7 +135,12 @@ _ARCHIVES = [
         lambda _: zip_archive({**read_zip(torch_file(honest_weights())), "archive/code/__torch__.py": b"import os"}),
         "no member 'archive/code",
     ),
-    _model("deflated-bomb", "weights-unreadable", lambda _: deflated_zeros(48 * 2**20), "compressed by a method"),
+    _model(
+        "deflated-bomb",
+        "weights-unreadable",
+        lambda _: deflated_zeros(48 * 2**20),
+        "is compressed by an unsupported method",
+    ),
     _model(
         "meta-tensor", "weights-unreadable", lambda _: torch_file({"w": torch.empty(10**12, device="meta")}), "claims"
     ),
@@ -182,7 +187,7 @@ _SAFETENSORS = [
     _model("offsets-beyond-file", "weights-unreadable", lambda _: false_claim([2**28], 2**30), "damaged"),
     _model("shape-overflows", "weights-unreadable", lambda _: false_claim([2**33, 2**33], 4), "damaged"),
     _model("trillion-values", "weights-unreadable", lambda _: false_claim([10**12], 4), "damaged"),
-    _model("type-not-accepted", "weights-unreadable", lambda _: false_claim([4], 4, "F8_E4M3"), "of type F8_E4M3"),
+    _model("type-not-accepted", "weights-unreadable", lambda _: false_claim([4], 4, "F8_E4M3"), "has type F8_E4M3"),
     _model(
         "wrong-and-missing-keys",
         "weights-mismatch",

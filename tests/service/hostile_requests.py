@@ -137,5 +137,5 @@ DIGESTS = [
     _mismatch("content-digest-of-another", "The body that arrived", headers={"Content-Digest": _OF_ANOTHER}),
     _mismatch("repr-digest-of-another", "The body that arrived", headers={"Repr-Digest": _OF_ANOTHER}),
     _mismatch("part-digest-of-another", "The file that arrived", part_headers=f"Content-Digest: {_OF_ANOTHER}\r\n"),
-    _mismatch("digest-of-no-base64", "no readable sha-256", headers={"Content-Digest": "sha-256=:ä:"}),
+    _mismatch("digest-of-no-base64", "no readable SHA-256", headers={"Content-Digest": "sha-256=:ä:"}),
 ]
