@@ -27,7 +27,7 @@ import torch
 from faal_core.auditing.evaluation import evaluate
 from faal_core.auditing.evaluator import Evaluator
 from faal_core.auditing.parallelism import choose_batch_size, count_cores
-from faal_core.auditing.processes import LocalProcesses
+from faal_core.auditing.processes import Executors
 from faal_core.classifier import Classifier
 from faal_core.datasets import load
 from faal_core.datasets.labelled_images import LabelledImages
@@ -85,7 +85,7 @@ def audit(
         spec.attacks,
         NoProgress(),
         Ledger(None, "", batch_size=size),
-        open_executor=LocalProcesses(processes or 1),
+        open_executor=Executors(processes or 1),
     )
     return time.perf_counter() - start, evaluation
 

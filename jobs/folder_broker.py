@@ -14,6 +14,8 @@ from uuid import uuid4
 
 from kombu.transport import virtual
 
+_LONGEST_WAIT_SECONDS = 0.1  # for a message, until Celery asks whether to stop
+
 
 class Channel(virtual.Channel):
     """Puts messages into the folder of the transport's option `folder`, and takes them from it, oldest first."""
@@ -60,6 +62,14 @@ class Transport(virtual.Transport):
     driver_type = "folder"
     driver_name = "folder"
     polling_interval = 0.05  # seconds; a job waits half as long on average, and a look takes a tenth of a millisecond
+
+    def drain_events(self, connection: object, timeout: float | None = None) -> None:
+        """Deliver the next message, and wait at most a short time for it.
+
+        Celery asks whether to stop between two calls, after each of which it waits two seconds otherwise, and twice at the end.
+        """
+        longest = _LONGEST_WAIT_SECONDS if timeout is None else min(timeout, _LONGEST_WAIT_SECONDS)
+        super().drain_events(connection, timeout=longest)
 
     def driver_version(self) -> str:
         """Return a placeholder, since there is no driver."""

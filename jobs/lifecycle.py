@@ -5,19 +5,19 @@ nothing and gets LeaseLost.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, get_args
 
-from sqlalchemy import ColumnElement, Select, false, func, or_, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import or_, select, update
+from sqlalchemy.orm import Session
 
 from faal_core.errors import OutOfTime
-from jobs import moves, results
+from jobs import moves, results, turns
 from jobs.clock import now, seconds_between
 from jobs.results import StoredClassifier
 from jobs.settings import MAX_ATTEMPTS
-from jobs.states import SHORT, Crash, JobState, Outage, ReleaseReason
+from jobs.states import Crash, JobState, Outage, ReleaseReason
 from jobs.storage import StoredFile
 from jobs.tables import Job, Problem
 
@@ -38,13 +38,6 @@ _FAILURE_MESSAGES: Mapping[ReleaseReason, str] = {
     "Free some space on the worker's disk and in storage, then retry the job.",
 }
 
-_OVERDUE = (Job.attempt == 0) & Job.deadline.is_not(None) & (Job.deadline < now())
-"""Whether a job's deadline passed before a worker started it; a started job ends with the results so far."""
-
-
-_TURN_COLUMNS = {"is_short": Job.kind.in_(SHORT), "priority": Job.priority, "owner": Job.owner}
-"""The columns by which waiting jobs are grouped. Of the jobs of a group, the oldest is claimed first."""
-
 
 def claim_next(session: Session, *, worker: str, lease_seconds: float, pool: str | None = None) -> Job | None:
     """Claim the job whose turn it is and return it; None when no job waits.
@@ -57,11 +50,9 @@ def claim_next(session: Session, *, worker: str, lease_seconds: float, pool: str
     Args:
         pool: the worker's pool: the worker takes jobs that ask for it, and jobs that ask for no pool.
     """
-    in_pool = Job.pool.is_(None) if pool is None else or_(Job.pool.is_(None), Job.pool == pool)
-    delayed = Job.not_before.is_not(None) & (Job.not_before > now())
-    waiting = (Job.state == JobState.QUEUED, in_pool, ~_OVERDUE, ~delayed)
-    for turn in session.execute(_turn_query(waiting)).mappings():
-        group = select(Job.id).where(*waiting, *(column == turn[name] for name, column in _TURN_COLUMNS.items()))
+    waiting = turns.waiting(pool)
+    for turn in session.execute(turns.order_turns(waiting)).mappings():
+        group = select(Job.id).where(*waiting, *(column == turn[name] for name, column in turns.COLUMNS.items()))
         first = group.order_by(Job.id).limit(1).with_for_update(skip_locked=True)
         job_id = session.scalars(first).one_or_none()
         if job_id is not None:  # else other workers are claiming the whole group
@@ -74,35 +65,6 @@ def release_unstarted(session: Session, worker: str, *, max_attempts: int) -> No
     leased = select(Job.id, Job.attempt).where(Job.state == JobState.RUNNING, Job.lease_owner == worker)
     for job_id, attempt in session.execute(leased.with_for_update(skip_locked=True)).all():
         release(session, job_id, attempt, reason="database-unavailable", max_attempts=max_attempts)
-
-
-def _turn_query(waiting: Sequence[ColumnElement[bool]]) -> Select[Any]:
-    """Return the query of the groups of waiting jobs, in the order in which workers claim from them."""
-    columns: list[Any] = [column.label(name) for name, column in _TURN_COLUMNS.items()]
-    groups = select(*columns, func.min(Job.id).label("first")).where(*waiting).group_by(*columns).subquery()
-    running = (
-        select(Job.owner, func.count().label("jobs"))
-        .where(Job.state == JobState.RUNNING)
-        .group_by(Job.owner)
-        .subquery()
-    )
-    last = aliased(Job)
-    of_owner = select(last.started_at).where(last.owner == groups.c.owner, last.started_at.is_not(None))
-    newest = of_owner.order_by(last.started_at.desc()).limit(1)
-    last_began = newest.scalar_subquery()
-    last_was_short = newest.with_only_columns(last.kind.in_(SHORT)).scalar_subquery()
-    return (
-        select(groups)
-        .outerjoin(running, running.c.owner == groups.c.owner)
-        .order_by(
-            (groups.c.is_short & ~func.coalesce(last_was_short, false())).desc(),
-            groups.c.priority.desc(),
-            func.coalesce(running.c.jobs, 0),
-            last_began.asc().nulls_first(),
-            groups.c.is_short.desc(),
-            groups.c.first,
-        )
-    )
 
 
 def claim(session: Session, job_id: str, *, worker: str, lease_seconds: float) -> Job | None:
@@ -302,7 +264,7 @@ def take_back(session: Session, *, max_attempts: int = MAX_ATTEMPTS) -> list[str
 
 def fail_overdue(session: Session) -> None:
     """Fail the waiting jobs that no worker started before their deadline."""
-    overdue = select(Job.id).where(Job.state == JobState.QUEUED, _OVERDUE)
+    overdue = select(Job.id).where(Job.state == JobState.QUEUED, turns.OVERDUE)
     for job_id in session.scalars(overdue.with_for_update(skip_locked=True)).all():
         message = "No worker started this job before its deadline. Submit it again with a later deadline."
         problem: Problem = {"code": OutOfTime.code, "message": message}

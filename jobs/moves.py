@@ -7,12 +7,13 @@ owner's webhooks. `control` and `lifecycle` call these functions.
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, update
+from sqlalchemy import ColumnElement, delete, update
 from sqlalchemy.orm import Session
 
 from jobs import webhooks
 from jobs.clock import now
 from jobs.errors import JobNotFound, LeaseLost
+from jobs.sharing_tables import SharedAudit, SharedBatch
 from jobs.states import FINAL, MOVES, JobState
 from jobs.tables import Job, JobEvent
 
@@ -61,13 +62,15 @@ def move(
     None when the job's state or a guard does not allow the verb: then nothing has changed.
     """
     sources, target = MOVES[verb]
-    values |= {"seconds_left": None}
+    values |= {"seconds_left": None, "helpers": 0}
     if target in FINAL:
         values |= {"finished_at": now(), "checkpoint": None, **NO_LEASE}
     job = update_job(session, job_id, Job.state.in_(sources), *guards, state=target, **values)
     if job is not None:
         add_event(session, job, target, {"attempt": job.attempt, **(body or {})})
         if target in FINAL:
+            for table in (SharedBatch, SharedAudit):
+                session.execute(delete(table).where(table.job_id == job_id))
             webhooks.announce(session, job)
     return job
 

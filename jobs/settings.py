@@ -247,6 +247,11 @@ class Settings(BaseSettings):
         description="processes of a job: of an audit, and of a fine-tuning, one per GPU; they share the threads; default: audits "
         "choose the number by a short measurement, and one process trains",
     )
+    help: bool = Field(
+        True,
+        description="whether an idle worker computes batches of the audits that jobs on other workers share, until a job "
+        "waits",
+    )
     log_format: Literal["text", "json"] = Field(
         "text", description="format of the logs: `text` for people, or `json`, one object a line"
     )

@@ -152,6 +152,7 @@ class Job(Table):
     stage: Mapped[str | None]
     done: Mapped[int | None] = mapped_column(BigInteger)
     total: Mapped[int | None] = mapped_column(BigInteger)
+    helpers: Mapped[int] = mapped_column(default=0)  # other workers that compute batches of its audits
     seconds_left: Mapped[float | None]  # of the whole job, of an audit at most; null where it is unknown
     error: Mapped[Problem | None] = mapped_column(JSON(none_as_null=True))
     result_model_id: Mapped[str | None] = mapped_column(ForeignKey("models.id"))

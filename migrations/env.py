@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 from jobs import startup
 from jobs.clock import UtcDateTime
 from jobs.database import migration_engine
-from jobs.tables import Table
+from jobs.sharing_tables import SharedAudit
 
 LOCK = 0x4641_414C  # "FAAL": any number that no other program locks in this database
 
@@ -22,7 +22,7 @@ def migrate(connection: Connection) -> None:
     """Run the migrations in one transaction, which only one process at a time can enter."""
     context.configure(
         connection=connection,
-        target_metadata=Table.metadata,
+        target_metadata=SharedAudit.metadata,
         render_as_batch=True,  # SQLite changes tables by copying them
         render_item=render_item,
         transactional_ddl=True,

@@ -27,7 +27,7 @@ from worker.warm_process import WarmProcess, is_supported
 logger = logging.getLogger(__name__)
 
 _LISTEN_AGAIN_SECONDS = 5.0
-WARM_MODULES = ("worker.job_process", "worker.upload_reading", "scipy.optimize")
+WARM_MODULES = ("worker.job_process", "worker.helper_process", "worker.upload_reading", "scipy.optimize")
 _OF_NAMED_DATASETS = "faal_core.torchvision_import"
 
 

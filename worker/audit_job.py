@@ -6,6 +6,7 @@ from faal_core.auditing.reliability import digest_training_images
 from faal_core.auditing.run import run_audit
 from faal_core.specs import AuditSpec
 from worker.assignment import Assignment, JobResult, identify
+from worker.audit_sharing import open_executors
 
 PART: Final = "test"
 
@@ -37,7 +38,7 @@ def _result(assignment: Assignment, *, compute: bool) -> JobResult:
         ledger=assignment.folder / "audit.ledger",
         compute=compute,
         progress=assignment.progress if compute else None,
-        processes=assignment.settings.processes,
+        executors=open_executors(assignment) if compute else None,
         trained_on=digest_training_images(assignment.dataset_reference, PART, root=assignment.settings.dataset_root),
     )
     report = identify(audited.report, assignment.job, model_id=model.id)

@@ -11,6 +11,7 @@ from faal_core.training.recipe import train
 from jobs.model_registry import WEIGHTS_TYPE
 from jobs.results import StoredClassifier
 from worker.assignment import Assignment, JobResult, identify
+from worker.audit_sharing import open_executors
 from worker.ranks import start_rank_processes
 
 
@@ -35,7 +36,7 @@ def run(assignment: Assignment) -> JobResult:
             checkpoint=assignment.folder,
             progress=assignment.progress,
             ranks=ranks,
-            processes=assignment.settings.processes,
+            executors=open_executors(assignment),
         )
     report, trained = finetuned.report, None
     if report.candidates:

@@ -148,7 +148,7 @@ def open_assignment(
         seconds_run=job.seconds_run,
         seconds_allowed=allowed,
     )
-    return Assignment(job, settings, sessions, progress, folder, checkpoint, forks)
+    return Assignment(job, settings, sessions, folder, progress, checkpoint, forks)
 
 
 def _store_end(assignment: Assignment, attempt: int, result: JobResult | Problem) -> None:

@@ -20,10 +20,12 @@ from jobs import lifecycle, removal
 from jobs.database import DatabaseFailure, Sessions, is_unavailable
 from jobs.errors import LeaseLost
 from jobs.settings import Settings
+from jobs.sharing import AuditKey
 from jobs.states import FINAL, JobState, ReleaseReason
 from jobs.storage import open_storage
 from jobs.tables import Job
 from worker import memory
+from worker.helping import Helping
 from worker.outages import EXIT_STATUS, ask_database
 from worker.process_group import ProcessGroup
 from worker.warm_process import ForkedProcess, WarmProcess
@@ -50,6 +52,14 @@ class Supervisor:
         self._name = f"{socket.gethostname()}:{secrets.token_hex(4)}:{os.getpid()}"
         self._stopping = threading.Event()
         self._turn = threading.Lock()  # held while a job runs: broker and sweep may both ask for the next one
+        self._helping = Helping(
+            settings,
+            sessions,
+            self._name,
+            start=self._start_helper,
+            claim_next=self._claim_next,
+            is_stopping=self._stopping.is_set,
+        )
 
     @property
     def idle(self) -> bool:
@@ -65,9 +75,14 @@ class Supervisor:
         self._stopping.set()
 
     def run_next(self) -> bool:
-        """Run a waiting job to its end, and return whether there was one. Waits until no other job runs here."""
+        """Run a waiting job to its end, and return whether there was one. Waits until no other job runs here.
+
+        Where no job waits, this worker helps with the audits of others first, until a job waits or no batch is open.
+        """
         with self._turn:
             job = None if self._stopping.is_set() else self._claim_next()
+            if job is None and self._settings.help:
+                job = self._helping.help_until_job_waits()
             if job is None:
                 return False
             logger.info("job %s begins (%s, attempt %d)", job.id, job.kind, job.attempt)
@@ -119,6 +134,16 @@ class Supervisor:
         status = self._watch_to_end(ProcessGroup(command, environment), job_id, attempt)
         assert status is not None, "only a fork may not start"  # noqa: S101
         return status
+
+    def _start_helper(self, key: AuditKey) -> ProcessGroup | ForkedProcess:
+        """Start a process that computes batches of that audit."""
+        environment = job_environment(self._settings)
+        if self._warm is not None:
+            return self._warm.client.start(
+                "worker.helper_process:main", *key, self._name, environment=environment, process_name="faal-helper"
+            )
+        command = [sys.executable, "-m", "worker.helper_process", *key, self._name, str(os.getpid())]
+        return ProcessGroup(command, environment)
 
     def _watch_to_end(self, process: ProcessGroup | ForkedProcess, job_id: str, attempt: int) -> int | None:
         """Watch the process to its end, and return its exit status; None if it never started."""

@@ -75,6 +75,7 @@ def describe_job(job: Job) -> JobResource:
         gpu_bytes=job.gpu_bytes,
         stage=job.stage if job.state is JobState.RUNNING else None,
         progress=describe_progress(job),
+        helpers=job.helpers,
         attempt=job.attempt,
         cancel_requested=job.cancel_requested,
         pause_requested=job.pause_requested,

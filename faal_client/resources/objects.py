@@ -51,6 +51,9 @@ class JobResource(Resource):
     gpu_bytes: int | None = Field(description="peak GPU memory of the last attempt in bytes; null if it used no GPU")
     stage: str | None = Field(description="present stage of a running job")
     progress: Amount | None
+    helpers: int = Field(
+        0, description="number of other workers that compute batches of the job's audit now; 0 unless the job runs"
+    )
     attempt: int = Field(description="number of times a worker has started the job")
     cancel_requested: bool
     pause_requested: bool

@@ -83,6 +83,9 @@ class BatchExecutor(Protocol):
 OpenExecutor = Callable[[BatchWork], AbstractContextManager[BatchExecutor]]
 """Opens an executor. Leaving the context ends all computation at once, also after an error and when the work was cancelled."""
 
+ShareWork = Callable[[OpenExecutor, BatchWork], AbstractContextManager[BatchExecutor]]
+"""Opens an executor that computes batches in the executor of the given opener, and elsewhere."""
+
 
 class OneProcess:
     """Computes batches in this process, one after the other, while the caller waits."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from faal_core.auditing.borrowing import borrow
+from faal_core.auditing.processes import Executors
 from faal_core.auditing.radii import RadiusSeries
 from faal_core.auditing.result import AuditResult
 from faal_core.auditing.run import run_audit
@@ -144,7 +145,7 @@ def audit(  # type: ignore[misc]  # the overloads leave out the options
                 device=target,
                 ledger=Path(ledger) if ledger else None,
                 progress=shown,
-                processes=processes,
+                executors=Executors(processes),
                 known_results=[one for one in results[0].batch_results if one.attack == CLEAN] if results else (),
                 keep_adversarial=Path(keep_adversarial) if isinstance(keep_adversarial, str) else keep_adversarial,
             )

@@ -7,11 +7,10 @@ from torch import Tensor
 
 from faal_core.auditing import reliability
 from faal_core.auditing.adversarial import AdversarialImages
-from faal_core.auditing.batches import OpenExecutor
 from faal_core.auditing.escalation import evaluate_and_escalate
 from faal_core.auditing.evaluation import evaluate
 from faal_core.auditing.evaluator import Evaluator
-from faal_core.auditing.processes import LocalProcesses
+from faal_core.auditing.processes import Executors
 from faal_core.auditing.sequential import evaluate_sequentially
 from faal_core.progress import Progress
 from faal_core.results.documents import AttackRow, ReliabilityWarning
@@ -19,31 +18,6 @@ from faal_core.results.image_outcomes import Evaluation
 from faal_core.results.ledger import Ledger
 from faal_core.results.sequential_documents import SequentialResult
 from faal_core.specs import AttackSpec, AuditSpec, Escalation
-
-
-class Executors:
-    """Opens an executor for each evaluation of an audit: the attacks that follow warnings may need more processes.
-
-    Args:
-        processes: of this machine; chosen for each evaluation when None.
-        open_executor: takes the place of this machine's processes.
-    """
-
-    def __init__(self, processes: int | None, open_executor: OpenExecutor | None) -> None:
-        self._processes, self._open_executor = processes, open_executor
-        self._local: LocalProcesses | None = None
-
-    def choose(self) -> OpenExecutor:
-        """Return what opens the executor of the next evaluation."""
-        if self._open_executor is not None:
-            return self._open_executor
-        self._local = LocalProcesses(self._processes)
-        return self._local
-
-    @property
-    def processes(self) -> int | None:
-        """Return the number of this machine's processes in the last evaluation; None where others computed."""
-        return None if self._local is None else self._local.count
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +65,7 @@ class AuditAttacks:
             self.progress,
             self.batches,
             compute=self.compute,
-            open_executor=self.executors.choose(),
+            open_executor=self.executors,
         )
         about_attacks = reliability.examine_attacks(spec.attacks, decided.attacks, len(decided.rows))
         return Findings(
@@ -114,5 +88,5 @@ class AuditAttacks:
             compute=self.compute,
             certify_images=self.spec.certify,
             adversarial=self.adversarial,
-            open_executor=self.executors.choose(),
+            open_executor=self.executors,
         )

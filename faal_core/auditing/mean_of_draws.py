@@ -27,12 +27,12 @@ class MeanOfDraws(Classifier):
     def __init__(self, classifier: Classifier, draws: int) -> None:
         super().__init__(classifier.backbone, classifier.spec)
         self.to(classifier.device)
-        self._draws, self.first_seed = draws, GRADIENT_DRAWS
+        self.draws, self.first_seed = draws, GRADIENT_DRAWS
 
     def forward(self, x: Images) -> Logits:
         """Return the mean logits, `n k`. Cost: one pass of the network a draw, which all count as a single one."""
         is_on_gpu = x.device.type == "cuda"
-        seeds = range(GRADIENT_DRAWS) if x.requires_grad else range(self.first_seed, self.first_seed + self._draws)
+        seeds = range(GRADIENT_DRAWS) if x.requires_grad else range(self.first_seed, self.first_seed + self.draws)
         total = torch.zeros(())
         with torch.random.fork_rng([x.device] if is_on_gpu else []):
             for seed in seeds:

@@ -13,7 +13,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import Pipe, current_process, get_context
@@ -23,7 +23,7 @@ from multiprocessing.process import BaseProcess
 import torch
 
 from faal_core.auditing.batch_server import serve_fork
-from faal_core.auditing.batches import BatchExecutor, BatchWork, FailedBatch, OneProcess
+from faal_core.auditing.batches import BatchExecutor, BatchWork, FailedBatch, OneProcess, ShareWork
 from faal_core.auditing.evaluator import ComputedBatch
 from faal_core.auditing.parallelism import can_fork, choose_processes
 from faal_core.errors import ClassifierUnsuitable, OutOfMemory
@@ -169,27 +169,39 @@ class ProcessPool:
         return FailedBatch(child.batch, ClassifierUnsuitable(message))
 
 
-class LocalProcesses:
-    """Opens an executor of this machine's processes, which are killed at the end of the block.
+class Executors:
+    """Opens executors for the evaluations of an audit or a training, which compute in processes of this machine.
+
+    The processes are killed at the end of the block.
 
     Args:
-        count: number of processes, at most one for each GPU; 1 computes in this one, None chooses by a short measurement.
+        processes: number of processes, at most one for each GPU; 1 computes in this one, None chooses by a short measurement.
+        share: shares the batches with other machines.
 
     Attributes:
-        count: number of processes that the last executor had; 1 where other processes could not load the network.
+        count: number of processes that the last executor had here; 1 where others could not load the network, None before it.
     """
 
-    def __init__(self, count: int | None) -> None:
-        self.count = count
+    def __init__(self, processes: int | None = None, share: ShareWork | None = None) -> None:
+        self.processes, self._share = processes, share
+        self.count: int | None = None
+
+    def __call__(self, work: BatchWork) -> AbstractContextManager[BatchExecutor]:
+        """Open an executor for the work."""
+        return self._open_here(work) if self._share is None else self._share(self._open_here, work)
+
+    def with_processes(self, processes: int) -> "Executors":
+        """Return executors with that number of processes."""
+        return Executors(processes, self._share)
 
     @contextmanager
-    def __call__(self, work: BatchWork) -> Iterator[BatchExecutor]:
-        """Yield an executor for the work."""
+    def _open_here(self, work: BatchWork) -> Iterator[BatchExecutor]:
+        count = self.processes
         if current_process().daemon:  # it cannot have processes of its own
-            self.count = 1
-        if self.count is None:
-            self.count = choose_processes(work.evaluator, work.specs)
-        if self.count > 1 and (pool := _prepare_pool(work, self.count)) is not None:
+            count = 1
+        if count is None:
+            count = choose_processes(work.evaluator, work.specs)
+        if count > 1 and (pool := _prepare_pool(work, count)) is not None:
             self.count = pool.places
             try:
                 if can_fork(work.evaluator.device) or pool.load():

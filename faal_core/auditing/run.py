@@ -13,12 +13,12 @@ import torch
 from faal_core import weights
 from faal_core.auditing import reliability
 from faal_core.auditing.adversarial import AdversarialImages
-from faal_core.auditing.batches import OpenExecutor
 from faal_core.auditing.escalation import choose_classifier
 from faal_core.auditing.evaluator import Evaluator
-from faal_core.auditing.findings import AuditAttacks, Executors, Findings
+from faal_core.auditing.findings import AuditAttacks, Findings
 from faal_core.auditing.gallery import build_gallery
 from faal_core.auditing.parallelism import choose_batch_size
+from faal_core.auditing.processes import Executors
 from faal_core.auditing.provenance import describe_provenance
 from faal_core.auditing.result import AuditResult
 from faal_core.auditing.suitability import check_network
@@ -53,8 +53,7 @@ def run_audit(
     known_results: Iterable[BatchResult] = (),
     keep_adversarial: bool | Path = False,
     paired_codes: Collection[str] = (),
-    processes: int | None = None,
-    open_executor: OpenExecutor | None = None,
+    executors: Executors | None = None,
 ) -> AuditResult:
     """Audit `classifier`, called `name` in the report, on `data` or on the part of it that the spec asks for.
 
@@ -70,8 +69,7 @@ def run_audit(
             predictions, or all of them if it had the same spec.
         keep_adversarial: whether the result holds the adversarial images; a path ending in .npy names their file.
         paired_codes: codes of the warnings of an audit with which this one is compared: it escalates as if it had them, too.
-        processes: number of processes of this machine that compute; chosen by a short measurement when absent.
-        open_executor: computes the batches in place of this machine's processes.
+        executors: open what computes; processes of this machine when absent, as many as a short measurement says.
     Raises: InvalidSpec where classifier and data do not fit, or the radius exceeds the largest distance of two images;
         LedgerMismatch where the file belongs to another audit; ClassifierUnsuitable, OutOfMemory; Cancelled; OSError.
     """
@@ -108,12 +106,13 @@ def run_audit(
         for result in known_results:
             if compute and batches.find(result.attack, result.run, result.rows) is None:
                 batches.add(result)
-        executors = Executors(processes if compute else 1, open_executor)
+        executors = executors or Executors()
+        executors = executors if compute else executors.with_processes(1)
         attacked = AuditAttacks(evaluator, spec, batches, progress, executors, adversarial, compute=compute)
         findings = attacked.run(warnings, paired_codes)
     if findings.rows is not None:
         data, audited_rows = data.take(findings.rows), audited_rows[findings.rows]
-    provenance = describe_provenance(device, executors.processes if compute else None)
+    provenance = describe_provenance(device, executors.count if compute else None)
     outcomes = Outcomes(
         findings.evaluation,
         rows=audited_rows.numpy(),

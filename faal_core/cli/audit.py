@@ -85,6 +85,7 @@ def audit(
     )
     context.with_resource(output_folder(out))
 
+    from faal_core.auditing.processes import Executors
     from faal_core.auditing.reliability import digest_training_images
     from faal_core.auditing.run import run_audit
     from faal_core.reports.progress_bar import ProgressBar
@@ -103,7 +104,7 @@ def audit(
             progress=progress,
             trained_on=digest_training_images(dataset, part, root=data_root),
             keep_adversarial=save_adversarial or False,
-            processes=processes,
+            executors=Executors(processes),
         )
     write_report(audited.report, out, audited.outcomes, as_json=as_json)
     if save_outcomes:

@@ -143,6 +143,7 @@ def _finetune(
 
     The folder `checkpoint` of `out` holds what a run needs to resume.
     """
+    from faal_core.auditing.processes import Executors
     from faal_core.finetuning.run import run_finetuning, training_checkpoint
     from faal_core.reports.progress_bar import ProgressBar
     from faal_core.training.ranks import join_ranks
@@ -166,7 +167,7 @@ def _finetune(
                 checkpoint=checkpoint,
                 progress=progress,
                 ranks=ranks,
-                processes=processes,
+                executors=Executors(processes),
             )
     weights = out / "weights.safetensors"
     if done.report.outcome == "kept-original":

@@ -36,6 +36,7 @@ class LabelledImages:
         class_order: how the order of the classes was decided.
         preparation: one sentence for each step from the stored images to these.
         mapping: the mapping of the file that holds the images; None where they are in memory. Images in a file are read-only.
+        rows: row numbers of these images in the whole part, `n`, int64; None where these are all of it.
 
     Raises: DatasetInvalid where one of these rules is broken; the message names the first offender.
     """
@@ -50,6 +51,7 @@ class LabelledImages:
     class_order: ClassOrder = "stored"
     preparation: tuple[str, ...] = ()
     mapping: FileMapping | None = field(default=None, compare=False, repr=False)
+    rows: Tensor | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         subject = f"{self.name} ({self.part})"
@@ -126,7 +128,10 @@ class LabelledImages:
         """Return only those rows, in that order."""
         groups = tuple(grouping.take(rows.numpy()) for grouping in self.groups)
         taken = take_rows(self.images, self.mapping, rows)
-        return replace(self, images=taken.images, mapping=taken.mapping, labels=self.labels[rows], groups=groups)
+        places = rows if self.rows is None else self.rows[rows]
+        return replace(
+            self, images=taken.images, mapping=taken.mapping, labels=self.labels[rows], groups=groups, rows=places
+        )
 
     def stratified(self, count: int, seed: int) -> Tensor:
         """Draw `count` row numbers, ascending, in proportion to the classes; every class that has images gets at least one.

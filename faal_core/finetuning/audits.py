@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from faal_core.auditing.processes import Executors
 from faal_core.auditing.reliability import digest_pixels
 from faal_core.auditing.result import AuditResult
 from faal_core.auditing.run import run_audit, summarise
@@ -26,9 +27,9 @@ class Audits:
         spec: FinetuneSpec,
         device: torch.device,
         checkpoint: Path | None,
-        processes: int | None,
+        executors: Executors,
     ) -> None:
-        self._processes = processes
+        self._executors = executors
         self._test_data, self._spec, self._device, self._checkpoint = test_data, spec.audit_spec, device, checkpoint
         self._method = spec.method.type
         self._trained_on = frozenset(digest_pixels(training_data))
@@ -84,7 +85,7 @@ class Audits:
             trained_on=self._trained_on,
             ledger=ledger,
             progress=progress,
-            processes=self._processes,
+            executors=self._executors,
             paired_codes=paired_codes,
             known_results=known_results or (),
         )

@@ -8,6 +8,7 @@ import torch
 
 from faal_core.auditing.borrowing import borrow
 from faal_core.auditing.call import Attacks, Radius, list_radii, require_classifier, require_processes
+from faal_core.auditing.processes import Executors
 from faal_core.auditing.suitability import check_trainable, require_logits
 from faal_core.classifier import Classifier
 from faal_core.datasets.from_python import ImageData, label_images
@@ -89,5 +90,5 @@ def finetune(
             device=target,
             checkpoint=Path(checkpoint) if checkpoint else None,
             progress=shown,
-            processes=processes,
+            executors=Executors(processes),
         )

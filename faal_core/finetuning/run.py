@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from faal_core import weights
+from faal_core.auditing.processes import Executors
 from faal_core.auditing.suitability import check_trainable
 from faal_core.classifier import Classifier
 from faal_core.datasets.class_order import quote_names
@@ -47,7 +48,7 @@ def run_finetuning(
     checkpoint: Path | None = None,
     progress: Progress | None = None,
     ranks: Ranks = SINGLE_RANK,
-    processes: int | None = None,
+    executors: Executors | None = None,
 ) -> FinetuneResult:
     """Fine-tune a copy of `classifier` (called `name` in the report), and compare it with the given weights.
 
@@ -60,8 +61,8 @@ def run_finetuning(
         progress: where it has a deadline, training ends early enough for the second audit, which is always finished.
         ranks: the processes that train together; this one is the first of them. The others call `train` alone, with the same
             arguments and `training_checkpoint(checkpoint)`, and wait there while this one audits.
-        processes: number of processes of this machine that audit, and validate for a single rank. When absent, it is the number
-            of ranks, and for a single rank it is chosen by a short measurement.
+        executors: open what audits, and what validates for a single rank. Without a number of processes, it is the number of
+            ranks, and for a single rank it is chosen by a short measurement.
     Raises: InvalidSpec, ClassifierUnsuitable, TrainingDiverged, OutOfMemory; OutOfTime where no time is left to train;
         Cancelled through `progress`.
     """
@@ -78,9 +79,10 @@ def run_finetuning(
     if is_new:
         progress.stage("rehearsal of a step", len(training_data))
         rehearse(classifier, training_data, spec, device)
-    if processes is None and ranks.count > 1:
-        processes = ranks.count
-    audits = Audits(training_data, test_data, spec, device, checkpoint, processes)
+    executors = executors or Executors()
+    if executors.processes is None and ranks.count > 1:
+        executors = executors.with_processes(ranks.count)
+    audits = Audits(training_data, test_data, spec, device, checkpoint, executors)
     before = audits.run(classifier, name, ProgressPart(progress, "before", limited=is_new))
     warnings = _robustness_warnings(before.report)
     for warning in (*before.report.warnings, *warnings):
@@ -97,7 +99,7 @@ def run_finetuning(
         progress=progress,
         reserve=seconds.after,
         ranks=ranks,
-        processes=processes,
+        executors=executors,
     )
     selected, trained = (
         _with_names(one, training_data) for one in (training.classifier, _best_epoch_classifier(training))

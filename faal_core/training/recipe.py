@@ -15,6 +15,7 @@ from torch import Tensor
 
 from faal_core import weights
 from faal_core.attacks.randomness import seed_from
+from faal_core.auditing.processes import Executors
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.datasets.matching import match_classes
@@ -60,7 +61,7 @@ def train(
     progress: Progress | None = None,
     reserve: float = 0.0,
     ranks: Ranks = SINGLE_RANK,
-    processes: int | None = None,
+    executors: Executors | None = None,
 ) -> TrainingResult:
     """Train a copy of `classifier`, which starts with class offsets where the spec asks for them.
 
@@ -71,7 +72,7 @@ def train(
         checkpoint: file that is replaced every `checkpoint_steps` steps and each epoch; None writes none.
         reserve: training ends, after one step at least, once `progress` has no more than this many seconds left.
         ranks: the processes that train together, each with the same arguments. The first one writes the checkpoint; all read it.
-        processes: number of processes that validate for a single rank; chosen by a short measurement when absent.
+        executors: open what validates for a single rank; processes of this machine when absent.
     Raises: TrainingDiverged, InvalidSpec, OutOfMemory; Cancelled through `progress`.
     Source: Zhang et al., CVPR 2024 (FAAL); every other method names its own in `faal_core.training.methods`.
     Differs: a part of the training data validates and selects the epoch (docs/explanation/faal.md lists all differences).
@@ -88,7 +89,7 @@ def train(
         ranks=ranks,
         limited=ranks.broadcast(progress.time_left() < math.inf),
         reserve=reserve,
-        processes=processes,
+        executors=executors or Executors(),
         checkpoint=checkpoint,
         checkpoint_steps=checkpoint_steps,
         identity=_identity(classifier, data, spec),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from faal_core.attacks.randomness import seed_from
+from faal_core.auditing.processes import Executors
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.devices import Pieces
 from faal_core.progress import NoProgress, Progress
@@ -27,7 +28,7 @@ class TrainingRun:
         pieces: cuts batches into pieces that fit into the device's memory, and remembers their size.
         limited: whether `progress` has a deadline, the same in every rank.
         reserve: seconds before the deadline at which the training ends.
-        processes: number of processes that validate for a single rank; chosen by a short measurement when None.
+        executors: open what validates for a single rank.
         checkpoint: file that the first rank replaces every `checkpoint_steps` steps and each epoch; None writes none.
         identity: digest of spec, data and given weights; a checkpoint of another identity is not resumed.
     """
@@ -41,7 +42,7 @@ class TrainingRun:
     ranks: Ranks = SINGLE_RANK
     limited: bool = False
     reserve: float = 0.0
-    processes: int | None = None
+    executors: Executors = field(default_factory=Executors)
     checkpoint: Path | None = None
     checkpoint_steps: int = 100
     identity: str = ""

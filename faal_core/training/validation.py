@@ -8,7 +8,7 @@ from torch import Tensor
 
 from faal_core.auditing.evaluation import evaluate
 from faal_core.auditing.evaluator import Evaluator
-from faal_core.auditing.processes import LocalProcesses
+from faal_core.auditing.processes import Executors
 from faal_core.classifier import Classifier
 from faal_core.errors import ClassifierUnsuitable
 from faal_core.progress import ProgressPart
@@ -104,7 +104,7 @@ def validate(classifier: Classifier, run: TrainingRun) -> ValidationAccuracy:
                 (attack,),
                 progress,
                 rows=own_rows,
-                open_executor=LocalProcesses(run.processes if run.ranks.count == 1 else 1),
+                open_executor=run.executors if run.ranks.count == 1 else Executors(1),
             )
         except ClassifierUnsuitable as error:
             raise divergence_error("network's logits") from error

@@ -57,6 +57,11 @@ class SiteProcess:
         return [pid for pid in descendants(self._process.pid) if command_name(pid) == "faal-job"]
 
     @property
+    def helpers(self) -> list[int]:
+        """Return the ids of its processes that help with the jobs of other workers."""
+        return [pid for pid in descendants(self._process.pid) if command_name(pid) == "faal-helper"]
+
+    @property
     def running(self) -> bool:
         """Return whether it has not ended."""
         return self._process.poll() is None

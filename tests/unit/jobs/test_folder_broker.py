@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from kombu import Connection  # type: ignore[attr-defined]
 
 from tests.servers import run_python
@@ -11,6 +12,7 @@ BODY = "x" * 300_000  # long enough to be met half-written
 TAKE_ALL = """
 import sys
 from queue import Empty
+import pytest
 from kombu import Connection
 
 transport = {"transport": "jobs.folder_broker:Transport", "transport_options": {"folder": sys.argv[1]}}
@@ -56,3 +58,9 @@ def test_the_oldest_message_comes_first(tmp_path):
         assert (channel._size("a"), channel._size("b")) == (0, 3)
         assert channel._purge("b") == 3
         assert channel._size("b") == 0
+
+
+def test_a_wait_for_messages_is_short(tmp_path):
+    """Where no message comes, a wait of an hour ends at once: Celery asks between two waits whether to stop."""
+    with _connection(tmp_path) as connection, pytest.raises(TimeoutError):
+        connection.drain_events(timeout=3600)

@@ -28,7 +28,7 @@ AFTER = sample_outcomes(robust=ROBUST_AFTER, images=IMAGES, seed=2)
 @pytest.fixture
 def site(settings, sessions, storage, open_checkpoint, tmp_path, monkeypatch):
     """Return a function that compares jobs as a worker does, and one that stores an audit's report with its outcomes."""
-    monkeypatch.setattr("worker.assignment.open_storage", lambda *_, **__: storage)
+    monkeypatch.setattr("worker.inputs.open_storage", lambda *_, **__: storage)
     model = add_ready_model(sessions)
 
     def store_audit(pair, name="outcomes.parquet") -> str:
@@ -49,7 +49,7 @@ def site(settings, sessions, storage, open_checkpoint, tmp_path, monkeypatch):
             lifecycle.claim(session, job.id, **WORKER)
         checkpoint = open_checkpoint(job.id)
         progress = JobProgress(sessions, job.id, 1, checkpoint)
-        return Assignment(job, settings, sessions, progress, tmp_path / "here", checkpoint)
+        return Assignment(job, settings, sessions, tmp_path / "here", progress, checkpoint)
 
     return store_audit, compare
 

@@ -40,7 +40,7 @@ def assignment(settings, sessions, running_job, open_checkpoint, tmp_path) -> As
     """Return a running audit."""
     checkpoint = open_checkpoint(running_job)
     progress = JobProgress(sessions, running_job, 1, checkpoint)
-    return Assignment(job(sessions, running_job), settings, sessions, progress, tmp_path / "here", checkpoint)
+    return Assignment(job(sessions, running_job), settings, sessions, tmp_path / "here", progress, checkpoint)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from faal_core.attacks.losses import margin_loss, targeted_dlr
 from faal_core.attacks.randomness import ImageRandom
 from faal_core.attacks.targets import select_target
 from faal_core.auditing.evaluator import freeze_weights
+from faal_core.auditing.processes import Executors
 from faal_core.auditing.result import AuditResult
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
@@ -191,7 +192,7 @@ def test_fine_tuning_attacks_both_networks_alike() -> None:
     x, y = draw_images(linear, 60)
     data = LabelledImages((x * 255).round().byte(), y, ("0", "1"), "drawn", "test")
     spec = FinetuneSpec(threat=ThreatModel(epsilon=EPSILON), audit=AuditSettings(attacks=(PgdSpec(),)))
-    audits = Audits(data, data, spec, torch.device("cpu"), None, processes=1)
+    audits = Audits(data, data, spec, torch.device("cpu"), None, Executors(1))
     alone = audits.run(linear, "given", NoProgress())
     before, after = audits.run_after(linear, "given", alone, plant("logits × 100", linear), NoProgress())
     assert alone.report.escalation is None

@@ -15,7 +15,7 @@ from faal_core.auditing import parallelism, processes
 from faal_core.auditing.batches import BatchWork, FailedBatch, OneProcess
 from faal_core.auditing.evaluation import evaluate
 from faal_core.auditing.evaluator import ComputedBatch, Evaluator
-from faal_core.auditing.processes import LocalProcesses
+from faal_core.auditing.processes import Executors
 from faal_core.auditing.run import run_audit
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
@@ -47,7 +47,14 @@ def audit(count: int, images: Path | None = None, **options):
     classifier = build_linear_classifier(4, SHAPE)
     data = images_of(classifier)
     result = run_audit(
-        classifier, data, SPEC, name="linear", device=CPU, processes=count, keep_adversarial=images or True, **options
+        classifier,
+        data,
+        SPEC,
+        name="linear",
+        device=CPU,
+        executors=Executors(count),
+        keep_adversarial=images or True,
+        **options,
     )
     report = result.report.model_dump(exclude={"created_at", "seconds", "provenance", "resumed"})
     for attack in report["attacks"]:
@@ -135,7 +142,7 @@ def evaluate_by(act, count: int = 2, images: int = 40, progress: NoProgress | No
     """Evaluate the network that acts, by that many processes."""
     classifier = Classifier(Behaves(act), build_linear_classifier(4, SHAPE).spec).eval()
     evaluator = Evaluator(classifier, images_of(classifier, images), device=CPU, batch_size=4, seed=0)
-    return evaluate(evaluator, SPEC.threat, ATTACKS[:1], progress or NoProgress(), open_executor=LocalProcesses(count))
+    return evaluate(evaluator, SPEC.threat, ATTACKS[:1], progress or NoProgress(), open_executor=Executors(count))
 
 
 def test_a_batch_that_ends_every_process_ends_the_audit() -> None:

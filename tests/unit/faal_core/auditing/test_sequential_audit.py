@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import faal_core
+from faal_core.auditing.processes import Executors
 from faal_core.auditing.result import AuditResult
 from faal_core.auditing.run import run_audit
 from faal_core.datasets.labelled_images import LabelledImages
@@ -137,7 +138,7 @@ def test_a_resumed_audit_ends_at_the_same_images(blocks: int, tmp_path: Path) ->
     ):
         assert resumed.outcomes.sha256 == whole.outcomes.sha256
         assert resumed.report.sequential == whole.report.sequential
-    for other in (audit(data, make_spec(batch_size=500)).report, audit(data, spec, processes=2).report):
+    for other in (audit(data, make_spec(batch_size=500)).report, audit(data, spec, executors=Executors(2)).report):
         assert (other.sequential, other.classes) == (whole.report.sequential, whole.report.classes)
 
 

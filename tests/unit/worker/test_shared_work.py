@@ -1,0 +1,74 @@
+"""A helper rebuilds the work of a shared audit or validation, and computes what the job's own process computes."""
+
+import pytest
+import torch
+
+from faal_core import datasets, networks, weights
+from faal_core.auditing.batches import BatchWork
+from faal_core.auditing.evaluator import Evaluator
+from faal_core.auditing.mean_of_draws import MeanOfDraws
+from faal_core.results.schedule import Batch
+from faal_core.specs import ClassifierSpec, PgdSpec
+from faal_core.threat_model import ThreatModel
+from jobs import queries
+from worker.inputs import JobInputs
+from worker.shared_work import SharedWork, WorkDiffers, describe_work, identify_work, rebuild_work
+
+CPU = torch.device("cpu")
+SPEC = ClassifierSpec(architecture="small_resnet", num_classes=10, mean=(0.5,), std=(0.5,))
+BATCH = Batch(0, 0, (1, 4, 5))
+
+
+@pytest.fixture
+def classifier():
+    """Return a network whose weights are not those of the job's model."""
+    torch.manual_seed(0)
+    return networks.build(SPEC).eval()
+
+
+@pytest.fixture
+def inputs(settings, sessions, storage, queued_job, tmp_path, monkeypatch) -> JobInputs:
+    """Return the inputs of a job of the bundled images."""
+    monkeypatch.setattr("worker.inputs.open_storage", lambda *_, **__: storage)
+    with sessions() as session:
+        return JobInputs(queries.find_job(session, queued_job), settings, sessions, tmp_path)
+
+
+def make_work(classifier, part: str, rows: list[int] | None) -> BatchWork:
+    """Return the work of the job's own process on some rows of a part of the bundled images."""
+    data = datasets.load("fashion-mnist-subset", part)
+    data = data if rows is None else data.take(torch.tensor(range(100, 200))).take(torch.tensor(rows))
+    evaluator = Evaluator(classifier, data, device=CPU, batch_size=8, seed=3)
+    return BatchWork(evaluator, ThreatModel(epsilon=0.1), (PgdSpec(steps=2),))
+
+
+def describe(work: BatchWork, storage, tmp_path) -> SharedWork:
+    """Return the description that another worker reads, with the weights in storage."""
+    path = tmp_path / "weights.safetensors"
+    weights.write_classifier(path, work.evaluator.classifier)
+    stored = storage.put_file(path, media_type="application/octet-stream").sha256
+    shared = describe_work(work, classifier=work.evaluator.classifier.spec, weights_file=stored, threads=1)
+    return SharedWork.model_validate_json(shared.model_dump_json())
+
+
+@pytest.mark.parametrize(("part", "rows"), [("test", None), ("train", [7, 2, 3, 50, 11, 90])])
+@pytest.mark.parametrize("draws", [None, 2])
+def test_a_helper_computes_the_same(classifier, inputs, storage, tmp_path, part, rows, draws) -> None:
+    """Predictions and attacks of all images, of rows of the training images and of the mean of draws have equal results."""
+    work = make_work(classifier if draws is None else MeanOfDraws(classifier, draws).eval(), part, rows)
+    rebuilt = rebuild_work(describe(work, storage, tmp_path), inputs)
+    assert rebuilt.evaluator.data.sha256 == work.evaluator.data.sha256
+    own, its = (one.compute(BATCH).result.model_dump(exclude={"seconds"}) for one in (work, rebuilt))
+    assert own == its
+    assert identify_work(rebuilt, "e") == identify_work(work, "e")
+    other = make_work(MeanOfDraws(classifier, 3), part, rows)
+    assert identify_work(other, "e") != identify_work(work, "e")
+
+
+@pytest.mark.parametrize("changed", ["weights_sha256", "data_sha256", "sample"])
+def test_a_helper_refuses_other_work(classifier, inputs, storage, tmp_path, changed) -> None:
+    """A helper does not compute with other weights, other images or a network with other outputs."""
+    shared = describe(make_work(classifier, "test", None), storage, tmp_path)
+    wrong = tuple(value + 1 for value in shared.sample) if changed == "sample" else "0" * 64
+    with pytest.raises(WorkDiffers):
+        rebuild_work(shared.model_copy(update={changed: wrong}), inputs)
