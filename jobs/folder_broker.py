@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from kombu.transport import virtual
 
-_LONGEST_WAIT_SECONDS = 0.1  # for a message, until Celery asks whether to stop
+_LONGEST_WAIT_SECONDS = 0.1  # for a message; Celery would wait for two seconds, and twice before it stops
 
 
 class Channel(virtual.Channel):
@@ -63,13 +63,12 @@ class Transport(virtual.Transport):
     driver_name = "folder"
     polling_interval = 0.05  # seconds; a job waits half as long on average, and a look takes a tenth of a millisecond
 
-    def drain_events(self, connection: object, timeout: float | None = None) -> None:
-        """Deliver the next message, and wait at most a short time for it.
+    def drain_events(self, connection: object, **options: Any) -> None:
+        """Deliver the next message. Wait at most a tenth of a second for it: Celery asks between two calls whether to stop.
 
-        Celery asks whether to stop between two calls, after each of which it waits two seconds otherwise, and twice at the end.
+        Raises: TimeoutError where none came.
         """
-        longest = _LONGEST_WAIT_SECONDS if timeout is None else min(timeout, _LONGEST_WAIT_SECONDS)
-        super().drain_events(connection, timeout=longest)
+        super().drain_events(connection, **options | {"timeout": _LONGEST_WAIT_SECONDS})  # type: ignore[no-untyped-call]
 
     def driver_version(self) -> str:
         """Return a placeholder, since there is no driver."""
