@@ -63,12 +63,13 @@ class Transport(virtual.Transport):
     driver_name = "folder"
     polling_interval = 0.05  # seconds; a job waits half as long on average, and a look takes a tenth of a millisecond
 
-    def drain_events(self, connection: object, **options: Any) -> None:
+    def drain_events(self, connection: object, timeout: float | None = None, **_: object) -> None:
         """Deliver the next message. Wait at most a tenth of a second for it: Celery asks between two calls whether to stop.
 
         Raises: TimeoutError where none came.
         """
-        super().drain_events(connection, **options | {"timeout": _LONGEST_WAIT_SECONDS})  # type: ignore[no-untyped-call]
+        longest = _LONGEST_WAIT_SECONDS if timeout is None else min(timeout, _LONGEST_WAIT_SECONDS)
+        super().drain_events(connection, longest)  # type: ignore[no-untyped-call]
 
     def driver_version(self) -> str:
         """Return a placeholder, since there is no driver."""
