@@ -28,7 +28,8 @@ from tests.service.small_jobs import timeless
 
 _LOOK_SECONDS = 0.05
 _STEPS, _MICROSECONDS = 10, 2000
-_IMAGES, _RESTARTS, _QUICK_RESTARTS = 640, 40, 1
+_IMAGES, _RESTARTS = 640, 40
+_QUICK_IMAGES, _QUICK_RESTARTS = 400, 1
 
 
 class Run(NamedTuple):
@@ -46,9 +47,9 @@ class Run(NamedTuple):
     report: object
 
 
-def run_audit(site: Site, restarts: int, at_half: Callable[[str], None]) -> Run:
+def run_audit(site: Site, images: int, restarts: int, at_half: Callable[[str], None]) -> Run:
     """Run the audit on the site's workers; call `at_half` with the job's id when half is done."""
-    job_id = submit_sleeping_audit(site, images=_IMAGES, microseconds=_MICROSECONDS, steps=_STEPS, restarts=restarts)
+    job_id = submit_sleeping_audit(site, images=images, microseconds=_MICROSECONDS, steps=_STEPS, restarts=restarts)
     site.queue.ring(job_id)
     start = half = None
     helpers = 0
@@ -80,17 +81,17 @@ def main() -> None:
     parser.add_argument("--killed", type=int, default=3)
     arguments = parser.parse_args()
     count, killed = (2, 1) if arguments.quick else (arguments.workers, arguments.killed)
-    restarts = _QUICK_RESTARTS if arguments.quick else _RESTARTS
+    size = (_QUICK_IMAGES, _QUICK_RESTARTS) if arguments.quick else (_IMAGES, _RESTARTS)
     with postgres_server() as postgres, redis_server() as broker, TemporaryDirectory() as name, ExitStack() as stack:
         database = postgres.url(postgres.new_database())
         site = Site(Path(name), database_url=database, broker_url=broker, networks=NETWORKS, processes=1)
         stack.callback(site.close)
         workers = [site.worker()]
-        one = run_audit(site, restarts, lambda _: None)
+        one = run_audit(site, *size, lambda _: None)
         print(f"1 worker: {one.seconds:.1f} s, second half {one.second_half:.1f} s")
         workers += [site.worker() for _ in range(count - 1)]
         wait_until_ready(workers)
-        all_workers = run_audit(site, restarts, lambda _: None)
+        all_workers = run_audit(site, *size, lambda _: None)
         print(f"{count} workers: {all_workers.seconds:.1f} s, second half {all_workers.second_half:.1f} s")
 
         def kill(job_id: str) -> None:
@@ -98,7 +99,7 @@ def main() -> None:
             for worker in [worker for worker in workers if str(worker.pid) != leader][:killed]:
                 worker.kill()
 
-        some_killed = run_audit(site, restarts, kill)
+        some_killed = run_audit(site, *size, kill)
         print(f"{count} workers, {killed} killed at half: {some_killed.seconds:.1f} s, {some_killed.second_half:.1f} s")
     figures = {
         "workers": count,
