@@ -27,6 +27,8 @@ _BACK_OFF = 4.0  # after a write that failed, times the seconds it took: a froze
 class JobProgress:
     """Writes stage and units done at most every `WRITE_SECONDS`, and each row as an event at once.
 
+    After a write that shows no units, the first units of the stage are written at once, too.
+
     Each write asks whether the job is to stop or the attempt has lost the lease; either raises Cancelled. While the
     database is unavailable the job computes on, and events wait for the next write. After a write the checkpoint may be stored.
 
@@ -56,7 +58,7 @@ class JobProgress:
         self._seconds_left: float | None = None
         self._course: FinetuneCourse | None = None
         self._unwritten: list[tuple[str, dict[str, Any]]] = []
-        self._write_at = 0.0
+        self._write_at, self._awaits_units = 0.0, False
 
     def follow(self, course: FinetuneCourse) -> None:
         """Estimate the time that is left from the stages of a fine-tuning."""
@@ -74,7 +76,7 @@ class JobProgress:
     def advance(self, count: int = 1) -> None:
         """Add `count` units to those done. Raises: Cancelled."""
         self._done += count
-        if time.monotonic() >= self._write_at:
+        if time.monotonic() >= self._write_at or (self._awaits_units and self._done):
             self._write()
 
     def set_eta(self, seconds: float) -> None:
@@ -118,6 +120,7 @@ class JobProgress:
 
     def _write(self) -> None:
         start, seconds_lost = time.monotonic(), 0.0
+        self._awaits_units = False
         self._estimate()
         try:
             with self._sessions.begin() as session:
@@ -141,6 +144,7 @@ class JobProgress:
             seconds_lost = time.monotonic() - start
         else:
             self._unwritten.clear()
+            self._awaits_units = not self._done
             if job.cancel_requested or job.pause_requested:
                 raise Cancelled(f"a client asked job {self._job_id} to stop")
         self._checkpoint.store_if_due()

@@ -20,7 +20,7 @@ Evaluate = Callable[[tuple[AttackSpec, ...], Progress], tuple[Evaluation, tuple[
 def evaluate_and_escalate(
     evaluate: Evaluate,
     spec: AuditSpec,
-    warnings: tuple[ReliabilityWarning, ...],
+    checks: reliability.ClassifierChecks,
     images: int,
     progress: Progress,
     paired_codes: Collection[str] = (),
@@ -28,12 +28,12 @@ def evaluate_and_escalate(
     """Return the evaluation of the spec's attacks and of those that follow warnings, all warnings, and what followed.
 
     Args:
-        warnings: those that the classifier raised before the attacks; those about the attacks are added.
+        checks: of the attacked classifier; their warnings come first, and those about the attacks are added.
         images: number of audited images.
         paired_codes: codes of the warnings of another audit, which must have the same attacks to be compared with this one.
     """
     evaluation, rows = evaluate(spec.attacks, progress)
-    warnings = (*warnings, *reliability.examine_attacks(spec.attacks, rows, images))
+    warnings = (*checks.warnings, *reliability.examine_attacks(spec.attacks, rows, images))
     codes = {warning.code for warning in warnings} | set(paired_codes)
     escalation = plan_escalation(codes, spec.attacks) if spec.escalates else None
     if escalation is None or not escalation.steps:
@@ -45,8 +45,8 @@ def evaluate_and_escalate(
 
 def choose_classifier(
     classifier: Classifier, x: Images, y: Labels, spec: AuditSpec, paired_codes: Collection[str] = ()
-) -> tuple[Classifier, tuple[ReliabilityWarning, ...]]:
-    """Return the classifier to attack, and the warnings about it before the attacks.
+) -> reliability.ClassifierChecks:
+    """Return the checks of the classifier to attack, which have examined its outputs, but not yet its gradients.
 
     It is the mean of several draws where the outputs are random and the spec has the audit escalate.
 
@@ -54,16 +54,13 @@ def choose_classifier(
         x, y: a sample of the images and their labels.
         paired_codes: as for `evaluate_and_escalate`.
     """
-    warnings = reliability.examine(classifier, x, y, spec.threat)
-    if not spec.escalates or RANDOM not in {*(one.code for one in warnings), *paired_codes}:
-        return classifier, warnings
+    checks = reliability.ClassifierChecks(classifier, x, y, spec.threat)
+    if not spec.escalates or RANDOM not in {*(one.code for one in checks.about_outputs), *paired_codes}:
+        return checks
     mean = MeanOfDraws(classifier, DRAWS).eval()
     mean.choose_layout(x)
-    about_mean = reliability.examine(mean, x, y, spec.threat)
-    return mean, (
-        *(one for one in warnings if one.code == RANDOM),
-        *(one for one in about_mean if one.code != RANDOM),
-    )
+    random_output = tuple(one for one in checks.about_outputs if one.code == RANDOM)
+    return reliability.ClassifierChecks(mean, x, y, spec.threat, random_output)
 
 
 def _add_result(

@@ -1,5 +1,6 @@
 """Evaluate a classifier on all images of an audit: compute the batches that are missing, add them up, and report progress."""
 
+from collections.abc import Callable
 from itertools import islice
 
 from torch import Tensor
@@ -33,9 +34,10 @@ class _EvaluationRun:
         rows: list[int],
         *,
         compute: bool,
+        after_clean: Callable[[], object],
     ) -> None:
         self._work, self._ledger, self._progress, self._adversarial = work, ledger, progress, adversarial
-        self._compute = compute
+        self._compute, self._after_clean = compute, after_clean
         self.outcomes = ImageOutcomes(work.evaluator.data.labels.numpy())
         for result in ledger:
             if result.attack == CERTIFIED:
@@ -166,7 +168,9 @@ class _EvaluationRun:
 
     def _end_stage(self) -> None:
         """Record the attack that ends, and begin the stage of the next one."""
-        if self._stage != CLEAN:
+        if self._stage == CLEAN:
+            self._after_clean()
+        else:
             tried, untried, broken = self._schedule.count(self._stage)
             results = self._results[self._stage]
             row = AttackRow(
@@ -199,7 +203,7 @@ class _EvaluationRun:
         return passes * self._seconds / max(self._passes, 1)
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - its options, all by keyword
     evaluator: Evaluator,
     threat: ThreatModel,
     specs: tuple[AttackSpec, ...],
@@ -211,6 +215,7 @@ def evaluate(
     certify_images: bool = False,
     adversarial: AdversarialImages | None = None,
     open_executor: OpenExecutor = open_one_process,
+    after_clean: Callable[[], object] = lambda: None,
 ) -> tuple[Evaluation, tuple[AttackRow, ...]]:
     """Return one row per image, and what each attack tried, broke and cost.
 
@@ -227,6 +232,7 @@ def evaluate(
         certify_images: whether images that bounds certify are not attacked, where bounds cost less than they save.
         adversarial: stores the images that break others, where the evaluator keeps them.
         open_executor: opens what computes the batches; the results do not depend on it.
+        after_clean: called in this process once all clean predictions are there; other processes attack meanwhile.
     Raises: InvalidSpec, ClassifierUnsuitable, OutOfMemory; Cancelled through `progress`; OSError of the ledger.
     """
     if ledger is None:
@@ -237,7 +243,7 @@ def evaluate(
         certified = certify(evaluator, threat, specs, selected, progress)
         if certified is not None:  # a resumed audit has the time for all images
             ledger.add(certified)
-    evaluation = _EvaluationRun(work, ledger, progress, adversarial, selected, compute=compute)
+    evaluation = _EvaluationRun(work, ledger, progress, adversarial, selected, compute=compute, after_clean=after_clean)
     with open_executor(work) as executor:
         evaluation.run(executor)
     return evaluation.outcomes.to_evaluation(), tuple(evaluation.table)

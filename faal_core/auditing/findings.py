@@ -41,23 +41,25 @@ class AuditAttacks:
     """Runs the attacks of an audit: on all images, or sequentially.
 
     Args:
+        checks: of the evaluator's classifier. They examine its gradients after the clean predictions, which so come sooner.
         adversarial: stores the images that break others, where the audit keeps them.
         compute: whether to compute what the ledger lacks.
     """
 
     evaluator: Evaluator
     spec: AuditSpec
+    checks: reliability.ClassifierChecks
     batches: Ledger
     progress: Progress
     executors: Executors
     adversarial: AdversarialImages | None
     compute: bool = field(kw_only=True)
 
-    def run(self, warnings: tuple[ReliabilityWarning, ...], paired_codes: Collection[str]) -> Findings:
-        """Return the outcomes of the images, and the warnings with those about the attacks."""
-        spec, images = self.spec, len(self.evaluator.data)
+    def run(self, paired_codes: Collection[str]) -> Findings:
+        """Return the outcomes of the images, and the warnings of the checks with those about the attacks."""
+        spec, checks, images = self.spec, self.checks, len(self.evaluator.data)
         if spec.sequential is None:
-            return Findings(*evaluate_and_escalate(self._evaluate, spec, warnings, images, self.progress, paired_codes))
+            return Findings(*evaluate_and_escalate(self._evaluate, spec, checks, images, self.progress, paired_codes))
         decided = evaluate_sequentially(
             self.evaluator,
             spec,
@@ -66,12 +68,13 @@ class AuditAttacks:
             self.batches,
             compute=self.compute,
             open_executor=self.executors,
+            after_clean=lambda: self.checks.about_gradients,
         )
         about_attacks = reliability.examine_attacks(spec.attacks, decided.attacks, len(decided.rows))
         return Findings(
             decided.evaluation,
             decided.attacks,
-            (*warnings, *about_attacks),
+            (*checks.warnings, *about_attacks),
             sequential=decided.result,
             rows=decided.rows,
         )
@@ -89,4 +92,5 @@ class AuditAttacks:
             certify_images=self.spec.certify,
             adversarial=self.adversarial,
             open_executor=self.executors,
+            after_clean=lambda: self.checks.about_gradients,
         )

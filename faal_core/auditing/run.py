@@ -91,7 +91,8 @@ def run_audit(
         x, y = evaluator.pixels(sample), data.labels[sample].to(device)
         evaluator.predict(x, y)
         outputs = _compute_outputs(classifier, x.shape[1:]) if ledger else ()
-        evaluator.classifier, warnings = choose_classifier(classifier, x, y, spec, paired_codes)
+        checks = choose_classifier(classifier, x, y, spec, paired_codes)
+        evaluator.classifier = checks.classifier
     if keep_adversarial and spec.sequential:
         raise InvalidSpec(
             "A sequential audit cannot keep adversarial images. Leave out --save-adversarial (`keep_adversarial`), or "
@@ -108,8 +109,8 @@ def run_audit(
                 batches.add(result)
         executors = executors or Executors()
         executors = executors if compute else executors.with_processes(1)
-        attacked = AuditAttacks(evaluator, spec, batches, progress, executors, adversarial, compute=compute)
-        findings = attacked.run(warnings, paired_codes)
+        attacked = AuditAttacks(evaluator, spec, checks, batches, progress, executors, adversarial, compute=compute)
+        findings = attacked.run(paired_codes)
     if findings.rows is not None:
         data, audited_rows = data.take(findings.rows), audited_rows[findings.rows]
     provenance = describe_provenance(device, executors.count if compute else None)

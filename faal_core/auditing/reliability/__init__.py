@@ -1,4 +1,4 @@
-"""Look for signs that an audit's numbers cannot be trusted: before the attacks run, and in their results.
+"""Look for signs that an audit's numbers cannot be trusted: in the classifier, and in the results of the attacks.
 
 A classifier without a warning can still mask its gradients.
 
@@ -6,21 +6,27 @@ Sources: the red flags of Croce and Hein 2020 (AutoAttack), Carlini et al. 2019 
     Athalye, Carlini and Wagner 2018 (Obfuscated Gradients).
 """
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import torch
+from torch import Tensor
 
 from faal_core.auditing.reliability import gradients, outputs
 from faal_core.auditing.reliability.images import digest_pixels, digest_training_images, examine_images
 from faal_core.auditing.reliability.predictions import check_class_sizes, examine_predictions
-from faal_core.classifier import Classifier, Images, Labels
+from faal_core.classifier import Classifier, Images, Labels, Logits
+from faal_core.devices import full_float32, require_room
 from faal_core.results.documents import AttackRow, ReliabilityWarning
 from faal_core.specs import AttackSpec, SquareSpec
+from faal_core.specs.escalation import RANDOM
 from faal_core.threat_model import ThreatModel
 
 __all__ = [
+    "ClassifierChecks",
     "check_class_sizes",
     "digest_pixels",
     "digest_training_images",
-    "examine",
     "examine_attacks",
     "examine_images",
     "examine_predictions",
@@ -29,26 +35,72 @@ __all__ = [
 _SQUARE_GAIN = 0.002  # fraction of all images; AutoAttack's own check allows the same
 
 
-def examine(classifier: Classifier, x: Images, y: Labels, threat: ThreatModel) -> tuple[ReliabilityWarning, ...]:
-    """Return warnings about the classifier from a sample of at least two images, the most fundamental first.
+@dataclass(frozen=True)
+class ClassifierChecks:
+    """Examines a classifier on a sample of at least two images.
 
     The classifier must be in eval mode. No random numbers are used: the same arguments give the same warnings.
 
-    Cost: 3 forward passes of the sample, 3 more where it is mostly misclassified; and for the correctly classified images
-        59 forward and 53 backward passes: two gradients, and six attacks with 51 steps together.
+    Args:
+        x, y: the sample and its labels.
+        random_output: for the mean of several draws, the warnings that a single draw is random; they replace its own.
     """
-    with torch.no_grad():
-        logits, again = classifier(x), classifier(x)
-    correct = logits.argmax(1) == y
-    unstable = outputs.check_repeatability(logits, again) or outputs.check_batch_dependence(classifier, x, logits)
-    warnings = [
-        unstable,
-        outputs.check_softmax(logits),
-        outputs.check_normalisation(classifier.spec) or outputs.check_pixel_range(classifier, x, y, correct),
-    ]
-    if bool(correct.any()):
-        warnings += gradients.check_gradients(classifier, x[correct], y[correct], threat)
-    return tuple(warning for warning in warnings if warning)
+
+    classifier: Classifier
+    x: Images
+    y: Labels
+    threat: ThreatModel
+    random_output: tuple[ReliabilityWarning, ...] | None = None
+
+    @cached_property
+    def about_outputs(self) -> tuple[ReliabilityWarning, ...]:
+        """Return the warnings about outputs, the most fundamental first.
+
+        Cost: 3 forward passes of the sample, 3 more where it is mostly misclassified; later calls are free.
+        """
+        classifier, x, y = self.classifier, self.x, self.y
+        with require_room(len(x)), full_float32():
+            with torch.no_grad():
+                again = classifier(x)
+            found = (
+                outputs.check_repeatability(self._logits, again)
+                or outputs.check_batch_dependence(classifier, x, self._logits),
+                outputs.check_softmax(self._logits),
+                outputs.check_normalisation(classifier.spec)
+                or outputs.check_pixel_range(classifier, x, y, self._correct),
+            )
+        warnings = tuple(warning for warning in found if warning)
+        if self.random_output is None:
+            return warnings
+        return (*self.random_output, *(warning for warning in warnings if warning.code != RANDOM))
+
+    @cached_property
+    def about_gradients(self) -> tuple[ReliabilityWarning, ...]:
+        """Return the warnings about gradients.
+
+        Cost: 48 forward and 43 backward passes of the correctly classified images: two gradients, and five attacks with 41
+            steps together; later calls are free.
+        """
+        chosen = self._correct
+        if not bool(chosen.any()):
+            return ()
+        with require_room(len(self.x)), full_float32():
+            return tuple(gradients.check_gradients(self.classifier, self.x[chosen], self.y[chosen], self.threat))
+
+    @property
+    def warnings(self) -> tuple[ReliabilityWarning, ...]:
+        """Return all warnings: those about outputs, then those about gradients."""
+        return (*self.about_outputs, *self.about_gradients)
+
+    @cached_property
+    def _logits(self) -> Logits:
+        with torch.no_grad():
+            return self.classifier(self.x)
+
+    @property
+    def _correct(self) -> Tensor:
+        """Return which images are classified correctly, `n`, bool."""
+        return self._logits.argmax(1) == self.y
 
 
 def examine_attacks(

@@ -36,8 +36,13 @@ def check_gradients(classifier: Classifier, x: Images, y: Labels, threat: Threat
     A gradient that is NaN or infinite is no error here: an attack that meets it refuses the classifier, and Square needs
     none.
     """
+    wider = _double(threat)  # more images break there, so that a difference shows
     try:
-        return [*check_flat_losses(classifier, x, y, threat), *check_attack_strength(classifier, x, y, threat)]
+        broken_at_wider = _find_broken(classifier, x, y, wider, _STEPS)
+        return [
+            *check_flat_losses(classifier, x, y, wider, broken_at_wider),
+            *check_attack_strength(classifier, x, y, threat, broken_at_wider),
+        ]
     except ClassifierUnsuitable:
         pass
     start = x.detach().requires_grad_()
@@ -58,18 +63,21 @@ def check_gradients(classifier: Classifier, x: Images, y: Labels, threat: Threat
     ]
 
 
-def check_flat_losses(classifier: Classifier, x: Images, y: Labels, threat: ThreatModel) -> list[ReliabilityWarning]:
+def check_flat_losses(
+    classifier: Classifier, x: Images, y: Labels, wider: ThreatModel, broken_by_margin: Tensor
+) -> list[ReliabilityWarning]:
     """Return `zero-gradient` where every loss is flat, `saturated-logits` where only the cross-entropy is flat or misleads.
 
     The cross-entropy misleads long before it is flat at every pixel. So PGD must break as many images with it as with the
     margin.
+
+    Args:
+        wider: the audit's threat model with twice the radius.
+        broken_by_margin: which images PGD breaks there by the margin, `n`, bool.
     """
-    by_entropy, by_margin = (_find_stuck(classifier, x, y, loss, threat.norm) for loss in (cross_entropy, margin_loss))
+    by_entropy, by_margin = (_find_stuck(classifier, x, y, loss, wider.norm) for loss in (cross_entropy, margin_loss))
     everywhere, saturated = int((by_entropy & by_margin).sum()), int((by_entropy & ~by_margin).sum())
-    wider = _double(threat)  # more images break there, so that a difference shows
-    broken_by_entropy, broken_by_margin = (
-        _find_broken(classifier, x, y, wider, spec) for spec in (_BY_ENTROPY, _STEPS)
-    )
+    broken_by_entropy = _find_broken(classifier, x, y, wider, _BY_ENTROPY)
     warnings = []
     if everywhere > _FLAT_FRACTION * len(x):
         warnings.append(
@@ -102,17 +110,19 @@ def _find_stuck(classifier: Classifier, x: Images, y: Labels, loss: Loss, norm: 
 
 
 def check_attack_strength(
-    classifier: Classifier, x: Images, y: Labels, threat: ThreatModel
+    classifier: Classifier, x: Images, y: Labels, threat: ThreatModel, broken_at_wider: Tensor
 ) -> list[ReliabilityWarning]:
     """Return `unbounded-attack-fails`, `larger-radius-breaks-fewer` and `more-steps-break-fewer` where they apply.
 
     All images must be classified correctly. PGD climbs the margin from the image itself, and only its last iterate
     counts: an earlier misclassified iterate would hide that the attack lost its way.
+
+    Args:
+        broken_at_wider: which images PGD breaks at twice the radius, `n`, bool.
     """
-    wider = _double(threat)
-    one_step, many_steps, twice_as_far, anywhere = (
+    one_step, many_steps, anywhere = (
         _find_broken(classifier, x, y, within, spec)
-        for within, spec in ((threat, _ONE_STEP), (threat, _STEPS), (wider, _STEPS), (_UNBOUNDED, _STEPS))
+        for within, spec in ((threat, _ONE_STEP), (threat, _STEPS), (_UNBOUNDED, _STEPS))
     )
     warnings = []
     surviving = int((~anywhere).sum())
@@ -126,12 +136,12 @@ def check_attack_strength(
                 advice="The gradients do not lead to misclassified images. Trust only attacks without gradients.",
             )
         )
-    if _clearly_fewer(twice_as_far, many_steps):
+    if _clearly_fewer(broken_at_wider, many_steps):
         warnings.append(
             ReliabilityWarning(
                 code="larger-radius-breaks-fewer",
                 message="An attack with a larger radius breaks clearly fewer images.",
-                evidence=f"PGD broke {_count(many_steps)} at {threat}, {_count(twice_as_far)} at {wider}",
+                evidence=f"PGD broke {_count(many_steps)} at {threat}, {_count(broken_at_wider)} at {_double(threat)}",
                 advice="The gradients mislead far from the image. Attack in many small steps, and without gradients.",
             )
         )

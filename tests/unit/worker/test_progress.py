@@ -95,13 +95,14 @@ def test_the_estimate_of_an_audit_is_written(progress, sessions, running_job):
 
 
 def test_writes_keep_their_distance(sessions, running_job, open_checkpoint):
-    """A thousand steps within half a second are one write, beside the event of the stage that ended."""
+    """A thousand steps within half a second are two writes, before and after the first, beside the event of the stage before."""
     progress = JobProgress(sessions, running_job, 1, open_checkpoint(running_job))
     before = stored_job(sessions, running_job).version
     progress.stage("clean", 1000)
     for _ in range(1000):
         progress.advance()
-    assert stored_job(sessions, running_job).version == before + 2
+    assert progress_of(sessions, running_job) == ("clean", 1, 1000)
+    assert stored_job(sessions, running_job).version == before + 3
 
 
 def test_stages_are_timed(progress, sessions, running_job):

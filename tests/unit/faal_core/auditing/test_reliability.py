@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from faal_core.attacks.losses import compute_gradient, margin_loss
-from faal_core.auditing.reliability import examine, examine_attacks
-from faal_core.classifier import Classifier
+from faal_core.auditing.reliability import ClassifierChecks, examine_attacks
+from faal_core.classifier import Classifier, Images, Labels
 from faal_core.errors import ClassifierUnsuitable
-from faal_core.results.documents import AttackRow
+from faal_core.results.documents import AttackRow, ReliabilityWarning
 from faal_core.specs import AttackSpec, PgdSpec, SquareSpec
 from faal_core.threat_model import Norm, ThreatModel
 from tests.linear_classifier import build_linear_classifier
@@ -19,6 +19,11 @@ from tests.linear_classifier import build_linear_classifier
 SHAPE = (1, 5, 5)
 LEVEL = 0.01  # pixels are multiples of it
 THREAT = ThreatModel(epsilon=10 * LEVEL)
+
+
+def examine(classifier: Classifier, x: Images, y: Labels, threat: ThreatModel) -> tuple[ReliabilityWarning, ...]:
+    """Return all warnings about a classifier."""
+    return ClassifierChecks(classifier, x, y, threat).warnings
 
 
 def images() -> Tensor:

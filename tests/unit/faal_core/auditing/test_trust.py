@@ -12,10 +12,12 @@ from torch.nn import functional
 
 from faal_core import datasets
 from faal_core.auditing import reliability
+from faal_core.auditing.processes import Executors
 from faal_core.auditing.run import run_audit
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.networks import build
+from faal_core.progress import NoProgress
 from faal_core.reports import terminal
 from faal_core.specs import AuditSpec, ClassifierSpec, PgdSpec, SquareSpec
 from faal_core.threat_model import Norm, ThreatModel
@@ -191,8 +193,32 @@ def test_other_projects_networks_raise_none(network: Reference, epsilon: float |
 def _examine(classifier: Classifier, data: LabelledImages, threat: ThreatModel, images: int = 64) -> list[str]:
     """Return the codes of the warnings before any attack, from images drawn with seed 0."""
     rows = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:images]
-    warnings = reliability.examine(classifier, classifier.lay_out(data.pixels(rows, CPU)), data.labels[rows], threat)
-    return [warning.code for warning in warnings]
+    x = classifier.lay_out(data.pixels(rows, CPU))
+    checks = reliability.ClassifierChecks(classifier, x, data.labels[rows], threat)
+    return [warning.code for warning in checks.warnings]
+
+
+class FirstUnits(NoProgress):
+    """Notes the reports of finished units."""
+
+    def __init__(self, order: list[str]) -> None:
+        self._order = order
+
+    def advance(self, count: int = 1) -> None:
+        """Store that units are done."""
+        self._order += ["prediction"] * (count > 0)
+
+
+def test_images_are_predicted_before_gradients_are_examined() -> None:
+    """The first clean predictions are reported before the checks and the attacks compute a gradient."""
+    order: list[str] = []
+    classifier = spoil(before=lambda x: order.append("gradient") or x if x.requires_grad else x)
+    spec = AuditSpec(threat=LINF, attacks=(PgdSpec(steps=1),), images=20, certify=False)
+    run_audit(
+        classifier, fashion(), spec, name="bundled", device=CPU, progress=FirstUnits(order), executors=Executors(1)
+    )
+    assert order.index("prediction") == 0
+    assert order.count("gradient") > 20  # of the checks, beside one of the attack
 
 
 def test_logits_that_only_weaken_the_cross_entropy_are_noticed() -> None:
