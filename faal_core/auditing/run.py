@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from faal_core import weights
@@ -154,7 +155,8 @@ def _summarise_findings(
         data: the audited images.
     """
     evaluation, column = findings.evaluation, (len(findings.attacks), spec.confidence)
-    table = ClassTable(evaluation, data.class_names, *column, is_sequential=findings.sequential is not None)
+    available = np.array([one.available for one in findings.sequential.classes]) if findings.sequential else None
+    table = ClassTable(evaluation, data.class_names, *column, available=available)
     rows = table.build_rows()
     warnings = (
         *examine_data(data, classifier.spec.class_names),

@@ -21,7 +21,8 @@ class ClassTable:
         attacks: number of attacks that were run.
         confidence: confidence of the intervals of one column together.
         members: class or group of each image; its label when absent.
-        is_sequential: whether the numbers of images depend on the rates, so that the intervals must hold at every number.
+        available: numbers of images of each class in the evaluation that a sequential audit could have used. The numbers that it
+            used depend on the rates, so its intervals hold at every number, and its mean weighs the classes by `available`.
     """
 
     def __init__(
@@ -32,12 +33,12 @@ class ClassTable:
         confidence: float,
         members: Rows | None = None,
         *,
-        is_sequential: bool = False,
+        available: intervals.Counts | None = None,
     ) -> None:
         self._evaluation, self._all_names, self._confidence = evaluation, class_names, confidence
         self._members = evaluation.labels if members is None else members
-        self._is_sequential = is_sequential
         self._present = np.flatnonzero(np.bincount(self._members, minlength=len(class_names)))
+        self._available = available
         self._names = tuple(class_names[c] for c in self._present)
         self.images = self._count(np.ones(len(evaluation.labels), dtype=bool))
         self.clean = self._count(evaluation.correct)
@@ -49,7 +50,7 @@ class ClassTable:
         return np.bincount(self._members[flags], minlength=len(self._all_names))[self._present]
 
     def _find_bounds(self, correct: intervals.Counts) -> tuple[intervals.Vector, intervals.Vector]:
-        bounds = sequence_bounds if self._is_sequential else intervals.clopper_pearson
+        bounds = intervals.clopper_pearson if self._available is None else sequence_bounds
         return intervals.simultaneous_bounds(correct, self.images, self._confidence, bounds)
 
     def _build_rates(self, correct: intervals.Counts) -> list[Rate]:
@@ -84,7 +85,8 @@ class ClassTable:
         worst_low, worst_high = intervals.worst_bounds(low, high)
         gap_low, gap_high = intervals.gap_bounds(low, high)
         gap = float(rates.mean() - rates.min())
-        by_chance = None if self._is_sequential else intervals.gap_by_chance(correct, self.images, self._confidence)
+        is_sequential = self._available is not None
+        by_chance = None if is_sequential else intervals.gap_by_chance(correct, self.images, self._confidence)
         is_unequal = gap_low > 0 if by_chance is None else gap > by_chance + _ROUNDING
         return Spread(
             mean=self._build_mean(correct),
@@ -111,11 +113,13 @@ class ClassTable:
 
     def _build_mean(self, correct: intervals.Counts) -> Rate:
         total, images = correct.sum(), self.images.sum()
-        if self._is_sequential:  # the fraction of a class in the images depends on its rate
-            low, high = intervals.mean_bounds(*self._find_bounds(correct), self.images)
-        else:
+        if self._available is None:
             low, high = map(float, intervals.clopper_pearson(total, images, self._confidence))
-        return Rate(count=int(total), images=int(images), rate=total / images, low=low, high=high)
+            rate = total / images
+        else:  # the fraction of a class in the audited images depends on its rate
+            low, high = intervals.mean_bounds(*self._find_bounds(correct), self._available)
+            rate = np.average(correct / self.images, weights=self._available)
+        return Rate(count=int(total), images=int(images), rate=float(rate), low=low, high=high)
 
     def count_confusions(self) -> tuple[Confusion, ...]:
         """Return which class the images that are not robust were taken for, most frequent first, then in label order."""

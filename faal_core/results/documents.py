@@ -80,7 +80,8 @@ class Spread(Document):
     """Summarises one accuracy (clean or robust) over the classes or groups: mean, worst class, and inequality."""
 
     mean: Rate = Field(
-        description="Accuracy over all images, with a Clopper–Pearson interval at the report's confidence."
+        description="Accuracy over all images, with a Clopper–Pearson interval at the report's confidence. In a sequential "
+        "audit, mean of the class rates weighted by the images that were available, with the weighted means of their bounds."
     )
     worst_class: str = Field(
         description="Name of the class with the lowest accuracy; the first in label order of several."

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
+from torch import nn
 
 from faal_core.classifier import Classifier
 
@@ -16,6 +17,7 @@ _LEAST_IMAGES = (
 )
 # Modules of these packages store nothing in a forward pass in eval mode.
 _STATELESS = ("torch.nn.modules.", "faal_core.")
+_RANDOM = (nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)  # in eval mode, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,18 @@ class AttackThreads:
 
 
 def _is_stateless(classifier: Classifier) -> bool:
-    """Return whether all modules of the network come from torch or FAAL, and none has hooks."""
-    is_known = all(type(module).__module__.startswith(_STATELESS) for module in classifier.backbone.modules())
-    hooks = ((module._forward_hooks, module._forward_pre_hooks) for module in classifier.modules())  # noqa: SLF001 - no public list
-    return is_known and not any(map(any, hooks))
+    """Return whether all modules of the network come from torch or FAAL, none draws random numbers, and none has hooks."""
+    return not any(
+        not type(module).__module__.startswith(_STATELESS) or isinstance(module, _RANDOM) or _has_hooks(module)
+        for module in classifier.backbone.modules()
+    ) and not _has_hooks(classifier)
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    names = (
+        "_forward_hooks",
+        "_forward_pre_hooks",
+        "_backward_hooks",
+        "_backward_pre_hooks",
+    )  # there is no public list
+    return any(getattr(module, name) for name in names)

@@ -133,7 +133,7 @@ def _judge_mean(
         column = _build_column(report.classes, accuracy, confidence, is_sequential=True)
         weights = np.array([one.available for one in report.sequential.classes])
         low, high = intervals.mean_bounds(column.low, column.high, weights)
-        rate, unit = float(np.average(column.rates, weights=weights)), "images in an audit that is not sequential"
+        unit = "images in an audit that is not sequential"
     measurement = Measurement(
         f"The {accuracy} accuracy over all images", limit, rate, low, high, is_largest=False, unit=unit
     )

@@ -59,6 +59,19 @@ def test_a_large_difference_is_no_chance() -> None:
     assert table.build_spread(table.robust).verdict == "unequal"
 
 
+def test_a_sequential_mean_weighs_classes_by_the_images_that_were_available() -> None:
+    """Rates of 30 % and 80 % with 400 and 100 images available have the mean 40 %, however many of them were audited."""
+    labels = np.repeat([0, 1], [300, 60])
+    right = np.concatenate([np.arange(300) < 90, np.arange(60) < 48])
+    predictions = np.where(right, labels, 1 - labels)
+    rows = rows_of(labels, predictions, predictions, np.full(360, -1))
+    table = ClassTable(rows, NAMES, 0, 0.95, available=np.array([400, 100]))
+    mean = table.build_spread(table.robust).mean
+    assert mean.rate == pytest.approx(0.4)
+    assert (mean.count, mean.images) == (138, 360)
+    assert mean.low < 0.4 < mean.high
+
+
 def test_confusion_counts_pairs_of_label_and_prediction(evaluation: Evaluation) -> None:
     """The confusion counts clean errors and broken images by label and predicted class."""
     (only,) = ClassTable(evaluation, NAMES, attacks=2, confidence=0.95).count_confusions()

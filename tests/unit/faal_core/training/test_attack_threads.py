@@ -58,10 +58,15 @@ def test_pieces_keep_all_threads_busy(images: int, largest: int, pieces: int) ->
 
 
 def test_a_network_that_may_store_values_gets_one_thread() -> None:
-    """Modules of other packages and hooks may store values in a forward pass, so images pass one after another."""
+    """Modules of other packages and hooks may store values in a pass, and some draw: images pass one after another."""
     hooked = small_network()
-    hooked.backbone.stem.register_forward_hook(lambda *_: None)
+    hook = hooked.backbone.stem.register_forward_hook(lambda *_: None)
     assert AttackThreads.for_batch(hooked, 64).count == 1
+    hook.remove()
+    hooked.backbone.stem.register_full_backward_hook(lambda *_: None)
+    assert AttackThreads.for_batch(hooked, 64).count == 1
+    drawing = nn.Sequential(nn.FractionalMaxPool2d(2, output_size=2), nn.Flatten(), nn.Linear(4, 2))
+    assert AttackThreads.for_batch(Classifier.wrap(drawing, num_classes=2), 64).count == 1
     assert AttackThreads.for_batch(build_linear_classifier(2, (1, 4, 4)), 64).count == 1
     wrapped = Classifier.wrap(nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), num_classes=2)
     assert AttackThreads.for_batch(wrapped, 64).count == 4
