@@ -10,6 +10,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -27,8 +28,13 @@ from faal_core.auditing.batches import BatchExecutor, BatchWork, FailedBatch, On
 from faal_core.auditing.evaluator import ComputedBatch
 from faal_core.auditing.parallelism import can_fork, choose_processes
 from faal_core.errors import ClassifierUnsuitable, OutOfMemory
+from faal_core.results.ledger import CLEAN
 from faal_core.results.schedule import Batch
 
+_FORK_SECONDS, _FORK_FACTOR = (
+    5.0,
+    20.0,
+)  # for the first answer of a fork: plus this multiple of the time that this process takes
 _LOSSES = 3  # processes that one batch may end before the audit is given up
 _START = "from faal_core.auditing.batch_server import serve_copy; serve_copy({socket}, {parent}, {device!r})"
 
@@ -214,10 +220,10 @@ class Executors:
 
 
 def _prepare_pool(work: BatchWork, count: int) -> ProcessPool | None:
-    """Return a pool that has started no process; None where there is one GPU, or the work cannot be copied."""
+    """Return a pool that has started no process; None where there is one GPU, or other processes cannot do the work."""
     device = work.evaluator.device
     if can_fork(device):
-        return ProcessPool([partial(_fork, work)] * count)
+        return ProcessPool([partial(_fork, work)] * count) if _is_computed_by_fork(work) else None
     devices = [device] * count
     if device.type == "cuda":
         numbers = range(device.index or 0, torch.cuda.device_count())
@@ -238,6 +244,21 @@ def _without_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _is_computed_by_fork(work: BatchWork) -> bool:
+    """Return whether a fork predicts an image, too: a network with threads of its own would wait for them there for ever."""
+    batch, start = Batch(CLEAN, 0, (0,)), time.monotonic()
+    work.compute(batch)
+    patience = _FORK_SECONDS + _FORK_FACTOR * (time.monotonic() - start)
+    child = _fork(work, [])
+    try:
+        child.connection.send(batch)
+        return child.connection.poll(patience)
+    except OSError:
+        return False
+    finally:
+        child.end()
 
 
 def _fork(work: BatchWork, others: Sequence[Connection]) -> _Child:

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -293,3 +294,25 @@ def test_a_container_s_share_of_the_processors_limits_the_number(
     (tmp_path / "cpu.max").write_text("max 100000\n")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     assert parallelism.count_cores() == 3
+
+
+class WithThreads(nn.Module):
+    """A network whose own threads compute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.threads = nn.Linear(16, 4), ThreadPoolExecutor(1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return logits."""
+        return self.threads.submit(self.linear, x.flatten(1)).result()
+
+
+def test_a_network_with_threads_of_its_own_is_not_forked(monkeypatch) -> None:
+    """The audit computes in one process, because a fork of the network would wait for threads that it does not have."""
+    monkeypatch.setattr(processes, "_FORK_SECONDS", 0.5)
+    classifier = Classifier.wrap(WithThreads(), num_classes=4)
+    evaluator = Evaluator(classifier, images_of(classifier), device=CPU, batch_size=4, seed=0)
+    executors = Executors(2)
+    evaluate(evaluator, SPEC.threat, ATTACKS[:1], NoProgress(), open_executor=executors)
+    assert executors.count == 1
