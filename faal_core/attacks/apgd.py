@@ -10,7 +10,7 @@ from torch import Tensor
 from faal_core.attacks.ball import Ball, direction, expand
 from faal_core.attacks.losses import LOSSES, targeted_dlr
 from faal_core.attacks.randomness import RandomSource
-from faal_core.attacks.search import Search, overwrite
+from faal_core.attacks.search import Search
 from faal_core.attacks.surrogate import surrogate_network
 from faal_core.attacks.targets import NearestTargets, select_target
 from faal_core.classifier import Classifier, Images, Labels, Logits, PerImage
@@ -66,7 +66,7 @@ class _Climb:
             y=y,
             target=target,
             x_adv=x_adv,
-            previous=x_adv,
+            previous=x_adv.clone(),
             gradient=torch.zeros_like(x_adv),
             loss=unknown,
             best=x_adv.clone(),
@@ -89,8 +89,9 @@ class _Climb:
         """Store the loss and gradient at the current points, and update the best points."""
         self.rises += loss > self.loss
         self.loss, self.gradient = loss, gradient
-        better, places = loss > self.best_loss, torch.arange(len(loss), device=loss.device)
-        overwrite(places, better, (self.best, self.x_adv), (self.best_gradient, gradient))
+        better = expand((loss > self.best_loss).float())
+        self.best.lerp_(self.x_adv, better)
+        self.best_gradient.lerp_(gradient, better)
         self.best_loss = torch.maximum(loss, self.best_loss)
 
     def adapt_steps(self, steps: int) -> None:
@@ -112,8 +113,8 @@ class _Climb:
     def move(self, fraction: float) -> None:
         """Take one step: `fraction` of the way along the gradient, the rest along the previous step."""
         ascent = direction(self.gradient, self.ball.norm)
-        along_gradient = self.ball.project(torch.addcmul(self.x_adv, expand(self.step), ascent))
-        repeated = torch.lerp(self.previous, self.x_adv, 2.0)
+        along_gradient = self.ball.project(torch.addcmul(self.x_adv, expand(self.step), ascent, out=ascent))
+        repeated = self.previous.lerp_(self.x_adv, 2.0)
         self.previous, self.x_adv = self.x_adv, self.ball.project(repeated.lerp_(along_gradient, fraction))
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from faal_core.attacks.ball import Ball, expand, inner_product, norms
 from faal_core.attacks.losses import select_logit
 from faal_core.attacks.randomness import RandomSource
-from faal_core.attacks.search import Search, overwrite, steps_between_waits
+from faal_core.attacks.search import Search, steps_between_waits
 from faal_core.attacks.targets import select_target
 from faal_core.classifier import Classifier, Images, Labels, PerImage
 from faal_core.specs import FabSpec
@@ -18,7 +18,6 @@ _FROM_ORIGINAL = 0.1  # α_max: the largest weight of the step that starts from 
 _OVERSHOOT = 1.05  # η: step length in multiples of the distance to the boundary, so that the step crosses it
 _BACKWARD = 0.9  # β: a perturbation that crossed the boundary is shortened to this fraction
 _SHORTEST = 1e-8  # lower bound of a step's length, in the norm: keeps the weights of two zero steps defined
-_ROUNDING = 1e-6  # relative change of a float32 length that counts as none
 _TINY = 1e-12  # keeps divisors positive
 _CACHED = 2**17  # numbers in a tensor, so that several such tensors stay in a core's cache
 
@@ -43,24 +42,32 @@ def step_to_hyperplane(x: Images, gradient: Images, value: PerImage, norm: Norm)
 
 def _step(x: Images, gradient: Images, value: PerImage, norm: Norm) -> Images:
     """Return the steps of a part of the batch that is small enough to stay in the cache."""
-    sign = (gradient * expand(value.sign())).sign()
-    room = 0.5 + sign * (0.5 - x)
-    speed = gradient.abs() if norm is Norm.L2 else sign.abs()
-    slope = gradient.abs() * speed
-    room = room / speed.clamp_min(_TINY)
+    velocity = gradient * expand(value.sign())
+    sign = velocity.sign() if norm is Norm.L2 else velocity.sign_()
+    room = (0.5 - x).mul_(sign).add_(0.5)
+    slope = gradient.abs()
+    if norm is Norm.L2:
+        room.div_(slope.clamp_min(_TINY))
+        slope.square_()
     full = room * slope
     shortfall = value.abs() - full.sum((1, 2, 3))
-    length, unclipped = torch.zeros_like(value), torch.empty_like(room)
+    unclipped, product = torch.empty_like(room), torch.empty_like(room)
+
+    def sum_unclipped(values: Tensor) -> PerImage:
+        return torch.mul(values, unclipped, out=product).sum((1, 2, 3))
+
+    torch.gt(room, 0, out=unclipped)
+    slope_before = sum_unclipped(slope)
+    length = value.abs() / slope_before.clamp_min(_TINY)
     wait = steps_between_waits(x.device)
     for iteration in range(x[0].numel()):
         torch.gt(room, expand(length), out=unclipped)
-        slope_left = inner_product(slope, unclipped)
-        new_length = (shortfall + inner_product(full, unclipped)) / slope_left.clamp_min(_TINY)
-        is_rising = (new_length > length * (1 + _ROUNDING)).logical_and(slope_left > 0)
-        length = torch.maximum(length, new_length)
-        if iteration % wait == wait - 1 and not bool(is_rising.any()):
-            break
-    return sign * speed * torch.minimum(room, expand(length))
+        slope_left = sum_unclipped(slope)
+        if iteration % wait == wait - 1 and not bool((slope_left < slope_before).any()):
+            break  # the box stops no further pixel
+        length = torch.maximum(length, (shortfall + sum_unclipped(full)) / slope_left.clamp_min(_TINY))
+        slope_before = slope_left
+    return torch.minimum(room, expand(length), out=room).mul_(velocity)
 
 
 def _power_of_two(gradient: Images) -> PerImage:
@@ -109,8 +116,9 @@ class _Walk:
         The perturbation of a misclassified image is shortened to the fraction β.
         """
         distance = norms(self.x_adv - self.x, norm)
-        nearer, places = misclassified & (distance < self.distance), torch.arange(len(distance), device=distance.device)
-        overwrite(places, nearer, (self.nearest, self.x_adv), (self.distance, distance))
+        nearer = misclassified & (distance < self.distance)
+        self.nearest.lerp_(self.x_adv, expand(nearer.float()))
+        self.distance = torch.where(nearer, distance, self.distance)
         self.x_adv = torch.lerp(self.x, self.x_adv, expand(1 - (1 - _BACKWARD) * misclassified.float()))
 
 

@@ -24,24 +24,6 @@ def select_places(selected: Tensor) -> Tensor:
     return torch.arange(len(selected), device=selected.device)
 
 
-def overwrite(places: Tensor, selected: Tensor, *pairs: tuple[Tensor, Tensor]) -> None:
-    """Write `new[i]` to `values[places[i]]` in place for each i where `selected[i]` is true, for each pair of values and new.
-
-    Args:
-        places: `m`, different places of `values`.
-        selected: `m`, bool.
-        pairs: `n …` and `m …`.
-    """
-    if steps_between_waits(selected.device) == 1:
-        chosen = selected.nonzero().squeeze(1)
-        for values, new in pairs:
-            values[places[chosen]] = new[chosen]
-        return
-    for values, new in pairs:
-        mask = selected.view(-1, *[1] * (values.ndim - 1))
-        values.index_copy_(0, places, torch.where(mask, new, values[places]))
-
-
 class Search:
     """Holds the images that left a search, as they were then, and where the images still in the search belong.
 
@@ -80,7 +62,7 @@ class Search:
             leaving: which of them leave, `b`, bool.
         """
         if self._steps == 1:
-            return self._remove(images, ~leaving)
+            return self._remove(images, ~leaving) if bool(leaving.any()) else None
         self._calls += 1
         self._store(images, leaving & self._searching)
         self._searching = self._searching & ~leaving

@@ -1,8 +1,8 @@
 """Run the Square attack: a random search with square windows of changed pixels, which needs logits and no gradient."""
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -10,78 +10,83 @@ from torch import Tensor
 from faal_core.attacks.ball import Ball, expand, normalise, norms
 from faal_core.attacks.losses import margin_loss
 from faal_core.attacks.randomness import ImageRandom
-from faal_core.attacks.search import Search, overwrite, select_places
-from faal_core.classifier import Classifier, Images, Labels
+from faal_core.attacks.search import Search, select_places
+from faal_core.attacks.square_windows import (
+    Windows,
+    build_pattern,
+    channel_norms,
+    count_queries,
+    expand_channels,
+    to_signs,
+    window_side,
+)
+from faal_core.classifier import Classifier, Images, Labels, Logits, PerImage
 from faal_core.specs import SquareSpec
 from faal_core.threat_model import Norm, ThreatModel
 
-_HALVING_QUERIES = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # whatever the number of queries
 _DRAW_BLOCK = 250  # queries whose random numbers are drawn at once, which is faster
+_PREPARED = 2**18  # pixels of windows that are prepared at once: they stay in a core's cache
 _TILES = 5  # windows along the shorter side in the first perturbation for L2
-_TINY = 1e-12  # keeps divisors positive
 
 
-def window_side(query: int, shape: torch.Size, initial_share: float, norm: Norm) -> int:
-    """Return the side of the window of query `query` (from 0), in pixels; its area is halved as the search continues.
-
-    L2 windows have an odd side of at least 3.
-
-    Source: Andriushchenko et al. 2020, section 3.2, with the schedule of 10,000 queries whatever their number, as
-        AutoAttack has it.
-    """
-    *_, height, width = shape
-    fraction = initial_share / 2 ** sum(query > halving for halving in _HALVING_QUERIES)
-    side = max(round(math.sqrt(fraction * height * width)), 1)
-    if norm is Norm.L2:
-        side = max(side, 3) | 1
-    return min(side, height, width)
-
-
-class Windows:
-    """Selects one square window in each image, across all channels.
+class Proposal(NamedTuple):
+    """Holds the images of one query.
 
     Args:
-        draws: two numbers in [0, 1) per image, `n 2`: the window's place among all that fit, from the top and from the
-            left.
-        side: side of the window in pixels; at most the height and width of the images.
-        shape: shape of the images, `n c h w`.
+        images: the changed images, `n c h w`, in the order of the batch.
+        changed: the rows of the images in which a pixel changed.
+        keep: takes 1 for each image that stays changed and 0 for each other, and returns all images.
     """
 
-    def __init__(self, draws: Tensor, side: int, shape: torch.Size) -> None:
-        *_, height, width = shape
-        places = torch.tensor([height - side + 1, width - side + 1], device=draws.device)
-        self._side, self._places = side, (draws * places).long()
-
-    def read(self, images: Images) -> Tensor:
-        """Return a copy of the windows' pixels in `images`, `n c side side`."""
-        return self._view_all(images)[self._index]
-
-    def write(self, images: Images, pixels: Tensor) -> None:
-        """Overwrite the windows in `images` with `pixels`, `n c side side`."""
-        self._view_all(images)[self._index] = pixels
-
-    def select(self, indices: Tensor) -> None:
-        """Keep only the windows of the images at `indices`."""
-        self._places = self._places[indices]
-
-    @property
-    def _index(self) -> tuple[Tensor, slice, Tensor, Tensor]:
-        top, left = self._places.unbind(1)
-        return torch.arange(len(top), device=top.device), slice(None), top, left
-
-    def _view_all(self, images: Images) -> Tensor:
-        """Return a view of every window in every place, `n c top left side side`."""
-        return images.unfold(2, self._side, 1).unfold(3, self._side, 1)
+    images: Images
+    changed: Tensor
+    keep: Callable[[PerImage], Images]
 
 
-def to_signs(draws: Tensor) -> Tensor:
-    """Return −1 or 1 for each number in [0, 1)."""
-    return torch.where(draws < 0.5, -1.0, 1.0)
+class Moves(Protocol):
+    """Changes the images in several queries, one after the other."""
+
+    def __len__(self) -> int:
+        """Return the number of queries."""
+
+    def subset(self, indices: Tensor) -> "Moves":
+        """Return the moves of the images at `indices`."""
+
+    def propose(self, best: Images, ball: Ball, number: int) -> Proposal:
+        """Return the images of query `number` (from 0); `best` may change in place until the proposal's `keep` is called."""
 
 
-def expand_channels(per_channel: Tensor) -> Tensor:
-    """Return one number per image and channel in shape `n c 1 1`, which multiplies images."""
-    return per_channel.unsqueeze(2).unsqueeze(3)
+@dataclass(frozen=True, slots=True)
+class LinfMoves:
+    """Moves each channel of one window to one edge of the ball.
+
+    Args:
+        windows: `q n`.
+        pixels: the windows' new pixels, `q n c side side`.
+    """
+
+    windows: Windows
+    pixels: Tensor
+
+    def __len__(self) -> int:
+        """Return the number of queries."""
+        return len(self.pixels)
+
+    def subset(self, indices: Tensor) -> "LinfMoves":
+        """Return the moves of the images at `indices`."""
+        return LinfMoves(self.windows[:, indices], self.pixels[:, indices])
+
+    def propose(self, best: Images, ball: Ball, number: int) -> Proposal:
+        """Return `best` with the windows of query `number`, which change in place: a copy of all pixels takes longer."""
+        windows, new = self.windows[number], self.pixels[number]
+        old = windows.read(best)
+        windows.write(best, new)
+
+        def keep(better: PerImage) -> Images:
+            windows.write(best, torch.lerp(old, new, expand(better)))
+            return best
+
+        return Proposal(best, select_places((new != old).flatten(1).any(1)), keep)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,20 +108,59 @@ class LinfSearch:
         stripes = to_signs(random.uniform(count, channels, width)).unsqueeze(2)
         return ball.project(ball.x + ball.epsilon * stripes)
 
-    def propose(self, best: Images, ball: Ball, query: int, draws: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the row numbers of the images that the next query changes, and these images.
+    def prepare(self, ball: Ball, query: int, draws: Tensor) -> LinfMoves:
+        """Return the moves of `query` and of as many queries after it as have windows of the same side and fit into the cache.
 
-        Each channel of one window moves to one edge of the ball.
+        Args:
+            draws: `n q …`, of `query` and those after it.
         """
-        side = window_side(query, best.shape, self.initial_share, Norm.LINF)
-        windows = Windows(draws[:, :2], side, best.shape)
-        edge = ball.epsilon * to_signs(expand_channels(draws[:, 2:]))
-        new = (windows.read(ball.x) + edge).clamp_(0, 1)
-        changed = select_places((new != windows.read(best)).any(3).any(2).any(1))
-        proposed = best[changed]
-        windows.select(changed)
-        windows.write(proposed, new[changed])
-        return changed, proposed
+        count, channels = ball.x.shape[:2]
+        side = window_side(query, ball.x.shape, self.initial_share, Norm.LINF)
+        queries = min(count_queries(query), max(_PREPARED // (count * channels * side**2), 1))
+        draws = draws[:, :queries].transpose(0, 1)
+        windows = Windows(draws[:, :, :2], side, ball.x.shape)
+        edges = ball.epsilon * to_signs(draws[:, :, 2:, None, None])
+        return LinfMoves(windows, windows.read(ball.x).add_(edges).clamp_(0, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class L2Moves:
+    """Moves the perturbation of each image from a second window to a first one.
+
+    Args:
+        side: of the windows, in pixels.
+        draws: `q n …`.
+    """
+
+    side: int
+    draws: Tensor
+
+    def __len__(self) -> int:
+        """Return the number of queries."""
+        return len(self.draws)
+
+    def subset(self, indices: Tensor) -> "L2Moves":
+        """Return the moves of the images at `indices`."""
+        return L2Moves(self.side, self.draws[:, indices])
+
+    def propose(self, best: Images, ball: Ball, number: int) -> Proposal:
+        """Return new images, and leave `best` as it is."""
+        channels, side, draws = best.shape[1], self.side, self.draws[number]
+        first = Windows(draws[:, :2], side, best.shape)
+        second = Windows(draws[:, 2:4], side, best.shape)
+        delta = best - ball.x
+        unused_square = (ball.epsilon**2 - norms(delta, Norm.L2).square()).clamp_min(0)
+        old = first.read(delta)
+        first.write(delta, torch.zeros_like(old))
+        freed_square = old.square().sum((2, 3), keepdim=True) + second.read(delta).square().sum((2, 3), keepdim=True)
+        second.write(delta, torch.zeros_like(old))
+        pattern = build_pattern(side, best.device)
+        pattern = torch.where(expand(draws[:, 4]) < 0.5, pattern.T, pattern) * to_signs(expand_channels(draws[:, 5:]))
+        new = pattern + old / channel_norms(old)
+        first.write(delta, new / channel_norms(new) * (expand(unused_square) / channels + freed_square).sqrt())
+        proposed = (ball.x + ball.epsilon * normalise(delta, Norm.L2)).clamp_(0, 1)
+        changed = torch.arange(len(best), device=best.device)
+        return Proposal(proposed, changed, lambda better: torch.lerp(best, proposed, expand(better)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,52 +192,14 @@ class L2Search:
         delta[:, :, top : top + rows * side, left : left + columns * side] = pattern
         return (ball.x + ball.epsilon * normalise(delta, Norm.L2)).clamp_(0, 1)
 
-    def propose(self, best: Images, ball: Ball, query: int, draws: Tensor) -> tuple[Tensor, Tensor]:
-        """Return all row numbers, and the images whose perturbation moved from a second window to a first one."""
-        channels = best.shape[1]
-        side = window_side(query, best.shape, self.initial_share, Norm.L2)
-        first = Windows(draws[:, :2], side, best.shape)
-        second = Windows(draws[:, 2:4], side, best.shape)
-        delta = best - ball.x
-        unused_square = (ball.epsilon**2 - norms(delta, Norm.L2).square()).clamp_min(0)
-        old = first.read(delta)
-        first.write(delta, torch.zeros_like(old))
-        freed_square = old.square().sum((2, 3), keepdim=True) + second.read(delta).square().sum((2, 3), keepdim=True)
-        second.write(delta, torch.zeros_like(old))
-        pattern = build_pattern(side, best.device)
-        pattern = torch.where(expand(draws[:, 4]) < 0.5, pattern.T, pattern) * to_signs(expand_channels(draws[:, 5:]))
-        new = pattern + old / channel_norms(old)
-        first.write(delta, new / channel_norms(new) * (expand(unused_square) / channels + freed_square).sqrt())
-        proposed = (ball.x + ball.epsilon * normalise(delta, Norm.L2)).clamp_(0, 1)
-        return torch.arange(len(best), device=best.device), proposed
+    def prepare(self, ball: Ball, query: int, draws: Tensor) -> L2Moves:
+        """Return the moves of `query` and of the queries after it that have windows of the same side.
 
-
-def channel_norms(windows: Tensor) -> Tensor:
-    """Return the L2 norm of each channel of each window; at least `_TINY`."""
-    return windows.square().sum((2, 3), keepdim=True).sqrt().clamp_min(_TINY)
-
-
-@lru_cache
-def build_pattern(side: int, device: torch.device) -> Tensor:
-    """Return the window's pattern of L2 norm 1: two halves of opposite sign, each falling off from its centre.
-
-    A pixel at Chebyshev distance ρ from a half's centre has the value Σ_{k ≥ ρ} (k + 1)^−2 before scaling.
-
-    Source: Andriushchenko et al. 2020, eq. 2.
-    """
-    upper = side // 2
-    halves = [_build_half(upper, side, device), -_build_half(side - upper, side, device)]
-    pattern = torch.cat([half / half.norm().clamp_min(_TINY) for half in halves])
-    return pattern / pattern.norm()
-
-
-def _build_half(height: int, width: int, device: torch.device) -> Tensor:
-    """Return one half of the pattern before it is scaled: highest in its centre."""
-    rows = (torch.arange(height, device=device) - height // 2).abs()
-    columns = (torch.arange(width, device=device) - width // 2).abs()
-    distance = torch.maximum(rows.unsqueeze(1), columns.unsqueeze(0))
-    terms = (torch.arange(max(height, width) // 2 + 1, device=device) + 1.0).pow(-2)
-    return terms.flip(0).cumsum(0).flip(0)[distance]
+        Args:
+            draws: `n q …`, of `query` and those after it.
+        """
+        side = window_side(query, ball.x.shape, self.initial_share, Norm.L2)
+        return L2Moves(side, draws[:, : count_queries(query)].transpose(0, 1))
 
 
 @torch.no_grad()
@@ -211,25 +217,48 @@ def square(
     windows = (LinfSearch if threat.norm is Norm.LINF else L2Search)(spec.initial_share)
     best = windows.start(ball, random)
     search = Search(best)
-    candidates, proposed = search.rows, best
-    value = torch.full((len(x),), -torch.inf, device=x.device)
+    proposal = Proposal(best, search.rows, lambda _: best)
+    moves: Moves | None = None
+    value, first = torch.full((len(x),), -torch.inf, device=x.device), 0
     for query in range(spec.queries + 1):
         if query % _DRAW_BLOCK == 0:
             draws = random.uniform(len(y), _DRAW_BLOCK, windows.count_draws(x.shape[1]))
-        if len(candidates):
-            logits = classifier(proposed)
-            new_value, wrong = margin_loss(logits, y[candidates]), logits.argmax(1) != y[candidates]
-            better = (new_value > value[candidates]) | wrong
-            overwrite(candidates, better, (best, proposed), (value, new_value))
-            broken = torch.zeros_like(y, dtype=torch.bool).index_copy_(0, candidates, wrong)
-            places = search.leave(best, broken)
+        if len(proposal.changed):
+            new_value, wrong = _evaluate(classifier, proposal, y)
+            best = proposal.keep(((new_value > value) | wrong).float())
+            value = torch.maximum(value, new_value)
+            places = search.leave(best, wrong)
             if places is not None:
                 y, best, value, draws = y[places], best[places], value[places], draws[places]
-                ball, random = ball.subset(places), random.subset(places)
+                ball, random, moves = ball.subset(places), random.subset(places), moves and moves.subset(places)
         if not len(y) or query == spec.queries:
             break
-        candidates, proposed = windows.propose(best, ball, query, draws[:, query % _DRAW_BLOCK])
+        if moves is None or query - first == len(moves):
+            moves, first = windows.prepare(ball, query, draws[:, query % _DRAW_BLOCK :]), query
+        proposal = moves.propose(best, ball, query - first)
     return search.finish(best)
+
+
+def _evaluate(classifier: Classifier, proposal: Proposal, y: Labels) -> tuple[PerImage, Tensor]:
+    """Return the margin loss of each image, and whether it is misclassified; −∞ and false where no pixel changed."""
+    changed = proposal.changed
+    if len(changed) == len(y):
+        return _judge(classifier(proposal.images), y)
+    value, wrong = _judge(classifier(_select_images(proposal.images, changed)), y[changed])
+    lowest, none_wrong = torch.full_like(y, -torch.inf, dtype=value.dtype), torch.zeros_like(y, dtype=torch.bool)
+    return lowest.index_copy_(0, changed, value), none_wrong.index_copy_(0, changed, wrong)
+
+
+def _select_images(images: Images, rows: Tensor) -> Tensor:
+    """Return the images of these rows. Plain indexing takes several times as long for channels-last images on a CPU."""
+    if not images.is_contiguous(memory_format=torch.channels_last):
+        return images[rows]
+    return images.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
+
+
+def _judge(logits: Logits, y: Labels) -> tuple[PerImage, Tensor]:
+    """Return the margin loss of each image, and whether it is misclassified."""
+    return margin_loss(logits, y), logits.argmax(1) != y
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ Only this module predicts attacked images again; `results.image_outcomes.ImageOu
 """
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -58,11 +59,20 @@ class ComputedBatch:
 
 @dataclass(slots=True)
 class Passes:
-    """Counts the images passed through a network, and tells whether every output was finite."""
+    """Counts the images passed through a network, and tells whether every output was finite.
+
+    Args:
+        zero: the sum of all outputs times 0, which is NaN once an output was NaN or infinite.
+    """
 
     forward: int = 0
     backward: int = 0
-    finite: Tensor | bool = True
+    zero: Tensor | float = 0.0
+
+    @property
+    def finite(self) -> bool:
+        """Return whether every output was finite. The host waits for a GPU."""
+        return not math.isnan(self.zero)
 
 
 @contextmanager
@@ -80,7 +90,7 @@ def record_passes(classifier: Classifier) -> Iterator[Passes]:
         passes.forward += len(inputs[0])
         if inputs[0].requires_grad:
             inputs[0].register_hook(count_backward)
-        passes.finite = output.isfinite().all() & passes.finite
+        passes.zero = output.detach().mul(0).sum() + passes.zero
 
     hook = classifier.register_forward_hook(count)
     try:
@@ -172,7 +182,7 @@ class Evaluator:
         start = time.monotonic()
         with record_passes(self.classifier) as passes, full_float32():
             images = self._pieces.map(work, rows)
-        if not bool(passes.finite):
+        if not passes.finite:
             raise ClassifierUnsuitable(_NOT_FINITE)
         return BatchResult(
             attack=attack,

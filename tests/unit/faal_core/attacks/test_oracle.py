@@ -6,7 +6,7 @@ import torch
 from faal_core.attacks import build
 from faal_core.attacks.ball import Ball, norms
 from faal_core.attacks.randomness import ImageRandom
-from faal_core.attacks.square import build_pattern
+from faal_core.attacks.square_windows import build_pattern
 from faal_core.classifier import Classifier
 from faal_core.specs import ApgdSpec, AttackSpec, FabSpec, PgdSpec, SquareSpec
 from faal_core.threat_model import Norm, ThreatModel

@@ -5,6 +5,7 @@ import torch
 
 from faal_core import attacks
 from faal_core.attacks.ball import norms
+from faal_core.attacks.losses import compute_gradient
 from faal_core.attacks.randomness import ImageRandom
 from faal_core.attacks.search import STEPS_BETWEEN_WAITS, Search
 from faal_core.errors import ClassifierUnsuitable
@@ -62,3 +63,14 @@ def test_a_gradient_that_is_not_finite_is_an_error_at_the_next_wait(monkeypatch:
     assert search.leave(x.detach(), torch.tensor([False])) is None
     with pytest.raises(ClassifierUnsuitable, match="gradient is NaN or infinite"):
         search.leave(x.detach(), torch.tensor([False]))
+
+
+def test_a_gradient_is_finite_even_if_its_sum_is_not() -> None:
+    """Large finite slopes are returned as they are; an infinite one among small ones is an error."""
+    x = torch.full((2, 1, 1, 2), 0.5, requires_grad=True)
+    slopes = torch.full_like(x, 3e38).detach()
+    assert torch.equal(compute_gradient((slopes * x).sum((1, 2, 3)), x), slopes)
+    slopes[0, 0, 0, 0] = torch.inf
+    slopes[1] = 1
+    with pytest.raises(ClassifierUnsuitable, match="gradient is NaN or infinite"):
+        compute_gradient((slopes * x).sum((1, 2, 3)), x)

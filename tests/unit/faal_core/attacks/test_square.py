@@ -7,13 +7,12 @@ from torch import Tensor
 from faal_core.attacks.ball import Ball, norms
 from faal_core.attacks.losses import margin_loss
 from faal_core.attacks.randomness import ImageRandom
-from faal_core.attacks.square import (
-    L2Search,
-    LinfSearch,
+from faal_core.attacks.square import L2Search, LinfSearch, square
+from faal_core.attacks.square_windows import (
     Windows,
     build_pattern,
+    count_queries,
     expand_channels,
-    square,
     to_signs,
     window_side,
 )
@@ -28,6 +27,14 @@ from tests.linear_classifier import build_linear_classifier
 def test_window_sides_of_the_published_schedule(query: int, side: int) -> None:
     """The sides on 32 × 32 images are round(√(p · 1024)), with p = 0.8 halved at the published queries."""
     assert window_side(query, torch.Size((1, 3, 32, 32)), 0.8, Norm.LINF) == side
+
+
+@pytest.mark.parametrize("query", [0, 10, 11, 50, 51, 4001, 8000, 9000])
+def test_the_side_stays_for_the_counted_queries(query: int) -> None:
+    """The windows of a large image have one side for as many queries as are counted, and another side after them."""
+    sides = [window_side(number, torch.Size((1, 1, 512, 512)), 0.8, Norm.LINF) for number in range(12_000)]
+    following = sides[query:]
+    assert sum(side == sides[query] for side in following) == min(count_queries(query), len(following))
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 5), (7, 3)])
@@ -75,9 +82,16 @@ def test_linf_images_are_at_the_edge_of_the_ball(shape: tuple[int, ...]) -> None
     ball, search, random = Ball(x, ThreatModel(epsilon=0.1)), LinfSearch(0.8), ImageRandom(range(4), x.device)
     images = search.start(ball, random)
     for query in range(20):
-        rows, proposals = search.propose(images, ball, query, random.uniform(4, search.count_draws(shape[1])))
-        assert (proposals != images[rows]).flatten(1).any(1).all()
-        images[rows] = proposals
+        before = images.clone()
+        proposal = search.prepare(ball, query, random.uniform(4, 1, search.count_draws(shape[1]))).propose(
+            images, ball, 0
+        )
+        changed = (proposal.images != before).flatten(1).any(1)
+        assert changed.nonzero().squeeze(1).tolist() == proposal.changed.tolist()
+        half = torch.tensor([0.0, 1.0, 0.0, 1.0])
+        expected = torch.where(half.bool().view(4, 1, 1, 1), proposal.images, before)
+        images = proposal.keep(half)
+        assert torch.equal(images, expected)
         edge = torch.minimum((images - ball.low).abs(), (images - ball.high).abs())
         assert edge.max() < 1e-6
 
@@ -91,7 +105,11 @@ def test_l2_images_use_the_whole_radius(shape: tuple[int, ...]) -> None:
     images = search.start(ball, random)
     for query in range(20):
         assert torch.allclose(norms(images - x, Norm.L2), torch.tensor(0.2), atol=1e-5)
-        _, images = search.propose(images, ball, query, random.uniform(4, search.count_draws(shape[1])))
+        images = (
+            search.prepare(ball, query, random.uniform(4, 1, search.count_draws(shape[1])))
+            .propose(images, ball, 0)
+            .images
+        )
 
 
 def test_l2_takes_the_perturbation_out_of_the_second_window() -> None:
@@ -102,7 +120,7 @@ def test_l2_takes_the_perturbation_out_of_the_second_window() -> None:
     best = search.start(ball, random)
     draws = random.uniform(4, search.count_draws(2))
     draws[:, :4] = torch.tensor([0.0, 0.0, 0.5, 0.5])  # corners: the first window's, then the second's, apart from it
-    perturbation = search.propose(best, ball, 0, draws)[1] - x
+    perturbation = search.prepare(ball, 0, draws.unsqueeze(1)).propose(best, ball, 0).images - x
     first, second = Windows(draws[:, :2], 3, x.shape), Windows(draws[:, 2:4], 3, x.shape)
     assert second.read(best - x).abs().amax() > 0.01
     assert second.read(perturbation).abs().amax() == 0
