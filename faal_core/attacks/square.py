@@ -20,7 +20,7 @@ from faal_core.attacks.square_windows import (
     to_signs,
     window_side,
 )
-from faal_core.classifier import Classifier, Images, Labels, Logits, PerImage
+from faal_core.classifier import Classifier, Images, Labels, PerImage
 from faal_core.specs import SquareSpec
 from faal_core.threat_model import Norm, ThreatModel
 
@@ -35,12 +35,12 @@ class Proposal(NamedTuple):
     Args:
         images: the changed images, `n c h w`, in the order of the batch.
         changed: the rows of the images in which a pixel changed.
-        keep: takes 1 for each image that stays changed and 0 for each other, and returns all images.
+        keep: takes which images stay changed, `n`, bool, and returns all images.
     """
 
     images: Images
     changed: Tensor
-    keep: Callable[[PerImage], Images]
+    keep: Callable[[Tensor], Images]
 
 
 class Moves(Protocol):
@@ -74,16 +74,16 @@ class LinfMoves:
 
     def subset(self, indices: Tensor) -> "LinfMoves":
         """Return the moves of the images at `indices`."""
-        return LinfMoves(self.windows[:, indices], self.pixels[:, indices])
+        return LinfMoves(self.windows.subset(indices), self.pixels[:, indices])
 
     def propose(self, best: Images, ball: Ball, number: int) -> Proposal:
         """Return `best` with the windows of query `number`, which change in place: a copy of all pixels takes longer."""
-        windows, new = self.windows[number], self.pixels[number]
-        old = windows.read(best)
-        windows.write(best, new)
+        view, index = self.windows.select_query(number).locate(best)
+        old, new = view[index], self.pixels[number]
+        view[index] = new
 
-        def keep(better: PerImage) -> Images:
-            windows.write(best, torch.lerp(old, new, expand(better)))
+        def keep(better: Tensor) -> Images:
+            view[index] = torch.where(better.view(-1, 1, 1, 1), new, old)
             return best
 
         return Proposal(best, select_places((new != old).flatten(1).any(1)), keep)
@@ -118,7 +118,7 @@ class LinfSearch:
         side = window_side(query, ball.x.shape, self.initial_share, Norm.LINF)
         queries = min(count_queries(query), max(_PREPARED // (count * channels * side**2), 1))
         draws = draws[:, :queries].transpose(0, 1)
-        windows = Windows(draws[:, :, :2], side, ball.x.shape)
+        windows = Windows.draw(draws[:, :, :2], side, ball.x.shape)
         edges = ball.epsilon * to_signs(draws[:, :, 2:, None, None])
         return LinfMoves(windows, windows.read(ball.x).add_(edges).clamp_(0, 1))
 
@@ -146,8 +146,8 @@ class L2Moves:
     def propose(self, best: Images, ball: Ball, number: int) -> Proposal:
         """Return new images, and leave `best` as it is."""
         channels, side, draws = best.shape[1], self.side, self.draws[number]
-        first = Windows(draws[:, :2], side, best.shape)
-        second = Windows(draws[:, 2:4], side, best.shape)
+        first = Windows.draw(draws[:, :2], side, best.shape)
+        second = Windows.draw(draws[:, 2:4], side, best.shape)
         delta = best - ball.x
         unused_square = (ball.epsilon**2 - norms(delta, Norm.L2).square()).clamp_min(0)
         old = first.read(delta)
@@ -160,7 +160,7 @@ class L2Moves:
         first.write(delta, new / channel_norms(new) * (expand(unused_square) / channels + freed_square).sqrt())
         proposed = (ball.x + ball.epsilon * normalise(delta, Norm.L2)).clamp_(0, 1)
         changed = torch.arange(len(best), device=best.device)
-        return Proposal(proposed, changed, lambda better: torch.lerp(best, proposed, expand(better)))
+        return Proposal(proposed, changed, lambda better: torch.lerp(best, proposed, expand(better.float())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,10 +224,10 @@ def square(
         if query % _DRAW_BLOCK == 0:
             draws = random.uniform(len(y), _DRAW_BLOCK, windows.count_draws(x.shape[1]))
         if len(proposal.changed):
-            new_value, wrong = _evaluate(classifier, proposal, y)
-            best = proposal.keep(((new_value > value) | wrong).float())
+            new_value = _evaluate(classifier, proposal, y)
+            best = proposal.keep(new_value > value)
             value = torch.maximum(value, new_value)
-            places = search.leave(best, wrong)
+            places = search.leave(best, value > 0)
             if places is not None:
                 y, best, value, draws = y[places], best[places], value[places], draws[places]
                 ball, random, moves = ball.subset(places), random.subset(places), moves and moves.subset(places)
@@ -239,14 +239,13 @@ def square(
     return search.finish(best)
 
 
-def _evaluate(classifier: Classifier, proposal: Proposal, y: Labels) -> tuple[PerImage, Tensor]:
-    """Return the margin loss of each image, and whether it is misclassified; −∞ and false where no pixel changed."""
+def _evaluate(classifier: Classifier, proposal: Proposal, y: Labels) -> PerImage:
+    """Return the margin loss of each image; −∞ where no pixel changed."""
     changed = proposal.changed
     if len(changed) == len(y):
-        return _judge(classifier(proposal.images), y)
-    value, wrong = _judge(classifier(_select_images(proposal.images, changed)), y[changed])
-    lowest, none_wrong = torch.full_like(y, -torch.inf, dtype=value.dtype), torch.zeros_like(y, dtype=torch.bool)
-    return lowest.index_copy_(0, changed, value), none_wrong.index_copy_(0, changed, wrong)
+        return margin_loss(classifier(proposal.images), y)
+    value = margin_loss(classifier(_select_images(proposal.images, changed)), y[changed])
+    return torch.full_like(y, -torch.inf, dtype=value.dtype).index_copy_(0, changed, value)
 
 
 def _select_images(images: Images, rows: Tensor) -> Tensor:
@@ -254,11 +253,6 @@ def _select_images(images: Images, rows: Tensor) -> Tensor:
     if not images.is_contiguous(memory_format=torch.channels_last):
         return images[rows]
     return images.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
-
-
-def _judge(logits: Logits, y: Labels) -> tuple[PerImage, Tensor]:
-    """Return the margin loss of each image, and whether it is misclassified."""
-    return margin_loss(logits, y), logits.argmax(1) != y
 
 
 @dataclass(frozen=True, slots=True)

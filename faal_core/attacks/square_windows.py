@@ -2,8 +2,8 @@
 
 import math
 import sys
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +13,8 @@ from faal_core.threat_model import Norm
 
 _HALVING_QUERIES = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # whatever the number of queries
 _TINY = 1e-12  # keeps divisors positive
+
+Index = tuple[Tensor, slice, Tensor, Tensor]
 
 
 def window_side(query: int, shape: torch.Size, initial_share: float, norm: Norm) -> int:
@@ -36,43 +38,60 @@ def count_queries(query: int) -> int:
     return next((halving + 1 - query for halving in _HALVING_QUERIES if halving >= query), sys.maxsize)
 
 
+@dataclass(slots=True)
 class Windows:
     """Selects one square window in each image, across all channels, or one for each of several queries.
 
     Args:
-        draws: two numbers in [0, 1) per image, `n 2` or `q n 2`: the window's place among all that fit, from the top and from
-            the left.
-        side: side of the window in pixels; at most the height and width of the images.
-        shape: shape of the images, `n c h w`.
+        side: side of the window in pixels.
+        places: places of the images in the batch, `n`.
+        row, column: the window's first row and column in each image, `n` or `q n`.
     """
 
-    def __init__(self, draws: Tensor, side: int, shape: torch.Size) -> None:
-        *_, height, width = shape
-        places = torch.tensor([height - side + 1, width - side + 1], device=draws.device)
-        self._side, self._places = side, (draws * places).long()
+    side: int
+    places: Tensor
+    row: Tensor
+    column: Tensor
 
-    def __getitem__(self, key: Any) -> "Windows":  # noqa: ANN401 - whatever indexes a tensor
-        """Return the windows at these places: those of one query, or of some images in all queries."""
-        windows = object.__new__(Windows)
-        windows._side, windows._places = self._side, self._places[key]
-        return windows
+    @classmethod
+    def draw(cls, draws: Tensor, side: int, shape: torch.Size) -> "Windows":
+        """Return the windows that random numbers select.
+
+        Args:
+            draws: two numbers in [0, 1) per image, `n 2` or `q n 2`: the window's place among all that fit, from the top and
+                from the left.
+            side: at most the height and width of the images.
+            shape: shape of the images, `n c h w`.
+        """
+        *_, height, width = shape
+        row, column = (draws[..., 0] * (height - side + 1)).long(), (draws[..., 1] * (width - side + 1)).long()
+        return cls(side, torch.arange(shape[0], device=draws.device), row, column)
+
+    def select_query(self, number: int) -> "Windows":
+        """Return the windows of query `number` (from 0)."""
+        return Windows(self.side, self.places, self.row[number], self.column[number])
+
+    def subset(self, indices: Tensor) -> "Windows":
+        """Return the windows of the images at `indices`."""
+        return Windows(self.side, self.places[: len(indices)], self.row[..., indices], self.column[..., indices])
+
+    def locate(self, images: Images) -> tuple[Tensor, Index]:
+        """Return a view of every window in every place, `n c top left side side`, and the index of these windows in it.
+
+        The view at the index is `n c side side` or `q n c side side`; it can be read and overwritten.
+        """
+        view = images.unfold(2, self.side, 1).unfold(3, self.side, 1)
+        return view, (self.places, slice(None), self.row, self.column)
 
     def read(self, images: Images) -> Tensor:
-        """Return a copy of the windows' pixels in `images`, `n c side side` or `q n c side side`."""
-        return self._view_all(images)[self._index]
+        """Return a copy of the windows' pixels in `images`."""
+        view, index = self.locate(images)
+        return view[index]
 
     def write(self, images: Images, pixels: Tensor) -> None:
         """Overwrite the windows in `images` with `pixels`, `n c side side`."""
-        self._view_all(images)[self._index] = pixels
-
-    @property
-    def _index(self) -> tuple[Tensor, slice, Tensor, Tensor]:
-        top, left = self._places.unbind(-1)
-        return torch.arange(top.shape[-1], device=top.device), slice(None), top, left
-
-    def _view_all(self, images: Images) -> Tensor:
-        """Return a view of every window in every place, `n c top left side side`."""
-        return images.unfold(2, self._side, 1).unfold(3, self._side, 1)
+        view, index = self.locate(images)
+        view[index] = pixels
 
 
 def to_signs(draws: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ def test_windows_reach_every_pixel_and_no_further() -> None:
     """The smallest draw puts the window into the first corner, the largest into the last."""
     draws = torch.tensor([[0.0, 0.0], [1 - 2**-24, 1 - 2**-24]])
     images = torch.zeros(2, 1, 4, 5)
-    windows = Windows(draws, 2, images.shape)
+    windows = Windows.draw(draws, 2, images.shape)
     windows.write(images, torch.ones(2, 1, 2, 2))
     assert images.nonzero().tolist() == [
         [0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0], [0, 0, 1, 1],
@@ -88,8 +88,8 @@ def test_linf_images_are_at_the_edge_of_the_ball(shape: tuple[int, ...]) -> None
         )
         changed = (proposal.images != before).flatten(1).any(1)
         assert changed.nonzero().squeeze(1).tolist() == proposal.changed.tolist()
-        half = torch.tensor([0.0, 1.0, 0.0, 1.0])
-        expected = torch.where(half.bool().view(4, 1, 1, 1), proposal.images, before)
+        half = torch.tensor([False, True, False, True])
+        expected = torch.where(half.view(4, 1, 1, 1), proposal.images, before)
         images = proposal.keep(half)
         assert torch.equal(images, expected)
         edge = torch.minimum((images - ball.low).abs(), (images - ball.high).abs())
@@ -121,7 +121,7 @@ def test_l2_takes_the_perturbation_out_of_the_second_window() -> None:
     draws = random.uniform(4, search.count_draws(2))
     draws[:, :4] = torch.tensor([0.0, 0.0, 0.5, 0.5])  # corners: the first window's, then the second's, apart from it
     perturbation = search.prepare(ball, 0, draws.unsqueeze(1)).propose(best, ball, 0).images - x
-    first, second = Windows(draws[:, :2], 3, x.shape), Windows(draws[:, 2:4], 3, x.shape)
+    first, second = Windows.draw(draws[:, :2], 3, x.shape), Windows.draw(draws[:, 2:4], 3, x.shape)
     assert second.read(best - x).abs().amax() > 0.01
     assert second.read(perturbation).abs().amax() == 0
     assert first.read(perturbation).abs().amax() > 0.01
@@ -158,7 +158,7 @@ def test_square_ends_as_a_search_that_queries_every_proposal() -> None:
     value = margin_loss(classifier(best), y)
     draws = random.uniform(4, 250, search.count_draws(1))
     for query in range(60):
-        windows = Windows(draws[:, query, :2], window_side(query, x.shape, spec.initial_share, Norm.LINF), x.shape)
+        windows = Windows.draw(draws[:, query, :2], window_side(query, x.shape, spec.initial_share, Norm.LINF), x.shape)
         proposals, edge = best.clone(), threat.epsilon * to_signs(expand_channels(draws[:, query, 2:]))
         windows.write(proposals, (windows.read(x) + edge).clamp(0, 1))
         margins = margin_loss(classifier(proposals), y)
