@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from jobs import webhooks
 from jobs.clock import now
 from jobs.errors import JobNotFound, LeaseLost
-from jobs.sharing_tables import SharedAudit, SharedBatch
+from jobs.sharing_tables import SharedAudit, SharedBatch, delete_batches
 from jobs.states import FINAL, MOVES, JobState
 from jobs.tables import Job, JobEvent
 
@@ -69,8 +69,8 @@ def move(
     if job is not None:
         add_event(session, job, target, {"attempt": job.attempt, **(body or {})})
         if target in FINAL:
-            for table in (SharedBatch, SharedAudit):
-                session.execute(delete(table).where(table.job_id == job_id))
+            delete_batches(session, SharedBatch.job_id == job_id)
+            session.execute(delete(SharedAudit).where(SharedAudit.job_id == job_id))
             webhooks.announce(session, job)
     return job
 

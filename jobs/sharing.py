@@ -5,7 +5,7 @@ open batches. A claim raises the batch's `attempt`, and a result is stored only 
 that lost its lease changes nothing. These functions never change the state of the job; its lease belongs to its worker.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, delete, exists, func, or_, select, update
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, aliased
 from faal_core.results.schedule import Batch
 from jobs import lifecycle, moves
 from jobs.clock import now
-from jobs.sharing_tables import SharedAudit, SharedBatch
+from jobs.sharing_tables import SharedAudit, SharedBatch, delete_batches, lock_batches
 from jobs.states import JobState
 from jobs.tables import Job
 from jobs.turns import in_pool
@@ -60,7 +60,7 @@ def open_audit(
     """
     lifecycle.lock_leased_job(session, key.job_id, attempt)
     _delete(session, key.job_id, SharedAudit.identity != key.identity, SharedBatch.identity != key.identity)
-    session.execute(delete(SharedBatch).where(*_batches_of(key), _OPEN))
+    delete_batches(session, *_batches_of(key), _OPEN)
     session.merge(SharedAudit(**key._asdict(), attempt=attempt, environment=environment, body=dict(body)))
     return session.scalars(select(SharedBatch).where(*_batches_of(key)).order_by(SharedBatch.number)).all()
 
@@ -72,7 +72,8 @@ def is_shared(session: Session, key: AuditKey) -> bool:
 
 def close_audit(session: Session, key: AuditKey, attempt: int) -> None:
     """Delete the audit with its batches, unless another attempt of the job shares it now."""
-    audit = session.get(SharedAudit, key, with_for_update=True)
+    moves.lock_job(session, key.job_id)  # which the job's end holds, too, while it deletes the same rows
+    audit = session.get(SharedAudit, key)
     if audit is not None and audit.attempt == attempt:
         _delete(session, key.job_id, SharedAudit.identity == key.identity, SharedBatch.identity == key.identity)
 
@@ -80,10 +81,9 @@ def close_audit(session: Session, key: AuditKey, attempt: int) -> None:
 def offer(session: Session, key: AuditKey, attempt: int, batches: Iterable[tuple[int, Batch]]) -> None:
     """Insert open batches, each under a number that was not used before. Raises: LeaseLost."""
     lifecycle.lock_leased_job(session, key.job_id, attempt)
-    session.add_all(
-        SharedBatch(**key._asdict(), number=number, attack=batch.attack, run=batch.run, rows=list(batch.rows))
-        for number, batch in batches
-    )
+    for number, batch in batches:  # which are there already if the answer to an earlier call was lost
+        row = SharedBatch(**key._asdict(), number=number, attack=batch.attack, run=batch.run, rows=list(batch.rows))
+        session.merge(row)
 
 
 def list_leased(session: Session, key: AuditKey) -> Mapping[int, str]:
@@ -97,9 +97,10 @@ def find_results(session: Session, key: AuditKey) -> Sequence[SharedBatch]:
     return session.scalars(select(SharedBatch).where(*_batches_of(key), SharedBatch.result.is_not(None))).all()
 
 
-def discard(session: Session, key: AuditKey, numbers: Collection[int]) -> None:
-    """Delete batches: no helper can claim them or store their results any more."""
-    session.execute(delete(SharedBatch).where(*_batches_of(key), SharedBatch.number.in_(numbers)))
+def discard(session: Session, key: AuditKey, attempt: int, numbers: Collection[int]) -> None:
+    """Delete batches: no helper can claim them or store their results any more. Raises: LeaseLost."""
+    lifecycle.lock_leased_job(session, key.job_id, attempt)
+    delete_batches(session, *_batches_of(key), SharedBatch.number.in_(numbers))
 
 
 def record_helpers(session: Session, job_id: str, attempt: int, helpers: int, *, joined: bool) -> None:
@@ -159,16 +160,23 @@ def is_wanted(session: Session, key: AuditKey) -> bool:
 
 
 def claim_batches(
-    session: Session, key: AuditKey, *, worker: str, lease_seconds: float, most: int
+    session: Session, key: AuditKey, *, worker: str, lease_seconds: float, most: Callable[[int], int]
 ) -> Sequence[SharedBatch]:
-    """Claim open batches of the audit for the worker, at most `most` and at most half of them, and return them.
+    """Claim open batches of one attack for the worker, at most half of them, and return them.
 
     None are returned where helpers are to stop.
+
+    Args:
+        most: returns the largest number of batches for the number of an attack, whose batches take similar times.
     """
     if not is_wanted(session, key):
         return []
-    open_numbers = select(SharedBatch.number).where(*_batches_of(key), _OPEN).order_by(SharedBatch.number)
-    first = session.scalars(open_numbers.limit(2 * most).with_for_update(skip_locked=True)).all()
+    is_open = (*_batches_of(key), _OPEN)
+    attack = session.scalars(select(SharedBatch.attack).where(*is_open).order_by(SharedBatch.number).limit(1)).first()
+    if attack is None:
+        return []
+    of_attack = select(SharedBatch.number).where(*is_open, SharedBatch.attack == attack).order_by(SharedBatch.number)
+    first = session.scalars(of_attack.limit(2 * most(attack)).with_for_update(skip_locked=True)).all()
     claimed = (
         update(SharedBatch)
         .where(*_batches_of(key), SharedBatch.number.in_(first[: (len(first) + 1) // 2]), _OPEN)
@@ -192,6 +200,13 @@ def store_result(session: Session, batch: SharedBatch, result: str) -> bool:
     return session.scalars(stored).one_or_none() is not None
 
 
+def list_claimed(session: Session, key: AuditKey, worker: str) -> Mapping[int, int]:
+    """Return the attempts of the batches that the worker has claimed and not computed, by number."""
+    claimed = (*_batches_of(key), SharedBatch.worker == worker, SharedBatch.result.is_(None))
+    rows = session.execute(select(SharedBatch.number, SharedBatch.attempt).where(*claimed))
+    return {row.number: row.attempt for row in rows}
+
+
 def renew_batches(session: Session, worker: str, *, lease_seconds: float) -> None:
     """Let the leases of the worker's batches end `lease_seconds` from now."""
     _set_leases(session, worker, lease_expires_at=now(lease_seconds))
@@ -203,8 +218,9 @@ def release_batches(session: Session, worker: str) -> None:
 
 
 def _set_leases(session: Session, worker: str, **values: object) -> None:
-    claimed = update(SharedBatch).where(SharedBatch.worker == worker, SharedBatch.result.is_(None)).values(**values)
-    session.execute(claimed.execution_options(synchronize_session=False))
+    claimed = (SharedBatch.worker == worker, SharedBatch.result.is_(None))
+    lock_batches(session, *claimed)
+    session.execute(update(SharedBatch).where(*claimed).values(**values).execution_options(synchronize_session=False))
 
 
 def _is_computed() -> tuple[ColumnElement[bool], ...]:
@@ -222,5 +238,5 @@ def _batches_of(key: AuditKey) -> tuple[ColumnElement[bool], ...]:
 
 
 def _delete(session: Session, job_id: str, audits: ColumnElement[bool], batches: ColumnElement[bool]) -> None:
-    session.execute(delete(SharedBatch).where(SharedBatch.job_id == job_id, batches))
+    delete_batches(session, SharedBatch.job_id == job_id, batches)
     session.execute(delete(SharedAudit).where(SharedAudit.job_id == job_id, audits))

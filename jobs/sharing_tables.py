@@ -3,8 +3,8 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, ForeignKeyConstraint, Index
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import JSON, ColumnElement, ForeignKey, ForeignKeyConstraint, Index, delete, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from jobs.clock import UtcDateTime, now
 from jobs.tables import Table
@@ -46,3 +46,16 @@ class SharedBatch(Table):
     worker: Mapped[str | None]  # the last that claimed it
     lease_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     result: Mapped[str | None]  # as a line of the ledger, until the leader has taken it
+
+
+def lock_batches(session: Session, *conditions: ColumnElement[bool]) -> None:
+    """Lock those batches, in one order: otherwise two transactions could each wait for the other."""
+    ordered = select(SharedBatch.number).where(*conditions)
+    order = (SharedBatch.job_id, SharedBatch.identity, SharedBatch.number)
+    session.execute(ordered.order_by(*order).with_for_update())
+
+
+def delete_batches(session: Session, *conditions: ColumnElement[bool]) -> None:
+    """Delete those batches."""
+    lock_batches(session, *conditions)
+    session.execute(delete(SharedBatch).where(*conditions).execution_options(synchronize_session=False))

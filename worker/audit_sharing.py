@@ -1,31 +1,34 @@
 """Shares the audits of a running job with idle workers of its pool."""
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 
+from faal_core import weights
 from faal_core.auditing.batches import BatchExecutor, BatchWork, OpenExecutor
 from faal_core.auditing.processes import Executors
-from jobs import removal, sharing
-from jobs.database import open_database
+from jobs import model_registry, removal, sharing
+from jobs.database import Sessions, open_database
 from jobs.queue import Queue
 from jobs.sharing import AuditKey
+from jobs.sharing_tables import SharedBatch
+from jobs.storage import Storage, open_storage
 from worker.assignment import Assignment
-from worker.exchange import Exchange
+from worker.exchange import Exchange, check_result
 from worker.model_specs import read_spec
 from worker.shared_executor import SharedExecutor
-from worker.shared_work import describe_environment, describe_work, identify_work, write_weights
+from worker.shared_work import SharedWork, describe_environment, describe_work, identify_work
 
-logger = logging.getLogger(__name__)
+_STORE_PATIENCE_SECONDS = 2.0  # for the store to come back: the job does not depend on helpers
 
 
 def open_executors(assignment: Assignment) -> Executors:
     """Return what opens the executors of the job's audits and validations."""
-    return Executors(assignment.settings.processes, AuditSharing(assignment).open)
+    settings = assignment.settings
+    return Executors(settings.processes, AuditSharing(assignment).open if settings.help else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,27 +59,65 @@ class AuditSharing:
 
     @contextmanager
     def _open_exchange(self, work: BatchWork, own: BatchExecutor) -> Iterator[Exchange]:
-        """Describe the work to helpers, and exchange batches and results with them."""
-        assignment, evaluator, key = self.assignment, work.evaluator, self._identify(work)
-        model, spec, stored = assignment.read_model(), evaluator.classifier.spec, None
+        """Open an exchange with helpers. All that may wait for the database or the store is done in its thread."""
+        settings, key = self.assignment.settings, self._identify(work)
         threads = 1 if own.places > 1 else torch.get_num_threads()
         shared = describe_work(work, classifier=None, weights_file=None, threads=threads)
-        if shared.weights_sha256 != model.weights_sha256 or spec != read_spec(model.spec):
-            file = assignment.folder / "shared.safetensors"
-            write_weights(work, file)
-            stored = assignment.storage.put_file(file, media_type="application/octet-stream").sha256
-            shared = shared.model_copy(update={"classifier": spec, "weights": stored})
-        body, environment = shared.model_dump(mode="json"), describe_environment(evaluator.device)
-        sessions = open_database(assignment.settings.database_url)
-        open_audit = partial(
-            sharing.open_audit, key=key, attempt=assignment.job.attempt, environment=environment, body=body
-        )
-        ring = partial(Queue(assignment.settings).ring, key.job_id, assignment.job.pool)
-        classes = evaluator.classifier.num_classes
-        try:
-            with Exchange(sessions, key, assignment.job.attempt, open_audit, ring, classes) as exchange:
-                yield exchange
-        finally:
-            sessions.close()
-            if stored is not None:
-                removal.discard(assignment.sessions, assignment.storage, [stored])
+        with closing(open_database(settings.database_url)) as sessions:
+            opening = _Opening(self.assignment, work, shared, key, sessions)
+            ring = partial(Queue(settings).ring, key.job_id, self.assignment.job.pool)
+            attempt, check = self.assignment.job.attempt, partial(check_result, work=work)
+            try:
+                with Exchange(sessions, key, attempt, opening.open_audit, ring, check) as exchange:
+                    yield exchange
+            finally:
+                opening.remove_weights()
+
+
+@dataclass(slots=True)
+class _Opening:
+    """Opens a shared audit in the database, with its weights in storage where they are not those of the job's model.
+
+    Args:
+        sessions: of the exchange, which do not wait while the database is unavailable.
+    """
+
+    assignment: Assignment
+    work: BatchWork
+    shared: SharedWork
+    key: AuditKey
+    sessions: Sessions
+    stored: str | None = None  # digest of the weights' file
+
+    def open_audit(self) -> Sequence[SharedBatch]:
+        """Open the audit, and return the batches that helpers of an earlier attempt computed, or are computing."""
+        job, spec = self.assignment.job, self.work.evaluator.classifier.spec
+        with self.sessions() as session:
+            model = model_registry.find_model(session, job.model_id or "")
+        if self.shared.weights_sha256 != model.weights_sha256 or spec != read_spec(model.spec):
+            self.stored = self.stored or self._store_weights()
+        shared = self.shared.model_copy(update={"classifier": spec, "weights": self.stored} if self.stored else {})
+        with self.sessions.begin() as session:
+            return sharing.open_audit(
+                session,
+                self.key,
+                job.attempt,
+                environment=describe_environment(self.work.evaluator.device),
+                body=shared.model_dump(mode="json"),
+            )
+
+    def _store_weights(self) -> str:
+        """Store the weights in a file that no other job and no other attempt has, and return its digest."""
+        file = self.assignment.folder / "shared.safetensors"
+        purpose = f"{self.key.job_id}, attempt {self.assignment.job.attempt}, {self.key.identity}"
+        weights.write_copy(file, self.work.evaluator.classifier, purpose)
+        return self._storage.put_file(file, media_type="application/octet-stream").sha256
+
+    def remove_weights(self) -> None:
+        """Remove the file of the weights from storage; where that fails, a sweep does it."""
+        if self.stored is not None:
+            removal.discard(self.sessions, self._storage, [self.stored])
+
+    @property
+    def _storage(self) -> Storage:
+        return open_storage(self.assignment.settings, patience_seconds=_STORE_PATIENCE_SECONDS)

@@ -3,7 +3,7 @@
 import math
 import time
 from collections import deque
-from functools import partial
+from collections.abc import Mapping
 
 from faal_core.auditing.batches import BatchExecutor, FailedBatch
 from faal_core.auditing.evaluator import ComputedBatch
@@ -35,7 +35,7 @@ class BatchHelper:
         self._claimed: dict[Batch, SharedBatch] = {}
         self._waiting: deque[Batch] = deque()
         self._computed: list[ComputedBatch] = []
-        self._seconds = math.inf  # that the last batch took
+        self._paces: dict[int, float] = {}  # seconds that the last batch of each attack took
         self._store_at = 0.0
 
     def run(self) -> None:
@@ -58,14 +58,17 @@ class BatchHelper:
 
     def _claim(self) -> None:
         """Claim as many batches as take `_CLAIM_SECONDS`, or one for each place."""
-        each = max(1, math.floor(_CLAIM_SECONDS / max(self._seconds, 1e-3)))
-        rows = ask_database(partial(self._claim_rows, self._executor.places * each))
-        for row in rows:
+        for row in ask_database(self._claim_rows):
             batch = Batch(row.attack, row.run, tuple(row.rows))
+            if batch not in self._claimed:  # else its lease ran out, and this worker claimed it again
+                self._waiting.append(batch)
             self._claimed[batch] = row
-            self._waiting.append(batch)
 
-    def _claim_rows(self, most: int) -> list[SharedBatch]:
+    def _claim_rows(self) -> list[SharedBatch]:
+        def most(attack: int) -> int:
+            each = math.floor(_CLAIM_SECONDS / max(self._paces.get(attack, math.inf), 1e-3))
+            return self._executor.places * max(each, 1)
+
         with self._sessions.begin() as session:
             claimed = sharing.claim_batches(
                 session, self._key, worker=self._worker, lease_seconds=self._lease_seconds, most=most
@@ -77,15 +80,24 @@ class BatchHelper:
         is_last = len(self._computed) == len(self._claimed)
         if not self._computed or (time.monotonic() < self._store_at and not is_last):
             return
-        ask_database(self._store_rows)
+        still_claimed = ask_database(self._store_rows)
         for one in self._computed:
-            self._seconds = one.result.seconds
-            del self._claimed[Batch(one.result.attack, one.result.run, one.result.rows)]
+            self._paces[one.result.attack] = one.result.seconds
+            del self._claimed[_batch(one)]
         self._computed.clear()
         self._store_at = time.monotonic() + _STORE_SECONDS
+        for batch in [*self._waiting]:
+            if still_claimed.get(self._claimed[batch].number) != self._claimed[batch].attempt:
+                self._waiting.remove(batch)  # the job's process took it back
+                del self._claimed[batch]
 
-    def _store_rows(self) -> None:
+    def _store_rows(self) -> Mapping[int, int]:
+        """Store the results, and return the attempts of the batches that are still claimed, by number."""
         with self._sessions.begin() as session:
-            for one in self._computed:
-                row = self._claimed[Batch(one.result.attack, one.result.run, one.result.rows)]
-                sharing.store_result(session, row, one.result.model_dump_json())
+            for one in sorted(self._computed, key=lambda one: self._claimed[_batch(one)].number):
+                sharing.store_result(session, self._claimed[_batch(one)], one.result.model_dump_json())
+            return sharing.list_claimed(session, self._key, self._worker)
+
+
+def _batch(computed: ComputedBatch) -> Batch:
+    return Batch(computed.result.attack, computed.result.run, computed.result.rows)

@@ -1,15 +1,18 @@
 """A thread that offers the batches of an audit to other workers through the database, and fetches their results."""
 
 import logging
+import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
+import torch
 from pydantic import ValidationError
 
-from faal_core.results.ledger import BatchResult
+from faal_core.auditing.batches import BatchWork
+from faal_core.results.ledger import CLEAN, BatchResult
 from faal_core.results.schedule import Batch
 from jobs import sharing
 from jobs.database import Sessions
@@ -23,6 +26,8 @@ _POLL_SECONDS = 0.2  # between two looks at the table
 _PRESENT_SECONDS = 10.0  # since a worker had a batch, in which it counts as a helper
 _LONGEST_PAUSE_SECONDS = 10.0  # after failures of the database, each of which doubles the pause
 _MOST_MARGIN = 1.0 + 1e-6  # of probabilities, with rounding
+_LARGEST_DISTANCE = 1.0 + 1e-3  # of an adversarial image, as a multiple of the radius, with rounding
+_DIGITS = 64  # of SHA-256
 
 
 class Offered(NamedTuple):
@@ -44,9 +49,9 @@ class Exchange:
     Args:
         key: the shared audit. Where the block ends with an error, the audit stays open for the job's next attempt.
         attempt: of the job.
-        open_audit: opens the audit, and returns the batches that an earlier attempt offered.
+        open_audit: opens the audit, and returns the batches that helpers of an earlier attempt computed, or are computing.
         ring: tells an idle worker, once the first batches are open.
-        classes: number of classes of the network.
+        check: returns the result of a batch; None where it is not sound.
     """
 
     def __init__(
@@ -54,12 +59,12 @@ class Exchange:
         sessions: Sessions,
         key: AuditKey,
         attempt: int,
-        open_audit: Callable[[Any], Sequence[SharedBatch]],
+        open_audit: Callable[[], Sequence[SharedBatch]],
         ring: Callable[[], object],
-        classes: int,
+        check: Callable[[SharedBatch], BatchResult | None],
     ) -> None:
-        self._sessions, self._key, self._attempt, self._classes = sessions, key, attempt, classes
-        self._open_audit, self._ring = open_audit, ring
+        self._sessions, self._key, self._attempt = sessions, key, attempt
+        self._open_audit, self._ring, self._check = open_audit, ring, check
         self._changed = threading.Condition()
         self._offered: dict[int, Offered] = {}
         self._next_number = 0
@@ -109,14 +114,14 @@ class Exchange:
                 self._offered[self._next_number] = Offered(batch)
                 self._next_number += 1
 
-    def take_back(self, leased_for: float) -> Batch | None:
-        """Take a batch back that no helper has claimed, or else one that has been leased for that many seconds; None without one.
+    def take_back(self, batches: Collection[Batch], leased_for: float = math.inf) -> Batch | None:
+        """Take one of the batches back that no helper has claimed, or else one that has been leased for that many seconds.
 
-        If a helper computes it too, the first result counts.
+        If a helper computes it too, the first result counts. Returns: None without such a batch.
         """
         with self._changed:
-            number = self._find_open()
-            if number is None and (number := self._find_leased(leased_for)) is None:
+            number = self._find_open(batches)
+            if number is None and (number := self._find_leased(batches, leased_for)) is None:
                 return None
             if self._to_insert.pop(number, None) is None:
                 self._to_delete.add(number)
@@ -129,13 +134,15 @@ class Exchange:
             results, self._results = self._results, []
             return results
 
-    def _find_open(self) -> int | None:
+    def _find_open(self, batches: Collection[Batch]) -> int | None:
         """Return the number of the open batch that was offered last, or None."""
-        return max((number for number, one in self._offered.items() if one.leased_since is None), default=None)
+        are_open = (n for n, one in self._offered.items() if one.leased_since is None and one.batch in batches)
+        return max(are_open, default=None)
 
-    def _find_leased(self, seconds: float) -> int | None:
+    def _find_leased(self, batches: Collection[Batch], seconds: float) -> int | None:
         before = time.monotonic() - seconds
-        old = [n for n, one in self._offered.items() if one.leased_since is not None and one.leased_since <= before]
+        leased = [(n, one) for n, one in self._offered.items() if one.leased_since is not None and one.batch in batches]
+        old = [number for number, one in leased if (one.leased_since or 0.0) <= before]
         return min(old, key=lambda number: self._offered[number].leased_since or 0.0, default=None)
 
     def _run(self) -> None:
@@ -162,11 +169,12 @@ class Exchange:
                     sharing.close_audit(session, self._key, self._attempt)
 
     def _open(self) -> None:
-        with self._sessions.begin() as session:
-            earlier = self._open_audit(session)
+        now, earlier = time.monotonic(), self._open_audit()
         with self._changed:
-            self._offered = {row.number: Offered(_batch(row)) for row in earlier}
+            self._offered = {row.number: Offered(_batch(row), now) for row in earlier}
             self._next_number = max(self._offered, default=-1) + 1
+        self._exchange()  # `wait_until_open` returns after the results of the earlier attempt have come
+        with self._changed:
             self._opened = True
             self._changed.notify_all()
 
@@ -177,7 +185,7 @@ class Exchange:
         if inserted or deleted:
             with self._sessions.begin() as session:
                 sharing.offer(session, self._key, self._attempt, inserted.items())
-                sharing.discard(session, self._key, deleted)
+                sharing.discard(session, self._key, self._attempt, deleted)
             with self._changed:
                 # A batch that was taken back meanwhile is not in `_to_insert`, but in the table now.
                 self._to_delete |= {number for number in inserted if number not in self._offered}
@@ -205,10 +213,10 @@ class Exchange:
     def _take(self, rows: Sequence[SharedBatch]) -> None:
         """Pass the results on that are sound; the others' batches are left to this process."""
         with self._sessions.begin() as session:
-            sharing.discard(session, self._key, [row.number for row in rows])
+            sharing.discard(session, self._key, self._attempt, [row.number for row in rows])
         with self._changed:
             for row in rows:
-                result = check_result(row, self._classes)
+                result = self._check(row)
                 if result is not None:
                     self._offered.pop(row.number, None)
                     self._results.append(result)
@@ -224,20 +232,26 @@ class Exchange:
         self._helpers = helpers
 
 
-def check_result(row: SharedBatch, classes: int) -> BatchResult | None:
+def check_result(row: SharedBatch, work: BatchWork) -> BatchResult | None:
     """Return the result of a helper; None where it is not one of this batch, or has values that no batch has."""
     try:
         result = BatchResult.model_validate_json(row.result or "")
     except ValidationError:
         return None
-    images = len(row.rows)
+    images, classes = len(row.rows), work.evaluator.classifier.num_classes
+    labels = work.evaluator.data.labels[torch.tensor(row.rows)].tolist()
+    radius = 0.0 if row.attack == CLEAN else _LARGEST_DISTANCE * work.threat.epsilon
     columns = (result.predicted, result.margin, result.logit_margin, result.distance, result.sha256)
     sound = (
         _batch(row) == Batch(result.attack, result.run, result.rows)
         and all(len(column) == images for column in columns)
         and all(0 <= predicted < classes for predicted in result.predicted)
         and all(abs(margin) <= _MOST_MARGIN for margin in result.margin)
-        and all(distance >= 0 for distance in result.distance)
+        and all(0 <= distance <= radius for distance in result.distance)
+        and all(
+            digest == "" if row.attack == CLEAN or predicted == label else len(digest) == _DIGITS
+            for digest, predicted, label in zip(result.sha256, result.predicted, labels, strict=True)
+        )
         and min(result.forward, result.backward, result.seconds) >= 0
     )
     return result if sound else None

@@ -1,4 +1,4 @@
-"""`python -m worker.helper_process JOB IDENTITY WORKER PARENT`: computes batches of another worker's audit.
+"""`python -m worker.helper_process JOB IDENTITY WORKER FOLDER PARENT`: computes batches of another worker's audit.
 
 It needs no lease of the job. Each batch that it claims has a lease of its own, which the supervisor renews.
 """
@@ -6,6 +6,7 @@ It needs no lease of the job. Each batch that it claims has a lease of its own, 
 import logging
 import sys
 from functools import partial
+from pathlib import Path
 
 import torch
 from structlog.contextvars import bind_contextvars
@@ -28,9 +29,11 @@ from worker.shared_work import SharedWork, WorkDiffers, describe_environment, re
 logger = logging.getLogger(__name__)
 
 
-def main(job_id: str, identity: str, worker: str, parent: int) -> None:
+def main(job_id: str, identity: str, worker: str, folder: str, parent: int) -> None:
     """Compute batches of the audit until it ends, or no batch was open for a while.
 
+    Args:
+        folder: for copies of files in storage; the supervisor removes it.
     Raises: SystemExit with `OTHER_ENVIRONMENT` or `OTHER_WORK`; the errors of the computation, after which the leader computes
         the batches itself.
     """
@@ -44,12 +47,13 @@ def main(job_id: str, identity: str, worker: str, parent: int) -> None:
     if found is None:
         return
     job, audit = found
-    folder = settings.checkpoints_dir / job_id
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    inputs, shared = JobInputs(job, settings, sessions, folder), SharedWork.model_validate(audit.body)
+    inputs, shared = JobInputs(job, settings, sessions, Path(folder)), SharedWork.model_validate(audit.body)
     if audit.environment != (own := describe_environment(inputs.device)):
         logger.info("the environment %s is not that of the job, %s", own, audit.environment)
         sys.exit(OTHER_ENVIRONMENT)
+    if shared.threads > torch.get_num_threads():
+        logger.info("the job computes with %d threads, and this worker has %d", shared.threads, torch.get_num_threads())
+        sys.exit(OTHER_WORK)
     try:
         work = rebuild_work(shared, inputs)
     except WorkDiffers as reason:
@@ -68,4 +72,5 @@ def _find(sessions: Sessions, key: AuditKey) -> tuple[Job, SharedAudit] | None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))
+    _job_id, _identity, _worker, _folder, _parent = sys.argv[1:]
+    main(_job_id, _identity, _worker, _folder, int(_parent))

@@ -4,14 +4,14 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
 from typing import Self
 
 from faal_core.auditing.batches import BatchExecutor, FailedBatch
 from faal_core.auditing.evaluator import ComputedBatch
-from faal_core.results.ledger import BatchResult
+from faal_core.results.ledger import CLEAN, BatchResult
 from faal_core.results.schedule import Batch
 from worker.exchange import Exchange
 
@@ -54,11 +54,13 @@ class SharedExecutor:
         self._unfinished: set[Batch] = set()
         self._running_here: set[Batch] = set()
         self._early: dict[Batch, BatchResult] = {}  # of batches that nobody has submitted yet
-        self._seconds = math.nan  # that a batch takes, an average of the latest
+        self._paces: dict[int, float] = {}  # seconds that a batch of each attack takes, averages of the latest
+        self._attack = CLEAN  # of the batch that was submitted last
         if resumes:
             self._share()
             if self._exchange is not None:
                 self._exchange.wait_until_open(_OPEN_SECONDS)
+                self._early = {_batch(result): result for result in self._exchange.take_results(0.0)}
 
     def __enter__(self) -> Self:
         return self
@@ -76,16 +78,19 @@ class SharedExecutor:
     def free_places(self) -> int:
         """Return how many more batches it takes: a second of work for each place, and more once the audit is shared."""
         least = self._own.free_places() - len(self._pending)
-        if math.isnan(self._seconds):
+        if self._attack not in self._paces:
             return max(least, 0)
         is_shared = self._exchange is not None
         places = self.places + int(is_shared)  # one more, for the next helper
-        ahead = min(self._count_batches(AHEAD_SECONDS if is_shared else 2 * _SHARED_SECONDS), _MOST_AHEAD)
-        return max(least, ahead * places - len(self._unfinished), 0)
+        ahead = self._count_batches(AHEAD_SECONDS if is_shared else 2 * _SHARED_SECONDS)
+        if self._is_mature:
+            ahead = max(ahead, 2)  # one to compute, and one that shows whether there is enough to share
+        return max(least, min(ahead, _MOST_AHEAD) * places - len(self._unfinished), 0)
 
     def submit(self, batch: Batch) -> None:
         """Queue the batch, unless it is being computed already."""
         self._unfinished.add(batch)
+        self._attack = batch.attack
         if batch not in self._early and not (self._exchange and self._exchange.has(batch)):
             self._pending.append(batch)
 
@@ -101,6 +106,15 @@ class SharedExecutor:
             if computed or time.monotonic() >= deadline:
                 return computed
 
+    def withdraw(self) -> Collection[Batch]:
+        """Forget the submitted batches that neither this process nor a helper has started, and return them."""
+        withdrawn = list(self._pending)
+        self._pending.clear()
+        while self._exchange is not None and (batch := self._exchange.take_back(self._unfinished)) is not None:
+            withdrawn.append(batch)
+        self._unfinished -= set(withdrawn)
+        return withdrawn
+
     def _distribute(self) -> None:
         """Give batches to the own executor, the earliest first, and offer the last ones to helpers."""
         while self._own.free_places() > 0 and (batch := self._next_own()) is not None:
@@ -108,29 +122,32 @@ class SharedExecutor:
             self._running_here.add(batch)
         if self._exchange is None and self._is_long():
             self._share()
-        if self._exchange is not None and self._exchange.is_working and not math.isnan(self._seconds):
+        if self._exchange is not None and self._exchange.is_working and self._attack in self._paces:
             own = self._own.places * self._count_batches(_OWN_SECONDS)
             offered = len(self._pending) - min(own, len(self._pending) // 2)
             self._exchange.offer([self._pending.pop() for _ in range(offered)][::-1])
 
     def _count_batches(self, seconds: float) -> int:
-        """Return how many batches a place computes in that time, at least 1."""
-        return math.ceil(seconds / max(self._seconds, 1e-3))
+        """Return how many batches of the present attack a place computes in that time, at least 1."""
+        return math.ceil(seconds / max(self._paces[self._attack], 1e-3))
 
     def _next_own(self) -> Batch | None:
         if self._pending:
             return self._pending.popleft()
         if self._exchange is None:
             return None
-        patience = 2 * AHEAD_SECONDS if math.isnan(self._seconds) else max(AHEAD_SECONDS, 3 * self._seconds)
-        batch = self._exchange.take_back(patience)
-        return batch if batch is None or batch in self._unfinished else self._next_own()
+        pace = self._paces.get(self._attack)
+        patience = 2 * AHEAD_SECONDS if pace is None else max(AHEAD_SECONDS, 3 * pace)
+        return self._exchange.take_back(self._unfinished - self._running_here, patience)
 
     def _is_long(self) -> bool:
         """Return whether the audit has run for a while, and has enough batches left for helpers to be worth their start."""
-        if time.monotonic() < self._begin + _MATURE_SECONDS or math.isnan(self._seconds):
-            return False
-        return len(self._pending) * self._seconds >= _SHARED_SECONDS * self._own.places
+        pace = self._paces.get(self._attack)
+        return self._is_mature and pace is not None and len(self._pending) * pace >= _SHARED_SECONDS * self._own.places
+
+    @property
+    def _is_mature(self) -> bool:
+        return time.monotonic() >= self._begin + _MATURE_SECONDS
 
     def _share(self) -> None:
         try:
@@ -150,8 +167,8 @@ class SharedExecutor:
                 self._running_here.discard(batch)
                 computed[batch] = one
                 if isinstance(one, ComputedBatch):
-                    took = one.result.seconds
-                    self._seconds = took if math.isnan(self._seconds) else 0.8 * self._seconds + 0.2 * took
+                    before = self._paces.get(batch.attack, one.result.seconds)
+                    self._paces[batch.attack] = 0.8 * before + 0.2 * one.result.seconds
         elif self._exchange is not None and not results:
             results = list(self._exchange.take_results(min(seconds, _LOOK_SECONDS)))
         self._early |= {_batch(result): result for result in results}

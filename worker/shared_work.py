@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from pathlib import Path
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -134,11 +133,6 @@ def describe_environment(device: torch.device) -> str:
     """Return what leader and helper must have in common, as JSON: versions and the kind of the device."""
     own = describe_provenance(device, None).model_dump(include={"faal", "torch", "cuda", "device", "instruction_set"})
     return json.dumps(own, sort_keys=True)
-
-
-def write_weights(work: BatchWork, file: Path) -> None:
-    """Write the network's weights into the file."""
-    weights.write_classifier(file, work.evaluator.classifier)
 
 
 def _count_draws(work: BatchWork) -> int | None:

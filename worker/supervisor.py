@@ -135,14 +135,14 @@ class Supervisor:
         assert status is not None, "only a fork may not start"  # noqa: S101
         return status
 
-    def _start_helper(self, key: AuditKey) -> ProcessGroup | ForkedProcess:
-        """Start a process that computes batches of that audit."""
-        environment = job_environment(self._settings)
+    def _start_helper(self, key: AuditKey, folder: str) -> ProcessGroup | ForkedProcess:
+        """Start a process that computes batches of that audit, with copies of files in that folder."""
+        environment, arguments = job_environment(self._settings), (*key, self._name, folder)
         if self._warm is not None:
             return self._warm.client.start(
-                "worker.helper_process:main", *key, self._name, environment=environment, process_name="faal-helper"
+                "worker.helper_process:main", *arguments, environment=environment, process_name="faal-helper"
             )
-        command = [sys.executable, "-m", "worker.helper_process", *key, self._name, str(os.getpid())]
+        command = [sys.executable, "-m", "worker.helper_process", *arguments, str(os.getpid())]
         return ProcessGroup(command, environment)
 
     def _watch_to_end(self, process: ProcessGroup | ForkedProcess, job_id: str, attempt: int) -> int | None:

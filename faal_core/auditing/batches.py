@@ -1,6 +1,6 @@
 """Define the interface that computes the batches of an evaluation: in this process, or in several."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -79,6 +79,9 @@ class BatchExecutor(Protocol):
         An error may also be raised here if the only batch in work is needed: ClassifierUnsuitable, OutOfMemory, or another one.
         """
 
+    def withdraw(self) -> Collection[Batch]:
+        """Forget the submitted batches that nobody has started, and return them."""
+
 
 OpenExecutor = Callable[[BatchWork], AbstractContextManager[BatchExecutor]]
 """Opens an executor. Leaving the context ends all computation at once, also after an error and when the work was cancelled."""
@@ -108,6 +111,10 @@ class OneProcess:
         """Compute the batch, and return its result, however long that takes."""
         batch, self._batch = self._batch, None
         return [] if batch is None else [self._work.compute(batch)]
+
+    def withdraw(self) -> Collection[Batch]:
+        """Return none: a batch starts at once."""
+        return ()
 
 
 @contextmanager

@@ -69,6 +69,8 @@ class _EvaluationRun:
             self._report(executor.places)
             if not self._in_progress and self._next is None:
                 break
+            if self._progress.time_left() <= 0:
+                self._withdraw(executor)
             computed = executor.wait(_NOTICE_SECONDS)
             for one in computed:
                 self._take(one)
@@ -99,6 +101,15 @@ class _EvaluationRun:
                     return
                 executor.submit(batch)
                 self._in_progress.add(batch)
+
+    def _withdraw(self, executor: BatchExecutor) -> None:
+        """Leave the batches untried that had not started before the time was over; clean predictions are made in any case."""
+        for batch in executor.withdraw():
+            self._in_progress_early.discard(batch)
+            if batch.attack == CLEAN:
+                executor.submit(batch)
+            else:
+                self._in_progress.discard(batch)
 
     def _begin_early(self, executor: BatchExecutor) -> None:
         """Begin batches that are likely to come, where the executor has places and no batch is ready.

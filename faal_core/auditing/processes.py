@@ -13,7 +13,7 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -153,6 +153,10 @@ class ProcessPool:
     def _send_content(self, child: _Child) -> None:
         if self._content is not None:
             child.connection.send_bytes(self._content)
+
+    def withdraw(self) -> Collection[Batch]:
+        """Return none: a batch starts at once."""
+        return ()
 
     def _remove(self, child: _Child) -> FailedBatch | None:
         """Remove a process that has ended, and return its batch with an error if the batch has ended several processes."""

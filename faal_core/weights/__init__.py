@@ -103,15 +103,26 @@ def write_classifier(path: str | Path, classifier: Classifier) -> None:
     """
     if classifier.spec.architecture == ONNX:
         raise InvalidSpec("The network came from an ONNX file. Keep that file: its weights alone cannot rebuild it.")
-    # One entry: safetensors writes several in random order.
-    metadata = {METADATA_KEY: classifier.spec.model_dump_json()}
+    _write(Path(path), classifier, METADATA_KEY, classifier.spec.model_dump_json())
+
+
+def write_copy(path: Path, classifier: Classifier, purpose: str) -> None:
+    """Write the weights with a purpose in place of the spec, so that equal weights for other purposes have other digests.
+
+    Raises: OSError.
+    """
+    _write(path, classifier, "purpose", purpose)
+
+
+def _write(path: Path, classifier: Classifier, key: str, value: str) -> None:
+    """Write the weights, with one entry of metadata: safetensors writes several in random order."""
     weights, storages = _collect_weights(classifier), set[int]()
     for name, tensor in weights.items():
         storage = tensor.untyped_storage().data_ptr()
         if storage in storages:  # safetensors stores no shared memory
             weights[name] = tensor.clone()
         storages.add(storage)
-    write_safetensors(Path(path), weights, metadata)
+    write_safetensors(path, weights, {key: value})
 
 
 def convert_checkpoint(source: Path, target: Path, spec: ClassifierSpec, key: str | None = None) -> Classifier:

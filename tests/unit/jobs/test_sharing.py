@@ -27,7 +27,9 @@ def share(sessions, *, batches=BATCHES, owner="ann", identity="i", environment="
 def claim(sessions, key, worker="w", lease_seconds=60.0, most=8) -> list[SharedBatch]:
     """Claim batches as that worker."""
     with sessions.begin() as session:
-        return list(sharing.claim_batches(session, key, worker=worker, lease_seconds=lease_seconds, most=most))
+        return list(
+            sharing.claim_batches(session, key, worker=worker, lease_seconds=lease_seconds, most=lambda _: most)
+        )
 
 
 def numbers(batches) -> list[int]:
