@@ -201,7 +201,7 @@ def test_certified_images_are_reported_and_not_attacked(tmp_path: Path) -> None:
     data = evaluate_images(classifier, x).data
     radii = compute_smallest_radius(classifier, data.pixels(torch.arange(100), CPU), data.labels, Norm.LINF)
     epsilon = radii.median().item() * 1.001
-    request = {"threat": {"epsilon": epsilon}, "attacks": [{"type": "square", "queries": 2000}]}
+    request = {"threat": {"epsilon": epsilon}, "attacks": [{"type": "square", "queries": 100}]}
     result = run_audit(classifier, data, AuditSpec.model_validate(request), name="linear", device=CPU)
     report, proven = result.report, int((radii > epsilon).sum())
     assert sum(row.certified.count for row in report.classes if row.certified) == proven

@@ -79,7 +79,9 @@ def nearly_right() -> tuple[Classifier, LabelledImages]:
     return classifier, data.take(torch.cat(rows))
 
 
-@pytest.mark.parametrize("method", [{"class_offsets": False}, {}, {"loss": "trades"}])
+@pytest.mark.parametrize(
+    "method", [{"class_offsets": False}, {}, pytest.param({"loss": "trades"}, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("validation_fraction", [0.4, pytest.param(0.7, marks=pytest.mark.slow)])
 def test_a_training_takes_at_most_the_estimate(method: dict, validation_fraction: float) -> None:
     """If nearly every image is attacked to the end, a training takes 90 to 100 % of the estimated passes."""
