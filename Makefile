@@ -20,7 +20,7 @@ serve: $(VENV)/demo.installed ## run the web service with a worker on http://127
 
 setup: $(VENV)/dev.installed ## install all that development needs
 
-test: setup ## run the tests, up to four at once
+test: setup ## run the tests, as many at once as there are processors, up to four
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(RUN) pytest --numprocesses auto --maxprocesses 4
 
 test-slow: setup ## run the tests that take minutes each

@@ -57,7 +57,7 @@ def main(job_id: str, identity: str, worker: str, folder: str, parent: int) -> N
     try:
         work = rebuild_work(shared, inputs)
     except WorkDiffers as reason:
-        logger.warning(reason.message)
+        logger.warning("%s", reason)
         sys.exit(OTHER_WORK)
     # With several threads a batch is computed in this process, as it is in the leader.
     with Executors(settings.processes if shared.threads == 1 else 1)(work) as executor:

@@ -13,7 +13,6 @@ from faal_core.auditing.mean_of_draws import MeanOfDraws
 from faal_core.auditing.provenance import describe_provenance
 from faal_core.datasets.labelled_images import Part
 from faal_core.datasets.matching import match_classes
-from faal_core.errors import FaalError
 from faal_core.results.ledger import CLEAN
 from faal_core.results.schedule import Batch
 from faal_core.specs import AttackSpec, ClassifierSpec
@@ -24,10 +23,8 @@ _SAMPLE = 8  # images on which leader and helper compare the outputs of their ne
 _REPEATABLE = 1e-3  # fraction of the largest output, by which those of one network may differ, as in the ledger
 
 
-class WorkDiffers(FaalError):
+class WorkDiffers(Exception):
     """The helper's network or images are not those of the leader."""
-
-    code = "work-differs"
 
 
 class SharedWork(BaseModel):

@@ -52,6 +52,25 @@ def workers() -> set[str]:
     return set()
 
 
+class LeavesBatches(OneProcess):
+    """Computes only the first two attacked batches until a helper has computed one, if the test says that there are helpers."""
+
+    helped = False
+
+    def __init__(self, work: BatchWork, workers: set[str]) -> None:
+        super().__init__(work)
+        self._workers, self._attacked = workers, 0
+
+    def free_places(self) -> int:
+        """Return 1 where it takes a batch."""
+        return super().free_places() if self._attacked < 2 or self._workers or not self.helped else 0
+
+    def submit(self, batch: Batch) -> None:
+        """Count attacked batches."""
+        self._attacked += batch.attack != CLEAN
+        super().submit(batch)
+
+
 @pytest.fixture
 def open_shared(sessions, key, workers):
     """Return a function that opens an executor of one process that shares its batches from the start."""
@@ -67,7 +86,7 @@ def open_shared(sessions, key, workers):
             return check_result(row, work)
 
         exchange = Exchange(sessions, key, 1, open_audit, list, check)
-        with open_one_process(work) as own, SharedExecutor(own, lambda: exchange, resumes=True) as executor:
+        with SharedExecutor(LeavesBatches(work, workers), lambda: exchange, resumes=True) as executor:
             yield executor
 
     return open_executor
@@ -107,7 +126,8 @@ def run_helper(sessions, key, worker: str):
 
 def test_helpers_compute_batches(open_shared, sessions, key, workers, monkeypatch):
     """With two helpers, which compute some of the batches, the outcomes are those of one process."""
-    monkeypatch.setattr("worker.batch_helper._IDLE_SECONDS", 1.0)
+    monkeypatch.setattr("worker.batch_helper._IDLE_SECONDS", 5.0)
+    monkeypatch.setattr(LeavesBatches, "helped", True)
     with run_helper(sessions, key, "a"), run_helper(sessions, key, "b"):
         np.testing.assert_equal(run(open_shared), run(open_one_process))
     assert workers <= {"a", "b"}
