@@ -249,8 +249,8 @@ class Settings(BaseSettings):
     )
     help: bool = Field(
         True,
-        description="whether a worker shares the audits of its jobs with idle workers, and helps with those of others while "
-        "no job waits",
+        description="whether a worker shares the audits of its jobs with idle workers, and computes batches of other workers' "
+        "audits while no job waits",
     )
     log_format: Literal["text", "json"] = Field(
         "text", description="format of the logs: `text` for people, or `json`, one object a line"

@@ -117,7 +117,7 @@ def find_audit_to_help(
     pool: str | None,
     refused_environments: Collection[str] = (),
     refused_audits: Collection[str] = (),
-    but_of: str | None = None,
+    excluded_worker: str | None = None,
 ) -> OpenAudit | None:
     """Return the shared audit that an idle worker helps next; None where no batch is open.
 
@@ -126,10 +126,12 @@ def find_audit_to_help(
     Args:
         pool: the worker's pool, as for `lifecycle.claim_next`.
         refused_environments, refused_audits: environments and identities of audits that the worker cannot help with.
-        but_of: a worker whose own leases do not count.
+        excluded_worker: a worker whose own leases do not count.
     """
     helped = aliased(SharedBatch)
-    is_leased = helped.result.is_(None) & (helped.lease_expires_at > now()) & helped.worker.is_distinct_from(but_of)
+    is_leased = (
+        helped.result.is_(None) & (helped.lease_expires_at > now()) & helped.worker.is_distinct_from(excluded_worker)
+    )
     helping = aliased(Job)
     counts = (
         select(helping.owner, func.count(helped.worker.distinct()).label("helpers"))

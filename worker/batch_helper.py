@@ -35,7 +35,7 @@ class BatchHelper:
         self._claimed: dict[Batch, SharedBatch] = {}
         self._waiting: deque[Batch] = deque()
         self._computed: list[ComputedBatch] = []
-        self._paces: dict[int, float] = {}  # seconds that the last batch of each attack took
+        self._batch_seconds: dict[int, float] = {}  # seconds that the last batch of each attack took
         self._store_at = 0.0
 
     def run(self) -> None:
@@ -66,7 +66,7 @@ class BatchHelper:
 
     def _claim_rows(self) -> list[SharedBatch]:
         def most(attack: int) -> int:
-            each = math.floor(_CLAIM_SECONDS / max(self._paces.get(attack, math.inf), 1e-3))
+            each = math.floor(_CLAIM_SECONDS / max(self._batch_seconds.get(attack, math.inf), 1e-3))
             return self._executor.places * max(each, 1)
 
         with self._sessions.begin() as session:
@@ -82,7 +82,7 @@ class BatchHelper:
             return
         still_claimed = ask_database(self._store_rows)
         for one in self._computed:
-            self._paces[one.result.attack] = one.result.seconds
+            self._batch_seconds[one.result.attack] = one.result.seconds
             del self._claimed[_batch(one)]
         self._computed.clear()
         self._store_at = time.monotonic() + _STORE_SECONDS

@@ -173,8 +173,6 @@ class Exchange:
         with self._changed:
             self._offered = {row.number: Offered(_batch(row), now) for row in earlier}
             self._next_number = max(self._offered, default=-1) + 1
-        self._exchange()  # `wait_until_open` returns after the results of the earlier attempt have come
-        with self._changed:
             self._opened = True
             self._changed.notify_all()
 

@@ -71,7 +71,7 @@ class Helping:
                 pool=self._settings.pool,
                 refused_environments=self._refused_environments,
                 refused_audits=[one for one, until in self._refused_audits.items() if until > time.monotonic()],
-                but_of=self._worker if instead else None,
+                excluded_worker=self._worker if instead else None,
             ),
             None,
         )

@@ -54,13 +54,12 @@ class SharedExecutor:
         self._unfinished: set[Batch] = set()
         self._running_here: set[Batch] = set()
         self._early: dict[Batch, BatchResult] = {}  # of batches that nobody has submitted yet
-        self._paces: dict[int, float] = {}  # seconds that a batch of each attack takes, averages of the latest
-        self._attack = CLEAN  # of the batch that was submitted last
+        self._batch_seconds: dict[int, float] = {}  # seconds that a batch of each attack takes, averages of the latest
+        self._latest_attack = CLEAN  # of the batch that was submitted last
         if resumes:
             self._share()
             if self._exchange is not None:
                 self._exchange.wait_until_open(_OPEN_SECONDS)
-                self._early = {_batch(result): result for result in self._exchange.take_results(0.0)}
 
     def __enter__(self) -> Self:
         return self
@@ -78,7 +77,7 @@ class SharedExecutor:
     def free_places(self) -> int:
         """Return how many more batches it takes: a second of work for each place, and more once the audit is shared."""
         least = self._own.free_places() - len(self._pending)
-        if self._attack not in self._paces:
+        if self._latest_attack not in self._batch_seconds:
             return max(least, 0)
         is_shared = self._exchange is not None
         places = self.places + int(is_shared)  # one more, for the next helper
@@ -90,7 +89,7 @@ class SharedExecutor:
     def submit(self, batch: Batch) -> None:
         """Queue the batch, unless it is being computed already."""
         self._unfinished.add(batch)
-        self._attack = batch.attack
+        self._latest_attack = batch.attack
         if batch not in self._early and not (self._exchange and self._exchange.has(batch)):
             self._pending.append(batch)
 
@@ -122,28 +121,32 @@ class SharedExecutor:
             self._running_here.add(batch)
         if self._exchange is None and self._is_long():
             self._share()
-        if self._exchange is not None and self._exchange.is_working and self._attack in self._paces:
+        if self._exchange is not None and self._exchange.is_working and self._latest_attack in self._batch_seconds:
             own = self._own.places * self._count_batches(_OWN_SECONDS)
             offered = len(self._pending) - min(own, len(self._pending) // 2)
             self._exchange.offer([self._pending.pop() for _ in range(offered)][::-1])
 
     def _count_batches(self, seconds: float) -> int:
         """Return how many batches of the present attack a place computes in that time, at least 1."""
-        return math.ceil(seconds / max(self._paces[self._attack], 1e-3))
+        return math.ceil(seconds / max(self._batch_seconds[self._latest_attack], 1e-3))
 
     def _next_own(self) -> Batch | None:
         if self._pending:
             return self._pending.popleft()
         if self._exchange is None:
             return None
-        pace = self._paces.get(self._attack)
-        patience = 2 * AHEAD_SECONDS if pace is None else max(AHEAD_SECONDS, 3 * pace)
+        seconds = self._batch_seconds.get(self._latest_attack)
+        patience = 2 * AHEAD_SECONDS if seconds is None else max(AHEAD_SECONDS, 3 * seconds)
         return self._exchange.take_back(self._unfinished - self._running_here, patience)
 
     def _is_long(self) -> bool:
         """Return whether the audit has run for a while, and has enough batches left for helpers to be worth their start."""
-        pace = self._paces.get(self._attack)
-        return self._is_mature and pace is not None and len(self._pending) * pace >= _SHARED_SECONDS * self._own.places
+        seconds = self._batch_seconds.get(self._latest_attack)
+        return (
+            self._is_mature
+            and seconds is not None
+            and len(self._pending) * seconds >= _SHARED_SECONDS * self._own.places
+        )
 
     @property
     def _is_mature(self) -> bool:
@@ -167,8 +170,8 @@ class SharedExecutor:
                 self._running_here.discard(batch)
                 computed[batch] = one
                 if isinstance(one, ComputedBatch):
-                    before = self._paces.get(batch.attack, one.result.seconds)
-                    self._paces[batch.attack] = 0.8 * before + 0.2 * one.result.seconds
+                    before = self._batch_seconds.get(batch.attack, one.result.seconds)
+                    self._batch_seconds[batch.attack] = 0.8 * before + 0.2 * one.result.seconds
         elif self._exchange is not None and not results:
             results = list(self._exchange.take_results(min(seconds, _LOOK_SECONDS)))
         self._early |= {_batch(result): result for result in results}

@@ -140,7 +140,7 @@ def test_owners_share_the_helpers(sessions):
     assert choose() == first
     claim(sessions, first, "w", most=1)
     assert choose() == second
-    assert choose(but_of="w") == first
+    assert choose(excluded_worker="w") == first
     assert choose(refused_environments={"f"}) == first
     assert choose(refused_environments={"e", "f"}) is None
     assert choose(pool="h100", refused_environments={"f"}) == in_pool

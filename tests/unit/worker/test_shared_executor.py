@@ -279,7 +279,7 @@ def test_a_helper_leaves_batches_that_were_taken_back(sessions, key, monkeypatch
         sharing.open_audit(session, key, 1, environment="e", body={})
         sharing.offer(session, key, 1, enumerate(batches))
     helper = BatchHelper(TakesBack(BatchWork(make_evaluator(), THREAT, SPECS)), sessions, key, "a", lease_seconds=60)
-    helper._paces[CLEAN] = 1.0
+    helper._batch_seconds[CLEAN] = 1.0
     helper.run()
     assert computed == [batches[0], *batches[2:]]
 
@@ -293,3 +293,14 @@ def test_an_attempt_that_lost_its_lease_takes_no_results(sessions, key):
         sharing.discard(session, key, 2, [0])
     with sessions() as session:
         assert session.query(SharedBatch).count() == 1
+
+
+def test_rows_of_an_earlier_attempt_are_not_taken_back_at_once(sessions, key, monkeypatch):
+    """Batches that helpers compute, or have computed, for an attempt that died count as leased until the table is read."""
+    monkeypatch.setattr(Exchange, "_exchange", lambda _: None)
+    batch = Batch(CLEAN, 0, (0,))
+    row = SharedBatch(**key._asdict(), number=0, attack=CLEAN, run=0, rows=[0], result="{}")
+    with Exchange(sessions, key, 1, lambda: [row], list, lambda _: None) as exchange:
+        exchange.wait_until_open(60)
+        assert exchange.has(batch)
+        assert exchange.take_back({batch}, leased_for=60) is None
