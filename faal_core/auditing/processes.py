@@ -31,10 +31,8 @@ from faal_core.errors import ClassifierUnsuitable, OutOfMemory
 from faal_core.results.ledger import CLEAN
 from faal_core.results.schedule import Batch
 
-_FORK_SECONDS, _FORK_FACTOR = (
-    5.0,
-    20.0,
-)  # for the first answer of a fork: plus this multiple of the time that this process takes
+_FORK_SECONDS = 5.0  # for the first answer of a fork, beside the next
+_FORK_FACTOR = 20.0  # times the time that this process takes for the same image
 _LOSSES = 3  # processes that one batch may end before the audit is given up
 _START = "from faal_core.auditing.batch_server import serve_copy; serve_copy({socket}, {parent}, {device!r})"
 
@@ -258,7 +256,7 @@ def _is_computed_by_fork(work: BatchWork) -> bool:
     child = _fork(work, [])
     try:
         child.connection.send(batch)
-        return child.connection.poll(patience)
+        return child.connection.poll(patience)  # also at its end: the pool says what ended it
     except OSError:
         return False
     finally:
