@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from faal_core.classifier import Classifier
     from faal_core.datasets import LabelledImages, load
     from faal_core.errors import FaalError
-    from faal_core.finetuning import FinetuneResult, finetune
+    from faal_core.finetuning import FinetuneResult, FinetuningTable, finetune, tabulate_finetunings
     from faal_core.reports.gate_call import gate
     from faal_core.weights import read_classifier, write_classifier
 
@@ -38,6 +38,7 @@ __all__ = [
     "Classifier",
     "FaalError",
     "FinetuneResult",
+    "FinetuningTable",
     "LabelledImages",
     "RadiusSeries",
     "__version__",
@@ -48,6 +49,7 @@ __all__ = [
     "load",
     "read_classifier",
     "tabulate",
+    "tabulate_finetunings",
     "write_classifier",
 ]
 
@@ -58,7 +60,7 @@ _HOMES = {
     "Classifier": "classifier",
     **dict.fromkeys(("LabelledImages", "load"), "datasets"),
     "FaalError": "errors",
-    **dict.fromkeys(("FinetuneResult", "finetune"), "finetuning"),
+    **dict.fromkeys(("FinetuneResult", "FinetuningTable", "finetune", "tabulate_finetunings"), "finetuning"),
     "gate": "reports.gate_call",
     **dict.fromkeys(("read_classifier", "write_classifier"), "weights"),
 }

@@ -27,6 +27,7 @@ from faal_core.results.document import Document
 from faal_core.results.documents import AuditReport
 from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.results.gates.documents import GateResult
+from faal_core.results.method_table_documents import MethodTable
 from faal_core.specs import Policy
 from jobs.settings import Settings
 from jobs.states import FINAL, MOVES, JobState
@@ -34,7 +35,7 @@ from jobs.states import FINAL, MOVES, JobState
 ROOT = Path(__file__).resolve().parents[1]
 NOTES = ROOT / "docs/reference/field_notes.toml"
 HEADER = "<!-- Written by scripts/write_reference.py from the code; do not edit. -->\n\n"
-REPORTS = (AuditReport, FinetuneReport, ComparisonReport, ModelTable, GateResult)
+REPORTS = (AuditReport, FinetuneReport, ComparisonReport, ModelTable, MethodTable, GateResult)
 DOCUMENTS = {one.__name__ for one in Document.__subclasses__()}  # parts of reports; the other types are parts of specs
 Schema = Mapping[str, Any]
 

@@ -21,6 +21,7 @@ from faal_core.errors import InvalidSpec
 from faal_core.results.comparison_documents import ComparisonReport, ModelTable
 from faal_core.results.documents import AuditReport
 from faal_core.results.finetune_documents import FinetuneReport
+from faal_core.results.method_table_documents import MethodTable
 from faal_core.results.reading import OUTCOMES, REPORT, list_audits, newest_audit, read_any_report, read_report
 from faal_core.specs import Policy
 from faal_core.specs.field_errors import explain, first_errors
@@ -140,7 +141,7 @@ def answer_with_pack(pack: PackFile) -> StoredFileResponse:
 def _find_subject(service: Service, job_id: str) -> _Subject:
     """Return the report to pack.
 
-    Raises: InvalidSpec for a table of models, a comparison of different images, and one whose second audit cannot be packed.
+    Raises: InvalidSpec for a table, a comparison of different images, and one whose second audit cannot be packed.
     """
     with service.sessions() as session:
         document = queries.require_report(session, job_id).document
@@ -151,8 +152,8 @@ def _find_subject(service: Service, job_id: str) -> _Subject:
         case FinetuneReport() as report:
             names = (OUTCOMES["before"], OUTCOMES["after"])
             return _Subject(document, report, _find_outcomes(service, job_id, *names))
-        case ModelTable():
-            raise InvalidSpec("A table of models has no single audit to pack. Pack the report of one audit.")
+        case ModelTable() | MethodTable():
+            raise InvalidSpec("A table has no single audit to pack. Pack the report of one audit.")
         case ComparisonReport() as comparison:
             return _find_second_audit(service, spec["jobs"][1], comparison)
 

@@ -16,11 +16,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import JsonValue
 
-from faal_core.reports import audit_text, class_plots, comparison_text, finetune_text, text, wording
+from faal_core.reports import audit_text, class_plots, comparison_text, finetune_text, method_table_text, text, wording
 from faal_core.results import rate_text
 from faal_core.results.comparison_documents import ComparisonReport, ModelTable
 from faal_core.results.documents import AuditReport, ClassRow, GalleryImage
 from faal_core.results.finetune_documents import ClassChange, FinetuneReport
+from faal_core.results.method_table_documents import MethodTable
 from faal_core.results.reading import Report
 
 TOP_PAIRS = 10  # most frequent confusions listed
@@ -86,6 +87,8 @@ def render(report: Report) -> str:
             return _render_comparison(report)
         case ModelTable():
             return _render_model_table(report)
+        case MethodTable():
+            return _render_method_table(report)
 
 
 @cache
@@ -222,6 +225,16 @@ def _render_model_table(table: ModelTable) -> str:
         summary=text.verdict(table),
         cells=comparison_text.tabulate_models(table),
         figures=_draw_radii(table),
+    )
+
+
+def _render_method_table(table: MethodTable) -> str:
+    page = load_templates().get_template("method_table.html")
+    return page.render(
+        report=table,
+        summary=text.verdict(table),
+        cells=method_table_text.tabulate_methods(table),
+        seeds=method_table_text.tabulate_seeds(table),
     )
 
 

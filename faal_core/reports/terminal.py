@@ -3,12 +3,14 @@
 from faal_core.reports.audit_text import after_attacks, attack_key, attacked_cells, certified_mean, summarise_group
 from faal_core.reports.comparison_text import tabulate_models
 from faal_core.reports.finetune_text import audits, training_cut
+from faal_core.reports.method_table_text import tabulate_methods
 from faal_core.reports.text import verdict, warnings
 from faal_core.reports.text_table import text_table
 from faal_core.reports.wording import count, p_value, sanitise, with_bounds, worst_first
 from faal_core.results.comparison_documents import ComparisonReport, ModelTable
 from faal_core.results.documents import AttackRow, AuditReport
 from faal_core.results.finetune_documents import EpochRow, FinetuneReport
+from faal_core.results.method_table_documents import MethodTable
 from faal_core.results.rate_text import percent, points
 from faal_core.results.reading import Report
 
@@ -17,8 +19,12 @@ CONDITION = " where "  # in the name of an attack that is tried only on images t
 
 def summary(report: Report) -> str:
     """Return the warnings, the verdict and the classes or models, in this order, for a terminal."""
-    if isinstance(report, ModelTable):
-        return "\n".join([*map(sanitise, verdict(report)), "", *text_table(tabulate_models(report), numeric=True)])
+    if isinstance(report, ModelTable | MethodTable):
+        if isinstance(report, ModelTable):
+            lines = text_table(tabulate_models(report), numeric=True)
+        else:
+            lines = text_table(tabulate_methods(report), numeric=True, name_width=None)
+        return "\n".join([*map(sanitise, verdict(report)), "", *lines])
     alarms = [
         f"Warning{f' ({when})' if when else ''}: {warning.message} {warning.advice} ({warning.code}: {warning.evidence})"
         for when, warning in warnings(report)

@@ -3,10 +3,12 @@
 from faal_core.reports.audit_text import summarise_audit
 from faal_core.reports.comparison_text import summarise_comparison, summarise_table
 from faal_core.reports.finetune_text import LISTED_FALLS, audits, summarise_finetune, tone
+from faal_core.reports.method_table_text import summarise_methods
 from faal_core.reports.wording import bounds, sanitise, time_left, with_bounds
 from faal_core.results.comparison_documents import ComparisonReport, ModelTable
 from faal_core.results.documents import AuditReport, ReliabilityWarning
 from faal_core.results.finetune_documents import FinetuneReport
+from faal_core.results.method_table_documents import MethodTable
 from faal_core.results.rate_text import percent, points
 from faal_core.results.reading import Report
 
@@ -35,6 +37,8 @@ def verdict(report: Report) -> list[str]:
             return summarise_comparison(report)
         case ModelTable():
             return summarise_table(report)
+        case MethodTable():
+            return summarise_methods(report)
 
 
 def warnings(report: AuditReport | FinetuneReport | ComparisonReport) -> list[tuple[str, ReliabilityWarning]]:

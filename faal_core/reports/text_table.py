@@ -13,11 +13,18 @@ NAME_WIDTH = 28  # columns of a terminal
 _UNLIMITED = 100_000  # columns, more than any table has
 
 
-def text_table(rows: Sequence[Sequence[str]], *, numeric: bool = False, width: int | None = None) -> list[str]:
+def text_table(
+    rows: Sequence[Sequence[str]],
+    *,
+    numeric: bool = False,
+    name_width: int | None = NAME_WIDTH,
+    width: int | None = None,
+) -> list[str]:
     """Return the rows as lines with aligned columns, without any control character.
 
     Args:
-        numeric: whether all columns but the first are aligned to the right; the first is then cut to `NAME_WIDTH` columns.
+        numeric: whether all columns but the first are aligned to the right; the first is then cut to `name_width` columns.
+        name_width: None does not cut it.
         width: columns of a terminal that cells are folded to; unlimited when absent.
     """
     table = Table.grid(padding=(0, 2))
@@ -26,7 +33,7 @@ def text_table(rows: Sequence[Sequence[str]], *, numeric: bool = False, width: i
             justify="right" if numeric and column else "left",
             no_wrap=numeric,
             overflow="ellipsis" if numeric else "fold",
-            max_width=NAME_WIDTH if numeric and not column else None,
+            max_width=name_width if numeric and not column else None,
         )
     for row in rows:
         table.add_row(*(Text(sanitise(cell)) for cell in row))

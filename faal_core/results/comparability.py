@@ -20,10 +20,10 @@ def require_comparable(one: AuditReport, other: AuditReport) -> None:
     if one.spec.attacks != other.spec.attacks:
         first, second = ("; ".join(map(repr, report.spec.attacks)) for report in (one, other))
         raise InvalidSpec(f"The audits have different attacks, {first} and {second}. Audit both with the same.")
-    if _describe_escalation(one) != _describe_escalation(other):
+    if describe_escalation(one) != describe_escalation(other):
         raise InvalidSpec(
-            f"After warnings about gradients, the audits had different attacks: {_describe_escalation(one)} and "
-            f"{_describe_escalation(other)}. Audit both with these attacks in the spec, or both with `escalate` set to false."
+            f"After warnings about gradients, the audits had different attacks: {describe_escalation(one)} and "
+            f"{describe_escalation(other)}. Audit both with these attacks in the spec, or both with `escalate` set to false."
         )
     if not (one.complete and other.complete):
         raise InvalidSpec("One of the audits was stopped before its attacks had tried every image. Resume it first.")
@@ -31,7 +31,7 @@ def require_comparable(one: AuditReport, other: AuditReport) -> None:
         raise InvalidSpec("The audits have no class in common, so there is nothing to compare.")
 
 
-def _describe_escalation(report: AuditReport) -> str:
+def describe_escalation(report: AuditReport) -> str:
     """Return what followed the attacks of the spec: "none", or the attacks and the number of draws."""
     if report.escalation is None:
         return "none"

@@ -9,6 +9,7 @@ from typing import Any
 from faal_core.errors import InvalidSpec
 from faal_core.results.documents import AuditReport
 from faal_core.results.finetune_documents import Comparison
+from faal_core.results.method_table_documents import MethodTable
 
 Columns = Mapping[str, Sequence[Any]]
 # Arrow's types of columns in which all values may be null
@@ -43,6 +44,23 @@ def change_columns(clean: Comparison, robust: Comparison) -> Columns:
         for field in ("before", "after", "gained", "lost", "p_adjusted", "verdict"):
             columns[f"{kind}_{field}"] = [getattr(row, field) for row in comparison.classes]
     return columns
+
+
+def method_columns(table: MethodTable) -> Columns:
+    """Return the rates of each fine-tuning in a table of methods: one row per method and seed, in the order of the table."""
+    rows = [(method, seed) for method in table.methods for seed in method.seeds]
+    return {
+        "method": [method.name for method, _ in rows],
+        "seed": [seed.seed for _, seed in rows],
+        "outcome": [seed.outcome for _, seed in rows],
+        "clean_mean": [seed.clean.mean.rate for _, seed in rows],
+        "robust_mean": [seed.robust.mean.rate for _, seed in rows],
+        "worst_class": [seed.robust.worst_class for _, seed in rows],
+        "robust_worst": [seed.robust.worst.value for _, seed in rows],
+        "robust_worst_low": [seed.robust.worst.low for _, seed in rows],
+        "robust_worst_high": [seed.robust.worst.high for _, seed in rows],
+        "minutes": [seed.minutes for _, seed in rows],
+    }
 
 
 def _attack_columns(report: AuditReport) -> list[str]:

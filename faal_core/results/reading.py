@@ -11,6 +11,7 @@ from faal_core.errors import InvalidSpec
 from faal_core.results.comparison_documents import ComparisonReport, ModelTable
 from faal_core.results.documents import AuditReport
 from faal_core.results.finetune_documents import FinetuneReport
+from faal_core.results.method_table_documents import MethodTable
 from faal_core.results.outcomes import Outcomes, read_outcomes
 
 REPORT = "report.json"
@@ -21,7 +22,9 @@ OUTCOMES = {
 }
 """The names of the files with the outcomes of an audit, and of the audits before and after a fine-tuning."""
 
-Report = Annotated[AuditReport | FinetuneReport | ComparisonReport | ModelTable, Field(discriminator="kind")]
+Report = Annotated[
+    AuditReport | FinetuneReport | ComparisonReport | ModelTable | MethodTable, Field(discriminator="kind")
+]
 _AUDITED: TypeAdapter[AuditReport | FinetuneReport] = TypeAdapter(
     Annotated[AuditReport | FinetuneReport, Field(discriminator="kind")]
 )

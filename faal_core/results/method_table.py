@@ -1,0 +1,182 @@
+"""Tabulate fine-tunings of one model by several methods and seeds, from their reports; no model runs."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import pairwise
+from statistics import fmean
+from typing import NamedTuple
+
+from pydantic import JsonValue
+
+from faal_core.errors import InvalidSpec
+from faal_core.results.comparability import describe_escalation
+from faal_core.results.documents import PRODUCT
+from faal_core.results.finetune_documents import FinetuneReport
+from faal_core.results.method_table_documents import MethodRow, MethodTable, SeedRow, SeedSummary
+from faal_core.results.trust import doubtful_codes
+from faal_core.specs import FinetuneSpec
+
+STOPPED = "audit-stopped"  # the code of the warning about an audit that was stopped
+Settings = Mapping[str, str]
+
+
+class _Run(NamedTuple):
+    """Holds the figures of one fine-tuning that the table needs, so that its report can be dropped.
+
+    Args:
+        settings: every setting of the method and the training, except the seed, by its dotted path.
+        terms: the conditions that all fine-tunings of a table share, by their names.
+        changes: the changes against the given model, by the names of the fields of `MethodRow`.
+        given_counts: numbers of robust and of correct images of the given model.
+    """
+
+    spec: FinetuneSpec
+    settings: Settings
+    terms: Mapping[str, str]
+    row: SeedRow
+    changes: Mapping[str, float]
+    given_counts: tuple[int, int]
+    escalations: tuple[str, str]
+
+
+def tabulate_methods(reports: Iterable[FinetuneReport], missing: int = 0) -> MethodTable:
+    """Return one row for each method, the largest mean over its seeds of the worst class's robust accuracy first.
+
+    Fine-tunings belong to one method if their method and training settings differ in the seed alone.
+
+    Args:
+        reports: read one after the other; only the first is kept until the end.
+        missing: number of fine-tunings of the same study that have no report.
+    Raises: InvalidSpec without a report, if a seed occurs twice in a method, or if the given weights, the images, the radius,
+        the attacks or the confidence differ.
+    """
+    first, runs = None, []
+    for report in reports:
+        first = first or report
+        runs.append(_extract_run(report))
+        _require_equal_terms(runs[0], runs[-1])
+    if first is None:
+        raise InvalidSpec("A table of methods needs at least one fine-tuning.")
+    groups: dict[str, list[_Run]] = {}
+    for run in sorted(runs, key=lambda one: one.row.seed):
+        groups.setdefault(json.dumps(run.settings, sort_keys=True), []).append(run)
+    names = _name_methods([group[0] for group in groups.values()])
+    rows = [_build_row(name, group) for name, group in zip(names, groups.values(), strict=True)]
+    return MethodTable(
+        product=PRODUCT,
+        created_at=datetime.now(UTC),
+        given_model=first.before.model_copy(update={"gallery": ()}),
+        training_dataset=first.training_dataset,
+        methods=tuple(sorted(rows, key=lambda row: (-row.robust_worst.mean, -row.robust_mean.mean, row.name))),
+        differences=tuple(_list_differences(runs)),
+        missing=missing,
+    )
+
+
+def _extract_run(report: FinetuneReport) -> _Run:
+    settings = report.spec.model_dump(mode="json", include={"method", "training"})
+    del settings["training"]["seed"]
+    audit, audited = report.spec.audit, report.after
+    row = SeedRow(
+        seed=report.spec.training.seed,
+        job_id=audited.provenance.job_id if audited.provenance else None,
+        outcome=report.outcome,
+        clean=audited.clean,
+        robust=audited.robust,
+        doubtful=(*doubtful_codes(audited), *(() if audited.complete else (STOPPED,))),
+        minutes=report.seconds / 60,
+    )
+    return _Run(
+        spec=report.spec,
+        settings=dict(_flatten(settings)),
+        terms={
+            "given weights": report.before.classifier.sha256,
+            "training images": report.training_dataset.sha256,
+            "test images": report.before.dataset.sha256,
+            "radii": str(report.spec.threat),
+            "attacks": "; ".join(map(repr, audit.attacks)),
+            "settings of `escalate`": str(audit.escalate),
+            "confidence levels": str(audit.confidence),
+        },
+        row=row,
+        changes={
+            "robust_worst_change": report.robust.worst_change.value,
+            "robust_mean_change": report.robust.mean_change.value,
+            "clean_mean_change": report.clean.mean_change.value,
+        },
+        given_counts=(report.before.robust.mean.count, report.before.clean.mean.count),
+        escalations=(describe_escalation(report.before), describe_escalation(audited)),
+    )
+
+
+def _flatten(value: JsonValue, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the path and the value, as JSON, of every field that is no object."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _flatten(inner, f"{path}.{name}" if path else name)
+    else:
+        yield path, json.dumps(value)
+
+
+def _require_equal_terms(one: _Run, other: _Run) -> None:
+    """Check that both fine-tunings began with the same weights and were judged alike. Raises: InvalidSpec."""
+    for things, term in one.terms.items():
+        if term != other.terms[things]:
+            raise InvalidSpec(
+                f"The fine-tunings have different {things}, {term} and {other.terms[things]}, so no table can compare their "
+                "methods. Tabulate those with the same."
+            )
+
+
+def _find_differing(settings: Sequence[Settings]) -> list[str]:
+    """Return the paths of the fields in which the settings are not all equal."""
+    paths = dict.fromkeys(path for one in settings for path in one)
+    return [path for path in paths if len({one.get(path) for one in settings}) > 1]
+
+
+def _name_methods(runs: Sequence[_Run]) -> list[str]:
+    """Return a name for each method; those of the same name also have the fields in which they differ."""
+    alike: dict[str, list[Settings]] = {}
+    for run in runs:
+        alike.setdefault(str(run.spec.method), []).append(run.settings)
+    names = []
+    for run in runs:
+        name, settings = str(run.spec.method), run.settings
+        differing = (path for path in _find_differing(alike[name]) if path in settings)
+        names.append(", ".join([name, *(f"{path.removeprefix('method.')} = {settings[path]}" for path in differing)]))
+    return names
+
+
+def _build_row(name: str, runs: Sequence[_Run]) -> MethodRow:
+    """Return the row of one method, whose fine-tunings are in the order of their seeds. Raises: InvalidSpec."""
+    seeds = tuple(run.row for run in runs)
+    for one, other in pairwise(seeds):
+        if one.seed == other.seed:
+            raise InvalidSpec(f"Two fine-tunings by {name} have the seed {one.seed}. Name only one of them.")
+    return MethodRow(
+        name=name,
+        spec=runs[0].spec,
+        seeds=seeds,
+        robust_worst=_summarise([row.robust.worst.value for row in seeds]),
+        robust_worst_low=min(row.robust.worst.low for row in seeds),
+        robust_mean=_summarise([row.robust.mean.rate for row in seeds]),
+        clean_mean=_summarise([row.clean.mean.rate for row in seeds]),
+        minutes=fmean(row.minutes for row in seeds),
+        **{field: _summarise([run.changes[field] for run in runs]) for field in runs[0].changes},
+    )
+
+
+def _summarise(values: Sequence[float]) -> SeedSummary:
+    return SeedSummary(mean=fmean(values), lowest=min(values), highest=max(values))
+
+
+def _list_differences(runs: Sequence[_Run]) -> Iterator[str]:
+    """Yield a sentence for each difference beside method and seed."""
+    paths = _find_differing([run.settings for run in runs])
+    if training := [path for path in paths if path.startswith("training.")]:
+        yield f"The fine-tunings have different training settings: {', '.join(training)}."
+    if len({run.given_counts for run in runs}) > 1:
+        yield "The audits of the given model differ between the fine-tunings, as they do on different processors."
+    if len({escalation for run in runs for escalation in run.escalations}) > 1:
+        yield "After warnings about gradients, some of the audits had further attacks."
