@@ -45,6 +45,7 @@ from api.routes import (
     partial_uploads,
     plans,
     reports,
+    studies,
     webhooks,
 )
 from api.serving import openapi
@@ -122,6 +123,7 @@ def create_app(settings: Settings, patience: Patience = PATIENCE) -> FastAPI:
         datasets,
         partial_uploads,
         plans,
+        studies,
         webhooks,
         keys,
         catalog,

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, Literal, Self, TypeVar, Unpack
@@ -32,6 +32,7 @@ from faal_client.resources.objects import (
 )
 from faal_client.resources.plans import PlanHistory, PlanResource
 from faal_client.resources.signing import SigningKeyResource
+from faal_client.resources.studies import StudyResource, StudyWithRuns
 from faal_client.resources.webhooks import MessageResource, NewWebhook, WebhookResource
 from faal_client.retries import Retries, read_retry_after
 from faal_client.terms import JobTerms
@@ -40,8 +41,9 @@ from faal_core.results.comparison_documents import ComparisonReport, ModelTable
 from faal_core.results.documents import AuditReport
 from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.results.gates.documents import GateResult
+from faal_core.results.method_table_documents import MethodTable
 from faal_core.results.reading import read_any_report
-from faal_core.specs import AuditSpec, ClassifierDescription, FinetuneSpec, Policy
+from faal_core.specs import AuditSpec, ClassifierDescription, FinetuneSpec, MethodSpec, Policy
 
 Body = TypeVar("Body", bound=BaseModel)
 Item = TypeVar("Item", bound=Resource)
@@ -360,14 +362,24 @@ class Client:
 
     def _wait_for_report(self, job_id: str, timeout: float | None, progress: bool | ProgressCallback) -> bytes:
         """Return the report of a job as JSON, when it is there."""
-        deadline = Deadline(timeout)
-        path = f"/jobs/{job_id}/report"
         with show_progress(progress) as report_progress:
-            while (answer := self.request("GET", path)).status_code == httpx.codes.ACCEPTED:
+
+            def show(answer: Response) -> None:
                 report_progress(Pending.model_validate_json(answer.content))
-                pause = read_retry_after(answer.headers.get("Retry-After"))
-                time.sleep(deadline.bound(POLL_SECONDS if pause is None else pause))
+
+            answer = self._wait_for_result(f"/jobs/{job_id}/report", Deadline(timeout), show)
         return answer.content
+
+    def _wait_for_result(
+        self, path: str, deadline: Deadline, show: Callable[[Response], None] | None = None
+    ) -> Response:
+        """Repeat the request until its answer is no longer 202, and return this answer; `show` receives each earlier one."""
+        while (answer := self.request("GET", path)).status_code == httpx.codes.ACCEPTED:
+            if show is not None:
+                show(answer)
+            pause = read_retry_after(answer.headers.get("Retry-After"))
+            time.sleep(deadline.bound(POLL_SECONDS if pause is None else pause))
+        return answer
 
     def report_page(self, job_id: str) -> str:
         """Return the report of a job that succeeded, as an HTML page."""
@@ -631,6 +643,75 @@ class Client:
     def delete_plan(self, plan_id: str) -> None:
         """Delete the plan and its list of runs. Its jobs are kept."""
         self.request("DELETE", f"/plans/{plan_id}")
+
+    # Studies
+
+    def create_study(
+        self,
+        name: str,
+        model: str,
+        dataset: str,
+        spec: Settings,
+        *,
+        methods: Sequence[MethodSpec | Settings],
+        seeds: Sequence[int],
+        idempotency_key: str | None = None,
+        **terms: Unpack[JobTerms],
+    ) -> StudyWithRuns:
+        """Fine-tune a model by several methods with several seeds, and return the study with its queued jobs.
+
+        Either all jobs are submitted or none.
+
+        Args:
+            name: name of the study, for people.
+            model: id of the model.
+            dataset: catalog name or id of the data set.
+            spec: the fields of a FinetuneSpec as JSON, without `method` and without `seed` of `training`.
+            methods: 1 to 10 different method specs, or their fields as JSON, such as {"type": "faal"}.
+            seeds: 1 to 10 different seeds. A study has at most 30 jobs.
+            idempotency_key: as for `submit_finetune`.
+            terms: priority, pool, limits and metadata of each job, as JobTerms defines them.
+        """
+        fields = {"name": name, "model": model, "dataset": dataset, "methods": methods, "seeds": seeds, **terms}
+        body, headers = request_parts.job_body(spec, fields), request_parts.once(idempotency_key)
+        return self._post(StudyWithRuns, "/studies", json=body, headers=headers)
+
+    def study(self, study_id: str) -> StudyWithRuns:
+        """Return the study with its jobs in their present state."""
+        return self._get(StudyWithRuns, f"/studies/{study_id}")
+
+    def list_studies(self, *, page_size: int = 100) -> Listing[StudyResource]:
+        """List your studies, with the number of their jobs in each state."""
+        return Listing(self, Page[StudyResource], "/studies", {}, page_size)
+
+    def wait_for_study(self, study_id: str, *, timeout: float | None = None) -> StudyWithRuns:
+        """Wait until all jobs of the study have ended, and return it. Raises: TimeoutError after `timeout` seconds."""
+        deadline = Deadline(timeout)
+        while (study := self.study(study_id)).done < study.total:
+            time.sleep(deadline.bound(POLL_SECONDS))
+        return study
+
+    def study_table(self, study_id: str, *, timeout: float | None = None) -> MethodTable:
+        """Return the table of the methods from the jobs that have succeeded so far; wait for the first one.
+
+        Args:
+            study_id: id of the study.
+            timeout: maximum wait in seconds; default: no limit.
+
+        Raises:
+            Conflict: all jobs have ended and none has succeeded.
+            TimeoutError: the wait took longer than `timeout`.
+        """
+        answer = self._wait_for_result(f"/studies/{study_id}/table", Deadline(timeout))
+        return MethodTable.model_validate_json(answer.content)
+
+    def cancel_study(self, study_id: str) -> StudyWithRuns:
+        """Cancel the jobs of the study that have not ended, and return it. Running jobs stop within seconds."""
+        return self._post(StudyWithRuns, f"/studies/{study_id}/cancel")
+
+    def delete_study(self, study_id: str) -> None:
+        """Delete the study. Its jobs are kept, and jobs that have not ended continue."""
+        self.request("DELETE", f"/studies/{study_id}")
 
     # Webhooks
 

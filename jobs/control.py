@@ -3,12 +3,14 @@
 A running job is only asked to stop; its worker then changes the state (`lifecycle.release`, `lifecycle.cancel_running`).
 """
 
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from jobs import moves, results
 from jobs.errors import JobStateConflict
 from jobs.settings import MAX_PRIORITY, Settings
 from jobs.states import FINAL, REPORTING, JobState
+from jobs.study_tables import StudyRun
 from jobs.submission import Submission, submit
 from jobs.tables import Job
 
@@ -71,7 +73,7 @@ def retry(
 ) -> Job:
     """Submit a new job with the spec of a failed or cancelled one, which stays as it is, and return the new job.
 
-    The new job has the whole budget again, and no deadline.
+    The new job has the whole budget again, and no deadline. It takes the place of the old one in a study.
 
     Raises: JobNotFound; JobStateConflict where the job did not fail and was not cancelled, or where it checks an upload; and
         the errors of `submission.submit`.
@@ -98,7 +100,9 @@ def retry(
         submitted_by=submitted_by,
         idempotency_key=idempotency_key,
     )
-    return submit(session, settings, again)
+    new_job = submit(session, settings, again)
+    session.execute(update(StudyRun).where(StudyRun.job_id == job_id).values(job_id=new_job.id))
+    return new_job
 
 
 def _require_unfinished(job: Job, possible: str) -> None:

@@ -34,9 +34,23 @@ from sqlalchemy.orm.interfaces import ORMOption
 
 from jobs.errors import CannotStart
 from jobs.plan_tables import Plan, PlanRun
+from jobs.study_tables import Study, StudyRun
 from jobs.tables import Dataset, Job, Model, PartialUpload, ReportOutcomes, UploadPart, Webhook, WebhookMessage
 
-OWNED = (Plan, Job, PlanRun, Model, Dataset, ReportOutcomes, PartialUpload, UploadPart, Webhook, WebhookMessage)
+OWNED = (
+    Plan,
+    Study,
+    Job,
+    PlanRun,
+    StudyRun,
+    Model,
+    Dataset,
+    ReportOutcomes,
+    PartialUpload,
+    UploadPart,
+    Webhook,
+    WebhookMessage,
+)
 """The tables whose rows belong to an owner; events, reports and links belong to the owner of their job.
 
 `keys.issue` changes all owners, in this order, and must miss no row. So it waits until the transactions of requests without a key

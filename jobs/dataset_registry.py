@@ -53,7 +53,7 @@ def register_upload(
         )
         return add_job(session, check)
 
-    job = create_once(session, owner=owner, key=idempotency_key, payload_sha256=digest, create=create)
+    job = create_once(session, Job, owner=owner, key=idempotency_key, payload_sha256=digest, create=create)
     return session.get_one(Dataset, job.dataset), job
 
 

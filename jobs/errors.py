@@ -11,6 +11,7 @@ JobsError
 │   ├── UploadNotFound       upload-not-found       no upload in parts has that id
 │   ├── WebhookNotFound      webhook-not-found      no webhook has that id
 │   ├── PlanNotFound         plan-not-found         no plan has that id
+│   ├── StudyNotFound        study-not-found        no study has that id
 │   └── KeyNotFound          key-not-found          no API key has that id
 ├── KeyRefused               key-refused            the API key is unknown, revoked or expired
 ├── NotReady
@@ -110,6 +111,12 @@ class PlanNotFound(NotFound):
     """No plan has that id."""
 
     code = "plan-not-found"
+
+
+class StudyNotFound(NotFound):
+    """No study has that id."""
+
+    code = "study-not-found"
 
 
 class UploadIncomplete(JobsError):
@@ -225,16 +232,23 @@ class StoreUnavailable(JobsError):
 
 
 class QuotaExceeded(JobsError):
-    """The owner has reached a limit."""
+    """The owner has reached a limit, or would exceed it."""
 
     code = "quota-exceeded"
 
-    def __init__(self, resource: Literal["jobs", "bytes", "webhooks", "links", "plans"], most: int, used: int) -> None:
+    def __init__(
+        self,
+        resource: Literal["jobs", "bytes", "webhooks", "links", "plans", "studies"],
+        most: int,
+        used: int,
+        wanted: int = 1,
+    ) -> None:
         names = {"jobs": "jobs that have not ended", "bytes": "bytes in storage", "links": "links to this report"}
         things = names.get(resource, resource)
-        remedies = {"links": "Revoke one", "webhooks": "Delete one", "plans": "Delete one"}
+        remedies = {"links": "Revoke one", "webhooks": "Delete one", "plans": "Delete one", "studies": "Delete one"}
         remedy = remedies.get(resource, "Ask the administrator of the service for more")
-        super().__init__(f"You have {used:,} {things}; the limit is {most:,}. {remedy}.")
+        more = f" and request {wanted:,} more" if wanted > 1 else ""
+        super().__init__(f"You have {used:,} {things}{more}; the limit is {most:,}. {remedy}.")
         self.resource, self.most, self.used = resource, most, used
 
 

@@ -1,15 +1,19 @@
-"""One job for one idempotency key, even when the same request arrives twice at the same moment."""
+"""One job or study for one idempotency key, even when the same request arrives twice at the same moment."""
 
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from jobs.errors import IdempotencyConflict
+from jobs.study_tables import Study
 from jobs.tables import Job
+
+Row = TypeVar("Row", Job, Study)
 
 
 def payload_digest(payload: Mapping[str, object]) -> str:
@@ -18,24 +22,24 @@ def payload_digest(payload: Mapping[str, object]) -> str:
 
 
 def create_once(
-    session: Session, *, owner: str, key: str | None, payload_sha256: str, create: Callable[[], Job]
-) -> Job:
-    """Return the job of this owner's key, or else what `create` adds; without a key always call `create`.
+    session: Session, table: type[Row], *, owner: str, key: str | None, payload_sha256: str, create: Callable[[], Row]
+) -> Row:
+    """Return the row of this owner's key, or else what `create` adds; without a key always call `create`.
 
     Two concurrent requests of one key both try to insert it. The unique constraint lets one through; the other waits
-    for that transaction, undoes its own rows and finds the first's job.
+    for that transaction, undoes its own rows and finds the first's row.
 
     Raises: IdempotencyConflict when the key belongs to another payload.
     """
     if key is None:
         return create()
-    if (earlier := _find_earlier(session, owner, key, payload_sha256)) is not None:
+    if (earlier := _find_earlier(session, table, owner, key, payload_sha256)) is not None:
         return earlier
     try:
         with session.begin_nested():
             return create()
     except IntegrityError:
-        if (earlier := _find_earlier(session, owner, key, payload_sha256)) is None:
+        if (earlier := _find_earlier(session, table, owner, key, payload_sha256)) is None:
             raise
         return earlier
 
@@ -47,10 +51,10 @@ def is_key_used(session: Session, owner: str, key: str) -> bool:
     )
 
 
-def _find_earlier(session: Session, owner: str, key: str, payload_sha256: str) -> Job | None:
-    job = session.scalars(select(Job).where(Job.owner == owner, Job.idempotency_key == key)).one_or_none()
-    if job is not None and job.payload_sha256 != payload_sha256:
+def _find_earlier(session: Session, table: type[Row], owner: str, key: str, payload_sha256: str) -> Row | None:
+    row = session.scalars(select(table).where(table.owner == owner, table.idempotency_key == key)).one_or_none()
+    if row is not None and row.payload_sha256 != payload_sha256:
         raise IdempotencyConflict(
-            f"The idempotency key {key!r} was used for another request ({job.id}). Send a new key with a new request."
+            f"The idempotency key {key!r} was used for another request ({row.id}). Send a new key with a new request."
         )
-    return job
+    return row

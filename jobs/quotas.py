@@ -16,10 +16,10 @@ from jobs.storage import StoredFile
 from jobs.tables import Artifact, Job, PartialUpload, UploadPart
 
 
-def require_room_for_job(session: Session, owner: str, kind: JobKind, quota: Quota) -> None:
-    """Check that the owner may have one more job; one that makes weights needs room for them. Raises: QuotaExceeded."""
+def require_room_for_job(session: Session, owner: str, kind: JobKind, quota: Quota, *, count: int = 1) -> None:
+    """Check that the owner may have `count` more jobs; those that make weights need room for them. Raises: QuotaExceeded."""
     lock_owner(session, owner)
-    _require_room_for_job(session, owner, quota)
+    _require_room_for_job(session, owner, quota, count)
     if kind in (JobKind.FINETUNE, JobKind.MAKE_CANDIDATE):
         _bytes_left(session, owner, quota)
 
@@ -58,13 +58,13 @@ def lock_owner(session: Session, owner: str, *, shared: bool = False) -> None:
         session.execute(select(lock(func.hashtextextended(owner, 0))))
 
 
-def _require_room_for_job(session: Session, owner: str, quota: Quota) -> None:
+def _require_room_for_job(session: Session, owner: str, quota: Quota, count: int = 1) -> None:
     if not quota.jobs:
         return
     unfinished = select(func.count(Job.id)).where(Job.owner == owner, Job.state.not_in(FINAL))
     used = session.scalars(unfinished).one()
-    if used >= quota.jobs:
-        raise QuotaExceeded("jobs", quota.jobs, used)
+    if used + count > quota.jobs:
+        raise QuotaExceeded("jobs", quota.jobs, used, count)
 
 
 def _bytes_left(session: Session, owner: str, quota: Quota) -> int | None:

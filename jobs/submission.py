@@ -116,6 +116,7 @@ def submit(session: Session, settings: Settings, submission: Submission) -> Job:
 
     return create_once(
         session,
+        Job,
         owner=submission.owner,
         key=submission.idempotency_key,
         payload_sha256=submission.payload_sha256,

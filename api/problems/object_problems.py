@@ -78,6 +78,9 @@ OBJECT_PROBLEMS: Mapping[str, ProblemExplanation] = {
     jobs.PlanNotFound.code: ProblemExplanation(
         "Plan not found", "No plan has this id.", "Look up the id with `GET /plans`.", HTTPStatus.NOT_FOUND
     ),
+    jobs.StudyNotFound.code: ProblemExplanation(
+        "Study not found", "No study has this id.", "Look up the id with `GET /studies`.", HTTPStatus.NOT_FOUND
+    ),
     jobs.UploadIncomplete.code: ProblemExplanation(
         "Parts of the upload are missing",
         "The upload does not have all of its parts.",

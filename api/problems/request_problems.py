@@ -106,8 +106,9 @@ REQUEST_PROBLEMS: Mapping[str, ProblemExplanation] = {
     ),
     jobs.QuotaExceeded.code: ProblemExplanation(
         "Quota exceeded",
-        "You have as many unfinished jobs, webhooks, plans or bytes in storage as one owner may have, or as many links as "
-        "one report may have. Every upload needs room, also for content that you have already.",
+        "You have as many unfinished jobs, webhooks, plans, studies or bytes in storage as one owner may have, or as many "
+        "links as one report may have. A study needs room for all of its jobs, and every upload needs room, also for content "
+        "that you have already.",
         "Read in `limit` which quota it is. Wait until jobs end, delete what you no longer need, or ask the operator "
         "for more.",
         HTTPStatus.TOO_MANY_REQUESTS,

@@ -1,5 +1,6 @@
 """Turn rows of the tables into the bodies of answers."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -17,12 +18,14 @@ from faal_client.resources.objects import (
     Resource,
 )
 from faal_client.resources.plans import Change, PlanHistory, PlanResource, PlanRunResource, WorstClass
+from faal_client.resources.studies import StudyResource, StudyRunResource, StudyWithRuns
 from faal_client.resources.uploads import PartResource, UploadResource
 from faal_client.resources.webhooks import MessageResource, WebhookResource
 from faal_client.vocabulary import RunTrigger, Scope
 from jobs import paging, webhooks
 from jobs.plan_tables import Plan, PlanRun
-from jobs.states import JobState
+from jobs.states import FINAL, JobState
+from jobs.study_tables import Study, StudyRun
 from jobs.tables import (
     ApiKey,
     Dataset,
@@ -231,3 +234,37 @@ def describe_plan_run(row: PlanRun, status: JobState | None) -> PlanRunResource:
         error=describe_error(row.error),
         created_at=row.created_at,
     )
+
+
+def describe_study(row: Study, counts: Mapping[JobState | None, int]) -> StudyResource:
+    """Return the study of a row, with the number of its jobs in each state; None counts deleted jobs."""
+    return StudyResource(**_study_fields(row, counts))
+
+
+def describe_study_with_runs(row: Study, runs: Sequence[tuple[StudyRun, Job | None]]) -> StudyWithRuns:
+    """Return the study of a row, with its runs and their jobs."""
+    counts = Counter(None if job is None else job.state for _, job in runs)
+    return StudyWithRuns(**_study_fields(row, counts), runs=[_describe_study_run(run, job) for run, job in runs])
+
+
+def _study_fields(row: Study, counts: Mapping[JobState | None, int]) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "name": row.name,
+        "model": row.model_id,
+        "dataset": row.dataset,
+        "methods": row.methods,
+        "seeds": row.seeds,
+        "total": sum(counts.values()),
+        "done": sum(jobs for state, jobs in counts.items() if state is None or state in FINAL),
+        "states": {state: jobs for state, jobs in counts.items() if state is not None},
+        "deleted": counts.get(None, 0),
+        "created_at": row.created_at,
+    }
+
+
+def _describe_study_run(run: StudyRun, job: Job | None) -> StudyRunResource:
+    described = None if job is None else describe_job(job)
+    names = ("status", "stage", "progress", "outcome", "robust_worst", "robust_mean", "result_model", "error")
+    fields = {name: getattr(described, name, None) for name in names}
+    return StudyRunResource(job=run.job_id, method=run.method, seed=run.seed, **fields)

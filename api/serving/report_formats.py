@@ -17,9 +17,13 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-ur
 def answer_with_report(document: str, media_type: str, headers: Mapping[str, str]) -> Response:
     """Return the response with a report in one of `MEDIA_TYPES`."""
     if media_type == MEDIA_TYPES["html"]:
-        policy = {"Content-Security-Policy": _POLICY}
-        return Response(_render_page(document), media_type=media_type, headers={**headers, **policy})
+        return answer_with_page(_render_page(document), headers)
     return Response(document, media_type=media_type, headers=dict(headers))
+
+
+def answer_with_page(page: str, headers: Mapping[str, str]) -> Response:
+    """Return the response with the page of a report, which may not run scripts or fetch anything."""
+    return Response(page, media_type=MEDIA_TYPES["html"], headers={**headers, "Content-Security-Policy": _POLICY})
 
 
 @lru_cache(maxsize=16)

@@ -30,7 +30,7 @@ def make_submission(
     service: Service, owner: str, request: FinetuneRequest | AuditRequest, idempotency_key: str | None = None
 ) -> Submission:
     """Convert the owner's request to a submission. Raises: InvalidRequest for a pool that the site does not have."""
-    _require_pool(service, request.pool)
+    require_pool(service, request.pool)
     return Submission(
         kind=JobKind.FINETUNE if isinstance(request, FinetuneRequest) else JobKind.AUDIT,
         model_id=request.model,
@@ -125,7 +125,7 @@ def retry_job(service: Service, job_id: str, idempotency_key: str | None = None)
             submitted_by=service.key_name,
         )
         job = describe_job(row)
-        _require_pool(service, job.pool)
+        require_pool(service, job.pool)
     service.queue.ring(job.id, job.pool)
     return job
 
@@ -137,7 +137,7 @@ def delete_job(service: Service, job_id: str) -> None:
     removal.try_collect(service.sessions, service.storage)
 
 
-def _require_pool(service: Service, pool: str | None) -> None:
+def require_pool(service: Service, pool: str | None) -> None:
     """Check that the site has the pool of workers. Raises: InvalidRequest."""
     offered = service.settings.offered_pools
     if pool is not None and pool not in offered:

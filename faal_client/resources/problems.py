@@ -37,7 +37,7 @@ class Limit(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    resource: Literal["jobs", "bytes", "webhooks", "links", "plans", "requests", "pings"] = Field(
+    resource: Literal["jobs", "bytes", "webhooks", "links", "plans", "studies", "requests", "pings"] = Field(
         alias="of", description="what is limited"
     )
     most: int = Field(description="the largest allowed amount")

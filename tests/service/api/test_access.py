@@ -31,6 +31,7 @@ THAT_CHANGE_NOTHING = {  # although they are POST requests
 }
 MARK = "ann-alone"  # in the names of all that is hers
 PLAN = {"name": MARK, "model_name": "hers", **AUDIT}
+STUDY = {"name": MARK, "methods": [{"type": "faal"}], "seeds": [0], **FINETUNE}
 
 
 def _routes() -> list[tuple[str, str]]:
@@ -75,6 +76,8 @@ class GuardedService:
             body["json"] = {"url": "https://ben.example/"}
         elif method == "POST" and path == "/plans":
             body["json"] = PLAN
+        elif method == "POST" and path == "/studies":
+            body["json"] = STUDY | job_fields
         elif method == "PATCH" and path == "/plans/{id}":
             body["json"] = {"paused": True}
         elif path == "/jobs/{id}/gate":
@@ -108,6 +111,7 @@ def guarded_service(guarded_web: Web) -> GuardedService:
     hook = client.post("/webhooks", headers=ann, json={"url": f"https://{MARK}.example/"}).json()["about"]["id"]
     web.model("hers", owner="ann")
     plan = client.post("/plans", headers=ann, json=PLAN).json()["id"]
+    study = client.post("/studies", headers=ann, json=STUDY | {"model": model}).json()["id"]
     ids = {
         "jobs": job["id"],
         "models": model,
@@ -115,6 +119,7 @@ def guarded_service(guarded_web: Web) -> GuardedService:
         "uploads": upload,
         "webhooks": hook,
         "plans": plan,
+        "studies": study,
     }
     return GuardedService(web, ann, ben, admin, ids)
 
@@ -143,7 +148,7 @@ def test_another_owner_gets_nothing_of_hers(guarded_service: GuardedService, met
     elif (
         "{id}" in path
         or path in ("/jobs/audit", "/jobs/finetune", "/jobs/estimate", "/signing-key", "/ui/plans/new")
-        or (method, path) in (("POST", "/ui/jobs"), ("POST", "/ui/plans"), ("POST", "/plans"))
+        or (method, path) in (("POST", "/ui/jobs"), ("POST", "/ui/plans"), ("POST", "/plans"), ("POST", "/studies"))
     ):
         assert answer.status_code == 404
     else:
@@ -159,6 +164,7 @@ def test_she_gets_all_of_it(guarded_service: GuardedService) -> None:
         "/models/{id}",
         "/datasets/{id}",
         "/plans/{id}",
+        "/studies/{id}",
         "/ui/jobs/{id}",
         "/ui/models/{id}",
         "/ui/plans/{id}",
@@ -171,6 +177,7 @@ def test_she_gets_all_of_it(guarded_service: GuardedService) -> None:
         "/models",
         "/datasets",
         "/plans",
+        "/studies",
         "/webhooks",
         "/",
         "/ui/models",

@@ -9,7 +9,7 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 
 from faal_client.vocabulary import Scope
-from tests.service.api.conftest import AUDIT, Web
+from tests.service.api.conftest import AUDIT, FINETUNE, Web
 
 pytestmark = pytest.mark.slow
 
@@ -42,8 +42,10 @@ def ids(guarded_web: Web, bearer: dict[str, str]) -> dict[str, str]:
     ]
     body = AUDIT | {"name": "weekly", "model_name": "digits"}
     plan = guarded_web.client.post("/plans", headers=bearer, json=body).json()["id"]
+    body = FINETUNE | {"name": "rivals", "model": model, "methods": [{"type": "faal"}], "seeds": [0]}
+    study = guarded_web.client.post("/studies", headers=bearer, json=body).json()["id"]
     others = {"models": model, "datasets": dataset, "jobs": job, "keys": key, "uploads": upload, "webhooks": hook}
-    return others | {"plans": plan}
+    return others | {"plans": plan, "studies": study}
 
 
 schema = schemathesis.openapi.from_path(Path(__file__).parents[3] / "docs/openapi.json")
