@@ -1,14 +1,17 @@
 """Steps that tests of jobs share: add a model, queue an audit, claim it, sweep, and load the results."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy.orm import Session
 
+from faal_core.results.schedule import Batch
 from faal_core.specs import ClassifierSpec
-from jobs import lifecycle, model_registry, queries
+from jobs import lifecycle, model_registry, queries, sharing
 from jobs.database import Sessions
 from jobs.results import StoredClassifier
 from jobs.settings import NO_QUOTA, Quota, Settings
+from jobs.sharing import AuditKey
 from jobs.states import JobKind
 from jobs.storage import StoredFile
 from jobs.submission import Submission, submit
@@ -21,6 +24,7 @@ UPLOAD = StoredFile("a" * 64, 4, "application/octet-stream")
 WEIGHTS = StoredFile("b" * 64, 5, "application/vnd.safetensors")
 
 WEIGHTS_SHA256 = "d" * 64
+BATCHES = [Batch(0, 0, (4 * i, 4 * i + 1)) for i in range(8)]
 
 
 def add_ready_model(sessions: Sessions, owner: str = "ann", name: str = "digits") -> str:
@@ -62,6 +66,24 @@ def claim_job(sessions: Sessions, job_id: str, **lease: object) -> int:
         job = lifecycle.claim(session, job_id, **{**WORKER, **lease})
     assert job is not None
     return job.attempt
+
+
+def share_audit(
+    sessions: Sessions,
+    *,
+    batches: Sequence[Batch] = BATCHES,
+    owner: str = "ann",
+    identity: str = "i",
+    environment: str = "e",
+    **fields: Any,
+) -> AuditKey:
+    """Run an audit of that owner in its first attempt, which offers the batches; return the audit's key."""
+    key = AuditKey(queue_audit(sessions, add_ready_model(sessions, owner=owner), owner=owner, **fields), identity)
+    claim_job(sessions, key.job_id)
+    with sessions.begin() as session:
+        assert sharing.open_audit(session, key, 1, environment=environment, body={}) == []
+        sharing.offer(session, key, 1, enumerate(batches))
+    return key
 
 
 def run_sweep(sessions: Sessions) -> None:

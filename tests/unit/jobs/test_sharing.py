@@ -1,5 +1,6 @@
 """Workers share the batches of an audit: each is leased to one, and its result is stored once."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -9,19 +10,9 @@ from jobs import control, lifecycle, sharing
 from jobs.errors import LeaseLost
 from jobs.sharing import AuditKey
 from jobs.sharing_tables import SharedAudit, SharedBatch
-from tests.job_steps import add_ready_model, claim_job, load_events, load_job, queue_audit
+from tests.job_steps import BATCHES, claim_job, load_events, load_job, share_audit
 
-BATCHES = [Batch(0, 0, (4 * i, 4 * i + 1)) for i in range(8)]
-
-
-def share(sessions, *, batches=BATCHES, owner="ann", identity="i", environment="e", **fields) -> AuditKey:
-    """Run an audit of that owner in its first attempt, which offers the batches; return the audit's key."""
-    key = AuditKey(queue_audit(sessions, add_ready_model(sessions, owner=owner), owner=owner, **fields), identity)
-    claim_job(sessions, key.job_id)
-    with sessions.begin() as session:
-        assert sharing.open_audit(session, key, 1, environment=environment, body={}) == []
-        sharing.offer(session, key, 1, enumerate(batches))
-    return key
+_WAITS_SECONDS = 0.2  # by then another thread waits for a lock
 
 
 def claim(sessions, key, worker="w", lease_seconds=60.0, most=8) -> list[SharedBatch]:
@@ -39,14 +30,14 @@ def numbers(batches) -> list[int]:
 
 def test_a_claim_takes_at_most_half_of_the_open_batches(sessions):
     """Helpers claim the earliest open batches, at most as many as they ask for and half of those that are open."""
-    key = share(sessions)
+    key = share_audit(sessions)
     assert [numbers(claim(sessions, key, worker, most=3)) for worker in "abcd"] == [[0, 1, 2], [3, 4, 5], [6], [7]]
     assert claim(sessions, key, "e") == []
 
 
 def test_workers_at_the_same_time_claim_different_batches(sessions):
     """Of workers that claim at the same time, no two get the same batch, and all batches are claimed."""
-    key = share(sessions, batches=[Batch(0, run, (0,)) for run in range(40)])
+    key = share_audit(sessions, batches=[Batch(0, run, (0,)) for run in range(40)])
 
     def claim_all(worker: str) -> list[int]:
         claimed: list[int] = []
@@ -62,7 +53,7 @@ def test_workers_at_the_same_time_claim_different_batches(sessions):
 
 def test_a_lost_lease_stores_nothing(sessions):
     """After the lease of a batch has run out another worker claims it, and only the result of that claim is stored, once."""
-    key = share(sessions, batches=BATCHES[:1])
+    key = share_audit(sessions, batches=BATCHES[:1])
     (silent,) = claim(sessions, key, "silent", lease_seconds=-1)
     (living,) = claim(sessions, key, "living")
     with sessions.begin() as session:
@@ -76,7 +67,7 @@ def test_a_lost_lease_stores_nothing(sessions):
 
 def test_released_batches_are_open_again(sessions):
     """A worker that stops opens what it has not computed; a renewed lease holds."""
-    key = share(sessions, batches=BATCHES[:2])
+    key = share_audit(sessions, batches=BATCHES[:2])
     claim(sessions, key, "a", lease_seconds=-1)
     with sessions.begin() as session:
         sharing.renew_batches(session, "a", lease_seconds=60)
@@ -89,7 +80,7 @@ def test_released_batches_are_open_again(sessions):
 @pytest.mark.parametrize("end", [control.cancel, control.pause])
 def test_helpers_stop_with_the_job(sessions, end):
     """No batch is claimed of a job that is asked to stop, that has another attempt, or that has ended."""
-    key = share(sessions)
+    key = share_audit(sessions)
     with sessions.begin() as session:
         end(session, key.job_id)
         assert not sharing.is_wanted(session, key)
@@ -99,7 +90,7 @@ def test_helpers_stop_with_the_job(sessions, end):
 
 def test_a_later_attempt_finds_what_helpers_computed(sessions):
     """The next attempt gets the batches with results and those being computed; an earlier attempt offers nothing any more."""
-    key = share(sessions)
+    key = share_audit(sessions)
     done, running = claim(sessions, key, "a", most=2)
     with sessions.begin() as session:
         sharing.store_result(session, done, "r")
@@ -115,7 +106,7 @@ def test_a_later_attempt_finds_what_helpers_computed(sessions):
 
 def test_an_ended_job_leaves_no_batches(sessions):
     """With the end of the job its shared audits go, and no worker helps it any more."""
-    key = share(sessions)
+    key = share_audit(sessions)
     claim(sessions, key)
     with sessions.begin() as session:
         sharing.record_helpers(session, key.job_id, 1, 1, joined=True)
@@ -129,8 +120,8 @@ def test_an_ended_job_leaves_no_batches(sessions):
 
 def test_owners_share_the_helpers(sessions):
     """An idle worker helps the owner with the fewest helpers, then the oldest audit; never another pool, nor what it refused."""
-    first, second = share(sessions), share(sessions, owner="bob", environment="f")
-    in_pool = share(sessions, owner="cid", pool="h100")
+    first, second = share_audit(sessions), share_audit(sessions, owner="bob", environment="f")
+    in_pool = share_audit(sessions, owner="cid", pool="h100")
 
     def choose(**options) -> AuditKey | None:
         with sessions() as session:
@@ -144,3 +135,26 @@ def test_owners_share_the_helpers(sessions):
     assert choose(refused_environments={"f"}) == first
     assert choose(refused_environments={"e", "f"}) is None
     assert choose(pool="h100", refused_environments={"f"}) == in_pool
+
+
+def test_results_are_stored_while_leases_are_renewed(sessions):
+    """A helper stores results while its worker renews the leases of these batches: one waits for the other, and neither fails."""
+    key, claimed = share_audit(sessions, batches=[]), {}
+    for number in (1, 0):  # the database finds the later one last, though its number is lower
+        with sessions.begin() as session:
+            sharing.offer(session, key, 1, [(number, BATCHES[number])])
+        (claimed[number],) = claim(sessions, key)
+
+    def renew() -> None:
+        with sessions.begin() as session:
+            sharing.renew_batches(session, "w", lease_seconds=60)
+
+    with ThreadPoolExecutor(1) as pool:
+        with sessions.begin() as session:
+            assert sharing.store_result(session, claimed[0], "r")
+            renewed = pool.submit(renew)
+            time.sleep(_WAITS_SECONDS)
+            assert sharing.store_result(session, claimed[1], "s")
+        renewed.result()
+    with sessions() as session:
+        assert [batch.result for batch in sharing.find_results(session, key)] in (["r", "s"], ["s", "r"])
