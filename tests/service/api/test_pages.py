@@ -256,7 +256,14 @@ def test_the_state_of_a_new_model_changes_with_that_of_its_check(web) -> None:
 
 def test_unknown_pages_are_told_on_a_page(web) -> None:
     """A person who follows a dead link gets a page with the status of the problem."""
-    for address in ("/ui/jobs/job_0", "/ui/models/model_0", "/problems/nothing", "/ui/nothing", "/guide/", "/nothing"):
+    for address in (
+        "/ui/jobs/job_0",
+        "/ui/models/model_0",
+        "/problems/nothing",
+        "/ui/nothing",
+        "/guide/nothing",
+        "/nothing",
+    ):
         page = web.client.get(address, headers={"Accept": "text/html,*/*;q=0.8"})
         assert (page.status_code, page.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
     assert '<a href="/ui/plans">The list of plans</a>' in web.client.get("/ui/plans/plan_0").text
