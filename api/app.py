@@ -21,6 +21,7 @@ from api.pages import (
     login,
     plan_pages,
     sharing,
+    study_pages,
     unknown_addresses,
     uploads,
 )
@@ -134,6 +135,7 @@ def create_app(settings: Settings, patience: Patience = PATIENCE) -> FastAPI:
         job_page,
         gate_page,
         plan_pages,
+        study_pages,
         uploads,
         access_pages,
         explanations,

@@ -13,8 +13,8 @@ from api.schemas.rows import describe_job
 from api.serving import use_cases
 from api.serving.dependencies import Id, Number, Service
 from api.serving.negotiation import is_unchanged
-from jobs import plans, queries
-from jobs.errors import PlanNotFound
+from jobs import plans, queries, studies
+from jobs.errors import PlanNotFound, StudyNotFound
 from jobs.states import FINAL
 
 router = page_router()
@@ -51,11 +51,15 @@ def show_job_changes(
 def _job(service: Service, job_id: str) -> dict[str, Any]:
     with service.sessions() as session:
         job = describe_job(queries.find_job(session, job_id))
-        plan = None
+        plan = study = None
         if plan_id := job.metadata.get("plan"):
             with suppress(PlanNotFound):  # it was deleted, or the submitter chose this metadata
                 plan = plans.find_plan(session, plan_id)
-    return {"view": job_views(service, [job])[0], "course": course(service, job_id), "plan": plan}
+        if study_id := job.metadata.get(studies.METADATA_KEY):
+            with suppress(StudyNotFound):  # as above
+                study = studies.find_study(session, study_id)
+    view = job_views(service, [job])[0]
+    return {"view": view, "course": course(service, job_id), "plan": plan, "study": study}
 
 
 @router.post("/ui/jobs/{id}/cancel")

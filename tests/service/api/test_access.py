@@ -168,6 +168,7 @@ def test_she_gets_all_of_it(guarded_service: GuardedService) -> None:
         "/ui/jobs/{id}",
         "/ui/models/{id}",
         "/ui/plans/{id}",
+        "/ui/studies/{id}",
     ):
         answer = guarded_service.ask("GET", path, guarded_service.ann)
         assert answer.status_code == 200

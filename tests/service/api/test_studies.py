@@ -1,5 +1,7 @@
 """Studies over HTTP: create, list, follow, cancel and delete them, their table, and what is refused."""
 
+from html import unescape
+
 import pytest
 
 from faal_client import Client, errors
@@ -11,6 +13,7 @@ from faal_core.specs import FinetuneSpec, UniformMethod
 from jobs import lifecycle
 from tests.sample_reports import sample_finetune
 from tests.service.api.conftest import FINETUNE
+from tests.service.api.test_pages import HOSTILE
 
 SETTINGS = {"threat": {"epsilon": "8/255"}}
 METHODS = [{"type": "faal"}, UniformMethod()]
@@ -112,6 +115,30 @@ def test_the_preset_is_that_of_a_fine_tuning(web) -> None:
     alone = {"preset": "paper", **SETTINGS, "training": {"batch_size": 64, "seed": 5}}
     assert faal == FinetuneSpec.model_validate(alone)
     assert uniform == FinetuneSpec.model_validate({**alone, "method": {"type": "uniform"}})
+
+
+def test_the_page_of_a_study_shows_its_jobs_and_its_table(web) -> None:
+    """The page has each job and, after the first success, the table; a refresh leaves out what the page has; buttons work."""
+    made = web.client.post("/studies", json=BODY | {"model": web.model(), "name": HOSTILE}).json()
+    address = f"/ui/studies/{made['id']}"
+    page = web.client.get(address).text
+    assert "0 of 4 jobs have ended" in page
+    assert "Table of methods" not in page
+    assert HOSTILE not in page
+    assert all(f'href="/ui/jobs/{run["job"]}"' in page for run in made["runs"])
+    with Client(str(web.client.base_url)) as client:
+        succeed(web, client, made["runs"][0]["job"])
+    changes = web.client.get(f"{address}/course").text
+    assert "1 of 4 jobs have ended" in changes
+    assert "Without a report: 3 of 4 fine-tunings" in changes
+    version = unescape(changes).partition('"version": "')[2].partition('"')[0]
+    assert "Table of" not in web.client.get(f"{address}/course", params={"version": version}).text
+    assert f'href="{address}"' in web.client.get(f"/ui/jobs/{made['runs'][0]['job']}").text
+    for act, target in (("cancel", address), ("delete", "/")):
+        answer = web.client.post(f"{address}/{act}")
+        assert (answer.status_code, answer.headers["Location"]) == (303, target)
+    assert web.client.get(address).status_code == 404
+    assert web.client.get(f"/ui/jobs/{made['runs'][1]['job']}").status_code == 200
 
 
 def test_studies_of_others_are_not_found(guarded_web, problem) -> None:
