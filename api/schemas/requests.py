@@ -17,7 +17,7 @@ from pydantic.config import JsonDict
 
 from faal_client.terms import JobTerms
 from faal_client.vocabulary import Scope
-from faal_core.specs import AuditSpec, FinetuneSpec, Policy, SequentialLimits, Spec
+from faal_core.specs import AttackSpec, AuditSpec, FinetuneSpec, Policy, SequentialLimits, Spec, TransferSpec
 from jobs.comparisons import MOST_COMPARED
 from jobs.settings import MAX_PRIORITY, POOL
 
@@ -167,15 +167,26 @@ class FinetuneRequest(JobRequest, FinetuneSpec):
         )
 
 
-class AuditRequest(JobRequest, AuditSpec):
-    """An audit: the model, the data set and the settings."""
+class _AuditSettings(AuditSpec):
+    """The settings of an audit that the service runs."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_AUDIT_EXAMPLE]})
+    @field_validator("attacks")
+    @classmethod
+    def _refuse_transfer(cls, attacks: tuple[AttackSpec, ...]) -> tuple[AttackSpec, ...]:
+        if any(isinstance(attack, TransferSpec) for attack in attacks):
+            raise ValueError("attacks of type transfer run with `faal audit --transfer-from`; leave them out")
+        return attacks
 
     @property
     def spec(self) -> AuditSpec:
         """Return the spec alone, without the model and the data set."""
         return AuditSpec.model_validate(self.model_dump(include=set(AuditSpec.model_fields)))
+
+
+class AuditRequest(JobRequest, _AuditSettings):
+    """An audit: the model, the data set and the settings."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_AUDIT_EXAMPLE]})
 
 
 class CompareRequest(Spec):
@@ -233,7 +244,7 @@ class FinetuneEstimate(FinetuneRequest):
     kind: Literal["finetune"]
 
 
-class PlanRequest(AuditSpec):
+class PlanRequest(_AuditSettings):
     """A plan to create: the model, the data set, the settings of its audits and the schedule."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_PLAN_EXAMPLE]})
@@ -269,11 +280,6 @@ class PlanRequest(AuditSpec):
                 "out"
             )
         return limits
-
-    @property
-    def spec(self) -> AuditSpec:
-        """Return the spec alone, without the model and the data set."""
-        return AuditSpec.model_validate(self.model_dump(include=set(AuditSpec.model_fields)))
 
 
 class PlanChange(Spec):

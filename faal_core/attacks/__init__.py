@@ -5,6 +5,8 @@ An attack returns images and never judges them: `faal_core.auditing.evaluator` p
 docs/how-to/add-attack.md lists the steps that add an attack.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Protocol, assert_never, runtime_checkable
 
 from faal_core.attacks.apgd import Apgd
@@ -12,8 +14,10 @@ from faal_core.attacks.fab import Fab
 from faal_core.attacks.pgd import Pgd
 from faal_core.attacks.randomness import ImageRandom
 from faal_core.attacks.square import Square
+from faal_core.attacks.transfer import Transfer
 from faal_core.classifier import Classifier, Images, Labels
-from faal_core.specs import ApgdSpec, AttackSpec, FabSpec, PgdSpec, SquareSpec
+from faal_core.errors import InvalidSpec
+from faal_core.specs import ApgdSpec, AttackSpec, FabSpec, PgdSpec, SquareSpec, TransferSpec
 from faal_core.threat_model import ThreatModel
 
 
@@ -38,8 +42,16 @@ class Attack(Protocol):
         """
 
 
-def build(spec: AttackSpec, num_classes: int) -> Attack:
-    """Return the attack with the hyper-parameters of `spec`, for classifiers of `num_classes` classes."""
+_NO_SOURCES: Mapping[str, Classifier] = MappingProxyType({})
+
+
+def build(spec: AttackSpec, num_classes: int, sources: Mapping[str, Classifier] = _NO_SOURCES) -> Attack:
+    """Return the attack with the hyper-parameters of `spec`, for classifiers of `num_classes` classes.
+
+    Args:
+        sources: networks whose gradients attacks may follow, by the digest of their weights.
+    Raises: InvalidSpec for an attack whose source is not among them.
+    """
     match spec:
         case PgdSpec():
             return Pgd(spec)
@@ -49,5 +61,12 @@ def build(spec: AttackSpec, num_classes: int) -> Attack:
             return Fab(spec, num_classes)
         case SquareSpec():
             return Square(spec)
+        case TransferSpec():
+            if (source := sources.get(spec.source.sha256)) is None:
+                raise InvalidSpec(
+                    f"An attack follows the gradients of the network {spec.source}, which is missing.",
+                    remedy="transfer",
+                )
+            return Transfer(spec, num_classes, source)
         case _:
             assert_never(spec)

@@ -127,12 +127,15 @@ def apgd(
     loss: Callable[[Tensor, Labels, Labels], PerImage],
     target: Labels,
     random: RandomSource,
+    judge: Callable[[Images], Logits] | None = None,
 ) -> Images:
     """Return each image where it was first misclassified, or at its highest loss, after one run of Auto-PGD.
 
     Args:
         network: the classifier, or a function that returns its logits with other gradients.
-    Cost: `iterations` + 1 forward and `iterations` backward passes of the images still in the search.
+        judge: decides which images are misclassified, where that is not `network` itself.
+    Cost: `iterations` + 1 forward and `iterations` backward passes of the images still in the search, and as many forward
+        passes of `judge`.
     Source: Croce and Hein 2020, algorithm 1, from a random point of the sphere.
     Differs: an image leaves the search when it is misclassified; the first step's rise is measured from the start.
     """
@@ -146,6 +149,9 @@ def apgd(
         value = loss(logits, climb.y, climb.target)
         gradient = search.compute_gradient(value, x_adv) if iteration < iterations else climb.gradient
         climb.x_adv, value = x_adv.detach(), value.detach()
+        if judge is not None:
+            with torch.no_grad():
+                logits = judge(climb.x_adv)
         places = search.leave(climb.x_adv, logits.argmax(1) != climb.y)
         if places is not None:
             climb, value, gradient = climb.subset(places), value[places], gradient[places]

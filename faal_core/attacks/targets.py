@@ -7,7 +7,7 @@ from torch import Tensor
 
 from faal_core.attacks.losses import compute_gradient, select_logit
 from faal_core.classifier import Classifier, Images, Labels
-from faal_core.specs.audit import MALT_CANDIDATES
+from faal_core.specs.attacks import MALT_CANDIDATES
 from faal_core.threat_model import Norm
 
 _TINY = 1e-12  # keeps divisors positive

@@ -30,9 +30,11 @@ class BatchWork:
     attacks: tuple[Attack, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Build the attacks."""
+        """Build the attacks. Raises: InvalidSpec where the evaluator lacks the source of an attack."""
         classes = self.evaluator.classifier.num_classes
-        object.__setattr__(self, "attacks", tuple(attacks.build(spec, classes) for spec in self.specs))
+        object.__setattr__(
+            self, "attacks", tuple(attacks.build(spec, classes, self.evaluator.sources) for spec in self.specs)
+        )
 
     def compute(self, batch: Batch) -> ComputedBatch:
         """Return the result of a batch. It does not depend on the other batches that this process computes.
@@ -40,7 +42,7 @@ class BatchWork:
         Raises: ClassifierUnsuitable, OutOfMemory.
         """
         rows = torch.tensor(batch.rows, dtype=torch.int64)
-        with freeze_weights(self.evaluator.classifier):
+        with freeze_weights(self.evaluator.classifier, *self.evaluator.sources.values()):
             if batch.attack == CLEAN:
                 return self.evaluator.evaluate_clean(rows)
             attack = self.attacks[batch.attack]

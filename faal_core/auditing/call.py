@@ -13,6 +13,7 @@ from faal_core.auditing.processes import Executors
 from faal_core.auditing.radii import RadiusSeries
 from faal_core.auditing.result import AuditResult
 from faal_core.auditing.run import run_audit
+from faal_core.auditing.sources import NamedSource, add_transfer_attacks, collect_sources
 from faal_core.auditing.suitability import require_logits
 from faal_core.classifier import Classifier
 from faal_core.datasets.arrays import Array
@@ -74,6 +75,7 @@ def audit(  # type: ignore[misc]  # the overloads leave out the options
     ledger: str | Path | None = None,
     keep_adversarial: bool | str | Path = False,
     escalate: bool | None = None,
+    transfer_from: NamedSource | Sequence[NamedSource] = (),
     minutes: float | None = None,
     processes: int | None = None,
     progress: Progress | bool = True,
@@ -103,6 +105,8 @@ def audit(  # type: ignore[misc]  # the overloads leave out the options
         keep_adversarial: whether the result holds the adversarial images; a .npy path keeps them in that new file.
         escalate: whether further attacks follow, on images that are still robust, after warnings that the gradients cannot be
             trusted; true when absent.
+        transfer_from: up to 3 other classifiers of the same classes, or paths of their weights. Attacks follow their gradients,
+            after those in `attacks`. Files without an architecture have that of `classifier`.
         minutes: time after which the audit stops and reports its results so far.
         processes: number of processes that compute, each with one thread or on a GPU of its own. The results are the same.
             When absent, a short measurement chooses it.
@@ -131,6 +135,8 @@ def audit(  # type: ignore[misc]  # the overloads leave out the options
         raise InvalidSpec(
             f"epsilon has {len(specs)} radii. Pass at least one; with `ledger` or a file in `keep_adversarial`, exactly one."
         )
+    sources = collect_sources(transfer_from, classifier)
+    specs = [add_transfer_attacks(spec, classifier, sources) for spec in specs]
     data = label_images(images, labels, classifier, class_names=class_names, groups=groups, name=data_name)
     target = find_device(device) if device is not None else classifier.device
     results: list[AuditResult] = []
@@ -146,6 +152,7 @@ def audit(  # type: ignore[misc]  # the overloads leave out the options
                 ledger=Path(ledger) if ledger else None,
                 progress=shown,
                 executors=Executors(processes),
+                sources=sources,
                 known_results=[one for one in results[0].batch_results if one.attack == CLEAN] if results else (),
                 keep_adversarial=Path(keep_adversarial) if isinstance(keep_adversarial, str) else keep_adversarial,
             )

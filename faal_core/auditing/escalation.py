@@ -10,7 +10,7 @@ from faal_core.classifier import Classifier, Images, Labels
 from faal_core.progress import Progress
 from faal_core.results.documents import AttackRow, ReliabilityWarning
 from faal_core.results.image_outcomes import Evaluation
-from faal_core.specs import AttackSpec, AuditSpec, Escalation
+from faal_core.specs import AttackSpec, AuditSpec, Escalation, SourceNetwork
 from faal_core.specs.escalation import DRAWS, RANDOM, plan_escalation
 
 Evaluate = Callable[[tuple[AttackSpec, ...], Progress], tuple[Evaluation, tuple[AttackRow, ...]]]
@@ -24,6 +24,7 @@ def evaluate_and_escalate(
     images: int,
     progress: Progress,
     paired_codes: Collection[str] = (),
+    sources: Collection[SourceNetwork] = (),
 ) -> tuple[Evaluation, tuple[AttackRow, ...], tuple[ReliabilityWarning, ...], Escalation | None]:
     """Return the evaluation of the spec's attacks and of those that follow warnings, all warnings, and what followed.
 
@@ -31,11 +32,12 @@ def evaluate_and_escalate(
         checks: of the attacked classifier; their warnings come first, and those about the attacks are added.
         images: number of audited images.
         paired_codes: codes of the warnings of another audit, which must have the same attacks to be compared with this one.
+        sources: networks of the evaluator, whose gradients attacks follow after a warning.
     """
     evaluation, rows = evaluate(spec.attacks, progress)
     warnings = (*checks.warnings, *reliability.examine_attacks(spec.attacks, rows, images))
     codes = {warning.code for warning in warnings} | set(paired_codes)
-    escalation = plan_escalation(codes, spec.attacks) if spec.escalates else None
+    escalation = plan_escalation(codes, spec.attacks, sources) if spec.escalates else None
     if escalation is None or not escalation.steps:
         return evaluation, rows, warnings, escalation
     left = int(evaluation.robust.sum())

@@ -7,7 +7,7 @@ Only this module predicts attacked images again; `results.image_outcomes.ImageOu
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -76,8 +76,8 @@ class Passes:
 
 
 @contextmanager
-def record_passes(classifier: Classifier) -> Iterator[Passes]:
-    """Count the images that pass through the classifier within the context.
+def record_passes(classifier: Classifier, sources: Collection[Classifier] = ()) -> Iterator[Passes]:
+    """Count the images that pass through the classifier, and through the sources of attacks, within the context.
 
     A gradient with respect to the input of a forward pass counts as a backward pass.
     """
@@ -86,23 +86,27 @@ def record_passes(classifier: Classifier) -> Iterator[Passes]:
     def count_backward(gradient: Tensor) -> None:
         passes.backward += len(gradient)
 
-    def count(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def count(_module: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
         passes.forward += len(inputs[0])
         if inputs[0].requires_grad:
             inputs[0].register_hook(count_backward)
+
+    def examine(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
         passes.zero = output.detach().mul(0).sum() + passes.zero
 
-    hook = classifier.register_forward_hook(count)
+    hooks = [one.register_forward_hook(count) for one in {classifier, *sources}]
+    hooks.append(classifier.register_forward_hook(examine))
     try:
         yield passes
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
 
 
 @contextmanager
-def freeze_weights(classifier: Classifier) -> Iterator[None]:
+def freeze_weights(*classifiers: Classifier) -> Iterator[None]:
     """Compute no gradients of the weights within the context, which saves their memory and time."""
-    trainable = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
+    trainable = [one for classifier in classifiers for one in classifier.parameters() if one.requires_grad]
     for parameter in trainable:
         parameter.requires_grad_(False)
     try:
@@ -119,18 +123,27 @@ class Evaluator:
         classifier: moved to `device`, in the memory layout that is fastest for it.
         batch_size: most images per batch. Fewer pass at a time where the device lacks memory or a CPU is faster with fewer.
         seed: with an image's pixels and the numbers of attack and run, determines the random numbers used on the image.
+        sources: networks whose gradients attacks may follow, by the digest of their weights, as `prepare_sources` returns them.
 
     Attributes:
         keeps_adversarial: whether results hold the images that broke others.
     """
 
     def __init__(
-        self, classifier: Classifier, data: LabelledImages, *, device: torch.device, batch_size: int, seed: int
+        self,
+        classifier: Classifier,
+        data: LabelledImages,
+        *,
+        device: torch.device,
+        batch_size: int,
+        seed: int,
+        sources: Mapping[str, Classifier] | None = None,
     ) -> None:
         check_fit(classifier, data)
         self.classifier = classifier.place(device).eval()
         classifier.choose_layout(data.pixels(torch.arange(min(2, len(data))), device))
         self.data, self.device, self.batch_size, self.seed = data, device, batch_size, seed
+        self.sources = sources or {}
         self.keeps_adversarial = False
         self._pieces = Pieces(min(batch_size, self.classifier.images_in_cache(data.images.shape[1:])))
 
@@ -180,7 +193,7 @@ class Evaluator:
     ) -> BatchResult:
         """Process a batch in parts that fit into memory, and count its passes and its time."""
         start = time.monotonic()
-        with record_passes(self.classifier) as passes, full_float32():
+        with record_passes(self.classifier, self.sources.values()) as passes, full_float32():
             images = self._pieces.map(work, rows)
         if not passes.finite:
             raise ClassifierUnsuitable(_NOT_FINITE)

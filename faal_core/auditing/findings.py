@@ -17,7 +17,7 @@ from faal_core.results.documents import AttackRow, ReliabilityWarning
 from faal_core.results.image_outcomes import Evaluation
 from faal_core.results.ledger import Ledger
 from faal_core.results.sequential_documents import SequentialResult
-from faal_core.specs import AttackSpec, AuditSpec, Escalation
+from faal_core.specs import AttackSpec, AuditSpec, Escalation, SourceNetwork
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +55,18 @@ class AuditAttacks:
     adversarial: AdversarialImages | None
     compute: bool = field(kw_only=True)
 
-    def run(self, paired_codes: Collection[str]) -> Findings:
-        """Return the outcomes of the images, and the warnings of the checks with those about the attacks."""
+    def run(self, paired_codes: Collection[str], sources: Collection[SourceNetwork]) -> Findings:
+        """Return the outcomes of the images, and the warnings of the checks with those about the attacks.
+
+        Args:
+            paired_codes, sources: as for `evaluate_and_escalate`.
+        """
         spec, checks, images = self.spec, self.checks, len(self.evaluator.data)
         if spec.sequential is None:
-            return Findings(*evaluate_and_escalate(self._evaluate, spec, checks, images, self.progress, paired_codes))
+            escalated = evaluate_and_escalate(
+                self._evaluate, spec, checks, images, self.progress, paired_codes, sources
+            )
+            return Findings(*escalated)
         decided = evaluate_sequentially(
             self.evaluator,
             spec,

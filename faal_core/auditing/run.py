@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from faal_core.auditing.parallelism import choose_batch_size
 from faal_core.auditing.processes import Executors
 from faal_core.auditing.provenance import describe_provenance
 from faal_core.auditing.result import AuditResult
+from faal_core.auditing.sources import Source, prepare_sources
 from faal_core.auditing.suitability import check_network
 from faal_core.classifier import Classifier
 from faal_core.datasets.data_warnings import examine_data
@@ -54,6 +55,7 @@ def run_audit(
     known_results: Iterable[BatchResult] = (),
     keep_adversarial: bool | Path = False,
     paired_codes: Collection[str] = (),
+    sources: Sequence[Source] = (),
     executors: Executors | None = None,
 ) -> AuditResult:
     """Audit `classifier`, called `name` in the report, on `data` or on the part of it that the spec asks for.
@@ -70,6 +72,7 @@ def run_audit(
             predictions, or all of them if it had the same spec.
         keep_adversarial: whether the result holds the adversarial images; a path ending in .npy names their file.
         paired_codes: codes of the warnings of an audit with which this one is compared: it escalates as if it had them, too.
+        sources: networks that attacks of the spec name, and whose gradients attacks follow after warnings, too.
         executors: open what computes; processes of this machine when absent, as many as a short measurement says.
     Raises: InvalidSpec where classifier and data do not fit, or the radius exceeds the largest distance of two images;
         LedgerMismatch where the file belongs to another audit; ClassifierUnsuitable, OutOfMemory; Cancelled; OSError.
@@ -83,7 +86,14 @@ def run_audit(
         data = data.take(audited_rows)
     identity = compute_identity(PRODUCT, summary, data.sha256, spec)
     check_radius(spec.threat, data)
-    evaluator = Evaluator(classifier, data, device=device, batch_size=spec.batch_size, seed=spec.seed)
+    evaluator = Evaluator(
+        classifier,
+        data,
+        device=device,
+        batch_size=spec.batch_size,
+        seed=spec.seed,
+        sources=prepare_sources(sources, data, device),
+    )
     progress = progress or NoProgress()
     with require_room(spec.batch_size), full_float32():
         sample = torch.randperm(len(data), generator=torch.Generator().manual_seed(spec.seed))[
@@ -111,7 +121,7 @@ def run_audit(
         executors = executors or Executors()
         executors = executors if compute else executors.with_processes(1)
         attacked = AuditAttacks(evaluator, spec, checks, batches, progress, executors, adversarial, compute=compute)
-        findings = attacked.run(paired_codes)
+        findings = attacked.run(paired_codes, [source.network for source in sources])
     if findings.rows is not None:
         data, audited_rows = data.take(findings.rows), audited_rows[findings.rows]
     provenance = describe_provenance(device, executors.count if compute else None)

@@ -40,6 +40,7 @@ def audit(
     epsilon: options.Epsilon = None,
     norm: options.Norm = None,
     attacks: options.Attacks = None,
+    transfer_from: options.TransferFrom = None,
     images: options.Images = None,
     min_worst: options.DecideWorst = None,
     settings: options.AuditSettings = None,
@@ -88,10 +89,13 @@ def audit(
     from faal_core.auditing.processes import Executors
     from faal_core.auditing.reliability import digest_training_images
     from faal_core.auditing.run import run_audit
+    from faal_core.auditing.sources import add_transfer_attacks, read_source
     from faal_core.reports.progress_bar import ProgressBar
 
     classifier = source.read()
     name_classes(context, classifier, class_names)
+    sources = [read_source(file, classifier) for file in transfer_from or ()]
+    checked_spec = add_transfer_attacks(checked_spec, classifier, sources)
     data = load(part)
     with _resume_hint(ledger), ProgressBar(minutes) as progress:
         audited = run_audit(
@@ -105,6 +109,7 @@ def audit(
             trained_on=digest_training_images(dataset, part, root=data_root),
             keep_adversarial=save_adversarial or False,
             executors=Executors(processes),
+            sources=sources,
         )
     write_report(audited.report, out, audited.outcomes, as_json=as_json)
     if save_outcomes:

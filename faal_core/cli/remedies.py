@@ -22,6 +22,7 @@ REMEDIES = {
     "network": "Pass --network FILE.py:NAME with the code that builds it.",
     "part": "Choose another part with --part.",
     "resize": "Pass --resize N, and --crop N where their shapes differ too.",
+    "transfer": "Pass its weights with --transfer-from FILE.",
 }
 
 Arguments = ParamSpec("Arguments")

@@ -11,7 +11,7 @@ from faal_core.results.documents import AuditReport
 from faal_core.results.image_outcomes import Evaluation, ImageOutcomes, Rows
 from faal_core.results.ledger import CERTIFIED, CLEAN, BatchResult
 from faal_core.results.schedule import AttackCount, Schedule
-from faal_core.specs.audit import AttackSpec, PgdSpec, SquareSpec
+from faal_core.specs.attacks import AttackSpec, PgdSpec, SquareSpec
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,7 @@
 """Audit the given and the fine-tuned weights on the same images, under the same attacks."""
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -8,6 +10,7 @@ from faal_core.auditing.processes import Executors
 from faal_core.auditing.reliability import digest_pixels
 from faal_core.auditing.result import AuditResult
 from faal_core.auditing.run import run_audit, summarise
+from faal_core.auditing.sources import Source
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.progress import Progress, ProgressPart
@@ -39,22 +42,27 @@ class Audits:
     ) -> tuple[AuditResult, AuditResult]:
         """Audit the selected weights, and return both audits, with the same attacks.
 
-        Attacks that follow warnings of one audit run in the other one, too: otherwise the two could not be compared.
+        Attacks that follow warnings of one audit run in the other one, too: otherwise the two could not be compared. Some of them
+        follow the gradients of the given weights, which new weights cannot hide.
         """
+        source = Source(name, classifier)
         after = self.run(
             selected,
             f"{name} + {self._method}",
             ProgressPart(progress, "after"),
+            source=source,
             paired_codes=list_codes(before.report),
         )
         if after.report.escalation != before.report.escalation:
-            is_judged_alike = _count_draws(before) == _count_draws(after)
+            own = len(self._spec.attacks)  # numbers from there on may name other attacks than before
+            known = [one for one in before.batch_results if one.attack < own]
             before = self.run(
                 classifier,
                 name,
                 ProgressPart(progress, "before"),
+                source=source,
                 paired_codes=list_codes(after.report),
-                known_results=before.batch_results if is_judged_alike else None,
+                known_results=known if _count_draws(before) == _count_draws(after) else (),
             )
         return before, after
 
@@ -63,19 +71,22 @@ class Audits:
         classifier: Classifier,
         name: str,
         progress: Progress,
+        source: Source | None = None,
         paired_codes: tuple[str, ...] = (),
-        known_results: tuple[BatchResult, ...] | None = (),
+        known_results: Sequence[BatchResult] = (),
     ) -> AuditResult:
         """Audit the classifier; a killed audit resumes from its ledger in the checkpoint folder.
 
         Args:
+            source: network whose gradients attacks follow after warnings; the classifier itself when absent.
             paired_codes: codes of the warnings of the other audit.
-            known_results: of an earlier audit of the classifier; None where its results do not hold for this one.
+            known_results: of an earlier audit of the classifier, which hold for this one.
         """
         ledger = None
-        if self._checkpoint and known_results is not None:
+        if self._checkpoint:
             subject = compute_identity(PRODUCT, summarise(classifier, name), self._test_data.sha256, self._spec)
-            ledger = self._checkpoint / f"{subject[:16]}.ledger"
+            codes = hashlib.sha256(" ".join(paired_codes).encode()).hexdigest()  # which decide about further attacks
+            ledger = self._checkpoint / f"{subject[:16]}-{codes[:8]}.ledger"
         return run_audit(
             classifier,
             self._test_data,
@@ -87,7 +98,8 @@ class Audits:
             progress=progress,
             executors=self._executors,
             paired_codes=paired_codes,
-            known_results=known_results or (),
+            known_results=known_results,
+            sources=[source or Source(name, classifier)],
         )
 
 

@@ -6,7 +6,8 @@ from faal_core import catalog
 from faal_core.reports.wording import sanitise
 from faal_core.results.documents import AttackRow, AuditReport
 from faal_core.results.trust import OVERSTATED
-from faal_core.specs.audit import ApgdSpec, AttackSpec, AuditSpec, FabSpec, SquareSpec
+from faal_core.specs.attacks import ApgdSpec, AttackSpec, FabSpec, SquareSpec, TransferSpec
+from faal_core.specs.audit import AuditSpec
 
 _FULL = "standard"  # the preset with AutoAttack's protocol
 
@@ -78,7 +79,7 @@ def _describe_attacks(report: AuditReport) -> list[str]:
         rest = f", did not finish {row.untried:,} of them" if row.untried else ""
         counts = f"Tried on {_count_images(row.tried)}{rest}, broke {row.broken:,}."
         reason = _describe_reason(report, number - 1 - len(report.spec.attacks))
-        lines.append(f"Attack {number}, {spec}: {_describe_effort(spec, classes)}. {reason}{counts}")
+        lines.append(f"Attack {number}, {sanitise(str(spec))}: {_describe_effort(spec, classes)}. {reason}{counts}")
     return lines
 
 
@@ -109,9 +110,17 @@ def _summarise_work(report: AuditReport) -> list[str]:
     if work and idle:
         lines[0] += f" {'Attack' if len(idle) == 1 else 'Attacks'} {_join(idle)} broke none."
     free = [(number, row) for number, (spec, row) in enumerate(rows, start=1) if isinstance(spec, SquareSpec)]
-    if not free:
+    others = [
+        str(number)
+        for number, (spec, _) in enumerate(rows, start=1)
+        if isinstance(spec, TransferSpec) and spec.source.sha256 != report.classifier.sha256
+    ]
+    if others:
+        subject = f"Attack {others[0]} follows" if len(others) == 1 else f"Attacks {_join(others)} follow"
+        lines.append(f"{subject} the gradients of another network, which this classifier cannot hide.")
+    elif not free:
         lines.append("Every attack used gradients, so a classifier that hides its gradients can look robust.")
-    elif len(free) < len(rows):
+    if free and len(free) < len(rows):
         tried = _join([f"attack {number}, which tried {_count_images(row.tried)}" for number, row in free])
         lines.append(
             f"Only {'one attack works' if len(free) == 1 else f'{len(free)} attacks work'} without gradients: {tried}."
@@ -123,9 +132,10 @@ def _describe_effort(attack: AttackSpec, num_classes: int) -> str:
     """Return the number of steps, targets and runs of an attack."""
     if isinstance(attack, SquareSpec):
         effort = f"{attack.queries:,} random changes of an image"
-    elif isinstance(attack, ApgdSpec | FabSpec):
+    elif isinstance(attack, ApgdSpec | FabSpec | TransferSpec):
         targets = min(attack.targets, num_classes - 1)
         effort = f"{attack.iterations:,} steps" + (f" towards each of {targets} classes" if targets else "")
+        effort += f" by the gradients of {sanitise(str(attack.source))}" if isinstance(attack, TransferSpec) else ""
     else:
         effort = f"{attack.steps:,} steps"
     return f"{effort}, {attack.restarts} run{'' if attack.restarts == 1 else 's with different starts'}"

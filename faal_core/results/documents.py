@@ -122,8 +122,10 @@ class AttackRow(Document):
         "stopped.",
     )
     broken: int
-    forward: int = Field(description="Number of images passed forward through the network.")
-    backward: int = Field(description="Number of images passed backward through the network, for gradients.")
+    forward: int = Field(
+        description="Number of images passed forward through the network, and through the source of a transfer attack."
+    )
+    backward: int = Field(description="Number of images passed backward, for gradients, through either network.")
     seconds: float
 
 

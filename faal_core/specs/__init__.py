@@ -4,16 +4,8 @@ Every number that a result depends on is a field here and is stored with the rep
 the defaults.
 """
 
-from faal_core.specs.audit import (
-    ApgdSpec,
-    AttackSpec,
-    AuditSettings,
-    AuditSpec,
-    FabSpec,
-    PgdSpec,
-    SequentialLimits,
-    SquareSpec,
-)
+from faal_core.specs.attacks import ApgdSpec, AttackSpec, FabSpec, PgdSpec, SourceNetwork, SquareSpec, TransferSpec
+from faal_core.specs.audit import AuditSettings, AuditSpec, SequentialLimits
 from faal_core.specs.classifier import ClassifierDescription, ClassifierSpec
 from faal_core.specs.escalation import Escalation, EscalationStep
 from faal_core.specs.methods import (
@@ -58,10 +50,12 @@ __all__ = [
     "Policy",
     "Scope",
     "SequentialLimits",
+    "SourceNetwork",
     "Spec",
     "SquareSpec",
     "TrainingAttack",
     "TrainingSpec",
+    "TransferSpec",
     "UniformMethod",
     "WatMethod",
     "WeightPerturbation",

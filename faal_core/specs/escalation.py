@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 from pydantic import Field
 
-from faal_core.specs.audit import ApgdSpec, AttackSpec, SquareSpec
+from faal_core.specs.attacks import ApgdSpec, AttackSpec, SourceNetwork, SquareSpec, TransferSpec
 from faal_core.specs.spec import Spec
 
 RANDOM = "random-output"
@@ -61,17 +61,29 @@ class Escalation(Spec):
         return tuple(step.attack for step in self.steps)
 
 
-def plan_escalation(codes: Collection[str], attacks: Sequence[AttackSpec]) -> Escalation | None:
+def list_transfer_attacks(source: SourceNetwork) -> tuple[TransferSpec, ...]:
+    """Return the attacks by the gradients of another network: away from the label, then to each of nine targets."""
+    return TransferSpec(source=source), TransferSpec(source=source, targets=9, iterations=30)
+
+
+def plan_escalation(
+    codes: Collection[str], attacks: Sequence[AttackSpec], sources: Collection[SourceNetwork] = ()
+) -> Escalation | None:
     """Return what follows the attacks of a spec after warnings with these codes; None where no warning calls for it.
 
     Attacks that the spec has are not repeated.
+
+    Args:
+        sources: networks whose gradients attacks may follow.
     """
     misleading = tuple(sorted(MISLEADING & set(codes)))
     by_gradient = (*misleading, *sorted({RANDOM, SATURATED} & set(codes)))
     by_search = (*misleading, *sorted({FAILED} & set(codes)))
+    by_any = (*by_gradient, *sorted({FAILED} & set(codes)))
     gradient = "surrogate" if misleading else "exact"
     chosen: list[tuple[AttackSpec, tuple[str, ...]]] = [
         *((one.model_copy(update={"gradient": gradient}), by_gradient) for one in (_BY_MARGIN, _BY_TARGET)),
+        *((one, by_any) for source in sources for one in list_transfer_attacks(source)),
         *((one, by_search) for one in _BY_SEARCH),
     ]
     steps = tuple(

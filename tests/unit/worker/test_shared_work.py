@@ -7,10 +7,11 @@ from faal_core import datasets, networks, weights
 from faal_core.auditing.batches import BatchWork
 from faal_core.auditing.evaluator import Evaluator
 from faal_core.auditing.mean_of_draws import MeanOfDraws
+from faal_core.auditing.sources import Source, prepare_sources
 from faal_core.results.schedule import Batch
-from faal_core.specs import ClassifierSpec, PgdSpec
+from faal_core.specs import ClassifierSpec, PgdSpec, SourceNetwork, TransferSpec
 from faal_core.threat_model import ThreatModel
-from jobs import queries
+from jobs import artifacts, model_registry, queries
 from worker.inputs import JobInputs
 from worker.shared_work import SharedWork, WorkDiffers, describe_work, identify_work, rebuild_work
 
@@ -63,6 +64,30 @@ def test_a_helper_computes_the_same(classifier, inputs, storage, tmp_path, part,
     assert identify_work(rebuilt, "e") == identify_work(work, "e")
     other = make_work(MeanOfDraws(classifier, 3), part, rows)
     assert identify_work(other, "e") != identify_work(work, "e")
+
+
+def test_a_helper_follows_the_gradients_of_the_given_weights(classifier, inputs, storage, tmp_path) -> None:
+    """A helper has the source of a transfer attack, which is the job's model; it refuses an attack by another network."""
+    given = Source("given", networks.build(SPEC).eval())
+    weights.write_classifier(tmp_path / "given.safetensors", given.classifier)
+    stored = storage.put_file(tmp_path / "given.safetensors", media_type="application/octet-stream")
+    with inputs.sessions.begin() as session:
+        artifacts.record_artifact(session, stored)
+        model = model_registry.find_model(session, inputs.job.model_id)
+        model.sha256, model.spec = stored.sha256, SPEC.model_dump(mode="json")
+    data = datasets.load("fashion-mnist-subset", "test")
+    sources = prepare_sources([given], data, CPU)
+    evaluator = Evaluator(classifier, data, device=CPU, batch_size=8, seed=3, sources=sources)
+    attack = TransferSpec(source=given.network, iterations=2)
+    work = BatchWork(evaluator, ThreatModel(epsilon=0.1), (attack,))
+    shared = describe(work, storage, tmp_path)
+    own, its = (
+        one.compute(BATCH).result.model_dump(exclude={"seconds"}) for one in (work, rebuild_work(shared, inputs))
+    )
+    assert own == its
+    other = attack.model_copy(update={"source": SourceNetwork(name="other", sha256="0" * 64)})
+    with pytest.raises(WorkDiffers):
+        rebuild_work(shared.model_copy(update={"attacks": (other,)}), inputs)
 
 
 @pytest.mark.parametrize("changed", ["weights_sha256", "data_sha256", "sample"])

@@ -83,7 +83,7 @@ def test_only_undecided_images_are_attacked() -> None:
 def test_the_evaluator_checks_the_images_of_every_attack(monkeypatch: pytest.MonkeyPatch) -> None:
     """Images outside of the ball are projected onto it and classified again before they count as broken."""
     data = two_class_images()
-    monkeypatch.setattr(attacks, "build", lambda spec, num_classes: FarAway())
+    monkeypatch.setattr(attacks, "build", lambda *_: FarAway())
     evaluation, _ = evaluate(evaluator_of(data), ThreatModel(epsilon=1e-6), (PgdSpec(),), NoProgress())
     assert evaluation.distance.max() <= 1e-6 + 1e-7
     assert evaluation.robust.sum() == 30

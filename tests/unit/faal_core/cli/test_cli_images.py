@@ -290,6 +290,15 @@ def test_decide_worst_ends_an_audit_early(run_audit, tmp_path: Path) -> None:
     assert (report.sequential.status, report.dataset.images) == ("pass", 50 * CLASSES)
 
 
+def test_transfer_from_attacks_by_the_gradients_of_another_network(run_audit, tmp_path: Path) -> None:
+    """With --transfer-from, the attacks of the spec are followed by two that name the file's network."""
+    spec = ClassifierSpec(architecture="small_resnet", num_classes=CLASSES, mean=(0.5,), std=(0.25,))
+    weights.write_classifier(tmp_path / "other.safetensors", build(spec))
+    report = run_audit(pictures(tmp_path / "set", NUMBERS), "--transfer-from", tmp_path / "other.safetensors")
+    assert [attack.type for attack in report.spec.attacks] == ["pgd", "transfer", "transfer"]
+    assert report.spec.attacks[1].source.name == "other"
+
+
 def test_the_network_names_no_classes(network: Path) -> None:
     """The fixture's network has no class names and classifies every level correctly, as the tests above assume."""
     classifier: Classifier = weights.read_classifier(network)
