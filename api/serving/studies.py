@@ -6,8 +6,7 @@ from api.serving.dependencies import Service
 from api.serving.use_cases import require_pool
 from faal_client.resources.objects import Page
 from faal_client.resources.studies import StudyResource, StudyWithRuns
-from faal_core.results.finetune_documents import FinetuneReport
-from faal_core.results.method_table import tabulate_methods
+from faal_core.results.method_table import read_reports, tabulate_methods
 from faal_core.results.method_table_documents import MethodTable
 from jobs import studies
 from jobs.database import read_owner
@@ -85,7 +84,7 @@ def build_table(service: Service, study_id: str) -> MethodTable:
     """Return the table of the jobs that have succeeded. Raises: InvalidSpec if these cannot be in one table."""
     with service.sessions() as session:
         jobs = studies.count_states(session, [study_id])[study_id]
-        reports = map(FinetuneReport.model_validate_json, studies.read_reports(session, study_id))
+        reports = read_reports(studies.read_reports(session, study_id))
         return tabulate_methods(reports, missing=sum(jobs.values()) - jobs.get(JobState.SUCCEEDED, 0))
 
 

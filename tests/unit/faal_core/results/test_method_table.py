@@ -9,7 +9,7 @@ from faal_core.errors import InvalidSpec
 from faal_core.reports import html, terminal
 from faal_core.results.documents import Interval, Rate
 from faal_core.results.finetune_documents import FinetuneReport
-from faal_core.results.method_table import tabulate_methods
+from faal_core.results.method_table import read_reports, tabulate_methods
 from faal_core.results.method_table_documents import SeedSummary
 from faal_core.results.reading import read_any_report
 from faal_core.specs import CfaMethod, FaalMethod, UniformMethod
@@ -97,6 +97,16 @@ def test_the_table_is_text_page_document_and_frame(tmp_path: Path) -> None:
         faal.tabulate_finetunings([tmp_path / "table"])
     with pytest.raises(InvalidSpec, match="A int is not the result of a fine-tuning"):
         faal.tabulate_finetunings([7])  # type: ignore[list-item]
+
+
+def test_reports_are_read_without_most_of_their_classes() -> None:
+    """The table of reports that were read for it equals the table of the whole reports."""
+    reports = [report_on(seed, method) for method in (FAAL, UniformMethod()) for seed in EIGHTS]
+    read = list(read_reports(report.model_dump_json() for report in reports))
+    assert read[0] == reports[0]
+    assert [len(report.after.classes) for report in read[1:]] == [1] * 5
+    whole, table = tabulate_methods(reports), tabulate_methods(read)
+    assert table == whole.model_copy(update={"created_at": table.created_at})
 
 
 def test_a_method_that_does_not_help_is_called_none() -> None:
