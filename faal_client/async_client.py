@@ -251,7 +251,11 @@ class AsyncClient:
         idempotency_key: str | None = None,
         **terms: Unpack[JobTerms],
     ) -> JobResource:
-        """Submit an audit of a model, and return the queued job. The arguments are those of `submit_finetune`."""
+        """Submit an audit of a model, and return the queued job. The arguments are those of `submit_finetune`.
+
+        Args:
+            spec: an AuditSpec, or its fields as JSON, which may have `transfer_from`.
+        """
         fields = {"model": model, "dataset": dataset, **terms}
         return await self._submit("/jobs/audit", spec, fields, idempotency_key)
 

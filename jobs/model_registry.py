@@ -101,6 +101,14 @@ def find_ready(session: Session, model_id: str) -> Model | None:
     return model if model is not None and model.state is UploadState.READY else None
 
 
+def find_by_weights(session: Session, owner: str, weights_sha256: str) -> Model | None:
+    """Return the owner's newest model with these weights that is ready, or None."""
+    query = select(Model).where(
+        Model.owner == owner, Model.weights_sha256 == weights_sha256, Model.state == UploadState.READY
+    )
+    return session.scalars(query.order_by(Model.id.desc()).limit(1)).first()
+
+
 def list_models(session: Session, *, after: str | None = None, limit: int = 20) -> Page[Model]:
     """Return a page of models that were not deleted, newest first, after the one of that id."""
     query = select(Model).where(Model.state != UploadState.DELETED)

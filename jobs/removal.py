@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
-from sqlalchemy import ColumnElement, Select, delete, exists, or_, select
+from sqlalchemy import ColumnElement, Select, Text, and_, cast, delete, exists, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
@@ -21,7 +21,7 @@ from jobs.database import Sessions
 from jobs.errors import DatasetNotFound, InUse, JobStateConflict, ModelNotFound
 from jobs.moves import lock_job
 from jobs.plans import is_baseline
-from jobs.states import FINAL, UploadState
+from jobs.states import FINAL, JobKind, UploadState
 from jobs.storage import Storage, StoredFile
 from jobs.tables import Artifact, Dataset, Job, JobEvent, Model, Report, ReportLink, ReportOutcomes
 
@@ -42,6 +42,9 @@ def remove_model(session: Session, model_id: str) -> Model:
     model.upload_sha256 = None
     candidates = select(Model.id).where(Model.parent_model_id == model_id, Model.state == UploadState.VALIDATING)
     needing = or_(Job.model_id == model_id, Job.model_id.in_(candidates))
+    if model.weights_sha256 is not None:  # an attack of an audit may follow its gradients
+        names_weights = cast(Job.spec, Text).contains(model.weights_sha256)
+        needing = or_(needing, and_(Job.kind == JobKind.AUDIT, Job.owner == model.owner, names_weights))
     return _mark_deleted(session, model, session.scalars(_unfinished_jobs(needing)).first())
 
 

@@ -10,8 +10,12 @@ from sqlalchemy.orm import Session
 from faal_core import catalog
 from faal_core.catalog.onnx_format import ONNX
 from faal_core.errors import InvalidSpec
+from faal_core.specs import AuditSettings, AuditSpec, SourceNetwork
+from faal_core.specs.attacks import list_sources
 from faal_core.specs.class_names import normalise_name
-from jobs import moves
+from faal_core.specs.escalation import list_transfer_attacks
+from faal_core.specs.field_errors import check_fields
+from jobs import model_registry, moves
 from jobs.comparisons import require_comparable_jobs
 from jobs.errors import DatasetNotFound, DatasetNotReady, ModelNotFound, ModelNotReady
 from jobs.idempotency import create_once, payload_digest
@@ -33,6 +37,7 @@ class Submission:
         model_id: absent for a comparison.
         dataset: name in the catalog, or id of an uploaded data set; absent for a comparison.
         spec: the fields of an AuditSpec or a FinetuneSpec, as JSON; of a comparison, the ids of the `jobs`.
+        transfer_from: ids of models whose gradients attacks of an audit follow, after those of the spec.
         max_priority: highest priority that this job may have; a higher `priority` is lowered to it.
         pool: the workers that may run the job; any worker when absent.
         budget_minutes: minutes of running, over all attempts, after which the job ends with the results so far.
@@ -45,6 +50,7 @@ class Submission:
     model_id: str | None = None
     dataset: str | None = None
     spec: Mapping[str, Any]
+    transfer_from: Sequence[str] = ()
     owner: str
     metadata: Mapping[str, str] = field(default_factory=dict)
     priority: int = 0
@@ -66,6 +72,8 @@ class Submission:
             "spec": self.spec,
             "metadata": dict(self.metadata),
         }
+        if self.transfer_from:
+            payload |= {"transfer_from": list(self.transfer_from)}
         if self.priority or self.retry_of:
             payload |= {"priority": self.priority, "retry_of": self.retry_of}
         if self.pool is not None:
@@ -77,10 +85,11 @@ class Submission:
 
 
 class Inputs(NamedTuple):
-    """The model of a job, and the summary of its data set; None for a data set of the catalog."""
+    """The model of a job, the summary of its data set (None for one of the catalog), and its spec with all attacks."""
 
     model: Model
     dataset_summary: Mapping[str, Any] | None
+    spec: Mapping[str, Any]
 
 
 def submit(session: Session, settings: Settings, submission: Submission) -> Job:
@@ -90,19 +99,20 @@ def submit(session: Session, settings: Settings, submission: Submission) -> Job:
     """
 
     def create() -> Job:
+        spec = submission.spec
         if submission.kind is JobKind.COMPARE:
-            require_comparable_jobs(session, submission.spec["jobs"])
+            require_comparable_jobs(session, spec["jobs"])
         else:
-            check(session, settings, submission)
+            spec = check(session, settings, submission).spec
         require_room_for_job(session, submission.owner, submission.kind, settings.quota)
         job = Job(
             kind=submission.kind,
             owner=submission.owner,
             model_id=submission.model_id,
             dataset=submission.dataset,
-            spec=dict(submission.spec),
+            spec=dict(spec),
             metadata_=dict(submission.metadata),
-            epsilon=submission.spec.get("threat", {}).get("epsilon"),
+            epsilon=spec.get("threat", {}).get("epsilon"),
             priority=min(submission.priority, submission.max_priority),
             pool=submission.pool,
             budget_minutes=submission.budget_minutes,
@@ -128,8 +138,8 @@ def check(session: Session, settings: Settings, submission: Submission) -> Input
     """Check that the job can run on this site, and return its inputs, which nobody can delete until the transaction ends.
 
     Raises: ModelNotFound, ModelNotReady, DatasetNotFound, DatasetNotReady; UnknownName for a data set that is
-        neither uploaded nor in the catalog; DatasetMissing; InvalidSpec where model and data set do not fit, or for the
-        fine-tuning of an ONNX network.
+        neither uploaded nor in the catalog; DatasetMissing; InvalidSpec where model, data set and sources of transfer attacks
+        do not fit, or for the fine-tuning of an ONNX network.
     """
     model, dataset = require_model_ready(session, submission.model_id or ""), submission.dataset or ""
     if submission.kind is JobKind.FINETUNE and model.spec["architecture"] == ONNX:
@@ -140,7 +150,55 @@ def check(session: Session, settings: Settings, submission: Submission) -> Input
     summary = require_dataset_ready(session, dataset)
     require_fit(model.spec, dataset, summary, training=submission.kind is JobKind.FINETUNE)
     require_available(settings, dataset)
-    return Inputs(model, summary)
+    spec = submission.spec
+    if submission.transfer_from:
+        spec = _add_transfer_attacks(session, submission, model).model_dump(mode="json")
+    if submission.kind is JobKind.AUDIT:
+        _require_sources(session, submission.owner, spec, model)
+    return Inputs(model, summary, spec)
+
+
+def _require_sources(session: Session, owner: str, spec: Mapping[str, Any], model: Model) -> None:
+    """Check the models whose gradients attacks follow; nobody deletes them until the transaction ends.
+
+    Raises: ModelNotFound where the owner has no model with such weights; InvalidSpec where one does not fit the audited model.
+    """
+    settings = AuditSettings.model_validate({"attacks": spec["attacks"]} if "attacks" in spec else {})
+    for sha256, network in list_sources(settings.attacks).items():
+        source = model_registry.find_by_weights(session, owner, sha256)
+        if source is None:
+            raise ModelNotFound(
+                f"An attack follows the gradients of {network}, and no model that is ready has these weights. "
+                "`GET /models` lists the `sha256` of each."
+            )
+        source = require_model_ready(session, source.id)  # until the transaction ends
+        sizes = [(one.spec["num_classes"], len(one.spec["mean"])) for one in (source, model)]
+        if sizes[0] != sizes[1]:
+            raise InvalidSpec(
+                f"Model {source.id}, whose gradients an attack follows, has {sizes[0][0]} classes and {sizes[0][1]} channels, "
+                f"and model {model.id} has {sizes[1][0]} and {sizes[1][1]}. Choose one that fits the other."
+            )
+
+
+def _add_transfer_attacks(session: Session, submission: Submission, model: Model) -> AuditSpec:
+    """Return the spec with attacks by the gradients of the models that the submission names, after its own.
+
+    Raises: ModelNotFound, ModelNotReady; InvalidSpec for a source with the weights of the audited model, or too many sources.
+    """
+    spec = AuditSpec.model_validate(submission.spec)
+    attacks = [*spec.attacks]
+    for source_id in submission.transfer_from:
+        source = require_model_ready(session, source_id)
+        if source.weights_sha256 is None:
+            raise InvalidSpec(f"Model {source.id} was checked by an earlier version of FAAL. Upload it again.")
+        if source.weights_sha256 == model.weights_sha256:
+            raise InvalidSpec(
+                f"Model {source.id} has the weights of the audited model. Name another one in transfer_from."
+            )
+        network = SourceNetwork.from_weights(source.name, source.weights_sha256)
+        if network.sha256 not in list_sources(attacks):
+            attacks += list_transfer_attacks(network)
+    return check_fields(AuditSpec, **{**dict(spec), "attacks": tuple(attacks)})
 
 
 def require_model_ready(session: Session, model_id: str) -> Model:

@@ -27,12 +27,19 @@ WEIGHTS_SHA256 = "d" * 64
 BATCHES = [Batch(0, 0, (4 * i, 4 * i + 1)) for i in range(8)]
 
 
-def add_ready_model(sessions: Sessions, owner: str = "ann", name: str = "digits") -> str:
+def add_ready_model(
+    sessions: Sessions,
+    owner: str = "ann",
+    name: str = "digits",
+    *,
+    weights_sha256: str = WEIGHTS_SHA256,
+    spec: ClassifierSpec = SPEC,
+) -> str:
     """Add a model that was uploaded and has passed its check; return its id."""
     with sessions.begin() as session:
-        model, check = model_registry.register_upload(session, name=name, spec=SPEC, upload=UPLOAD, owner=owner)
+        model, check = model_registry.register_upload(session, name=name, spec=spec, upload=UPLOAD, owner=owner)
         lifecycle.claim(session, check.id, worker="w", lease_seconds=60)
-        lifecycle.succeed(session, check.id, 1, result_model=StoredClassifier(WEIGHTS, SPEC, WEIGHTS_SHA256))
+        lifecycle.succeed(session, check.id, 1, result_model=StoredClassifier(WEIGHTS, spec, weights_sha256))
         return model.id
 
 

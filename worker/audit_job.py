@@ -28,17 +28,18 @@ def result_so_far(assignment: Assignment) -> JobResult:
 
 
 def _result(assignment: Assignment, *, compute: bool) -> JobResult:
-    model = assignment.read_model()
+    model, spec = assignment.read_model(), AuditSpec.model_validate(assignment.job.spec)
     audited = run_audit(
         assignment.read_classifier(model),
         assignment.load_images(PART),
-        AuditSpec.model_validate(assignment.job.spec),
+        spec,
         name=model.name,
         device=assignment.device,
         ledger=assignment.folder / "audit.ledger",
         compute=compute,
         progress=assignment.progress if compute else None,
         executors=open_executors(assignment) if compute else None,
+        sources=assignment.read_sources(spec.attacks),
         trained_on=digest_training_images(assignment.dataset_reference, PART, root=assignment.settings.dataset_root),
     )
     report = identify(audited.report, assignment.job, model_id=model.id)

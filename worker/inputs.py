@@ -1,6 +1,6 @@
 """The model and the data of a job, for the processes that compute it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -9,8 +9,12 @@ from typing import Any, TypeVar
 import torch
 
 from faal_core import datasets, weights
+from faal_core.auditing.sources import Source
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages, Part
+from faal_core.errors import InvalidSpec
+from faal_core.specs import AttackSpec, SourceNetwork
+from faal_core.specs.attacks import list_sources
 from jobs import dataset_registry, model_registry
 from jobs.artifacts import record_lost
 from jobs.database import Sessions
@@ -70,6 +74,20 @@ class JobInputs:
     def read_classifier(self, model: Model) -> Classifier:
         """Return the network of a model that is ready."""
         return weights.read_classifier(self.fetch_file(model.sha256), read_spec(model.spec))
+
+    def read_sources(self, attacks: Collection[AttackSpec]) -> list[Source]:
+        """Return the models whose gradients the attacks follow. Raises: InvalidSpec where one was deleted."""
+        return [self._read_source(network) for network in list_sources(attacks).values()]
+
+    def _read_source(self, network: SourceNetwork) -> Source:
+        owner, model = self.job.owner, self.read_model()
+        if model.weights_sha256 not in (network.sha256, None):
+            by_weights = self.read(lambda session: model_registry.find_by_weights(session, owner, network.sha256))
+            model = by_weights or model
+        source = Source(network.name, self.read_classifier(model))
+        if source.network.sha256 != network.sha256:
+            raise InvalidSpec(f"The model {network}, whose gradients an attack follows, was deleted. Upload it again.")
+        return source
 
     @property
     def dataset_reference(self) -> str:

@@ -11,13 +11,13 @@ from faal_core.auditing.batches import BatchWork
 from faal_core.auditing.evaluator import Evaluator
 from faal_core.auditing.mean_of_draws import MeanOfDraws
 from faal_core.auditing.provenance import describe_provenance
-from faal_core.auditing.sources import Source, prepare_sources
-from faal_core.classifier import Classifier
-from faal_core.datasets.labelled_images import LabelledImages, Part
+from faal_core.auditing.sources import prepare_sources
+from faal_core.datasets.labelled_images import Part
 from faal_core.datasets.matching import match_classes
+from faal_core.errors import InvalidSpec
 from faal_core.results.ledger import CLEAN
 from faal_core.results.schedule import Batch
-from faal_core.specs import AttackSpec, ClassifierSpec, TransferSpec
+from faal_core.specs import AttackSpec, ClassifierSpec
 from faal_core.threat_model import ThreatModel
 from worker.inputs import JobInputs
 
@@ -102,31 +102,23 @@ def rebuild_work(shared: SharedWork, inputs: JobInputs) -> BatchWork:
         classifier = MeanOfDraws(classifier, shared.draws)
     if weights.digest(classifier) != shared.weights_sha256 or data.sha256 != shared.data_sha256:
         raise WorkDiffers("The weights or the images differ from those of the worker that runs the job.")
+    try:
+        sources = inputs.read_sources(shared.attacks)
+    except InvalidSpec as error:
+        raise WorkDiffers(error.message) from error
     evaluator = Evaluator(
         classifier,
         data,
         device=inputs.device,
         batch_size=shared.batch_size,
         seed=shared.seed,
-        sources=_read_sources(shared, inputs, data),
+        sources=prepare_sources(sources, data, inputs.device),
     )
     work = BatchWork(evaluator, shared.threat, shared.attacks)
     margins = torch.tensor(shared.sample), torch.tensor(_sample(work))
     if float((margins[0] - margins[1]).abs().max()) > _REPEATABLE * float(margins[0].abs().max()):
         raise WorkDiffers("The network's outputs differ from those on the worker that runs the job.")
     return work
-
-
-def _read_sources(shared: SharedWork, inputs: JobInputs, data: LabelledImages) -> dict[str, Classifier]:
-    """Return the sources of transfer attacks: the job's model, if any. Raises: as `rebuild_work`."""
-    named = {attack.source.sha256 for attack in shared.attacks if isinstance(attack, TransferSpec)}
-    if not named:
-        return {}
-    model = inputs.read_model()
-    sources = prepare_sources([Source(model.name, inputs.read_classifier(model))], data, inputs.device)
-    if named != sources.keys():
-        raise WorkDiffers("The weights whose gradients an attack follows are not those of the job's model.")
-    return sources
 
 
 def identify_work(work: BatchWork, environment: str) -> str:

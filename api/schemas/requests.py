@@ -17,7 +17,7 @@ from pydantic.config import JsonDict
 
 from faal_client.terms import JobTerms
 from faal_client.vocabulary import Scope
-from faal_core.specs import AttackSpec, AuditSpec, FinetuneSpec, Policy, SequentialLimits, Spec, TransferSpec
+from faal_core.specs import AuditSpec, FinetuneSpec, Policy, SequentialLimits, Spec
 from jobs.comparisons import MOST_COMPARED
 from jobs.settings import MAX_PRIORITY, POOL
 
@@ -105,10 +105,10 @@ def _in_utc(time: datetime) -> datetime:
         ) from None
 
 
-def _require_different(jobs: tuple[str, ...]) -> tuple[str, ...]:
-    if len(set(jobs)) < len(jobs):
-        raise ValueError("a job cannot be compared with itself; name each job once")
-    return jobs
+def _require_different(ids: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(ids)) < len(ids):
+        raise ValueError("an id is listed twice; list each once")
+    return ids
 
 
 class JobRequest(Spec):
@@ -170,13 +170,6 @@ class FinetuneRequest(JobRequest, FinetuneSpec):
 class _AuditSettings(AuditSpec):
     """The settings of an audit that the service runs."""
 
-    @field_validator("attacks")
-    @classmethod
-    def _refuse_transfer(cls, attacks: tuple[AttackSpec, ...]) -> tuple[AttackSpec, ...]:
-        if any(isinstance(attack, TransferSpec) for attack in attacks):
-            raise ValueError("attacks of type transfer run with `faal audit --transfer-from`; leave them out")
-        return attacks
-
     @property
     def spec(self) -> AuditSpec:
         """Return the spec alone, without the model and the data set."""
@@ -187,6 +180,16 @@ class AuditRequest(JobRequest, _AuditSettings):
     """An audit: the model, the data set and the settings."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_AUDIT_EXAMPLE]})
+
+    transfer_from: Annotated[
+        tuple[Annotated[Line, Field(min_length=1, max_length=40)], ...],
+        Field(
+            max_length=3,
+            description="ids of other models with the same classes; attacks by their gradients follow those in `attacks`, for a "
+            "model that hides its own gradients",
+        ),
+        AfterValidator(_require_different),
+    ] = ()
 
 
 class CompareRequest(Spec):

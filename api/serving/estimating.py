@@ -11,6 +11,7 @@ from faal_core import catalog
 from faal_core.errors import InvalidSpec
 from faal_core.results import cost
 from faal_core.results.reading import newest_audit, read_report
+from faal_core.specs import AuditSpec
 from jobs import queries, submission
 from jobs.database import read_owner
 
@@ -28,7 +29,7 @@ def estimate_cost(service: Service, body: FinetuneRequest | AuditRequest) -> Est
         audit = cost.audit_cost(body.audit, images["test"], classes, earlier)
         parts = [audit, audit, cost.training_cost(body.spec, images["train"], classes)]
     else:
-        parts = [cost.audit_cost(body.spec, images["test"], classes, earlier)]
+        parts = [cost.audit_cost(AuditSpec.model_validate(inputs.spec), images["test"], classes, earlier)]
     most, likely = (sum(part) for part in zip(*parts, strict=True))
     return EstimateResource(
         passes=int(most),

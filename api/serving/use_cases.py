@@ -36,6 +36,7 @@ def make_submission(
         model_id=request.model,
         dataset=request.dataset,
         spec=request.spec.model_dump(mode="json"),
+        transfer_from=request.transfer_from if isinstance(request, AuditRequest) else (),
         owner=owner,
         submitted_by=service.key_name,
         max_priority=service.max_priority,

@@ -15,11 +15,10 @@ from faal_core.auditing.suitability import check_network
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import ClassifierUnsuitable, InvalidSpec, WeightsUnreadable
-from faal_core.specs import AuditSpec, SourceNetwork, TransferSpec
+from faal_core.specs import AuditSpec, SourceNetwork
+from faal_core.specs.attacks import list_sources
 from faal_core.specs.escalation import list_transfer_attacks
 from faal_core.specs.field_errors import check_fields
-
-MOST_SOURCES = 3  # that a caller may name: the attacks by each cost an eighth of the preset standard
 
 
 @dataclass(frozen=True)
@@ -76,23 +75,20 @@ def read_source(path: Path, classifier: Classifier) -> Source:
 def add_transfer_attacks(spec: AuditSpec, classifier: Classifier, sources: Sequence[Source]) -> AuditSpec:
     """Return the spec with attacks by the gradients of each source, unless it has attacks by them already.
 
-    Raises: InvalidSpec for more than `MOST_SOURCES` sources, or one that has the weights of the classifier or of another source.
+    Raises: InvalidSpec for too many sources, one that is the classifier itself, or one that has the weights of another source.
     """
-    if len(sources) > MOST_SOURCES:
-        raise InvalidSpec(f"{len(sources)} networks were named for transfer attacks. Name at most {MOST_SOURCES}.")
-    known = {weights.digest(classifier): "the audited network"}
-    attacks = list(spec.attacks)
+    attacks, known, digest = list(spec.attacks), dict[str, str](), weights.digest(classifier)
     for source in sources:
         network = source.network
+        if network.sha256 == digest and source.classifier.spec == classifier.spec:
+            known[digest] = "the audited network"
         if network.sha256 in known:
             raise InvalidSpec(
                 f"The network {network}, named for transfer attacks, has the weights of {known[network.sha256]}. "
                 "Name another one."
             )
         known[network.sha256] = f"the network {network}"
-        if all(
-            not isinstance(attack, TransferSpec) or attack.source.sha256 != network.sha256 for attack in spec.attacks
-        ):
+        if network.sha256 not in list_sources(spec.attacks):
             attacks += list_transfer_attacks(network)
     return check_fields(AuditSpec, **{**dict(spec), "attacks": tuple(attacks)})
 

@@ -1,5 +1,6 @@
 """Define the specs of attacks."""
 
+from collections.abc import Collection
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -165,7 +166,7 @@ class SourceNetwork(Spec):
 class TransferSpec(AnyAttackSpec):
     """Configures Auto-PGD on another network, the source: the audited network judges each of its steps.
 
-    Requests to the service cannot list it.
+    In a request to the service, `source` has the `sha256` of one of your models.
     """
 
     type: Literal["transfer"] = "transfer"
@@ -208,3 +209,8 @@ def is_thorough(attack: AnyAttackSpec, num_classes: int) -> bool:
 
 
 AttackSpec = Annotated[PgdSpec | ApgdSpec | FabSpec | SquareSpec | TransferSpec, Field(discriminator="type")]
+
+
+def list_sources(attacks: Collection[AttackSpec]) -> dict[str, SourceNetwork]:
+    """Return the networks whose gradients the attacks follow, by the digest of their weights."""
+    return {attack.source.sha256: attack.source for attack in attacks if isinstance(attack, TransferSpec)}

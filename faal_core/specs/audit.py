@@ -6,12 +6,16 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from faal_core import catalog
 from faal_core.errors import UnknownName
-from faal_core.specs.attacks import AttackSpec, PgdSpec, is_thorough
+from faal_core.specs.attacks import AttackSpec, PgdSpec, is_thorough, list_sources
 from faal_core.specs.class_names import MAX_NAME_LENGTH, is_name
 from faal_core.specs.field_errors import shorten
 from faal_core.specs.policy import Limit
 from faal_core.specs.spec import MAX_CLASSES, Spec
 from faal_core.threat_model import ThreatModel
+
+_MOST_SOURCES = (
+    3  # of transfer attacks: those by each cost an eighth of the preset standard, and its network takes memory
+)
 
 
 def _expand_preset(value: object) -> object:
@@ -58,6 +62,13 @@ class AuditSettings(Spec):
         "networks whose operations are all known, and only where they cost fewer passes than they save. The images with a proof "
         "are not attacked, and the report counts them for each class. Sequential audits attack every image.",
     )
+
+    @field_validator("attacks")
+    @classmethod
+    def _limit_sources(cls, attacks: tuple[AttackSpec, ...]) -> tuple[AttackSpec, ...]:
+        if (count := len(list_sources(attacks))) > _MOST_SOURCES:
+            raise ValueError(f"they follow the gradients of {count} networks; name at most {_MOST_SOURCES}")
+        return attacks
 
     @property
     def preset(self) -> str | None:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from faal_core.catalog import Augmentation
-from faal_core.specs.attacks import TransferSpec
+from faal_core.specs.attacks import list_sources
 from faal_core.specs.audit import AuditSettings, AuditSpec
 from faal_core.specs.methods import AnyMethod, FaalMethod, MethodSpec
 from faal_core.specs.spec import Spec
@@ -205,7 +205,7 @@ class FinetuneSpec(Spec):
 
     @model_validator(mode="after")
     def _refuse_sources(self) -> Self:
-        if any(isinstance(attack, TransferSpec) for attack in self.audit.attacks):
+        if list_sources(self.audit.attacks):
             raise ValueError(
                 "the audits of a fine-tuning follow no gradients of a named network; after warnings, they follow those of the "
                 "given weights by themselves. Leave out the attacks of type transfer"

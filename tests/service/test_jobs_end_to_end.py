@@ -18,6 +18,7 @@ from tests.sample_reports import ROBUST_AFTER, ROBUST_BEFORE, sample_outcomes
 from tests.service.api.conftest import Web
 from tests.service.processes import JOB_SECONDS, is_gone, servers_first, wait_until
 from tests.service.small_jobs import (
+    AUDIT,
     CLASSES,
     HALVES,
     LONGER_AUDIT,
@@ -130,8 +131,8 @@ def test_report_does_not_depend_on_the_installation(site, weights_file, faultles
     assert timeless(site.report(job_id)) == faultless_report
 
 
-def test_uploaded_data_set(open_site, weights_file):
-    """An uploaded data set is checked and can then be audited, under the name that its owner gave it."""
+def test_uploaded_data_set(open_site, weights_file, tmp_path):
+    """An uploaded data set is checked and can be audited under its owner's name for it, also by another model's gradients."""
     site = open_site()
     _, client = site.api()
     site.worker()
@@ -145,9 +146,16 @@ def test_uploaded_data_set(open_site, weights_file):
         "images": {"train": 480, "test": 90},
         "groups": {"half": list(HALVES)},
     }
-    job_id = submit_audit(site, weights_file, dataset=dataset["id"])
+    other = weights.read_classifier(weights_file)
+    other.backbone.requires_grad_(False).apply(lambda module: [one.neg_() for one in module.parameters(recurse=False)])
+    weights.write_classifier(tmp_path / "other.safetensors", other)
+    (model, _), (source, _) = store(site, weights_file), store(site, tmp_path / "other.safetensors")
+    body = {"model": model, "dataset": dataset["id"], "transfer_from": [source], **AUDIT}
+    job_id = client.post("/jobs/audit", json=body).raise_for_status().json()["id"]
     report = read_report(wait_for_answer(client, f"/jobs/{job_id}/report").text)
     assert report.dataset.name == "my noise"
+    assert [attack.type for attack in report.spec.attacks] == ["pgd", "transfer", "transfer"]
+    assert report.complete
     (table,) = report.groups
     assert (table.column, tuple(group.name for group in table.groups)) == ("half", HALVES)
     assert sum(group.images for group in table.groups) == report.dataset.images

@@ -1,12 +1,21 @@
-"""The check that a model fits a data set, by their numbers."""
+"""The checks of a submission: that model, data set and sources of attacks fit one another."""
 
 from typing import Any
 
 import pytest
+from sqlalchemy.orm import Session
 
 from faal_core.errors import InvalidSpec
+from faal_core.specs import AuditSpec, SourceNetwork
+from faal_core.specs.escalation import list_transfer_attacks
+from jobs import control, removal
+from jobs.errors import InUse, ModelNotFound
+from jobs.states import JobKind
 from jobs.submission import require_fit
+from jobs.tables import Job
+from tests.job_steps import SPEC, add_ready_model, submit_job
 
+THREE_CLASSES = SPEC.model_copy(update={"num_classes": 3, "class_names": ("0", "1", "2")})
 SUMMARY = {"shape": [3, 32, 32], "class_names": ["a", "b"], "images": {"test": 10}}
 
 
@@ -52,3 +61,48 @@ def test_what_cannot_fit_is_refused(classes: int, channels: int, dataset: str, t
     summary = SUMMARY if dataset == "dataset_1" else None
     with pytest.raises(InvalidSpec, match=message):
         require_fit(spec(classes, channels), dataset, summary, training=training)
+
+
+def submit_audit(session: Session, model_id: str, **fields: Any) -> Job:
+    """Submit an audit of Ann's model with these other fields."""
+    fixed = {
+        "kind": JobKind.AUDIT,
+        "dataset": "fashion-mnist-subset",
+        "spec": {"threat": {"epsilon": 0.1}},
+        "owner": "ann",
+    }
+    return submit_job(session, model_id=model_id, **(fixed | fields))
+
+
+def test_attacks_follow_the_gradients_of_the_owners_models(sessions) -> None:
+    """Models become attacks that name their weights; these are needed until the audit ends, and nobody else can use them."""
+    audited, source = add_ready_model(sessions), add_ready_model(sessions, name="old", weights_sha256="e" * 64)
+    with sessions.begin() as session:
+        job = submit_audit(session, audited, transfer_from=(source,))
+        job_id, job_spec = job.id, dict(job.spec)
+    network = SourceNetwork(name="old", sha256="e" * 64)
+    assert AuditSpec.model_validate(job_spec).attacks[-2:] == list_transfer_attacks(network)
+    with pytest.raises(InUse, match=job_id), sessions.begin() as session:
+        removal.remove_model(session, source)
+    his = add_ready_model(sessions, owner="ben", weights_sha256="f" * 64)
+    with pytest.raises(ModelNotFound, match=r"gradients of old \(eeeeeeee\)"), sessions.begin() as session:
+        submit_audit(session, his, spec=job_spec, owner="ben")
+    with sessions.begin() as session:
+        control.cancel(session, job_id)
+        removal.remove_model(session, source)
+    with pytest.raises(ModelNotFound, match=r"gradients of old \(eeeeeeee\)"), sessions.begin() as session:
+        submit_audit(session, audited, spec=job_spec)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ({}, "has the weights of the audited model"),
+        ({"weights_sha256": "e" * 64, "spec": THREE_CLASSES}, "has 3 classes"),
+    ],
+)
+def test_sources_that_do_not_fit_are_refused(sessions, source: dict[str, Any], message: str) -> None:
+    """A source has other weights than the audited model, and as many classes."""
+    audited, other = add_ready_model(sessions), add_ready_model(sessions, **source)
+    with pytest.raises(InvalidSpec, match=message), sessions.begin() as session:
+        submit_audit(session, audited, transfer_from=(other,))

@@ -12,6 +12,7 @@ from faal_core.results.schedule import Batch
 from faal_core.specs import ClassifierSpec, PgdSpec, SourceNetwork, TransferSpec
 from faal_core.threat_model import ThreatModel
 from jobs import artifacts, model_registry, queries
+from tests.job_steps import add_ready_model
 from worker.inputs import JobInputs
 from worker.shared_work import SharedWork, WorkDiffers, describe_work, identify_work, rebuild_work
 
@@ -66,15 +67,19 @@ def test_a_helper_computes_the_same(classifier, inputs, storage, tmp_path, part,
     assert identify_work(other, "e") != identify_work(work, "e")
 
 
-def test_a_helper_follows_the_gradients_of_the_given_weights(classifier, inputs, storage, tmp_path) -> None:
-    """A helper has the source of a transfer attack, which is the job's model; it refuses an attack by another network."""
+@pytest.mark.parametrize("is_own_model", [True, False])
+def test_a_helper_follows_the_gradients_of_models(classifier, inputs, storage, tmp_path, is_own_model) -> None:
+    """A helper has the source of a transfer attack: the job's model or another one of its owner. It refuses a deleted one."""
     given = Source("given", networks.build(SPEC).eval())
     weights.write_classifier(tmp_path / "given.safetensors", given.classifier)
     stored = storage.put_file(tmp_path / "given.safetensors", media_type="application/octet-stream")
+    other = add_ready_model(inputs.sessions, name="old")
     with inputs.sessions.begin() as session:
         artifacts.record_artifact(session, stored)
-        model = model_registry.find_model(session, inputs.job.model_id)
-        model.sha256, model.spec = stored.sha256, SPEC.model_dump(mode="json")
+        models = [model_registry.find_model(session, model_id) for model_id in (inputs.job.model_id, other)]
+        for model, is_source in zip(models, (is_own_model, not is_own_model), strict=True):
+            model.sha256, model.spec = stored.sha256, SPEC.model_dump(mode="json")
+            model.weights_sha256 = given.network.sha256 if is_source else "e" * 64
     data = datasets.load("fashion-mnist-subset", "test")
     sources = prepare_sources([given], data, CPU)
     evaluator = Evaluator(classifier, data, device=CPU, batch_size=8, seed=3, sources=sources)

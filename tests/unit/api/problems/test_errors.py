@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from api.problems.errors import InvalidRequest, json_pointer
-from api.schemas.requests import AuditRequest, PlanRequest
+from api.schemas.requests import AuditRequest
 from faal_client.resources.problems import FieldError
 
 
@@ -45,15 +45,6 @@ def test_an_answer_lists_few_faults() -> None:
     assert [field.pointer for field in error.fields] == [f"/attacks/{number}" for number in range(20)]
     assert error.message.startswith("/attacks/0: ")
     assert error.message.endswith(" (and 995 more)")
-
-
-@pytest.mark.parametrize("request_model", [AuditRequest, PlanRequest])
-def test_a_request_lists_no_attack_by_another_network(request_model: type[AuditRequest | PlanRequest]) -> None:
-    """The service has no place for the network whose gradients the attack follows."""
-    attack = {"type": "transfer", "source": {"name": "other", "sha256": "0" * 64}}
-    body = {"dataset": "d", "threat": {"epsilon": 0.1}, "attacks": [attack]}
-    with pytest.raises(ValidationError, match="faal audit --transfer-from"):
-        request_model.model_validate(body)
 
 
 def test_what_a_fault_repeats_is_short() -> None:

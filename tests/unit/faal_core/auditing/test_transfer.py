@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import faal_core as faal
+from faal_core import datasets
 from faal_core.auditing.processes import Executors
 from faal_core.auditing.result import AuditResult
 from faal_core.classifier import Classifier
@@ -24,31 +25,29 @@ from faal_core.results.documents import AuditReport
 from faal_core.results.trust import list_codes
 from faal_core.specs import AuditSettings, FinetuneSpec, PgdSpec, TransferSpec
 from faal_core.threat_model import ThreatModel
-from faal_core.weights import write_classifier
-from tests.linear_classifier import Linear, build_linear_classifier
-from tests.planted_defences import plant
+from faal_core.weights import read_classifier, write_classifier
+from tests.linear_classifier import build_linear_classifier
+from tests.planted_defences import Defended, plant
 
 SHAPE, EPSILON = (1, 5, 5), 0.12
 CPU = torch.device("cpu")
 
 
-class Plateaus(nn.Module):
-    """A classifier computed outside of torch, whose logits say only which class is likeliest: no gradient and no slope."""
+class Hidden(nn.Module):
+    """A classifier that leaves torch, and whose logits say only which class is likeliest: no gradient and no slope."""
 
-    def __init__(self, linear: Linear, factor: float = 1.0) -> None:
+    def __init__(self, classifier: nn.Module) -> None:
         super().__init__()
-        self.weight = nn.Parameter(linear.linear.weight.detach() * factor)
-        self.bias = nn.Parameter(linear.linear.bias.detach() * factor)
+        self.classifier = classifier
 
     def forward(self, x: Tensor) -> Tensor:
         """Return 2 for the likeliest class and −2 for the others."""
-        pixels, weight, bias = (one.detach().numpy() for one in (x.flatten(1), self.weight, self.bias))
-        logits = torch.from_numpy(pixels @ weight.T + bias)
+        logits = torch.from_numpy(self.classifier(x).detach().numpy().copy())
         return torch.where(logits == logits.amax(1, keepdim=True), 2.0, -2.0)
 
 
 LINEAR = build_linear_classifier(2, SHAPE)
-HIDDEN = Classifier.wrap(Plateaus(LINEAR.backbone), num_classes=2).eval()
+HIDDEN = Classifier.wrap(Hidden(LINEAR), num_classes=2).eval()
 X = torch.rand(60, *SHAPE, generator=torch.Generator().manual_seed(1))
 Y = LINEAR(X).argmax(1)
 
@@ -79,6 +78,19 @@ def test_transfer_finds_what_no_gradient_and_no_query_finds() -> None:
     assert "Attacks 2 and 3 follow the gradients of another network" in " ".join(describe_strength(report))
 
 
+@pytest.mark.slow
+def test_transfer_to_the_hidden_bundled_network_is_as_strong_as_attacks_on_the_network_itself() -> None:
+    """Of 100 images, at most one more resists transfer than the preset fast on the network that is hidden."""
+    bundled = read_classifier(Path(faal.__file__).parent / "bundled/classifier.safetensors")
+    data = datasets.load("fashion-mnist-subset", "test")
+    data = data.take(data.stratified(100, 0))
+    hidden = Classifier.wrap(Hidden(bundled), num_classes=10).eval()
+    options: dict[str, Any] = {"epsilon": 0.1, "progress": False, "escalate": False}
+    open_count = faal.audit(bundled, data, attacks="fast", **options).report.robust.mean.count
+    report = faal.audit(hidden, data, attacks="quick", transfer_from=bundled, **options).report
+    assert report.robust.mean.count <= open_count + 1 < report.attacks[0].tried - report.attacks[0].broken
+
+
 def test_passes_of_both_networks_are_counted_and_the_source_stays_as_it_was() -> None:
     """An image that no run breaks takes all estimated passes; the source keeps its mode and its trainable weights."""
     source = Classifier.wrap(nn.Sequential(nn.Flatten(), nn.Linear(25, 2)), num_classes=2).train()
@@ -87,6 +99,20 @@ def test_passes_of_both_networks_are_counted_and_the_source_stays_as_it_was() ->
     assert passes[1:] == [len(Y) * spec.passes(2) for spec in report.attack_specs[1:]]
     assert source.backbone[1].training
     assert all(weight.requires_grad for weight in source.parameters())
+
+
+FAULTS = {
+    "random": Defended(LINEAR, before=lambda x: x * torch.randn_like(x)),
+    "NaN": Defended(LINEAR, after=lambda z: z / 0 * 0),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_of_a_source_neither_end_an_audit_nor_make_it_random(fault: str) -> None:
+    """With random outputs or NaN logits of the source, two audits have the same outcomes."""
+    source = Classifier.wrap(FAULTS[fault], num_classes=2)
+    one, two = (audit(HIDDEN, transfer_from=source, escalate=False, subset=20) for _ in range(2))
+    assert one.outcomes.sha256 == two.outcomes.sha256
 
 
 def test_result_is_the_same_in_processes_and_after_a_stop_and_a_pack_follows_from_it(tmp_path: Path) -> None:
@@ -109,8 +135,8 @@ def test_result_is_the_same_in_processes_and_after_a_stop_and_a_pack_follows_fro
 
 def test_weights_of_another_audit_are_a_source(tmp_path: Path) -> None:
     """A path names a source; a file that does not state its architecture has that of the audited classifier."""
-    sibling = Plateaus(LINEAR.backbone, factor=2.0)
-    torch.save(sibling.state_dict(), tmp_path / "sibling.pt")
+    sibling = {name: 2 * weights for name, weights in HIDDEN.backbone.state_dict().items()}
+    torch.save(sibling, tmp_path / "sibling.pt")
     write_classifier(tmp_path / "trained.safetensors", build_convolutional())
     report = audit(
         HIDDEN, transfer_from=[tmp_path / "sibling.pt", str(tmp_path / "trained.safetensors")], escalate=False
@@ -137,7 +163,7 @@ def build_convolutional(num_classes: int = 2, channels: int = 1) -> Classifier:
         ([build_linear_classifier(2, (1, 6, 6))], "does not accept images of 1 × 5 × 5"),
         ([HIDDEN], "has the weights of the audited network"),
         ([LINEAR, LINEAR], "has the weights of the network small_resnet"),
-        ([LINEAR] * 4, "Name at most 3"),
+        ([build_linear_classifier(2, SHAPE, seed) for seed in range(4)], "name at most 3"),
         ([LINEAR.backbone], "a Linear is neither a Classifier nor the path of weights"),
     ],
 )
@@ -150,7 +176,7 @@ def test_sources_that_do_not_fit_are_refused(sources: list[Any], message: str) -
 def test_a_spec_that_names_an_absent_source_is_refused() -> None:
     """Attacks of a report's spec cannot run without their source, and no fine-tuning lists them."""
     (_, attack, _) = audit(LINEAR, transfer_from=HIDDEN).report.spec.attacks
-    with pytest.raises(InvalidSpec, match=r"network plateaus|Plateaus \(.{8}\), which is missing"):
+    with pytest.raises(InvalidSpec, match=r"network Hidden \(.{8}\), which is missing"):
         audit(LINEAR, attacks=[attack.model_dump()])
     with pytest.raises(ValueError, match="Leave out the attacks of type transfer"):
         FinetuneSpec(threat=ThreatModel(epsilon=EPSILON), audit=AuditSettings(attacks=(attack,)))
