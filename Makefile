@@ -20,8 +20,8 @@ serve: $(VENV)/demo.installed ## run the web service with a worker on http://127
 
 setup: $(VENV)/dev.installed ## install all that development needs
 
-test: setup ## run the tests, as many at once as there are processors, up to four
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(RUN) pytest --numprocesses auto --maxprocesses 4
+test: setup ## run the tests, one more at once than there are processors, up to four
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(RUN) pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 test-slow: setup ## run the tests that take minutes each
 	@$(RUN) pytest -m slow

@@ -2,22 +2,34 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 import redis
-from sqlalchemy import make_url
 
 from jobs.database import Sessions, open_database, upgrade
 from jobs.settings import Settings
 from jobs.storage import FolderStorage, ObjectStorage, Storage
 from tests.servers import ObjectStore, PostgresServer, object_store, postgres_server, redis_server
 
+_MEMORY = Path("/dev/shm")
+_ROOM = 4 * 2**30  # bytes; temporary files of all tests together take less
+
+# Tests make thousands of small files and databases, which nobody needs afterwards. Those of databases take twice as long on a disk.
+if "TMPDIR" not in os.environ and _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _ROOM:
+    os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
+
 # On a busy machine an example takes as long as it takes.
 hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("patient")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Run one test more at once than there are processors: tests often wait for servers and workers."""
+    return len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)) + 1
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -62,12 +74,18 @@ def _object_store() -> Iterator[ObjectStore]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """Yield the URL of a fresh, empty database: the test runs once on SQLite and once on PostgreSQL."""
+    """Yield the URL of a fresh database: the test runs once on SQLite and once on PostgreSQL.
+
+    It is empty, unless the test also asks for `sessions`.
+    """
+    migrated = "sessions" in request.fixturenames
     if request.param == "sqlite":
+        if migrated:
+            shutil.copy(request.getfixturevalue("migrated_file"), tmp_path / "faal.db")
         yield f"sqlite:///{tmp_path / 'faal.db'}"
         return
     server: PostgresServer = request.getfixturevalue("postgres")
-    name = server.new_database()
+    name = server.new_database(request.getfixturevalue("migrated_name")) if migrated else server.new_database()
     yield server.url(name)
     server.drop_database(name)
 
@@ -89,13 +107,8 @@ def migrated_name(postgres: PostgresServer) -> str:
 
 
 @pytest.fixture
-def sessions(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> Iterator[Sessions]:
+def sessions(database_url: str) -> Iterator[Sessions]:
     """Yield sessions on a fresh database with the current schema."""
-    if database_url.startswith("sqlite"):
-        shutil.copy(request.getfixturevalue("migrated_file"), tmp_path / "faal.db")
-    else:
-        server: PostgresServer = request.getfixturevalue("postgres")
-        server.fill(str(make_url(database_url).database), request.getfixturevalue("migrated_name"))
     database = open_database(database_url)
     yield database
     database.close()

@@ -42,16 +42,13 @@ class PostgresServer:
         with psycopg.connect("postgresql://" + self._address.format("postgres"), autocommit=True) as connection:
             connection.execute(statement.encode())
 
-    def new_database(self) -> str:
-        """Create an empty database and return its name."""
+    def new_database(self, template: str = "template1") -> str:
+        """Create a copy of the template, to which nobody is connected, and return its name; without a template it is empty."""
         name = f"test_{uuid4().hex}"
-        self.execute(f"CREATE DATABASE {name}")
+        self.execute(
+            f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy"
+        )  # a tenth of the time of `wal_log`
         return name
-
-    def fill(self, name: str, template: str) -> None:
-        """Make the empty database of that name a copy of `template`, to which nobody is connected."""
-        self.drop_database(name)
-        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
 
     def copy(self, database: str, dump: Path) -> str:
         """Copy the database: dump it to `dump`, restore it as a new one, and return the new name."""
