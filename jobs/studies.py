@@ -93,9 +93,9 @@ def add_study(session: Session, settings: Settings, new: NewStudy) -> Study:
     return create_once(session, Study, owner=owner, key=key, payload_sha256=digest, create=create)
 
 
-def find_study(session: Session, study_id: str) -> Study:
-    """Return the study of that id. Raises: StudyNotFound."""
-    study = session.get(Study, study_id)
+def find_study(session: Session, study_id: str, *, lock: bool = False) -> Study:
+    """Return the study of that id, locked until the transaction ends if `lock` is set. Raises: StudyNotFound."""
+    study = session.get(Study, study_id, with_for_update=lock, populate_existing=lock)
     if study is None:
         raise StudyNotFound(f"There is no study {study_id!r}; `GET /studies` lists them.")
     return study
@@ -159,6 +159,6 @@ def cancel(session: Session, study_id: str) -> None:
 
 def remove_study(session: Session, study_id: str) -> None:
     """Remove the study; its jobs stay, and those that have not ended continue. Raises: StudyNotFound."""
-    study = find_study(session, study_id)
+    study = find_study(session, study_id, lock=True)
     session.execute(delete(StudyRun).where(StudyRun.study_id == study_id))
     session.delete(study)

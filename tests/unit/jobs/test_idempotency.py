@@ -10,6 +10,7 @@ from jobs import control, dataset_registry, model_registry, queries
 from jobs.database import open_database
 from jobs.errors import FileVanished, IdempotencyConflict
 from jobs.idempotency import payload_digest
+from jobs.settings import Quota
 from jobs.states import JobKind
 from jobs.storage import FolderStorage
 from jobs.tables import Dataset, Job, JobEvent, Model
@@ -89,14 +90,14 @@ def test_a_key_of_another_kind_of_request(sessions, model_id):
 
 @pytest.mark.parametrize("kind", ["job", "model"])
 def test_the_same_request_twice_at_the_same_moment(database_url, sessions, model_id, kind):
-    """Six equal requests with one key at the same moment make one job, and all get it."""
+    """Six equal requests with one key at the same moment make one job, for which there is room, and all get it."""
     gate, models = Barrier(6), _count(sessions, Model)
 
     def request(_: int) -> str:
         own = open_database(database_url, pooled=False)
         gate.wait()
         if kind == "job":
-            return queue_audit(own, model_id, key="k")
+            return queue_audit(own, model_id, key="k", quota=Quota(jobs=1, bytes=0))
         with own.begin() as session:
             _, job = model_registry.register_upload(
                 session, name="m", spec=SPEC, upload=UPLOAD, owner="ann", idempotency_key="k"

@@ -1,16 +1,20 @@
 """Studies: all jobs or none, one study for a key, retries, cancellation and deletion."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import pytest
 from sqlalchemy import func, select
 
 from faal_core.specs import FinetuneSpec
 from jobs import control, lifecycle, removal, studies
+from jobs.database import open_database
 from jobs.errors import IdempotencyConflict, ModelNotFound, QuotaExceeded, StudyNotFound
 from jobs.states import FINAL, JobKind, JobState
 from jobs.study_tables import Study, StudyRun
 from jobs.submission import Submission
 from jobs.tables import Job
-from tests.job_steps import SITE, claim_job, load_job
+from tests.job_steps import SITE, claim_job, load_job, queue_audit
 
 METHODS = [{"type": "faal"}, {"type": "uniform"}]
 SEEDS = [3, 1]
@@ -82,11 +86,16 @@ def test_all_jobs_are_submitted_or_none(sessions, model_id):
 
 
 def test_a_key_creates_one_study(sessions, model_id):
-    """The same request with the same key returns the first study; another request with this key is refused."""
+    """The same request with the same key returns the first study; another request with this key, or that of a job, is refused."""
     first, second = (add_study(sessions, model_id, key="rivals-1") for _ in range(2))
     assert (first == second, count_fine_tunings(sessions)) == (True, 4)
     with pytest.raises(IdempotencyConflict, match=first):
         add_study(sessions, model_id, key="rivals-1", methods=METHODS[:1])
+    with pytest.raises(IdempotencyConflict, match=first):
+        queue_audit(sessions, model_id, key="rivals-1")
+    audit = queue_audit(sessions, model_id, key="audit-1")
+    with pytest.raises(IdempotencyConflict, match=audit):
+        add_study(sessions, model_id, key="audit-1")
 
 
 def test_cancelling_ends_the_jobs_that_have_not_ended(sessions, model_id):
@@ -122,6 +131,24 @@ def test_a_deleted_study_leaves_its_jobs_and_a_deleted_job_its_run(sessions, mod
     with sessions() as session, pytest.raises(StudyNotFound, match=study_id):
         studies.find_study(session, study_id)
     assert load_job(sessions, runs[1][0].job_id).state not in FINAL
+
+
+def test_a_study_is_removed_once(database_url, sessions, model_id):
+    """Of four deletions at the same moment, three do not find the study."""
+    study_id, gate = add_study(sessions, model_id), Barrier(4)
+
+    def remove(_: int) -> bool:
+        own = open_database(database_url, pooled=False)
+        gate.wait()
+        try:
+            with own.begin() as session:
+                studies.remove_study(session, study_id)
+        except StudyNotFound:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as threads:
+        assert sum(threads.map(remove, range(4))) == 1
 
 
 def test_studies_of_others_do_not_exist(sessions, model_id):
