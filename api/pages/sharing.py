@@ -16,7 +16,7 @@ from api.serving.dependencies import Id, LinkId, Service, ServiceDep
 from api.serving.negotiation import choose_media_type
 from api.serving.report_formats import MEDIA_TYPES, answer_with_report
 from faal_client.resources.links import NewLink
-from faal_core.results.reading import Report
+from faal_core.results.reading import JobReport
 from jobs import links, queries
 from jobs.errors import JobCancelled, JobFailed, LinkNotFound
 from jobs.keys import site_secret
@@ -28,7 +28,7 @@ readers = APIRouter(tags=["shared reports"], dependencies=[Depends(require_own_h
 @readers.get(
     SHARED + "{token}",
     summary="Read a shared report",
-    response_model=Report,
+    response_model=JobReport,
     responses={200: {"description": "The report", "content": {"text/html": {"schema": {"type": "string"}}}}},
 )
 def read_shared_report(

@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import Query, Request, Response
+from pydantic import TypeAdapter
 
 from api.access.authentication import ReaderDep, SubmitterDep
 from api.pages.page_route import page_router, redirect
@@ -12,11 +13,14 @@ from api.serving.dependencies import Id, Service
 from faal_core.errors import InvalidSpec
 from faal_core.reports import text
 from faal_core.reports.method_table_text import tabulate_methods
+from faal_core.results.method_table import name_methods
+from faal_core.specs import MethodSpec
 from jobs import dataset_registry, model_registry
 
 router = page_router()
 
 ShownKey = Annotated[str, Query(max_length=100)]
+_METHODS: TypeAdapter[list[MethodSpec]] = TypeAdapter(list[MethodSpec])
 
 
 @router.get("/ui/studies/{id}")
@@ -38,7 +42,8 @@ def _study(service: Service, study_id: str, shown_version: str = "") -> dict[str
     """
     study = studies.get_study(service, study_id)
     version = studies.table_version(study)
-    filling: dict[str, Any] = {"study": study, "version": version, "changed": version != shown_version}
+    names = name_methods(_METHODS.validate_python(study.methods))
+    filling: dict[str, Any] = {"study": study, "names": names, "version": version, "changed": version != shown_version}
     if filling["changed"]:
         filling |= {"sentences": [], "cells": []}
         if studies.has_table(study):

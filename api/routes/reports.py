@@ -11,7 +11,7 @@ from api.serving.dependencies import Id
 from api.serving.negotiation import choose_media_type, is_unchanged
 from api.serving.report_formats import MEDIA_TYPES, answer_with_report
 from faal_client.resources.objects import Pending
-from faal_core.results.reading import Report
+from faal_core.results.reading import JobReport
 from jobs import queries
 from jobs.errors import JobStateConflict
 from jobs.states import REPORTING
@@ -24,7 +24,7 @@ RETRY_SECONDS = 2
 @router.get(
     "/jobs/{id}/report",
     summary="Get the report of a job, or its progress",
-    response_model=Report,
+    response_model=JobReport,
     responses={
         200: {"description": "The report", "content": {"text/html": {"schema": {"type": "string"}}}},
         202: {"model": Pending, "description": "The job has not ended; repeat the request after `Retry-After` seconds"},

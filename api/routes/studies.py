@@ -57,7 +57,9 @@ def get_study(study_id: Id, service: ReaderDep) -> StudyWithRuns:
             "description": "No job has succeeded yet; repeat the request after `Retry-After` seconds",
         },
         304: {"description": "The table is the one that you have"},
-        409: {"description": "All jobs have ended and none has succeeded: `job-state-conflict`"},
+        409: {
+            "description": "All jobs have ended or were deleted, and none is left that has succeeded: `job-state-conflict`"
+        },
     },
 )
 def get_study_table(

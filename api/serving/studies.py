@@ -66,7 +66,7 @@ def require_possible_table(study: StudyWithRuns) -> None:
     """Check that a job of the study has succeeded or can still succeed. Raises: JobStateConflict."""
     if not has_table(study) and study.done == study.total:
         raise JobStateConflict(
-            f"No job of study {study.id} has succeeded, so there is no table. Retry a job, or create another study."
+            f"Study {study.id} has no job that has succeeded, so there is no table. Retry a job, or create another study."
         )
 
 
@@ -85,7 +85,7 @@ def build_table(service: Service, study_id: str) -> MethodTable:
     with service.sessions() as session:
         jobs = studies.count_states(session, [study_id])[study_id]
         reports = read_reports(studies.read_reports(session, study_id))
-        return tabulate_methods(reports, missing=sum(jobs.values()) - jobs.get(JobState.SUCCEEDED, 0))
+        return tabulate_methods(reports, requested=sum(jobs.values()))
 
 
 def cancel_study(service: Service, study_id: str) -> StudyWithRuns:

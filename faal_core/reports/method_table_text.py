@@ -1,12 +1,13 @@
 """Write the sentences that summarise a table of methods, and its cells."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from faal_core.reports.audit_text import caveat, name_attacks
 from faal_core.reports.wording import sanitise, with_bounds, write_name
 from faal_core.results.method_table_documents import MethodRow, MethodTable, SeedRow, SeedSummary
 from faal_core.results.rate_text import percent, points
+from faal_core.results.trust import doubtful_codes
 
 LISTED_CLASSES = 3  # most worst classes in a cell
 
@@ -37,6 +38,7 @@ def summarise_methods(table: MethodTable) -> list[str]:
         f"{best.name} changes {changes}.",
         *_state_missing(table),
         *_state_doubts(table),
+        *_state_cuts(table),
         *table.differences,
         "The order is no test: compare two fine-tunings to test a difference. The range of the seeds is no interval.",
     ]
@@ -54,12 +56,29 @@ def _state_missing(table: MethodTable) -> list[str]:
 
 
 def _state_doubts(table: MethodTable) -> list[str]:
-    """Return the sentence on fine-tunings whose robust rates may be far too high."""
-    doubtful = [seed for row in table.methods for seed in row.seeds if seed.doubtful]
-    if not doubtful:
-        return []
-    codes = ", ".join(dict.fromkeys(code for seed in doubtful for code in seed.doubtful))
-    return [f"Robust rates of {len(doubtful)} of {table.fine_tunings} fine-tunings may be far too high ({codes})."]
+    """Return the sentences on the given model and the fine-tunings whose robust rates may be far too high."""
+    sentences = []
+    if given := doubtful_codes(table.given_model):
+        sentences.append(f"Robust rates of the given model may be far too high ({', '.join(given)}).")
+    doubtful = [(row, seed) for row in table.methods for seed in row.seeds if seed.doubtful]
+    if doubtful:
+        codes = ", ".join(dict.fromkeys(code for _, seed in doubtful for code in seed.doubtful))
+        some = _count_methods(table, [row for row, _ in doubtful])
+        sentences.append(f"Robust rates of {some} may be far too high ({codes}).")
+    return sentences
+
+
+def _state_cuts(table: MethodTable) -> list[str]:
+    """Return the sentence on fine-tunings whose training the time limit ended."""
+    cut = [row for row in table.methods for seed in row.seeds if seed.epochs < row.spec.training.epochs]
+    return [f"The time limit ended the training of {_count_methods(table, cut)} early."] if cut else []
+
+
+def _count_methods(table: MethodTable, rows: Sequence[MethodRow]) -> str:
+    """Return the number of fine-tunings by method, one for each item of `rows`: "2 of 9 fine-tunings, 2 by CFA (at),"."""
+    counts = Counter(row.name for row in rows)
+    listed = ", ".join(f"{number} by {name}" for name, number in counts.items())
+    return f"{len(rows)} of {table.fine_tunings} fine-tunings, {listed},"
 
 
 def tabulate_methods(table: MethodTable) -> list[list[str]]:

@@ -16,7 +16,7 @@ from faal_core.results.documents import PRODUCT
 from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.results.method_table_documents import MethodRow, MethodTable, SeedRow, SeedSummary
 from faal_core.results.trust import doubtful_codes
-from faal_core.specs import FinetuneSpec
+from faal_core.specs import FinetuneSpec, MethodSpec
 
 STOPPED = "audit-stopped"  # the code of the warning about an audit that was stopped
 Settings = Mapping[str, str]
@@ -56,14 +56,14 @@ def read_reports(documents: Iterable[str]) -> Iterator[FinetuneReport]:
         yield FinetuneReport.model_validate(fields)
 
 
-def tabulate_methods(reports: Iterable[FinetuneReport], missing: int = 0) -> MethodTable:
+def tabulate_methods(reports: Iterable[FinetuneReport], requested: int | None = None) -> MethodTable:
     """Return one row for each method, the largest mean over its seeds of the worst class's robust accuracy first.
 
     Fine-tunings belong to one method if their method and training settings differ in the seed alone.
 
     Args:
         reports: read one after the other. Only the first is kept until the end, and only its classes are read.
-        missing: number of fine-tunings of the same study that have no report.
+        requested: number of fine-tunings of the study, with those that have no report; None for reports without a study.
     Raises: InvalidSpec without a report, if a seed occurs twice in a method, or if the given weights, the images, the radius,
         the attacks or the confidence differ.
     """
@@ -77,7 +77,8 @@ def tabulate_methods(reports: Iterable[FinetuneReport], missing: int = 0) -> Met
     groups: dict[str, list[_Run]] = {}
     for run in sorted(runs, key=lambda one: one.row.seed):
         groups.setdefault(json.dumps(run.settings, sort_keys=True), []).append(run)
-    names = _name_methods([group[0] for group in groups.values()])
+    firsts = [group[0] for group in groups.values()]
+    names = _distinguish_names([str(run.spec.method) for run in firsts], [run.settings for run in firsts])
     rows = [_build_row(name, group) for name, group in zip(names, groups.values(), strict=True)]
     return MethodTable(
         product=PRODUCT,
@@ -86,8 +87,14 @@ def tabulate_methods(reports: Iterable[FinetuneReport], missing: int = 0) -> Met
         training_dataset=first.training_dataset,
         methods=tuple(sorted(rows, key=lambda row: (-row.robust_worst.mean, -row.robust_mean.mean, row.name))),
         differences=tuple(_list_differences(runs)),
-        missing=missing,
+        missing=0 if requested is None else requested - len(runs),
     )
+
+
+def name_methods(methods: Sequence[MethodSpec]) -> list[str]:
+    """Return the name of each method of a study, as its table has it when all methods have reports."""
+    settings = [dict(_flatten({"method": method.model_dump(mode="json")})) for method in methods]
+    return _distinguish_names([str(method) for method in methods], settings)
 
 
 def _extract_run(report: FinetuneReport) -> _Run:
@@ -101,6 +108,7 @@ def _extract_run(report: FinetuneReport) -> _Run:
         clean=audited.clean,
         robust=audited.robust,
         doubtful=(*doubtful_codes(audited), *(() if audited.complete else (STOPPED,))),
+        epochs=sum(epoch.fraction for epoch in report.epochs),
         minutes=report.seconds / 60,
     )
     return _Run(
@@ -151,17 +159,16 @@ def _find_differing(settings: Sequence[Settings]) -> list[str]:
     return [path for path in paths if len({one.get(path) for one in settings}) > 1]
 
 
-def _name_methods(runs: Sequence[_Run]) -> list[str]:
-    """Return a name for each method; those of the same name also have the fields in which they differ."""
+def _distinguish_names(names: Sequence[str], settings: Sequence[Settings]) -> list[str]:
+    """Return the name of each method; those of the same name also have the fields in which their settings differ."""
     alike: dict[str, list[Settings]] = {}
-    for run in runs:
-        alike.setdefault(str(run.spec.method), []).append(run.settings)
-    names = []
-    for run in runs:
-        name, settings = str(run.spec.method), run.settings
-        differing = (path for path in _find_differing(alike[name]) if path in settings)
-        names.append(", ".join([name, *(f"{path.removeprefix('method.')} = {settings[path]}" for path in differing)]))
-    return names
+    for name, one in zip(names, settings, strict=True):
+        alike.setdefault(name, []).append(one)
+    differing = {name: _find_differing(group) for name, group in alike.items()}
+    return [
+        ", ".join([name, *(f"{path.removeprefix('method.')} = {one[path]}" for path in differing[name] if path in one)])
+        for name, one in zip(names, settings, strict=True)
+    ]
 
 
 def _build_row(name: str, runs: Sequence[_Run]) -> MethodRow:

@@ -31,6 +31,9 @@ class SeedRow(Document):
         description="Codes of the warnings that the robust rates may be far too high, and `audit-stopped` where the attacks "
         "did not try every image."
     )
+    epochs: float = Field(
+        description="Number of epochs that were trained. It is below that of the spec where the time limit ended the training."
+    )
     minutes: float = Field(
         description="Duration of both audits and the training in minutes, without earlier attempts of a resumed job."
     )

@@ -22,6 +22,8 @@ OUTCOMES = {
 }
 """The names of the files with the outcomes of an audit, and of the audits before and after a fine-tuning."""
 
+JobReport = Annotated[AuditReport | FinetuneReport | ComparisonReport | ModelTable, Field(discriminator="kind")]
+"""A report that a job of the service makes."""
 Report = Annotated[
     AuditReport | FinetuneReport | ComparisonReport | ModelTable | MethodTable, Field(discriminator="kind")
 ]

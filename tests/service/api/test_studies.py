@@ -3,6 +3,7 @@
 from html import unescape
 
 import pytest
+from sqlalchemy import delete
 
 from faal_client import Client, errors
 from faal_client.resources.studies import StudyResource
@@ -11,6 +12,7 @@ from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.results.method_table import tabulate_methods
 from faal_core.specs import FinetuneSpec, UniformMethod
 from jobs import lifecycle
+from jobs.tables import Report
 from tests.sample_reports import sample_finetune
 from tests.service.api.conftest import FINETUNE
 from tests.service.api.test_pages import HOSTILE
@@ -55,7 +57,7 @@ def test_the_client_creates_a_study_and_reads_its_table(web) -> None:
             client.study_table(study.id, timeout=0)
         reports = [succeed(web, client, run.job) for run in study.runs[:3]]
         table = client.study_table(study.id)
-        assert table == tabulate_methods(reports, missing=1).model_copy(update={"created_at": table.created_at})
+        assert table == tabulate_methods(reports, requested=4).model_copy(update={"created_at": table.created_at})
         answer = web.client.get(address, headers={"Accept": "text/html"})
         assert "Without a report: 1 of 4 fine-tunings" in answer.text
         again = {"Accept": "text/html", "If-None-Match": answer.headers["ETag"]}
@@ -64,6 +66,9 @@ def test_the_client_creates_a_study_and_reads_its_table(web) -> None:
         assert (cancelled.states, cancelled.done, cancelled.total) == ({"succeeded": 3, "cancelled": 1}, 4, 4)
         assert client.wait_for_study(study.id) == cancelled
         assert web.client.get(address, headers=again).status_code == 200
+        with web.site.sessions.begin() as session:
+            session.execute(delete(Report).where(Report.job_id == study.runs[0].job))  # as if the job was deleted now
+        assert client.study_table(study.id).missing == 2
         client.delete_study(study.id)
         with pytest.raises(errors.NotFound):
             client.study(study.id)
@@ -118,14 +123,16 @@ def test_the_preset_is_that_of_a_fine_tuning(web) -> None:
 
 
 def test_the_page_of_a_study_shows_its_jobs_and_its_table(web) -> None:
-    """The page has each job and, after the first success, the table; a refresh leaves out what the page has; buttons work."""
-    made = web.client.post("/studies", json=BODY | {"model": web.model(), "name": HOSTILE}).json()
+    """The page tells methods of one name apart, and has each job and the table; a refresh has what changed; buttons work."""
+    alike = {"methods": [{"type": "uniform"}, {"type": "uniform", "beta": 1}], "name": HOSTILE}
+    made = web.client.post("/studies", json=BODY | {"model": web.model(), **alike}).json()
     address = f"/ui/studies/{made['id']}"
     page = web.client.get(address).text
     assert "0 of 4 jobs have ended" in page
     assert "Table of methods" not in page
     assert HOSTILE not in page
     assert all(f'href="/ui/jobs/{run["job"]}"' in page for run in made["runs"])
+    assert all(page.count(f"UNIFORM (at), beta = {beta}") == 3 for beta in ("6.0", "1.0"))
     with Client(str(web.client.base_url)) as client:
         succeed(web, client, made["runs"][0]["job"])
     changes = web.client.get(f"{address}/course").text

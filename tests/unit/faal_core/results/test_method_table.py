@@ -80,11 +80,11 @@ def test_the_table_is_text_page_document_and_frame(tmp_path: Path) -> None:
         report_on(1, scale=1.25, after=doubted),
         report_on(2, UniformMethod(), 0.5),
     ]
-    table = tabulate_methods(reports, missing=2)
+    table = tabulate_methods(reports, requested=5)
     for shown in (terminal.summary(table), html.render(table)):
         assert "after FAAL (at, DRO radius r = 0.2): 46.9 % [31.2 % to 62.5 %]" in shown
         assert "Without a report: 2 of 5 fine-tunings" in shown
-        assert "1 of 3 fine-tunings may be far too high (zero-gradient)" in shown
+        assert "1 of 3 fine-tunings, 1 by FAAL (at, DRO radius r = 0.2), may be far too high (zero-gradient)" in shown
         assert "+21.9 [+6.2 to +37.5]" in shown
         assert "given model" in shown
     assert read_any_report(table.model_dump_json()) == table
@@ -115,6 +115,23 @@ def test_a_method_that_does_not_help_is_called_none() -> None:
     assert "no method makes the worst class more robust" in terminal.summary(
         tabulate_methods([report_on(0, scale=0.5)])
     )
+
+
+def test_what_makes_rates_doubtful_is_stated() -> None:
+    """The sentences name the methods whose training the time limit ended, and the warnings about the given model."""
+    warned = (WARNING.model_copy(update={"code": "zero-gradient"}),)
+    cut = SAMPLE.epochs[-1].model_copy(update={"fraction": 0.5})
+    reports = [
+        report_on(0, before=SAMPLE.before.model_copy(update={"warnings": warned})),
+        report_on(1, epochs=(*SAMPLE.epochs[:-1], cut)),
+        report_on(0, UniformMethod()),
+    ]
+    text = terminal.summary(tabulate_methods(reports))
+    assert "the training of 1 of 3 fine-tunings, 1 by FAAL (at, DRO radius r = 0.2), early" in text
+    assert "the given model may be far too high (zero-gradient)" in text
+    text = terminal.summary(tabulate_methods(reports[2:]))
+    assert "time limit" not in text
+    assert "too high" not in text
 
 
 def test_fine_tunings_with_other_terms_are_refused() -> None:
