@@ -29,10 +29,16 @@ test-slow: setup ## run the tests that take minutes each
 test-oldest: setup ## run the library's tests with the oldest versions that pyproject.toml allows, in an environment of its own
 	@$(RUN) scripts.try_oldest build/oldest
 
-check: setup ## lint, formatting, types, import rules, Dockerfile
+# Shapes in signatures are checked while these tests run: that takes half as long again, and one call of a function is enough.
+SHAPED := faal_core.attacks,faal_core.classifier,faal_core.auditing.run,faal_core.auditing.evaluator,faal_core.auditing.reliability,faal_core.training
+SHAPE_TESTS := attacks auditing/test_evaluator.py auditing/test_reliability.py training/methods training/test_step.py training/test_validation.py
+
+check: setup ## lint, formatting, types, shapes of tensors, import rules, Dockerfile
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) mypy
+	@OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses auto --maxprocesses 4 --jaxtyping-packages=$(SHAPED),beartype.beartype \
+	  --deselect tests/unit/faal_core/attacks/test_oracle.py $(SHAPE_TESTS:%=tests/unit/faal_core/%)
 	$(VENV)/bin/lint-imports --no-logo
 	$(VENV)/bin/hadolint Dockerfile
 

@@ -18,7 +18,7 @@ from tests.servers import ObjectStore, PostgresServer, object_store, postgres_se
 _MEMORY = Path("/dev/shm")
 _ROOM = 4 * 2**30  # bytes; temporary files of all tests together take less
 
-# Tests make thousands of small files and databases, which nobody needs afterwards. Those of databases take twice as long on a disk.
+# Tests make thousands of small files and databases that nobody needs afterwards. Tests of databases take twice as long on a disk.
 if "TMPDIR" not in os.environ and _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _ROOM:
     os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
 

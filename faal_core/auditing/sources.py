@@ -75,10 +75,15 @@ def read_source(path: Path, classifier: Classifier) -> Source:
 def add_transfer_attacks(spec: AuditSpec, classifier: Classifier, sources: Sequence[Source]) -> AuditSpec:
     """Return the spec with attacks by the gradients of each source, unless it has attacks by them already.
 
-    Raises: InvalidSpec for too many sources, one that is the classifier itself, or one that has the weights of another source.
+    Raises: InvalidSpec for too many sources, one that is the classifier itself, or one that has the weights of another source;
+        ClassifierUnsuitable.
     """
+    if not sources:
+        return spec
+    check_network(classifier)
     attacks, known, digest = list(spec.attacks), dict[str, str](), weights.digest(classifier)
     for source in sources:
+        check_network(source.classifier)
         network = source.network
         if network.sha256 == digest and source.classifier.spec == classifier.spec:
             known[digest] = "the audited network"

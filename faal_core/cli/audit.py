@@ -40,7 +40,7 @@ def audit(
     epsilon: options.Epsilon = None,
     norm: options.Norm = None,
     attacks: options.Attacks = None,
-    transfer_from: options.TransferFrom = None,
+    transfer_from: input_options.TransferFrom = None,
     images: options.Images = None,
     min_worst: options.DecideWorst = None,
     settings: options.AuditSettings = None,

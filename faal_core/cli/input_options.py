@@ -200,3 +200,15 @@ Cache = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
+TransferFrom = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--transfer-from",
+        exists=True,
+        dir_okay=False,
+        metavar="FILE",
+        help="Attack by the gradients of another network, too, whose weights are in this file: for classifiers that hide "
+        "their own. It has the same classes; repeatable, at most 3 files.",
+        rich_help_panel=INPUT,
+    ),
+]

@@ -54,18 +54,6 @@ Attacks = Annotated[
         rich_help_panel=ATTACKS,
     ),
 ]
-TransferFrom = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--transfer-from",
-        exists=True,
-        dir_okay=False,
-        metavar="FILE",
-        help="Attack by the gradients of another network, too, whose weights are in this file: for classifiers that hide "
-        "their own. It has the same classes; repeatable, at most 3 files.",
-        rich_help_panel=ATTACKS,
-    ),
-]
 Images = Annotated[
     int | None,
     typer.Option(

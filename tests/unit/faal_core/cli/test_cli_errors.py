@@ -32,7 +32,7 @@ NETWORK = ("--epsilon", "0.1", "--architecture", "small_resnet", "--num-classes"
         (["--epsilon", "0.1", "--attacks", '[{"steps": 3}]'], "--attacks: [0]: the field 'type' is missing"),
         (
             ["--epsilon", "0.1", "--attacks", '[{"type": "pdg"}]'],
-            "'pdg' is none of pgd, apgd, fab, square; did you mean pgd?",
+            "'pdg' is none of pgd, apgd, fab, square, transfer; did you mean pgd?",
         ),
         (
             ["--epsilon", "0.1", "--attacks", '[{"type": "pgd", "stepz": 3}]'],
