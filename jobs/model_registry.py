@@ -101,11 +101,19 @@ def find_ready(session: Session, model_id: str) -> Model | None:
     return model if model is not None and model.state is UploadState.READY else None
 
 
-def find_by_weights(session: Session, owner: str, weights_sha256: str) -> Model | None:
-    """Return the owner's newest model with these weights that is ready, or None."""
+def find_by_weights(
+    session: Session, owner: str, weights_sha256: str, *, cutoff: datetime | None = None
+) -> Model | None:
+    """Return the owner's newest model with these weights that is ready, or None.
+
+    Args:
+        cutoff: time after which added models do not count, so that all attempts and helpers of a job read the same one.
+    """
     query = select(Model).where(
         Model.owner == owner, Model.weights_sha256 == weights_sha256, Model.state == UploadState.READY
     )
+    if cutoff is not None:
+        query = query.where(Model.created_at <= cutoff)
     return session.scalars(query.order_by(Model.id.desc()).limit(1)).first()
 
 

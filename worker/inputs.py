@@ -80,9 +80,13 @@ class JobInputs:
         return [self._read_source(network) for network in list_sources(attacks).values()]
 
     def _read_source(self, network: SourceNetwork) -> Source:
-        owner, model = self.job.owner, self.read_model()
-        if model.weights_sha256 not in (network.sha256, None):
-            by_weights = self.read(lambda session: model_registry.find_by_weights(session, owner, network.sha256))
+        job, model = self.job, self.read_model()
+        if model.weights_sha256 != network.sha256:
+            by_weights = self.read(
+                lambda session: model_registry.find_by_weights(
+                    session, job.owner, network.sha256, cutoff=job.created_at
+                )
+            )
             model = by_weights or model
         source = Source(network.name, self.read_classifier(model))
         if source.network.sha256 != network.sha256:

@@ -14,9 +14,10 @@ from faal_core.auditing.reliability.outputs import check_repeatability
 from faal_core.auditing.suitability import check_network
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
-from faal_core.errors import ClassifierUnsuitable, InvalidSpec, WeightsUnreadable
+from faal_core.errors import ClassifierUnsuitable, FaalError, InvalidSpec, WeightsAmbiguous, WeightsUnreadable
 from faal_core.specs import AuditSpec, SourceNetwork
 from faal_core.specs.attacks import list_sources
+from faal_core.specs.class_names import normalise_name
 from faal_core.specs.escalation import list_transfer_attacks
 from faal_core.specs.field_errors import check_fields
 
@@ -61,15 +62,22 @@ def collect_sources(networks: NamedSource | Iterable[NamedSource], classifier: C
 def read_source(path: Path, classifier: Classifier) -> Source:
     """Return the network in the file. Where the file does not state its architecture, it has that of the audited classifier.
 
-    Raises: the errors of `weights.read_classifier`.
+    Raises: the errors of `weights.read_classifier`, which name the file, and no option: those are about the audited weights.
     """
     try:
-        source = weights.read_classifier(path)
+        return Source(path.stem, _read(path, classifier))
+    except FaalError as error:
+        advice = " The file of a source must hold one set." if isinstance(error, WeightsAmbiguous) else ""
+        raise type(error)(f"{path.name}, named for transfer attacks: {error.message}{advice}") from error
+
+
+def _read(path: Path, classifier: Classifier) -> Classifier:
+    try:
+        return weights.read_classifier(path)
     except WeightsUnreadable as error:
         if error.remedy != "architecture":
             raise
-        source = weights.read_classifier(path, classifier.spec, network=copy.deepcopy(classifier.backbone))
-    return Source(path.stem, source)
+        return weights.read_classifier(path, classifier.spec, network=copy.deepcopy(classifier.backbone))
 
 
 def add_transfer_attacks(spec: AuditSpec, classifier: Classifier, sources: Sequence[Source]) -> AuditSpec:
@@ -119,8 +127,10 @@ def _prepare(source: Source, data: LabelledImages, device: torch.device) -> Clas
             f"{subject} has {classifier.num_classes} classes, and the audited network has {len(data.class_names)}. "
             "Name a network with the same classes."
         )
-    names = classifier.spec.class_names
-    if names is not None and names != data.class_names and set(names) == set(data.class_names):
+    names, known = (
+        [normalise_name(name) for name in some or ()] for some in (classifier.spec.class_names, data.class_names)
+    )
+    if names != known and set(names) == set(known):
         raise InvalidSpec(
             f"{subject} has the classes in another order than the audited network. Use one order in both."
         )

@@ -1,6 +1,6 @@
 """Compare audits from their reports and stored outcomes; no model runs."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -73,9 +73,9 @@ def tabulate_audits(audits: Sequence[AuditReport]) -> ModelTable:
     def place(audited: AuditReport) -> tuple[str, float, bool, float]:
         return audited.spec.threat.norm, audited.spec.threat.epsilon, not audited.complete, -audited.robust.worst.low
 
-    kinds: dict[str, set[str]] = {
+    kinds: dict[str, Collection[object]] = {
         "images": {audited.dataset.sha256 for audited in audits},
-        "attacks": {repr(audited.attack_specs) for audited in audits},
+        "attacks": {audited.attack_specs for audited in audits},
         "confidence levels": {str(audited.spec.confidence) for audited in audits},
         "norms": {audited.spec.threat.norm for audited in audits},
     }

@@ -159,6 +159,13 @@ class SourceNetwork(Spec):
         clean = "".join(sign if is_name(sign) else "\ufffd" for sign in name[:MAX_NAME_LENGTH])
         return cls(name=clean or "unnamed", sha256=sha256)
 
+    def __eq__(self, other: object) -> bool:
+        """Return whether both have the same weights, under whatever names."""
+        return isinstance(other, SourceNetwork) and self.sha256 == other.sha256
+
+    def __hash__(self) -> int:
+        return hash(self.sha256)
+
     def __str__(self) -> str:
         return f"{self.name} ({self.sha256[:8]})"
 

@@ -1,5 +1,7 @@
 """A helper rebuilds the work of a shared audit or validation, and computes what the job's own process computes."""
 
+from datetime import timedelta
+
 import pytest
 import torch
 
@@ -69,17 +71,27 @@ def test_a_helper_computes_the_same(classifier, inputs, storage, tmp_path, part,
 
 @pytest.mark.parametrize("is_own_model", [True, False])
 def test_a_helper_follows_the_gradients_of_models(classifier, inputs, storage, tmp_path, is_own_model) -> None:
-    """A helper has the source of a transfer attack: the job's model or another one of its owner. It refuses a deleted one."""
+    """A helper has the source of a transfer attack: the job's model or another one of its owner. It refuses a deleted one.
+
+    A model with the same weights that is added after the job does not count. The job's model may have no digest: an earlier
+    version checked it.
+    """
     given = Source("given", networks.build(SPEC).eval())
-    weights.write_classifier(tmp_path / "given.safetensors", given.classifier)
-    stored = storage.put_file(tmp_path / "given.safetensors", media_type="application/octet-stream")
+    files = []
+    for network in (classifier, given.classifier):
+        weights.write_classifier(tmp_path / "network.safetensors", network)
+        files.append(storage.put_file(tmp_path / "network.safetensors", media_type="application/octet-stream"))
     other = add_ready_model(inputs.sessions, name="old")
+    later = add_ready_model(inputs.sessions, name="later", weights_sha256=given.network.sha256)
     with inputs.sessions.begin() as session:
-        artifacts.record_artifact(session, stored)
+        for stored in files:
+            artifacts.record_artifact(session, stored)
         models = [model_registry.find_model(session, model_id) for model_id in (inputs.job.model_id, other)]
         for model, is_source in zip(models, (is_own_model, not is_own_model), strict=True):
-            model.sha256, model.spec = stored.sha256, SPEC.model_dump(mode="json")
-            model.weights_sha256 = given.network.sha256 if is_source else "e" * 64
+            model.spec, model.created_at = SPEC.model_dump(mode="json"), inputs.job.created_at
+            model.sha256 = files[is_source].sha256
+            model.weights_sha256 = given.network.sha256 if is_source else None
+        model_registry.find_model(session, later).created_at = inputs.job.created_at + timedelta(seconds=1)
     data = datasets.load("fashion-mnist-subset", "test")
     sources = prepare_sources([given], data, CPU)
     evaluator = Evaluator(classifier, data, device=CPU, batch_size=8, seed=3, sources=sources)

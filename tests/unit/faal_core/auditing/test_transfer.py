@@ -12,9 +12,10 @@ import faal_core as faal
 from faal_core import datasets
 from faal_core.auditing.processes import Executors
 from faal_core.auditing.result import AuditResult
+from faal_core.auditing.sources import Source
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
-from faal_core.errors import InvalidSpec
+from faal_core.errors import InvalidSpec, WeightsAmbiguous
 from faal_core.evidence.batches import parse_batches, replay, select_whole_lines
 from faal_core.evidence.statistics_check import list_unsupported
 from faal_core.finetuning.audits import Audits
@@ -129,6 +130,10 @@ def test_result_is_the_same_in_processes_and_after_a_stop_and_a_pack_follows_fro
     assert evaluation.sha256 == again.evaluation.sha256
     assert [count.tried for count in counts] == [row.tried for row in report.attacks]
     other = build_linear_classifier(2, SHAPE, seed=1)
+    renamed = Source("renamed", LINEAR).network
+    named = [one.model_copy(update={"source": renamed}) for one in report.spec.attacks[1:]]
+    spec = report.spec.model_copy(update={"attacks": (report.spec.attacks[0], *named)})
+    require_comparable(report, report.model_copy(update={"spec": spec}))
     with pytest.raises(InvalidSpec, match="different attacks"):
         require_comparable(report, audit(HIDDEN, transfer_from=other, escalate=False).report)
 
@@ -171,6 +176,21 @@ def test_sources_that_do_not_fit_are_refused(sources: list[Any], message: str) -
     """The error names what differs between the source and the audited classifier."""
     with pytest.raises(InvalidSpec, match=message):
         audit(HIDDEN, transfer_from=sources)
+
+
+def test_names_of_classes_in_another_order_are_refused_in_any_case() -> None:
+    """Names are compared as those of a data set are: "Dog" is "dog"."""
+    source = Classifier.wrap(LINEAR.backbone, num_classes=2, class_names=("Dog", "CAT"))
+    with pytest.raises(InvalidSpec, match="another order"):
+        audit(HIDDEN, transfer_from=source, class_names=("cat", "dog"))
+
+
+def test_errors_of_a_file_name_it(tmp_path: Path) -> None:
+    """The audited weights are in another file, and the options that select among several are about that one."""
+    weights = HIDDEN.backbone.state_dict()
+    torch.save({"one": weights, "two": weights}, tmp_path / "both.pt")
+    with pytest.raises(WeightsAmbiguous, match=r"both\.pt, named for transfer attacks.*must hold one set"):
+        audit(HIDDEN, transfer_from=tmp_path / "both.pt")
 
 
 def test_a_spec_that_names_an_absent_source_is_refused() -> None:
