@@ -116,7 +116,9 @@ def examine_attacks(
     by_gradients = sum(row.broken for row, free in zip(rows, gradient_free, strict=True) if not free)
     after = [row for row, free in list(zip(rows, gradient_free, strict=True))[first_gradient:] if free]
     broken, tried = sum(row.broken for row in after), sum(row.tried for row in after[:1])
-    if broken <= _SQUARE_GAIN * images:
+    if broken <= max(
+        _SQUARE_GAIN * images, 1
+    ):  # of few images, a single one is more than that share, and shows nothing
         return ()
     return (
         ReliabilityWarning(

@@ -28,10 +28,19 @@ from faal_core.results.comparability import require_comparable
 from faal_core.results.ledger import BatchResult
 from faal_core.results.trust import doubtful_codes
 from faal_core.specs import AuditSettings, FinetuneSpec, PgdSpec
+from faal_core.specs.escalation import MISLEADING, plan_escalation
 from faal_core.threat_model import ThreatModel
 from faal_core.weights import read_classifier
 from tests.linear_classifier import build_linear_classifier
 from tests.planted_defences import PIXELS, plant
+from tests.robust_networks import (
+    CNN_A,
+    RESNET4B,
+    TRADES,
+    Reference,
+    needs_reference,
+    robust_networks,  # noqa: F401 - a fixture
+)
 
 SHAPE, EPSILON = (1, 5, 5), 0.12
 EPSILON_BUNDLED = 0.1  # at which the bundled network was trained
@@ -86,6 +95,11 @@ def test_escalation_finds_what_an_attack_finds_that_knows_the_defence(name: str)
     assert abs(report.robust.mean.count - exact) <= 0.01 * len(y)
 
 
+def read_bundled() -> Classifier:
+    """Return the bundled network."""
+    return read_classifier(Path(faal.__file__).parent / "bundled/classifier.safetensors")
+
+
 def attack_knowing(defended: Classifier, bundled: Classifier, x: Tensor, y: Tensor) -> int:
     """Return the number of images that resist attacks with the defended logits and the gradient of the network behind them."""
 
@@ -111,7 +125,7 @@ def attack_knowing(defended: Classifier, bundled: Classifier, x: Tensor, y: Tens
 @pytest.mark.parametrize("name", [name for name in FLAGS if name != "random layer"])
 def test_escalation_on_the_bundled_network_is_as_strong_as_a_hand_written_attack(name: str) -> None:
     """The adversarially trained network behind each defence is flagged, and hardly more images are robust than by hand."""
-    bundled = read_classifier(Path(faal.__file__).parent / "bundled/classifier.safetensors")
+    bundled = read_bundled()
     data = datasets.load("fashion-mnist-subset", "test")
     data = data.take(data.stratified(100, 0))
     x, y = data.pixels(torch.arange(len(data)), torch.device("cpu")), data.labels
@@ -122,6 +136,36 @@ def test_escalation_on_the_bundled_network_is_as_strong_as_a_hand_written_attack
     assert FLAGS[name] in {warning.code for warning in report.warnings}
     with freeze_weights(bundled):
         assert report.robust.mean.count <= attack_knowing(defended, bundled, x, y) + 1
+
+
+@pytest.mark.slow
+@needs_reference
+@pytest.mark.usefixtures("robust_networks")
+@pytest.mark.parametrize(
+    ("reference", "epsilon"), [(None, EPSILON_BUNDLED), (RESNET4B, 2 / 255), (CNN_A, 2 / 255), (TRADES, 0.3)]
+)
+def test_escalation_changes_nothing_on_robust_networks(
+    reference: Reference | None, epsilon: float, tmp_path: Path
+) -> None:
+    """Robust networks get no warning that further attacks follow, and these would break hardly an image that `fast` left."""
+    classifier = read_bundled() if reference is None else reference.classifier(tmp_path)
+    data = datasets.load("fashion-mnist-subset", "test") if reference is None else reference.images()
+    data = data.take(data.stratified(200, 0))
+    alone = faal.audit(classifier, data, epsilon=epsilon, attacks="fast", progress=False).report
+    attacks = alone.attack_specs
+    followed = plan_escalation(MISLEADING, attacks)
+    assert alone.escalation is None
+    assert followed is not None
+
+    both = faal.audit(
+        classifier,
+        data,
+        epsilon=epsilon,
+        attacks=[one.model_dump() for one in (*attacks, *followed.attacks)],
+        progress=False,
+    ).report
+
+    assert alone.robust.mean.count - both.robust.mean.count <= 0.01 * len(data)
 
 
 def audit_linear(name: str | None = None, **options: Any) -> AuditResult:

@@ -195,3 +195,13 @@ def test_square_after_the_gradients(
     warnings = examine_attacks(specs, tuple(rows), 1000)
     assert [warning.code for warning in warnings] == ["square-beats-gradients"] * (evidence is not None)
     assert all(warning.evidence.startswith(evidence or "") for warning in warnings)
+
+
+@pytest.mark.parametrize(("broken", "codes"), [(1, []), (2, ["square-beats-gradients"])])
+def test_a_single_image_that_square_breaks_is_no_warning(broken: int, codes: list[str]) -> None:
+    """One of 200 images is more than 0.2 %, but it may be chance; two are a warning."""
+    rows = tuple(
+        AttackRow(name=str(spec), tried=100, broken=count, forward=0, backward=0, seconds=0)
+        for spec, count in ((CLIMB, 100), (SEARCH, broken))
+    )
+    assert [warning.code for warning in examine_attacks((CLIMB, SEARCH), rows, 200)] == codes
