@@ -18,7 +18,7 @@ from faal_core.auditing.reliability.predictions import check_class_sizes, examin
 from faal_core.classifier import Classifier, Images, Labels, Logits
 from faal_core.devices import full_float32, require_room
 from faal_core.results.documents import AttackRow, ReliabilityWarning
-from faal_core.specs import AttackSpec, SquareSpec
+from faal_core.specs import AttackSpec, SquareSpec, TransferSpec
 from faal_core.specs.escalation import RANDOM
 from faal_core.threat_model import ThreatModel
 
@@ -111,10 +111,11 @@ def examine_attacks(
     Args:
         images: number of images in the audit.
     """
-    gradient_free = [isinstance(spec, SquareSpec) for spec in specs]
-    first_gradient = gradient_free.index(False) if False in gradient_free else len(specs)
-    by_gradients = sum(row.broken for row, free in zip(rows, gradient_free, strict=True) if not free)
-    after = [row for row, free in list(zip(rows, gradient_free, strict=True))[first_gradient:] if free]
+    # Attacks by the gradients of another network say nothing about the network's own.
+    by_own = [not isinstance(spec, SquareSpec | TransferSpec) for spec in specs]
+    first = by_own.index(True) if True in by_own else len(specs)
+    by_gradients = sum(row.broken for row, own in zip(rows, by_own, strict=True) if own)
+    after = [row for row, spec in list(zip(rows, specs, strict=True))[first:] if isinstance(spec, SquareSpec)]
     broken, tried = sum(row.broken for row in after), sum(row.tried for row in after[:1])
     if broken <= max(
         _SQUARE_GAIN * images, 1

@@ -12,7 +12,7 @@ from faal_core.auditing.reliability import ClassifierChecks, examine_attacks
 from faal_core.classifier import Classifier, Images, Labels
 from faal_core.errors import ClassifierUnsuitable
 from faal_core.results.documents import AttackRow, ReliabilityWarning
-from faal_core.specs import AttackSpec, PgdSpec, SquareSpec
+from faal_core.specs import AttackSpec, PgdSpec, SourceNetwork, SquareSpec, TransferSpec
 from faal_core.threat_model import Norm, ThreatModel
 from tests.linear_classifier import build_linear_classifier
 
@@ -170,6 +170,7 @@ def test_a_normalisation_in_levels_of_255(mean: float, std: float, count: int) -
 
 
 CLIMB, SEARCH = PgdSpec(), SquareSpec()
+TRANSFER = TransferSpec(source=SourceNetwork(name="other", sha256="0" * 64))
 
 
 @pytest.mark.parametrize(
@@ -182,6 +183,7 @@ CLIMB, SEARCH = PgdSpec(), SquareSpec()
         ((SEARCH, CLIMB), (500, 10), None),
         ((SEARCH,), (500,), None),
         ((CLIMB, CLIMB), (10, 500), None),
+        ((TRANSFER, SEARCH), (10, 500), None),
     ],
 )
 def test_square_after_the_gradients(
