@@ -17,7 +17,7 @@ import redis
 
 from jobs.content import digest_from_path
 from tests.servers import ObjectStore, find_free_port, object_store, postgres_folder, postgres_in, redis_server
-from tests.service.processes import START_SECONDS, Site, SiteProcess, wait_until
+from tests.service.processes import START_SECONDS, Site, SiteProcess, command_line, wait_until
 from tests.storage_contents import list_places, overwrite, read_content
 
 # Names of faults, and how often one is drawn beside the others.
@@ -309,12 +309,8 @@ def _children(pid: int) -> list[int]:
 
 def _jobs_of(worker: SiteProcess) -> list[str]:
     """Return the ids of the jobs whose processes the worker has started."""
-    jobs = []
-    for pid in worker.jobs:
-        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().decode()
-            jobs += [word for word in command.split("\0") if word.startswith("job_")]
-    return jobs
+    words = (word for pid in worker.jobs for word in command_line(pid).split("\0"))
+    return [word for word in words if word.startswith("job_")]
 
 
 @contextmanager

@@ -212,9 +212,16 @@ def command_name(pid: int) -> str:
     return ""
 
 
+def command_line(pid: int) -> str:
+    """Return the words of that process's command, between zero bytes; empty if there is none."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+    return ""
+
+
 def is_gone(pid: int) -> bool:
     """Return whether that process has ended, or is a zombie that waits to be reaped."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return True

@@ -3,13 +3,12 @@
 import os
 import signal
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from jobs import control
 from jobs.states import JobState
-from tests.service.processes import Site, is_gone, wait_until
+from tests.service.processes import Site, command_line, descendants, is_gone, wait_until
 from tests.service.small_jobs import EPOCHS, submit_finetuning
 
 
@@ -33,8 +32,7 @@ class Pair:
 
 def rank_processes(leader: int) -> list[int]:
     """Return the ids of the processes that train together with that one."""
-    ranks = [int(pid) for task in Path(f"/proc/{leader}/task").glob("*/children") for pid in task.read_text().split()]
-    return [pid for pid in ranks if b"worker.rank_process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for pid in descendants(leader) if "worker.rank_process" in command_line(pid)]
 
 
 @pytest.fixture

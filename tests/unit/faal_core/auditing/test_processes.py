@@ -5,7 +5,7 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -65,9 +65,12 @@ def audit(count: int, images: Path | None = None, **options):
 
 def list_children() -> set[int]:
     """Return the processes that this one has started and that compute batches; servers of other tests are others."""
-    children = (pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split())
-    command = Path("/proc/self/cmdline").read_bytes()  # which a fork has, too
-    return {int(pid) for pid in children if Path(f"/proc/{pid}/cmdline").read_bytes() in {command, b""}}
+    found, command = set(), Path("/proc/self/cmdline").read_bytes()  # which a fork has, too
+    for pid in (pid for task in Path("/proc/self/task").glob("*/children") for pid in task.read_text().split()):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            if Path(f"/proc/{pid}/cmdline").read_bytes() in {command, b""}:
+                found.add(int(pid))
+    return found
 
 
 class KillsAChild(NoProgress):
