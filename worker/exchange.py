@@ -196,10 +196,10 @@ class Exchange:
         with self._sessions() as session:
             leased = sharing.list_leased(session, self._key)
             rows = sharing.find_results(session, self._key)
-        now = time.monotonic()
+        now, computed = time.monotonic(), {row.number for row in rows}  # these are neither leased nor to be taken back
         with self._changed:
             for number, one in self._offered.items():
-                if (number in leased) != (one.leased_since is not None):
+                if number not in computed and (number in leased) != (one.leased_since is not None):
                     self._offered[number] = Offered(one.batch, now if number in leased else None)
         self._seen |= dict.fromkeys([*leased.values(), *(row.worker or "" for row in rows)], now)
         if rows:
@@ -219,6 +219,8 @@ class Exchange:
                     self._offered.pop(row.number, None)
                     self._results.append(result)
                 else:
+                    if row.number in self._offered:
+                        self._offered[row.number] = Offered(_batch(row))
                     logger.error(
                         "worker %s returned a wrong result for a batch of job %s", row.worker, self._key.job_id
                     )

@@ -33,6 +33,7 @@ SPEC = FinetuneSpec(threat=ThreatModel(epsilon=EPSILON), audit=AuditSettings(ima
 """The defaults of `faal finetune` and of the start form, except fewer test images, so that the demo takes some minutes."""
 
 START_SECONDS = 60.0  # for the service to answer
+END_SECONDS = 2.0  # a service that is killed closes its connections a moment before it has ended
 STOP_SECONDS = 60.0  # for the service and its worker to end
 ROWS: dict[str, type[AttackRow] | type[EpochRow]] = {"attack": AttackRow, "epoch": EpochRow}
 
@@ -133,8 +134,10 @@ def service() -> Iterator[str]:
                     _await_ready(process, f"http://127.0.0.1:{port}", log)
                 yield f"http://127.0.0.1:{port}"
             except httpx.TransportError as error:
-                if (status := process.poll()) is None:
-                    raise
+                try:
+                    status = process.wait(END_SECONDS)
+                except subprocess.TimeoutExpired:
+                    raise error from None
                 raise ServiceFailed(f"The service ended with exit status {status}:\n{_last_lines(log)}") from error
             finally:
                 _stop(process)

@@ -137,12 +137,13 @@ def test_helpers_compute_batches(open_shared, sessions, key, workers, monkeypatc
 def test_silent_helpers_cost_no_batch(open_shared, sessions, key, monkeypatch):
     """Batches that a helper claimed and never returns are computed by the job itself, and a wrong result is not taken."""
     monkeypatch.setattr("worker.shared_executor.AHEAD_SECONDS", 0.5)
+    monkeypatch.setattr(LeavesBatches, "helped", True)
     claimed: list[SharedBatch] = []
 
     def claim_for_ever() -> None:
-        for _ in range(200):
+        for _ in range(1000):
             with sessions.begin() as session:
-                claimed.extend(sharing.claim_batches(session, key, worker="silent", lease_seconds=60, most=lambda _: 2))
+                claimed.extend(sharing.claim_batches(session, key, worker="silent", lease_seconds=60, most=lambda _: 1))
                 if len(claimed) == 1:
                     assert sharing.store_result(session, claimed[0], "{}")
             if len(claimed) > 3:
@@ -152,8 +153,8 @@ def test_silent_helpers_cost_no_batch(open_shared, sessions, key, monkeypatch):
     thread = threading.Thread(target=claim_for_ever)
     thread.start()
     np.testing.assert_equal(run(open_shared), run(open_one_process))
-    thread.join()
     assert claimed
+    thread.join()
 
 
 def test_results_are_checked(running_job):
