@@ -2,11 +2,11 @@
 
     python -m benchmarks.many_classes [--quick] [--classes N] [--images N] [--epochs N] [--weights FILE]
 
-The classes are those of Fashion-MNIST, each in up to ten versions: turned by 0, 90, 180 and 270 degrees, these in negative, and
-with halves swapped from left to right or from top to bottom. The network, a small_resnet, is trained adversarially on the bundled
-training images. It is stored in `--weights`, and read from there when the file exists. The audits use the bundled test images.
-`robust` has the number of robust images of each audit, and `passes` those passed through the network. The last line
-is one JSON object.
+The classes are those of Fashion-MNIST, each in up to ten versions: turned by 0, 90, 180 and 270 degrees, the same in negative,
+and with halves swapped from left to right or from top to bottom. The network, a small_resnet, is trained adversarially on the
+bundled training images, and stored in `--weights`; if the file exists, it is read from there. The audits use the bundled test
+images. `robust` has the number of robust images of each audit, and `passes` those passed through the network. The last line is
+one JSON object.
 """
 
 import argparse

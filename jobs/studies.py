@@ -113,7 +113,7 @@ def list_runs(session: Session, study_id: str) -> list[tuple[StudyRun, Job | Non
 
 
 def count_states(session: Session, study_ids: Collection[str]) -> Mapping[str, Mapping[JobState | None, int]]:
-    """Return the number of jobs in each state by the id of their study; None stands for deleted jobs."""
+    """Return the numbers of jobs in each state, for each of the studies by its id. The state of a deleted job is None."""
     query = select(StudyRun.study_id, Job.state, func.count(StudyRun.job_id).label("jobs"))
     rows = session.execute(
         query.outerjoin(Job, Job.id == StudyRun.job_id)

@@ -1,14 +1,13 @@
 """Compare audits in Python: results of `audit`, or reports in files."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from faal_core.auditing.result import AuditResult
 from faal_core.errors import InvalidSpec
-from faal_core.reports import files, notebook, terminal
 from faal_core.reports.comparison_text import tabulate_models
+from faal_core.reports.shown_report import ShownReport
 from faal_core.results.audit_comparison import compare_audits, tabulate_audits
 from faal_core.results.comparison_documents import ComparisonReport, ModelTable
 from faal_core.results.finetune_documents import Comparison
@@ -16,15 +15,8 @@ from faal_core.results.frames import build_frame, change_columns
 from faal_core.results.reading import StoredAudit, read_audit
 
 
-@dataclass(frozen=True, repr=False)
-class AuditComparison:
-    """Holds the comparison of two audits.
-
-    Args:
-        report: the document with all tests and both audits.
-    """
-
-    report: ComparisonReport
+class AuditComparison(ShownReport[ComparisonReport]):
+    """Holds the comparison of two audits; `report` is the document with all tests and both audits."""
 
     @property
     def clean(self) -> Comparison:
@@ -40,45 +32,14 @@ class AuditComparison:
         """Return the changes of each class as a data frame of pandas, or of polars without pandas."""
         return build_frame(change_columns(self.clean, self.robust))
 
-    def save(self, folder: str | Path) -> None:
-        """Write report.json and report.html into the folder, which is created if needed. Raises: OSError."""
-        files.save(self.report, Path(folder))
 
-    def __repr__(self) -> str:
-        """Return the findings and the changes of each class as text."""
-        return terminal.summary(self.report)
-
-    def _repr_html_(self) -> str:
-        """Return the page of the comparison for a notebook."""
-        return notebook.render(self.report)
-
-
-@dataclass(frozen=True, repr=False)
-class AuditTable:
-    """Holds a table of audits, the highest lower bound of the worst class first within each radius.
-
-    Args:
-        report: the document with all audits.
-    """
-
-    report: ModelTable
+class AuditTable(ShownReport[ModelTable]):
+    """Holds a table of audits, the highest lower bound of the worst class first within each radius, in `report`."""
 
     def to_frame(self) -> Any:  # noqa: ANN401 - of pandas or polars
         """Return one row for each audit as a data frame of pandas, or of polars without pandas."""
         titles, *rows = tabulate_models(self.report)
         return build_frame({title: list(column) for title, column in zip(titles, zip(*rows, strict=True), strict=True)})
-
-    def save(self, folder: str | Path) -> None:
-        """Write report.json and report.html into the folder, which is created if needed. Raises: OSError."""
-        files.save(self.report, Path(folder))
-
-    def __repr__(self) -> str:
-        """Return the table as text."""
-        return terminal.summary(self.report)
-
-    def _repr_html_(self) -> str:
-        """Return the page of the table for a notebook."""
-        return notebook.render(self.report)
 
 
 def compare(before: AuditResult | str | Path, after: AuditResult | str | Path) -> AuditComparison:

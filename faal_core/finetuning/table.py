@@ -1,13 +1,12 @@
 """Tabulate fine-tunings in Python: results of `finetune`, or reports in files."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from faal_core.errors import InvalidSpec
 from faal_core.finetuning.result import FinetuneResult
-from faal_core.reports import files, notebook, terminal
+from faal_core.reports.shown_report import ShownReport
 from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.results.frames import build_frame, method_columns
 from faal_core.results.method_table import tabulate_methods
@@ -15,31 +14,12 @@ from faal_core.results.method_table_documents import MethodTable
 from faal_core.results.reading import find_report, read_report_file
 
 
-@dataclass(frozen=True, repr=False)
-class FinetuningTable:
-    """Holds a table of methods, the most robust worst class first.
-
-    Args:
-        report: the document with the given model, and every method with its seeds.
-    """
-
-    report: MethodTable
+class FinetuningTable(ShownReport[MethodTable]):
+    """Holds a table of methods, the most robust worst class first; `report` also has the given model and every seed."""
 
     def to_frame(self) -> Any:  # noqa: ANN401 - of pandas or polars
         """Return one row for each fine-tuning as a data frame of pandas, or of polars without pandas."""
         return build_frame(method_columns(self.report))
-
-    def save(self, folder: str | Path) -> None:
-        """Write report.json and report.html into the folder, which is created if needed. Raises: OSError."""
-        files.save(self.report, Path(folder))
-
-    def __repr__(self) -> str:
-        """Return the table as text."""
-        return terminal.summary(self.report)
-
-    def _repr_html_(self) -> str:
-        """Return the page of the table for a notebook."""
-        return notebook.render(self.report)
 
 
 def tabulate_finetunings(finetunings: Sequence[FinetuneResult | FinetuneReport | str | Path]) -> FinetuningTable:

@@ -13,9 +13,8 @@ from faal_core.specs.policy import Limit
 from faal_core.specs.spec import MAX_CLASSES, Spec
 from faal_core.threat_model import ThreatModel
 
-_MOST_SOURCES = (
-    3  # of transfer attacks: those by each cost an eighth of the preset standard, and its network takes memory
-)
+# Networks that transfer attacks may follow: each costs about an eighth of the passes of the preset standard, and takes memory.
+_MOST_SOURCES = 3
 
 
 def _expand_preset(value: object) -> object:

@@ -117,9 +117,8 @@ def examine_attacks(
     by_gradients = sum(row.broken for row, own in zip(rows, by_own, strict=True) if own)
     after = [row for row, spec in list(zip(rows, specs, strict=True))[first:] if isinstance(spec, SquareSpec)]
     broken, tried = sum(row.broken for row in after), sum(row.tried for row in after[:1])
-    if broken <= max(
-        _SQUARE_GAIN * images, 1
-    ):  # of few images, a single one is more than that share, and shows nothing
+    # A single one of few images is a larger share, and shows nothing.
+    if broken <= max(_SQUARE_GAIN * images, 1):
         return ()
     return (
         ReliabilityWarning(
