@@ -3,9 +3,8 @@
     python -m benchmarks.gpu --dataset cifar10 --root FOLDER [--out FOLDER] [--device D] [--epochs N] [--images N]
                              [--test-images N] [--standard-images N] [--quick]
 
-The base classifier starts from random weights: fast adversarial training (Wong et al. 2020), one step of 1.25 ε from a uniform
-start, bfloat16, a learning rate that rises to 0.2 and falls to 0. Each of `METHODS` fine-tunes it on `--images` images with
-PGD-10 in bfloat16. `fast` audits every classifier on the same test images, `standard` the base and FAAL's on the first of
+`benchmarks/train_base.py` trains the base classifier from random weights. Each of `METHODS` fine-tunes it on `--images` images
+with PGD-10 in bfloat16. `fast` audits every classifier on the same test images, `standard` the base and FAAL's on the first of
 them. FOLDER gets the weights, `results.jsonl` with a line for each finished part, and `tables.md`. The same command resumes an
 interrupted run: finished parts are not repeated, and trainings resume from their checkpoints. `--dataset` also takes the path
 of an .npz archive or of a folder of images. `--quick` runs every part in small, with bundled images, on any CPU. The last line
@@ -26,17 +25,16 @@ import torch
 
 from benchmarks.fairness import METHODS as ALL_METHODS
 from benchmarks.fairness import measure_rates
+from benchmarks.train_base import train_base
 from faal_core.classifier import Classifier
 from faal_core.datasets import LabelledImages, load
 from faal_core.devices import find_device, peak_bytes
-from faal_core.networks import build
-from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec
+from faal_core.specs import AuditSpec, FinetuneSpec
 from faal_core.training.recipe import train
 from faal_core.weights import read_classifier, write_classifier
 
 METHODS = ("faal", "faal, preset paper", "uniform", "uniform, offsets", "frl", "cfa", "wat", "dafa")
 STANDARD = ("base", "faal")  # an audit with `standard` takes some twenty times as long as one with `fast`
-PEAK_LEARNING_RATE, PEAK_AT = 0.2, 0.4  # Wong et al. 2020: the rate rises for two fifths of the training
 FIGURES = ("clean", "clean_worst", "mean", "tail_20", "worst")
 
 
@@ -81,49 +79,25 @@ class Experiment:
         return row
 
 
-def make_learning_rates(epochs: int) -> tuple[float, ...]:
-    """Return one rate for each epoch, which the linear schedule turns into a triangle."""
-    peak = max(round(PEAK_AT * epochs), 1)
-    shares = [
-        number / peak if number <= peak else (epochs - number) / (epochs - peak) for number in range(1, epochs + 1)
-    ]
-    return tuple(PEAK_LEARNING_RATE * max(share, 0.001) for share in shares)
-
-
-def train_base(experiment: Experiment) -> Classifier:
+def make_base(experiment: Experiment) -> Classifier:
     """Return the base classifier, which an earlier run may have trained."""
     weights = experiment.out / f"base-{experiment.identity}.safetensors"
 
     def compute() -> dict[str, Any]:
-        data = experiment.data
-        pixels = data.take(torch.arange(min(len(data), 5000))).images.float() / (
-            1 if data.images.is_floating_point() else 255
-        )
-        network = ClassifierSpec(
-            architecture=experiment.architecture,
-            num_classes=len(data.class_names),
-            mean=tuple(round(value, 4) for value in pixels.mean((0, 2, 3)).tolist()),
-            std=tuple(round(value, 4) for value in pixels.std((0, 2, 3)).tolist()),
-            class_names=data.class_names,
-        )
-        training = {
-            "learning_rates": make_learning_rates(experiment.epochs),
-            "schedule": "linear",
-            "attack": {"steps": 1, "relative_step": 1.25},
-            "augment": "crop-flip",
-            "precision": "bfloat16",
-            "validation_fraction": 0,
-            "batch_size": experiment.batch_size,
-            "clean_forward": False,
-        }
-        fields = {"threat": {"epsilon": experiment.epsilon}, "method": {"type": "uniform"}, "training": training}
-        torch.manual_seed(0)
         checkpoint = weights.with_suffix(".training")
-        spec = FinetuneSpec.model_validate(fields)
-        result = train(build(network), data, spec, device=experiment.device, checkpoint=checkpoint)
+        result = train_base(
+            experiment.data,
+            experiment.epsilon,
+            experiment.epochs,
+            architecture=experiment.architecture,
+            arguments={},
+            device=experiment.device,
+            checkpoint=checkpoint,
+            batch_size=experiment.batch_size,
+        )
         write_classifier(weights, result.classifier)
         checkpoint.unlink()
-        return {"epochs": experiment.epochs, "images": len(data), "loss": result.epochs[-1].loss}
+        return {"epochs": experiment.epochs, "images": len(experiment.data), "loss": result.epochs[-1].loss}
 
     experiment.run_once("training", "base", compute)
     return read_classifier(weights)
@@ -199,7 +173,7 @@ def describe_machine(device: torch.device) -> str:
 
 def run(experiment: Experiment) -> list[dict[str, Any]]:
     """Run what is missing, and return all rows of the experiment."""
-    base = train_base(experiment)
+    base = make_base(experiment)
     audit(experiment, base, "base")
     for name in experiment.methods:
         audit(experiment, finetune(experiment, base, name), name)

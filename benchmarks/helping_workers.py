@@ -28,7 +28,7 @@ from tests.service.small_jobs import timeless
 
 _LOOK_SECONDS = 0.05
 _STEPS, _MICROSECONDS = 10, 2000
-_IMAGES, _RESTARTS = 640, 40
+_IMAGES, _RESTARTS = 640, 80
 _QUICK_IMAGES, _QUICK_RESTARTS = 400, 1
 
 

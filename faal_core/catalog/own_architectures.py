@@ -23,7 +23,9 @@ OWN_ARCHITECTURES = [
         "Small residual network with batch-norm, three stages, any image size",
         "He et al. 2016 (pre-activation), this project",
         "faal_core.networks.small_resnet:small_resnet",
-        MappingProxyType({"width": ArgumentRange(8, 64, 16), "blocks": ArgumentRange(1, 4, 1)}),
+        MappingProxyType(
+            {"width": ArgumentRange(8, 64, 16), "blocks": ArgumentRange(1, 4, 1), "stem_stride": ArgumentRange(1, 2, 1)}
+        ),
     ),
     _entry(
         "preact_resnet18",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import gpu
+from benchmarks import gpu, train_base
 from faal_core.progress import Cancelled
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +25,7 @@ def test_a_benchmark_can_be_imported(name: str) -> None:
 @pytest.mark.parametrize(("epochs", "peak"), [(1, 0), (2, 0), (5, 1), (15, 5)])
 def test_the_learning_rate_rises_for_two_fifths_of_the_epochs(epochs: int, peak: int) -> None:
     """The rates form a triangle whose peak is 0.2, and no rate is 0."""
-    rates = gpu.make_learning_rates(epochs)
+    rates = train_base.make_learning_rates(epochs)
     assert len(rates) == epochs
     assert rates[peak] == max(rates) == pytest.approx(0.2)
     assert list(rates[: peak + 1]) == sorted(rates[: peak + 1])

@@ -110,11 +110,13 @@ def test_block_computes_the_papers_formula(
     torch.testing.assert_close(block(x), expected)
 
 
+@pytest.mark.parametrize("stem_stride", [1, 2])
 @pytest.mark.parametrize("side", [8, 28, 33])
 @pytest.mark.parametrize("channels", [1, 4])
-def test_small_resnet_takes_any_size(side: int, channels: int) -> None:
+def test_small_resnet_takes_any_size(side: int, channels: int, stem_stride: int) -> None:
     """Images of any side from 8 and of 1 to 4 channels get one logit per class."""
-    assert build(make_spec("small_resnet", channels, 7))(torch.rand(2, channels, side, side)).shape == (2, 7)
+    classifier = build(make_spec("small_resnet", channels, 7, stem_stride=stem_stride))
+    assert classifier(torch.rand(2, channels, side, side)).shape == (2, 7)
 
 
 def test_small_resnet_heeds_its_arguments() -> None:
