@@ -38,7 +38,7 @@ def cells(row: dict[str, Any]) -> tuple[str, ...]:
         row["method"],
         str(row["seeds"]),
         *(text.replace("%", " %") for text in shown),
-        f"{row['p']:.2f}" if "p" in row else "",
+        "" if row["p"] is None else f"{row['p']:.2f}",
     )
 
 

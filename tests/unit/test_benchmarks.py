@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py")))
 def test_a_benchmark_can_be_imported(name: str) -> None:
     """Every module that a benchmark imports exists, and has the names that it takes from there."""
-    assert callable(importlib.import_module(f"benchmarks.{name}").main)
+    assert importlib.import_module(f"benchmarks.{name}")
 
 
 @pytest.mark.parametrize(("epochs", "peak"), [(1, 0), (2, 0), (5, 1), (15, 5)])

@@ -1,0 +1,51 @@
+"""The test of two methods' worst classes, against closed forms."""
+
+import math
+
+import numpy as np
+import pytest
+
+from benchmarks.worst_class_test import compare_worst, pack, unpack
+
+
+def draw(rates: tuple[float, ...], images: int, seed: int) -> np.ndarray:
+    """Return outcomes of one seed, of as many images of each class, with exactly these rates."""
+    rng = np.random.default_rng(seed)
+    return np.concatenate([rng.permutation(np.arange(images) < round(rate * images)) for rate in rates])[None]
+
+
+def test_one_class_and_one_seed_have_the_interval_of_a_paired_difference() -> None:
+    """With one class and one seed the interval is that of a mean of paired differences, and p that of its normal deviate."""
+    labels, one, other = np.zeros(1000, np.int64), draw((0.5,), 1000, 0), draw((0.47,), 1000, 1)
+    found, pairs = compare_worst(labels, one, other), one[0].astype(float) - other[0]
+    error = pairs.std() / math.sqrt(1000)
+    assert found.value == pytest.approx(0.03)
+    assert (found.low, found.high) == pytest.approx((0.03 - 1.96 * error, 0.03 + 1.96 * error), abs=0.004)
+    assert found.p_value == pytest.approx(math.erfc(0.03 / error / math.sqrt(2)), abs=0.03)
+
+
+def test_the_worst_class_counts_wherever_it_is() -> None:
+    """The difference is that of the smallest rates of both, in whatever classes these are."""
+    labels = np.arange(3).repeat(500)
+    found = compare_worst(labels, draw((0.4, 0.9, 0.8), 500, 0), draw((0.9, 0.8, 0.2), 500, 1))
+    assert found.value == pytest.approx(0.2)
+    assert found.p_value < 0.001
+
+
+def test_equal_outcomes_show_no_difference() -> None:
+    """A method beside itself has difference 0 and p-value 1."""
+    labels, one = np.arange(2).repeat(50), np.concatenate([draw((0.4, 0.6), 50, seed) for seed in range(3)])
+    assert compare_worst(labels, one, one) == (0, 0, 0, 1)
+
+
+def test_seeds_that_disagree_show_no_difference() -> None:
+    """Where one seed of two speaks for a method and the other against it, p is large, however many images there are."""
+    labels = np.zeros(10_000, np.int64)
+    high, low = draw((0.6,), 10_000, 0), draw((0.5,), 10_000, 1)
+    assert compare_worst(labels, np.concatenate([high, low]), np.concatenate([low, high])).p_value > 0.4
+
+
+def test_packed_flags_are_unpacked() -> None:
+    """Flags of any number of images come back as they were."""
+    flags = draw((0.3,), 13, 0)[0]
+    assert (unpack(pack(flags), 13) == flags).all()
