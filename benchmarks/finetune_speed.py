@@ -26,6 +26,7 @@ from faal_core.networks import build
 from faal_core.specs import ClassifierSpec, FaalMethod, FinetuneSpec
 from faal_core.threat_model import ThreatModel
 from faal_core.training import methods
+from faal_core.training.cells import use_classes
 from faal_core.training.inner_maximum import perturb, start_attack
 from faal_core.training.methods.faal import worst_case_class_weights
 from faal_core.training.row_split import RowSplit
@@ -84,7 +85,9 @@ def measure(name: str, *, quick: bool) -> dict[str, object]:
 
     def step(spec: FinetuneSpec) -> float:
         rows = RowSplit(labels, torch.arange(0))
-        run = TrainingRun(spec=spec, data=data, rows=rows, device=CPU, pieces=Pieces(batch_size))
+        run = TrainingRun(
+            spec=spec, data=data, cells=use_classes(data), rows=rows, device=CPU, pieces=Pieces(batch_size)
+        )
         method = methods.build(spec.method, classes)
         return measure_seconds(lambda: training_step(classifier, optimizer, method, batch, run))
 

@@ -14,7 +14,7 @@ from faal_core.specs import AuditSettings, AuditSpec, SourceNetwork
 from faal_core.specs.attacks import list_sources
 from faal_core.specs.class_names import normalise_name
 from faal_core.specs.escalation import list_transfer_attacks
-from faal_core.specs.field_errors import check_fields
+from faal_core.specs.field_errors import check_fields, shorten
 from jobs import model_registry, moves
 from jobs.comparisons import require_comparable_jobs
 from jobs.errors import DatasetNotFound, DatasetNotReady, ModelNotFound, ModelNotReady
@@ -25,6 +25,7 @@ from jobs.settings import MAX_PRIORITY, Settings
 from jobs.states import JobKind, UploadState
 from jobs.tables import Dataset, Job, Model
 
+_MOST_LISTED_CHARACTERS = 600  # of the columns that a message lists
 UPLOADED_DATASET = "dataset_"
 """How the id of an uploaded data set begins; every other reference is a name from the catalog."""
 
@@ -138,8 +139,8 @@ def check(session: Session, settings: Settings, submission: Submission) -> Input
     """Check that the job can run on this site, and return its inputs, which nobody can delete until the transaction ends.
 
     Raises: ModelNotFound, ModelNotReady, DatasetNotFound, DatasetNotReady; UnknownName for a data set that is
-        neither uploaded nor in the catalog; DatasetMissing; InvalidSpec where model, data set and sources of transfer attacks
-        do not fit, or for the fine-tuning of an ONNX network.
+        neither uploaded nor in the catalog; DatasetMissing; InvalidSpec where model, data set, column of groups and sources of
+        transfer attacks do not fit, or for the fine-tuning of an ONNX network.
     """
     model, dataset = require_model_ready(session, submission.model_id or ""), submission.dataset or ""
     if submission.kind is JobKind.FINETUNE and model.spec["architecture"] == ONNX:
@@ -149,6 +150,8 @@ def check(session: Session, settings: Settings, submission: Submission) -> Input
         )
     summary = require_dataset_ready(session, dataset)
     require_fit(model.spec, dataset, summary, training=submission.kind is JobKind.FINETUNE)
+    if submission.kind is JobKind.FINETUNE:
+        _require_groups(submission.spec, dataset, summary)
     require_available(settings, dataset)
     spec = submission.spec
     if submission.transfer_from:
@@ -156,6 +159,23 @@ def check(session: Session, settings: Settings, submission: Submission) -> Input
     if submission.kind is JobKind.AUDIT:
         _require_sources(session, submission.owner, spec, model)
     return Inputs(model, summary, spec)
+
+
+def _require_groups(spec: Mapping[str, Any], dataset: str, summary: Mapping[str, Any] | None) -> None:
+    """Check that an uploaded data set has the column of groups that the method names, as far as its columns are stored.
+
+    Raises: InvalidSpec.
+    """
+    column = spec.get("method", {}).get("groups")
+    if column is None or summary is None:
+        return
+    for part, field_name in (("training", "training_groups"), ("test", "groups")):
+        columns = list(summary.get(field_name, [column]))  # uploads of earlier versions have no such field
+        if column not in columns:
+            known = shorten(", ".join(map(repr, columns)), _MOST_LISTED_CHARACTERS) or "none"
+            raise InvalidSpec(
+                f"method.groups: the {part} part of {dataset} has no column of groups {column!r}; it has {known}."
+            )
 
 
 def _require_sources(session: Session, owner: str, spec: Mapping[str, Any], model: Model) -> None:

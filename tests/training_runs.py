@@ -5,6 +5,7 @@ import torch
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.devices import Pieces
 from faal_core.specs import FinetuneSpec
+from faal_core.training.cells import use_classes
 from faal_core.training.row_split import RowSplit
 from faal_core.training.run import TrainingRun
 
@@ -17,6 +18,7 @@ def training_run(spec: FinetuneSpec, data: LabelledImages = _BLANK, *, pieces: P
     return TrainingRun(
         spec=spec,
         data=data,
+        cells=use_classes(data),
         rows=RowSplit(rows, rows),
         device=torch.device("cpu"),
         pieces=pieces or Pieces(spec.training.batch_size),

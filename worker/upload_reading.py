@@ -26,7 +26,7 @@ def convert_model(
 
 
 def summarise_dataset(folder: Path, source: Path) -> dict[str, Any]:
-    """Return shape, class names, images of each part, and the test part's columns of groups.
+    """Return shape, class names, images of each part, and the columns of groups of the test and of the training part.
 
     The upload must be an .npz or .zip archive. There must be a test part, and every part must be sound. Raises: DatasetInvalid.
     """
@@ -43,4 +43,5 @@ def summarise_dataset(folder: Path, source: Path) -> dict[str, Any]:
         "class_names": test.class_names,
         "images": {name: len(part) for name, part in parts.items()},
         "groups": {grouping.column: grouping.names for grouping in test.groups},
+        "training_groups": [grouping.column for grouping in (parts["train"].groups if "train" in parts else ())],
     }

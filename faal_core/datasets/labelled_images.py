@@ -31,7 +31,7 @@ class LabelledImages:
         images: `n c h w`, uint8 (levels 0–255) or float32 (pixels in [0, 1]; an excess within rounding is clipped).
         labels: `n`, int64, each in 0..k-1 for k class names; a class may have no image.
         class_names: distinct, of 1 to `MAX_NAME_LENGTH` characters, without control characters.
-        groups: columns with a group for each image; audits report by group, training ignores them.
+        groups: columns with a group for each image; audits report by group, training uses the column that its method names.
         augmentation: the random changes of training images that preserve their labels.
         class_order: how the order of the classes was decided.
         preparation: one sentence for each step from the stored images to these.

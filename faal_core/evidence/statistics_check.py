@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from faal_core.evidence.differences import is_close, list_differences
+from faal_core.results.cells import compare_again
 from faal_core.results.class_table import ClassTable, build_group_table
 from faal_core.results.comparison import compare
 from faal_core.results.documents import AuditReport, GalleryImage
@@ -103,4 +104,9 @@ def _compare_finetuning(report: FinetuneReport, before: Outcomes, after: Outcome
         "robust": compare(labels, one.robust, other.robust, names, confidence).model_dump(),
         "outcome": FinetuneReport.model_validate(report.model_dump(exclude={"outcome"})).outcome,
     }
+    if report.cells is not None:
+        try:
+            expected["cells"] = compare_again(report.cells, before, after, names, confidence).model_dump()
+        except KeyError:
+            yield "cells"
     yield from list_differences(expected, report.model_dump(include=set(expected)), "")

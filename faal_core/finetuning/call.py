@@ -1,6 +1,6 @@
 """Fine-tune from Python: a classifier, images and a radius, as a caller has them, without specs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ def finetune(
     train: ImageData,
     test: ImageData,
     *,
+    train_groups: Mapping[str, Sequence[str | int]] | None = None,
+    test_groups: Mapping[str, Sequence[str | int]] | None = None,
     epsilon: Radius,
     norm: str = "linf",
     method: str | Mapping[str, Any] | None = None,
@@ -48,6 +50,9 @@ def finetune(
     Args:
         classifier: the result of `Classifier.wrap` or `read_classifier`; trained adversarially.
         train, test: a pair of arrays (images, labels), a LabelledImages, or a Dataset or DataLoader, as in `audit`.
+        train_groups, test_groups: the groups of the images, as `groups` of `audit`. Every report breaks results down by the
+            groups of the test images; the method {"type": "faal", "groups": COLUMN} makes the weakest class × group cells
+            of a column more robust, and needs the groups of both.
         epsilon, norm: the radius of training and audits, as in `audit`.
         method: "faal" (the default), "uniform", "frl", "cfa", "wat", "dafa" or "cfol", or the fields of a method, such as
             {"type": "faal", "loss": "trades"}.
@@ -76,8 +81,8 @@ def finetune(
         audit={field: value for field, value in audit_fields.items() if value is not None},
     )
     check_trainable(classifier)
-    training_data = label_images(train, None, classifier, part="train")
-    test_data = label_images(test, None, classifier, part="test")
+    training_data = label_images(train, None, classifier, part="train", groups=train_groups)
+    test_data = label_images(test, None, classifier, part="test", groups=test_groups)
     target = find_device(device) if device is not None else classifier.device
     with borrow(classifier, training_data.images.shape[1]), choose_progress(progress, minutes) as shown:
         require_logits(classifier.place(target).eval(), training_data)

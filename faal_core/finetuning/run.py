@@ -20,10 +20,12 @@ from faal_core.finetuning.audits import Audits
 from faal_core.finetuning.result import FinetuneResult
 from faal_core.progress import NoProgress, Progress, ProgressPart
 from faal_core.results import cost
+from faal_core.results.cells import compare_cells
 from faal_core.results.comparison import compare
 from faal_core.results.documents import PRODUCT, AuditReport, ReliabilityWarning
 from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.specs import FinetuneSpec
+from faal_core.training.cells import find_scheme, require_column
 from faal_core.training.ranks import SINGLE_RANK, Ranks
 from faal_core.training.recipe import train
 from faal_core.training.rehearsal import rehearse
@@ -71,6 +73,9 @@ def run_finetuning(
     progress = progress or NoProgress()
     training_data, test_data = (match_classes(classifier, data) for data in (training_data, test_data))
     _check_fit(training_data, test_data)
+    cells = find_scheme(training_data, spec.method)
+    if cells is not None:
+        require_column(test_data, cells.column)
     classifier.place(device).eval().choose_layout(training_data.pixels(torch.arange(1), device))
     if checkpoint:
         checkpoint.mkdir(parents=True, exist_ok=True)
@@ -121,6 +126,7 @@ def run_finetuning(
         after=after.report,
         clean=compare(labels, before.evaluation.correct, after.evaluation.correct, names, confidence),
         robust=compare(labels, before.evaluation.robust, after.evaluation.robust, names, confidence),
+        cells=cells and compare_cells(cells, before.outcomes, after.outcomes, names, confidence),
     )
     outcomes = (before.outcomes, after.outcomes)
     return FinetuneResult(report, outcomes, classifier if training.kept_original else selected, trained)

@@ -36,6 +36,7 @@ def summarise_finetune(report: FinetuneReport) -> list[str]:
     weaker = f" ({caveat(report.after)})" if caveat(report.after) else ""
     return [
         _conclude(report),
+        *_describe_cells(report),
         f"Under {name_attacks(report.after)} the accuracy of the worst class went from {worst_before}, to {worst_after}{weaker}.",
         f"Average robust accuracy went {_describe_change(before, after)}, {change_with_bounds(report.robust.mean_change)}.",
         f"Average clean accuracy went {clean}, {change_with_bounds(report.clean.mean_change)}.",
@@ -45,6 +46,27 @@ def summarise_finetune(report: FinetuneReport) -> list[str]:
         f"The gap between the classes' mean and the worst class went {gaps}; {judge_gap(after)}.",
         state_confidence(report.after),
     ]
+
+
+def _describe_cells(report: FinetuneReport) -> list[str]:
+    """Return the sentences on the worst class × group cell and on all cells, where the method has cells."""
+    if report.cells is None:
+        return []
+    comparison = report.cells.robust
+    (before, name), (after, name_after) = (
+        min((getattr(row, when), row.name) for row in comparison.classes) for when in ("before", "after")
+    )
+    tally = Counter(row.verdict for row in comparison.classes)
+    ends = f"{percent(before)}, {write_name(name, 'cell')}, to {percent(after)}, {write_name(name_after, 'cell')}"
+    return [
+        f"The robust accuracy of the worst cell went from {ends}: {change_with_bounds(comparison.worst_change)}.",
+        f"Cells by robust accuracy: {tally['better']} better, {tally['worse']} worse, {tally['unclear']} unclear.",
+    ]
+
+
+def name_support(report: FinetuneReport) -> str:
+    """Return the word for the parts of the data whose worst one is lifted: "class" or "cell"."""
+    return "cell" if report.cells else "class"
 
 
 def audits(report: AuditReport | FinetuneReport | ComparisonReport) -> dict[str, AuditReport]:
@@ -57,16 +79,17 @@ def audits(report: AuditReport | FinetuneReport | ComparisonReport) -> dict[str,
 
 
 def _conclude(report: FinetuneReport) -> str:
-    """Return the sentence on the class that was worst and on accuracies that fell significantly.
+    """Return the sentence on the class or cell that was worst and on accuracies that fell significantly.
 
     The most important part comes first.
     """
     change = weakest_before(report)
-    tied = sum(row.before == change.before for row in report.robust.classes)
-    place = "the worst class" if tied < 2 else f"one of {tied} equally robust worst classes"
+    tied = sum(row.before == change.before for row in report.worst_comparison.classes)
+    noun, nouns = ("class × group cell", "class × group cells") if report.cells else ("class", "classes")
+    place = f"the worst {noun}" if tied < 2 else f"one of {tied} equally robust worst {nouns}"
     verbs = {"better": "is more robust", "worse": "is less robust", "unclear": "shows no clear change"}
     change_text = f"{points(change.after - change.before)} points ({change.gained} images gained, {change.lost} lost)"
-    worst = f"{write_name(change.name)}, {place} before, {verbs[change.verdict]}: {change_text}"
+    worst = f"{write_name(change.name, name_support(report))}, {place} before, {verbs[change.verdict]}: {change_text}"
     weaker = next(
         (f"{note[:1].upper()}{note[1:]}: " for audit in audits(report).values() if (note := caveat(audit))), ""
     )
@@ -79,18 +102,20 @@ def _conclude(report: FinetuneReport) -> str:
 
 
 def _state_least_provable(report: FinetuneReport) -> str:
-    """Return the smallest significant fall of the smallest class, where that is a notable part of its images."""
+    """Return the smallest significant fall of the smallest class or cell, where that is a notable part of its images."""
     from faal_core.results.intervals import (
         least_provable_loss,  # needs SciPy, which the other sentences do without
     )
 
-    images = min(row.images for row in report.after.classes)
-    least = least_provable_loss(len(report.robust.classes), report.after.spec.confidence)
+    sizes = [cell.test_images for cell in report.cells.cells] if report.cells else []
+    images = min(filter(None, sizes), default=min(row.images for row in report.after.classes))
+    least = least_provable_loss(len(report.worst_comparison.classes), report.after.spec.confidence)
     if least <= NOTABLE_LOSS * images:
         return ""
+    smallest = f"; in a {name_support(report)} of {images} images"
     if least > images:
-        return f"; in a class of {images} images, no fall could be significant"
-    return f"; in a class of {images} images, only a loss of {least} or more is significant"
+        return f"{smallest}, no fall could be significant"
+    return f"{smallest}, only a loss of {least} or more is significant"
 
 
 def _explain_offsets(report: FinetuneReport) -> list[str]:
@@ -102,8 +127,8 @@ def _explain_offsets(report: FinetuneReport) -> list[str]:
 
 
 def weakest_before(report: FinetuneReport) -> ClassChange:
-    """Return the change of the class that was least robust before."""
-    comparison = report.robust
+    """Return the change of the class or cell that was least robust before."""
+    comparison = report.worst_comparison
     return next(row for row in comparison.classes if row.name == comparison.worst_class_before)
 
 
@@ -123,7 +148,7 @@ def _explain_kept_original(report: FinetuneReport) -> str:
     """Return the sentence on why no new weights were made, with the bounds."""
     return (
         f"The original weights are kept: of {len(report.candidates) - 1} other candidates, none within the bounds "
-        f"({training_bounds(report)}) makes the worst class more robust on the validation images."
+        f"({training_bounds(report)}) makes the worst {name_support(report)} more robust on the validation images."
     )
 
 

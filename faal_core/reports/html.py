@@ -20,7 +20,7 @@ from faal_core.reports import audit_text, class_plots, comparison_text, finetune
 from faal_core.results import rate_text
 from faal_core.results.comparison_documents import ComparisonReport, ModelTable
 from faal_core.results.documents import AuditReport, ClassRow, GalleryImage
-from faal_core.results.finetune_documents import ClassChange, FinetuneReport
+from faal_core.results.finetune_documents import CellRow, ClassChange, FinetuneReport
 from faal_core.results.method_table_documents import MethodTable
 from faal_core.results.reading import Report
 
@@ -67,6 +67,15 @@ class Change:
 
     before: ClassRow
     after: ClassRow
+    robust: ClassChange
+    clean: ClassChange
+
+
+@dataclass(frozen=True, slots=True)
+class CellChange:
+    """Holds a class × group cell with the paired tests between before and after."""
+
+    cell: CellRow
     robust: ClassChange
     clean: ClassChange
 
@@ -166,6 +175,8 @@ def _render_finetune(report: FinetuneReport) -> str:
         warnings=text.warnings(report),
         rows=rows,
         original_kept=report.outcome == "kept-original",
+        support=finetune_text.name_support(report),
+        cell_rows=_list_cells(report),
         audits=list(audits.values()),
         times=[f" {when}" if when else "" for when in audits],
         audit_rows=[row.before for row in rows],
@@ -257,6 +268,16 @@ def _list_changes(report: FinetuneReport | ComparisonReport, *, in_label_order: 
         for robust, clean in zip(report.robust.classes, report.clean.classes, strict=True)
     ]
     return changes if in_label_order else [changes[c] for c in wording.worst_first([row.after for row in changes])]
+
+
+def _list_cells(report: FinetuneReport) -> list[CellChange]:
+    """Return the class × group cells that have test images, lowest robust accuracy afterwards first."""
+    if report.cells is None:
+        return []
+    rows = {row.name: row for row in report.cells.cells}
+    pairs = zip(report.cells.robust.classes, report.cells.clean.classes, strict=True)
+    changes = [CellChange(rows[robust.name], robust, clean) for robust, clean in pairs]
+    return sorted(changes, key=lambda change: change.robust.after)
 
 
 def _list_top_pairs(audits: list[AuditReport]) -> list[Pair]:
@@ -362,8 +383,8 @@ def _draw_finetune_figures(report: FinetuneReport) -> dict[str, Figure]:
         ),
         "weights": Figure(
             plots.draw_class_weights(report),
-            f"Mean weight of a class's images in each epoch; 1 is neutral.{cut}",
-            "Heat map of the mean weight of each class in each epoch.",
+            f"Mean weight of a {finetune_text.name_support(report)}'s images in each epoch; 1 is neutral.{cut}",
+            f"Heat map of the mean weight of each {finetune_text.name_support(report)} in each epoch.",
         ),
     }
     if report.candidates:

@@ -12,7 +12,7 @@ import vl_convert
 
 from faal_core.reports.comparison_text import name_models
 from faal_core.reports.finetune_text import is_kept
-from faal_core.reports.wording import distinguish, worst_first
+from faal_core.reports.wording import distinguish
 from faal_core.results.documents import AuditReport
 from faal_core.results.finetune_documents import EpochRow, FinetuneReport
 
@@ -244,12 +244,17 @@ def draw_radii(audits: Sequence[AuditReport]) -> str:
 
 
 def draw_class_weights(report: FinetuneReport) -> str:
-    """Return a chart of the mean weight of the worst classes by epoch: warm above 1, cool below, pale near it."""
-    order = worst_first(report.after.classes)[:CHART_CLASSES]
-    names = distinguish([row.name for row in report.after.classes])
+    """Return a chart of the mean weight of the worst classes or cells by epoch: warm above 1, cool below, pale near it."""
+    if report.cells:
+        rates = {row.name: row.after for row in report.cells.robust.classes}
+        weighed = [row.name for row in report.cells.cells]
+    else:
+        rates = {row.name: row.robust.rate for row in report.after.classes}
+        weighed = list(report.after.dataset.class_names)
+    order = sorted(range(len(rates)), key=list(rates.values()).__getitem__)[:CHART_CLASSES]
+    names = distinguish(list(rates))
     epochs = _thin_epochs(report)
-    place = {name: c for c, name in enumerate(report.after.dataset.class_names)}
-    label = [place[row.name] for row in report.after.classes]  # classes without images have weights and no row
+    label = [weighed.index(name) for name in rates]  # classes and cells without test images have weights and no row
     rows = [_build_weight_row(names[c], row.epoch, row.class_weights[label[c]]) for row in epochs for c in order]
     sides = alt.Scale(domain=["above 1", "below 1"], range=[WARM, BLUE])
     base = alt.Chart(_inline_data(rows)).encode(

@@ -35,7 +35,8 @@ def summary(report: Report) -> str:
         (audit,) = audits(report).values()
         classes += "".join(f"\nafter {line}" for line in attack_key(audit))
     sentences = [sanitise(line) for line in (*alarms, *cut)]  # names of classes and groups can turn the text around
-    return "\n\n".join([*sentences, "\n".join(map(sanitise, verdict(report))), classes, *group_tables(report)])
+    tables = [*_cell_tables(report), *group_tables(report)]
+    return "\n\n".join([*sentences, "\n".join(map(sanitise, verdict(report))), classes, *tables])
 
 
 def class_table(report: AuditReport | FinetuneReport | ComparisonReport, limit: int = 30) -> str:
@@ -62,6 +63,23 @@ def group_tables(report: AuditReport | FinetuneReport | ComparisonReport) -> lis
             table.append([last.groups[row].name, *cells])
         tables.append("\n".join([sanitise(summarise_group(last)), *text_table(table, numeric=True)]))
     return tables
+
+
+def _cell_tables(report: AuditReport | FinetuneReport | ComparisonReport, limit: int = 30) -> list[str]:
+    """Return the table of the class × group cells of a fine-tuning, least robust afterwards first, where it has any."""
+    if not isinstance(report, FinetuneReport) or report.cells is None:
+        return []
+    head = [f"cell by {report.cells.column}", "before", "after", "points", "gained", "lost", "p (Holm)", "verdict"]
+    changes = sorted(report.cells.robust.classes, key=lambda change: change.after)
+    table = [[sanitise(head[0]), *head[1:]]]
+    for change in changes[:limit]:
+        rates = (percent(change.before), percent(change.after), points(change.after - change.before))
+        tests = (count(change.gained), count(change.lost), p_value(change.p_adjusted), change.verdict)
+        table.append([change.name, *rates, *tests])
+    lines = text_table(table, numeric=True)
+    if len(changes) > limit:
+        lines.append(f"… {len(changes) - limit} more cells, all more robust than these, are in the report")
+    return ["\n".join(lines)]
 
 
 def _audit_rows(report: AuditReport) -> list[list[str]]:

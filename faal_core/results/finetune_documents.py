@@ -1,5 +1,6 @@
 """Define the JSON documents of fine-tunings, and judge their outcome. docs/reference/report.md explains every field."""
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
@@ -22,7 +23,8 @@ class EpochRow(Document):
     learning_rate: float
     loss: float = Field(description="Mean of the weighted loss over the epoch.")
     class_weights: tuple[float, ...] = Field(
-        description="Factor of each class's classification loss, mean over the batches; 1 is neutral."
+        description="Factor of each class's classification loss, mean over the batches; 1 is neutral. Where the report has "
+        "`cells`, one factor for each of these."
     )
     validation_clean: float | None = Field(description="Clean accuracy on the validation images.")
     validation_robust: float | None = Field(
@@ -99,6 +101,29 @@ class Comparison(Document):
     )
 
 
+class CellRow(Document):
+    """Describes a class × group cell: one or more groups of one class, whose images are weighed and compared together."""
+
+    name: str
+    class_name: str
+    groups: tuple[str, ...] = Field(description="Groups in the cell, in alphabetical order.")
+    training_images: int = Field(description="Number of training images in the cell, validation images included.")
+    test_images: int = Field(description="Number of test images in the cell that both audits use.")
+
+
+class CellComparison(Document):
+    """Compares the class × group cells before and after, on the test images.
+
+    Where a report has cells, they take the place of the classes in every accuracy on the validation images, in the class
+    weights and in the outcome.
+    """
+
+    column: str = Field(description="Name of the column of groups.")
+    cells: tuple[CellRow, ...] = Field(description="Cells of the training data, class by class.")
+    clean: Comparison
+    robust: Comparison
+
+
 Outcome = Literal["better", "mixed", "worse", "unclear", "kept-original"]
 
 
@@ -114,13 +139,18 @@ class Fall(NamedTuple):
     change: float
 
 
-def falls(clean: Comparison, robust: Comparison) -> list[Fall]:
+def falls(clean: Comparison, robust: Comparison, cells: CellComparison | None = None) -> list[Fall]:
     """Return the accuracies that fell significantly on the test images.
 
-    The means come first, then the classes; the largest fall comes first within each.
+    The means come first, then the classes and cells; the largest fall comes first within each. A cell with all images of its
+    class is not listed beside the class.
     """
     significant: list[Fall] = []
     compared: tuple[tuple[Literal["clean", "robust"], Comparison], ...] = (("clean", clean), ("robust", robust))
+    if cells is not None:
+        cells_of_class = Counter(row.class_name for row in cells.cells)
+        names = {row.name for row in cells.cells if cells_of_class[row.class_name] > 1}
+        significant += [fall for fall in falls(cells.clean, cells.robust) if fall.name in names]
     for accuracy, comparison in compared:
         if comparison.mean_change.high < 0:
             significant.append(Fall(accuracy, None, comparison.mean_change.value))
@@ -145,8 +175,9 @@ def _judge_outcome(fields: dict[str, Any]) -> Outcome:
         return "kept-original"
     if not {"spec", "clean", "robust"} <= fields.keys():
         return "unclear"  # pydantic reports the missing fields
-    significant = falls(fields["clean"], fields["robust"])
-    if not worst_class_rose(fields["robust"]):
+    cells: CellComparison | None = fields.get("cells")
+    significant = falls(fields["clean"], fields["robust"], cells)
+    if not worst_class_rose(cells.robust if cells else fields["robust"]):
         return "worse" if significant else "unclear"
     classes_bounded = fields["spec"].training.max_class_drop is not None
     return "mixed" if any(fall.name is None or classes_bounded for fall in significant) else "better"
@@ -197,13 +228,19 @@ class FinetuneReport(Document):
     )
     clean: Comparison
     robust: Comparison
+    cells: CellComparison | None = Field(
+        None,
+        description="Changes of the class × group cells; null where the method does not name a column of groups, and in "
+        "older reports.",
+    )
     outcome: Outcome = Field(
         default_factory=_judge_outcome,
         description="Result of the fine-tuning. better: the worst class is significantly more robust, and no bounded "
         "accuracy fell significantly. mixed: the worst class is significantly more robust, and a bounded accuracy "
         "fell significantly. worse: an accuracy fell significantly, and the worst class is not significantly better. "
         "unclear: no significant change of either kind. kept-original: no candidate within the bounds made the worst "
-        "class better on the validation images, so no new weights were made.",
+        "class better on the validation images, so no new weights were made. Where the report has `cells`, the worst cell takes "
+        "the place of the worst class.",
     )
 
     @model_validator(mode="before")
@@ -215,4 +252,9 @@ class FinetuneReport(Document):
     @property
     def falls(self) -> list[Fall]:
         """Return the accuracies that fell significantly on the test images, means first."""
-        return falls(self.clean, self.robust)
+        return falls(self.clean, self.robust, self.cells)
+
+    @property
+    def worst_comparison(self) -> Comparison:
+        """Return the comparison whose worst class or cell the fine-tuning lifts: that of the cells, where there are any."""
+        return self.cells.robust if self.cells else self.robust

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from faal_core.specs.class_names import MAX_NAME_LENGTH
 from faal_core.specs.spec import Spec
 
 TrainingLoss = Annotated[
@@ -69,9 +70,24 @@ class FaalMethod(AnyMethod):
         "class-risk",
         description="Coefficients of the inner problem: the mean margin per class, or its sum over the batch.",
     )
+    groups: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_NAME_LENGTH,
+        description="Column of groups in the training and test images. If set, class × group cells take the place of the "
+        "classes in the class weights, the class offsets, the bounds and the choice of the weights.",
+    )
+    min_cell_images: int = Field(
+        100,
+        ge=2,
+        le=1_000_000,
+        description="Smallest number of training images in a cell, validation images included. Smaller cells of a class are "
+        "joined. Only used with `groups`.",
+    )
 
     def __str__(self) -> str:
-        return f"FAAL ({self.loss}, DRO radius r = {self.dro_radius:g})"
+        cells = "" if self.groups is None else f", cells by {self.groups!r}"
+        return f"FAAL ({self.loss}, DRO radius r = {self.dro_radius:g}{cells})"
 
 
 class FrlMethod(AnyMethod):

@@ -5,6 +5,7 @@ from functools import partial
 from itertools import pairwise
 
 import torch
+from torch import Tensor
 
 from faal_core.attacks.ball import Ball
 from faal_core.attacks.losses import LOSSES
@@ -21,16 +22,17 @@ _KL_START_DEVIATION = 1e-3  # in pixel units; the divergence has no gradient at 
 
 @dataclass(frozen=True, slots=True)
 class AttackBatch:
-    """Images to attack, their labels, and for each the point where its attack starts and its radius in ε."""
+    """Images to attack, their labels and cells, and for each the point where its attack starts and its radius in ε."""
 
     x: Images
     y: Labels
     start: Images
     relative_radius: PerImage
+    cells: Tensor
 
     def subset(self, rows: slice) -> "AttackBatch":
         """Return some of the images."""
-        return AttackBatch(self.x[rows], self.y[rows], self.start[rows], self.relative_radius[rows])
+        return AttackBatch(self.x[rows], self.y[rows], self.start[rows], self.relative_radius[rows], self.cells[rows])
 
     def split(self, count: int) -> list["AttackBatch"]:
         """Split into `count` batches, whose sizes differ by at most one image."""
@@ -39,19 +41,26 @@ class AttackBatch:
 
 
 def start_attack(
-    x: Images, y: Labels, relative_radius: PerImage, spec: FinetuneSpec, generator: torch.Generator
+    x: Images,
+    y: Labels,
+    relative_radius: PerImage,
+    spec: FinetuneSpec,
+    generator: torch.Generator,
+    cells: Tensor | None = None,
 ) -> AttackBatch:
     """Draw where the attack of each image starts: anywhere in its ball, or for the loss "kl" close to the image.
 
     Args:
         relative_radius: radius of each image, in ε.
+        cells: cell of each image; its class when absent.
     Source: Madry et al. 2018; for "kl" Zhang et al. 2019 (TRADES), algorithm 1.
     """
+    cells = y if cells is None else cells
     ball = Ball(x, spec.threat, relative_radius)
     if spec.attack_loss == "kl":
         noise = torch.randn(x.shape, generator=generator, device=x.device)
-        return AttackBatch(x, y, ball.project(x + _KL_START_DEVIATION * noise), relative_radius)
-    return AttackBatch(x, y, ball.draw_point(BatchRandom(generator)), relative_radius)
+        return AttackBatch(x, y, ball.project(x + _KL_START_DEVIATION * noise), relative_radius, cells)
+    return AttackBatch(x, y, ball.draw_point(BatchRandom(generator)), relative_radius, cells)
 
 
 def perturb(classifier: Classifier, batch: AttackBatch, spec: FinetuneSpec, max_images: int) -> Images:

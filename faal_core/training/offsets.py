@@ -19,6 +19,7 @@ from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.devices import Pieces
 from faal_core.specs import FinetuneSpec
 from faal_core.specs.training import OFFSET_TARGETS
+from faal_core.training.cells import Cells
 from faal_core.training.divergence import require_finite
 from faal_core.training.run import TrainingRun
 
@@ -53,7 +54,7 @@ def add_offsets(classifier: Classifier, class_offsets: Tensor | None, offset_sca
 
 
 def find_offsets(classifier: Classifier, rows: Tensor, run: TrainingRun) -> Tensor | None:
-    """Return offsets that make the worst class of these rows most robust at little cost to their mean, `k`, float32, on the CPU.
+    """Return offsets that make the worst cell of these rows most robust at little cost to their mean, `k`, float32, on the CPU.
 
     None where nothing is gained, or where the network has no bias that an offset could go into. The mean may fall by half of
     `max_robust_drop`: offsets cost other images a little more than those they were found on.
@@ -72,7 +73,8 @@ def find_offsets(classifier: Classifier, rows: Tensor, run: TrainingRun) -> Tens
     max_drop = 1.0 if bound is None else bound / 2
     class_offsets = None
     if ranks.is_leader:  # each rank would round in its own way
-        class_offsets = search_offsets(margins, data.labels[rows], classifier.num_classes, max_drop)
+        cells = run.cells.take(rows)
+        class_offsets = search_offsets(margins, data.labels[rows], classifier.num_classes, max_drop, cells)
     if not ranks.broadcast(class_offsets is not None):
         return None
     shared = torch.zeros(classifier.num_classes, device=run.device)
@@ -135,36 +137,45 @@ def _smallest_margins(classifier: Classifier, x: Images, y: Labels, spec: Finetu
     return TargetedMargins(torch.stack(margins, 1).double(), targets)
 
 
-def robust_rates(margins: TargetedMargins, y: Labels, class_offsets: Tensor) -> Tensor:
-    """Return the robust accuracy of each class, in [0, 1], that the margins yield under these offsets, `k` both."""
-    return _class_means((_smallest_with(margins, y, class_offsets) > 0).double(), y, len(class_offsets))
+def robust_rates(margins: TargetedMargins, y: Labels, class_offsets: Tensor, cells: Cells | None = None) -> Tensor:
+    """Return the robust accuracy of each cell, in [0, 1], that the margins yield under these offsets, `k`.
+
+    Args:
+        cells: of the margins' images; the classes when absent.
+    """
+    cells = cells or Cells(y, len(class_offsets))
+    return _cell_means((_smallest_with(margins, y, class_offsets) > 0).double(), cells)
 
 
-def search_offsets(margins: TargetedMargins, y: Labels, num_classes: int, max_drop: float) -> Tensor | None:
-    """Return the offsets, `k`, of mean 0, whose worst class is most robust; None where no worst class gets better.
+def search_offsets(
+    margins: TargetedMargins, y: Labels, num_classes: int, max_drop: float, cells: Cells | None = None
+) -> Tensor | None:
+    """Return the offsets, `k`, of mean 0, whose worst cell is most robust; None where no worst cell gets better.
 
-    The search maximises mean + λ · soft minimum of the classes' accuracies for many λ. It counts images ever less softly.
+    The search maximises mean + λ · soft minimum of the cells' accuracies for many λ. It counts images ever less softly.
 
     Args:
         y: labels of the margins' images, `n`.
-        max_drop: bound on the fall of the classes' mean robust accuracy, in [0, 1].
+        max_drop: bound on the fall of the cells' mean robust accuracy, in [0, 1].
+        cells: of the margins' images; the classes when absent.
     """
+    cells = cells or Cells(y, num_classes)
     typical_margin = float(margins.margins.abs().median())
     zero = torch.zeros(num_classes, dtype=torch.float64)
-    rates = robust_rates(margins, y, zero)
+    rates = robust_rates(margins, y, zero, cells)
     least_mean, best_worst, best_offsets = float(rates.mean()) - max_drop, float(rates.min()), None
     for strength in _STRENGTHS:
         offsets = zero.clone().requires_grad_()
         optimizer = torch.optim.Adam([offsets], lr=0.03 * typical_margin)
         for step in range(_STEPS):
             softness = typical_margin * _FIRST_SOFTNESS * (_LAST_SOFTNESS / _FIRST_SOFTNESS) ** (step / _STEPS)
-            soft_rates = _class_means(torch.sigmoid(_smallest_with(margins, y, offsets) / softness), y, num_classes)
+            soft_rates = _cell_means(torch.sigmoid(_smallest_with(margins, y, offsets) / softness), cells)
             worst = -_WORST_SOFTNESS * torch.logsumexp(-soft_rates / _WORST_SOFTNESS, 0)
             optimizer.zero_grad()
             (-(soft_rates.mean() + strength * worst)).backward()
             optimizer.step()
         centred = offsets.detach() - offsets.detach().mean()
-        rates = robust_rates(margins, y, centred)
+        rates = robust_rates(margins, y, centred, cells)
         if float(rates.mean()) >= least_mean and float(rates.min()) > best_worst:
             best_worst, best_offsets = float(rates.min()), centred.float()
     return best_offsets
@@ -175,9 +186,9 @@ def _smallest_with(margins: TargetedMargins, y: Labels, class_offsets: Tensor) -
     return (margins.margins + class_offsets[y].unsqueeze(1) - class_offsets[margins.targets]).amin(1)
 
 
-def _class_means(values: Tensor, y: Labels, num_classes: int) -> Tensor:
-    counts = torch.bincount(y, minlength=num_classes).clamp_min(1)
-    return torch.zeros(num_classes, dtype=values.dtype).index_add(0, y, values) / counts
+def _cell_means(values: Tensor, cells: Cells) -> Tensor:
+    counts = torch.bincount(cells.numbers, minlength=cells.count).clamp_min(1)
+    return torch.zeros(cells.count, dtype=values.dtype).index_add(0, cells.numbers, values) / counts
 
 
 def _bias_moves_the_logits(classifier: Classifier, data: LabelledImages, rows: Tensor) -> bool:

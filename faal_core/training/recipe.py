@@ -27,6 +27,7 @@ from faal_core.specs.training import OFFSET_SCALES
 from faal_core.training import checkpointing, methods
 from faal_core.training.augmentation import augment
 from faal_core.training.averaging import WeightAverage
+from faal_core.training.cells import Cells, assign_cells
 from faal_core.training.divergence import require_finite_weights
 from faal_core.training.inner_maximum import AttackBatch, start_attack
 from faal_core.training.offsets import add_offsets, find_offsets
@@ -78,11 +79,13 @@ def train(
     Differs: a part of the training data validates and selects the epoch (docs/explanation/faal.md lists all differences).
     """
     data = match_classes(classifier, data)
+    cells = assign_cells(data, spec.method)
     progress = progress if progress and ranks.is_leader else NoProgress()
     run = TrainingRun(
         spec=spec,
         data=data,
-        rows=split_rows(data, spec.training.validation_fraction, spec.training.seed),
+        cells=cells,
+        rows=split_rows(data, spec.training.validation_fraction, spec.training.seed, cells),
         device=device,
         pieces=_pieces(spec.training.batch_size, ranks),
         progress=progress,
@@ -92,7 +95,7 @@ def train(
         executors=executors or Executors(),
         checkpoint=checkpoint,
         checkpoint_steps=checkpoint_steps,
-        identity=_identity(classifier, data, spec),
+        identity=_identity(classifier, data, cells, spec),
     )
     original = copy.deepcopy(classifier).place(device)
     state = _start_or_resume(original, run)
@@ -149,7 +152,8 @@ def _choose_batch(state: TrainingState, shuffled_rows: Tensor, epoch: int, step:
     rows = state.method.choose_rows(step, shuffled_rows, run.data.labels, run.steps_per_epoch, generator)
     x = augment(run.data.pixels(rows, run.device), run.training.augment or run.data.augmentation, generator)
     y = run.data.labels[rows].to(run.device)
-    return start_attack(state.classifier.lay_out(x), y, state.method.relative_radius[y], run.spec, generator)
+    cells = run.cells.numbers[rows].to(run.device)
+    return start_attack(state.classifier.lay_out(x), y, state.method.relative_radius[y], run.spec, generator, cells)
 
 
 def _pieces(batch_size: int, ranks: Ranks) -> Pieces:
@@ -184,7 +188,7 @@ def _start_or_resume(original: Classifier, run: TrainingRun) -> TrainingState:
 def _search_offsets(original: Classifier, run: TrainingRun) -> Tensor | None:
     """Search class offsets on twice as many images as validate, none of which validates."""
     training = run.rows.training
-    rows = sample_rows(training, run.data.labels[training], 2 * len(run.rows.validation), run.training.seed)
+    rows = sample_rows(training, run.cells.take(training), 2 * len(run.rows.validation), run.training.seed)
     return find_offsets(original, rows, run)
 
 
@@ -212,11 +216,11 @@ def _initial_state(
             momentum=training.momentum,
             weight_decay=training.weight_decay,
         ),
-        method=methods.build(run.spec.method, classifier.num_classes).to(classifier.device),
+        method=methods.build(run.spec.method, run.cells.count).to(classifier.device),
         average=WeightAverage(classifier, training.averaging) if training.averaging else None,
         start=start,
         best=start,
-        tally=Tally.empty(classifier.num_classes),
+        tally=Tally.empty(run.cells.count),
         class_offsets=class_offsets,
         starts=starts,
     )
@@ -287,7 +291,10 @@ def _isolated_random_state(device: torch.device) -> Iterator[None]:
         yield
 
 
-def _identity(classifier: Classifier, data: LabelledImages, spec: FinetuneSpec) -> str:
+def _identity(classifier: Classifier, data: LabelledImages, cells: Cells, spec: FinetuneSpec) -> str:
     """Return a digest of what a checkpoint must have been made from to be resumed."""
     parts = [weights.digest(classifier), data.sha256, data.augmentation, spec.model_dump_json(exclude={"audit"})]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    digest = hashlib.sha256("\n".join(parts).encode())
+    if cells.numbers is not data.labels:  # the digest of the data does not cover groups
+        digest.update(cells.numbers.numpy().astype("<i8").tobytes())
+    return digest.hexdigest()

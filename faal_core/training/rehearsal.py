@@ -11,6 +11,7 @@ from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import ClassifierUnsuitable
 from faal_core.progress import NoProgress
 from faal_core.specs import FinetuneSpec, UniformMethod
+from faal_core.training.cells import assign_cells
 from faal_core.training.recipe import train
 from faal_core.training.row_split import split_rows
 
@@ -32,7 +33,7 @@ def rehearse(classifier: Classifier, data: LabelledImages, spec: FinetuneSpec, d
         does not return one logit a class; TrainingDiverged, OutOfMemory.
     """
     training = spec.training
-    split_rows(data, training.validation_fraction, training.seed)
+    split_rows(data, training.validation_fraction, training.seed, assign_cells(data, spec.method))
     _require_logits(copy.deepcopy(classifier), data, device)
     uniform = UniformMethod(loss=spec.method.loss, beta=spec.method.beta)
     without_validation = {"validation_fraction": 0.0, "averaging": None}

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from faal_core.classifier import Labels
 from faal_core.datasets.labelled_images import LabelledImages, draw_stratified
 from faal_core.errors import InvalidSpec
+from faal_core.training.cells import Cells, use_classes
 
 
 class RowSplit(NamedTuple):
@@ -17,11 +17,14 @@ class RowSplit(NamedTuple):
     validation: Tensor
 
 
-def split_rows(data: LabelledImages, validation_fraction: float, seed: int) -> RowSplit:
-    """Split all rows, drawn by `seed`: that fraction of every class validates, at least one image; none where it is 0.
+def split_rows(data: LabelledImages, validation_fraction: float, seed: int, cells: Cells | None = None) -> RowSplit:
+    """Split all rows, drawn by `seed`: that fraction of every cell validates, at least one image; none where it is 0.
 
-    Raises: InvalidSpec where a class would have nothing left to train on.
+    Args:
+        cells: of the data; the classes when absent.
+    Raises: InvalidSpec where a cell would have nothing left to train on.
     """
+    cells = cells or use_classes(data)
     if validation_fraction == 0:
         return RowSplit(torch.arange(len(data)), torch.arange(0))
     if data.counts.min() < 2:
@@ -29,22 +32,23 @@ def split_rows(data: LabelledImages, validation_fraction: float, seed: int) -> R
         raise InvalidSpec(
             f"Class {scarce!r} has one training image, so none is left for validation; set validation_fraction to 0."
         )
-    validation = data.stratified(max(len(data.class_names), round(validation_fraction * len(data))), seed)
+    count = max(cells.count, round(validation_fraction * len(data)))
+    validation = sample_rows(torch.arange(len(data)), cells, count, seed)
     is_training = torch.ones(len(data), dtype=torch.bool)
     is_training[validation] = False
     training = is_training.nonzero().squeeze(1)
-    if len(data.labels[training].unique()) < len(data.class_names):
+    if len(cells.numbers[training].unique()) < cells.count:
         raise InvalidSpec(
-            f"validation_fraction {validation_fraction} leaves a class of {data.name} without a training image."
+            f"validation_fraction {validation_fraction} leaves a class or cell of {data.name} without a training image."
         )
     return RowSplit(training, validation)
 
 
-def sample_rows(rows: Tensor, labels: Labels, count: int, seed: int) -> Tensor:
-    """Draw `count` of these rows, or all, stratified by class with at least one row of each.
+def sample_rows(rows: Tensor, cells: Cells, count: int, seed: int) -> Tensor:
+    """Draw `count` of these rows, or all, stratified by cell with at least one row of each.
 
     Args:
-        labels: of these rows, `n`.
+        cells: of these rows.
     """
-    counts = torch.bincount(labels).numpy()
-    return rows[draw_stratified(labels, counts, min(max(count, len(counts)), len(rows)), seed)]
+    counts = torch.bincount(cells.numbers).numpy()
+    return rows[draw_stratified(cells.numbers, counts, min(max(count, len(counts)), len(rows)), seed)]

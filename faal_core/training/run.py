@@ -13,6 +13,7 @@ from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.devices import Pieces
 from faal_core.progress import NoProgress, Progress
 from faal_core.specs import FinetuneSpec, TrainingSpec
+from faal_core.training.cells import Cells
 from faal_core.training.ranks import SINGLE_RANK, Ranks
 from faal_core.training.row_split import RowSplit
 
@@ -23,6 +24,7 @@ class TrainingRun:
 
     Args:
         data: the training data, which all row numbers refer to.
+        cells: the cell of each image, by row number: its class, or its class × group cell.
         rows: the rows that are trained on, and those that validate.
         device: where this rank computes.
         pieces: cuts batches into pieces that fit into the device's memory, and remembers their size.
@@ -35,6 +37,7 @@ class TrainingRun:
 
     spec: FinetuneSpec
     data: LabelledImages
+    cells: Cells
     rows: RowSplit
     device: torch.device
     pieces: Pieces

@@ -16,7 +16,7 @@ from faal_core.training.validation import ValidationAccuracy
 
 @dataclass(slots=True)
 class Tally:
-    """Sums over the steps of the current epoch: of the images' losses, and of each class's weight where it had one, `k`."""
+    """Sums over the steps of the current epoch: of the images' losses, and of each cell's weight where it had one."""
 
     loss: float
     images: int
@@ -24,12 +24,12 @@ class Tally:
     batches: Tensor
 
     @classmethod
-    def empty(cls, num_classes: int) -> "Tally":
+    def empty(cls, num_cells: int) -> "Tally":
         """Return the tally before the first step."""
-        return cls(0.0, 0, torch.zeros(num_classes), torch.zeros(num_classes))
+        return cls(0.0, 0, torch.zeros(num_cells), torch.zeros(num_cells))
 
     def add(self, loss: float, images: int, weight: Tensor) -> None:
-        """Add a step: its mean loss, its number of images, and the weight of each class, 0 for one without an image."""
+        """Add a step: its mean loss, its number of images, and the weight of each cell, 0 for one without an image."""
         self.loss, self.images = self.loss + loss * images, self.images + images
         self.weight += weight
         self.batches += weight > 0
@@ -102,7 +102,7 @@ class TrainingState:
         self.epochs.append(row)
         if accuracy:
             self.accuracies.append(accuracy)
-        self.step, self.tally = 0, Tally.empty(self.classifier.num_classes)
+        self.step, self.tally = 0, Tally.empty(len(tally.weight))
         return row
 
 

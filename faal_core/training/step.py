@@ -22,7 +22,7 @@ from faal_core.training.weight_perturbation import perturbed_weights
 
 
 class StepResult(NamedTuple):
-    """The weighted loss of a step, and the factor of each class's classification loss, `k`, on the CPU."""
+    """The weighted loss of a step, and the factor of each cell's classification loss, one a cell, on the CPU."""
 
     loss: float
     class_weights: Tensor
@@ -41,16 +41,17 @@ def training_step(
             each piece's statistics.
     Raises: TrainingDiverged where logits or the loss are not finite; OutOfMemory.
     """
-    shard = _BatchShard(classifier, method, batch.subset(run.ranks.shard(len(batch.x))), batch.y, run)
+    shard = _BatchShard(classifier, method, batch.subset(run.ranks.shard(len(batch.x))), batch.y, batch.cells, run)
     return run.pieces.fit(partial(shard.step, optimizer), len(shard.batch.x))
 
 
 class _Images(NamedTuple):
-    """Clean images, their perturbed counterparts, and their labels."""
+    """Clean images, their perturbed counterparts, their labels, and their cells."""
 
     x: Images
     x_adv: Images
     y: Labels
+    cells: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +60,14 @@ class _BatchShard:
 
     Args:
         batch: the images of this rank.
-        labels: of the whole batch, over all ranks.
+        labels, cells: of the whole batch, over all ranks.
     """
 
     classifier: Classifier
     method: Method
     batch: AttackBatch
     labels: Tensor
+    cells: Tensor
     run: TrainingRun
 
     def step(self, optimizer: Optimizer, size: int) -> StepResult:
@@ -79,7 +81,7 @@ class _BatchShard:
             with self._perturbed_weights(images, size):
                 forward = self._forward(images, size, clean_forward=self.run.training.clean_forward)
                 logits = self._batch_logits(forward.logits)
-                class_weights = self.method.class_weights(logits, self.labels)
+                class_weights = self.method.cell_weights(logits, self.labels, self.cells)
                 optimizer.zero_grad()
                 loss = self._backward(self._losses(forward, class_weights))
                 optimizer.step()
@@ -92,7 +94,7 @@ class _BatchShard:
         self.classifier.eval()
         with self.run.ranks.fail_together():
             x_adv = perturb(self.classifier, self.batch, self.run.spec, size)
-        return _Images(self.batch.x, x_adv, self.batch.y)
+        return _Images(self.batch.x, x_adv, self.batch.y, self.batch.cells)
 
     def _perturbed_weights(self, images: _Images, size: int) -> AbstractContextManager[None]:
         """Return a context that perturbs the weights for this batch, where the spec asks for it."""
@@ -106,8 +108,9 @@ class _BatchShard:
         """Return the losses whose gradient perturbs the weights."""
         forward = self._forward(images, size, clean_forward=False)
         logits = self._batch_logits(forward.logits)
-        class_weights = self.method.class_weights(logits, self.labels) if weighted else self.method.equal_weights
-        return self._losses(forward, class_weights)
+        if not weighted:
+            return self._losses(forward, self.method.equal_weights)
+        return self._losses(forward, self.method.cell_weights(logits, self.labels, self.cells))
 
     def _forward(self, images: _Images, size: int, *, clean_forward: bool) -> "_WholePass | _PiecewisePass":
         """Forward the images at once where `size` allows, otherwise in pieces."""
@@ -124,8 +127,8 @@ class _BatchShard:
 
     def _losses(self, forward: "_WholePass | _PiecewisePass", class_weights: ClassWeights) -> Iterator[Tensor]:
         """Yield the weighted loss of each piece; over all pieces and ranks they sum to the mean over the whole batch."""
-        for terms, y in forward.terms():
-            yield class_weights.weigh(terms, y).sum() / len(self.labels)
+        for terms, cells in forward.terms():
+            yield class_weights.weigh(terms, cells).sum() / len(self.labels)
 
     def _backward(self, piece_losses: Iterator[Tensor]) -> float:
         """Sum losses and their gradients over pieces and ranks, and return the loss."""
@@ -142,19 +145,26 @@ class _BatchShard:
     def terms(self, images: _Images, *, clean_forward: bool) -> Terms:
         """Forward some images, and return the terms of their loss."""
         with self.run.autocast():
-            return losses.terms(self.classifier, *images, self.run.spec.method.loss, clean_forward=clean_forward)
+            return losses.terms(
+                self.classifier,
+                images.x,
+                images.x_adv,
+                images.y,
+                self.run.spec.method.loss,
+                clean_forward=clean_forward,
+            )
 
 
 class _WholePass:
     """A shard that fits into memory: one forward pass yields both its logits and the terms of its loss."""
 
     def __init__(self, shard: _BatchShard, images: _Images, *, clean_forward: bool) -> None:
-        self._terms, self._y = shard.terms(images, clean_forward=clean_forward), images.y
+        self._terms, self._cells = shard.terms(images, clean_forward=clean_forward), images.cells
         self.logits = self._terms.adversarial_logits.detach()
 
-    def terms(self) -> Iterator[tuple[Terms, Labels]]:
-        """Yield the terms of all images, and their labels."""
-        yield self._terms, self._y
+    def terms(self) -> Iterator[tuple[Terms, Tensor]]:
+        """Yield the terms of all images, and their cells."""
+        yield self._terms, self._cells
 
 
 class _PiecewisePass:
@@ -171,7 +181,7 @@ class _PiecewisePass:
             terms = [shard.terms(piece, clean_forward=False) for piece in self._pieces]
         self.logits = torch.cat([piece.adversarial_logits for piece in terms])
 
-    def terms(self) -> Iterator[tuple[Terms, Labels]]:
-        """Yield the terms of each piece, computed when they are asked for, and its labels."""
+    def terms(self) -> Iterator[tuple[Terms, Tensor]]:
+        """Yield the terms of each piece, computed when they are asked for, and its cells."""
         for piece in self._pieces:
-            yield self._shard.terms(piece, clean_forward=self._clean_forward), piece.y
+            yield self._shard.terms(piece, clean_forward=self._clean_forward), piece.cells

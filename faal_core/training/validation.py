@@ -21,7 +21,9 @@ _STANDARD_ERRORS = 0.5  # that are added to a drop; docs/decisions/0018 weighs 0
 
 @dataclass(frozen=True, slots=True)
 class ValidationAccuracy:
-    """Clean and robust accuracy of each class on the validation images, in [0, 1], and its number of images; `k` each.
+    """Clean and robust accuracy of each cell on the validation images, in [0, 1], and its number of images.
+
+    The cells are the classes, unless the spec names a column of groups.
 
     Args:
         clean_correct, robust_correct: which images are correct, `n`, bool, on the CPU; where they are None, drops are exact.
@@ -35,23 +37,23 @@ class ValidationAccuracy:
 
     @property
     def clean_mean(self) -> float:
-        """Return the mean of the classes' clean accuracies."""
+        """Return the mean of the cells' clean accuracies."""
         return sum(self.clean) / len(self.clean)
 
     @property
     def robust_mean(self) -> float:
-        """Return the mean of the classes' robust accuracies."""
+        """Return the mean of the cells' robust accuracies."""
         return sum(self.robust) / len(self.robust)
 
     @property
     def robust_worst(self) -> float:
-        """Return the robust accuracy of the least robust class."""
+        """Return the robust accuracy of the least robust cell."""
         return min(self.robust)
 
     def clean_drop(self, original: "ValidationAccuracy") -> float:
         """Return the fall of the mean clean accuracy below that of the original weights, plus its uncertainty.
 
-        It is the greater drop of two means: over the classes, and over all images, which differ where classes are uneven.
+        It is the greater drop of two means: over the cells, and over all images, which differ where cells are uneven.
         """
         return self._mean_drop(original.clean, self.clean) + _uncertainty(original.clean_correct, self.clean_correct)
 
@@ -67,7 +69,7 @@ class ValidationAccuracy:
         return max(sum(drops) / len(drops), weighted / sum(self.images))
 
     def class_drop(self, original: "ValidationAccuracy") -> float:
-        """Return the largest fall of a single class's clean or robust accuracy below that of the original weights."""
+        """Return the largest fall of a single cell's clean or robust accuracy below that of the original weights."""
         pairs = zip((*original.clean, *original.robust), (*self.clean, *self.robust), strict=True)
         return max(before - after for before, after in pairs)
 
@@ -110,8 +112,9 @@ def validate(classifier: Classifier, run: TrainingRun) -> ValidationAccuracy:
             raise divergence_error("network's logits") from error
     correct = torch.from_numpy(np.stack([evaluation.correct, evaluation.robust])).to(run.device).float()
     correct = run.ranks.sum(correct).cpu()
-    counts = torch.zeros(2, classifier.num_classes, dtype=torch.float64)
-    clean, robust = counts.index_add_(1, images.labels, correct.double()).numpy() / images.counts
+    cells = run.cells.take(run.rows.validation)
+    sizes = torch.bincount(cells.numbers, minlength=cells.count)
+    counts = torch.zeros(2, cells.count, dtype=torch.float64)
+    clean, robust = (counts.index_add_(1, cells.numbers, correct.double()) / sizes).tolist()
     clean_correct, robust_correct = correct > 0
-    sizes = tuple(images.counts.tolist())
-    return ValidationAccuracy(tuple(clean.tolist()), tuple(robust.tolist()), sizes, clean_correct, robust_correct)
+    return ValidationAccuracy(tuple(clean), tuple(robust), tuple(sizes.tolist()), clean_correct, robust_correct)

@@ -1,4 +1,4 @@
-"""FAAL: from the margins of an adversarial batch to one weight per class, batch by batch."""
+"""FAAL: from the margins of an adversarial batch to one weight per class or cell, batch by batch."""
 
 import numpy as np
 import torch
@@ -19,32 +19,38 @@ def probability_margins(logits: Logits, y: Labels) -> PerImage:
 
 
 def worst_case_class_weights(logits: Logits, y: Labels, method: FaalMethod) -> Tensor:
-    """Return k·p of the worst class distribution p for this batch: one weight a class, 1 is neutral, on the logits' device.
+    """Return the weights of `worst_case_cell_weights` for the classes as cells."""
+    return worst_case_cell_weights(probability_margins(logits.detach(), y), y, logits.shape[1], method)
 
-    The risk of a class is the mean margin of its images (`class-risk`), or their sum (`batch-count`). A class without an
-    image in the batch gets 0. Here k (C in the paper) counts the classes with images: the weights of a balanced batch average 1.
 
+def worst_case_cell_weights(margins: PerImage, cells: Tensor, num_cells: int, method: FaalMethod) -> Tensor:
+    """Return k·p of the worst distribution p over cells for this batch: one weight a cell, 1 is neutral, on the margins' device.
+
+    The risk of a cell is the mean margin of its images (`class-risk`), or their sum (`batch-count`). A cell without an
+    image in the batch gets 0. Here k (C in the paper) counts the cells with images: the weights of a balanced batch average 1.
+
+    Args:
+        cells: cell of each image, in 0..num_cells-1.
     Source: Zhang et al., CVPR 2024, the intermediate maximisation; `batch-count` is what its published code computes.
-    Differs: uniform is taken over the classes present; an absent class attracts no weight.
+    Differs: uniform is taken over the cells present; an absent cell attracts no weight. In the paper the cells are classes.
     """
-    classes = logits.shape[1]
     if method.dro_radius == 0:
-        return torch.ones(classes, device=logits.device)
-    margins = probability_margins(logits.detach(), y).double().cpu()
-    labels = y.cpu()
-    counts = torch.bincount(labels, minlength=classes).numpy()
-    risks = torch.zeros(classes, dtype=torch.float64).index_add_(0, labels, margins).numpy()
+        return torch.ones(num_cells, device=margins.device)
+    numbers = cells.cpu()
+    counts = torch.bincount(numbers, minlength=num_cells).numpy()
+    risks = torch.zeros(num_cells, dtype=torch.float64).index_add_(0, numbers, margins.double().cpu()).numpy()
     present = counts > 0
     if method.objective == "class-risk":
         risks = risks / np.maximum(counts, 1)
     weights: Vector = present.sum() * worst_case_weights(risks, method.dro_radius, present, method.divergence)
-    return torch.from_numpy(weights).to(logits.device, torch.float32)
+    return torch.from_numpy(weights).to(margins.device, torch.float32)
 
 
 class Faal(Method):
     """Fairness-Aware Adversarial Learning: the worst class distribution of each batch weighs the whole loss.
 
     Source: Zhang et al., CVPR 2024, algorithm 1.
+    Differs: where the spec names a column of groups, the distribution is over class × group cells.
     """
 
     def __init__(self, spec: FaalMethod, num_classes: int) -> None:
@@ -53,5 +59,10 @@ class Faal(Method):
 
     def class_weights(self, adversarial_logits: Logits, y: Labels) -> ClassWeights:
         """Return the worst-case weights of this batch, which weigh both terms."""
-        weight = worst_case_class_weights(adversarial_logits, y, self._spec)
+        return self.cell_weights(adversarial_logits, y, y)
+
+    def cell_weights(self, adversarial_logits: Logits, y: Labels, cells: Tensor) -> ClassWeights:
+        """Return the worst-case weights of the cells in this batch, which weigh both terms."""
+        margins = probability_margins(adversarial_logits, y)
+        weight = worst_case_cell_weights(margins, cells, self.num_classes, self._spec)
         return ClassWeights(weight, self.beta * weight)

@@ -12,13 +12,16 @@ from faal_core.training.survey import TakeSurvey
 
 @dataclass(frozen=True, slots=True)
 class ClassWeights:
-    """The weight of each class in a step: a factor of each term of the loss, `k`; neutral are 1 and, for the divergence, β."""
+    """The weight of each class in a step: a factor of each term of the loss, `k`; neutral are 1 and, for the divergence, β.
+
+    Where the spec names a column of groups, class × group cells take the place of classes.
+    """
 
     classification: Tensor
     divergence: Tensor
 
     def weigh(self, terms: Terms, y: Labels) -> PerImage:
-        """Return the weighted loss of each image: both its terms, each times the weight of its class."""
+        """Return the weighted loss of each image: both its terms, each times the weight of its class or cell `y`."""
         return self.classification[y] * terms.classification + self.divergence[y] * terms.divergence
 
 
@@ -26,7 +29,7 @@ class Method(nn.Module):
     """A method of class-wise training. It keeps its state in buffers, which checkpoints save.
 
     Args:
-        num_classes: k.
+        num_classes: k; for a method with groups, the number of cells, which is at least the number of classes.
         beta: weight of the divergence.
     """
 
@@ -70,6 +73,14 @@ class Method(nn.Module):
     def class_weights(self, adversarial_logits: Logits, y: Labels) -> ClassWeights:
         """Return the weights of the classes in the step on this batch; no gradient flows through them."""
         return self.equal_weights
+
+    def cell_weights(self, adversarial_logits: Logits, y: Labels, cells: Tensor) -> ClassWeights:
+        """Return the weights of the cells in the step on this batch: those of the classes, unless the method has groups.
+
+        Args:
+            cells: cell of each image; its class for a method without groups.
+        """
+        return self.class_weights(adversarial_logits, y)
 
     def observe(self, adversarial_logits: Logits, y: Labels) -> None:
         """Update the method's state after a step, from the adversarial logits of its batch."""

@@ -14,6 +14,7 @@ import faal_core as faal
 from faal_core.auditing.evaluator import Evaluator
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import FaalError
+from faal_core.results.reading import read_report
 from faal_core.threat_model import Norm
 from tests.linear_classifier import Linear, build_linear_classifier, compute_smallest_radius
 
@@ -276,6 +277,30 @@ def test_a_fine_tuning_takes_arrays_and_leaves_the_network_alone() -> None:
         faal.finetune(CLASSIFIER, (IMAGES, LABELS), (IMAGES, LABELS), epsilon=0.02, method="trades")
     with pytest.raises(FaalError, match=r"training\.lr: there is no such field"):
         faal.finetune(CLASSIFIER, (IMAGES, LABELS), (IMAGES, LABELS), epsilon=0.02, training={"lr": 1})
+
+
+def test_a_fine_tuning_by_groups_reports_every_cell() -> None:
+    """The cells of a fine-tuning by groups have all images, a class weight each, and a place in text, page and JSON."""
+    groups = {"site": ["north", "south"] * (len(IMAGES) // 2)}
+    options = {
+        "epsilon": 0.02,
+        "method": {"type": "faal", "groups": "site", "min_cell_images": 2},
+        "training": {"learning_rates": [0.01], "batch_size": 20, "attack": {"steps": 1}, "validation_fraction": 0.2},
+        "attacks": "quick",
+        "progress": False,
+    }
+    pair = (IMAGES, LABELS)
+    done = faal.finetune(CLASSIFIER, pair, pair, train_groups=groups, test_groups=groups, **options)
+    cells = done.report.cells
+    sizes = [(row.training_images, row.test_images) for row in cells.cells]
+    assert np.sum(sizes, axis=0).tolist() == [len(IMAGES)] * 2
+    assert len(done.report.epochs[0].class_weights) == len(cells.cells)
+    assert "cell by site" in str(done)
+    assert cells.cells[0].name in str(done)
+    assert "Cell by cell" in done._repr_html_()
+    assert read_report(done.report.model_dump_json()) == done.report
+    with pytest.raises(FaalError, match=r"the test part of images has no column of groups 'site'; it has none"):
+        faal.finetune(CLASSIFIER, pair, pair, train_groups=groups, **options)
 
 
 def test_a_result_shows_itself_in_a_notebook_and_a_terminal(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from faal_core.specs import AuditSpec, SourceNetwork
 from faal_core.specs.escalation import list_transfer_attacks
 from jobs import control, removal
 from jobs.errors import InUse, ModelNotFound
-from jobs.states import JobKind
+from jobs.states import JobKind, UploadState
 from jobs.submission import require_fit
-from jobs.tables import Job
+from jobs.tables import Dataset, Job
 from tests.job_steps import SPEC, add_ready_model, submit_job
 
 THREE_CLASSES = SPEC.model_copy(update={"num_classes": 3, "class_names": ("0", "1", "2")})
@@ -106,3 +106,31 @@ def test_sources_that_do_not_fit_are_refused(sessions, source: dict[str, Any], m
     audited, other = add_ready_model(sessions), add_ready_model(sessions, **source)
     with pytest.raises(InvalidSpec, match=message), sessions.begin() as session:
         submit_audit(session, audited, transfer_from=(other,))
+
+
+@pytest.mark.parametrize(
+    ("summary", "message"),
+    [
+        ({}, None),
+        ({"groups": {"site": ["a"]}, "training_groups": ["site", "camera"]}, None),
+        ({"groups": {"camera": ["a"]}, "training_groups": ["site"]}, r"test part .* 'site'; it has 'camera'"),
+        ({"groups": {"site": ["a"]}, "training_groups": []}, r"training part .* 'site'; it has none"),
+    ],
+    ids=["older upload", "in both parts", "not in the test part", "not in the training part"],
+)
+def test_an_upload_without_the_column_of_groups_is_refused(
+    sessions, summary: dict[str, Any], message: str | None
+) -> None:
+    """A fine-tuning by groups is queued unless the upload is known to lack the column in a part."""
+    model = add_ready_model(sessions)
+    sizes = {"shape": [1, 28, 28], "class_names": list(SPEC.class_names), "images": {"train": 10, "test": 10}}
+    with sessions.begin() as session:
+        data = Dataset(name="photos", owner="ann", state=UploadState.READY, summary=sizes | summary)
+        session.add(data)
+        session.flush()
+        fields = {"kind": JobKind.FINETUNE, "dataset": data.id, "spec": {"method": {"groups": "site"}}}
+        if message is None:
+            assert submit_audit(session, model, **fields).id
+        else:
+            with pytest.raises(InvalidSpec, match=message):
+                submit_audit(session, model, **fields)

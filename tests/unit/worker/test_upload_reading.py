@@ -32,7 +32,7 @@ def summary(folder: Path, **arrays: np.ndarray) -> dict[str, object]:
 
 
 def test_both_parts_are_told(tmp_path):
-    """The summary has shape, class names, the images of each part and the groups of the test part."""
+    """The summary has shape, class names, the images of each part, and the columns of groups of both parts."""
     summary_read = summary(
         tmp_path,
         train_images=np.repeat(IMAGES, 2, 0),
@@ -43,8 +43,13 @@ def test_both_parts_are_told(tmp_path):
         test_group_camera=np.array([7, 7, 7, 9, 9, 9]),
         train_group_room=np.zeros(12, int),
     )
-    parts, groups = {"test": 6, "train": 12}, {"camera": ("7", "9")}
-    assert summary_read == {"shape": (1, 8, 9), "class_names": ("a", "b", "c"), "images": parts, "groups": groups}
+    assert summary_read == {
+        "shape": (1, 8, 9),
+        "class_names": ("a", "b", "c"),
+        "images": {"test": 6, "train": 12},
+        "groups": {"camera": ("7", "9")},
+        "training_groups": ["room"],
+    }
 
 
 def test_test_part_suffices(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from faal_core.reports import terminal, text, wording
 from faal_core.results.comparison import compare
 from faal_core.results.documents import AttackRow, AuditReport, Interval, Rate
-from faal_core.results.finetune_documents import Comparison, FinetuneReport
+from faal_core.results.finetune_documents import CellComparison, CellRow, Comparison, FinetuneReport
 from tests.sample_reports import sample_audit, sample_finetune
 
 HOSTILE = "\x1b[2Jevil\u202e\nname"
@@ -164,6 +164,39 @@ def test_the_outcome_counts_every_significant_fall(
     )
     assert (report.outcome, text.tone(report)) == (outcome, tone)
     assert expected in text.verdict(report)[0]
+
+
+@pytest.mark.parametrize(
+    ("cells", "outcome", "expected"),
+    [
+        ([0.5, 0.2, 0.6], "unclear", "b × north, the worst class × group cell before, shows no clear change"),
+        ([0.5, 0.35, 0.6], "better", "b × north, the worst class × group cell before, is more robust: +15.0 points"),
+        ([0.5, 0.35, 0.5], "better", "significantly lower than before: robust accuracy of b × south (−10.0 points)"),
+        ([0.4, 0.2, 0.5], "worse", "Significantly lower than before: robust accuracy of b × south (−10.0 points). "),
+    ],
+    ids=["nothing", "better", "another falls", "worse"],
+)
+def test_the_worst_cell_decides_where_there_are_cells(cells: list[float], outcome: str, expected: str) -> None:
+    """With class × group cells, outcome and first sentence are about the worst cell, and list cells that fell."""
+    fields = sample_finetune().model_dump(
+        exclude={"outcome", "clean", "robust", "candidates", "selected_candidate", "cells"}
+    )
+    names = ("a × all groups", "b × north", "b × south")
+    rows = tuple(
+        CellRow(name=name, class_name=name[0], groups=("g",), training_images=9, test_images=500) for name in names
+    )
+    clean, robust = build_comparison(names, [0.8] * 3, [0.8] * 3), build_comparison(names, [0.5, 0.2, 0.6], cells)
+    classes = build_comparison(("a", "b"), A, A)
+    report = FinetuneReport(
+        **fields,
+        clean=classes,
+        robust=classes,
+        cells=CellComparison(column="site", cells=rows, clean=clean, robust=robust),
+    )
+    assert report.outcome == outcome
+    first, second, *_ = text.verdict(report)
+    assert expected in first
+    assert f"from 20.0 %, b × north, to {100 * min(cells):.1f} %, b × north: {text.points(min(cells) - 0.2)}" in second
 
 
 def test_a_long_list_of_falls_is_cut_to_the_largest() -> None:
