@@ -42,6 +42,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "faal, preset paper": {"preset": "paper"},
     "faal-trades": {"method": {"type": "faal", "loss": "trades"}},
     "faal-awp": {"method": {"type": "faal"}, "training": {"weight_perturbation": {"weighted": True}}},
+    "head": {"method": {"type": "head"}},
+    "hwnwb": {"method": {"type": "hwnwb"}},
     "faal, no offsets": {"method": {"type": "faal", "class_offsets": False}},
     "uniform": {"method": {"type": "uniform"}},
     "uniform, offsets": {"method": {"type": "uniform", "class_offsets": True}},
@@ -84,7 +86,7 @@ def run(
     result = train(base, data, spec, device=CPU)
     minutes = (time.monotonic() - start) / 60
     candidates = result.candidates.in_order if result.candidates else ()
-    epoch = result.epochs[result.selected_epoch - 1]
+    epochs = [one for one in result.epochs if one.epoch == result.selected_epoch]
     return {
         "method": name,
         "seed": seed,
@@ -92,7 +94,7 @@ def run(
         "share": result.interpolation,
         "offsets": result.scaled_offsets,
         "candidates": [(one.interpolation, one.offset_scale, one.robust, one.robust_worst) for one in candidates],
-        "epoch": (epoch.epoch, epoch.validation_robust, epoch.validation_robust_worst),
+        "epoch": [(one.epoch, one.validation_robust, one.validation_robust_worst) for one in epochs],
         "minutes": minutes,
     }
 

@@ -42,5 +42,6 @@ def run_faal(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> 
 
 
 AUDIT = ("audit", "--weights", "net.safetensors", "--dataset", "rows.npz", "--attacks", "quick", "--out", "out")
-FINETUNE = ("finetune", *AUDIT[1:], "--epsilon", "8/255", "--steps", "2", "--set", "training.batch_size=20")
+FAST_TRAINING = ("--set", "training.attack.steps=2", "--set", "training.batch_size=20")
+FINETUNE = ("finetune", *AUDIT[1:], "--epsilon", "8/255", *FAST_TRAINING)
 UNBOUNDED = ("--spec", "unbounded.json")  # keeps the trained weights, however little they are worth

@@ -8,6 +8,7 @@ from faal_core.catalog.onnx_format import ONNX
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import ClassifierUnsuitable, InvalidSpec
+from faal_core.specs import FinetuneSpec
 
 _PROBED = 16  # images whose outputs are looked at before anything is computed
 
@@ -31,8 +32,8 @@ def check_network(classifier: Classifier) -> None:
         ) from None
 
 
-def check_trainable(classifier: Classifier) -> None:
-    """Check that the network can be copied and trained. Raises: ClassifierUnsuitable, InvalidSpec."""
+def check_trainable(classifier: Classifier, spec: FinetuneSpec) -> None:
+    """Check that the network can be copied and, if the spec has epochs, trained. Raises: ClassifierUnsuitable, InvalidSpec."""
     if classifier.spec.architecture == ONNX:
         raise InvalidSpec(
             "A network of an ONNX file can be audited but not fine-tuned. Fine-tune the PyTorch network that was exported."
@@ -41,7 +42,7 @@ def check_trainable(classifier: Classifier) -> None:
         raise ClassifierUnsuitable(
             "The network is a ScriptModule, which cannot be fine-tuned. Wrap the module behind it."
         )
-    if not any(weight.requires_grad for weight in classifier.parameters()):
+    if spec.epochs and not any(weight.requires_grad for weight in classifier.parameters()):
         raise ClassifierUnsuitable(
             "No weights of the network require a gradient, so none can be trained. Call requires_grad_()."
         )

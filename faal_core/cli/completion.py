@@ -28,6 +28,13 @@ def presets(incomplete: str) -> Completions:
     return _beginning(incomplete, ((entry.name, entry.title) for entry in catalog.PRESETS.values()))
 
 
+def methods(incomplete: str) -> Completions:
+    """Yield the methods whose names begin so, each as reports name it."""
+    from faal_core.specs import METHODS
+
+    return _beginning(incomplete, ((method.type, str(method)) for method in (kind() for kind in METHODS)))
+
+
 def settings(context: typer.Context, incomplete: str) -> Completions:
     """Yield `PATH=` for each field of the running command's spec whose path begins so."""
     from faal_core.cli.spec_fields import command_spec, spec_fields

@@ -51,8 +51,8 @@ def finetune(
     norm: options.Norm = None,
     attacks: options.Attacks = None,
     images: options.Images = None,
+    method: options.Method = None,
     learning_rates: options.LearningRates = None,
-    steps: options.Steps = None,
     settings: options.FinetuneSettings = None,
     spec: options.SpecFile = None,
     out: options.Out,
@@ -77,7 +77,8 @@ def finetune(
 
     option_values = {
         "threat": {"norm": norm, "epsilon": epsilon},
-        "training": {"learning_rates": numbers(learning_rates), "attack": {"steps": steps}},
+        "method": {"type": method},
+        "training": {"learning_rates": numbers(learning_rates)},
         "audit": {"attacks": attack_specs(attacks), "images": images},
     }
     checked_spec = build_spec(context, FinetuneSpec, spec, option_values, settings)
@@ -107,7 +108,7 @@ def finetune(
     from faal_core.auditing.suitability import check_trainable
 
     classifier = source.read()
-    check_trainable(classifier)
+    check_trainable(classifier, checked_spec)
     name_classes(context, classifier, class_names)
     done = _finetune(
         classifier,

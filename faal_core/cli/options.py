@@ -63,21 +63,22 @@ Images = Annotated[
         rich_help_panel=ATTACKS,
     ),
 ]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="The method: faal, head, uniform, frl, cfa, wat, dafa, cfol or hwnwb; head and hwnwb train nothing.",
+        show_default="faal",
+        autocompletion=completion.methods,
+        rich_help_panel=TRAINING,
+    ),
+]
 LearningRates = Annotated[
     str | None,
     typer.Option(
         metavar="LIST",
-        help="The learning rates, one per epoch.",
+        help="The learning rates, one per epoch of a method that trains.",
         show_default="0.002,0.0002",
-        rich_help_panel=TRAINING,
-    ),
-]
-Steps = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        help="The number of steps of the attack in training.",
-        show_default="10",
         rich_help_panel=TRAINING,
     ),
 ]

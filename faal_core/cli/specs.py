@@ -1,7 +1,7 @@
 """Turn options, `--set` and a `--spec` file into specs, and report errors by the option, setting or file they came from.
 
 An option left out leaves the file's value, or the spec's own default, in place. An option sets the field that has its name:
-a command hands over a document whose leaves are named like the command's parameters.
+a command hands over a document whose leaves are named like the command's parameters. `--method` sets the method's `type`.
 """
 
 import json
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     Checked = TypeVar("Checked", bound=BaseModel)
 
+_OTHER_FIELDS = {"method": "type"}  # of options that are not named like their field
 MAX_LINE = 1000  # characters of an error; names in a file of somebody else can have a million
 ASKED_WRONGLY = 2
 
@@ -143,7 +144,7 @@ def _validate(model: "type[Checked]", document: Fields, origins: _Origins) -> "C
 
 def _sources(context: typer.Context, options: Fields, path: Place = ()) -> dict[Place, _Source]:
     """Return the options by the path of the field that each sets: the running command's parameters named like the leaves."""
-    parameters = {parameter.name: parameter for parameter in context.command.params}
+    parameters = {_OTHER_FIELDS.get(one.name or "", one.name): one for one in context.command.params}
     sources = {}
     for name, value in options.items():
         if parameter := parameters.get(name):

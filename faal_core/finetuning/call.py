@@ -54,8 +54,8 @@ def finetune(
             groups of the test images; the method {"type": "faal", "groups": COLUMN} makes the weakest class × group cells
             of a column more robust, and needs the groups of both.
         epsilon, norm: the radius of training and audits, as in `audit`.
-        method: "faal" (the default), "uniform", "frl", "cfa", "wat", "dafa" or "cfol", or the fields of a method, such as
-            {"type": "faal", "loss": "trades"}.
+        method: "faal" (the default), "head", "uniform", "frl", "cfa", "wat", "dafa", "cfol" or "hwnwb", or the fields of a
+            method, such as {"type": "faal", "loss": "trades"}. "head" and "hwnwb" train nothing and take minutes.
         training: fields of TrainingSpec, such as {"learning_rates": [0.002, 0.0002], "batch_size": 64}.
         attacks, subset: of the two audits, as in `audit`.
         name: the name of the classifier in the report.
@@ -80,7 +80,7 @@ def finetune(
         training=training,
         audit={field: value for field, value in audit_fields.items() if value is not None},
     )
-    check_trainable(classifier)
+    check_trainable(classifier, spec)
     training_data = label_images(train, None, classifier, part="train", groups=train_groups)
     test_data = label_images(test, None, classifier, part="test", groups=test_groups)
     target = find_device(device) if device is not None else classifier.device

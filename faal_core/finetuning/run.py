@@ -37,6 +37,10 @@ _NO_TIME = (
     "The audits before and after the training and what judges it take {seconds:.0f} seconds or more, which leaves no time to "
     "train. Give it more time, or fewer images or weaker attacks to its audits."
 )
+_NO_TIME_FOR_HEAD = (
+    "The audits and the choice of the last layer take {seconds:.0f} seconds or more, and less time is left. Give it more time, "
+    "or fewer images or weaker attacks to its audits."
+)
 
 
 def run_finetuning(
@@ -54,6 +58,8 @@ def run_finetuning(
 ) -> FinetuneResult:
     """Fine-tune a copy of `classifier` (called `name` in the report), and compare it with the given weights.
 
+    A method without training changes the last layer of the copy alone.
+
     Only the two audits use the test images: a part of the training data selects the weights. Where no weights
     within the spec's bounds make the worst class better there, the given ones are kept, and there is no second audit.
 
@@ -68,7 +74,7 @@ def run_finetuning(
     Raises: InvalidSpec, ClassifierUnsuitable, TrainingDiverged, OutOfMemory; OutOfTime where no time is left to train;
         Cancelled through `progress`.
     """
-    check_trainable(classifier)
+    check_trainable(classifier, spec)
     started_at = time.monotonic()
     progress = progress or NoProgress()
     training_data, test_data = (match_classes(classifier, data) for data in (training_data, test_data))
@@ -82,7 +88,7 @@ def run_finetuning(
     training_file = training_checkpoint(checkpoint)
     is_new = not (training_file and training_file.exists())
     if is_new:
-        progress.stage("rehearsal of a step", len(training_data))
+        progress.stage("rehearsal of a step" if spec.epochs else "rehearsal", len(training_data))
         rehearse(classifier, training_data, spec, device)
     executors = executors or Executors()
     if executors.processes is None and ranks.count > 1:
@@ -94,7 +100,8 @@ def run_finetuning(
         (progress.record if is_new else progress.replay)(warning)
     seconds = _seconds_around_steps(before.report, spec, len(training_data), classifier.num_classes)
     if is_new and (not before.report.complete or progress.time_left() <= seconds.before + seconds.after):
-        raise OutOfTime(_NO_TIME.format(seconds=before.report.seconds + seconds.before + seconds.after))
+        message = _NO_TIME if spec.epochs else _NO_TIME_FOR_HEAD
+        raise OutOfTime(message.format(seconds=before.report.seconds + seconds.before + seconds.after))
     training = train(
         classifier,
         training_data,
@@ -154,7 +161,6 @@ def _robustness_warnings(report: AuditReport) -> tuple[ReliabilityWarning, ...]:
 def _training_fields(training: TrainingResult) -> dict[str, Any]:
     """Return the report's fields about the training."""
     candidates = training.candidates.in_order if training.candidates else ()
-    offsets = training.class_offsets
     return {
         "validation_images": training.validation_images,
         "epochs": training.epochs,
@@ -164,8 +170,13 @@ def _training_fields(training: TrainingResult) -> dict[str, Any]:
         "selected_interpolation": training.interpolation,
         "selected_offset_scale": training.offset_scale,
         "class_offsets": training.scaled_offsets,
-        "unscaled_class_offsets": None if offsets is None else tuple(offsets.tolist()),
+        "unscaled_class_offsets": _list_numbers(training.head.class_offsets),
+        "unscaled_row_scales": _list_numbers(training.head.row_scales),
     }
+
+
+def _list_numbers(values: torch.Tensor | None) -> tuple[float, ...] | None:
+    return None if values is None else tuple(values.tolist())
 
 
 def _best_epoch_classifier(training: TrainingResult) -> Classifier:
@@ -207,8 +218,9 @@ class _Seconds(NamedTuple):
 def _seconds_around_steps(audited: AuditReport, spec: FinetuneSpec, images: int, num_classes: int) -> _Seconds:
     """Estimate the seconds that no step takes, from the pace of the first audit."""
     pace = cost.seconds_per_pass(audited) or 0.0
-    before, after = (passes * pace for passes in cost.count_surrounding_passes(spec, images, num_classes))
-    return _Seconds(before, _SLACK * (cost.count_seconds(audited) + after))
+    passes = cost.count_surrounding_passes(spec, images, num_classes)
+    before = pace * (passes.search + passes.starts)
+    return _Seconds(before, _SLACK * (cost.count_seconds(audited) + pace * passes.ending))
 
 
 def training_checkpoint(checkpoint: Path | None) -> Path | None:

@@ -119,11 +119,13 @@ def _state_least_provable(report: FinetuneReport) -> str:
 
 
 def _explain_offsets(report: FinetuneReport) -> list[str]:
-    """Return the sentence on class offsets, where the kept weights have some."""
+    """Return the sentence on class offsets or row scales, where the kept weights have some."""
     if not report.selected_offset_scale:
         return []
     rest = "; no other weight changed" if report.selected_interpolation == 0 else ""
-    return [f"Class offset: a constant added to a class's output{rest}."]
+    if report.unscaled_row_scales is None:
+        return [f"Class offset: a constant added to a class's output{rest}."]
+    return [f"Row scale: a factor of a class's row in the last layer{rest}."]
 
 
 def weakest_before(report: FinetuneReport) -> ClassChange:
@@ -146,6 +148,11 @@ def _list_falls(falls: Sequence[Fall]) -> str:
 
 def _explain_kept_original(report: FinetuneReport) -> str:
     """Return the sentence on why no new weights were made, with the bounds."""
+    if len(report.candidates) == 1:
+        return (
+            "The original weights are kept: no class offsets were found that make the worst class more robust and cost the mean "
+            "little."
+        )
     return (
         f"The original weights are kept: of {len(report.candidates) - 1} other candidates, none within the bounds "
         f"({training_bounds(report)}) makes the worst {name_support(report)} more robust on the validation images."
@@ -180,8 +187,11 @@ def tone(report: FinetuneReport) -> str:
 def describe_kept(report: FinetuneReport) -> str:
     """Return the weights that were kept, as the object of a sentence."""
     epoch = f"epoch {report.selected_epoch} of {len(report.epochs)}"
-    offsets = f"class offsets at {percent(report.selected_offset_scale)} of their full size"
+    change = "class offsets" if report.unscaled_row_scales is None else "row scales"
+    offsets = f"{change} at {percent(report.selected_offset_scale)} of their full size"
     start = f"the given weights with {offsets}" if report.selected_offset_scale else "the weights as they were given"
+    if not report.epochs:
+        return start
     if report.selected_interpolation == 0:
         return f"{start}, since {epoch} did no better within the bounds"
     if report.selected_interpolation == 1:
@@ -195,11 +205,10 @@ def is_kept(one: Candidate, report: FinetuneReport) -> bool:
     return (one.interpolation, one.offset_scale) == (report.selected_interpolation, report.selected_offset_scale)
 
 
-def candidate_label(one: Candidate) -> str:
-    """Return a candidate's class offsets and interpolation: "as given", "50 % of the class offsets, best epoch"."""
-    offsets = {0.0: "", 1.0: "all class offsets"}.get(
-        one.offset_scale, f"{100 * one.offset_scale:g} % of the class offsets"
-    )
+def candidate_label(one: Candidate, report: FinetuneReport) -> str:
+    """Return a candidate's change of the last layer and interpolation: "as given", "50 % of the class offsets, best epoch"."""
+    change = "class offsets" if report.unscaled_row_scales is None else "row scales"
+    offsets = {0.0: "", 1.0: f"all {change}"}.get(one.offset_scale, f"{100 * one.offset_scale:g} % of the {change}")
     place = {0.0: "", 1.0: "best epoch"}.get(
         one.interpolation, f"{100 * one.interpolation:g} % of the way to the best epoch"
     )
@@ -212,7 +221,7 @@ def _describe_change(before: Spread, after: Spread) -> str:
 
 def training_cut(report: FinetuneReport) -> str:
     """Return how much of the training the time limit left out; empty where the training is complete."""
-    requested, completed = report.spec.training.epochs, sum(epoch.fraction for epoch in report.epochs)
+    requested, completed = report.spec.epochs, sum(epoch.fraction for epoch in report.epochs)
     return (
         ""
         if completed == requested

@@ -373,13 +373,29 @@ def _draw_finetune_figures(report: FinetuneReport) -> dict[str, Figure]:
         return {}
     from faal_core.reports import plots  # as above
 
-    after, epochs = report.after, len(report.epochs)
-    cut = _describe_cut(after, plots.CHART_CLASSES)
-    figures = {
+    figures = _draw_epochs(report) if report.epochs else {}
+    if report.candidates:
+        between = "Weights between the given ones (with class offsets, if any) and the best epoch's"
+        shown = between if report.epochs else "The given weights and those with a changed last layer"
+        figures["candidates"] = Figure(
+            plots.draw_candidates(report),
+            f"{shown}, on the validation images: mean robust accuracy against the worst class. Numbers refer to the table below; "
+            "the filled point is the weights kept.",
+            f"Points of mean and worst-class robust accuracy; FAAL kept {finetune_text.describe_kept(report)}.",
+        )
+    return figures | _draw_confusion(finetune_text.audits(report))
+
+
+def _draw_epochs(report: FinetuneReport) -> dict[str, Figure]:
+    """Return the charts of a training, epoch by epoch."""
+    from faal_core.reports import plots  # as above
+
+    cut = _describe_cut(report.after, plots.CHART_CLASSES)
+    return {
         "training": Figure(
             plots.draw_training(report),
             f"{_describe_curves(report)} by epoch; dashed: the best epoch.",
-            f"Lines over {epochs} epochs; epoch {report.selected_epoch} was the best.",
+            f"Lines over {len(report.epochs)} epochs; epoch {report.selected_epoch} was the best.",
         ),
         "weights": Figure(
             plots.draw_class_weights(report),
@@ -387,11 +403,3 @@ def _draw_finetune_figures(report: FinetuneReport) -> dict[str, Figure]:
             f"Heat map of the mean weight of each {finetune_text.name_support(report)} in each epoch.",
         ),
     }
-    if report.candidates:
-        figures["candidates"] = Figure(
-            plots.draw_candidates(report),
-            "Weights between the given ones (with class offsets, if any) and the best epoch's, on the validation images: mean "
-            "robust accuracy against the worst class. Numbers refer to the table below; the filled point is the weights kept.",
-            f"Points of mean and worst-class robust accuracy; FAAL kept {finetune_text.describe_kept(report)}.",
-        )
-    return figures | _draw_confusion(finetune_text.audits(report))

@@ -70,7 +70,7 @@ def _state_doubts(table: MethodTable) -> list[str]:
 
 def _state_cuts(table: MethodTable) -> list[str]:
     """Return the sentence on fine-tunings whose training the time limit ended."""
-    cut = [row for row in table.methods for seed in row.seeds if seed.epochs < row.spec.training.epochs]
+    cut = [row for row in table.methods for seed in row.seeds if seed.epochs < row.spec.epochs]
     return [f"The time limit ended the training of {_count_methods(table, cut)} early."] if cut else []
 
 

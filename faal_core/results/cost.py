@@ -38,24 +38,36 @@ def training_cost(spec: FinetuneSpec, images: int, num_classes: int) -> Cost:
     training = spec.training
     fitted = images - _count_validation_images(spec, images, num_classes)
     step = 2 * training.attack.steps + 2 + training.clean_forward  # forward and backward of the loss come last
-    epochs = training.epochs * fitted * step + (training.epochs - 1) * count_judging_passes(spec, images, num_classes)
+    epochs = spec.epochs * fitted * step + max(spec.epochs - 1, 0) * count_judging_passes(spec, images, num_classes)
     passes = epochs + sum(count_surrounding_passes(spec, images, num_classes))
     return Cost(passes, passes)
 
 
-def count_surrounding_passes(spec: FinetuneSpec, images: int, num_classes: int) -> tuple[int, int]:
-    """Return the passes before the first step, for class offsets, and after the last step, to judge the candidates."""
-    judging, beginning, candidates = count_judging_passes(spec, images, num_classes), 0, 0
+class SurroundingPasses(NamedTuple):
+    """Holds the passes of a training that no epoch makes.
+
+    Args:
+        search: attack training images, to find class offsets.
+        starts: judge the weights with a changed last layer.
+        ending: judge the last epoch and the candidates after it.
+    """
+
+    search: int
+    starts: int
+    ending: int
+
+
+def count_surrounding_passes(spec: FinetuneSpec, images: int, num_classes: int) -> SurroundingPasses:
+    """Return the passes before the first step and after the last one; without epochs there are none after."""
+    judging, search, candidates = count_judging_passes(spec, images, num_classes), 0, 0
     if spec.begins_with_offsets:
         validation, targets = _count_validation_images(spec, images, num_classes), min(OFFSET_TARGETS, num_classes - 1)
-        images_attacked = min(2 * validation, images - validation)
-        beginning = (
-            images_attacked * (1 + targets * 2 * (spec.training.attack.steps + 1)) + len(OFFSET_SCALES) * judging
-        )
+        search = min(2 * validation, images - validation) * (1 + targets * 2 * (spec.training.attack.steps + 1))
     if spec.training.has_bounds:
-        unjudged = not spec.begins_with_offsets  # the given weights, where they were not judged before
+        unjudged = not spec.changes_head  # the given weights, where they were not judged before
         candidates = len(INTERPOLATIONS) + unjudged
-    return beginning, (1 + candidates) * judging
+    starts = len(OFFSET_SCALES) * judging if spec.changes_head else 0
+    return SurroundingPasses(search, starts, (1 + candidates) * judging if spec.epochs else 0)
 
 
 def count_judging_passes(spec: FinetuneSpec, images: int, num_classes: int) -> int:

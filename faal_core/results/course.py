@@ -16,20 +16,19 @@ class FinetuneCourse:
 
     def __init__(self, spec: FinetuneSpec, training_images: int, test_images: int, num_classes: int) -> None:
         self._judging = cost.count_judging_passes(spec, training_images, num_classes)
-        beginning, ending = cost.count_surrounding_passes(spec, training_images, num_classes)
-        epochs = spec.training.epochs
-        training = cost.training_cost(spec, training_images, num_classes).likely - beginning - ending
+        surrounding = cost.count_surrounding_passes(spec, training_images, num_classes)
+        training = cost.training_cost(spec, training_images, num_classes).likely - sum(surrounding)
         audited = min(test_images, spec.audit.images or test_images)
         attacks = {str(attack): audited * attack.passes(num_classes) for attack in spec.audit.attacks}
         audit = {"clean": audited, **attacks}
         self._spans: dict[str, tuple[float, float]] = {}
+        self._judged: list[tuple[float, float]] = []
         self._end = 0.0
         self._add({f"before: {name}": passes for name, passes in audit.items()})
-        self._add({"class offsets": beginning})
-        self._add({f"epoch {number + 1} of {epochs}": training / epochs for number in range(epochs)})
-        self._trained = self._end
-        self._end += ending
-        self._judged = self._end
+        self._add({"class offsets": surrounding.search})
+        self._add_judging(surrounding.starts)
+        self._add({f"epoch {number + 1} of {spec.epochs}": training / spec.epochs for number in range(spec.epochs)})
+        self._add_judging(surrounding.ending)
         self._add({f"after: {name}": passes for name, passes in audit.items()})
         self._start, self._passes, self._reached = 0.0, 0.0, 0.0
 
@@ -38,14 +37,20 @@ class FinetuneCourse:
             self._spans[name] = (self._end, passes)
             self._end += passes
 
+    def _add_judging(self, passes: float) -> None:
+        """Add passes that judge weights, again and again in stages of the same names."""
+        self._judged.append((self._end, self._end + passes))
+        self._end += passes
+
     def begin(self, stage: str) -> None:
         """Begin a stage, by the name under which the fine-tuning reports it; an unknown one counts as no work."""
         if stage in self._spans:
             self._start, self._passes = self._spans[stage]
             return
         self._start, self._passes = self._start + self._passes, 0.0
-        if stage == "validation: clean" and self._start >= self._trained:
-            self._passes = min(self._judging, self._judged - self._start)
+        if stage == "validation: clean":
+            left = (end - self._start for start, end in self._judged if start <= self._start < end)
+            self._passes = min(self._judging, next(left, 0.0))
 
     def fraction(self, stage_fraction: float) -> float:
         """Return the finished fraction of the whole, given that of the present stage; it never falls."""

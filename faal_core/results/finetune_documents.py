@@ -37,14 +37,17 @@ class EpochRow(Document):
 class Candidate(Document):
     """Describes weights that could be kept, with accuracies on the validation images.
 
-    Candidates are the given weights, and weights between those that training began with and those of the best epoch.
+    Candidates are the given weights, these with a scaled change of the last layer, and weights between those that training
+    began with and those of the best epoch.
     """
 
     interpolation: float = Field(
         description="Interpolation between the weights that training began with (0) and the best epoch's weights (1)."
     )
     offset_scale: float = Field(
-        0.0, description="Scale of the class offsets in these weights; 0 where there are none, 1 for their full size."
+        0.0,
+        description="Scale of the class offsets in these weights, or the exponent of the row scales; 0 where there are none, "
+        "1 for their full size.",
     )
     clean: float = Field(description="Clean accuracy on the validation images.")
     robust: float = Field(description="Robust accuracy on the validation images, mean of the classes.")
@@ -200,9 +203,13 @@ class FinetuneReport(Document):
         "Empty where the new weights show that it can.",
     )
     epochs: tuple[EpochRow, ...]
-    selected_epoch: int
+    selected_epoch: int = Field(
+        description="Number in `epochs` of the epoch that did best; 0 where nothing was trained."
+    )
     candidates: tuple[Candidate, ...] = Field(
-        (), description="Weights that could be kept: the given weights first, the best epoch's weights last."
+        (),
+        description="Weights that could be kept: the given weights first, the best epoch's weights last. Without training, the "
+        "last ones have the whole change of the last layer.",
     )
     selected_candidate: int | None = Field(
         None,
@@ -210,7 +217,9 @@ class FinetuneReport(Document):
         "no bounds, and in older reports.",
     )
     selected_interpolation: float = Field(1.0, description="Interpolation of the weights that were kept.")
-    selected_offset_scale: float = Field(0.0, description="Scale of the class offsets that were kept.")
+    selected_offset_scale: float = Field(
+        0.0, description="Scale of the class offsets that were kept, or the exponent of the row scales."
+    )
     class_offsets: tuple[float, ...] | None = Field(
         None,
         description="Constants added to each class's logit in the weights that were kept; null where there are none.",
@@ -218,9 +227,15 @@ class FinetuneReport(Document):
     unscaled_class_offsets: tuple[float, ...] | None = Field(
         None, description="Class offsets at their full size, which candidates scale; null where there are none."
     )
+    unscaled_row_scales: tuple[float, ...] | None = Field(
+        None,
+        description="Factors of the rows of the last layer, one per class, for weights with an `offset_scale` of 1; null where "
+        "there are none.",
+    )
     trained_sha256: str | None = Field(
         None,
-        description="SHA-256 of the best epoch's weights, from which other candidates are made; null in older reports.",
+        description="SHA-256 of the best epoch's weights, from which other candidates are made; of the kept weights where "
+        "nothing was trained; null in older reports.",
     )
     before: AuditReport
     after: AuditReport = Field(

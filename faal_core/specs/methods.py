@@ -29,9 +29,32 @@ Divergence = Literal["kl-u-p", "kl-p-u", "chi-squared"]
 
 
 class AnyMethod(Spec):
-    """Holds the fields that all methods have."""
+    """Holds the field that all methods have."""
 
     type: str
+
+
+class HeadMethod(AnyMethod):
+    """Configures class offsets alone: a constant per class, added to its logit. No training."""
+
+    type: Literal["head"] = "head"
+
+    def __str__(self) -> str:
+        return "Head (class offsets)"
+
+
+class HwnwbMethod(AnyMethod):
+    """Configures equal norms of the last layer's rows, one row per class (HWNwB, submitted to ICLR 2026). No training."""
+
+    type: Literal["hwnwb"] = "hwnwb"
+
+    def __str__(self) -> str:
+        return "HWNwB (equal row norms)"
+
+
+class TrainingMethod(AnyMethod):
+    """Holds the fields that all methods have that train."""
+
     loss: TrainingLoss
     beta: Beta
     class_offsets: ClassOffsets = False
@@ -40,7 +63,7 @@ class AnyMethod(Spec):
         return f"{self.type.upper()} ({self.loss})"
 
 
-class UniformMethod(AnyMethod):
+class UniformMethod(TrainingMethod):
     """Configures plain adversarial training: all classes have the same weight."""
 
     type: Literal["uniform"] = "uniform"
@@ -48,7 +71,7 @@ class UniformMethod(AnyMethod):
     beta: Beta = 6.0
 
 
-class FaalMethod(AnyMethod):
+class FaalMethod(TrainingMethod):
     """Configures Fairness-Aware Adversarial Learning (Zhang et al., CVPR 2024): the worst class distribution of each batch."""
 
     type: Literal["faal"] = "faal"
@@ -90,7 +113,7 @@ class FaalMethod(AnyMethod):
         return f"FAAL ({self.loss}, DRO radius r = {self.dro_radius:g}{cells})"
 
 
-class FrlMethod(AnyMethod):
+class FrlMethod(TrainingMethod):
     """Configures Fair Robust Learning (Xu et al., ICML 2021): penalties grow with a class's clean and boundary errors."""
 
     type: Literal["frl"] = "frl"
@@ -111,7 +134,7 @@ class FrlMethod(AnyMethod):
     )
 
 
-class CfaMethod(AnyMethod):
+class CfaMethod(TrainingMethod):
     """Configures class-wise calibrated fair adversarial training (Wei et al., CVPR 2023): a radius and a β per class."""
 
     type: Literal["cfa"] = "cfa"
@@ -129,7 +152,7 @@ class CfaMethod(AnyMethod):
     )
 
 
-class WatMethod(AnyMethod):
+class WatMethod(TrainingMethod):
     """Configures worst-class adversarial training (Li and Liu, AAAI 2023): Hedge over the classes and their mean."""
 
     type: Literal["wat"] = "wat"
@@ -138,7 +161,7 @@ class WatMethod(AnyMethod):
     rate: float = Field(0.1, ge=0, le=100, description="η, the learning rate of Hedge, per epoch.")
 
 
-class DafaMethod(AnyMethod):
+class DafaMethod(TrainingMethod):
     """Configures distance-aware fair adversarial training (Lee et al., ICLR 2024).
 
     Hard classes take weight and radius from similar, easier classes.
@@ -158,7 +181,7 @@ class DafaMethod(AnyMethod):
     )
 
 
-class CfolMethod(AnyMethod):
+class CfolMethod(TrainingMethod):
     """Configures class-focused online learning (Pethick et al., TMLR 2023): EXP3 draws classes by how often they fail."""
 
     type: Literal["cfol"] = "cfol"
@@ -175,8 +198,18 @@ def _default_to_faal(value: object) -> object:
 
 
 MethodSpec = Annotated[
-    FaalMethod | UniformMethod | FrlMethod | CfaMethod | WatMethod | DafaMethod | CfolMethod,
+    FaalMethod | HeadMethod | UniformMethod | FrlMethod | CfaMethod | WatMethod | DafaMethod | CfolMethod | HwnwbMethod,
     Field(discriminator="type"),
     BeforeValidator(_default_to_faal),
 ]
-METHODS = (FaalMethod, UniformMethod, FrlMethod, CfaMethod, WatMethod, DafaMethod, CfolMethod)
+METHODS = (
+    FaalMethod,
+    HeadMethod,
+    UniformMethod,
+    FrlMethod,
+    CfaMethod,
+    WatMethod,
+    DafaMethod,
+    CfolMethod,
+    HwnwbMethod,
+)

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from faal_core.catalog import Augmentation
 from faal_core.specs.attacks import list_sources
 from faal_core.specs.audit import AuditSettings, AuditSpec
-from faal_core.specs.methods import AnyMethod, FaalMethod, MethodSpec
+from faal_core.specs.methods import AnyMethod, FaalMethod, HeadMethod, HwnwbMethod, MethodSpec, TrainingMethod
 from faal_core.specs.spec import Spec
 from faal_core.threat_model import ThreatModel
 
@@ -15,7 +15,7 @@ INTERPOLATIONS = (0.25, 0.5, 0.75)
 """Points between the first weights (0) and the best epoch's (1) that are validated too; 0 and 1 always are."""
 
 OFFSET_SCALES = (0.0, *INTERPOLATIONS, 1.0)
-"""Scales of the class offsets that are validated before training begins."""
+"""Scales of the class offsets, or of HWNwB's row scales, that are validated before any training."""
 
 OFFSET_TARGETS = 4
 """Number of other classes per image, the likeliest ones, whose margins determine the class offsets."""
@@ -81,10 +81,17 @@ class Averaging(Spec):
 
 
 class TrainingSpec(Spec):
-    """Configures how weights are fitted: SGD over adversarial batches."""
+    """Configures how weights are fitted, SGD over adversarial batches, and selected on validation images.
+
+    The methods head and hwnwb train nothing. They use `validation_fraction`, the bounds, `batch_size`, `seed` and the
+    attack's `steps` and `relative_step`.
+    """
 
     learning_rates: tuple[Annotated[float, Field(gt=0, le=10)], ...] = Field(
-        (0.002, 0.0002), min_length=1, max_length=1000, description="Learning rates, one per epoch."
+        (0.002, 0.0002),
+        min_length=1,
+        max_length=1000,
+        description="Learning rates, one per epoch. The methods head and hwnwb have no epochs and use none.",
     )
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0, le=1)
@@ -141,7 +148,7 @@ class TrainingSpec(Spec):
 
     @property
     def epochs(self) -> int:
-        """Return the number of epochs: one per learning rate."""
+        """Return the number of epochs of a method that trains: one per learning rate."""
         return len(self.learning_rates)
 
     def learning_rate(self, epoch: int, fraction: float) -> float:
@@ -214,6 +221,11 @@ class FinetuneSpec(Spec):
 
     @model_validator(mode="after")
     def _check_validation(self) -> Self:
+        if not self.epochs and not self.training.has_bounds:
+            raise ValueError(
+                f"{self.method.type} chooses weights by bounds on validation images, so validation_fraction must be more than 0, "
+                "and one of max_robust_drop, max_clean_drop and max_class_drop a number"
+            )
         if self.method.type in ("frl", "cfa", "wat") and not self.training.validation_fraction:
             raise ValueError(
                 f"{self.method.type} learns from validation images, so validation_fraction must be more than 0"
@@ -229,14 +241,33 @@ class FinetuneSpec(Spec):
         return self
 
     @property
+    def epochs(self) -> int:
+        """Return the number of epochs; 0 for a method that changes the last layer alone."""
+        return self.training.epochs if isinstance(self.method, TrainingMethod) else 0
+
+    @property
     def begins_with_offsets(self) -> bool:
-        """Return whether class offsets are sought before the training; this needs bounds on validation images to judge them."""
-        return self.method.class_offsets and self.training.has_bounds
+        """Return whether class offsets are sought; this needs bounds on validation images to judge them."""
+        if isinstance(self.method, TrainingMethod):
+            return self.method.class_offsets and self.training.has_bounds
+        return isinstance(self.method, HeadMethod)
+
+    @property
+    def changes_head(self) -> bool:
+        """Return whether weights with a changed last layer are validated before any training."""
+        return self.begins_with_offsets or isinstance(self.method, HwnwbMethod)
+
+    @property
+    def loss(self) -> Literal["at", "trades", "mart"]:
+        """Return the loss of a step; at where no steps are made."""
+        return self.method.loss if isinstance(self.method, TrainingMethod) else "at"
 
     @property
     def attack_loss(self) -> Literal["cross-entropy", "margin", "kl"]:
-        """Return the loss that the attack in training maximises."""
-        return self.training.attack.loss or ("cross-entropy" if self.method.loss == "at" else "kl")
+        """Return the loss that the attack on training images maximises; margin where the method does not train."""
+        if not self.epochs:
+            return "margin"
+        return self.training.attack.loss or ("cross-entropy" if self.loss == "at" else "kl")
 
     @property
     def audit_spec(self) -> AuditSpec:

@@ -8,7 +8,7 @@ from faal_core import weights
 from faal_core.classifier import Classifier
 from faal_core.errors import InvalidSpec, WeightsMismatch
 from faal_core.results.finetune_documents import FinetuneReport
-from faal_core.training.offsets import add_offsets
+from faal_core.training.head import HeadChange, change_head
 from faal_core.training.selection import interpolate
 
 
@@ -17,7 +17,7 @@ def candidate_classifier(original: Classifier, trained: Classifier, report: Fine
 
     Args:
         original: the classifier that was fine-tuned.
-        trained: the best epoch's weights, `FinetuneResult.trained_classifier`.
+        trained: `FinetuneResult.trained_classifier`.
     Raises: InvalidSpec where the report has no such candidate; WeightsMismatch where a classifier is not the report's.
     """
     if not 0 <= number < len(report.candidates):
@@ -30,9 +30,12 @@ def candidate_classifier(original: Classifier, trained: Classifier, report: Fine
         raise WeightsMismatch(
             "The weights at the end of training are not this report's: another run has replaced them."
         )
-    candidate, offsets = report.candidates[number], report.unscaled_class_offsets
-    class_offsets = None if offsets is None else torch.tensor(offsets)
-    classifier = add_offsets(copy.deepcopy(original), class_offsets, candidate.offset_scale)
+    candidate = report.candidates[number]
+    row_scales, class_offsets = (
+        None if values is None else torch.tensor(values)
+        for values in (report.unscaled_row_scales, report.unscaled_class_offsets)
+    )
+    classifier = change_head(copy.deepcopy(original), HeadChange(row_scales, class_offsets), candidate.offset_scale)
     if candidate.interpolation:
         classifier.load_state_dict(interpolate(classifier.state_dict(), trained.state_dict(), candidate.interpolation))
     classifier.spec = trained.spec

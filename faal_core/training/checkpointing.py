@@ -7,17 +7,24 @@ from typing import Any
 import torch
 
 from faal_core.results.finetune_documents import EpochRow
+from faal_core.training.beginning import Beginning
+from faal_core.training.head import HeadChange
 from faal_core.training.selection import Starts
 from faal_core.training.state import Tally, TrainingState
 from faal_core.training.validation import ValidationAccuracy
 
 
-def save(path: Path, state: TrainingState, identity: str) -> None:
-    """Write the state so that a crash leaves either the old file or the new one. Raises: OSError."""
+def save(path: Path, state: TrainingState | Beginning, identity: str) -> None:
+    """Write the state so that a crash leaves either the old file or the new one. Raises: OSError.
+
+    Args:
+        state: the beginning alone, where the method trains nothing.
+    """
+    content = _beginning(state) if isinstance(state, Beginning) else _content(state)
     partial = path.with_suffix(".partial")
     try:
         with partial.open("wb") as file:
-            torch.save({"identity": identity, **_content(state)}, file)
+            torch.save({"identity": identity, **content}, file)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -56,25 +63,33 @@ def restore(state: TrainingState, content: dict[str, Any]) -> None:
     state.step = content["step"]
 
 
-def starts(content: dict[str, Any]) -> Starts | None:
-    """Return the starts that a checkpoint holds; None where it holds none."""
+def beginning(content: dict[str, Any]) -> Beginning:
+    """Return the beginning that a checkpoint holds."""
+    head = HeadChange(*(None if values is None else values.cpu() for values in content["head"]))
     accuracies = {scale: _accuracy(*values) for scale, *values in content["starts"]}
     original = accuracies.pop(0.0, None)
-    return Starts(original, accuracies) if original else None
+    return Beginning(head, Starts(original, accuracies) if original else None)
+
+
+def _beginning(one: Beginning) -> dict[str, Any]:
+    """Return the beginning as a part of a checkpoint's content."""
+    head, measured = one.head, one.starts.list_weights() if one.starts else []
+    return {
+        "head": (head.row_scales, head.class_offsets),
+        "starts": [(start.offset_scale, *_values(start.accuracy)) for start in measured],
+    }
 
 
 def _content(state: TrainingState) -> dict[str, Any]:
     """Return the whole state in types that `torch.load` accepts from an untrusted file."""
-    measured = state.starts.list_weights() if state.starts else []
     tally = state.tally
     return {
+        **_beginning(Beginning(state.head, state.starts)),
         "classifier": state.classifier.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "method": state.method.state_dict(),
         "average": state.average.state_dict() if state.average else None,
         "best": state.best,
-        "class_offsets": state.class_offsets,
-        "starts": [(one.offset_scale, *_values(one.accuracy)) for one in measured],
         "tally": (tally.loss, tally.images, tally.weight, tally.batches),
         "epochs": [row.model_dump_json() for row in state.epochs],
         "accuracies": [_values(accuracy) for accuracy in state.accuracies],
@@ -95,5 +110,5 @@ def _accuracy(
 ) -> ValidationAccuracy:
     if correct is None:
         return ValidationAccuracy(clean, robust, images)
-    clean_correct, robust_correct = correct
+    clean_correct, robust_correct = correct.cpu()
     return ValidationAccuracy(clean, robust, images, clean_correct, robust_correct)

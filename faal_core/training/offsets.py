@@ -4,23 +4,22 @@ An offset moves every margin z_y − z_j by the constant b_y − b_j and leaves 
 smallest in the ball stay the same, and one attack yields the robust accuracy of every class for any offsets.
 """
 
-import copy
 from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from faal_core.attacks.ball import Ball
 from faal_core.attacks.losses import select_logit
 from faal_core.auditing.evaluator import freeze_weights
 from faal_core.classifier import Classifier, Images, Labels
-from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.devices import Pieces
 from faal_core.specs import FinetuneSpec
 from faal_core.specs.training import OFFSET_TARGETS
 from faal_core.training.cells import Cells
 from faal_core.training.divergence import require_finite
+from faal_core.training.head import takes_change
 from faal_core.training.run import TrainingRun
 
 _STRENGTHS = [0.02 * 1.2**i for i in range(26)]  # λ: weight of the worst classes beside the mean
@@ -36,23 +35,6 @@ class TargetedMargins(NamedTuple):
     targets: Tensor
 
 
-def output_bias(classifier: Classifier) -> nn.Parameter | None:
-    """Return the bias of the last linear layer, where it adds to the logits; None where there is no such layer."""
-    layers = [module for module in classifier.backbone.modules() if isinstance(module, nn.Linear)]
-    if not layers or layers[-1].bias is None or layers[-1].out_features != classifier.num_classes:
-        return None
-    return layers[-1].bias
-
-
-def add_offsets(classifier: Classifier, class_offsets: Tensor | None, offset_scale: float = 1.0) -> Classifier:
-    """Add the scaled offsets, `k`, to the classifier's logits in place, and return it; None adds nothing."""
-    bias = output_bias(classifier)
-    if class_offsets is not None and bias is not None:
-        with torch.no_grad():
-            bias.add_(offset_scale * class_offsets.to(bias))
-    return classifier
-
-
 def find_offsets(classifier: Classifier, rows: Tensor, run: TrainingRun) -> Tensor | None:
     """Return offsets that make the worst cell of these rows most robust at little cost to their mean, `k`, float32, on the CPU.
 
@@ -66,7 +48,7 @@ def find_offsets(classifier: Classifier, rows: Tensor, run: TrainingRun) -> Tens
         derives robust accuracy under any offsets from targeted margins (docs/explanation/faal.md).
     """
     data, ranks = run.data, run.ranks
-    if not ranks.broadcast(ranks.is_leader and _bias_moves_the_logits(classifier, data, rows)):
+    if not ranks.broadcast(ranks.is_leader and takes_change(classifier, data, rows)):
         return None
     margins = targeted_margins(classifier, rows, run)
     bound = run.training.max_robust_drop
@@ -189,16 +171,3 @@ def _smallest_with(margins: TargetedMargins, y: Labels, class_offsets: Tensor) -
 def _cell_means(values: Tensor, cells: Cells) -> Tensor:
     counts = torch.bincount(cells.numbers, minlength=cells.count).clamp_min(1)
     return torch.zeros(cells.count, dtype=values.dtype).index_add(0, cells.numbers, values) / counts
-
-
-def _bias_moves_the_logits(classifier: Classifier, data: LabelledImages, rows: Tensor) -> bool:
-    """Return whether there is such a bias and no layer follows it, tested on two images."""
-    if output_bias(classifier) is None:
-        return False
-    trial = copy.deepcopy(classifier).eval()
-    x = trial.lay_out(data.pixels(rows[:2], trial.device))
-    offsets = torch.linspace(-1, 1, trial.num_classes)
-    with torch.no_grad():
-        before = trial(x).cpu()
-        after = add_offsets(trial, offsets)(x).cpu()
-    return torch.allclose(after, before + offsets, atol=1e-3, rtol=1e-3)

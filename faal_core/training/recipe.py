@@ -23,20 +23,19 @@ from faal_core.devices import Pieces, require_room
 from faal_core.progress import NoProgress, Progress
 from faal_core.results.finetune_documents import EpochRow
 from faal_core.specs import FinetuneSpec
-from faal_core.specs.training import OFFSET_SCALES
 from faal_core.training import checkpointing, methods
 from faal_core.training.augmentation import augment
 from faal_core.training.averaging import WeightAverage
+from faal_core.training.beginning import Beginning, begin, select_start
 from faal_core.training.cells import Cells, assign_cells
 from faal_core.training.divergence import require_finite_weights
+from faal_core.training.head import change_head
 from faal_core.training.inner_maximum import AttackBatch, start_attack
-from faal_core.training.offsets import add_offsets, find_offsets
 from faal_core.training.ranks import SINGLE_RANK, Ranks
-from faal_core.training.row_split import sample_rows, split_rows
+from faal_core.training.row_split import split_rows
 from faal_core.training.run import TrainingRun
 from faal_core.training.selection import (
     MeasuredWeights,
-    Starts,
     TrainingResult,
     Weights,
     best_candidate,
@@ -66,6 +65,8 @@ def train(
 ) -> TrainingResult:
     """Train a copy of `classifier`, which starts with class offsets where the spec asks for them.
 
+    A method without training changes the last layer of the copy alone, and selects how far.
+
     A killed run resumes from `checkpoint` and replays the rows of its finished epochs. Where results are reproducible
     (docs/explanation/claims.md says where) it ends with the weights of an uninterrupted run, bit for bit.
 
@@ -74,7 +75,8 @@ def train(
         reserve: training ends, after one step at least, once `progress` has no more than this many seconds left.
         ranks: the processes that train together, each with the same arguments. The first one writes the checkpoint; all read it.
         executors: open what validates for a single rank; processes of this machine when absent.
-    Raises: TrainingDiverged, InvalidSpec, OutOfMemory; Cancelled through `progress`.
+    Raises: TrainingDiverged, InvalidSpec, OutOfMemory; ClassifierUnsuitable where such a method finds no layer to change;
+        Cancelled through `progress`.
     Source: Zhang et al., CVPR 2024 (FAAL); every other method names its own in `faal_core.training.methods`.
     Differs: a part of the training data validates and selects the epoch (docs/explanation/faal.md lists all differences).
     """
@@ -98,7 +100,13 @@ def train(
         identity=_identity(classifier, data, cells, spec),
     )
     original = copy.deepcopy(classifier).place(device)
-    state = _start_or_resume(original, run)
+    saved = _read_checkpoint(run)
+    beginning = checkpointing.beginning(saved) if saved else begin(original, run)
+    if not spec.epochs:
+        if saved is None:
+            _save(beginning, run)
+        return select_start(original, beginning, run)
+    state = _start_or_resume(original, beginning, saved, run)
     for row in state.epochs:
         run.progress.replay(row)
     while not _is_finished(state, run):
@@ -164,47 +172,23 @@ def _pieces(batch_size: int, ranks: Ranks) -> Pieces:
     return Pieces(batch_size, least=3 if ranks.count == 1 else batch_size)
 
 
-def _start_or_resume(original: Classifier, run: TrainingRun) -> TrainingState:
+def _start_or_resume(
+    original: Classifier, beginning: Beginning, saved: dict[str, Any] | None, run: TrainingRun
+) -> TrainingState:
     """Return the state of the run's checkpoint, or the state before the first step.
 
-    Training starts with the given weights and as much of the class offsets as the bounds allow.
+    Training starts with the given weights and as much of the change of the last layer as the bounds allow.
     """
-    saved = _read_checkpoint(run)
-    if saved:
-        class_offsets, starts = saved["class_offsets"], checkpointing.starts(saved)
-    else:
-        class_offsets = _search_offsets(original, run) if run.spec.begins_with_offsets else None
-        starts = _validate_starts(original, class_offsets, run) if run.training.has_bounds else None
-    offset_scale = best_offset_scale(starts, run.training)
-    classifier = add_offsets(copy.deepcopy(original), class_offsets, offset_scale)
-    state = _initial_state(classifier, class_offsets, starts, run)
+    offset_scale = best_offset_scale(beginning.starts, run.training)
+    state = _initial_state(change_head(copy.deepcopy(original), beginning.head, offset_scale), beginning, run)
     if saved:
         checkpointing.restore(state, saved)
-    elif starts:
+    elif beginning.starts:
         _save(state, run)
     return state
 
 
-def _search_offsets(original: Classifier, run: TrainingRun) -> Tensor | None:
-    """Search class offsets on twice as many images as validate, none of which validates."""
-    training = run.rows.training
-    rows = sample_rows(training, run.cells.take(training), 2 * len(run.rows.validation), run.training.seed)
-    return find_offsets(original, rows, run)
-
-
-def _validate_starts(original: Classifier, class_offsets: Tensor | None, run: TrainingRun) -> Starts:
-    """Validate the given weights, and these with each scale of the class offsets, where there are any."""
-    accuracy = validate(copy.deepcopy(original), run)
-    scales = [scale for scale in OFFSET_SCALES if scale and class_offsets is not None]
-    with_offsets = {
-        scale: validate(add_offsets(copy.deepcopy(original), class_offsets, scale), run) for scale in scales
-    }
-    return Starts(accuracy, with_offsets)
-
-
-def _initial_state(
-    classifier: Classifier, class_offsets: Tensor | None, starts: Starts | None, run: TrainingRun
-) -> TrainingState:
+def _initial_state(classifier: Classifier, beginning: Beginning, run: TrainingRun) -> TrainingState:
     """Return the state before the first step, which trains `classifier`."""
     training = run.training
     start = snapshot(classifier)
@@ -221,8 +205,8 @@ def _initial_state(
         start=start,
         best=start,
         tally=Tally.empty(run.cells.count),
-        class_offsets=class_offsets,
-        starts=starts,
+        head=beginning.head,
+        starts=beginning.starts,
     )
 
 
@@ -231,12 +215,12 @@ def _read_checkpoint(run: TrainingRun) -> dict[str, Any] | None:
     if run.checkpoint is None:
         return None
     saved = checkpointing.read(run.checkpoint, run.identity, run.device)
-    finished = (len(saved["epochs"]), saved["step"]) if saved else (0, 0)
+    finished = (len(saved["epochs"]), saved["step"]) if saved and run.spec.epochs else (0, 0)
     run.ranks.require_same(f"The state read from {run.checkpoint}", saved is not None, *finished)
     return saved
 
 
-def _save(state: TrainingState, run: TrainingRun) -> None:
+def _save(state: TrainingState | Beginning, run: TrainingRun) -> None:
     """Save a checkpoint, where the run has one and this rank leads."""
     if run.checkpoint and run.ranks.is_leader:
         checkpointing.save(run.checkpoint, state, run.identity)
@@ -267,11 +251,11 @@ def _select_weights(original: Classifier, state: TrainingState, run: TrainingRun
         validation_images=len(run.rows.validation),
         candidates=candidates,
         selected=selected,
-        class_offsets=state.class_offsets,
+        head=state.head,
         best_epoch_weights=state.best,
     )
     if result.interpolation == 0:
-        add_offsets(original, state.class_offsets, result.offset_scale)
+        change_head(original, state.head, result.offset_scale)
     else:
         original.load_state_dict(interpolate(state.start, state.best, result.interpolation))
     original.eval()

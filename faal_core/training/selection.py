@@ -11,6 +11,7 @@ from faal_core.classifier import Classifier
 from faal_core.results.finetune_documents import Candidate, EpochRow
 from faal_core.specs import TrainingSpec
 from faal_core.specs.training import INTERPOLATIONS
+from faal_core.training.head import HeadChange
 from faal_core.training.validation import ValidationAccuracy
 
 Weights = Mapping[str, Tensor]
@@ -22,7 +23,8 @@ class MeasuredWeights(NamedTuple):
 
     Args:
         interpolation: place between the start of training, 0, and the best epoch's weights, 1.
-        offset_scale: scale of the class offsets in the weights that training started with, or in these where they are a start.
+        offset_scale: scale of the change of the last layer in the weights that training started with, or in these where they
+            are a start.
     """
 
     interpolation: float
@@ -32,19 +34,19 @@ class MeasuredWeights(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Starts:
-    """Weights that training can start from: the original ones, and these with scaled class offsets.
+    """Weights that training can start from: the original ones, and these with a scaled change of the last layer.
 
     Args:
         original: accuracy of the original weights.
-        with_offsets: accuracy by offset scale.
+        changed: accuracy by the scale of the change.
     """
 
     original: ValidationAccuracy
-    with_offsets: Mapping[float, ValidationAccuracy]
+    changed: Mapping[float, ValidationAccuracy]
 
     def list_weights(self) -> list[MeasuredWeights]:
         """List all starts, the original weights first."""
-        scaled = [MeasuredWeights(0.0, scale, accuracy) for scale, accuracy in self.with_offsets.items()]
+        scaled = [MeasuredWeights(0.0, scale, accuracy) for scale, accuracy in self.changed.items()]
         return [MeasuredWeights(0.0, 0.0, self.original), *scaled]
 
 
@@ -66,11 +68,11 @@ class TrainingResult:
     """The selected classifier and how training led to it.
 
     Args:
-        selected_epoch: number of the best epoch, from 1.
+        selected_epoch: number of the best epoch, from 1; 0 where the method trains nothing.
         candidates: None where the spec sets no bounds; the best epoch's weights are selected then.
         selected: the candidate that was selected.
-        class_offsets: without a scale, `k`; None where there are none.
-        best_epoch_weights: of the best epoch, one end of the interpolations.
+        head: the change of the last layer, without a scale; it may be empty.
+        best_epoch_weights: of the best epoch, one end of the interpolations; the selected weights where nothing was trained.
     """
 
     classifier: Classifier
@@ -79,7 +81,7 @@ class TrainingResult:
     validation_images: int
     candidates: Candidates | None
     selected: Candidate | None
-    class_offsets: Tensor | None
+    head: HeadChange
     best_epoch_weights: Weights
 
     @property
@@ -94,15 +96,15 @@ class TrainingResult:
 
     @property
     def offset_scale(self) -> float:
-        """Return the factor of the class offsets that the selected weights have."""
+        """Return the scale of the change of the last layer in the selected weights."""
         return 0.0 if self.selected is None else self.selected.offset_scale
 
     @property
     def scaled_offsets(self) -> tuple[float, ...] | None:
         """Return the scaled offsets that the selected weights have; None where they have none."""
-        if self.class_offsets is None or not self.offset_scale:
+        if self.head.class_offsets is None or not self.offset_scale:
             return None
-        return tuple((self.offset_scale * self.class_offsets).tolist())
+        return tuple((self.offset_scale * self.head.class_offsets).tolist())
 
 
 def best_epoch(
@@ -147,7 +149,7 @@ def interpolate(start: Weights, end: Weights, interpolation: float) -> dict[str,
 
 
 def best_offset_scale(starts: Starts | None, training: TrainingSpec) -> float:
-    """Return the scale of the class offsets that training starts with; 0 where no starts were validated."""
+    """Return the scale of the change of the last layer that training starts with; 0 where no starts were validated."""
     if starts is None:
         return 0.0
     return best_candidate(describe_candidates(starts, [], training)).offset_scale

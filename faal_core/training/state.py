@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from faal_core.classifier import Classifier
 from faal_core.results.finetune_documents import EpochRow
 from faal_core.training.averaging import WeightAverage
+from faal_core.training.head import HeadChange
 from faal_core.training.methods.method import Method
 from faal_core.training.selection import Starts, Weights
 from faal_core.training.validation import ValidationAccuracy
@@ -42,7 +43,7 @@ class TrainingState:
     Args:
         start: weights that training started with.
         best: weights of the best epoch so far; before the first epoch those of the start.
-        class_offsets: without a scale, `k`; None where there are none.
+        head: the change of the last layer, without a scale; it may be empty.
         starts: None where the spec sets no bounds.
         epochs, accuracies: rows of the finished epochs, and their accuracies where images validate.
         step: number of finished steps of the current epoch.
@@ -55,7 +56,7 @@ class TrainingState:
     start: Weights
     best: Weights
     tally: Tally
-    class_offsets: Tensor | None
+    head: HeadChange
     starts: Starts | None
     epochs: list[EpochRow] = field(default_factory=list)
     accuracies: list[ValidationAccuracy] = field(default_factory=list)

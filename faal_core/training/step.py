@@ -150,7 +150,7 @@ class _BatchShard:
                 images.x,
                 images.x_adv,
                 images.y,
-                self.run.spec.method.loss,
+                self.run.spec.loss,
                 clean_forward=clean_forward,
             )
 

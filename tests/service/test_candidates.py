@@ -70,3 +70,30 @@ def test_every_candidate_can_be_had(open_site, weights_file, tmp_path) -> None:
         assert customer.make_candidate(job_id, others[0]).candidate == others[0]
     assert "Make a model" not in client.get(f"/ui/jobs/{job_id}").text
     assert client.post(f"{path}/5").json()["code"] == "candidate-not-found"
+
+
+@pytest.mark.slow
+def test_a_change_without_training_has_candidates_too(open_site, weights_file, tmp_path) -> None:
+    """A fine-tuning without training runs over HTTP, and models of its candidates differ from the given one in the bias alone."""
+    site = open_site()
+    _, client = site.api()
+    site.worker()
+    given_model, dataset = store(site, weights_file)
+    training = FINETUNING["training"] | BOUNDS
+    body = FINETUNING | {"method": {"type": "head"}, "training": training, "model": given_model, "dataset": dataset}
+    job_id = client.post("/jobs/finetune", json=body).raise_for_status().json()["id"]
+    site.wait_until_ended(job_id)
+    report = read_report(site.report(job_id))
+    assert isinstance(report, FinetuneReport)
+    assert (report.epochs, report.selected_interpolation) == ((), 0)
+    assert [one.offset_scale for one in report.candidates] == [0, 0.25, 0.5, 0.75, 1]
+    page = client.get(f"/ui/jobs/{job_id}").text
+    assert "no training, the last layer alone" in page
+    assert "Each candidate has the given weights with a part of the change of the last layer." in page
+    original = ready_weights(client, given_model, tmp_path / "given.safetensors")
+    for number, one in list(enumerate(report.candidates))[1:]:
+        model = client.post(f"/jobs/{job_id}/candidates/{number}").json()
+        weights = ready_weights(client, model["id"], tmp_path / f"{number}.safetensors")
+        (bias,) = {name for name, value in weights.items() if not torch.equal(value, original[name])}
+        offsets = one.offset_scale * torch.tensor(report.unscaled_class_offsets)
+        torch.testing.assert_close(weights[bias], original[bias] + offsets)

@@ -22,7 +22,17 @@ from faal_core.results.course import FinetuneCourse
 from faal_core.results.documents import ReliabilityWarning
 from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.results.reading import read_report
-from faal_core.specs import AuditSettings, ClassifierSpec, FinetuneSpec, PgdSpec, TrainingAttack, TrainingSpec
+from faal_core.specs import (
+    AuditSettings,
+    ClassifierSpec,
+    FaalMethod,
+    FinetuneSpec,
+    HwnwbMethod,
+    MethodSpec,
+    PgdSpec,
+    TrainingAttack,
+    TrainingSpec,
+)
 from faal_core.threat_model import ThreatModel
 from faal_core.training.candidates import candidate_classifier
 from faal_core.training.rehearsal import rehearse
@@ -295,9 +305,14 @@ def test_where_no_worst_class_is_better_the_original_is_kept() -> None:
     assert text.tone(report) == "neutral"
 
 
-def test_every_candidate_can_be_made_from_both_ends() -> None:
-    """Each candidate's weights have the validation accuracies in the report; the last one has the trained weights."""
-    result = finetune_random_network(spec=BOUNDED)
+@pytest.mark.parametrize("method", [FaalMethod(), HwnwbMethod()], ids=str)
+def test_every_candidate_can_be_made_from_both_ends(method: MethodSpec) -> None:
+    """Each candidate's weights have the validation accuracies in the report; the last one has the trained weights.
+
+    Without training, the trained weights are those that were kept.
+    """
+    spec = BOUNDED.model_copy(update={"method": method})
+    result = finetune_random_network(spec=spec)
     data = load("fashion-mnist-subset", "train")
     data = data.take(data.stratified(300, 0))
     rows = split_rows(data, BOUNDED.training.validation_fraction, BOUNDED.training.seed)
@@ -307,7 +322,7 @@ def test_every_candidate_can_be_made_from_both_ends() -> None:
         accuracy = validate(candidate, run)
         assert (accuracy.clean_mean, accuracy.robust_mean) == pytest.approx((one.clean, one.robust), abs=1e-9)
         assert candidate.spec.class_names == data.class_names
-    assert weights.digest(candidate) == weights.digest(result.trained_classifier)
+    assert (weights.digest(candidate) == weights.digest(result.trained_classifier)) == (spec.epochs > 0)
 
 
 def test_only_candidates_of_the_report_can_be_made() -> None:

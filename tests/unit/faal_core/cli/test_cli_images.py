@@ -191,7 +191,7 @@ def test_finetuned_weights_carry_the_class_names(
     spec.write_text(json.dumps({"training": {"validation_fraction": 0}, "audit": {"escalate": False}}))
     order = ("--spec", spec, "--class-names", ",".join(WORDS.values()))
     arguments = ("--weights", network, "--epsilon", "1/255", "--attacks", "quick", "--out", tmp_path / "tuned")
-    training = ("--steps", "1", "--learning-rates", "1e-6", "--set", "training.batch_size=12")
+    training = ("--set", "training.attack.steps=1", "--learning-rates", "1e-6", "--set", "training.batch_size=12")
     status = faal(monkeypatch, "finetune", "--dataset", tmp_path / "set", *arguments, *training, *order)
     assert status in (0, MADE_WORSE)  # the test does not depend on which one
     report = read_report((tmp_path / "tuned/report.json").read_text())

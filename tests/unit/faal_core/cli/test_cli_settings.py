@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from faal_core.cli.spec_fields import command_spec, similar_paths, spec_fields
 from faal_core.results.documents import AuditReport
 from faal_core.results.reading import read_report
-from faal_core.specs import AuditSpec, FinetuneSpec
+from faal_core.specs import METHODS, AuditSpec, FinetuneSpec
 from tests.command_line import AUDIT, FINETUNE, run_faal
 
 
@@ -53,18 +53,19 @@ def test_values_are_json_or_text(folder: Path, monkeypatch: pytest.MonkeyPatch) 
         "training.max_robust_drop=null",
         "training.averaging={}",
         "training.averaging.decay=0.5",
-        'method={"type": "dafa", "strength": 2}',
+        'method={"strength": 2}',
         "method.loss=at",
         "training.clean_forward=false",
         "training.schedule=linear",
     )
-    spec = finetune_spec(folder, monkeypatch, *(argument for one in settings for argument in ("--set", one)))
+    arguments = (argument for one in settings for argument in ("--set", one))
+    spec = finetune_spec(folder, monkeypatch, "--method", "dafa", *arguments)
     training = spec.training
     assert (training.max_robust_drop, training.clean_forward, training.schedule) == (None, False, "linear")
     assert training.averaging is not None
     assert (training.averaging.decay, training.averaging.every, training.batch_size) == (0.5, "step", 20)
     method = spec.method
-    assert (method.type, method.loss, getattr(method, "strength", None)) == ("dafa", "at", 2)
+    assert (method.type, spec.loss, getattr(method, "strength", None)) == ("dafa", "at", 2)
     (folder / "spec.json").write_text(json.dumps({"training": {"averaging": {"decay": 0.7}, "momentum": 0.1}}))
     with_averaging = finetune_spec(
         folder, monkeypatch, "--spec", "spec.json", "--set", "training.averaging={}"
@@ -111,7 +112,7 @@ def test_a_preset_is_under_the_settings(folder: Path, monkeypatch: pytest.Monkey
         (f"training.momentum={'[' * 50_000}", "--set training.momentum: "),
         ("threat.epsilon=0.1", "--set threat.epsilon: this field has an option. Pass --epsilon instead."),
         ('threat={"norm": "l2"}', "--set threat.norm: this field has an option. Pass --norm instead."),
-        ("training.attack.steps=3", "Pass --steps instead."),
+        ("method.type=dafa", "Pass --method instead."),
         (
             "training.averaging.min_robust_worst=0.2",
             "--set training.averaging.min_robust_worst: min_robust_worst needs every: epoch, because the worst class",
@@ -135,11 +136,12 @@ def test_every_wrong_setting_is_listed(
     """One run reports all settings with a wrong path, and then the settings that contradict each other."""
     assert run_faal(monkeypatch, folder, *FINETUNE, "--set", "a=1", "--set", "b=1") == 2
     assert len(capsys.readouterr().err.splitlines()) == 2
-    together = ("--set", "method.type=frl", "--set", "training.validation_fraction=0")
+    together = ("--set", "training.averaging.min_robust_worst=0.2", "--set", "training.averaging.every=epoch")
+    together += ("--set", "training.validation_fraction=0")
     assert run_faal(monkeypatch, folder, *FINETUNE, *together) == 2
     names, _, message = capsys.readouterr().err.partition(": ")
-    assert {"--set method.type", "--set training.validation_fraction"} <= set(names.split(", "))
-    assert message.startswith("frl learns from validation images")
+    assert {"--set training.averaging.min_robust_worst", "--set training.validation_fraction"} <= set(names.split(", "))
+    assert message.startswith("min_robust_worst is measured on validation images")
 
 
 @pytest.mark.parametrize(
@@ -198,7 +200,7 @@ def test_the_listed_fields_are_those_of_the_spec(command: str) -> None:
 
     walk(model.model_validate({"threat": {"epsilon": 0.1}}))
     if command == "finetune":
-        assert fields["method.type"].values == ("faal", "uniform", "frl", "cfa", "wat", "dafa", "cfol")
+        assert fields["method.type"].values == tuple(method().type for method in METHODS)
         assert {"method.exploration", "training.averaging.decay"} <= set(fields)
 
 

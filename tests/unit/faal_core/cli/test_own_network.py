@@ -79,7 +79,7 @@ def test_code_in_a_file_is_audited(
 def test_a_fine_tuned_network_of_own_code_is_read_again(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights that `faal finetune` wrote for own code are audited with the code, and `faal keep` makes their candidates."""
     network = ("--network", "code/own_layers_nets.py:build")
-    train = ("--set", "training.batch_size=20", "--steps", "1", *UNBOUNDED)
+    train = ("--set", "training.batch_size=20", "--set", "training.attack.steps=1", *UNBOUNDED)
     assert run_faal(monkeypatch, own, "finetune", *network, "--num-classes", "3", *train, *DATA) in (0, 4, 5)
     weights = ("--weights", "out/trained.safetensors")
     assert run_faal(monkeypatch, own, "audit", *weights, *network, "--num-classes", "3", *DATA[:-1], "again") == 0

@@ -5,9 +5,10 @@ import re
 import pytest
 
 from faal_core.reports import html, terminal, text
-from faal_core.reports.finetune_text import candidate_label
+from faal_core.reports.finetune_text import candidate_label, training_cut
 from faal_core.results.documents import AttackRow, AuditReport
 from faal_core.results.finetune_documents import Candidate, FinetuneReport
+from faal_core.specs import HeadMethod, HwnwbMethod
 from tests.sample_reports import FASHION, sample_audit, sample_finetune
 from tests.unit.faal_core.reports.test_html import Page
 
@@ -183,10 +184,40 @@ def test_a_candidate_is_called_by_both_its_numbers(share: float, offsets: float,
     """The label of a candidate has its interpolation and its scale of the class offsets."""
     assert (
         candidate_label(
-            Candidate(interpolation=share, offset_scale=offsets, clean=1, robust=1, robust_worst=1, on_front=True)
+            Candidate(interpolation=share, offset_scale=offsets, clean=1, robust=1, robust_worst=1, on_front=True),
+            sample_finetune(),
         )
         == label
     )
+
+
+@pytest.mark.parametrize(("method", "scales"), [(HeadMethod(), None), (HwnwbMethod(), (1.0,) * 10)])
+def test_a_report_without_training_says_what_was_changed(
+    method: HeadMethod | HwnwbMethod, scales: tuple[float, ...] | None
+) -> None:
+    """Where nothing was trained, sentences and page name the change of the last layer, and no epoch or time limit."""
+    report = sample_finetune()
+    candidates = [
+        one.model_copy(update={"interpolation": 0.0, "offset_scale": one.interpolation}) for one in report.candidates
+    ]
+    changes = {"epochs": (), "selected_epoch": 0, "selected_interpolation": 0.0, "selected_offset_scale": 0.75}
+    spec = report.spec.model_copy(update={"method": method})
+    report = report.model_copy(
+        update={"spec": spec, "candidates": tuple(candidates), "unscaled_row_scales": scales, **changes}
+    )
+    change = "row scales" if scales else "class offsets"
+    sentences = text.verdict(report)
+    assert f"FAAL kept the given weights with {change} at 75.0 % of their full size." in sentences
+    assert any(sentence.endswith("; no other weight changed.") for sentence in sentences)
+    page = html.render(report)
+    assert {row[1] for row in Page(page).rows if len(row) == 7} >= {
+        "as given",
+        f"25 % of the {change}",
+        f"all {change}",
+    }
+    assert "no training" in page
+    assert "epoch" not in page[: page.index('id="reproduction"')].lower()
+    assert training_cut(report) == ""
 
 
 def test_the_table_of_candidates_decodes_the_numbers_of_the_chart() -> None:

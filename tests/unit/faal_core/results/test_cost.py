@@ -80,7 +80,14 @@ def nearly_right() -> tuple[Classifier, LabelledImages]:
 
 
 @pytest.mark.parametrize(
-    "method", [{"class_offsets": False}, {}, pytest.param({"loss": "trades"}, marks=pytest.mark.slow)]
+    "method",
+    [
+        {"class_offsets": False},
+        {},
+        {"type": "head"},
+        {"type": "hwnwb"},
+        pytest.param({"loss": "trades"}, marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize("validation_fraction", [0.4, pytest.param(0.7, marks=pytest.mark.slow)])
 def test_a_training_takes_at_most_the_estimate(method: dict, validation_fraction: float) -> None:
@@ -96,6 +103,6 @@ def test_a_training_takes_at_most_the_estimate(method: dict, validation_fraction
     spec = FinetuneSpec.model_validate({"threat": {"epsilon": 1e-9}, "method": method, "training": training})
     with record_passes(classifier) as passes:
         result = train(classifier, data, spec, device=CPU)
-    assert (result.class_offsets is not None) == spec.begins_with_offsets
+    assert (result.head.class_offsets is not None) == spec.begins_with_offsets
     most = cost.training_cost(spec, len(data), 10).most
     assert 0.9 * most <= passes.forward + passes.backward <= most

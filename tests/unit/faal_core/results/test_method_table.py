@@ -12,7 +12,7 @@ from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.results.method_table import read_reports, tabulate_methods
 from faal_core.results.method_table_documents import SeedSummary
 from faal_core.results.reading import read_any_report
-from faal_core.specs import CfaMethod, FaalMethod, UniformMethod
+from faal_core.specs import CfaMethod, FaalMethod, HeadMethod, UniformMethod
 from faal_core.threat_model import ThreatModel
 from tests.sample_reports import WARNING, sample_finetune
 
@@ -68,6 +68,14 @@ def test_the_most_robust_worst_class_comes_first() -> None:
         ("UNIFORM (at), class_offsets = true", 0.375),
         ("UNIFORM (at), class_offsets = false", 0.25),
     ]
+
+
+def test_a_method_without_training_has_no_epochs() -> None:
+    """The table counts 0 epochs for a method that trains nothing, and does not say that a time limit ended its training."""
+    report = report_on(0, HeadMethod(), epochs=())
+    table = tabulate_methods([report])
+    assert [(row.name, row.seeds[0].epochs) for row in table.methods] == [("Head (class offsets)", 0)]
+    assert "time limit" not in terminal.summary(table)
 
 
 def test_the_table_is_text_page_document_and_frame(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.specs import FinetuneSpec
 from faal_core.threat_model import ThreatModel
+from faal_core.training.head import HeadChange, change_head
 from faal_core.training.offsets import (
     TargetedMargins,
-    add_offsets,
     find_offsets,
     robust_rates,
     search_offsets,
@@ -30,7 +30,7 @@ def uneven(seed: int = 0) -> tuple[Classifier, LabelledImages]:
     images = 0.5 + 0.3 * (torch.rand(300, *SHAPE, generator=torch.Generator().manual_seed(seed)) - 0.5)
     with torch.no_grad():
         labels = classifier(images).argmax(1)
-    add_offsets(classifier, torch.tensor([-0.4, 0.3, 0.1]))
+    change_head(classifier, HeadChange(class_offsets=torch.tensor([-0.4, 0.3, 0.1])))
     return classifier, LabelledImages(images, labels, ("a", "b", "c"), "greys", "train")
 
 
@@ -57,7 +57,7 @@ def test_rates_are_those_of_the_moved_classifier(seed: int) -> None:
     result = targeted_margins(classifier, rows, training_run(SPEC, data))
     offsets = torch.tensor([0.4, -0.3, -0.1])
     rates = robust_rates(result, data.labels, offsets.double())
-    accuracy = validate(add_offsets(classifier, offsets), training_run(SPEC, data))
+    accuracy = validate(change_head(classifier, HeadChange(class_offsets=offsets)), training_run(SPEC, data))
     assert (float(rates.mean()), float(rates.min())) == pytest.approx(
         (accuracy.robust_mean, accuracy.robust_worst), abs=1e-6
     )
@@ -70,7 +70,7 @@ def test_the_worst_class_rises_and_the_mean_hardly_falls() -> None:
     before = validate(classifier, training_run(SPEC, data))
     offsets = find_offsets(classifier, rows, training_run(SPEC, data))
     assert offsets is not None
-    after = validate(add_offsets(classifier, offsets), training_run(SPEC, data))
+    after = validate(change_head(classifier, HeadChange(class_offsets=offsets)), training_run(SPEC, data))
     assert after.robust_worst > before.robust_worst + 0.1
     assert after.robust_mean >= before.robust_mean - SPEC.training.max_robust_drop / 2 - 1e-6
 

@@ -187,9 +187,9 @@ def test_class_offsets_are_searched_once(data: LabelledImages, tmp_path: Path) -
         train(unfair, data, spec, device=CPU, checkpoint=tmp_path / "training.pt", progress=first)
     continuation = train(unfair, data, spec, device=CPU, checkpoint=tmp_path / "training.pt", progress=second)
     assert first.names[0] == "class offsets" != second.names[0]
-    assert reference_run.class_offsets is not None
-    assert reference_run.class_offsets[3] == reference_run.class_offsets.max()
-    assert torch.equal(reference_run.class_offsets, continuation.class_offsets)
+    assert reference_run.head.class_offsets is not None
+    assert reference_run.head.class_offsets[3] == reference_run.head.class_offsets.max()
+    assert torch.equal(reference_run.head.class_offsets, continuation.head.class_offsets)
     assert reference_run.scaled_offsets == continuation.scaled_offsets
     assert [one.offset_scale for one in reference_run.candidates.in_order if one.interpolation == 0] == [
         0,
