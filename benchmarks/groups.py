@@ -1,13 +1,14 @@
 """Plant a weak group in images, and measure whether a fine-tuning by class × group cells lifts it.
 
-    python -m benchmarks.groups [--out FILE] [--quick] [--seeds N] [--only NAME]… [--threads N]
+    python -m benchmarks.groups [--out FILE] [--quick] [--seeds N] [--only NAME]… [--images N] [--test-images N] [--threads N]
 
-A third of the images of every class of the bundled data becomes the group `dim`: contrast is halved around the darkest level, and
-the images are blurred. The others are the group `plain`. The bundled classifier is fine-tuned by `uniform`, by `faal`, and by
-`faal` with `groups`, with equal training images, learning rates, attack and seeds. Weights are chosen on validation images. The
-test images are audited by `fast` before and after. FILE gets a JSON line for each finished run, and the same command resumes
-after those runs. The last line is one JSON object: for each method the change of the mean, of the weak group, of the worst class
-and of the worst cell in points, mean over the seeds, and the p-value of each seed for the weak group (exact McNemar test).
+A third of the images of every class of the bundled data becomes the group `dim`, blurred and with four fifths of the contrast.
+The others are the group `plain`. The bundled classifier is fine-tuned by `uniform`, by `faal`, and by `faal` with `groups`, with
+equal training images, learning rates, attack and seeds. Weights are chosen on validation images. Then `fast` judges the test
+images once. FILE gets a JSON line for each finished run, with the outcome of every test image. The same command resumes after
+those runs, and within a run. The last line is one JSON object: the accuracies of each method under attack, mean over the seeds.
+Every seed also has the change of the weak group and of the cell that was worst before, with exact McNemar tests, the latter
+adjusted over the cells.
 """
 
 import argparse
@@ -15,7 +16,6 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -26,24 +26,25 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from faal_core.auditing.run import run_audit
+from faal_core.classifier import Classifier
 from faal_core.datasets import LabelledImages, load
 from faal_core.datasets.grouping import Grouping
-from faal_core.finetuning import FinetuneResult
-from faal_core.finetuning.run import run_finetuning
-from faal_core.reports.text import verdict
-from faal_core.results import intervals
-from faal_core.specs import FinetuneSpec
-from faal_core.weights import read_classifier
+from faal_core.results.comparison import compare
+from faal_core.specs import AuditSpec, FinetuneSpec
+from faal_core.training.recipe import train
+from faal_core.weights import read_classifier, write_classifier
 
+CPU = torch.device("cpu")
 COLUMN, WEAK, PLAIN = "light", "dim", "plain"
-CONTRAST = 0.6
+CONTRAST = 0.8
+BEFORE = "before"
 METHODS: dict[str, dict[str, Any]] = {
-    "uniform": {"type": "uniform"},
+    "faal by cells": {"type": "faal", "groups": COLUMN, "min_cell_images": 50},
     "faal": {"type": "faal"},
-    "faal by cells": {"type": "faal", "groups": COLUMN},
+    "uniform": {"type": "uniform"},
 }
-QUICK_ATTACKS = [{"type": "pgd", "steps": 2}]
-QUICK_TRAINING = {"learning_rates": [0.002], "attack": {"steps": 2}}
+THREAT = {"epsilon": 0.1}
 
 
 def plant_weak_group(data: LabelledImages) -> LabelledImages:
@@ -53,114 +54,136 @@ def plant_weak_group(data: LabelledImages) -> LabelledImages:
         rows = np.flatnonzero(data.labels.numpy() == label)
         place[rows] = np.arange(len(rows))
     is_weak = torch.from_numpy(place % 3 == 0)
-    pixels = data.images.float()
-    blurred = functional.avg_pool2d(functional.pad(pixels, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    images = torch.where(is_weak.view(-1, 1, 1, 1), (CONTRAST * blurred).round().to(torch.uint8), data.images)
+    pixels = functional.pad(data.images.float(), (1, 1, 1, 1), mode="replicate")
+    dimmed = (CONTRAST * functional.avg_pool2d(pixels, 3, stride=1)).round().to(torch.uint8)
     groups = [WEAK if weak else PLAIN for weak in is_weak.tolist()]
+    images = torch.where(is_weak.view(-1, 1, 1, 1), dimmed, data.images)
     return replace(data, images=images, groups=(Grouping.from_values(COLUMN, groups),))
 
 
-def measure(result: FinetuneResult) -> dict[str, Any]:
-    """Return accuracies before and after, under attack unless `clean`, and the test of the weak group."""
-    before, after = result.outcomes
-    labels, groups = before.evaluation.labels, np.array(before.groups[COLUMN])
-    one, other = before.evaluation.robust, after.evaluation.robust
-    weak = groups == WEAK
+def draw(data: LabelledImages, count: int) -> LabelledImages:
+    """Return that many of the images, the same fraction of each class."""
+    return data.take(data.stratified(count, 0))
 
-    def list_rates(flags: np.ndarray) -> dict[str, float]:
-        cells = {
-            f"{result.report.before.dataset.class_names[label]}, {group}": flags[
-                (labels == label) & (groups == group)
-            ].mean()
-            for label in np.unique(labels)
-            for group in (PLAIN, WEAK)
-        }
-        worst = min(cells, key=cells.__getitem__)
-        return {
-            "mean": float(flags.mean()),
-            "weak": float(flags[weak].mean()),
-            "plain": float(flags[~weak].mean()),
-            "worst_class": float(min(flags[labels == label].mean() for label in np.unique(labels))),
-            "worst_cell": float(cells[worst]),
-            "worst_cell_name": worst,
-        }
 
-    gained, lost = np.array([(weak & ~one & other).sum()]), np.array([(weak & one & ~other).sum()])
+def fine_tune(
+    name: str, seed: int, data: LabelledImages, folder: Path, training: dict[str, Any]
+) -> tuple[Classifier, dict[str, Any]]:
+    """Return the weights that the method selects, and how it came to them; `folder` holds what a stopped run resumes from."""
+    weights, notes = folder / f"{name}-{seed}.safetensors", folder / f"{name}-{seed}.json"
+    if not notes.exists():
+        base = read_classifier(Path(str(files("faal_core") / "bundled/classifier.safetensors")))
+        spec = FinetuneSpec.model_validate(
+            {"threat": THREAT, "method": METHODS[name], "training": {**training, "seed": seed}}
+        )
+        result = train(base, data, spec, device=CPU, checkpoint=folder / f"{name}-{seed}.pt")
+        write_classifier(weights, result.classifier)
+        candidates = result.candidates.in_order if result.candidates else ()
+        figures = {
+            "kept_original": result.kept_original,
+            "interpolation": result.interpolation,
+            "offset_scale": result.offset_scale,
+            "candidates": [(one.robust, one.robust_worst, one.clean, one.within_bounds) for one in candidates],
+        }
+        notes.write_text(json.dumps(figures))
+    return read_classifier(weights), json.loads(notes.read_text())
+
+
+def judge(classifier: Classifier, test: LabelledImages, ledger: Path, attacks: Any) -> dict[str, list[int]]:  # noqa: ANN401 - a preset or attacks
+    """Return whether each test image is correct, without and with attacks."""
+    spec = AuditSpec.model_validate({"threat": THREAT, "attacks": attacks})
+    evaluation = run_audit(classifier, test, spec, name="benchmark", device=CPU, ledger=ledger).evaluation
+    return {"clean": evaluation.correct.astype(int).tolist(), "robust": evaluation.robust.astype(int).tolist()}
+
+
+def summarise(row: dict[str, Any], before: dict[str, Any], test: LabelledImages) -> dict[str, Any]:
+    """Return the accuracies of a run, and its changes."""
+    labels, groups = test.labels.numpy(), test.groups[0].members
+    cells = labels * len(test.groups[0].names) + groups
+    names = tuple(f"{name} × {group}" for name in test.class_names for group in test.groups[0].names)
+    one, other = (np.array(source["robust"], dtype=bool) for source in (before, row))
+    by_cell = compare(cells, one, other, names, 0.95)
+    by_group = compare(groups, one, other, test.groups[0].names, 0.95)
+    by_class = compare(labels, one, other, test.class_names, 0.95)
+    weak = next(change for change in by_group.classes if change.name == WEAK)
+    worst = next(change for change in by_cell.classes if change.name == by_cell.worst_class_before)
     return {
-        "before": list_rates(one),
-        "after": list_rates(other),
-        "clean_before": list_rates(before.evaluation.correct),
-        "clean_after": list_rates(after.evaluation.correct),
-        "weak_gained": int(gained[0]),
-        "weak_lost": int(lost[0]),
-        "weak_p": float(intervals.mcnemar(gained, lost)[0]),
-        "outcome": result.report.outcome,
-        "interpolation": result.report.selected_interpolation,
-        "offset_scale": result.report.selected_offset_scale,
-        "summary": verdict(result.report)[:3],
+        "clean": float(np.mean(row["clean"])),
+        "mean": float(other.mean()),
+        "mean_change": [by_cell.mean_change.value, by_cell.mean_change.low, by_cell.mean_change.high],
+        "worst_class": min(change.after for change in by_class.classes),
+        "worst_cell": min(change.after for change in by_cell.classes),
+        "worst_cell_name": by_cell.worst_class_after,
+        "plain": next(change.after for change in by_group.classes if change.name == PLAIN),
+        "weak": weak.after,
+        "weak_change": [weak.after - weak.before, weak.gained, weak.lost, weak.p_value],
+        "worst_before": [worst.name, worst.after - worst.before, worst.gained, worst.lost, worst.p_adjusted],
     }
 
 
-def run(name: str, seed: int, *, quick: bool) -> dict[str, Any]:
-    """Fine-tune the bundled classifier by that method, and return what the test images show."""
-    data, test = (plant_weak_group(load("fashion-mnist-subset", part)) for part in ("train", "test"))
-    method = METHODS[name]
-    if quick:
-        data, test = data.take(data.stratified(300, 0)), test.take(test.stratified(200, 0))
-        method = {**method, "min_cell_images": 5} if "groups" in method else method
-    spec = FinetuneSpec.model_validate(
-        {
-            "threat": {"epsilon": 0.1},
-            "method": method,
-            "training": {"seed": seed, "validation_fraction": 0.2, **(QUICK_TRAINING if quick else {})},
-            "audit": {"attacks": QUICK_ATTACKS if quick else "fast"},
+def tabulate(summaries: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Return the accuracies of each method, mean over its seeds, and the changes of each seed."""
+    return {
+        name: {
+            **{
+                key: round(statistics.mean(one[key] for one in own), 4)
+                for key in ("clean", "mean", "weak", "plain", "worst_class", "worst_cell")
+            },
+            **{key: [one[key] for one in own] for key in ("mean_change", "weak_change", "worst_before")},
         }
-    )
-    classifier = read_classifier(Path(str(files("faal_core") / "bundled/classifier.safetensors")))
-    start = time.monotonic()
-    result = run_finetuning(classifier, data, test, spec, name="bundled", device=torch.device("cpu"))
-    minutes = (time.monotonic() - start) / 60
-    return {"method": name, "seed": seed, **measure(result), "minutes": round(minutes, 2), "quick": quick}
-
-
-def summarise(rows: list[dict[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """Return the changes of each method in points, mean over the seeds."""
-    figures = {}
-    for name in dict.fromkeys(row["method"] for row in rows):
-        own = [row for row in rows if row["method"] == name]
-        changes: dict[str, Any] = {
-            key: round(100 * statistics.mean(row["after"][key] - row["before"][key] for row in own), 2)
-            for key in ("mean", "weak", "plain", "worst_class", "worst_cell")
-        }
-        changes["clean"] = round(
-            100 * statistics.mean(row["clean_after"]["mean"] - row["clean_before"]["mean"] for row in own), 2
-        )
-        figures[name] = {**changes, "weak_p": [row["weak_p"] for row in own], "seeds": len(own)}
-    return figures
+        for name, own in summaries.items()
+    }
 
 
 def main() -> None:
     """Run what is missing, then print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("groups.jsonl"))
-    parser.add_argument("--quick", action="store_true", help="one seed, 300 training and 200 test images, PGD-2")
+    parser.add_argument("--quick", action="store_true", help="one seed, 300 training and 100 test images, PGD-2")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", action="append", choices=METHODS)
+    parser.add_argument("--images", type=int, default=6000, help="training images, validation images included")
+    parser.add_argument("--test-images", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=10, help="steps of the training attack")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    attacks: Any = "fast"
+    if arguments.quick:
+        arguments.seeds, arguments.images, arguments.test_images, arguments.steps = 1, 300, 100, 2
+        attacks = [{"type": "pgd", "steps": 2}]
+    data, test = (plant_weak_group(load("fashion-mnist-subset", part)) for part in ("train", "test"))
+    data, test = draw(data, arguments.images), draw(test, arguments.test_images)
+    attack = {"steps": arguments.steps, "relative_step": 2.5 / arguments.steps}
+    training = {"validation_fraction": 0.2, "attack": attack}
+    settings = {"contrast": CONTRAST, "images": len(data), "test_images": len(test), **training, "attacks": attacks}
+    folder = arguments.out.with_suffix(".work")
+    folder.mkdir(parents=True, exist_ok=True)
     arguments.out.touch()
-    rows = [row for row in map(json.loads, arguments.out.read_text().splitlines()) if row["quick"] == arguments.quick]
+    rows = [row for row in map(json.loads, arguments.out.read_text().splitlines()) if row["settings"] == settings]
     finished = {(row["method"], row["seed"]) for row in rows}
-    for seed in range(1 if arguments.quick else arguments.seeds):
+
+    def add_row(name: str, seed: int, classifier: Classifier, notes: dict[str, Any]) -> None:
+        """Judge the classifier, and append the row to the results and to FILE."""
+        outcomes = judge(classifier, test, folder / f"{name}-{seed}.ledger", attacks)
+        rows.append({"settings": settings, "method": name, "seed": seed, **notes, **outcomes})
+        with arguments.out.open("a") as file:
+            file.write(json.dumps(rows[-1]) + "\n")
+
+    start = time.monotonic()
+    if (BEFORE, 0) not in finished:
+        add_row(BEFORE, 0, read_classifier(Path(str(files("faal_core") / "bundled/classifier.safetensors"))), {})
+    for seed in range(arguments.seeds):
         for name in arguments.only or METHODS:
             if (name, seed) not in finished:
-                rows.append(run(name, seed, quick=arguments.quick))
-                with arguments.out.open("a") as file:
-                    file.write(json.dumps(rows[-1]) + "\n")
-                print(json.dumps(rows[-1]), flush=True)
+                add_row(name, seed, *fine_tune(name, seed, data, folder, training))
+                print(name, seed, f"after {time.monotonic() - start:.0f} s", flush=True)
+    before = next(row for row in rows if row["method"] == BEFORE)
+    summaries: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        summaries.setdefault(row["method"], []).append(summarise(row, before, test))
     versions = {"python": platform.python_version(), "torch": torch.__version__, "threads": arguments.threads}
-    print(json.dumps({"benchmark": "groups", **versions, "methods": summarise(rows)}))
+    print(json.dumps({"benchmark": "groups", **versions, "settings": settings, "methods": tabulate(summaries)}))
 
 
 if __name__ == "__main__":

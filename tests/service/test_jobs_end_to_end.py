@@ -145,6 +145,7 @@ def test_uploaded_data_set(open_site, weights_file, tmp_path):
         "class_names": list(CLASSES),
         "images": {"train": 480, "test": 90},
         "groups": {"half": list(HALVES)},
+        "training_groups": [],
     }
     other = weights.read_classifier(weights_file)
     other.backbone.requires_grad_(False).apply(lambda module: [one.neg_() for one in module.parameters(recurse=False)])

@@ -14,6 +14,7 @@ import faal_core as faal
 from faal_core.auditing.evaluator import Evaluator
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import FaalError
+from faal_core.evidence.statistics_check import list_unsupported
 from faal_core.results.reading import read_report
 from faal_core.threat_model import Norm
 from tests.linear_classifier import Linear, build_linear_classifier, compute_smallest_radius
@@ -273,7 +274,7 @@ def test_a_fine_tuning_takes_arrays_and_leaves_the_network_alone() -> None:
     assert len(done.to_frame()) == 4
     assert done.plot().to_dict()["layer"]
     assert "<iframe" in done._repr_html_()
-    with pytest.raises(FaalError, match="'trades' is none of faal, uniform"):
+    with pytest.raises(FaalError, match="'trades' is none of faal, head, uniform"):
         faal.finetune(CLASSIFIER, (IMAGES, LABELS), (IMAGES, LABELS), epsilon=0.02, method="trades")
     with pytest.raises(FaalError, match=r"training\.lr: there is no such field"):
         faal.finetune(CLASSIFIER, (IMAGES, LABELS), (IMAGES, LABELS), epsilon=0.02, training={"lr": 1})
@@ -294,11 +295,21 @@ def test_a_fine_tuning_by_groups_reports_every_cell() -> None:
     cells = done.report.cells
     sizes = [(row.training_images, row.test_images) for row in cells.cells]
     assert np.sum(sizes, axis=0).tolist() == [len(IMAGES)] * 2
-    assert len(done.report.epochs[0].class_weights) == len(cells.cells)
+    weights = done.report.epochs[0].class_weights
+    assert len(weights) == len(cells.cells)
+    assert min(weights) > 0
     assert "cell by site" in str(done)
     assert cells.cells[0].name in str(done)
     assert "Cell by cell" in done._repr_html_()
     assert read_report(done.report.model_dump_json()) == done.report
+    stored = (
+        {"before": done.report.before, "after": done.report.after},
+        dict(zip(("before", "after"), done.outcomes, strict=True)),
+    )
+    assert list_unsupported(done.report, *stored) == []
+    first, *others = cells.cells
+    moved = cells.model_copy(update={"cells": (first.model_copy(update={"test_images": 1}), *others)})
+    assert list_unsupported(done.report.model_copy(update={"cells": moved}), *stored) == ["cells.cells[0].test_images"]
     with pytest.raises(FaalError, match=r"the test part of images has no column of groups 'site'; it has none"):
         faal.finetune(CLASSIFIER, pair, pair, train_groups=groups, **options)
 
