@@ -52,6 +52,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "wat": {"method": {"type": "wat"}},
     "dafa": {"method": {"type": "dafa"}},
     "cfol": {"method": {"type": "cfol"}},
+    "fsr": {"method": {"type": "fsr"}},
+    "decosam": {"method": {"type": "decosam"}},
 }
 QUICK_ATTACKS = '[{"type": "pgd", "steps": 2}]'
 BASELINE = next(iter(METHODS))

@@ -54,8 +54,8 @@ def finetune(
             groups of the test images; the method {"type": "faal", "groups": COLUMN} makes the weakest class × group cells
             of a column more robust, and needs the groups of both.
         epsilon, norm: the radius of training and audits, as in `audit`.
-        method: "faal" (the default), "head", "uniform", "frl", "cfa", "wat", "dafa", "cfol" or "hwnwb", or the fields of a
-            method, such as {"type": "faal", "loss": "trades"}. "head" and "hwnwb" train nothing and take minutes.
+        method: "faal" (the default), "head", "uniform", "frl", "cfa", "wat", "dafa", "cfol", "fsr", "decosam" or "hwnwb", or
+            the fields of a method, such as {"type": "faal", "loss": "trades"}. "head" and "hwnwb" train nothing and take minutes.
         training: fields of TrainingSpec, such as {"learning_rates": [0.002, 0.0002], "batch_size": 64}.
         attacks, subset: of the two audits, as in `audit`.
         name: the name of the classifier in the report.

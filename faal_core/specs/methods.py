@@ -193,12 +193,64 @@ class CfolMethod(TrainingMethod):
     rate: float = Field(5e-6, ge=0, le=1, description="η, the learning rate of EXP3, per image.")
 
 
+class FsrMethod(TrainingMethod):
+    """Configures fairness spectral regularisation (Jin et al., ICLR 2025, arXiv 2501.13273).
+
+    λ times the spectral norm of the matrix of robust confusions is added to the loss of each batch. Row c of the matrix has the
+    mean adversarial probabilities of the images of class c, and 0 for class c itself. As in the paper, the base loss is TRADES,
+    and two epochs follow an adversarial training.
+    Differs: the published code counts confusions over all training images once per epoch, and weighs an adversarial
+    cross-entropy by the derivative of their norm. Here each batch has the gradient of the norm itself, so λ is on another
+    scale, and its default is a choice of this project.
+    """
+
+    type: Literal["fsr"] = "fsr"
+    loss: TrainingLoss = "trades"
+    beta: Beta = 6.0
+    strength: float = Field(
+        1.0, ge=0, le=1000, description="λ, the weight of the spectral norm of the robust confusions in the loss."
+    )
+
+
+class DecoSamMethod(TrainingMethod):
+    """Configures DecoSAM (submission to ICLR 2026): sharpness-aware steps (SAM) on the weights of the last linear layer alone.
+
+    The other weights, the bias and batch-norm's statistics are frozen. The gradient of a step is computed after moving each
+    row along its own gradient, by a radius that is larger for rows of smaller norm. The paper trains for one epoch: set
+    `learning_rates` to a single rate.
+    Differs: τ, the base loss and the learning rates of the paper were not available; the defaults are choices of this project.
+    """
+
+    type: Literal["decosam"] = "decosam"
+    loss: TrainingLoss = "at"
+    beta: Beta = 6.0
+    tau: float = Field(
+        1.0,
+        ge=0,
+        le=1000,
+        description="τ: the radii of the rows are the softmax of −τ times the rows' norms. 0 gives all rows the same radius.",
+    )
+
+    def __str__(self) -> str:
+        return f"DecoSAM ({self.loss}, τ = {self.tau:g})"
+
+
 def _default_to_faal(value: object) -> object:
     return {"type": "faal", **value} if isinstance(value, dict) else value
 
 
 MethodSpec = Annotated[
-    FaalMethod | HeadMethod | UniformMethod | FrlMethod | CfaMethod | WatMethod | DafaMethod | CfolMethod | HwnwbMethod,
+    FaalMethod
+    | HeadMethod
+    | UniformMethod
+    | FrlMethod
+    | CfaMethod
+    | WatMethod
+    | DafaMethod
+    | CfolMethod
+    | FsrMethod
+    | DecoSamMethod
+    | HwnwbMethod,
     Field(discriminator="type"),
     BeforeValidator(_default_to_faal),
 ]
@@ -211,5 +263,7 @@ METHODS = (
     WatMethod,
     DafaMethod,
     CfolMethod,
+    FsrMethod,
+    DecoSamMethod,
     HwnwbMethod,
 )

@@ -230,6 +230,8 @@ class FinetuneSpec(Spec):
             raise ValueError(
                 f"{self.method.type} learns from validation images, so validation_fraction must be more than 0"
             )
+        if self.method.type == "decosam" and self.training.weight_perturbation:
+            raise ValueError("decosam perturbs weights in its own way; leave out weight_perturbation")
         if (
             self.training.averaging
             and self.training.averaging.min_robust_worst

@@ -42,6 +42,13 @@ def change_head(classifier: Classifier, change: HeadChange, scale: float = 1.0) 
     return classifier
 
 
+def freeze_features(classifier: Classifier) -> None:
+    """Let only the weights of the last linear layer require a gradient; its bias is frozen, too."""
+    layer = output_layer(classifier)
+    for parameter in classifier.parameters():
+        parameter.requires_grad_(layer is not None and parameter is layer.weight)
+
+
 @torch.no_grad()
 def takes_change(classifier: Classifier, data: LabelledImages, rows: Tensor, *, of_rows: bool = False) -> bool:
     """Return whether a change of the last layer changes the logits accordingly, tested on the first two of these rows.

@@ -29,7 +29,7 @@ from faal_core.training.averaging import WeightAverage
 from faal_core.training.beginning import Beginning, begin, select_start
 from faal_core.training.cells import Cells, assign_cells
 from faal_core.training.divergence import require_finite_weights
-from faal_core.training.head import change_head
+from faal_core.training.head import change_head, freeze_features
 from faal_core.training.inner_maximum import AttackBatch, start_attack
 from faal_core.training.ranks import SINGLE_RANK, Ranks
 from faal_core.training.row_split import split_rows
@@ -191,6 +191,9 @@ def _start_or_resume(
 def _initial_state(classifier: Classifier, beginning: Beginning, run: TrainingRun) -> TrainingState:
     """Return the state before the first step, which trains `classifier`."""
     training = run.training
+    method = methods.build(run.spec.method, run.cells.count).to(classifier.device)
+    if not method.trains_features:
+        freeze_features(classifier)
     start = snapshot(classifier)
     return TrainingState(
         classifier=classifier,
@@ -200,7 +203,7 @@ def _initial_state(classifier: Classifier, beginning: Beginning, run: TrainingRu
             momentum=training.momentum,
             weight_decay=training.weight_decay,
         ),
-        method=methods.build(run.spec.method, run.cells.count).to(classifier.device),
+        method=method,
         average=WeightAverage(classifier, training.averaging) if training.averaging else None,
         start=start,
         best=start,

@@ -10,7 +10,7 @@ from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import ClassifierUnsuitable
 from faal_core.progress import NoProgress
-from faal_core.specs import FinetuneSpec, TrainingMethod, UniformMethod
+from faal_core.specs import DecoSamMethod, FinetuneSpec, TrainingMethod, UniformMethod
 from faal_core.training.beginning import require_head
 from faal_core.training.cells import assign_cells
 from faal_core.training.recipe import train
@@ -28,7 +28,8 @@ class _OneStep(NoProgress):
 def rehearse(classifier: Classifier, data: LabelledImages, spec: FinetuneSpec, device: torch.device) -> None:
     """Train a copy of the classifier for one step on a batch of its training images, where the method trains.
 
-    All classes weigh the same in it, since some methods must survey every image before they can weigh any class.
+    All classes weigh the same in it, since some methods must survey every image before they can weigh any class. DecoSAM needs
+    no survey and trains other weights, so it makes its own step.
 
     Raises: InvalidSpec where too few images can validate; ClassifierUnsuitable where the network does not take the images,
         does not return one logit a class, or has no last layer that the method could change; TrainingDiverged, OutOfMemory.
@@ -39,9 +40,10 @@ def rehearse(classifier: Classifier, data: LabelledImages, spec: FinetuneSpec, d
     if not isinstance(method, TrainingMethod):
         require_head(classifier, data, spec)
         return
-    uniform = UniformMethod(loss=method.loss, beta=method.beta)
+    if not isinstance(method, DecoSamMethod):
+        method = UniformMethod(loss=method.loss, beta=method.beta)
     without_validation = {"validation_fraction": 0.0, "averaging": None}
-    step = spec.model_copy(update={"method": uniform, "training": training.model_copy(update=without_validation)})
+    step = spec.model_copy(update={"method": method, "training": training.model_copy(update=without_validation)})
     train(classifier, data, step, device=device, progress=_OneStep())
 
 

@@ -33,7 +33,8 @@ def training_step(
 ) -> StepResult:
     """Take one step on one batch.
 
-    The attack sees the classifier in eval mode. In train mode the clean batch goes first, for batch-norm's statistics.
+    The attack sees the classifier in eval mode. In train mode the clean batch goes first, for batch-norm's statistics. A method
+    that trains the last layer alone makes its steps in eval mode.
 
     Args:
         batch: the whole batch, the same in every rank. Where it does not fit into memory it is passed in pieces. That costs one
@@ -77,9 +78,10 @@ class _BatchShard:
         """
         with restored_statistics_on_error(self.classifier):
             images = self._attack(size)
-            self.classifier.train()
+            self.classifier.train(self.method.trains_features)
             with self._perturbed_weights(images, size):
-                forward = self._forward(images, size, clean_forward=self.run.training.clean_forward)
+                clean_forward = self.run.training.clean_forward and self.method.trains_features
+                forward = self._forward(images, size, clean_forward=clean_forward)
                 logits = self._batch_logits(forward.logits)
                 class_weights = self.method.cell_weights(logits, self.labels, self.cells)
                 optimizer.zero_grad()
@@ -97,12 +99,13 @@ class _BatchShard:
         return _Images(self.batch.x, x_adv, self.batch.y, self.batch.cells)
 
     def _perturbed_weights(self, images: _Images, size: int) -> AbstractContextManager[None]:
-        """Return a context that perturbs the weights for this batch, where the spec asks for it."""
-        perturbation = self.run.training.weight_perturbation
-        if perturbation is None:
+        """Return a context that perturbs the weights for this batch, where the spec or the method asks for it."""
+        spec = self.run.training.weight_perturbation
+        perturb_weight = self.method.choose_perturbation(spec)
+        if perturb_weight is None:
             return nullcontext()
-        proxy = partial(self._proxy_losses, images, size, weighted=perturbation.weighted)
-        return perturbed_weights(self.classifier, perturbation.gamma, proxy, self.run.ranks)
+        proxy = partial(self._proxy_losses, images, size, weighted=spec is not None and spec.weighted)
+        return perturbed_weights(self.classifier, perturb_weight, proxy, self.run.ranks)
 
     def _proxy_losses(self, images: _Images, size: int, *, weighted: bool) -> Iterator[Tensor]:
         """Return the losses whose gradient perturbs the weights."""

@@ -7,8 +7,10 @@ from faal_core.specs import MethodSpec
 from faal_core.training.methods.cfa import Cfa
 from faal_core.training.methods.cfol import Cfol
 from faal_core.training.methods.dafa import Dafa
+from faal_core.training.methods.decosam import DecoSam
 from faal_core.training.methods.faal import Faal
 from faal_core.training.methods.frl import Frl
+from faal_core.training.methods.fsr import Fsr
 from faal_core.training.methods.method import Method
 from faal_core.training.methods.uniform import Uniform
 from faal_core.training.methods.wat import Wat
@@ -21,6 +23,8 @@ _METHODS: dict[str, Callable[[Any, int], Method]] = {
     "wat": Wat,
     "dafa": Dafa,
     "cfol": Cfol,
+    "fsr": Fsr,
+    "decosam": DecoSam,
 }
 
 

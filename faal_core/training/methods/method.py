@@ -1,13 +1,16 @@
 """The base of all methods: what a method may decide, by default the same for every class."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from faal_core.classifier import Labels, Logits, PerImage
+from faal_core.specs import WeightPerturbation
 from faal_core.training.losses import Terms
 from faal_core.training.survey import TakeSurvey
+from faal_core.training.weight_perturbation import PerturbWeight, perturb_layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,14 +18,22 @@ class ClassWeights:
     """The weight of each class in a step: a factor of each term of the loss, `k`; neutral are 1 and, for the divergence, β.
 
     Where the spec names a column of groups, class × group cells take the place of classes.
+
+    Args:
+        prediction: row y has the factors of the adversarial probabilities of an image of class y, `k k`; None adds no
+            probabilities to the loss.
     """
 
     classification: Tensor
     divergence: Tensor
+    prediction: Tensor | None = None
 
     def weigh(self, terms: Terms, y: Labels) -> PerImage:
-        """Return the weighted loss of each image: both its terms, each times the weight of its class or cell `y`."""
-        return self.classification[y] * terms.classification + self.divergence[y] * terms.divergence
+        """Return the weighted loss of each image: its terms by the weights of its class or cell `y`, and its probabilities."""
+        loss = self.classification[y] * terms.classification + self.divergence[y] * terms.divergence
+        if self.prediction is None:
+            return loss
+        return loss + (self.prediction[y] * terms.adversarial_logits.softmax(1)).sum(1)
 
 
 class Method(nn.Module):
@@ -32,6 +43,9 @@ class Method(nn.Module):
         num_classes: k; for a method with groups, the number of cells, which is at least the number of classes.
         beta: weight of the divergence.
     """
+
+    trains_features = True
+    """Whether all parameters are trained, in train mode; otherwise the weights of the last linear layer alone, in eval mode."""
 
     def __init__(self, num_classes: int, beta: float) -> None:
         super().__init__()
@@ -81,6 +95,10 @@ class Method(nn.Module):
             cells: cell of each image; its class for a method without groups.
         """
         return self.class_weights(adversarial_logits, y)
+
+    def choose_perturbation(self, spec: WeightPerturbation | None) -> PerturbWeight | None:
+        """Return the perturbation of the weights at which a step computes its gradient; None where there is none."""
+        return partial(perturb_layer, spec.gamma) if spec else None
 
     def observe(self, adversarial_logits: Logits, y: Labels) -> None:
         """Update the method's state after a step, from the adversarial logits of its batch."""

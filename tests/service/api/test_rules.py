@@ -99,7 +99,7 @@ def test_the_catalog_has_all_that_can_be_named(web) -> None:
     assert {"fashion-mnist-subset", "cifar10"} <= {entry["name"] for entry in catalog["datasets"]}
     assert {entry["name"] for entry in catalog["presets"]} == {"quick", "pgd-20", "pgd-100", "standard", "fast"}
     methods = {entry["type"]: entry["defaults"] for entry in catalog["methods"]}
-    assert set(methods) == {"faal", "uniform", "frl", "cfa", "wat", "dafa", "cfol"}
+    assert set(methods) == {"faal", "uniform", "frl", "cfa", "wat", "dafa", "cfol", "fsr", "decosam", "head", "hwnwb"}
     assert methods["faal"]["dro_radius"] == 0.2
     assert catalog["training_defaults"]["learning_rates"] == [0.002, 0.0002]
 

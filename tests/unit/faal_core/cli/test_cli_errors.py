@@ -90,7 +90,7 @@ def test_a_wrong_option_exits_with_2_and_is_named(
     [
         (
             ["--method", "fall"],
-            "--method: 'fall' is none of faal, head, uniform, frl, cfa, wat, dafa, cfol, hwnwb; did you mean faal?",
+            "--method: 'fall' is none of faal, head, uniform, frl, cfa, wat, dafa, cfol, fsr, decosam, hwnwb; did you mean faal?",
         ),
         (
             ["--method", "uniform", "--set", "method.dro_radius=0.3"],

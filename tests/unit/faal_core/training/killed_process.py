@@ -33,6 +33,8 @@ METHODS: dict[str, dict[str, object]] = {
     "wat": {},
     "dafa": {"warmup_epochs": 1},
     "cfol": {"rate": 0.01},
+    "fsr": {},
+    "decosam": {},
 }
 TRAINING = {
     "learning_rates": [0.1, 0.1, 0.05],

@@ -35,6 +35,8 @@ METHODS = {
     "wat": {"type": "wat"},
     "dafa": {"type": "dafa"},
     "cfol": {"type": "cfol", "rate": 0.01},
+    "fsr": {"type": "fsr"},
+    "decosam": {"type": "decosam"},
 }
 
 

@@ -98,7 +98,7 @@ def test_rows_get_one_norm_and_biases_stay() -> None:
     assert torch.equal(full.backbone.linear.bias, bias)
 
 
-@pytest.mark.parametrize("method", ["head", "hwnwb"])
+@pytest.mark.parametrize("method", ["head", "hwnwb", "decosam"])
 def test_a_network_without_such_a_layer_is_refused(method: str) -> None:
     """If the logits do not follow the last linear layer, the rehearsal and the training refuse the network."""
     data = LabelledImages(torch.rand(60, 1, 6, 6), torch.arange(60) % 3, ("a", "b", "c"), "noise", "train")

@@ -23,7 +23,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["faal", "uniform", "frl", "cfa", "wat", "dafa", "cfol"])
+@pytest.mark.parametrize("method", ["faal", "uniform", "frl", "cfa", "wat", "dafa", "cfol", "fsr", "decosam"])
 def test_ten_kills_change_nothing(runs: dict[str, dict[str, Any]], method: str) -> None:
     """A run resumes from its last checkpoint after each kill, and ends with an uninterrupted run's weights, bit for bit.
 

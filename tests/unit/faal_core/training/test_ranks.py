@@ -39,7 +39,7 @@ def alone_and_together(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[s
     return alone, together
 
 
-@pytest.mark.parametrize("method", ["faal", "faal, perturbed", "frl", "cfa", "wat", "dafa", "cfol"])
+@pytest.mark.parametrize("method", ["faal", "faal, perturbed", "frl", "cfa", "wat", "dafa", "cfol", "fsr", "decosam"])
 def test_two_processes_train_as_one_does(
     alone_and_together: tuple[dict[str, Any], list[dict[str, Any]]], method: str
 ) -> None:

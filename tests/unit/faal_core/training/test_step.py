@@ -13,9 +13,19 @@ from faal_core.datasets import load
 from faal_core.devices import Pieces
 from faal_core.errors import OutOfMemory, TrainingDiverged
 from faal_core.networks import build
-from faal_core.specs import CfaMethod, ClassifierSpec, DafaMethod, FaalMethod, FinetuneSpec, MethodSpec
+from faal_core.specs import (
+    CfaMethod,
+    ClassifierSpec,
+    DafaMethod,
+    DecoSamMethod,
+    FaalMethod,
+    FinetuneSpec,
+    FsrMethod,
+    MethodSpec,
+)
 from faal_core.threat_model import ThreatModel
 from faal_core.training import methods, survey
+from faal_core.training.head import freeze_features
 from faal_core.training.inner_maximum import AttackBatch, perturb, start_attack
 from faal_core.training.methods.method import Method
 from faal_core.training.recipe import train
@@ -138,6 +148,30 @@ def test_a_step_equals_the_written_out_one(method: MethodSpec, perturbation: dic
             assert torch.allclose(a, b, atol=1e-7), name
 
 
+def test_a_step_of_decosam_equals_the_written_out_one() -> None:
+    """The last layer's weights follow their gradient at the perturbed rows, in eval mode; all else keeps its bits."""
+    spec = FinetuneSpec.model_validate(
+        {"threat": SMOOTH, "method": DecoSamMethod(tau=2), "training": {"attack": {"steps": 3}}}
+    )
+    one, two = network(), network().eval()
+    method = methods.build(spec.method, 3)
+    freeze_features(one)
+    take_step(one, method, spec)
+    weight = two.backbone.linear.weight
+    x_adv = perturb(two, batch_of(method, spec, torch.Generator().manual_seed(1)), spec, len(X))
+    (gradient,) = torch.autograd.grad(functional.cross_entropy(two(x_adv), Y), weight)
+    radii = (-2 * weight.detach().norm(dim=1)).softmax(0)
+    shift = torch.stack([radius * row / row.norm() for radius, row in zip(radii, gradient, strict=True)])
+    weight.data += shift
+    (gradient,) = torch.autograd.grad(functional.cross_entropy(two(x_adv), Y), weight)
+    weight.data -= shift + RATE * gradient
+    for name, value in one.state_dict().items():
+        reference = two.state_dict()[name]
+        same = torch.allclose(value, reference, atol=1e-9) if "linear.weight" in name else torch.equal(value, reference)
+        assert same, name
+    assert not torch.allclose(weight, network().backbone.linear.weight, atol=1e-3)
+
+
 def test_without_the_clean_forward_batch_norm_sees_the_adversarial_batch_alone() -> None:
     """With `clean_forward: false`, batch-norm updates its statistics by the adversarial batch alone."""
     spec = FinetuneSpec.model_validate(
@@ -242,14 +276,24 @@ def plain_network() -> Classifier:
     return Float64Classifier(layers, ClassifierSpec(architecture="small_resnet", num_classes=3)).place(CPU)
 
 
-@pytest.mark.parametrize("perturbation", [None, {"gamma": 0.1}, {"gamma": 0.1, "weighted": True}], ids=str)
-@pytest.mark.parametrize("loss", ["at", "trades", "mart"])
+PERTURBATIONS: list[dict[str, Any] | None] = [None, {"gamma": 0.1}, {"gamma": 0.1, "weighted": True}]
+
+
+@pytest.mark.parametrize(
+    ("method", "perturbation"),
+    [
+        *((FaalMethod(loss=loss), one) for loss in ("at", "trades", "mart") for one in PERTURBATIONS),
+        (FsrMethod(), {"gamma": 0.1, "weighted": True}),
+        (DecoSamMethod(), None),
+    ],
+    ids=str,
+)
 def test_out_of_memory_a_step_is_made_in_pieces_and_is_the_same(
-    loss: str, perturbation: dict[str, Any] | None, monkeypatch: pytest.MonkeyPatch
+    method: MethodSpec, perturbation: dict[str, Any] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A batch of twelve in pieces of at most five images gives the same loss, class weights and parameters."""
     training = {"attack": {"steps": 3}, "weight_perturbation": perturbation}
-    spec = FinetuneSpec.model_validate({"threat": SMOOTH, "method": FaalMethod(loss=loss), "training": training})
+    spec = FinetuneSpec.model_validate({"threat": SMOOTH, "method": method, "training": training})
     whole, in_pieces = plain_network(), plain_network()
     results = []
     for classifier in (whole, in_pieces):

@@ -5,12 +5,26 @@ from typing import get_args
 
 import pytest
 import torch
+from pydantic import ValidationError
 
-from faal_core.specs import METHODS, CfaMethod, CfolMethod, DafaMethod, FrlMethod, MethodSpec, UniformMethod, WatMethod
+from faal_core.specs import (
+    METHODS,
+    CfaMethod,
+    CfolMethod,
+    DafaMethod,
+    DecoSamMethod,
+    FinetuneSpec,
+    FrlMethod,
+    FsrMethod,
+    MethodSpec,
+    UniformMethod,
+    WatMethod,
+)
 from faal_core.specs.methods import AnyMethod, TrainingMethod
 from faal_core.training.losses import Terms
 from faal_core.training.methods import build
 from faal_core.training.methods.dafa import distance_aware_weights
+from faal_core.training.methods.decosam import DecoSam
 from faal_core.training.survey import Survey
 
 LABELS = torch.tensor([0, 1, 2, 2])
@@ -185,6 +199,40 @@ def test_cfol_raises_what_fails_and_draws_it_more_often() -> None:
     assert frequencies.tolist() == pytest.approx(shares, abs=0.05)
     assert rows.max() < 1000
     assert len(method.choose_rows(3, order, labels, 4, torch.Generator())) == 250
+
+
+def test_fsr_adds_the_spectral_norm_of_the_confusions_and_its_gradient() -> None:
+    """FSR adds λ times the norm of the confusions to a batch's loss, with autograd's gradient, also if a class is absent."""
+    generator = torch.Generator().manual_seed(0)
+    logits = (2 * torch.randn(20, 4, generator=generator, dtype=torch.float64)).requires_grad_()
+    y = torch.tensor([0] * 11 + [1] * 6 + [3] * 3)
+    zero = torch.zeros(20, dtype=torch.float64)
+    class_weights = build(FsrMethod(strength=0.7), 4).class_weights(logits.detach(), y)
+    loss = class_weights.weigh(Terms(logits, zero, zero), y).mean()
+    means = [logits.softmax(1)[y == label].mean(0) if label != 2 else torch.zeros(4) for label in range(4)]
+    norm = torch.linalg.matrix_norm(torch.stack(means) * (1 - torch.eye(4)), 2)
+    assert loss.item() == pytest.approx(0.7 * norm.item(), rel=1e-9)
+    (gradient,), (expected,) = (torch.autograd.grad(value, logits) for value in (loss, 0.7 * norm))
+    assert torch.allclose(gradient, expected, rtol=1e-9, atol=1e-12)
+    assert gradient.norm() > 0.01
+    assert class_weights.classification.tolist() == [1, 1, 1, 1]
+
+
+def test_decosam_perturbs_smaller_rows_within_larger_radii() -> None:
+    """Rows of norm 0, log 2 and log 4 move along their gradients by 4/7, 2/7 and 1/7 for τ = 1, and by 1/3 for τ = 0."""
+    weight = torch.tensor([[0, 0], [math.log(2), 0], [0, math.log(4)]])
+    gradient = torch.tensor([[3.0, 4.0], [0.0, -0.001], [70.0, 0.0]])
+    for tau, radii in ((1, [4 / 7, 2 / 7, 1 / 7]), (0, [1 / 3] * 3)):
+        perturb_weight = DecoSam(DecoSamMethod(tau=tau), 3).choose_perturbation(None)
+        expected = torch.tensor(radii).unsqueeze(1) * torch.tensor([[0.6, 0.8], [0, -1], [1, 0]])
+        assert torch.allclose(perturb_weight(weight, gradient), expected)
+
+
+def test_decosam_takes_no_other_perturbation_of_the_weights() -> None:
+    """A spec that asks for DecoSAM and for adversarial weight perturbation is refused."""
+    fields = {"threat": {"epsilon": 0.1}, "method": {"type": "decosam"}, "training": {"weight_perturbation": {}}}
+    with pytest.raises(ValidationError, match="decosam perturbs weights in its own way"):
+        FinetuneSpec.model_validate(fields)
 
 
 def test_the_state_of_a_method_restores_it() -> None:
