@@ -44,7 +44,8 @@ def check_trainable(classifier: Classifier, spec: FinetuneSpec) -> None:
         )
     if spec.epochs and not any(weight.requires_grad for weight in classifier.parameters()):
         raise ClassifierUnsuitable(
-            "No weights of the network require a gradient, so none can be trained. Call requires_grad_()."
+            "No weights of the network require a gradient, so none can be trained. Call requires_grad_(), or "
+            "choose the method head, which trains nothing."
         )
 
 

@@ -74,13 +74,13 @@ def test_every_candidate_can_be_had(open_site, weights_file, tmp_path) -> None:
 
 @pytest.mark.slow
 def test_a_change_without_training_has_candidates_too(open_site, weights_file, tmp_path) -> None:
-    """A fine-tuning without training runs over HTTP, and models of its candidates differ from the given one in the bias alone."""
+    """A fine-tuning without training runs over HTTP, and its candidates differ from the given model in the last layer alone."""
     site = open_site()
     _, client = site.api()
     site.worker()
     given_model, dataset = store(site, weights_file)
     training = FINETUNING["training"] | BOUNDS
-    body = FINETUNING | {"method": {"type": "head"}, "training": training, "model": given_model, "dataset": dataset}
+    body = FINETUNING | {"method": {"type": "hwnwb"}, "training": training, "model": given_model, "dataset": dataset}
     job_id = client.post("/jobs/finetune", json=body).raise_for_status().json()["id"]
     site.wait_until_ended(job_id)
     report = read_report(site.report(job_id))
@@ -94,6 +94,6 @@ def test_a_change_without_training_has_candidates_too(open_site, weights_file, t
     for number, one in list(enumerate(report.candidates))[1:]:
         model = client.post(f"/jobs/{job_id}/candidates/{number}").json()
         weights = ready_weights(client, model["id"], tmp_path / f"{number}.safetensors")
-        (bias,) = {name for name, value in weights.items() if not torch.equal(value, original[name])}
-        offsets = one.offset_scale * torch.tensor(report.unscaled_class_offsets)
-        torch.testing.assert_close(weights[bias], original[bias] + offsets)
+        (name,) = (name for name, value in weights.items() if not torch.equal(value, original[name]))
+        scales = torch.tensor(report.unscaled_row_scales).unsqueeze(1) ** one.offset_scale
+        torch.testing.assert_close(weights[name], scales * original[name])
