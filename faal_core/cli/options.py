@@ -67,7 +67,7 @@ Method = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="The method: faal, head, uniform, frl, cfa, wat, dafa, cfol or hwnwb; head and hwnwb train nothing.",
+        help="The method: faal, head, uniform, frl, cfa, wat, dafa, cfol, fsr, decosam or hwnwb; head and hwnwb train nothing.",
         show_default="faal",
         autocompletion=completion.methods,
         rich_help_panel=TRAINING,

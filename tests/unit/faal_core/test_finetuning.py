@@ -227,6 +227,13 @@ def test_a_finetuning_without_time_to_train_is_an_error(stage: str) -> None:
         run(progress=EndsIn(stage))
 
 
+def test_a_change_of_the_last_layer_needs_time_too() -> None:
+    """If the first audit takes all the time, an error says so for a method without training, too."""
+    spec = BOUNDED.model_copy(update={"method": HwnwbMethod()})
+    with pytest.raises(OutOfTime, match="The audits and the choice of the last layer take"):
+        finetune_random_network(progress=EndsIn("before: PGD"), spec=spec)
+
+
 class OtherInTraining(nn.Module):
     """A network with one more logit in training."""
 

@@ -14,7 +14,7 @@ from faal_core import __version__, catalog
 from faal_core.cli.commands import app
 from faal_core.cli.input_options import INPUT
 from faal_core.cli.spec_fields import spec_fields
-from faal_core.specs import FinetuneSpec
+from faal_core.specs import METHODS, FinetuneSpec
 
 ROOT = Path(__file__).parents[4]
 EXPORTS = ("export", *(f"export {target}" for target in ("mlflow", "wandb", "huggingface", "classes")))
@@ -74,6 +74,13 @@ def test_there_are_few_options_beside_the_input(command: str) -> None:
     assert len(panels.keys() - input_options - FILE_OPTIONS) <= 14
     assert None not in panels.values()
     assert all(re.fullmatch(r"[A-Z].*\.", parameter.help or "") for parameter in parameters)
+
+
+def test_every_method_is_named() -> None:
+    """The help of `--method` names each method of the library."""
+    group: Any = typer.main.get_command(app)
+    option = next(one for one in group.commands["finetune"].params if one.name == "method")
+    assert {spec().type for spec in METHODS} <= set(re.findall(r"\w+", option.help))
 
 
 @pytest.mark.parametrize(
