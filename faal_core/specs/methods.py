@@ -197,11 +197,10 @@ class FsrMethod(TrainingMethod):
     """Configures fairness spectral regularisation (Jin et al., ICLR 2025, arXiv 2501.13273).
 
     λ times the spectral norm of the matrix of robust confusions is added to the loss of each batch. Row c of the matrix has the
-    mean adversarial probabilities of the images of class c, and 0 for class c itself. As in the paper, the base loss is TRADES,
-    and two epochs follow an adversarial training.
-    Differs: the published code counts confusions over all training images once per epoch, and weighs an adversarial
-    cross-entropy by the derivative of their norm. Here each batch has the gradient of the norm itself, so λ is on another
-    scale, and its default is a choice of this project.
+    shares of class c's images that are predicted as each other class under attack. Probabilities take the place of predictions
+    in its gradient. As in the paper, the base loss is TRADES, and two epochs follow an adversarial training.
+    Differs: the published code counts confusions once per epoch over all training images, and weighs an adversarial
+    cross-entropy by the derivative of their norm. So λ is on another scale, and its default is a choice of this project.
     """
 
     type: Literal["fsr"] = "fsr"

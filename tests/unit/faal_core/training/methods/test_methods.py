@@ -201,21 +201,36 @@ def test_cfol_raises_what_fails_and_draws_it_more_often() -> None:
     assert len(method.choose_rows(3, order, labels, 4, torch.Generator())) == 250
 
 
-def test_fsr_adds_the_spectral_norm_of_the_confusions_and_its_gradient() -> None:
-    """FSR adds λ times the norm of the confusions to a batch's loss, with autograd's gradient, also if a class is absent."""
+def test_fsr_adds_the_spectral_norm_of_the_confusions() -> None:
+    """For predictions without doubt, FSR adds λ ‖C‖₂ to a batch's loss, also if a class is absent; without confusions, 0."""
+    y = torch.tensor([0] * 11 + [1] * 6 + [3] * 3)
+    predictions = torch.tensor([0] * 5 + [1] * 4 + [2] * 2 + [1] * 4 + [0] * 2 + [3, 2, 0])
+    shares = torch.tensor([[0, 4 / 11, 2 / 11, 0], [2 / 6, 0, 0, 0], [0, 0, 0, 0], [1 / 3, 0, 1 / 3, 0]])
+    zero = torch.zeros(20, dtype=torch.float64)
+    for answers, norm in ((predictions, torch.linalg.matrix_norm(shares.double(), 2)), (y, torch.zeros(()))):
+        logits = 1e4 * torch.nn.functional.one_hot(answers, 4).double()
+        class_weights = build(FsrMethod(strength=0.7), 4).class_weights(logits, y)
+        loss = class_weights.weigh(Terms(logits, zero, zero), y).mean()
+        assert loss.item() == pytest.approx(0.7 * norm.item(), rel=1e-6)
+        assert class_weights.classification.tolist() == [1, 1, 1, 1]
+
+
+def test_fsr_has_the_gradient_of_the_norm_by_the_probabilities() -> None:
+    """The gradient of FSR's term is that of ‖C‖₂ by C, applied to the mean probabilities of each class, as autograd finds it."""
     generator = torch.Generator().manual_seed(0)
     logits = (2 * torch.randn(20, 4, generator=generator, dtype=torch.float64)).requires_grad_()
-    y = torch.tensor([0] * 11 + [1] * 6 + [3] * 3)
-    zero = torch.zeros(20, dtype=torch.float64)
-    class_weights = build(FsrMethod(strength=0.7), 4).class_weights(logits.detach(), y)
-    loss = class_weights.weigh(Terms(logits, zero, zero), y).mean()
-    means = [logits.softmax(1)[y == label].mean(0) if label != 2 else torch.zeros(4) for label in range(4)]
-    norm = torch.linalg.matrix_norm(torch.stack(means) * (1 - torch.eye(4)), 2)
-    assert loss.item() == pytest.approx(0.7 * norm.item(), rel=1e-9)
-    (gradient,), (expected,) = (torch.autograd.grad(value, logits) for value in (loss, 0.7 * norm))
+    y, zero = torch.arange(20) % 4, torch.zeros(20, dtype=torch.float64)
+    loss = build(FsrMethod(strength=1), 4).class_weights(logits.detach(), y).weigh(Terms(logits, zero, zero), y).mean()
+    others = 1 - torch.eye(4, dtype=torch.float64)
+    confusion, means = (
+        torch.stack([values[y == label].mean(0) for label in range(4)]) * others
+        for values in (torch.nn.functional.one_hot(logits.argmax(1), 4).double(), logits.softmax(1))
+    )
+    confusion.requires_grad_()
+    (by_confusion,) = torch.autograd.grad(torch.linalg.matrix_norm(confusion, 2), confusion)
+    (gradient,), (expected,) = (torch.autograd.grad(one, logits) for one in (loss, (by_confusion * means).sum()))
     assert torch.allclose(gradient, expected, rtol=1e-9, atol=1e-12)
     assert gradient.norm() > 0.01
-    assert class_weights.classification.tolist() == [1, 1, 1, 1]
 
 
 def test_decosam_perturbs_smaller_rows_within_larger_radii() -> None:
