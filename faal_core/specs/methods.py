@@ -200,14 +200,15 @@ class FsrMethod(TrainingMethod):
     shares of class c's images that are predicted as each other class under attack. Probabilities take the place of predictions
     in its gradient. As in the paper, the base loss is TRADES, and two epochs follow an adversarial training.
     Differs: the published code counts confusions once per epoch over all training images, and weighs an adversarial
-    cross-entropy by the derivative of their norm. So λ is on another scale, and its default is a choice of this project.
+    cross-entropy by the derivative of their norm. So λ is on another scale. Its default comes from validation images of the
+    bundled classifier.
     """
 
     type: Literal["fsr"] = "fsr"
     loss: TrainingLoss = "trades"
     beta: Beta = 6.0
     strength: float = Field(
-        1.0, ge=0, le=1000, description="λ, the weight of the spectral norm of the robust confusions in the loss."
+        3.0, ge=0, le=1000, description="λ, the weight of the spectral norm of the robust confusions in the loss."
     )
 
 
