@@ -1,14 +1,15 @@
 """Plant a weak group in images, and measure whether a fine-tuning by class × group cells lifts it.
 
-    python -m benchmarks.groups [--out FILE] [--quick] [--seeds N] [--only NAME]… [--images N] [--test-images N] [--threads N]
+    python -m benchmarks.groups [--out FILE] [--quick] [--seeds N] [--only NAME]… [--images N] [--test-images N]
+                                [--steps N] [--learning-rates A,B] [--attacks JSON] [--threads N]
 
-A third of the images of every class of the bundled data becomes the group `dim`, blurred and with four fifths of the contrast.
-The others are the group `plain`. The bundled classifier is fine-tuned by `uniform`, by `faal`, and by `faal` with `groups`, with
-equal training images, learning rates, attack and seeds. Weights are chosen on validation images. Then `fast` judges the test
-images once. FILE gets a JSON line for each finished run, with the outcome of every test image. The same command resumes after
-those runs, and within a run. The last line is one JSON object: the accuracies of each method under attack, mean over the seeds.
-Every seed also has the change of the weak group and of the cell that was worst before, with exact McNemar tests, the latter
-adjusted over the cells.
+A third of the images of every class of the bundled data becomes the group `dim`: the mean of the image and its blurred copy,
+with four fifths of the contrast. The others are the group `plain`. The bundled classifier is fine-tuned by `uniform`, by
+`faal`, and by `faal` with `groups`, with equal training images, learning rates, attack and seeds. Weights are chosen on
+validation images. Then `--attacks` judge the test images once. FILE gets a JSON line for each finished run, with the outcome of
+every test image. The same command resumes after those runs, and within a run. The last line is one JSON object: the accuracies
+of each method under attack, mean over the seeds. Every seed also has the change of the weak group and of the cell that was
+worst before, with exact McNemar tests, the latter adjusted over the cells.
 """
 
 import argparse
@@ -55,7 +56,8 @@ def plant_weak_group(data: LabelledImages) -> LabelledImages:
         place[rows] = np.arange(len(rows))
     is_weak = torch.from_numpy(place % 3 == 0)
     pixels = functional.pad(data.images.float(), (1, 1, 1, 1), mode="replicate")
-    dimmed = (CONTRAST * functional.avg_pool2d(pixels, 3, stride=1)).round().to(torch.uint8)
+    half_blurred = (data.images + functional.avg_pool2d(pixels, 3, stride=1)) / 2
+    dimmed = (CONTRAST * half_blurred).round().to(torch.uint8)
     groups = [WEAK if weak else PLAIN for weak in is_weak.tolist()]
     images = torch.where(is_weak.view(-1, 1, 1, 1), dimmed, data.images)
     return replace(data, images=images, groups=(Grouping.from_values(COLUMN, groups),))
@@ -89,11 +91,12 @@ def fine_tune(
     return read_classifier(weights), json.loads(notes.read_text())
 
 
-def judge(classifier: Classifier, test: LabelledImages, ledger: Path, attacks: Any) -> dict[str, list[int]]:  # noqa: ANN401 - a preset or attacks
-    """Return whether each test image is correct, without and with attacks."""
+def judge(classifier: Classifier, test: LabelledImages, ledger: Path, attacks: Any) -> dict[str, str]:  # noqa: ANN401
+    """Return a digit for each test image, 1 where it is correct: without attacks and with them, a preset or a list."""
     spec = AuditSpec.model_validate({"threat": THREAT, "attacks": attacks})
     evaluation = run_audit(classifier, test, spec, name="benchmark", device=CPU, ledger=ledger).evaluation
-    return {"clean": evaluation.correct.astype(int).tolist(), "robust": evaluation.robust.astype(int).tolist()}
+    flags = {"clean": evaluation.correct, "robust": evaluation.robust}
+    return {kind: "".join(map(str, values.astype(int))) for kind, values in flags.items()}
 
 
 def summarise(row: dict[str, Any], before: dict[str, Any], test: LabelledImages) -> dict[str, Any]:
@@ -101,14 +104,14 @@ def summarise(row: dict[str, Any], before: dict[str, Any], test: LabelledImages)
     labels, groups = test.labels.numpy(), test.groups[0].members
     cells = labels * len(test.groups[0].names) + groups
     names = tuple(f"{name} × {group}" for name in test.class_names for group in test.groups[0].names)
-    one, other = (np.array(source["robust"], dtype=bool) for source in (before, row))
+    one, other = (np.array([*source["robust"]]) == "1" for source in (before, row))
     by_cell = compare(cells, one, other, names, 0.95)
     by_group = compare(groups, one, other, test.groups[0].names, 0.95)
     by_class = compare(labels, one, other, test.class_names, 0.95)
     weak = next(change for change in by_group.classes if change.name == WEAK)
     worst = next(change for change in by_cell.classes if change.name == by_cell.worst_class_before)
     return {
-        "clean": float(np.mean(row["clean"])),
+        "clean": row["clean"].count("1") / len(test),
         "mean": float(other.mean()),
         "mean_change": [by_cell.mean_change.value, by_cell.mean_change.low, by_cell.mean_change.high],
         "worst_class": min(change.after for change in by_class.classes),
@@ -145,17 +148,20 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=6000, help="training images, validation images included")
     parser.add_argument("--test-images", type=int, default=3000)
     parser.add_argument("--steps", type=int, default=10, help="steps of the training attack")
+    parser.add_argument("--learning-rates", default="0.01,0.01,0.01,0.001", help="one an epoch")
+    parser.add_argument("--attacks", default="fast", help="a preset, or attacks as a JSON list")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    attacks: Any = "fast"
+    attacks: Any = json.loads(arguments.attacks) if arguments.attacks.startswith("[") else arguments.attacks
     if arguments.quick:
         arguments.seeds, arguments.images, arguments.test_images, arguments.steps = 1, 300, 100, 2
         attacks = [{"type": "pgd", "steps": 2}]
     data, test = (plant_weak_group(load("fashion-mnist-subset", part)) for part in ("train", "test"))
     data, test = draw(data, arguments.images), draw(test, arguments.test_images)
     attack = {"steps": arguments.steps, "relative_step": 2.5 / arguments.steps}
-    training = {"validation_fraction": 0.2, "attack": attack}
+    rates = [float(rate) for rate in arguments.learning_rates.split(",")]
+    training = {"validation_fraction": 0.1, "attack": attack, "learning_rates": rates}
     settings = {"contrast": CONTRAST, "images": len(data), "test_images": len(test), **training, "attacks": attacks}
     folder = arguments.out.with_suffix(".work")
     folder.mkdir(parents=True, exist_ok=True)
