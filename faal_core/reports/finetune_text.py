@@ -188,7 +188,10 @@ def describe_kept(report: FinetuneReport) -> str:
     """Return the weights that were kept, as the object of a sentence."""
     epoch = f"epoch {report.selected_epoch} of {len(report.epochs)}"
     change = "class offsets" if report.unscaled_row_scales is None else "row scales"
-    offsets = f"{change} at {percent(report.selected_offset_scale)} of their full size"
+    part = (
+        "" if report.selected_offset_scale == 1 else f" at {percent(report.selected_offset_scale)} of their full size"
+    )
+    offsets = f"{change}{part}"
     start = f"the given weights with {offsets}" if report.selected_offset_scale else "the weights as they were given"
     if not report.epochs:
         return start

@@ -12,7 +12,7 @@ from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import ClassifierUnsuitable
 from faal_core.specs import DecoSamMethod, FinetuneSpec, HwnwbMethod
-from faal_core.specs.training import OFFSET_SCALES
+from faal_core.specs.training import CHANGE_SCALES
 from faal_core.training.head import HeadChange, change_head, equal_norm_scales, output_layer, takes_change
 from faal_core.training.offsets import find_offsets
 from faal_core.training.row_split import sample_rows
@@ -30,7 +30,7 @@ class Beginning(NamedTuple):
 
 
 def begin(original: Classifier, run: TrainingRun) -> Beginning:
-    """Find the change of the last layer that the spec asks for, and validate each scale of it.
+    """Find the change of the last layer that the spec asks for, and validate it.
 
     Raises: ClassifierUnsuitable where the method changes the last layer alone and the network has no such layer; as
         `find_offsets`.
@@ -74,7 +74,8 @@ def select_start(original: Classifier, beginning: Beginning, run: TrainingRun) -
 def _find_change(original: Classifier, run: TrainingRun) -> HeadChange:
     """Return the change of the last layer, without a scale.
 
-    Class offsets are sought on twice as many images as validate, none of which validates.
+    Class offsets are sought on the validation images and on twice as many that are trained on: each is judged with offsets that
+    were found without it, and the five folds' ten numbers or so hardly know one image.
     """
     layer = output_layer(original)
     if isinstance(run.spec.method, HwnwbMethod) and layer is not None:
@@ -83,12 +84,12 @@ def _find_change(original: Classifier, run: TrainingRun) -> HeadChange:
         return HeadChange()
     training = run.rows.training
     rows = sample_rows(training, run.cells.take(training), 2 * len(run.rows.validation), run.training.seed)
-    return HeadChange(class_offsets=find_offsets(original, rows, run))
+    return HeadChange(class_offsets=find_offsets(original, torch.cat([rows, run.rows.validation]), run))
 
 
 def _validate_starts(original: Classifier, head: HeadChange, run: TrainingRun) -> Starts:
-    """Validate the given weights, and these with each scale of the change, where there is one."""
+    """Validate the given weights, and these with the change, where there is one; row scales at each scale."""
     accuracy = validate(copy.deepcopy(original), run)
-    scales = [scale for scale in OFFSET_SCALES if scale and head]
+    scales = () if not head else CHANGE_SCALES if head.class_offsets is None else (1.0,)
     changed = {scale: validate(change_head(copy.deepcopy(original), head, scale), run) for scale in scales}
-    return Starts(accuracy, changed)
+    return Starts(accuracy, changed, within_bounds=head.class_offsets is not None)

@@ -68,7 +68,8 @@ def beginning(content: dict[str, Any]) -> Beginning:
     head = HeadChange(*(None if values is None else values.cpu() for values in content["head"]))
     accuracies = {scale: _accuracy(*values) for scale, *values in content["starts"]}
     original = accuracies.pop(0.0, None)
-    return Beginning(head, Starts(original, accuracies) if original else None)
+    starts = Starts(original, accuracies, within_bounds=head.class_offsets is not None) if original else None
+    return Beginning(head, starts)
 
 
 def _beginning(one: Beginning) -> dict[str, Any]:

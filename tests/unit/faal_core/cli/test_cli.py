@@ -25,7 +25,7 @@ from faal_core.results.documents import AuditReport
 from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.results.reading import read_report
 from faal_core.results.trust import OVERSTATED
-from faal_core.specs import AuditSpec, ClassifierSpec, PgdSpec, TrainingSpec
+from faal_core.specs import AuditSpec, ClassifierSpec, FaalMethod, PgdSpec, TrainingSpec
 from tests.command_line import AUDIT, FINETUNE, UNBOUNDED, run_faal
 from tests.sample_reports import WARNING, sample_audit
 
@@ -320,7 +320,7 @@ def test_the_defaults_in_the_help_are_those_of_the_specs() -> None:
     assert defaults["finetune", "learning_rates"] == default(TrainingSpec, "learning_rates")
     assert defaults["audit", "mean"] == default(ClassifierSpec, "mean")
     assert defaults["audit", "std"] == default(ClassifierSpec, "std")
-    assert defaults["finetune", "steps"] == str(TrainingSpec().attack.steps)
+    assert defaults["finetune", "method"] == FaalMethod().type
     preset = tuple(
         PgdSpec.model_validate(fields) for fields in catalog.preset(str(defaults["audit", "attacks"])).attacks
     )

@@ -18,7 +18,7 @@ from faal_core.threat_model import ThreatModel
 from faal_core.training import methods
 from faal_core.training.cells import Cells, assign_cells
 from faal_core.training.methods.faal import probability_margins
-from faal_core.training.offsets import TargetedMargins, robust_rates, search_offsets
+from faal_core.training.offset_search import TargetedMargins, predict_accuracies, search_offsets
 from faal_core.training.recipe import train
 from faal_core.training.row_split import split_rows
 from faal_core.training.validation import validate
@@ -126,14 +126,15 @@ def test_validation_counts_by_cell() -> None:
 
 def test_offsets_lift_the_worst_cell() -> None:
     """Offsets between two margins make the worst cell robust, where the worst class alone would not ask for them."""
-    y = torch.tensor([0] * 10 + [1] * 10)
-    cells = Cells(torch.tensor([0] * 8 + [1] * 2 + [2] * 10), 3)
-    values = torch.tensor([1.0] * 8 + [-0.1] * 2 + [1.0] * 6 + [-9.0] * 4, dtype=torch.float64)
-    margins = TargetedMargins(values.unsqueeze(1), (1 - y).unsqueeze(1))
-    zero = torch.zeros(2, dtype=torch.float64)
-    assert robust_rates(margins, y, zero).tolist() == pytest.approx([0.8, 0.6])
-    assert robust_rates(margins, y, zero, cells).tolist() == pytest.approx([1.0, 0.0, 0.6])
-    assert search_offsets(margins, y, 2, max_drop=0.0) is None
-    offsets = search_offsets(margins, y, 2, 0.0, cells)
+    y = torch.tensor([0] * 50 + [1] * 50)
+    cells, classes = Cells(torch.tensor([0] * 40 + [1] * 10 + [2] * 50), 3), Cells(y, 2)
+    smallest = torch.tensor([1.0] * 40 + [-0.1] * 10 + [1.0] * 30 + [-9.0] * 20, dtype=torch.float64).unsqueeze(1)
+    margins = TargetedMargins(smallest, smallest + 100, (1 - y).unsqueeze(1), y)
+    unmoved, training = torch.zeros(1, 2, dtype=torch.float64), TrainingSpec(max_robust_drop=0)
+    assert predict_accuracies(margins, unmoved, classes)[0].robust == pytest.approx((0.8, 0.6))
+    assert predict_accuracies(margins, unmoved, cells)[0].robust == pytest.approx((1.0, 0.0, 0.6))
+    assert search_offsets(margins, 2, training, classes) is None
+    offsets = search_offsets(margins, 2, training, cells)
     assert offsets is not None
-    assert robust_rates(margins, y, offsets.double(), cells).tolist() == pytest.approx([1.0, 1.0, 0.6])
+    (after,) = predict_accuracies(margins, offsets.double().unsqueeze(0), cells)
+    assert after.robust == pytest.approx((1.0, 1.0, 0.6))
