@@ -53,7 +53,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "dafa": {"method": {"type": "dafa"}},
     "cfol": {"method": {"type": "cfol"}},
     "fsr": {"method": {"type": "fsr"}},
-    "decosam": {"method": {"type": "decosam"}, "training": {"learning_rates": [0.002]}},
+    "decosam": {"method": {"type": "decosam"}, "training": {"learning_rates": [0.01]}},
 }
 QUICK_ATTACKS = '[{"type": "pgd", "steps": 2}]'
 BASELINE = next(iter(METHODS))

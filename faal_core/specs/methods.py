@@ -216,16 +216,17 @@ class DecoSamMethod(TrainingMethod):
     """Configures DecoSAM (submission to ICLR 2026): sharpness-aware steps (SAM) on the weights of the last linear layer alone.
 
     The other weights, the bias and batch-norm's statistics are frozen. The gradient of a step is computed after moving each
-    row along its own gradient, by a radius that is larger for rows of smaller norm. The paper trains for one epoch: set
-    `learning_rates` to a single rate.
-    Differs: τ, the base loss and the learning rates of the paper were not available; the defaults are choices of this project.
+    row to where the adversarial cross-entropy of its class's images is greater, by a radius that is larger for rows of smaller
+    norm. The paper trains for one epoch: set `learning_rates` to a single rate, such as 0.01.
+    Differs: τ, the base loss, the learning rates and the images that move a row were not available. The images and the default
+    of τ come from validation images of the bundled classifier.
     """
 
     type: Literal["decosam"] = "decosam"
     loss: TrainingLoss = "at"
     beta: Beta = 6.0
     tau: float = Field(
-        1.0,
+        3.0,
         ge=0,
         le=1000,
         description="τ: the radii of the rows are the softmax of −τ times the rows' norms. 0 gives all rows the same radius.",

@@ -110,10 +110,11 @@ class _BatchShard:
     def _proxy_losses(self, images: _Images, size: int, *, weighted: bool) -> Iterator[Tensor]:
         """Return the losses whose gradient perturbs the weights."""
         forward = self._forward(images, size, clean_forward=False)
-        logits = self._batch_logits(forward.logits)
-        if not weighted:
-            return self._losses(forward, self.method.equal_weights)
-        return self._losses(forward, self.method.cell_weights(logits, self.labels, self.cells))
+        logits, weights = self._batch_logits(forward.logits), self.method.equal_weights
+        if weighted:
+            weights = self.method.cell_weights(logits, self.labels, self.cells)
+        for terms, cells in forward.terms():
+            yield self.method.proxy_loss(terms, cells, weights).sum() / len(self.labels)
 
     def _forward(self, images: _Images, size: int, *, clean_forward: bool) -> "_WholePass | _PiecewisePass":
         """Forward the images at once where `size` allows, otherwise in pieces."""

@@ -1,10 +1,13 @@
 """DecoSAM: sharpness-aware steps on the rows of the last layer alone, with larger radii for smaller rows."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
+from faal_core.classifier import Labels, PerImage
 from faal_core.specs import DecoSamMethod, WeightPerturbation
-from faal_core.training.methods.method import Method
+from faal_core.training.losses import Terms
+from faal_core.training.methods.method import ClassWeights, Method
 from faal_core.training.weight_perturbation import PerturbWeight
 
 
@@ -22,8 +25,14 @@ class DecoSam(Method):
         self._tau = spec.tau
 
     def choose_perturbation(self, spec: WeightPerturbation | None) -> PerturbWeight:
-        """Return the perturbation of each row along its own gradient; all classes weigh the same in the gradient."""
+        """Return the perturbation of each row along its gradient, which `proxy_loss` has."""
         return self.perturb_rows
+
+    def proxy_loss(self, terms: Terms, y: Labels, class_weights: ClassWeights) -> PerImage:
+        """Return the adversarial cross-entropy as a function of the own logits: a row gets the gradient of its class's images."""
+        logits = terms.adversarial_logits
+        is_own = functional.one_hot(y, self.num_classes).bool()
+        return functional.cross_entropy(torch.where(is_own, logits, logits.detach()), y, reduction="none")
 
     def perturb_rows(self, weight: Tensor, gradient: Tensor) -> Tensor:
         """Return ν_c g_c / ‖g_c‖ for each row c, with ν the softmax over the rows of −τ ‖w_c‖, `k d`."""

@@ -100,5 +100,9 @@ class Method(nn.Module):
         """Return the perturbation of the weights at which a step computes its gradient; None where there is none."""
         return partial(perturb_layer, spec.gamma) if spec else None
 
+    def proxy_loss(self, terms: Terms, y: Labels, class_weights: ClassWeights) -> PerImage:
+        """Return the loss of each image whose gradient perturbs the weights; `y` has classes or cells, as in `ClassWeights`."""
+        return class_weights.weigh(terms, y)
+
     def observe(self, adversarial_logits: Logits, y: Labels) -> None:
         """Update the method's state after a step, from the adversarial logits of its batch."""
