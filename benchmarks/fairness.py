@@ -1,6 +1,6 @@
 """Measure which method makes the worst class more robust, and at what cost, from one base classifier.
 
-    python benchmarks/fairness.py [--out FILE] [--quick] [--base WEIGHTS] [--dataset NAME] [--root ROOT] [--epsilon E]
+    python -m benchmarks.fairness [--out FILE] [--quick] [--base WEIGHTS] [--dataset NAME] [--root ROOT] [--epsilon E]
                                   [--images N] [--test-images N] [--attacks JSON] [--learning-rates A,B] [--augment A]
                                   [--precision P] [--seeds N] [--only NAME]… [--threads N]
 
@@ -103,7 +103,7 @@ def run(
 
 def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return one row for each method, sorted by its worst class."""
-    labels = next((np.frombuffer(bytes.fromhex(row["labels"]), np.uint8) for row in rows if "labels" in row), None)
+    labels = next((np.frombuffer(bytes.fromhex(row["labels"]), np.uint16) for row in rows if "labels" in row), None)
     baseline = {row["seed"]: row for row in rows if row["method"] == BASELINE}
     summaries = []
     for name in dict.fromkeys(row["method"] for row in rows):
@@ -137,15 +137,10 @@ def compare_with_baseline(
     pairs = [(baseline[row["seed"]], row) for row in own_rows if row["seed"] in baseline]
     if len(own_rows) == 1:
         pairs = [(row, own_rows[0]) for row in baseline.values()]
-    if labels is not None:
+    if labels is not None and pairs:
         one, other = (np.stack([unpack(pair[i]["robust"], len(labels)) for pair in pairs]) for i in (0, 1))
         difference = compare_worst(labels, one, other)
-        return {
-            "behind": difference.value,
-            "behind_low": difference.low,
-            "behind_high": difference.high,
-            "p": difference.p_value,
-        }
+        return {"behind": difference.value, "p": difference.p_value}
     if len(pairs) < 2 or len(own_rows) < 2:
         return {}
     worst = [[row["worst"] for row in side] for side in zip(*pairs, strict=True)]
@@ -214,7 +209,7 @@ def main() -> None:
 
     if ("before", 0) not in finished:
         spec = AuditSpec(threat=ThreatModel(epsilon=arguments.epsilon), attacks=settings["attacks"])
-        labels = test.labels.numpy().astype(np.uint8).tobytes().hex()
+        labels = test.labels.numpy().astype(np.uint16).tobytes().hex()
         append_row({"method": "before", "seed": 0, "labels": labels, **measure_rates(base, test, spec)})
     for seed in range(arguments.seeds):
         for name in arguments.only or METHODS:

@@ -187,11 +187,7 @@ def tone(report: FinetuneReport) -> str:
 def describe_kept(report: FinetuneReport) -> str:
     """Return the weights that were kept, as the object of a sentence."""
     epoch = f"epoch {report.selected_epoch} of {len(report.epochs)}"
-    change = "class offsets" if report.unscaled_row_scales is None else "row scales"
-    part = (
-        "" if report.selected_offset_scale == 1 else f" at {percent(report.selected_offset_scale)} of their full size"
-    )
-    offsets = f"{change}{part}"
+    offsets = _name_change(report, report.selected_offset_scale)
     start = f"the given weights with {offsets}" if report.selected_offset_scale else "the weights as they were given"
     if not report.epochs:
         return start
@@ -210,12 +206,18 @@ def is_kept(one: Candidate, report: FinetuneReport) -> bool:
 
 def candidate_label(one: Candidate, report: FinetuneReport) -> str:
     """Return a candidate's change of the last layer and interpolation: "as given", "50 % of the class offsets, best epoch"."""
-    change = "class offsets" if report.unscaled_row_scales is None else "row scales"
-    offsets = {0.0: "", 1.0: f"all {change}"}.get(one.offset_scale, f"{100 * one.offset_scale:g} % of the {change}")
+    offsets = _name_change(report, one.offset_scale) if one.offset_scale else ""
     place = {0.0: "", 1.0: "best epoch"}.get(
         one.interpolation, f"{100 * one.interpolation:g} % of the way to the best epoch"
     )
     return ", ".join(part for part in (offsets, place) if part) or "as given"
+
+
+def _name_change(report: FinetuneReport, scale: float) -> str:
+    """Return the change of the last layer at that scale: "all class offsets", "row scales to the power 0.5"."""
+    if report.unscaled_row_scales is not None:
+        return "row scales" if scale == 1 else f"row scales to the power {scale:g}"
+    return "all class offsets" if scale == 1 else f"{100 * scale:g} % of the class offsets"
 
 
 def _describe_change(before: Spread, after: Spread) -> str:

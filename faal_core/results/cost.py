@@ -62,13 +62,11 @@ def count_surrounding_passes(spec: FinetuneSpec, images: int, num_classes: int) 
     judging, search, candidates = count_judging_passes(spec, images, num_classes), 0, 0
     if spec.begins_with_offsets:
         validation, targets = _count_validation_images(spec, images, num_classes), min(OFFSET_TARGETS, num_classes - 1)
-        searched = min(3 * validation, images)
-        search = searched * (1 + targets * (2 * spec.training.attack.steps + 1))
+        search = min(3 * validation, images - validation) * (1 + targets * (2 * spec.training.attack.steps + 1))
     if spec.training.has_bounds:
         unjudged = not spec.changes_head  # the given weights, where they were not judged before
         candidates = len(INTERPOLATIONS) + unjudged
-    scales = 1 if spec.begins_with_offsets else len(CHANGE_SCALES)
-    starts = (1 + scales) * judging if spec.changes_head else 0
+    starts = (1 + len(CHANGE_SCALES)) * judging if spec.changes_head else 0
     return SurroundingPasses(search, starts, (1 + candidates) * judging if spec.epochs else 0)
 
 

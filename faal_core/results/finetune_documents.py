@@ -59,8 +59,7 @@ class Candidate(Document):
     )
     within_bounds: bool | None = Field(
         None,
-        description="Whether mean and class accuracies fall by no more than the spec allows; null in older reports. Class "
-        "offsets alone count as within the bounds: their search kept these on more images.",
+        description="Whether mean and class accuracies fall by no more than the spec allows; null in older reports.",
     )
     on_front: bool = Field(
         description="Whether no other candidate is at least as good in both mean and worst class and better in one of "

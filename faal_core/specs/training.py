@@ -15,7 +15,7 @@ INTERPOLATIONS = (0.25, 0.5, 0.75)
 """Points between the first weights (0) and the best epoch's (1) that are validated too; 0 and 1 always are."""
 
 CHANGE_SCALES = (*INTERPOLATIONS, 1.0)
-"""Scales of a change of the last layer that are tried: of class offsets in their search, of HWNwB's row scales in validation."""
+"""Scales of a change of the last layer that are tried: of class offsets in their search, of any change in validation."""
 
 OFFSET_TARGETS = 4
 """Number of other classes per image, the likeliest ones, whose margins determine the class offsets."""

@@ -13,6 +13,8 @@ from faal_core.training.selection import Starts
 from faal_core.training.state import Tally, TrainingState
 from faal_core.training.validation import ValidationAccuracy
 
+_FORMAT = 2  # of the content; files of another one are not resumed
+
 
 def save(path: Path, state: TrainingState | Beginning, identity: str) -> None:
     """Write the state so that a crash leaves either the old file or the new one. Raises: OSError.
@@ -24,7 +26,7 @@ def save(path: Path, state: TrainingState | Beginning, identity: str) -> None:
     partial = path.with_suffix(".partial")
     try:
         with partial.open("wb") as file:
-            torch.save({"identity": identity, **content}, file)
+            torch.save({"format": _FORMAT, "identity": identity, **content}, file)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -44,7 +46,7 @@ def read(path: Path, identity: str, device: torch.device) -> dict[str, Any] | No
         return None
     try:
         content = torch.load(path, map_location=device, weights_only=True)
-        return content if content["identity"] == identity else None
+        return content if (content["format"], content["identity"]) == (_FORMAT, identity) else None
     except Exception:  # noqa: BLE001 - a damaged file can raise anything, and training from the start loses less than failing
         return None
 
@@ -68,8 +70,7 @@ def beginning(content: dict[str, Any]) -> Beginning:
     head = HeadChange(*(None if values is None else values.cpu() for values in content["head"]))
     accuracies = {scale: _accuracy(*values) for scale, *values in content["starts"]}
     original = accuracies.pop(0.0, None)
-    starts = Starts(original, accuracies, within_bounds=head.class_offsets is not None) if original else None
-    return Beginning(head, starts)
+    return Beginning(head, Starts(original, accuracies) if original else None)
 
 
 def _beginning(one: Beginning) -> dict[str, Any]:

@@ -49,23 +49,23 @@ def search_offsets(margins: TargetedMargins, num_classes: int, training: Trainin
     """Return the class offsets, `k`, float32, of mean 0, whose worst cell is most robust within bounds; None where none helps.
 
     The images are cut into five folds. Offsets are found on four of them with many weights λ of the worst cell beside the mean,
-    and judged on the fifth at each scale, as if it were a validation set. The λ and the scale are chosen that are best over all
-    images, each judged with offsets that were found without it. The result is the mean of the five offsets for these.
-    The worst cell must gain more than the standard error of its rate: even equal cells differ that much by chance.
+    and measured on the fifth at each scale. The λ and the scale are chosen that are best over all images, each measured with
+    offsets that were found without it. The result is the mean of the five offsets for these. So no offsets are chosen that fit
+    single images. But a cell that is weak in this sample by chance is weak in all folds: only other images can show that the
+    worst cell gains, and a gain within the standard error of its rate counts as none here.
 
     Args:
         training: its bounds.
         cells: of the margins' images.
-    Source: cross-fitting, Chernozhukov et al., The Econometrics Journal 2018, which estimates on all images without the bias of
-        estimating and judging on the same ones.
+    Source: cross-fitting, Chernozhukov et al., The Econometrics Journal 2018.
     """
     folds = [fold for fold in _make_folds(cells) if len(fold)]
     if len(folds) == 1:
         return None
-    found = torch.stack([_search_without(fold, margins, num_classes, cells) for fold in folds])
+    offsets = torch.stack([_search_without(fold, margins, num_classes, cells) for fold in folds])
     clean, robust = (
         torch.cat(
-            [_are_positive(margins.take(fold), values[fold], one) for fold, one in zip(folds, found, strict=True)], 1
+            [_are_positive(margins.take(fold), values[fold], one) for fold, one in zip(folds, offsets, strict=True)], 1
         )
         for values in (margins.clean, margins.smallest)
     )
@@ -84,7 +84,7 @@ def search_offsets(margins: TargetedMargins, num_classes: int, training: Trainin
     if not better:
         return None
     best = max(better, key=lambda number: (accuracies[number].robust_worst, accuracies[number].robust_mean))
-    return found.mean(0)[best].float()
+    return offsets.mean(0)[best].float()
 
 
 def predict_accuracies(margins: TargetedMargins, class_offsets: Tensor, cells: Cells) -> list[ValidationAccuracy]:
@@ -97,8 +97,9 @@ def predict_accuracies(margins: TargetedMargins, class_offsets: Tensor, cells: C
 
 
 def _standard_error(accuracy: ValidationAccuracy) -> float:
-    """Return the standard error of the rate of the least robust cell."""
+    """Return the standard error of the rate of the least robust cell, with one success and one failure added (Agresti)."""
     rate, images = min(zip(accuracy.robust, accuracy.images, strict=True))
+    rate = (rate * images + 1) / (images + 2)
     return float((rate * (1 - rate) / images) ** 0.5)
 
 
@@ -139,8 +140,7 @@ def _ascend(margins: TargetedMargins, num_classes: int, cells: Cells, strengths:
         optimizer.zero_grad()
         (-(rates.mean(1) + strengths * worst)).sum().backward()
         optimizer.step()
-    found = offsets.detach()
-    return found - found.mean(1, keepdim=True)
+    return offsets.detach() - offsets.detach().mean(1, keepdim=True)
 
 
 def _are_positive(margins: TargetedMargins, values: Tensor, class_offsets: Tensor) -> Tensor:

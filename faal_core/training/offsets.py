@@ -14,9 +14,9 @@ from faal_core.attacks.losses import select_logit
 from faal_core.auditing.evaluator import freeze_weights
 from faal_core.classifier import Classifier, Images, Labels
 from faal_core.devices import Pieces
+from faal_core.errors import ClassifierUnsuitable
 from faal_core.specs import FinetuneSpec
 from faal_core.specs.training import OFFSET_TARGETS
-from faal_core.training.divergence import require_finite
 from faal_core.training.head import takes_change
 from faal_core.training.offset_search import TargetedMargins, search_offsets
 from faal_core.training.run import TrainingRun
@@ -28,8 +28,8 @@ def find_offsets(classifier: Classifier, rows: Tensor, run: TrainingRun) -> Tens
     None where nothing is gained, or where the network has no bias that an offset could go into.
 
     Args:
-        rows: rows of the training data on which offsets are found and, by cross-fitting, judged.
-    Raises: TrainingDiverged where logits are not finite; OutOfMemory; Cancelled through the run's progress.
+        rows: rows of the training data on which offsets are sought; not those that validate.
+    Raises: ClassifierUnsuitable where logits are not finite; OutOfMemory; Cancelled through the run's progress.
     Source: offsets of logits from Menon et al., ICLR 2021 (logit adjustment), who use class frequencies. This project
         derives robust accuracy under any offsets from targeted margins (docs/explanation/faal.md).
     """
@@ -66,7 +66,8 @@ def targeted_margins(classifier: Classifier, rows: Tensor, run: TrainingRun) -> 
     with run.ranks.fail_together():
         own = pieces.map(partial(_piece_margins, classifier, rows, run, count), own_places)
         values[:, own_places] = torch.stack(own, 1)
-        require_finite(values, "network's logits")
+        if not bool(values.isfinite().all()):
+            raise ClassifierUnsuitable("The logits of some training images are NaN or infinite, before any training.")
     smallest, clean, targets = run.ranks.sum(values).cpu()
     return TargetedMargins(smallest, clean, targets.long(), run.data.labels[rows])
 
@@ -75,9 +76,9 @@ def _piece_margins(classifier: Classifier, rows: Tensor, run: TrainingRun, count
     """Return margins and targets of the rows at these places, `3 count` each."""
     piece = rows[places]
     x = classifier.lay_out(run.data.pixels(piece, run.device))
-    found = _attack_margins(classifier, x, run.data.labels[piece].to(run.device), run.spec, count)
+    margins = _attack_margins(classifier, x, run.data.labels[piece].to(run.device), run.spec, count)
     run.progress.advance(len(places))
-    return list(torch.stack([found.smallest, found.clean, found.targets.double()], 1))
+    return list(torch.stack([margins.smallest, margins.clean, margins.targets.double()], 1))
 
 
 def _attack_margins(classifier: Classifier, x: Images, y: Labels, spec: FinetuneSpec, count: int) -> TargetedMargins:

@@ -39,12 +39,10 @@ class Starts:
     Args:
         original: accuracy of the original weights.
         changed: accuracy by the scale of the change.
-        within_bounds: whether the search for the change kept the bounds, on more images than the validation images.
     """
 
     original: ValidationAccuracy
     changed: Mapping[float, ValidationAccuracy]
-    within_bounds: bool = False
 
     def list_weights(self) -> list[MeasuredWeights]:
         """List all starts, the original weights first."""
@@ -192,8 +190,7 @@ def describe_candidates(starts: Starts, trained: Sequence[MeasuredWeights], trai
             robust=accuracy.robust_mean,
             robust_worst=accuracy.robust_worst,
             class_drop=accuracy.class_drop(starts.original),
-            within_bounds=(starts.within_bounds and interpolation == 0)
-            or within_bounds(accuracy, starts.original, training),
+            within_bounds=within_bounds(accuracy, starts.original, training),
             on_front=_on_front(accuracy, accuracies),
         )
         for interpolation, offset_scale, accuracy in measured_weights

@@ -159,6 +159,21 @@ def test_resumes_bit_for_bit(data: LabelledImages, reference_run: TrainingResult
     assert without_times[0] == without_times[1]
 
 
+def test_a_checkpoint_of_another_format_is_not_resumed(
+    data: LabelledImages, reference_run: TrainingResult, tmp_path: Path
+) -> None:
+    """A checkpoint that an older version wrote is ignored: the run starts again, and ends as an uninterrupted one."""
+    path = tmp_path / "training.pt"
+    with pytest.raises(Cancelled):
+        run(data, path, StopsIn(2))
+    content = torch.load(path, weights_only=True)
+    torch.save({name: value for name, value in content.items() if name not in ("format", "head")}, path)
+    listens = Listens()
+    continuation = run(data, path, listens)
+    assert listens.replays == 0
+    assert same_weights(reference_run.classifier, continuation.classifier)
+
+
 class Stages(StopsIn):
     """Progress that collects the names of the stages, and stops in that epoch."""
 
