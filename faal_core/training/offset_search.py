@@ -1,6 +1,6 @@
 """The search for class offsets on margins: many are found on some images and judged on others; the best within bounds wins."""
 
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,9 +35,9 @@ class TargetedMargins(NamedTuple):
     targets: Tensor
     y: Labels
 
-    def take(self, rows: Tensor) -> Self:
+    def take(self, rows: Tensor) -> "TargetedMargins":
         """Return the margins of these images."""
-        return type(self)(*(values[rows] for values in self))
+        return TargetedMargins(*(values[rows] for values in self))
 
     def with_offsets(self, margins: Tensor, class_offsets: Tensor) -> Tensor:
         """Return the least of these margins, `s n`, under each of s class offsets, `s k`."""

@@ -52,7 +52,13 @@ def test_from_weights_to_repaired_weights(client, site, weights_file, tmp_path) 
     dataset = client.wait_until_ready(client.upload_dataset(archive), timeout=120)
     assert (model.spec.model_dump(), dataset.name) == (SPEC.model_dump(), "noise")
     parts, groups = {"test": 90, "train": 480}, {"half": list(HALVES)}
-    holds = {"shape": [1, 16, 16], "class_names": list(CLASSES), "images": parts, "groups": groups}
+    holds = {
+        "shape": [1, 16, 16],
+        "class_names": list(CLASSES),
+        "images": parts,
+        "groups": groups,
+        "training_groups": [],
+    }
     assert dataset.summary == holds
 
     options = {"metadata": {"ticket": "7"}, "idempotency_key": "once"}

@@ -19,7 +19,8 @@ def test_a_job_is_stored_before_it_is_answered(web) -> None:
     assert (job["kind"], job["status"], job["model"]) == ("finetune", "queued", model)
     assert job["metadata"] == {"ticket": "ML-1204"}
     weights = {"dro_radius": 0.2, "divergence": "kl-u-p", "objective": "class-risk", "class_offsets": True}
-    assert job["spec"]["method"] == {"type": "faal", "loss": "at", "beta": 6.0, **weights}
+    cells = {"groups": None, "min_cell_images": 100}
+    assert job["spec"]["method"] == {"type": "faal", "loss": "at", "beta": 6.0, **weights, **cells}
     assert job["spec"]["threat"]["epsilon"] == pytest.approx(8 / 255)
     assert web.client.get(answer.headers["Location"]).json() == job
     folder = Path(web.site.settings.broker_url.removeprefix(FOLDER_BROKER))
