@@ -26,7 +26,7 @@ def summarise_finetune(report: FinetuneReport) -> list[str]:
     before, after = report.before.robust, report.after.robust
     if report.outcome == "kept-original":
         untested = "No other weights were tested on the test images."
-        return [_explain_kept_original(report), untested, *summarise_audit(report.before)]
+        return [_explain_kept_original(report), untested, *_describe_cells(report), *summarise_audit(report.before)]
     worst_before, worst_after = (
         f"{with_bounds(audit.robust.worst)}, {name_worst_class(audit)}" for audit in (report.before, report.after)
     )
@@ -53,13 +53,15 @@ def _describe_cells(report: FinetuneReport) -> list[str]:
     if report.cells is None:
         return []
     comparison = report.cells.robust
-    (before, name), (after, name_after) = (
-        min((getattr(row, when), row.name) for row in comparison.classes) for when in ("before", "after")
-    )
+    before, after = (min(getattr(row, when) for row in comparison.classes) for when in ("before", "after"))
+    start = f"{percent(before)}, {write_name(comparison.worst_class_before, 'cell')}"
+    if report.outcome == "kept-original":
+        return [f"The robust accuracy of the worst cell is {start}."]
     tally = Counter(row.verdict for row in comparison.classes)
-    ends = f"{percent(before)}, {write_name(name, 'cell')}, to {percent(after)}, {write_name(name_after, 'cell')}"
+    end = f"{percent(after)}, {write_name(comparison.worst_class_after, 'cell')}"
+    change = change_with_bounds(comparison.worst_change)
     return [
-        f"The robust accuracy of the worst cell went from {ends}: {change_with_bounds(comparison.worst_change)}.",
+        f"The robust accuracy of the worst cell went from {start}, to {end}: {change}.",
         f"Cells by robust accuracy: {tally['better']} better, {tally['worse']} worse, {tally['unclear']} unclear.",
     ]
 

@@ -271,8 +271,11 @@ def _list_changes(report: FinetuneReport | ComparisonReport, *, in_label_order: 
 
 
 def _list_cells(report: FinetuneReport) -> list[CellChange]:
-    """Return the class × group cells that have test images, lowest robust accuracy afterwards first."""
-    if report.cells is None:
+    """Return the class × group cells that have test images, lowest robust accuracy afterwards first.
+
+    There are none where the original weights were kept, since no cell can have changed.
+    """
+    if report.cells is None or report.outcome == "kept-original":
         return []
     rows = {row.name: row for row in report.cells.cells}
     pairs = zip(report.cells.robust.classes, report.cells.clean.classes, strict=True)

@@ -66,8 +66,8 @@ def group_tables(report: AuditReport | FinetuneReport | ComparisonReport) -> lis
 
 
 def _cell_tables(report: AuditReport | FinetuneReport | ComparisonReport, limit: int = 30) -> list[str]:
-    """Return the table of the class × group cells of a fine-tuning, least robust afterwards first, where it has any."""
-    if not isinstance(report, FinetuneReport) or report.cells is None:
+    """Return the table of the class × group cells of a fine-tuning that kept new weights, least robust afterwards first."""
+    if not isinstance(report, FinetuneReport) or report.cells is None or report.outcome == "kept-original":
         return []
     head = [f"cell by {report.cells.column}", "before", "after", "points", "gained", "lost", "p (Holm)", "verdict"]
     changes = sorted(report.cells.robust.classes, key=lambda change: change.after)

@@ -1,5 +1,6 @@
 """Class × group cells: which pairs of class and group count as one cell, and how the cells compare before and after."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -80,7 +81,16 @@ def join_cells(
             number_by_pair.update({(label, group): len(cells) for group in groups})
             name = f"{class_names[label]} × {_name_groups(groups, occurring)}"
             cells.append(Cell(name, label, groups, int(class_counts[part].sum())))
-    return CellScheme(column, tuple(cells), number_by_pair, tuple(defaults))
+    return CellScheme(column, _distinguish(cells), number_by_pair, tuple(defaults))
+
+
+def _distinguish(cells: Sequence[Cell]) -> tuple[Cell, ...]:
+    """Return the cells; those of equal names get their number, since reports find cells by their names."""
+    counts = Counter(cell.name for cell in cells)
+    return tuple(
+        cell._replace(name=f"{cell.name} [{number}]") if counts[cell.name] > 1 else cell
+        for number, cell in enumerate(cells)
+    )
 
 
 def _join_groups(counts: Rows, min_images: int) -> tuple[list[list[int]], int]:

@@ -1,6 +1,6 @@
 """Define the specs of the training methods: how each weights the classes, with the defaults of its paper."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -31,11 +31,16 @@ Divergence = Literal["kl-u-p", "kl-p-u", "chi-squared"]
 class AnyMethod(Spec):
     """Holds the field that all methods have."""
 
+    head_part: ClassVar[Literal["rows", "bias"] | None] = None
+    """Part of the last linear layer without which the method cannot work."""
+
     type: str
 
 
 class HeadMethod(AnyMethod):
     """Configures class offsets alone: a constant per class, added to its logit. No training."""
+
+    head_part = "bias"
 
     type: Literal["head"] = "head"
 
@@ -45,6 +50,8 @@ class HeadMethod(AnyMethod):
 
 class HwnwbMethod(AnyMethod):
     """Configures equal norms of the last layer's rows, one row per class (HWNwB, submitted to ICLR 2026). No training."""
+
+    head_part = "rows"
 
     type: Literal["hwnwb"] = "hwnwb"
 
@@ -197,7 +204,7 @@ class FsrMethod(TrainingMethod):
     """Configures fairness spectral regularisation (Jin et al., ICLR 2025, arXiv 2501.13273).
 
     λ times the spectral norm of the matrix of robust confusions is added to the loss of each batch. Row c of the matrix has the
-    shares of class c's images that are predicted as each other class under attack. Probabilities take the place of predictions
+    fractions of class c's images that are predicted as each other class under attack. Probabilities take the place of predictions
     in its gradient. As in the paper, the base loss is TRADES, and two epochs follow an adversarial training.
     Differs: the published code counts confusions once per epoch over all training images, and weighs an adversarial
     cross-entropy by the derivative of their norm. So λ is on another scale. Its default comes from validation images of the
@@ -221,6 +228,8 @@ class DecoSamMethod(TrainingMethod):
     Differs: τ, the base loss, the learning rates and the images that move a row were not available. The images and the default
     of τ come from validation images of the bundled classifier.
     """
+
+    head_part = "rows"
 
     type: Literal["decosam"] = "decosam"
     loss: TrainingLoss = "at"

@@ -11,7 +11,7 @@ import torch
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import ClassifierUnsuitable
-from faal_core.specs import DecoSamMethod, FinetuneSpec, HwnwbMethod
+from faal_core.specs import FinetuneSpec, HwnwbMethod
 from faal_core.specs.training import CHANGE_SCALES
 from faal_core.training.head import HeadChange, change_head, equal_norm_scales, output_layer, takes_change
 from faal_core.training.offsets import find_offsets
@@ -35,7 +35,7 @@ def begin(original: Classifier, run: TrainingRun) -> Beginning:
     Raises: ClassifierUnsuitable where the method changes the last layer alone and the network has no such layer; as
         `find_offsets`.
     """
-    if not run.spec.epochs or isinstance(run.spec.method, DecoSamMethod):
+    if run.spec.method.head_part:
         require_head(original, run.data, run.spec)
     head = _find_change(original, run)
     return Beginning(head, _validate_starts(original, head, run) if run.training.has_bounds else None)
@@ -43,13 +43,12 @@ def begin(original: Classifier, run: TrainingRun) -> Beginning:
 
 def require_head(classifier: Classifier, data: LabelledImages, spec: FinetuneSpec) -> None:
     """Check that the logits follow a change of the last linear layer. Raises: ClassifierUnsuitable."""
-    of_rows = isinstance(spec.method, HwnwbMethod | DecoSamMethod)
+    of_rows = spec.method.head_part == "rows"
     if not takes_change(classifier, data, torch.arange(len(data)), of_rows=of_rows):
-        part = "the rows" if of_rows else "the bias"
         raise ClassifierUnsuitable(
-            f"Method {spec.method.type} changes {part} of the last linear layer. This network has no linear layer with "
-            f"{'' if of_rows else 'a bias and '}{classifier.num_classes} outputs that are its logits. Choose a method that "
-            "trains all layers, such as faal."
+            f"Method {spec.method.type} changes the {spec.method.head_part} of the last linear layer. This network has no linear "
+            f"layer with {'' if of_rows else 'a bias and '}{classifier.num_classes} outputs that are its logits. Choose a method "
+            "that trains all layers, such as faal."
         )
 
 

@@ -113,11 +113,11 @@ def _search_without(fold: Tensor, margins: TargetedMargins, num_classes: int, ce
     """Return the offsets, `s k`, that are found without this fold, at every scale."""
     is_other = torch.ones(len(margins.y), dtype=torch.bool)
     is_other[fold] = False
-    path = search_path(margins.take(is_other), num_classes, cells.take(is_other))
+    path = _search_path(margins.take(is_other), num_classes, cells.take(is_other))
     return torch.cat([scale * path for scale in CHANGE_SCALES])
 
 
-def search_path(margins: TargetedMargins, num_classes: int, cells: Cells) -> Tensor:
+def _search_path(margins: TargetedMargins, num_classes: int, cells: Cells) -> Tensor:
     """Return offsets of mean 0, `s k`, that maximise mean + λ · soft minimum of the cells' accuracies, for each of s strengths λ.
 
     Images are counted ever less softly. Cells without images do not count.

@@ -1,6 +1,7 @@
 """Models of a fine-tuning's candidates, through a real web service, a real worker and real files."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import pytest
@@ -10,9 +11,7 @@ from safetensors.torch import load_file
 from faal_client import Client
 from faal_core.results.finetune_documents import FinetuneReport
 from faal_core.results.reading import read_report
-from faal_core.specs import FinetuneSpec
-from jobs.states import JobKind
-from tests.service.processes import JOB_SECONDS, wait_until
+from tests.service.processes import JOB_SECONDS, Site, wait_until
 from tests.service.small_jobs import FINETUNING, store
 
 BOUNDS = {"max_robust_drop": 1.0, "max_clean_drop": 1.0, "learning_rates": [0.1]}
@@ -27,19 +26,33 @@ def ready_weights(client: httpx.Client, model_id: str, file: Path) -> dict[str, 
     return load_file(file)
 
 
-@pytest.mark.slow
-def test_every_candidate_can_be_had(open_site, weights_file, tmp_path) -> None:
-    """A candidate's weights are the interpolation that the report states; a second request gets the same model."""
-    site = open_site()
+class Finetuned(NamedTuple):
+    """A fine-tuning that has ended: a client of its service, the ids of the given model and of the job, and the report."""
+
+    client: httpx.Client
+    given_model: str
+    job_id: str
+    report: FinetuneReport
+
+
+def fine_tune(site: Site, weights_file: Path, **fields: object) -> Finetuned:
+    """Fine-tune these weights within wide bounds, with these fields in the request, and wait for the end."""
     _, client = site.api()
     site.worker()
     given_model, dataset = store(site, weights_file)
-    spec = FinetuneSpec.model_validate(FINETUNING | {"training": FINETUNING["training"] | BOUNDS})
-    job_id = site.submit(spec.model_dump(mode="json"), kind=JobKind.FINETUNE, model=given_model, dataset=dataset)
-    site.queue.ring(job_id)
+    training = FINETUNING["training"] | BOUNDS
+    body = FINETUNING | {"training": training, "model": given_model, "dataset": dataset, **fields}
+    job_id = client.post("/jobs/finetune", json=body).raise_for_status().json()["id"]
     site.wait_until_ended(job_id)
     report = read_report(site.report(job_id))
     assert isinstance(report, FinetuneReport)
+    return Finetuned(client, given_model, job_id, report)
+
+
+@pytest.mark.slow
+def test_every_candidate_can_be_had(open_site, weights_file, tmp_path) -> None:
+    """A candidate's weights are the interpolation that the report states; a second request gets the same model."""
+    client, given_model, job_id, report = fine_tune(open_site(), weights_file)
     assert [one.interpolation for one in report.candidates] == [0, 0.25, 0.5, 0.75, 1]
     job = client.get(f"/jobs/{job_id}").json()
     assert (job["outcome"], job["falls"]) == (report.outcome, len(report.falls))
@@ -75,16 +88,7 @@ def test_every_candidate_can_be_had(open_site, weights_file, tmp_path) -> None:
 @pytest.mark.slow
 def test_a_change_without_training_has_candidates_too(open_site, weights_file, tmp_path) -> None:
     """A fine-tuning without training runs over HTTP, and its candidates differ from the given model in the last layer alone."""
-    site = open_site()
-    _, client = site.api()
-    site.worker()
-    given_model, dataset = store(site, weights_file)
-    training = FINETUNING["training"] | BOUNDS
-    body = FINETUNING | {"method": {"type": "hwnwb"}, "training": training, "model": given_model, "dataset": dataset}
-    job_id = client.post("/jobs/finetune", json=body).raise_for_status().json()["id"]
-    site.wait_until_ended(job_id)
-    report = read_report(site.report(job_id))
-    assert isinstance(report, FinetuneReport)
+    client, given_model, job_id, report = fine_tune(open_site(), weights_file, method={"type": "hwnwb"})
     assert (report.epochs, report.selected_interpolation) == ((), 0)
     assert [one.offset_scale for one in report.candidates] == [0, 0.25, 0.5, 0.75, 1]
     page = client.get(f"/ui/jobs/{job_id}").text

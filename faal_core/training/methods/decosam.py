@@ -15,7 +15,8 @@ class DecoSam(Method):
     """Sharpness-aware minimisation (SAM) of the last linear layer's weights, with a radius per class; the features are frozen.
 
     Source: DecoSAM, submission to ICLR 2026, for the frozen features and the radii; Foret et al., ICLR 2021, for the step (SAM).
-    Differs: the steps are made in eval mode, so batch-norm's statistics are frozen and dropout is off.
+    Differs: the steps are made in eval mode, so batch-norm's statistics are frozen and dropout is off. The optimiser steps from
+        the perturbed weights, from which the perturbation is subtracted afterwards: weight decay sees them, too.
     """
 
     trains_features = False

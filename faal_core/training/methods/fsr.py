@@ -1,5 +1,7 @@
 """FSR: the spectral norm of the matrix of robust confusions, added to the loss of each batch."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -13,8 +15,8 @@ from faal_core.training.methods.method import ClassWeights, Method
 def spectral_weights(logits: Logits, y: Labels) -> Tensor:
     """Return the weight of each probability, `k k`, in a mean over the batch that has the gradient of ‖C‖₂.
 
-    Row c of C has the shares of class c's images that are predicted as each other class, and 0 for c itself. Its norm is u·Cv,
-    with u and v the leading singular vectors, and the derivative of the norm by C is their outer product. Probabilities
+    Row c of C has the fractions of class c's images that are predicted as each other class, and 0 for c itself. Its norm is
+    u·Cv, with u and v the leading singular vectors, and the derivative of the norm by C is their outer product. Probabilities
     take the place of predictions, which have no gradient. So the probability of class j, of one of the n_c images of class c in
     a batch of B, has the weight B u_c v_j / n_c, or 0 where j is c. All weights are 0 for a batch without confusions.
 
@@ -48,5 +50,4 @@ class Fsr(Method):
 
     def class_weights(self, adversarial_logits: Logits, y: Labels) -> ClassWeights:
         """Return equal weights, and those of the probabilities for this batch."""
-        prediction = self._strength * spectral_weights(adversarial_logits, y)
-        return ClassWeights(self.neutral, self.beta * self.neutral, prediction)
+        return replace(self.equal_weights, prediction=self._strength * spectral_weights(adversarial_logits, y))

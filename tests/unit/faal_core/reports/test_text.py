@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from faal_core.reports import terminal, text, wording
+from faal_core.reports import html, terminal, text, wording
 from faal_core.results.comparison import compare
 from faal_core.results.documents import AttackRow, AuditReport, Interval, Rate
 from faal_core.results.finetune_documents import CellComparison, CellRow, Comparison, FinetuneReport
@@ -197,6 +197,21 @@ def test_the_worst_cell_decides_where_there_are_cells(cells: list[float], outcom
     first, second, *_ = text.verdict(report)
     assert expected in first
     assert f"from 20.0 %, b × north, to {100 * min(cells):.1f} %, b × north: {text.points(min(cells) - 0.2)}" in second
+
+
+def test_cells_of_kept_original_weights_are_not_compared() -> None:
+    """Where no new weights were made, one sentence names the worst cell, and there is no table of changes."""
+    report, names = sample_finetune(), ("a × all groups", "b × north")
+    rows = tuple(
+        CellRow(name=name, class_name="a", groups=("g",), training_images=9, test_images=500) for name in names
+    )
+    rates = build_comparison(names, [0.8, 0.2], [0.8, 0.2])
+    cells = CellComparison(column="site", cells=rows, clean=rates, robust=rates)
+    kept = report.model_copy(update={"outcome": "kept-original", "selected_candidate": 0, "cells": cells})
+    assert text.verdict(kept)[2] == "The robust accuracy of the worst cell is 20.0 %, b × north."
+    assert "cell by site" not in terminal.summary(kept)
+    assert "Cell by cell" not in html.render(kept)
+    assert "cell by site" in terminal.summary(report.model_copy(update={"cells": cells}))
 
 
 def test_a_long_list_of_falls_is_cut_to_the_largest() -> None:

@@ -50,6 +50,13 @@ def test_small_pairs_are_joined_within_their_class(counts: list[int], expected: 
     ]
 
 
+def test_no_two_cells_have_one_name() -> None:
+    """A group that is called like two joined ones gives its cell their name, so both names get the number of the cell."""
+    labels, members = np.zeros(24, np.int64), np.repeat(np.arange(3), [12, 6, 6])
+    joined = join_cells(labels, members, ("cat",), "site", ("a + b", "a", "b"), 10)
+    assert joined.names == ("cat × a + b [0]", "cat × a + b [1]")
+
+
 def test_every_image_is_in_exactly_one_cell() -> None:
     """Pairs that the training data lacks belong to the joined cell of the class, or to its smallest cell."""
     cells = scheme([[10, 6, 15, 5], [30, 20, 0, 0]], 10)
