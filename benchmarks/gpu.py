@@ -25,7 +25,7 @@ import torch
 
 from benchmarks.fairness import METHODS as ALL_METHODS
 from benchmarks.fairness import measure_rates
-from benchmarks.train_base import train_base
+from benchmarks.train_base import new_network, train_base
 from faal_core.classifier import Classifier
 from faal_core.datasets import LabelledImages, load
 from faal_core.devices import find_device, peak_bytes
@@ -86,11 +86,10 @@ def make_base(experiment: Experiment) -> Classifier:
     def compute() -> dict[str, Any]:
         checkpoint = weights.with_suffix(".training")
         result = train_base(
+            new_network(experiment.data, experiment.architecture, {}),
             experiment.data,
             experiment.epsilon,
             experiment.epochs,
-            architecture=experiment.architecture,
-            arguments={},
             device=experiment.device,
             checkpoint=checkpoint,
             batch_size=experiment.batch_size,

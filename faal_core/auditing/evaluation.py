@@ -1,6 +1,8 @@
 """Evaluate a classifier on all images of an audit: compute the batches that are missing, add them up, and report progress."""
 
-from collections.abc import Callable
+import math
+import time
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from torch import Tensor
@@ -19,6 +21,7 @@ from faal_core.results.schedule import Batch, Schedule
 from faal_core.specs import AttackSpec
 from faal_core.threat_model import ThreatModel
 
+_ALONE_SECONDS = 10.0  # of the attacks, in which other processes may come before this one works beside them
 _NOTICE_SECONDS = 0.5  # longest wait for a result before `progress` is asked whether to stop
 
 
@@ -34,10 +37,10 @@ class _EvaluationRun:
         rows: list[int],
         *,
         compute: bool,
-        after_clean: Callable[[], object],
+        side_work: Iterator[object],
     ) -> None:
         self._work, self._ledger, self._progress, self._adversarial = work, ledger, progress, adversarial
-        self._compute, self._after_clean = compute, after_clean
+        self._compute, self._side_work = compute, side_work
         self.outcomes = ImageOutcomes(work.evaluator.data.labels.numpy())
         for result in ledger:
             if result.attack == CERTIFIED:
@@ -57,6 +60,7 @@ class _EvaluationRun:
         self._results: dict[int, list[BatchResult]] = {number: [] for number in range(CLEAN, len(work.specs))}
         self._passes, self._seconds = 0, 0.0
         self._stage = CLEAN
+        self._clean_end = math.inf  # on the clock of `time.monotonic`
         self.table: list[AttackRow] = []
         progress.stage("clean", len(rows))
 
@@ -67,6 +71,7 @@ class _EvaluationRun:
             self._begin_early(executor)  # before the results are stored: no process waits for the disk
             self._store()
             self._report(executor.places)
+            self._advance_side_work(executor.places)
             if not self._in_progress and self._next is None:
                 break
             if self._progress.time_left() <= 0:
@@ -78,6 +83,12 @@ class _EvaluationRun:
                 self._progress.advance(0)
         while self._stage < len(self._work.specs):
             self._end_stage()
+
+    def _advance_side_work(self, places: int) -> None:
+        """Take the next part of the side work, once other processes compute meanwhile or none has come for a while."""
+        is_alone = places == 1 and time.monotonic() < self._clean_end + _ALONE_SECONDS
+        if self._stage != CLEAN and (not is_alone or self._progress.time_left() < math.inf):
+            next(self._side_work, None)
 
     def _begin_batches(self, executor: BatchExecutor) -> None:
         """Begin batches while the executor takes some; add the results that are there."""
@@ -180,7 +191,7 @@ class _EvaluationRun:
     def _end_stage(self) -> None:
         """Record the attack that ends, and begin the stage of the next one."""
         if self._stage == CLEAN:
-            self._after_clean()
+            self._clean_end = time.monotonic()
         else:
             tried, untried, broken = self._schedule.count(self._stage)
             results = self._results[self._stage]
@@ -226,7 +237,7 @@ def evaluate(  # noqa: PLR0913 - its options, all by keyword
     certify_images: bool = False,
     adversarial: AdversarialImages | None = None,
     open_executor: OpenExecutor = open_one_process,
-    after_clean: Callable[[], object] = lambda: None,
+    side_work: Iterable[object] = (),
 ) -> tuple[Evaluation, tuple[AttackRow, ...]]:
     """Return one row per image, and what each attack tried, broke and cost.
 
@@ -243,7 +254,8 @@ def evaluate(  # noqa: PLR0913 - its options, all by keyword
         certify_images: whether images that bounds certify are not attacked, where bounds cost less than they save.
         adversarial: stores the images that break others, where the evaluator keeps them.
         open_executor: opens what computes the batches; the results do not depend on it.
-        after_clean: called in this process once all clean predictions are there; other processes attack meanwhile.
+        side_work: work of this process in short parts, which need the clean predictions; other processes attack meanwhile. Parts
+            may be left at the end.
     Raises: InvalidSpec, ClassifierUnsuitable, OutOfMemory; Cancelled through `progress`; OSError of the ledger.
     """
     if ledger is None:
@@ -254,7 +266,9 @@ def evaluate(  # noqa: PLR0913 - its options, all by keyword
         certified = certify(evaluator, threat, specs, selected, progress)
         if certified is not None:  # a resumed audit has the time for all images
             ledger.add(certified)
-    evaluation = _EvaluationRun(work, ledger, progress, adversarial, selected, compute=compute, after_clean=after_clean)
+    evaluation = _EvaluationRun(
+        work, ledger, progress, adversarial, selected, compute=compute, side_work=iter(side_work)
+    )
     with open_executor(work) as executor:
         evaluation.run(executor)
     return evaluation.outcomes.to_evaluation(), tuple(evaluation.table)

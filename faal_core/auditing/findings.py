@@ -75,7 +75,7 @@ class AuditAttacks:
             self.batches,
             compute=self.compute,
             open_executor=self.executors,
-            after_clean=lambda: self.checks.about_gradients,
+            side_work=self.checks.measure_gradients(),
         )
         about_attacks = reliability.examine_attacks(spec.attacks, decided.attacks, len(decided.rows))
         return Findings(
@@ -99,5 +99,5 @@ class AuditAttacks:
             certify_images=self.spec.certify,
             adversarial=self.adversarial,
             open_executor=self.executors,
-            after_clean=lambda: self.checks.about_gradients,
+            side_work=self.checks.measure_gradients(),
         )

@@ -1,6 +1,6 @@
 """Audit blocks of images in random order until the intervals decide about limits; results/sequential.py decides."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from itertools import zip_longest
@@ -56,7 +56,7 @@ def evaluate_sequentially(
     *,
     compute: bool = True,
     open_executor: OpenExecutor = open_one_process,
-    after_clean: Callable[[], object] = lambda: None,
+    side_work: Iterable[object] = (),
 ) -> SequentialEvaluation:
     """Audit block after block of the images of each undecided class, with all attacks, until the limits are decided.
 
@@ -67,14 +67,14 @@ def evaluate_sequentially(
     Args:
         compute: whether to compute batches; otherwise the audit ends at the first block that was not computed.
         open_executor: opens what computes the batches of all blocks; the results do not depend on it.
-        after_clean: called each time that all clean predictions of a block are there.
+        side_work: work of this process, as `evaluate` does it.
     Raises: InvalidSpec for a limit of a class without images, and the errors of `evaluate`.
     """
     data = evaluator.data
     decisions = Decisions(data.labels.numpy(), data.class_names, limits, spec.confidence)
     is_out_of_time = False
     with open_executor(BatchWork(evaluator, spec.threat, spec.attacks)) as executor:
-        blocks = _Blocks(evaluator, spec, decisions, progress, ledger, executor, after_clean, compute=compute)
+        blocks = _Blocks(evaluator, spec, decisions, progress, ledger, executor, iter(side_work), compute=compute)
         for drawn in draw_blocks(decisions.labels, spec.seed):
             rows = drawn[decisions.select_undecided()[drawn]]
             if decisions.status != "undecided" or not len(rows):
@@ -135,13 +135,13 @@ class _Blocks:
         progress: Progress,
         ledger: Ledger,
         executor: BatchExecutor,
-        after_clean: Callable[[], object],
+        side_work: Iterator[object],
         *,
         compute: bool,
     ) -> None:
         self._evaluator, self._spec, self._decisions = evaluator, spec, decisions
         self._progress, self._ledger, self._executor, self._compute = progress, ledger, executor, compute
-        self._after_clean = after_clean
+        self._side_work = side_work
         self._part = _BlockProgress(progress, 1)
         self._blocks: list[_Block] = []
 
@@ -187,7 +187,7 @@ class _Blocks:
             rows=torch.from_numpy(rows),
             compute=compute,
             open_executor=lambda _work: nullcontext(self._executor),
-            after_clean=self._after_clean,
+            side_work=self._side_work,
         )
         return _Block(rows, _select(evaluation, rows), attacks)
 

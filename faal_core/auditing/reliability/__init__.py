@@ -6,17 +6,20 @@ Sources: the red flags of Croce and Hein 2020 (AutoAttack), Carlini et al. 2019 
     Athalye, Carlini and Wagner 2018 (Obfuscated Gradients).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from faal_core.auditing.reliability import gradients, outputs
+from faal_core.auditing.reliability import outputs
+from faal_core.auditing.reliability.gradients import GradientChecks
 from faal_core.auditing.reliability.images import digest_pixels, digest_training_images, examine_images
 from faal_core.auditing.reliability.predictions import check_class_sizes, examine_predictions
 from faal_core.classifier import Classifier, Images, Labels, Logits
 from faal_core.devices import full_float32, require_room
+from faal_core.errors import ClassifierUnsuitable
 from faal_core.results.documents import AttackRow, ReliabilityWarning
 from faal_core.specs import AttackSpec, SquareSpec, TransferSpec
 from faal_core.specs.escalation import RANDOM
@@ -78,19 +81,33 @@ class ClassifierChecks:
     def about_gradients(self) -> tuple[ReliabilityWarning, ...]:
         """Return the warnings about gradients.
 
-        Cost: 48 forward and 43 backward passes of the correctly classified images: two gradients, and five attacks with 41
-            steps together; later calls are free.
+        Cost: what `measure_gradients` has not computed yet of 48 forward and 43 backward passes of the correctly classified
+            images: two gradients, and five attacks with 41 steps together; later calls are free.
         """
-        chosen = self._correct
-        if not bool(chosen.any()):
-            return ()
         with require_room(len(self.x)), full_float32():
-            return tuple(gradients.check_gradients(self.classifier, self.x[chosen], self.y[chosen], self.threat))
+            return self._gradients.warnings if len(self._gradients.x) else ()
+
+    def measure_gradients(self) -> Iterator[None]:
+        """Compute what `about_gradients` needs, one measurement at a time."""
+        if not len(self._gradients.x):
+            return
+        for name in GradientChecks.MEASUREMENTS:
+            try:
+                with require_room(len(self.x)), full_float32():
+                    getattr(self._gradients, name)
+            except ClassifierUnsuitable:
+                return  # `about_gradients` has a warning of that
+            yield
 
     @property
     def warnings(self) -> tuple[ReliabilityWarning, ...]:
         """Return all warnings: those about outputs, then those about gradients."""
         return (*self.about_outputs, *self.about_gradients)
+
+    @cached_property
+    def _gradients(self) -> GradientChecks:
+        chosen = self._correct
+        return GradientChecks(self.classifier, self.x[chosen], self.y[chosen], self.threat)
 
     @cached_property
     def _logits(self) -> Logits:

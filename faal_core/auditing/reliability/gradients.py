@@ -1,5 +1,8 @@
 """Check a classifier's gradients: losses that are flat, and attacks that do worse where they must do better."""
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -30,29 +33,96 @@ _ONE_STEP = PgdSpec(steps=1, relative_step=1.0, loss="margin", random_start=Fals
 _UNBOUNDED = ThreatModel(norm=Norm.LINF, epsilon=1.0)  # in L∞, pixels in [0, 1]: any image may become any other
 
 
-def check_gradients(classifier: Classifier, x: Images, y: Labels, threat: ThreatModel) -> list[ReliabilityWarning]:
-    """Return the warnings of `check_flat_losses` and `check_attack_strength`, or `nan-gradient` alone.
+@dataclass(frozen=True)
+class GradientChecks:
+    """Examines gradients, and what attacks do with them, on images that are all classified correctly.
 
-    A gradient that is NaN or infinite is no error here: an attack that meets it refuses the classifier, and Square needs
-    none.
+    PGD starts at the image itself, and only its last iterate counts: an earlier misclassified iterate would hide that the attack
+    lost its way. Each measurement is computed once, when it is first asked for; `MEASUREMENTS` names all.
+
+    Raises: ClassifierUnsuitable where a measurement meets a gradient that is NaN or infinite.
     """
-    wider = _double(threat)  # more images break there, so that a difference shows
-    try:
-        broken_at_wider = _find_broken(classifier, x, y, wider, _STEPS)
-        return [
-            *check_flat_losses(classifier, x, y, wider, broken_at_wider),
-            *check_attack_strength(classifier, x, y, threat, broken_at_wider),
-        ]
-    except ClassifierUnsuitable:
-        pass
-    start = x.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(margin_loss(classifier(start), y).sum(), start)
-    non_finite = int((~gradient.isfinite()).flatten(1).any(1).sum())
-    extent = (
-        f"at {non_finite} of {len(x)} correctly classified images" if non_finite else f"on the way from {len(x)} images"
+
+    MEASUREMENTS = (
+        "broken_at_wider",
+        "stuck_by_entropy",
+        "stuck_by_margin",
+        "broken_by_entropy",
+        "broken_by_one_step",
+        "broken_by_many_steps",
+        "broken_anywhere",
     )
-    return [
-        ReliabilityWarning(
+
+    classifier: Classifier
+    x: Images
+    y: Labels
+    threat: ThreatModel
+
+    @property
+    def wider(self) -> ThreatModel:
+        """Return the threat model with twice the radius, up to the pixel range: more images break, so that a difference shows."""
+        norm, doubled = self.threat.norm, 2 * self.threat.epsilon
+        return ThreatModel(norm=norm, epsilon=min(doubled, 1.0) if norm is Norm.LINF else doubled)
+
+    @cached_property
+    def broken_at_wider(self) -> Tensor:
+        """Return which images PGD breaks at twice the radius by the margin, `n`, bool."""
+        return self._find_broken(self.wider, _STEPS)
+
+    @cached_property
+    def broken_by_entropy(self) -> Tensor:
+        """Return which images PGD breaks at twice the radius by the cross-entropy, `n`, bool."""
+        return self._find_broken(self.wider, _BY_ENTROPY)
+
+    @cached_property
+    def broken_by_one_step(self) -> Tensor:
+        """Return which images one step breaks by the margin, `n`, bool."""
+        return self._find_broken(self.threat, _ONE_STEP)
+
+    @cached_property
+    def broken_by_many_steps(self) -> Tensor:
+        """Return which images ten steps break by the margin, `n`, bool."""
+        return self._find_broken(self.threat, _STEPS)
+
+    @cached_property
+    def broken_anywhere(self) -> Tensor:
+        """Return which images PGD breaks by the margin where any image may become any other, `n`, bool."""
+        return self._find_broken(_UNBOUNDED, _STEPS)
+
+    @cached_property
+    def stuck_by_entropy(self) -> Tensor:
+        """Return which images the cross-entropy gives no direction, `n`, bool."""
+        return self._find_stuck(cross_entropy)
+
+    @cached_property
+    def stuck_by_margin(self) -> Tensor:
+        """Return which images the margin gives no direction, `n`, bool."""
+        return self._find_stuck(margin_loss)
+
+    @property
+    def warnings(self) -> tuple[ReliabilityWarning, ...]:
+        """Return all warnings, or `nan-gradient` alone.
+
+        A gradient that is NaN or infinite is no error here: an attack that meets it refuses the classifier, and Square
+        needs none.
+        """
+        try:
+            return (*self._check_flat_losses(), *self._check_attack_strength())
+        except ClassifierUnsuitable:
+            return (self._warn_of_non_finite(),)
+
+    def _warn_of_non_finite(self) -> ReliabilityWarning:
+        """Return `nan-gradient`."""
+        start = self.x.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(margin_loss(self.classifier(start), self.y).sum(), start)
+        non_finite = int((~gradient.isfinite()).flatten(1).any(1).sum())
+        count = len(self.x)
+        extent = (
+            f"at {non_finite} of {count} correctly classified images"
+            if non_finite
+            else f"on the way from {count} images"
+        )
+        return ReliabilityWarning(
             code="nan-gradient",
             message="The network's gradient is NaN or infinite, so attacks that follow gradients cannot judge the "
             "network.",
@@ -60,116 +130,87 @@ def check_gradients(classifier: Classifier, x: Images, y: Labels, threat: Threat
             advice="Look for roots, logarithms and divisions at 0. Until then, use attacks without gradients (square); "
             "their rates are upper bounds.",
         )
-    ]
 
+    def _check_flat_losses(self) -> list[ReliabilityWarning]:
+        """Return `zero-gradient` where every loss is flat, `saturated-logits` where only the cross-entropy is flat or misleads.
 
-def check_flat_losses(
-    classifier: Classifier, x: Images, y: Labels, wider: ThreatModel, broken_by_margin: Tensor
-) -> list[ReliabilityWarning]:
-    """Return `zero-gradient` where every loss is flat, `saturated-logits` where only the cross-entropy is flat or misleads.
-
-    The cross-entropy misleads long before it is flat at every pixel. So PGD must break as many images with it as with the
-    margin.
-
-    Args:
-        wider: the audit's threat model with twice the radius.
-        broken_by_margin: which images PGD breaks there by the margin, `n`, bool.
-    """
-    by_entropy, by_margin = (_find_stuck(classifier, x, y, loss, wider.norm) for loss in (cross_entropy, margin_loss))
-    everywhere, saturated = int((by_entropy & by_margin).sum()), int((by_entropy & ~by_margin).sum())
-    broken_by_entropy = _find_broken(classifier, x, y, wider, _BY_ENTROPY)
-    warnings = []
-    if everywhere > _FLAT_FRACTION * len(x):
-        warnings.append(
-            ReliabilityWarning(
-                code="zero-gradient",
-                message="The loss has no gradient at many images, so gradient attacks cannot move there.",
-                evidence=f"{everywhere} of {len(x)} correctly classified images have no gradient of any loss",
-                advice="Look for rounding, thresholds or a saturated output. Trust only attacks that need no gradient.",
+        The cross-entropy misleads long before it is flat at every pixel. So PGD must break as many images with it as with
+        the margin.
+        """
+        everywhere = int((self.stuck_by_entropy & self.stuck_by_margin).sum())
+        saturated = int((self.stuck_by_entropy & ~self.stuck_by_margin).sum())
+        warnings = []
+        if everywhere > _FLAT_FRACTION * len(self.x):
+            warnings.append(
+                ReliabilityWarning(
+                    code="zero-gradient",
+                    message="The loss has no gradient at many images, so gradient attacks cannot move there.",
+                    evidence=f"{everywhere} of {len(self.x)} correctly classified images have no gradient of any loss",
+                    advice="Look for rounding, thresholds or a saturated output. Trust only attacks that need no gradient.",
+                )
             )
-        )
-    if saturated > _FLAT_FRACTION * len(x) or _clearly_fewer(broken_by_entropy, broken_by_margin):
-        warnings.append(
-            ReliabilityWarning(
-                code="saturated-logits",
-                message="Logits are so far apart that the cross-entropy gives attacks hardly any direction.",
-                evidence=f"at {wider} PGD broke {_count(broken_by_entropy)} by the cross-entropy, {_count(broken_by_margin)} by "
-                f"the margin; at {saturated} the cross-entropy has no gradient at all",
-                advice="Divide the logits by a constant. Until then, trust only attacks that climb the margin or the "
-                "DLR.",
+        if saturated > _FLAT_FRACTION * len(self.x) or _clearly_fewer(self.broken_by_entropy, self.broken_at_wider):
+            warnings.append(
+                ReliabilityWarning(
+                    code="saturated-logits",
+                    message="Logits are so far apart that the cross-entropy gives attacks hardly any direction.",
+                    evidence=f"at {self.wider} PGD broke {_count(self.broken_by_entropy)} by the cross-entropy, "
+                    f"{_count(self.broken_at_wider)} by the margin; at {saturated} the cross-entropy has no gradient at all",
+                    advice="Divide the logits by a constant. Until then, trust only attacks that climb the margin or the "
+                    "DLR.",
+                )
             )
-        )
-    return warnings
+        return warnings
 
-
-def _find_stuck(classifier: Classifier, x: Images, y: Labels, loss: Loss, norm: Norm) -> Tensor:
-    """Return which images an attack cannot move: the gradient is zero, or too small to normalise."""
-    x = x.detach().requires_grad_()
-    gradient = compute_gradient(loss(classifier(x), y), x)
-    return ~(norms(direction(gradient, norm), norm) > 0.5)
-
-
-def check_attack_strength(
-    classifier: Classifier, x: Images, y: Labels, threat: ThreatModel, broken_at_wider: Tensor
-) -> list[ReliabilityWarning]:
-    """Return `unbounded-attack-fails`, `larger-radius-breaks-fewer` and `more-steps-break-fewer` where they apply.
-
-    All images must be classified correctly. PGD climbs the margin from the image itself, and only its last iterate
-    counts: an earlier misclassified iterate would hide that the attack lost its way.
-
-    Args:
-        broken_at_wider: which images PGD breaks at twice the radius, `n`, bool.
-    """
-    one_step, many_steps, anywhere = (
-        _find_broken(classifier, x, y, within, spec)
-        for within, spec in ((threat, _ONE_STEP), (threat, _STEPS), (_UNBOUNDED, _STEPS))
-    )
-    warnings = []
-    surviving = int((~anywhere).sum())
-    one_answer = len(y.unique()) == 1  # such a classifier may give every image the same class
-    if surviving > _SURVIVING_FRACTION * len(x) and not one_answer:
-        warnings.append(
-            ReliabilityWarning(
-                code="unbounded-attack-fails",
-                message="Images stay correctly classified under an attack that may change them into any other image.",
-                evidence=f"{surviving} of {len(x)} correctly classified images survive 10 steps of PGD at {_UNBOUNDED}",
-                advice="The gradients do not lead to misclassified images. Trust only attacks without gradients.",
+    def _check_attack_strength(self) -> list[ReliabilityWarning]:
+        """Return `unbounded-attack-fails`, `larger-radius-breaks-fewer` and `more-steps-break-fewer` where they apply."""
+        surviving = int((~self.broken_anywhere).sum())
+        one_answer = len(self.y.unique()) == 1  # such a classifier may give every image the same class
+        warnings = []
+        if surviving > _SURVIVING_FRACTION * len(self.x) and not one_answer:
+            warnings.append(
+                ReliabilityWarning(
+                    code="unbounded-attack-fails",
+                    message="Images stay correctly classified under an attack that may change them into any other image.",
+                    evidence=f"{surviving} of {len(self.x)} correctly classified images survive 10 steps of PGD at {_UNBOUNDED}",
+                    advice="The gradients do not lead to misclassified images. Trust only attacks without gradients.",
+                )
             )
-        )
-    if _clearly_fewer(broken_at_wider, many_steps):
-        warnings.append(
-            ReliabilityWarning(
-                code="larger-radius-breaks-fewer",
-                message="An attack with a larger radius breaks clearly fewer images.",
-                evidence=f"PGD broke {_count(many_steps)} at {threat}, {_count(broken_at_wider)} at {_double(threat)}",
-                advice="The gradients mislead far from the image. Attack in many small steps, and without gradients.",
+        if _clearly_fewer(self.broken_at_wider, self.broken_by_many_steps):
+            warnings.append(
+                ReliabilityWarning(
+                    code="larger-radius-breaks-fewer",
+                    message="An attack with a larger radius breaks clearly fewer images.",
+                    evidence=f"PGD broke {_count(self.broken_by_many_steps)} at {self.threat}, "
+                    f"{_count(self.broken_at_wider)} at {self.wider}",
+                    advice="The gradients mislead far from the image. Attack in many small steps, and without gradients.",
+                )
             )
-        )
-    if _clearly_fewer(many_steps, one_step):
-        warnings.append(
-            ReliabilityWarning(
-                code="more-steps-break-fewer",
-                message="An attack of many steps breaks clearly fewer images than one of a single step.",
-                evidence=f"at {threat} one step broke {_count(one_step)}, 10 steps {_count(many_steps)}",
-                advice="The gradients mislead near the image. Average them over its surroundings, or attack without "
-                "gradients.",
+        if _clearly_fewer(self.broken_by_many_steps, self.broken_by_one_step):
+            warnings.append(
+                ReliabilityWarning(
+                    code="more-steps-break-fewer",
+                    message="An attack of many steps breaks clearly fewer images than one of a single step.",
+                    evidence=f"at {self.threat} one step broke {_count(self.broken_by_one_step)}, "
+                    f"10 steps {_count(self.broken_by_many_steps)}",
+                    advice="The gradients mislead near the image. Average them over its surroundings, or attack without "
+                    "gradients.",
+                )
             )
-        )
-    return warnings
+        return warnings
 
+    def _find_stuck(self, loss: Loss) -> Tensor:
+        """Return which images an attack cannot move: the gradient is zero, or too small to normalise."""
+        x, norm = self.x.detach().requires_grad_(), self.threat.norm
+        gradient = compute_gradient(loss(self.classifier(x), self.y), x)
+        return ~(norms(direction(gradient, norm), norm) > 0.5)
 
-def _double(threat: ThreatModel) -> ThreatModel:
-    """Return the threat model with twice the radius, up to the pixel range."""
-    doubled = min(2 * threat.epsilon, 1.0) if threat.norm is Norm.LINF else 2 * threat.epsilon
-    return ThreatModel(norm=threat.norm, epsilon=doubled)
-
-
-def _find_broken(classifier: Classifier, x: Images, y: Labels, threat: ThreatModel, spec: PgdSpec) -> Tensor:
-    """Return which images are misclassified at PGD's last iterate."""
-    no_random = ImageRandom((), x.device)
-    x_adv = pgd(classifier, x, y, threat, spec, no_random, until_broken=False)
-    with torch.no_grad():
-        return classifier(x_adv).argmax(1) != y
+    def _find_broken(self, threat: ThreatModel, spec: PgdSpec) -> Tensor:
+        """Return which images are misclassified at PGD's last iterate."""
+        no_random = ImageRandom((), self.x.device)
+        x_adv = pgd(self.classifier, self.x, self.y, threat, spec, no_random, until_broken=False)
+        with torch.no_grad():
+            return self.classifier(x_adv).argmax(1) != self.y
 
 
 def _clearly_fewer(stronger: Tensor, weaker: Tensor) -> bool:

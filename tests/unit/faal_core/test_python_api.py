@@ -283,10 +283,12 @@ def test_a_fine_tuning_takes_arrays_and_leaves_the_network_alone() -> None:
 def test_a_fine_tuning_by_groups_reports_every_cell() -> None:
     """The cells of a fine-tuning by groups have all images, a class weight each, and a place in text, page and JSON."""
     groups = {"site": ["north", "south"] * (len(IMAGES) // 2)}
+    unbounded = {"max_robust_drop": None, "max_clean_drop": None}  # so new weights are kept
+    training = {"learning_rates": [0.01], "batch_size": 20, "attack": {"steps": 1}, "validation_fraction": 0.2}
     options = {
         "epsilon": 0.02,
         "method": {"type": "faal", "groups": "site", "min_cell_images": 2},
-        "training": {"learning_rates": [0.01], "batch_size": 20, "attack": {"steps": 1}, "validation_fraction": 0.2},
+        "training": training | unbounded,
         "attacks": "quick",
         "progress": False,
     }

@@ -1,5 +1,6 @@
 """Test audits by several processes: the same report, whatever their number and whichever are killed, and errors in the parent."""
 
+import math
 import os
 import signal
 import time
@@ -244,6 +245,7 @@ def test_processes_end_with_their_parent() -> None:
     reader, writer = os.pipe()
     if not (parent := os.fork()):
         os.setpgid(0, 0)
+        torch.set_num_threads(1)  # a fork lacks its parent's threads, and would wait for them
         evaluate_by(lambda: (os.write(writer, b"computing"), time.sleep(60)))
         os._exit(0)
     os.close(writer)
@@ -319,3 +321,28 @@ def test_a_network_with_threads_of_its_own_is_not_forked(monkeypatch) -> None:
     executors = Executors(2)
     evaluate(evaluator, SPEC.threat, ATTACKS[:1], NoProgress(), open_executor=executors)
     assert executors.count == 1
+
+
+@pytest.mark.parametrize(
+    ("processes", "seconds", "begins"), [(1, math.inf, False), (1, 60.0, True), (2, math.inf, True)]
+)
+def test_the_leader_works_beside_the_batches(processes: int, seconds: float, *, begins: bool) -> None:
+    """A process works beside the batches while others compute them or where time is limited, and else has them computed first."""
+
+    class HasTime(NoProgress):
+        def time_left(self) -> float:
+            return seconds
+
+    def work() -> Iterator[None]:
+        for part in range(1000):
+            parts.append(part)
+            yield
+
+    parts: list[int] = []
+    classifier = build_linear_classifier(4, SHAPE)
+    evaluator = Evaluator(classifier, images_of(classifier), device=CPU, batch_size=4, seed=0)
+    executors = Executors(processes)
+    evaluate(evaluator, SPEC.threat, ATTACKS[:1], HasTime(), open_executor=executors, side_work=work())
+    assert bool(parts) == begins
+    assert parts == list(range(len(parts)))
+    assert len(parts) < 1000
