@@ -45,10 +45,11 @@ def require_head(classifier: Classifier, data: LabelledImages, spec: FinetuneSpe
     """Check that the logits follow a change of the last linear layer. Raises: ClassifierUnsuitable."""
     of_rows = spec.method.head_part == "rows"
     if not takes_change(classifier, data, torch.arange(len(data)), of_rows=of_rows):
+        bias = "" if of_rows else "a bias and "
         raise ClassifierUnsuitable(
-            f"Method {spec.method.type} changes the {spec.method.head_part} of the last linear layer. This network has no linear "
-            f"layer with {'' if of_rows else 'a bias and '}{classifier.num_classes} outputs that are its logits. Choose a method "
-            "that trains all layers, such as faal."
+            f"Method {spec.method.type} changes the {spec.method.head_part} of the last linear layer, and this network's logits "
+            f"do not follow such a change. They must come from a linear layer with {bias}{classifier.num_classes} outputs, in "
+            "float32, whose weights no other layer computes. Choose a method that trains all layers, such as faal."
         )
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from faal_core.classifier import Labels
+from faal_core.progress import Progress
 from faal_core.specs import TrainingSpec
 from faal_core.specs.training import CHANGE_SCALES
 from faal_core.training.cells import Cells
@@ -45,7 +46,9 @@ class TargetedMargins(NamedTuple):
         return (margins + moves).amin(2)
 
 
-def search_offsets(margins: TargetedMargins, num_classes: int, training: TrainingSpec, cells: Cells) -> Tensor | None:
+def search_offsets(
+    margins: TargetedMargins, num_classes: int, training: TrainingSpec, cells: Cells, progress: Progress
+) -> Tensor | None:
     """Return the class offsets, `k`, float32, of mean 0, whose worst cell is most robust within bounds; None where none helps.
 
     The images are cut into five folds. Offsets are found on four of them with many weights λ of the worst cell beside the mean,
@@ -57,12 +60,19 @@ def search_offsets(margins: TargetedMargins, num_classes: int, training: Trainin
     Args:
         training: its bounds.
         cells: of the margins' images.
+        progress: counts the folds.
+    Raises: Cancelled through `progress`.
     Source: cross-fitting, Chernozhukov et al., The Econometrics Journal 2018.
     """
     folds = [fold for fold in _make_folds(cells) if len(fold)]
     if len(folds) == 1:
         return None
-    offsets = torch.stack([_search_without(fold, margins, num_classes, cells) for fold in folds])
+    progress.stage("search for class offsets", len(folds))
+    found = []
+    for fold in folds:
+        found.append(_search_without(fold, margins, num_classes, cells))
+        progress.advance()
+    offsets = torch.stack(found)
     clean, robust = (
         torch.cat(
             [_are_positive(margins.take(fold), values[fold], one) for fold, one in zip(folds, offsets, strict=True)], 1

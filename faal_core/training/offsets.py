@@ -38,8 +38,10 @@ def find_offsets(classifier: Classifier, rows: Tensor, run: TrainingRun) -> Tens
         return None
     margins = targeted_margins(classifier, rows, run)
     class_offsets = None
-    if ranks.is_leader:  # each rank would round in its own way
-        class_offsets = search_offsets(margins, classifier.num_classes, run.training, run.cells.take(rows))
+    with ranks.fail_together():
+        if ranks.is_leader:  # each rank would round in its own way
+            cells = run.cells.take(rows)
+            class_offsets = search_offsets(margins, classifier.num_classes, run.training, cells, run.progress)
     if not ranks.broadcast(class_offsets is not None):
         return None
     shared = torch.zeros(classifier.num_classes, device=run.device)

@@ -131,7 +131,7 @@ def test_the_course_knows_the_stages() -> None:
     """The stages of a real fine-tuning advance its course from the start to the end, each by its own part."""
     progress = Follows(FinetuneCourse(BOUNDED, 300, 3000, 10))
     finetuned = finetune_random_network(progress=progress, spec=BOUNDED)
-    known = {"rehearsal of a step", "class offsets", "epoch 1 of 2", "epoch 2 of 2"}
+    known = {"rehearsal of a step", "class offsets", "search for class offsets", "epoch 1 of 2", "epoch 2 of 2"}
     known |= {f"{part}: {name}" for part in ("before", "after") for name in ("clean", "PGD-3 (cross-entropy)")}
     assert {stage for stage in progress.stages if stage and not stage.startswith("validation: ")} <= known
     assert "validation: clean" in progress.stages

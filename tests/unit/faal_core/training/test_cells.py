@@ -13,6 +13,7 @@ from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.dro import worst_case_weights
 from faal_core.errors import InvalidSpec
 from faal_core.networks import build
+from faal_core.progress import NoProgress
 from faal_core.specs import ClassifierSpec, FaalMethod, FinetuneSpec, TrainingAttack, TrainingSpec, UniformMethod
 from faal_core.threat_model import ThreatModel
 from faal_core.training import methods
@@ -133,8 +134,8 @@ def test_offsets_lift_the_worst_cell() -> None:
     unmoved, training = torch.zeros(1, 2, dtype=torch.float64), TrainingSpec(max_robust_drop=0)
     assert predict_accuracies(margins, unmoved, classes)[0].robust == pytest.approx((0.8, 0.6))
     assert predict_accuracies(margins, unmoved, cells)[0].robust == pytest.approx((1.0, 0.0, 0.6))
-    assert search_offsets(margins, 2, training, classes) is None
-    offsets = search_offsets(margins, 2, training, cells)
+    assert search_offsets(margins, 2, training, classes, NoProgress()) is None
+    offsets = search_offsets(margins, 2, training, cells, NoProgress())
     assert offsets is not None
     (after,) = predict_accuracies(margins, offsets.double().unsqueeze(0), cells)
     assert after.robust == pytest.approx((1.0, 1.0, 0.6))

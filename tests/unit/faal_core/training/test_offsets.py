@@ -5,6 +5,7 @@ import torch
 
 from faal_core.classifier import Classifier
 from faal_core.datasets.labelled_images import LabelledImages
+from faal_core.progress import NoProgress
 from faal_core.specs import FinetuneSpec, TrainingSpec
 from faal_core.threat_model import ThreatModel
 from faal_core.training.cells import Cells
@@ -80,7 +81,7 @@ def two_classes(values: list[float], counts: tuple[int, int]) -> TargetedMargins
 
 def search(margins: TargetedMargins, max_robust_drop: float) -> torch.Tensor | None:
     """Return the offsets of two classes within that bound."""
-    return search_offsets(margins, 2, TrainingSpec(max_robust_drop=max_robust_drop), Cells(margins.y, 2))
+    return search_offsets(margins, 2, TrainingSpec(max_robust_drop=max_robust_drop), Cells(margins.y, 2), NoProgress())
 
 
 def rates(margins: TargetedMargins, offsets: torch.Tensor) -> tuple[float, ...]:
