@@ -6,8 +6,9 @@
 
 Every method of `METHODS` fine-tunes the same classifier on the same training images, with the same learning rates, attack and
 seeds. The default rule selects the weights on validation images; the published method uses its own rule. Each result is
-audited on the same test images, which no selection uses. FILE gets a JSON line for each finished run. The same command
-resumes after those runs, and processes with different `--only` can share FILE. The table lists mean ± standard deviation over
+audited on the same test images, which no selection uses. Equal weights, such as those of two methods that kept the original, are
+audited once. FILE gets a JSON line for each finished run. The same command resumes after those runs, and processes with
+different `--only` can share FILE. The table lists mean ± standard deviation over
 the seeds. It also lists by how much the worst class of the first method exceeds each other's, with a p-value adjusted over the
 table by Holm's method (`worst_class_test.py`). The last line is JSON.
 """
@@ -57,6 +58,7 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 QUICK_ATTACKS = '[{"type": "pgd", "steps": 2}]'
 BASELINE = next(iter(METHODS))
+RATES = ("clean", "clean_worst", "mean", "worst", "tail_20", "robust")
 
 
 def measure_rates(
@@ -77,10 +79,30 @@ def measure_rates(
     }
 
 
-def run(
-    name: str, seed: int, base: Classifier, data: LabelledImages, test: LabelledImages, settings: dict[str, Any]
+def find_rates(
+    classifier: Classifier, test: LabelledImages, spec: AuditSpec, rows: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Return the rates, the time and the validation results of one method with one seed."""
+    """Return the digest of the weights and their rates, from an earlier row of the same weights where there is one."""
+    sha256 = digest(classifier)
+    known = next((row for row in rows if row.get("sha256") == sha256), None)
+    rates = {name: known[name] for name in RATES} if known else measure_rates(classifier, test, spec)
+    return {"sha256": sha256, **rates}
+
+
+def run(
+    name: str,
+    seed: int,
+    base: Classifier,
+    data: LabelledImages,
+    test: LabelledImages,
+    settings: dict[str, Any],
+    rows: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """Return the rates, the time and the validation results of one method with one seed.
+
+    Args:
+        rows: finished ones, whose rates hold for equal weights.
+    """
     method = METHODS[name]
     training = {**settings["training"], **method.get("training", {}), "seed": seed}
     spec = FinetuneSpec.model_validate({**method, "threat": settings["threat"], "training": training})
@@ -92,7 +114,7 @@ def run(
     return {
         "method": name,
         "seed": seed,
-        **measure_rates(result.classifier, test, AuditSpec(threat=spec.threat, attacks=settings["attacks"])),
+        **find_rates(result.classifier, test, AuditSpec(threat=spec.threat, attacks=settings["attacks"]), rows),
         "share": result.interpolation,
         "offsets": result.scaled_offsets,
         "candidates": [(one.interpolation, one.offset_scale, one.robust, one.robust_worst) for one in candidates],
@@ -210,11 +232,11 @@ def main() -> None:
     if ("before", 0) not in finished:
         spec = AuditSpec(threat=ThreatModel(epsilon=arguments.epsilon), attacks=settings["attacks"])
         labels = test.labels.numpy().astype(np.uint16).tobytes().hex()
-        append_row({"method": "before", "seed": 0, "labels": labels, **measure_rates(base, test, spec)})
+        append_row({"method": "before", "seed": 0, "labels": labels, **find_rates(base, test, spec, rows)})
     for seed in range(arguments.seeds):
         for name in arguments.only or METHODS:
             if (name, seed) not in finished:
-                append_row(run(name, seed, base, data, test, settings))
+                append_row(run(name, seed, base, data, test, settings, rows))
     figures = summarise(rows)
     for row in figures:
         cells = [f"{row[name]:.1%} ± {row[f'{name}_sd']:.1%}" for name in ("clean", "mean", "tail_20", "worst")]
