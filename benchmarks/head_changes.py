@@ -164,7 +164,7 @@ def search(layer: nn.Linear, points: Points, start: Parts, names: tuple[str, ...
     steps = {
         "offsets": 0.03 * typical,
         "log_scales": 0.01,
-        "rows": 0.01 * float(layer.weight.norm(dim=1).mean()) / layer.in_features**0.5,
+        "rows": 0.01 * float(layer.weight.detach().norm(dim=1).mean()) / layer.in_features**0.5,
     }
     best, least = start, float(rates.min())
     for strength in STRENGTHS:

@@ -9,8 +9,8 @@ from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwr
 from tests.browser.layout import CHROMIUM
 from tests.service.api.conftest import Web
 
-LOOKS = [(width, scheme) for width in (390, 1280) for scheme in ("light", "dark")]
-"""Widths in pixels and colour schemes in which every page is checked."""
+LOOKS = [(390, "light"), (1280, "dark")]
+"""Widths in pixels and colour schemes in which every page is checked: each width and each scheme once."""
 
 PATIENCE = 30_000  # ms; a busy machine may need as long for a moment's work
 MOST_TABS = 120

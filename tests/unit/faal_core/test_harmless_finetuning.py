@@ -108,7 +108,7 @@ def two_classes() -> Case:
         for data in parts("fashion-mnist-subset", 6000, 3000)
         for rows in [(data.labels == 0) | (data.labels == 6)]
     ]
-    return train_adversarially(sets[0], 0.03, epochs=6), *sets, 0.03  # type: ignore[return-value]
+    return train_adversarially(sets[0], 0.03, epochs=3), *sets, 0.03  # type: ignore[return-value]
 
 
 def many_classes() -> Case:

@@ -1,5 +1,6 @@
 """Test the estimated cost of jobs against their real cost."""
 
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -66,6 +67,7 @@ def test_the_likely_cost_follows_an_earlier_audit() -> None:
     assert took * seconds == pytest.approx(sum(row.seconds for row in report.attacks))
 
 
+@cache
 def nearly_right() -> tuple[Classifier, LabelledImages]:
     """Return the bundled classifier with 20 images of each class that it gets right, and 9 that it nearly gets right.
 

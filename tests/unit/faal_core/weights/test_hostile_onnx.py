@@ -14,7 +14,7 @@ from faal_core.errors import WeightsUnreadable
 from faal_core.weights import read_classifier
 from tests.hostile_onnx_files import HOSTILE
 
-SECONDS = 10
+SECONDS = 10  # of the processor: a busy machine takes longer
 MEMORY = 2**30  # beyond that of the libraries
 
 
@@ -28,10 +28,10 @@ def write(name: str, folder: Path) -> Path:
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_files_are_refused(name: str, tmp_path: Path) -> None:
     """Each file is refused with the reason, in time."""
-    path, start = write(name, tmp_path), time.monotonic()
+    path, start = write(name, tmp_path), time.process_time()
     with pytest.raises(WeightsUnreadable, match=HOSTILE[name][1]):
         read_classifier(path)
-    assert time.monotonic() - start < SECONDS
+    assert time.process_time() - start < SECONDS
 
 
 def test_hostile_files_take_little_memory(tmp_path: Path) -> None:
