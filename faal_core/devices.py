@@ -1,7 +1,8 @@
 """Find the device to compute on, handle one that lacks memory for a batch, and measure how much memory was used."""
 
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from operator import attrgetter
 from typing import TypeVar
 
@@ -41,22 +42,44 @@ def has_bfloat16(device: torch.device) -> bool:
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
-@contextmanager
-def full_float32() -> Iterator[None]:
+class _FullFloat32:
+    """Sets the precision of the whole process when the first context begins, and restores it when the last one ends."""
+
+    _NAMES = ("cudnn.conv", "cudnn.rnn", "cuda.matmul", "mkldnn.conv", "mkldnn.matmul")
+
+    def __init__(self) -> None:
+        self._lock, self._contexts = threading.Lock(), 0
+        self._before: list[str] = []
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        places = [attrgetter(name)(torch.backends) for name in self._NAMES]
+        with self._lock:
+            if not self._contexts:
+                self._before = [place.fp32_precision for place in places]
+                for place in places:
+                    place.fp32_precision = "ieee"
+            self._contexts += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._contexts -= 1
+                if not self._contexts:
+                    for place, precision in zip(places, self._before, strict=True):
+                        place.fp32_precision = precision
+
+
+_full_float32 = _FullFloat32()
+
+
+def full_float32() -> AbstractContextManager[None]:
     """Compute float32 products and convolutions in full within the context, not in TensorFloat-32 or bfloat16.
 
-    A GPU rounds the inputs of convolutions to TensorFloat-32 by default, and a program may allow it for products.
+    A GPU rounds the inputs of convolutions to TensorFloat-32 by default, and a program may allow it for products. Several
+    threads may be in such a context at a time.
     """
-    names = ("cudnn.conv", "cudnn.rnn", "cuda.matmul", "mkldnn.conv", "mkldnn.matmul")
-    places = [attrgetter(name)(torch.backends) for name in names]
-    before = [place.fp32_precision for place in places]
-    try:
-        for place in places:
-            place.fp32_precision = "ieee"
-        yield
-    finally:
-        for place, precision in zip(places, before, strict=True):
-            place.fp32_precision = precision
+    return _full_float32()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from torch import nn
 from faal_core.auditing.evaluator import Evaluator
 from faal_core.classifier import Classifier
 from faal_core.datasets import LabelledImages
-from faal_core.devices import Pieces
+from faal_core.devices import Pieces, full_float32
 from faal_core.errors import OutOfMemory
 
 
@@ -73,3 +73,19 @@ def test_audits_compute_float32_in_full_and_restore_the_program_s_choice() -> No
         assert (read_precision("cudnn.conv"), torch.get_float32_matmul_precision()) == (before[0], "medium")
     finally:
         torch.set_float32_matmul_precision(before[1])
+
+
+def test_float32_is_full_until_the_last_of_two_threads_ends() -> None:
+    """A context that ends while another one lasts changes nothing; the last one restores the program's choice."""
+    place = torch.backends.cudnn.conv
+    before, first, second = place.fp32_precision, full_float32(), full_float32()
+    first.__enter__()  # as two threads enter and leave
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert place.fp32_precision == "ieee"
+    second.__exit__(None, None, None)
+    assert place.fp32_precision == before != "ieee"
+    assert torch.backends.cudnn.allow_tf32 in {
+        True,
+        False,
+    }  # torch refuses to answer where its settings contradict each other
