@@ -61,13 +61,13 @@ class Points(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """What is added to the bias, `k`, the logarithms of the factors of the rows, `k`, and what is added to the rows, `k d`."""
+    """A change of the layer: summands of the bias, `k`, logarithms of factors of its rows, `k`, summands of these, `k d`."""
 
     offsets: Tensor
     log_scales: Tensor
     rows: Tensor
 
-    def scaled(self, scale: float) -> "Parts":
+    def scale(self, scale: float) -> "Parts":
         """Return that fraction of the change."""
         return Parts(*(scale * part for part in self))
 
@@ -103,7 +103,7 @@ def layer_of(classifier: Classifier) -> nn.Linear:
     return layer
 
 
-def changed(classifier: Classifier, parts: Parts) -> Classifier:
+def apply_change(classifier: Classifier, parts: Parts) -> Classifier:
     """Return a copy of the classifier with the change."""
     other = copy.deepcopy(classifier)
     rows, bias = parts.weights(layer_of(classifier))
@@ -194,10 +194,10 @@ def find_change(classifier: Classifier, change: Change, attack_: Callable[[Class
         start = start._replace(log_scales=equal_norm_scales(layer.weight).double().log())
     if not change.parts:
         return start
-    points = attack_(changed(classifier, start))
+    points = attack_(apply_change(classifier, start))
     found = search(layer, points, start, change.parts)
     if change.attacks_again:
-        found = search(layer, points.join(attack_(changed(classifier, found))), start, change.parts)
+        found = search(layer, points.join(attack_(apply_change(classifier, found))), start, change.parts)
     return found
 
 
@@ -215,14 +215,14 @@ def run(name: str, classifier: Classifier, parts: list[LabelledImages], spec: Au
     before = measure(classifier, validation_images, spec)
     best = (before["worst"], before["mean"], 0.0)
     for scale in CHANGE_SCALES:
-        after = measure(changed(classifier, found.scaled(scale)), validation_images, spec)
+        after = measure(apply_change(classifier, found.scale(scale)), validation_images, spec)
         if all(after[figure] >= before[figure] - BOUND for figure in ("clean", "mean")):
             best = max(best, (after["worst"], after["mean"], scale))
     seconds = time.monotonic() - start
     return {
         "scale": best[2],
         "seconds": seconds,
-        **measure(changed(classifier, found.scaled(best[2])), judged_images, spec),
+        **measure(apply_change(classifier, found.scale(best[2])), judged_images, spec),
     }
 
 
