@@ -23,6 +23,7 @@ from jobs.storage import open_storage
 from jobs.submission import Submission, submit
 from jobs.tables import Job, JobEvent
 from tests.servers import find_free_port
+from tests.service.forked_services import ForkedService
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 60.0
@@ -42,6 +43,10 @@ class SiteProcess:
 
     def __init__(self, module: str, environment: dict[str, str], log: Path) -> None:
         self.log = log
+        self._process: subprocess.Popen[bytes] | ForkedService
+        if module == "api" and environment.get("PYTHONPATH") == os.environ.get("PYTHONPATH"):
+            self._process = ForkedService(module, environment, log)
+            return
         with log.open("ab") as output:
             command = [sys.executable, "-m", module]
             self._process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)

@@ -77,14 +77,13 @@ def test_audits_compute_float32_in_full_and_restore_the_program_s_choice() -> No
 
 def test_float32_is_full_until_the_last_of_two_threads_ends() -> None:
     """A context that ends while another one lasts changes nothing; the last one restores the program's choice."""
-    place = torch.backends.cudnn.conv
-    before, first, second = place.fp32_precision, full_float32(), full_float32()
+    before, first, second = read_precision("cudnn.conv"), full_float32(), full_float32()
     first.__enter__()  # as two threads enter and leave
     second.__enter__()
     first.__exit__(None, None, None)
-    assert place.fp32_precision == "ieee"
+    assert read_precision("cudnn.conv") == "ieee"
     second.__exit__(None, None, None)
-    assert place.fp32_precision == before != "ieee"
+    assert read_precision("cudnn.conv") == before != "ieee"
     assert torch.backends.cudnn.allow_tf32 in {
         True,
         False,
