@@ -3,13 +3,15 @@
     python -m benchmarks.head_changes [--out FILE] [--quick] [--base WEIGHTS] [--dataset NAME] [--root ROOT] [--epsilon E]
                                       [--draws N] [--only NAME]… [--threads N]
 
-Each draw splits images of the training part into three: on the first a change is found, the second validates four scales of it,
-and the third judges the best one within a point of the mean, clean and robust. No test image is read. `CHANGES` names the
-changes. Each is found on features at adversarial points of the first images (PGD-10 down the margin over each of four classes),
-by Adam on the soft rates: mean + λ · worst class, for many λ, of which the one with the most robust worst class within half a
-point of the mean is taken. `attacked again` adds the points of a second attack, on the changed network, and searches again.
-FILE gets a JSON line for each change and draw, and the same command resumes after them. The last line is one JSON object: for
-each change the means over the draws, and by how much its worst class exceeds that of `offsets`, with the standard error.
+Each draw has images of its own from the training part, in three sets: on the first a change is found, the second validates four
+scales of it, and the third judges the best one within a point of the mean, clean and robust. No test image is read. So the base
+has been trained on these images, and its own rates are higher than on new ones. `CHANGES` names the changes. Each is found on
+features at adversarial points of the first images (PGD-10 down the margin over each of four classes), by Adam on the soft
+rates: mean + λ · worst class, for many λ, of which the one with the most robust worst class within half a point of the mean is
+taken. `attacked again` adds the points of a second attack, on the changed network, and searches again. FILE gets a JSON line
+for each change and draw, and the same command resumes after them. The last line is one JSON object: for each change the means
+over the draws, and by how much its worst class exceeds that of `offsets`, with the standard error of the mean over these draws,
+all of one base.
 """
 
 import argparse
@@ -158,7 +160,7 @@ def class_rates(values: Tensor, y: Tensor, num_classes: int) -> Tensor:
 
 def search(layer: nn.Linear, points: Points, start: Parts, names: tuple[str, ...]) -> Parts:
     """Return the change of these parts, beginning from `start`, with the most robust worst class within half the bound."""
-    original = least_margins(points, layer.weight.detach().double(), layer.bias.detach().double())
+    original = least_margins(points, *start.weights(layer))
     typical = float(original.abs().median())
     rates = class_rates(original > 0, points.y, layer.out_features)
     steps = {
@@ -235,7 +237,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--dataset", default="fashion-mnist-subset")
     parser.add_argument("--root", type=Path)
     parser.add_argument("--epsilon", default="0.1")
-    parser.add_argument("--images", type=int, nargs=3, default=[2400, 1000, 3000], help="to search, validate and judge")
+    parser.add_argument("--images", type=int, nargs=3, default=[900, 400, 700], help="to search, validate and judge")
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--only", action="append", choices=CHANGES)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -248,18 +250,20 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     if arguments.quick:
         arguments.draws, arguments.images = 1, [100, 50, 50]
+    size = sum(arguments.images)
     classifier = read_classifier(arguments.base).float().eval()
     data = load(arguments.dataset, "train", root=arguments.root)
+    if arguments.draws * size > len(data):
+        raise SystemExit(f"{arguments.draws} draws of {size} images are more than the {len(data)} of the data set.")
     attacks = [{"type": "apgd", "loss": "margin", "iterations": 2 * STEPS}]
     spec = AuditSpec.model_validate({"threat": {"epsilon": arguments.epsilon}, "attacks": attacks})
     subject = f"{digest(classifier)} {data.sha256} {spec.model_dump_json()} {arguments.images}"
     experiment = hashlib.sha256(subject.encode()).hexdigest()[:16]
     arguments.out.touch()
     rows = [row for row in map(json.loads, arguments.out.read_text().splitlines()) if row["of"] == experiment]
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
     for draw in range(arguments.draws):
-        chosen = data.stratified(sum(arguments.images), draw)
-        order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(draw))
-        parts = [data.take(chosen[some]) for some in order.split(arguments.images)]
+        parts = [data.take(some) for some in order[draw * size : (draw + 1) * size].split(arguments.images)]
         for name in ["given", *(arguments.only or CHANGES)]:
             if any((row["change"], row["draw"]) == (name, draw) for row in rows):
                 continue

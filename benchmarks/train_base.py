@@ -6,6 +6,7 @@
 The network is a residual one of 0.69 million parameters (`small_resnet`, width 32, two blocks a stage), whose stem halves the
 resolution: so two cores train it in hours. Each image is attacked by two steps of 0.625 ε from a uniform start, in bfloat16. One
 step is cheaper, but networks can learn to withstand one step and no other attack (catastrophic overfitting, Wong et al. 2020).
+The attack climbs the cross-entropy with `--loss trades`, too.
 The learning rate rises linearly to 0.2 and falls to 0. From a file it rises to 0.1, and a moving average of the weights is kept.
 One image in fifty is for validation: the epoch with the greatest sum of mean and worst-class robust accuracy is stored, in
 float16. An interrupted run resumes from OUT.training. The last line is JSON.
@@ -129,6 +130,10 @@ def main() -> None:
     checkpoint.unlink()
     epoch = result.epochs[result.selected_epoch - 1]
     figures = {
+        "start": arguments.start and arguments.start.name,
+        "loss": arguments.loss,
+        "epsilon": arguments.epsilon,
+        "epochs": arguments.epochs,
         "epoch": epoch.epoch,
         "clean": epoch.validation_clean,
         "mean": epoch.validation_robust,

@@ -1,8 +1,9 @@
 """Find the device to compute on, handle one that lacks memory for a batch, and measure how much memory was used."""
 
+import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from operator import attrgetter
 from typing import TypeVar
 
@@ -43,43 +44,42 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 class _FullFloat32:
-    """Sets the precision of the whole process when the first context begins, and restores it when the last one ends."""
+    """Sets the precisions of the process when the first context begins, and restores them when the last one ends."""
 
     _NAMES = ("cudnn.conv", "cudnn.rnn", "cuda.matmul", "mkldnn.conv", "mkldnn.matmul")
 
     def __init__(self) -> None:
-        self._lock, self._contexts = threading.Lock(), 0
-        self._before: list[str] = []
+        self._contexts, self._before = 0, dict[str, str]()
+        self._renew_lock()
+        os.register_at_fork(after_in_child=self._renew_lock)  # a thread that the fork lacks may hold it
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        places = [attrgetter(name)(torch.backends) for name in self._NAMES]
-        with self._lock:
-            if not self._contexts:
-                self._before = [place.fp32_precision for place in places]
-                for place in places:
-                    place.fp32_precision = "ieee"
-            self._contexts += 1
+        """Compute float32 products and convolutions in full within the context, not in TensorFloat-32 or bfloat16.
+
+        A GPU rounds the inputs of convolutions to TensorFloat-32 by default, and a program may allow it for products. Several
+        threads may be in such a context at a time.
+        """
         try:
+            self._change_count(1)
             yield
         finally:
-            with self._lock:
-                self._contexts -= 1
-                if not self._contexts:
-                    for place, precision in zip(places, self._before, strict=True):
-                        place.fp32_precision = precision
+            self._change_count(-1)
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()
+
+    def _change_count(self, number: int) -> None:
+        with self._lock:
+            was_full, self._contexts = self._contexts > 0, self._contexts + number
+            if not was_full:
+                self._before = {name: attrgetter(name)(torch.backends).fp32_precision for name in self._NAMES}
+            if was_full != (self._contexts > 0):
+                for name, precision in self._before.items():
+                    attrgetter(name)(torch.backends).fp32_precision = precision if was_full else "ieee"
 
 
-_full_float32 = _FullFloat32()
-
-
-def full_float32() -> AbstractContextManager[None]:
-    """Compute float32 products and convolutions in full within the context, not in TensorFloat-32 or bfloat16.
-
-    A GPU rounds the inputs of convolutions to TensorFloat-32 by default, and a program may allow it for products. Several
-    threads may be in such a context at a time.
-    """
-    return _full_float32()
+full_float32 = _FullFloat32()
 
 
 @contextmanager

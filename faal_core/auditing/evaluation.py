@@ -21,7 +21,7 @@ from faal_core.results.schedule import Batch, Schedule
 from faal_core.specs import AttackSpec
 from faal_core.threat_model import ThreatModel
 
-_ALONE_SECONDS = 10.0  # of the attacks, in which other processes may come before this one works beside them
+_PATIENCE_SECONDS = 10.0  # after the clean predictions, in which a lone process only attacks: helpers may still come
 _NOTICE_SECONDS = 0.5  # longest wait for a result before `progress` is asked whether to stop
 
 
@@ -85,9 +85,16 @@ class _EvaluationRun:
             self._end_stage()
 
     def _advance_side_work(self, places: int) -> None:
-        """Take the next part of the side work, once other processes compute meanwhile or none has come for a while."""
-        is_alone = places == 1 and time.monotonic() < self._clean_end + _ALONE_SECONDS
-        if self._stage != CLEAN and (not is_alone or self._progress.time_left() < math.inf):
+        """Take the next part of the side work while other processes compute, or where none has come for a while.
+
+        Where time is limited, take all parts before the attacks.
+        """
+        if self._stage == CLEAN:
+            return
+        if self._progress.time_left() < math.inf:
+            for _ in self._side_work:
+                self._progress.advance(0)
+        elif places > 1 or time.monotonic() >= self._clean_end + _PATIENCE_SECONDS:
             next(self._side_work, None)
 
     def _begin_batches(self, executor: BatchExecutor) -> None:
@@ -254,8 +261,8 @@ def evaluate(  # noqa: PLR0913 - its options, all by keyword
         certify_images: whether images that bounds certify are not attacked, where bounds cost less than they save.
         adversarial: stores the images that break others, where the evaluator keeps them.
         open_executor: opens what computes the batches; the results do not depend on it.
-        side_work: work of this process in short parts, which need the clean predictions; other processes attack meanwhile. Parts
-            may be left at the end.
+        side_work: parts of other work of this process, taken after the clean predictions: all at once where time is limited,
+            else one at a time while other processes attack. The caller does those that are left at the end.
     Raises: InvalidSpec, ClassifierUnsuitable, OutOfMemory; Cancelled through `progress`; OSError of the ledger.
     """
     if ledger is None:

@@ -4,7 +4,9 @@ A web service spends more than a second on its imports, and tests start about a 
 first line, with an environment and a log of its own. Each line of the input is a request, each line of the output its answer.
 """
 
+import itertools
 import json
+import math
 import os
 import runpy
 import signal
@@ -12,14 +14,13 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
 LOOK_SECONDS = 0.01
-_lock = threading.Lock()
+_lock, _numbers = threading.Lock(), itertools.count()
 
 
 class ForkedService:
@@ -37,10 +38,10 @@ class ForkedService:
 
     def wait(self, timeout: float | None = None) -> int:
         """Return the exit status once it has ended. Raises: subprocess.TimeoutExpired."""
-        deadline = time.monotonic() + (timeout or 60.0)
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
         while (status := self.poll()) is None:
             if time.monotonic() >= deadline:
-                raise subprocess.TimeoutExpired(f"fork {self.pid}", timeout or 60.0)
+                raise subprocess.TimeoutExpired(f"fork {self.pid}", timeout or 0.0)
             time.sleep(LOOK_SECONDS)
         return status
 
@@ -66,38 +67,36 @@ def _ask(request: dict[str, Any]) -> Any:
         process = _forking_process()
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(json.dumps(request) + "\n")
+        number = next(_numbers)
+        process.stdin.write(json.dumps([number, request]) + "\n")
         process.stdin.flush()
-        return json.loads(process.stdout.readline())
+        while True:  # a test that was interrupted may have left an answer
+            of, answer = json.loads(process.stdout.readline())
+            if of == number:
+                return answer
 
 
 def _fork(module: str, environment: dict[str, str], log: str) -> int:
-    """Run the module in a fork of this process, and return its number."""
+    """Return the number of a fork of this process. In the fork, run the module, and exit as the interpreter does."""
     if pid := os.fork():
         return pid
-    status = 1
-    try:
-        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        for number, file in enumerate((os.open(os.devnull, os.O_RDONLY), output, output)):
-            os.dup2(file, number)
-        os.environ.clear()
-        os.environ.update(environment)
-        sys.argv = [module]
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
-        status = 0
-    except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:  # noqa: BLE001 - as the interpreter does
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for number, file in enumerate((os.open(os.devnull, os.O_RDONLY), output, output)):
+        os.dup2(file, number)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = [module]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    sys.exit()
 
 
-def _read_status(pid: int) -> int | None:
-    ended, status = os.waitpid(pid, os.WNOHANG)
-    return os.waitstatus_to_exitcode(status) if ended else None
+def _read_status(pid: int, statuses: dict[int, int]) -> int | None:
+    """Return the exit status of the fork, None while it runs. `statuses` keeps those that were read, which can be read once."""
+    if pid not in statuses:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            statuses[pid] = os.waitstatus_to_exitcode(status)
+    return statuses.get(pid)
 
 
 def main() -> None:
@@ -105,10 +104,11 @@ def main() -> None:
     import api.__main__  # callers need not import it
 
     del sys.modules[api.__main__.__name__]  # each fork runs it
+    statuses: dict[int, int] = {}
     for line in sys.stdin:
-        request = json.loads(line)
-        answer = _read_status(request["pid"]) if "pid" in request else _fork(**request)
-        sys.stdout.write(json.dumps(answer) + "\n")
+        number, request = json.loads(line)
+        answer = _read_status(request["pid"], statuses) if "pid" in request else _fork(**request)
+        sys.stdout.write(json.dumps([number, answer]) + "\n")
         sys.stdout.flush()
 
 

@@ -81,8 +81,8 @@ class ClassifierChecks:
     def about_gradients(self) -> tuple[ReliabilityWarning, ...]:
         """Return the warnings about gradients.
 
-        Cost: what `measure_gradients` has not computed yet of 48 forward and 43 backward passes of the correctly classified
-            images: two gradients, and five attacks with 41 steps together; later calls are free.
+        Cost: 48 forward and 43 backward passes of the correctly classified images: two gradients, and five attacks with 41
+            steps together. None where `measure_gradients` has computed all; later calls are free.
         """
         with require_room(len(self.x)), full_float32():
             return self._gradients.warnings if len(self._gradients.x) else ()
@@ -111,7 +111,7 @@ class ClassifierChecks:
 
     @cached_property
     def _logits(self) -> Logits:
-        with torch.no_grad():
+        with require_room(len(self.x)), full_float32(), torch.no_grad():
             return self.classifier(self.x)
 
     @property

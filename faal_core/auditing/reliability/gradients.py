@@ -1,5 +1,7 @@
 """Check a classifier's gradients: losses that are flat, and attacks that do worse where they must do better."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -36,6 +38,8 @@ _UNBOUNDED = ThreatModel(norm=Norm.LINF, epsilon=1.0)  # in L∞, pixels in [0, 
 @dataclass(frozen=True)
 class GradientChecks:
     """Examines gradients, and what attacks do with them, on images that are all classified correctly.
+
+    A network with random outputs draws from a state of its own, so it does not matter when a measurement is computed.
 
     PGD starts at the image itself, and only its last iterate counts: an earlier misclassified iterate would hide that the attack
     lost its way. Each measurement is computed once, when it is first asked for; `MEASUREMENTS` names all.
@@ -202,15 +206,24 @@ class GradientChecks:
     def _find_stuck(self, loss: Loss) -> Tensor:
         """Return which images an attack cannot move: the gradient is zero, or too small to normalise."""
         x, norm = self.x.detach().requires_grad_(), self.threat.norm
-        gradient = compute_gradient(loss(self.classifier(x), self.y), x)
+        with self._own_random_state():
+            gradient = compute_gradient(loss(self.classifier(x), self.y), x)
         return ~(norms(direction(gradient, norm), norm) > 0.5)
 
     def _find_broken(self, threat: ThreatModel, spec: PgdSpec) -> Tensor:
         """Return which images are misclassified at PGD's last iterate."""
         no_random = ImageRandom((), self.x.device)
-        x_adv = pgd(self.classifier, self.x, self.y, threat, spec, no_random, until_broken=False)
-        with torch.no_grad():
-            return self.classifier(x_adv).argmax(1) != self.y
+        with self._own_random_state():
+            x_adv = pgd(self.classifier, self.x, self.y, threat, spec, no_random, until_broken=False)
+            with torch.no_grad():
+                return self.classifier(x_adv).argmax(1) != self.y
+
+    @contextmanager
+    def _own_random_state(self) -> Iterator[None]:
+        """Seed torch's generators within the block, and restore them at its end."""
+        with torch.random.fork_rng([self.x.device] if self.x.device.type == "cuda" else []):
+            torch.manual_seed(0)
+            yield
 
 
 def _clearly_fewer(stronger: Tensor, weaker: Tensor) -> bool:

@@ -1,5 +1,6 @@
 """Test audits by several processes: the same report, whatever their number and whichever are killed, and errors in the parent."""
 
+import itertools
 import math
 import os
 import signal
@@ -7,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -276,6 +278,8 @@ def test_the_number_of_processes_is_chosen_by_the_work(monkeypatch: pytest.Monke
     """A short audit is computed in one process; a long one in as many as there are cores, memory and batches for."""
     classifier = build_linear_classifier(4, SHAPE)
     evaluator = Evaluator(classifier, images_of(classifier), device=CPU, batch_size=4, seed=0)
+    milliseconds = itertools.count(step=0.001)  # every pass takes one
+    monkeypatch.setattr(time, "perf_counter", partial(next, milliseconds))
     monkeypatch.setattr(parallelism, "count_cores", lambda: 6)
     slow = (ApgdSpec(iterations=10_000, restarts=10),) * 1000
     assert parallelism.choose_processes(evaluator, (PgdSpec(),)) == 1
@@ -324,10 +328,10 @@ def test_a_network_with_threads_of_its_own_is_not_forked(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("processes", "seconds", "begins"), [(1, math.inf, False), (1, 60.0, True), (2, math.inf, True)]
+    ("processes", "seconds", "least", "most"), [(1, math.inf, 0, 0), (1, 60.0, 1000, 1000), (2, math.inf, 1, 999)]
 )
-def test_the_leader_works_beside_the_batches(processes: int, seconds: float, *, begins: bool) -> None:
-    """A process works beside the batches while others compute them or where time is limited, and else has them computed first."""
+def test_the_leader_works_beside_the_batches(processes: int, seconds: float, least: int, most: int) -> None:
+    """A lone process computes the batches first, with limited time all other work; one of several does both at a time."""
 
     class HasTime(NoProgress):
         def time_left(self) -> float:
@@ -343,6 +347,4 @@ def test_the_leader_works_beside_the_batches(processes: int, seconds: float, *, 
     evaluator = Evaluator(classifier, images_of(classifier), device=CPU, batch_size=4, seed=0)
     executors = Executors(processes)
     evaluate(evaluator, SPEC.threat, ATTACKS[:1], HasTime(), open_executor=executors, side_work=work())
-    assert bool(parts) == begins
-    assert parts == list(range(len(parts)))
-    assert len(parts) < 1000
+    assert least <= len(parts) <= most

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from faal_core.attacks.losses import compute_gradient, margin_loss
+from faal_core.auditing.evaluator import record_passes
 from faal_core.auditing.reliability import ClassifierChecks, examine_attacks
 from faal_core.classifier import Classifier, Images, Labels
 from faal_core.errors import ClassifierUnsuitable
@@ -207,3 +208,19 @@ def test_a_single_image_that_square_breaks_is_no_warning(broken: int, codes: lis
         for spec, count in ((CLIMB, 100), (SEARCH, broken))
     )
     assert [warning.code for warning in examine_attacks((CLIMB, SEARCH), rows, 200)] == codes
+
+
+def test_measurements_leave_no_passes_to_the_warnings() -> None:
+    """After all measurements, the warnings about gradients need no pass through the network; before, they need some."""
+    classifier = build_linear_classifier(4, SHAPE)
+    x = torch.rand(8, *SHAPE, generator=torch.Generator().manual_seed(0))
+    y = classifier(x).argmax(1)
+    measured, unmeasured = (ClassifierChecks(classifier, x, y, ThreatModel(epsilon=0.02)) for _ in range(2))
+    for _ in measured.measure_gradients():
+        pass
+    with record_passes(classifier) as passes:
+        warnings = measured.about_gradients
+    assert passes.forward == 0
+    with record_passes(classifier) as passes:
+        assert unmeasured.about_gradients == warnings
+    assert passes.forward > 0
