@@ -51,7 +51,8 @@ class _FullFloat32:
     def __init__(self) -> None:
         self._contexts, self._before = 0, dict[str, str]()
         self._renew_lock()
-        os.register_at_fork(after_in_child=self._renew_lock)  # a thread that the fork lacks may hold it
+        if hasattr(os, "register_at_fork"):  # not on Windows
+            os.register_at_fork(after_in_child=self._renew_lock)  # a thread that the fork lacks may hold it
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
