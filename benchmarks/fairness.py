@@ -6,15 +6,14 @@
 
 Every method of `METHODS` fine-tunes the same classifier on the same training images, with the same learning rates, attack and
 seeds. The default rule selects the weights on validation images; the published method uses its own rule. Each result is
-audited on the same test images, which no selection uses. Equal weights, such as those of two methods that kept the original, are
-audited once. FILE gets a JSON line for each finished run. The same command resumes after those runs, and processes with
-different `--only` can share FILE. The table lists mean ± standard deviation over
-the seeds. It also lists by how much the worst class of the first method exceeds each other's, with a p-value adjusted over the
-table by Holm's method (`worst_class_test.py`). The last line is JSON.
+audited on the same test images, which no selection uses. A process audits equal weights once, such as those of two methods that
+kept the original. FILE gets a JSON line for each finished run. The same command resumes after those runs, and processes with
+different `--only` can share FILE. The table lists mean ± standard deviation over the seeds. It also lists by how much the worst
+class of the first method exceeds each other's, with a p-value adjusted over the table by Holm's method (`worst_class_test.py`).
+The last line is JSON.
 """
 
 import argparse
-import hashlib
 import json
 import platform
 import statistics
@@ -28,6 +27,7 @@ import numpy as np
 import torch
 from scipy.stats import ttest_rel
 
+from benchmarks.result_rows import ResultRows
 from benchmarks.worst_class_test import adjust, compare_worst, pack, unpack
 from faal_core.auditing.run import run_audit
 from faal_core.classifier import Classifier
@@ -84,8 +84,8 @@ def find_rates(
 ) -> dict[str, Any]:
     """Return the digest of the weights and their rates, from an earlier row of the same weights where there is one."""
     sha256 = digest(classifier)
-    known = next((row for row in rows if row.get("sha256") == sha256), None)
-    rates = {name: known[name] for name in RATES} if known else measure_rates(classifier, test, spec)
+    equal = next((row for row in rows if row.get("sha256") == sha256), None)
+    rates = {name: equal[name] for name in RATES} if equal else measure_rates(classifier, test, spec)
     return {"sha256": sha256, **rates}
 
 
@@ -216,27 +216,17 @@ def main() -> None:
         "attacks": json.loads(arguments.attacks) if arguments.attacks.startswith("[") else arguments.attacks,
     }
     subject = [json.dumps(settings), data.sha256, test.sha256, digest(base)]
-    experiment = hashlib.sha256("\n".join(subject).encode()).hexdigest()[:16]
-    arguments.out.touch()
-    rows = [row for row in map(json.loads, arguments.out.read_text().splitlines()) if row["of"] == experiment]
+    results = ResultRows(arguments.out, subject)
+    rows = results.rows
     finished = {(row["method"], row["seed"]) for row in rows}
-
-    def append_row(row: dict[str, Any]) -> None:
-        """Append the row to the results and to FILE, and print it."""
-        row = {"of": experiment, **row}
-        rows.append(row)
-        with arguments.out.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        print(json.dumps(row), flush=True)
-
     if ("before", 0) not in finished:
         spec = AuditSpec(threat=ThreatModel(epsilon=arguments.epsilon), attacks=settings["attacks"])
         labels = test.labels.numpy().astype(np.uint16).tobytes().hex()
-        append_row({"method": "before", "seed": 0, "labels": labels, **find_rates(base, test, spec, rows)})
+        results.append({"method": "before", "seed": 0, "labels": labels, **find_rates(base, test, spec, rows)})
     for seed in range(arguments.seeds):
         for name in arguments.only or METHODS:
             if (name, seed) not in finished:
-                append_row(run(name, seed, base, data, test, settings, rows))
+                results.append(run(name, seed, base, data, test, settings, rows))
     figures = summarise(rows)
     for row in figures:
         cells = [f"{row[name]:.1%} ± {row[f'{name}_sd']:.1%}" for name in ("clean", "mean", "tail_20", "worst")]

@@ -4,19 +4,18 @@
                                       [--draws N] [--only NAME]… [--threads N]
 
 Each draw has images of its own from the training part, in three sets: on the first a change is found, the second validates four
-scales of it, and the third judges the best one within a point of the mean, clean and robust. No test image is read. So the base
-has been trained on these images, and its own rates are higher than on new ones. `CHANGES` names the changes. Each is found on
-features at adversarial points of the first images (PGD-10 down the margin over each of four classes), by Adam on the soft
-rates: mean + λ · worst class, for many λ, of which the one with the most robust worst class within half a point of the mean is
-taken. `attacked again` adds the points of a second attack, on the changed network, and searches again. FILE gets a JSON line
-for each change and draw, and the same command resumes after them. The last line is one JSON object: for each change the means
-over the draws, and by how much its worst class exceeds that of `offsets`, with the standard error of the mean over these draws,
-all of one base.
+scales of it, and the third judges the best one within a point of the mean, clean and robust. No test image is read: the base
+may have been trained on all of these images, and its rates are then higher than on new ones. `CHANGES` names the changes. A
+search finds each on features at adversarial points of the first images (PGD-10 down the margin over each of four classes), by
+Adam on the soft rates: mean + λ · worst class, for many λ, of which the one with the most robust worst class within half a
+point of the mean is taken. `attacked again` adds the points of a second attack, on the changed network, and searches again.
+FILE gets a JSON line for each change and draw, and the same command resumes after them. The last line is one JSON object: for
+each change the means over the draws, and by how much its worst class exceeds that of `offsets`, with the standard error of the
+mean over these draws, all of one base.
 """
 
 import argparse
 import copy
-import hashlib
 import json
 import platform
 import statistics
@@ -30,6 +29,7 @@ import faal_core  # noqa: F401 - before torch, whose threads then spin briefly  
 import torch
 from torch import Tensor, nn
 
+from benchmarks.result_rows import ResultRows
 from faal_core.attacks.ball import Ball
 from faal_core.attacks.losses import select_logit
 from faal_core.auditing.evaluator import freeze_weights
@@ -126,7 +126,7 @@ def attack_piece(classifier: Classifier, data: LabelledImages, rows: Tensor, thr
         lambda _layer, values, _output: inputs.append(values[0].detach())
     )
     x, y = classifier.lay_out(data.pixels(rows, CPU)), data.labels[rows]
-    ball, found = Ball(x, threat), []
+    ball, features_by_target = Ball(x, threat), []
     with freeze_weights(classifier):
         with torch.no_grad():
             targets = classifier(x).scatter(1, y.unsqueeze(1), -torch.inf).topk(OFFSET_TARGETS).indices
@@ -140,9 +140,9 @@ def attack_piece(classifier: Classifier, data: LabelledImages, rows: Tensor, thr
                 least = torch.minimum(least, margin.detach())
                 (gradient,) = torch.autograd.grad(margin.sum(), x_adv)
                 x_adv = ball.step(x_adv, -gradient, 0.25 * ball.radius)
-            found.append(features)
+            features_by_target.append(features)
     handle.remove()
-    return Points(torch.stack(found, 1), targets, y)
+    return Points(torch.stack(features_by_target, 1), targets, y)
 
 
 def least_margins(points: Points, rows: Tensor, bias: Tensor) -> Tensor:
@@ -187,8 +187,8 @@ def search(layer: nn.Linear, points: Points, start: Parts, names: tuple[str, ...
     return best
 
 
-def find_change(classifier: Classifier, change: Change, attack_: Callable[[Classifier], Points]) -> Parts:
-    """Return the change of the last layer."""
+def find_change(classifier: Classifier, change: Change, make_points: Callable[[Classifier], Points]) -> Parts:
+    """Return the change of the last layer, given the function that attacks a network on the images of the search."""
     layer = layer_of(classifier)
     zero = torch.zeros(layer.out_features, dtype=torch.float64)
     start = Parts(zero, zero, torch.zeros_like(layer.weight, dtype=torch.float64))
@@ -196,11 +196,12 @@ def find_change(classifier: Classifier, change: Change, attack_: Callable[[Class
         start = start._replace(log_scales=equal_norm_scales(layer.weight).double().log())
     if not change.parts:
         return start
-    points = attack_(apply_change(classifier, start))
-    found = search(layer, points, start, change.parts)
+    points = make_points(apply_change(classifier, start))
+    parts = search(layer, points, start, change.parts)
     if change.attacks_again:
-        found = search(layer, points.join(attack_(apply_change(classifier, found))), start, change.parts)
-    return found
+        points = points.join(make_points(apply_change(classifier, parts)))
+        parts = search(layer, points, start, change.parts)
+    return parts
 
 
 def measure(classifier: Classifier, data: LabelledImages, spec: AuditSpec) -> dict[str, float]:
@@ -213,18 +214,18 @@ def run(name: str, classifier: Classifier, parts: list[LabelledImages], spec: Au
     """Find the change on the first part, choose its scale on the second, judge it on the third."""
     search_images, validation_images, judged_images = parts
     start = time.monotonic()
-    found = find_change(classifier, CHANGES[name], lambda one: attack(one, search_images, spec.threat))
+    change = find_change(classifier, CHANGES[name], lambda one: attack(one, search_images, spec.threat))
     before = measure(classifier, validation_images, spec)
     best = (before["worst"], before["mean"], 0.0)
     for scale in CHANGE_SCALES:
-        after = measure(apply_change(classifier, found.scale(scale)), validation_images, spec)
+        after = measure(apply_change(classifier, change.scale(scale)), validation_images, spec)
         if all(after[figure] >= before[figure] - BOUND for figure in ("clean", "mean")):
             best = max(best, (after["worst"], after["mean"], scale))
     seconds = time.monotonic() - start
     return {
         "scale": best[2],
         "seconds": seconds,
-        **measure(apply_change(classifier, found.scale(best[2])), judged_images, spec),
+        **measure(apply_change(classifier, change.scale(best[2])), judged_images, spec),
     }
 
 
@@ -257,22 +258,17 @@ def main() -> None:
         raise SystemExit(f"{arguments.draws} draws of {size} images are more than the {len(data)} of the data set.")
     attacks = [{"type": "apgd", "loss": "margin", "iterations": 2 * STEPS}]
     spec = AuditSpec.model_validate({"threat": {"epsilon": arguments.epsilon}, "attacks": attacks})
-    subject = f"{digest(classifier)} {data.sha256} {spec.model_dump_json()} {arguments.images}"
-    experiment = hashlib.sha256(subject.encode()).hexdigest()[:16]
-    arguments.out.touch()
-    rows = [row for row in map(json.loads, arguments.out.read_text().splitlines()) if row["of"] == experiment]
+    subject = [digest(classifier), data.sha256, spec.model_dump_json(), str(arguments.images)]
+    results = ResultRows(arguments.out, subject)
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
     for draw in range(arguments.draws):
         parts = [data.take(some) for some in order[draw * size : (draw + 1) * size].split(arguments.images)]
         for name in ["given", *(arguments.only or CHANGES)]:
-            if any((row["change"], row["draw"]) == (name, draw) for row in rows):
+            if any((row["change"], row["draw"]) == (name, draw) for row in results.rows):
                 continue
             figures = measure(classifier, parts[2], spec) if name == "given" else run(name, classifier, parts, spec)
-            rows.append({"of": experiment, "change": name, "draw": draw, **figures})
-            with arguments.out.open("a") as file:
-                file.write(json.dumps(rows[-1]) + "\n")
-            print(json.dumps(rows[-1]), flush=True)
-    summary = summarise(rows)
+            results.append({"change": name, "draw": draw, **figures})
+    summary = summarise(results.rows)
     versions = {"python": platform.python_version(), "torch": torch.__version__, "threads": arguments.threads}
     print(json.dumps({"benchmark": "head_changes", **versions, "dataset": data.name, "rows": summary}))
 

@@ -68,11 +68,11 @@ def search_offsets(
     if len(folds) == 1:
         return None
     progress.stage("search for class offsets", len(folds))
-    found = []
+    offsets_by_fold = []
     for fold in folds:
-        found.append(_search_without(fold, margins, num_classes, cells))
+        offsets_by_fold.append(_search_without(fold, margins, num_classes, cells))
         progress.advance()
-    offsets = torch.stack(found)
+    offsets = torch.stack(offsets_by_fold)
     clean, robust = (
         torch.cat(
             [_are_positive(margins.take(fold), values[fold], one) for fold, one in zip(folds, offsets, strict=True)], 1
