@@ -233,7 +233,7 @@ def parse_arguments() -> argparse.Namespace:
     """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("head_changes.jsonl"))
-    parser.add_argument("--quick", action="store_true", help="one draw of few images of the bundled data")
+    parser.add_argument("--quick", action="store_true", help="two changes, one draw of few images")
     parser.add_argument("--base", type=Path, default=Path(str(files("faal_core") / "bundled/classifier.safetensors")))
     parser.add_argument("--dataset", default="fashion-mnist-subset")
     parser.add_argument("--root", type=Path)
@@ -251,6 +251,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     if arguments.quick:
         arguments.draws, arguments.images = 1, [100, 50, 50]
+        arguments.only = arguments.only or ["offsets", "all weights, attacked again"]
     size = sum(arguments.images)
     classifier = read_classifier(arguments.base).float().eval()
     data = load(arguments.dataset, "train", root=arguments.root)
