@@ -1,15 +1,18 @@
 """Plant a weak group in images, and measure whether a fine-tuning by class × group cells lifts it.
 
-    python -m benchmarks.groups [--out FILE] [--quick] [--seeds N] [--only NAME]… [--images N] [--test-images N]
-                                [--steps N] [--learning-rates A,B] [--attacks JSON] [--threads N]
+    python -m benchmarks.groups [--out FILE] [--quick] [--root ROOT] [--seeds N] [--only NAME]… [--images N]
+                                [--test-images N] [--validation-fraction F] [--steps N] [--learning-rates A,B]
+                                [--attacks JSON] [--threads N]
 
-A third of the images of every class of the bundled data becomes the group `dim`: the mean of the image and its blurred copy,
+A third of the images of every class of Fashion-MNIST becomes the group `dim`: the mean of the image and its blurred copy,
 with four fifths of the contrast. The others are the group `plain`. The bundled classifier is fine-tuned by `uniform`, by
 `faal`, and by `faal` with `groups`, with equal training images, learning rates, attack and seeds. Weights are chosen on
-validation images. Then `--attacks` judge the test images once. FILE gets a JSON line for each finished run, with the outcome of
-every test image. The same command resumes after those runs, and within a run. The last line is one JSON object: the accuracies
-of each method under attack, mean over the seeds. Every seed also has the change of the weak group and of the cell that was
-worst before, with exact McNemar tests, the latter adjusted over the cells.
+validation images. Then `--attacks` judge the test images once. Without ROOT, the folder of the whole data set, the bundled images
+are used. With it, the test images are those that are not bundled: on the bundled ones the planted group was chosen.
+FILE gets a JSON line for each finished run, with the outcome of every test image. The same command resumes after those runs, and
+within a run. The last line is one JSON object: the accuracies of each method under attack, mean over the seeds, and by how much
+the weak group changed, with a p-value (`worst_class_test.py`). Every seed also has the change of the weak group and of the cell
+that was worst before, with exact McNemar tests, the latter adjusted over the cells.
 """
 
 import argparse
@@ -27,6 +30,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from benchmarks.result_rows import ResultRows
+from benchmarks.worst_class_test import compare_worst, pack, unpack
 from faal_core.auditing.run import run_audit
 from faal_core.classifier import Classifier
 from faal_core.datasets import LabelledImages, load
@@ -46,6 +51,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "uniform": {"type": "uniform"},
 }
 THREAT = {"epsilon": 0.1}
+MEANS = ("clean", "mean", "weak", "plain", "worst_class", "worst_cell")
 
 
 def plant_weak_group(data: LabelledImages) -> LabelledImages:
@@ -66,6 +72,16 @@ def plant_weak_group(data: LabelledImages) -> LabelledImages:
 def draw(data: LabelledImages, count: int) -> LabelledImages:
     """Return that many of the images, the same fraction of each class."""
     return data.take(data.stratified(count, 0))
+
+
+def load_parts(root: Path | None) -> list[LabelledImages]:
+    """Return training and test images: the bundled ones, or those in `root`, of which tests take none that is bundled."""
+    bundled = [load("fashion-mnist-subset", part) for part in ("train", "test")]
+    if root is None:
+        return bundled
+    data, test = (load("fashion-mnist", part, root=root) for part in ("train", "test"))
+    known = {bundled[1].digest(row) for row in range(len(bundled[1]))}
+    return [data, test.take(torch.tensor([row for row in range(len(test)) if test.digest(row) not in known]))]
 
 
 def fine_tune(
@@ -92,11 +108,10 @@ def fine_tune(
 
 
 def judge(classifier: Classifier, test: LabelledImages, ledger: Path, attacks: Any) -> dict[str, str]:  # noqa: ANN401
-    """Return a digit for each test image, 1 where it is correct: without attacks and with them, a preset or a list."""
+    """Return which test images are correct, packed, without attacks and with them, a preset or a list."""
     spec = AuditSpec.model_validate({"threat": THREAT, "attacks": attacks})
     evaluation = run_audit(classifier, test, spec, name="benchmark", device=CPU, ledger=ledger).evaluation
-    flags = {"clean": evaluation.correct, "robust": evaluation.robust}
-    return {kind: "".join(map(str, values.astype(int))) for kind, values in flags.items()}
+    return {"clean": pack(evaluation.correct), "robust": pack(evaluation.robust)}
 
 
 def summarise(row: dict[str, Any], before: dict[str, Any], test: LabelledImages) -> dict[str, Any]:
@@ -104,14 +119,14 @@ def summarise(row: dict[str, Any], before: dict[str, Any], test: LabelledImages)
     labels, groups = test.labels.numpy(), test.groups[0].members
     cells = labels * len(test.groups[0].names) + groups
     names = tuple(f"{name} × {group}" for name in test.class_names for group in test.groups[0].names)
-    one, other = (np.array([*source["robust"]]) == "1" for source in (before, row))
+    one, other = (unpack(source["robust"], len(test)) for source in (before, row))
     by_cell = compare(cells, one, other, names, 0.95)
     by_group = compare(groups, one, other, test.groups[0].names, 0.95)
     by_class = compare(labels, one, other, test.class_names, 0.95)
     weak = next(change for change in by_group.classes if change.name == WEAK)
     worst = next(change for change in by_cell.classes if change.name == by_cell.worst_class_before)
     return {
-        "clean": row["clean"].count("1") / len(test),
+        "clean": float(unpack(row["clean"], len(test)).mean()),
         "mean": float(other.mean()),
         "mean_change": [by_cell.mean_change.value, by_cell.mean_change.low, by_cell.mean_change.high],
         "worst_class": min(change.after for change in by_class.classes),
@@ -124,18 +139,23 @@ def summarise(row: dict[str, Any], before: dict[str, Any], test: LabelledImages)
     }
 
 
-def tabulate(summaries: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
-    """Return the accuracies of each method, mean over its seeds, and the changes of each seed."""
-    return {
-        name: {
-            **{
-                key: round(statistics.mean(one[key] for one in own), 4)
-                for key in ("clean", "mean", "weak", "plain", "worst_class", "worst_cell")
-            },
-            **{key: [one[key] for one in own] for key in ("mean_change", "weak_change", "worst_before")},
-        }
-        for name, own in summaries.items()
-    }
+def tabulate(rows: list[dict[str, Any]], test: LabelledImages) -> dict[str, dict[str, Any]]:
+    """Return the accuracies of each method, mean over its seeds, and the changes of each seed and of all."""
+    before = next(row for row in rows if row["method"] == BEFORE)
+    weak = np.flatnonzero(test.groups[0].members == test.groups[0].names.index(WEAK))
+    table = {}
+    for name in dict.fromkeys(row["method"] for row in rows):
+        own_rows = [row for row in rows if row["method"] == name]
+        summaries = [summarise(row, before, test) for row in own_rows]
+        after, given = (
+            np.stack([unpack(row["robust"], len(test))[weak] for row in some])
+            for some in (own_rows, [before] * len(own_rows))
+        )
+        change = compare_worst(np.zeros(len(weak), np.int64), after, given)
+        means = {key: round(statistics.mean(one[key] for one in summaries), 4) for key in MEANS}
+        changes = {key: [one[key] for one in summaries] for key in ("mean_change", "weak_change", "worst_before")}
+        table[name] = {**means, "weak_change_of_all": change.value, "weak_p_value": change.p_value, **changes}
+    return table
 
 
 def main() -> None:
@@ -143,10 +163,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("groups.jsonl"))
     parser.add_argument("--quick", action="store_true", help="one seed, 300 training and 100 test images, PGD-2")
+    parser.add_argument("--root", type=Path, help="folder of the whole of Fashion-MNIST")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", action="append", choices=METHODS)
     parser.add_argument("--images", type=int, default=6000, help="training images, validation images included")
     parser.add_argument("--test-images", type=int, default=3000)
+    parser.add_argument("--validation-fraction", type=float, default=0.1, help="part of the training images")
     parser.add_argument("--steps", type=int, default=10, help="steps of the training attack")
     parser.add_argument("--learning-rates", default="0.01,0.01,0.01,0.001", help="one an epoch")
     parser.add_argument("--attacks", default="fast", help="a preset, or attacks as a JSON list")
@@ -157,24 +179,21 @@ def main() -> None:
     if arguments.quick:
         arguments.seeds, arguments.images, arguments.test_images, arguments.steps = 1, 300, 100, 2
         attacks = [{"type": "pgd", "steps": 2}]
-    data, test = (plant_weak_group(load("fashion-mnist-subset", part)) for part in ("train", "test"))
+    data, test = map(plant_weak_group, load_parts(arguments.root))
     data, test = draw(data, arguments.images), draw(test, arguments.test_images)
     attack = {"steps": arguments.steps, "relative_step": 2.5 / arguments.steps}
     rates = [float(rate) for rate in arguments.learning_rates.split(",")]
-    training = {"validation_fraction": 0.1, "attack": attack, "learning_rates": rates}
+    training = {"validation_fraction": arguments.validation_fraction, "attack": attack, "learning_rates": rates}
     settings = {"contrast": CONTRAST, "images": len(data), "test_images": len(test), **training, "attacks": attacks}
-    folder = arguments.out.with_suffix(".work")
-    folder.mkdir(parents=True, exist_ok=True)
-    arguments.out.touch()
-    rows = [row for row in map(json.loads, arguments.out.read_text().splitlines()) if row["settings"] == settings]
-    finished = {(row["method"], row["seed"]) for row in rows}
+    results = ResultRows(arguments.out, [json.dumps(settings), data.sha256, test.sha256])
+    folder = arguments.out.with_suffix(f".{results.experiment}")
+    folder.mkdir(exist_ok=True)
+    finished = {(row["method"], row["seed"]) for row in results.rows}
 
     def add_row(name: str, seed: int, classifier: Classifier, notes: dict[str, Any]) -> None:
-        """Judge the classifier, and append the row to the results and to FILE."""
+        """Judge the classifier, and append the row to the results."""
         outcomes = judge(classifier, test, folder / f"{name}-{seed}.ledger", attacks)
-        rows.append({"settings": settings, "method": name, "seed": seed, **notes, **outcomes})
-        with arguments.out.open("a") as file:
-            file.write(json.dumps(rows[-1]) + "\n")
+        results.append({"method": name, "seed": seed, **notes, **outcomes})
 
     start = time.monotonic()
     if (BEFORE, 0) not in finished:
@@ -184,12 +203,10 @@ def main() -> None:
             if (name, seed) not in finished:
                 add_row(name, seed, *fine_tune(name, seed, data, folder, training))
                 print(name, seed, f"after {time.monotonic() - start:.0f} s", flush=True)
-    before = next(row for row in rows if row["method"] == BEFORE)
-    summaries: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        summaries.setdefault(row["method"], []).append(summarise(row, before, test))
     versions = {"python": platform.python_version(), "torch": torch.__version__, "threads": arguments.threads}
-    print(json.dumps({"benchmark": "groups", **versions, "settings": settings, "methods": tabulate(summaries)}))
+    print(
+        json.dumps({"benchmark": "groups", **versions, "settings": settings, "methods": tabulate(results.rows, test)})
+    )
 
 
 if __name__ == "__main__":

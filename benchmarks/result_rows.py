@@ -15,13 +15,13 @@ class ResultRows:
     """
 
     def __init__(self, path: Path, subject: Sequence[str]) -> None:
-        self._path, self._experiment = path, hashlib.sha256("\n".join(subject).encode()).hexdigest()[:16]
+        self._path, self.experiment = path, hashlib.sha256("\n".join(subject).encode()).hexdigest()[:16]
         path.touch()
-        self.rows = [row for row in map(json.loads, path.read_text().splitlines()) if row["of"] == self._experiment]
+        self.rows = [row for row in map(json.loads, path.read_text().splitlines()) if row["of"] == self.experiment]
 
     def append(self, row: dict[str, Any]) -> None:
         """Append the row here and to the file, and print it."""
-        row = {"of": self._experiment, **row}
+        row = {"of": self.experiment, **row}
         self.rows.append(row)
         line = json.dumps(row)
         with self._path.open("a") as file:
