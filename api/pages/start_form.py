@@ -20,7 +20,7 @@ from jobs.states import JobKind
 MAX_EPOCHS = 1000
 _TRAINING = TrainingSpec()
 
-_MORE_SETTINGS = ("attacks", "images", "seed", "learning_rate", "batch_size", "steps", "max_class_drop")
+_MORE_SETTINGS = ("attacks", "images", "seed", "learning_rate", "batch_size", "steps", "max_class_drop", "groups")
 _BOUNDS = ("max_robust_drop", "max_clean_drop", "max_class_drop")
 
 # Where the request has the value of each field.
@@ -31,6 +31,7 @@ _PLACES = {
     "/threat/norm": "norm",
     "/threat": "epsilon",
     "/method/dro_radius": "dro_radius",
+    "/method/groups": "groups",
     "/method": "method",
     "/epochs": "epochs",
     "/training/learning_rates": "learning_rate",
@@ -79,6 +80,7 @@ class StartForm(BaseModel):
     max_robust_drop: str = ""  # an empty field arrives as its default, so this is "", which means no bound
     max_clean_drop: str = ""
     max_class_drop: str = ""
+    groups: str = ""
     seed: str = str(AuditSettings().seed)
 
     @classmethod
@@ -119,6 +121,7 @@ class StartForm(BaseModel):
         if job.kind is JobKind.FINETUNE:
             fields |= _training_fields(job.spec["training"]) | {"method": job.spec["method"]["type"]}
             fields |= {name: str(value) for name, value in job.spec["method"].items() if name == "dro_radius"}
+            fields["groups"] = job.spec["method"].get("groups") or ""
         return cls.new(**fields)
 
     def has_settings_of(self, job: JobResource) -> bool:
@@ -154,7 +157,7 @@ class StartForm(BaseModel):
         }
         method: Fields = {"type": self.method}
         if self.method == FaalMethod().type:
-            method["dro_radius"] = self.dro_radius
+            method |= {"dro_radius": self.dro_radius, "groups": self.groups.strip() or None}
         finetuning: Fields = {"method": method, "training": training, "audit": audit}
         return _validate(FinetuneRequest, {**common, **finetuning})
 

@@ -70,6 +70,7 @@ def add_model(web, name: str, **fields: object) -> str:
         ({"kind": "finetune", "epochs": "many"}, "epochs", "cannot be read"),
         ({"kind": "finetune", "learning_rate": "-1"}, "learning_rate", "should be greater than"),
         ({"kind": "finetune", "dro_radius": "x"}, "dro_radius", "should be a valid number"),
+        ({"kind": "finetune", "groups": "x" * 101}, "groups", "at most 100 characters"),
         ({"kind": "finetune", "method": "magic"}, "method", "magic"),
         ({"kind": "finetune", "steps": "0"}, "steps", "should be greater than or equal to 1"),
         ({"kind": "finetune", "max_class_drop": "much"}, "max_class_drop", "is not a number of percentage points"),
@@ -117,8 +118,8 @@ def test_more_settings_stay_open(web) -> None:
     ]
 
 
-@pytest.mark.parametrize("kind", ["audit", "finetune"])
-def test_a_job_is_started_again_with_its_settings(web, kind: str) -> None:
+@pytest.mark.parametrize(("kind", "method"), [("audit", "uniform"), ("finetune", "uniform"), ("finetune", "faal")])
+def test_a_job_is_started_again_with_its_settings(web, kind: str, method: str) -> None:
     """The form that a finished job offers has all its settings: sent as it is, it starts a job with the same spec."""
     fields = {
         "model": web.model(),
@@ -128,7 +129,7 @@ def test_a_job_is_started_again_with_its_settings(web, kind: str) -> None:
         "attacks": "fast",
         "images": "77",
         "seed": "5",
-        "method": "uniform",
+        "method": method,
         "epochs": "3",
         "learning_rate": "0.02",
         "batch_size": "9",
@@ -138,6 +139,8 @@ def test_a_job_is_started_again_with_its_settings(web, kind: str) -> None:
         "max_clean_drop": "2.5",
         "max_class_drop": "7",
     }
+    if method == "faal":
+        fields |= {"method": method, "dro_radius": "0.0", "groups": "site"}
     first = start(web, **fields).headers["Location"].removeprefix("/ui")
     web.client.post(f"{first}/cancel")
     link = re.search(r'href="(/\?like=[^"#]*)', web.client.get(f"/ui{first}").text)
