@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import gpu, train_base
+from benchmarks import fairness, gpu, train_base
+from faal_core.datasets import load
+from faal_core.networks import build
 from faal_core.progress import Cancelled
+from faal_core.specs import AuditSpec, ClassifierSpec
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -78,3 +81,15 @@ def test_the_benchmark_for_gpus_runs_in_small_and_resumes(tmp_path: Path) -> Non
     assert results.read_text().splitlines(keepends=True)[:-2] == lines[:-2]
     rows = json.loads(answer.stdout.splitlines()[-1])["rows"]
     assert [(row["part"], row["classifier"]) for row in rows] == parts
+
+
+def test_equal_weights_are_audited_once() -> None:
+    """A method that kept the original has the rates of the earlier row with the same weights, and others have none of them."""
+    classifier = build(ClassifierSpec(architecture="small_resnet", num_classes=10, arguments={"width": 8}))
+    images = load("fashion-mnist-subset", "test")
+    some = images.take(images.stratified(20, 0))
+    spec = AuditSpec.model_validate({"threat": {"epsilon": 0.01}, "attacks": [{"type": "pgd", "steps": 1}]})
+    first = fairness.find_rates(classifier, some, spec, [])
+    marked = {**first, "mean": -1.0}
+    assert fairness.find_rates(classifier, some, spec, [marked]) == marked
+    assert fairness.find_rates(classifier, some, spec, [{**marked, "sha256": "other"}]) == first

@@ -2,7 +2,8 @@
 
 python ranks_process.py OUT every-method            rows, interpolation and weights, by method
 python ranks_process.py OUT resumed [STEPS]         weights of a network with batch-norm; the first process dies after STEPS
-python ranks_process.py OUT failing ERROR           the error of each process when the last one's shard fails with ERROR
+python ranks_process.py OUT failing ERROR           the error of each process when the last one's shard fails with ERROR, or the
+                                                    first one's search for class offsets, if ERROR is "search"
 """
 
 import os
@@ -20,7 +21,7 @@ from faal_core.errors import InvalidSpec, TrainingDiverged
 from faal_core.networks import build
 from faal_core.progress import NoProgress
 from faal_core.specs import ClassifierSpec, FinetuneSpec
-from faal_core.training import checkpointing
+from faal_core.training import checkpointing, offsets
 from faal_core.training.ranks import Ranks, join_ranks
 from faal_core.training.recipe import train
 from faal_core.training.selection import TrainingResult
@@ -137,7 +138,13 @@ def level_buffers(ranks: Ranks) -> dict[str, Any]:
 
 
 def failing(ranks: Ranks, error: str) -> str:
-    """Return the name of the exception of this process when the last one's third forward pass in train mode fails."""
+    """Return the name of this process's exception when the last one's third pass in training, or the first's search, fails."""
+
+    def search_fails(*_: Any) -> None:
+        raise ValueError("odd")
+
+    if error == "search":
+        vars(offsets)["search_offsets"] = search_fails
     errors = {
         "full": torch.OutOfMemoryError("no room"),
         "diverged": TrainingDiverged("NaN"),
@@ -148,7 +155,7 @@ def failing(ranks: Ranks, error: str) -> str:
     def fails(self: Classifier, x: torch.Tensor) -> torch.Tensor:
         passes[0] += self.training
         if passes[0] == 3 and ranks.rank == ranks.count - 1:
-            raise errors[error]
+            raise errors.get(error, AssertionError("the search did not fail"))
         return forward(self, x)
 
     Float64Classifier.forward = fails

@@ -119,6 +119,7 @@ def test_only_statistics_of_batch_norm_are_averaged(tmp_path: Path) -> None:
         ("full", "OutOfMemory", "OutOfMemory"),
         ("diverged", "TrainingDiverged", "TrainingDiverged"),
         ("broken", "RuntimeError", "ValueError"),
+        ("search", "ValueError", "RuntimeError"),
     ],
 )
 def test_where_one_process_fails_all_do(tmp_path: Path, error: str, leader: str, follower: str) -> None:
