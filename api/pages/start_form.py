@@ -157,7 +157,9 @@ class StartForm(BaseModel):
         }
         method: Fields = {"type": self.method}
         if self.method == FaalMethod().type:
-            method |= {"dro_radius": self.dro_radius, "groups": self.groups.strip() or None}
+            method["dro_radius"] = self.dro_radius
+        if self.groups.strip():
+            method["groups"] = self.groups.strip()
         finetuning: Fields = {"method": method, "training": training, "audit": audit}
         return _validate(FinetuneRequest, {**common, **finetuning})
 

@@ -10,6 +10,7 @@ from faal_core.specs.classifier import ClassifierDescription, ClassifierSpec
 from faal_core.specs.escalation import Escalation, EscalationStep
 from faal_core.specs.methods import (
     METHODS,
+    CellMethod,
     CfaMethod,
     CfolMethod,
     DafaMethod,
@@ -38,6 +39,7 @@ __all__ = [
     "AuditSpec",
     "Averaging",
     "BaselineLimit",
+    "CellMethod",
     "CfaMethod",
     "CfolMethod",
     "ClassifierDescription",

@@ -37,7 +37,30 @@ class AnyMethod(Spec):
     type: str
 
 
-class HeadMethod(AnyMethod):
+class CellMethod(AnyMethod):
+    """Holds the fields that all methods have whose cells can be pairs of class and group."""
+
+    groups: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_NAME_LENGTH,
+        description="Column of groups in the training and test images. If set, class × group cells take the place of the "
+        "classes in the class weights, the class offsets, the bounds and the choice of the weights.",
+    )
+    min_cell_images: int = Field(
+        100,
+        ge=2,
+        le=1_000_000,
+        description="Smallest number of training images in a cell, validation images included. Smaller cells of a class are "
+        "joined. Only used with `groups`.",
+    )
+
+    @property
+    def _cells_text(self) -> str:
+        return "" if self.groups is None else f", cells by {self.groups!r}"
+
+
+class HeadMethod(CellMethod):
     """Configures class offsets alone: a constant per class, added to its logit. No training."""
 
     head_part = "bias"
@@ -45,10 +68,10 @@ class HeadMethod(AnyMethod):
     type: Literal["head"] = "head"
 
     def __str__(self) -> str:
-        return "Head (class offsets)"
+        return f"Head (class offsets{self._cells_text})"
 
 
-class HwnwbMethod(AnyMethod):
+class HwnwbMethod(CellMethod):
     """Configures equal norms of the last layer's rows, one row per class (HWNwB, submitted to ICLR 2026). No training."""
 
     head_part = "rows"
@@ -56,7 +79,7 @@ class HwnwbMethod(AnyMethod):
     type: Literal["hwnwb"] = "hwnwb"
 
     def __str__(self) -> str:
-        return "HWNwB (equal row norms)"
+        return f"HWNwB (equal row norms{self._cells_text})"
 
 
 class TrainingMethod(AnyMethod):
@@ -78,7 +101,7 @@ class UniformMethod(TrainingMethod):
     beta: Beta = 6.0
 
 
-class FaalMethod(TrainingMethod):
+class FaalMethod(CellMethod, TrainingMethod):
     """Configures Fairness-Aware Adversarial Learning (Zhang et al., CVPR 2024): the worst class distribution of each batch."""
 
     type: Literal["faal"] = "faal"
@@ -100,24 +123,9 @@ class FaalMethod(TrainingMethod):
         "class-risk",
         description="Coefficients of the inner problem: the mean margin per class, or its sum over the batch.",
     )
-    groups: str | None = Field(
-        None,
-        min_length=1,
-        max_length=MAX_NAME_LENGTH,
-        description="Column of groups in the training and test images. If set, class × group cells take the place of the "
-        "classes in the class weights, the class offsets, the bounds and the choice of the weights.",
-    )
-    min_cell_images: int = Field(
-        100,
-        ge=2,
-        le=1_000_000,
-        description="Smallest number of training images in a cell, validation images included. Smaller cells of a class are "
-        "joined. Only used with `groups`.",
-    )
 
     def __str__(self) -> str:
-        cells = "" if self.groups is None else f", cells by {self.groups!r}"
-        return f"FAAL ({self.loss}, DRO radius r = {self.dro_radius:g}{cells})"
+        return f"FAAL ({self.loss}, DRO radius r = {self.dro_radius:g}{self._cells_text})"
 
 
 class FrlMethod(TrainingMethod):

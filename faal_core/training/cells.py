@@ -9,7 +9,7 @@ from faal_core.datasets.class_order import quote_names
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import InvalidSpec
 from faal_core.results.cells import CellScheme, join_cells
-from faal_core.specs import FaalMethod, MethodSpec
+from faal_core.specs import CellMethod, MethodSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def find_scheme(data: LabelledImages, method: MethodSpec) -> CellScheme | None:
 
     Raises: InvalidSpec where the data lacks the column.
     """
-    if not isinstance(method, FaalMethod) or method.groups is None:
+    if not isinstance(method, CellMethod) or method.groups is None:
         return None
     require_column(data, method.groups)
     grouping = next(one for one in data.groups if one.column == method.groups)

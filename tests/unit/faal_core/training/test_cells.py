@@ -14,7 +14,16 @@ from faal_core.dro import worst_case_weights
 from faal_core.errors import InvalidSpec
 from faal_core.networks import build
 from faal_core.progress import NoProgress
-from faal_core.specs import ClassifierSpec, FaalMethod, FinetuneSpec, TrainingAttack, TrainingSpec, UniformMethod
+from faal_core.specs import (
+    ClassifierSpec,
+    FaalMethod,
+    FinetuneSpec,
+    HeadMethod,
+    HwnwbMethod,
+    TrainingAttack,
+    TrainingSpec,
+    UniformMethod,
+)
 from faal_core.threat_model import ThreatModel
 from faal_core.training import methods
 from faal_core.training.cells import Cells, assign_cells
@@ -57,6 +66,17 @@ def test_without_groups_the_cells_are_the_classes() -> None:
     for method in (FaalMethod(), UniformMethod()):
         cells = assign_cells(data, method)
         assert (cells.numbers is data.labels, cells.count) == (True, 2)
+
+
+def test_methods_of_the_last_layer_have_the_cells_of_faal() -> None:
+    """Class offsets alone and equal norms alone are chosen by the same class × group cells as a training."""
+    data, fields = uneven_data(), {"groups": "site", "min_cell_images": 15}
+    expected = assign_cells(data, FaalMethod(**fields))
+    assert expected.count > 2
+    for method in (HeadMethod(**fields), HwnwbMethod(**fields)):
+        cells = assign_cells(data, method)
+        assert cells.count == expected.count
+        assert torch.equal(cells.numbers, expected.numbers)
 
 
 def test_a_missing_column_is_refused_with_the_columns() -> None:

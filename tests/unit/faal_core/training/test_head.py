@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from faal_core.classifier import Classifier
+from faal_core.datasets.grouping import Grouping
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.errors import ClassifierUnsuitable, InvalidSpec
 from faal_core.progress import NoProgress
@@ -60,6 +61,21 @@ def test_the_best_offsets_make_every_image_robust() -> None:
     assert (result.candidates.original.robust, result.candidates.original.robust_worst) == (0.5, 0)
     assert (result.selected.robust, result.selected.robust_worst, result.selected.interpolation) == (1, 1, 0)
     assert (result.epochs, result.selected_epoch) == ((), 0)
+
+
+def test_offsets_are_chosen_by_class_and_group() -> None:
+    """If the images of one class fail at one site alone, the search begins with a worst rate of 0 there and makes all robust."""
+    images = torch.cat([torch.full((count, *SHAPE), level) for count, level in ((20, 0.525), (20, 0.8), (40, 0.2))])
+    sites = (Grouping.from_values("site", ["dark"] * 20 + ["light"] * 20 + ["dark"] * 20 + ["light"] * 20),)
+    data = LabelledImages(images, torch.arange(80) // 40, ("a", "b"), "greys", "train", groups=sites)
+    original = build_one_boundary_classifier(2, SHAPE, torch.ones(SHAPE))
+    method = {"type": "head", "groups": "site", "min_cell_images": 10}
+    spec = check_fields(FinetuneSpec, threat={"epsilon": 0.05}, method=method, training=TRAINING)
+    result = train(original, data, spec, device=CPU)
+    assert result.candidates is not None
+    assert result.selected is not None
+    assert (result.candidates.original.robust, result.candidates.original.robust_worst) == (0.75, 0)
+    assert (result.selected.robust, result.selected.robust_worst) == (1, 1)
 
 
 class NoSearch(NoProgress):
