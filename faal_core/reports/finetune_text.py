@@ -152,8 +152,8 @@ def _explain_kept_original(report: FinetuneReport) -> str:
     """Return the sentence on why no new weights were made, with the bounds."""
     if len(report.candidates) == 1:
         return (
-            "The original weights are kept: no class offsets were found that make the worst class more robust and cost the mean "
-            "little."
+            f"The original weights are kept: no class offsets were found that make the worst {name_support(report)} more robust "
+            "and cost the mean little."
         )
     return (
         f"The original weights are kept: of {len(report.candidates) - 1} other candidates, none within the bounds "

@@ -380,11 +380,12 @@ def _draw_finetune_figures(report: FinetuneReport) -> dict[str, Figure]:
     if report.candidates:
         between = "Weights between the given ones (with class offsets, if any) and the best epoch's"
         shown = between if report.epochs else "The given weights and those with a changed last layer"
+        support = finetune_text.name_support(report)
         figures["candidates"] = Figure(
             plots.draw_candidates(report),
-            f"{shown}, on the validation images: mean robust accuracy against the worst class. Numbers refer to the table below; "
-            "the filled point is the weights kept.",
-            f"Points of mean and worst-class robust accuracy; FAAL kept {finetune_text.describe_kept(report)}.",
+            f"{shown}, on the validation images: mean robust accuracy against the worst {support}. Numbers refer to the table "
+            "below; the filled point is the weights kept.",
+            f"Points of mean and worst-{support} robust accuracy; FAAL kept {finetune_text.describe_kept(report)}.",
         )
     return figures | _draw_confusion(finetune_text.audits(report))
 

@@ -11,7 +11,7 @@ import altair as alt
 import vl_convert
 
 from faal_core.reports.comparison_text import name_models
-from faal_core.reports.finetune_text import is_kept
+from faal_core.reports.finetune_text import is_kept, name_support
 from faal_core.reports.wording import distinguish
 from faal_core.results.documents import AuditReport
 from faal_core.results.finetune_documents import EpochRow, FinetuneReport
@@ -119,7 +119,7 @@ def draw_training(report: FinetuneReport) -> str:
     columns = {
         "clean": "validation_clean",
         "robust, mean": "validation_robust",
-        "robust, worst class": "validation_robust_worst",
+        f"robust, worst {name_support(report)}": "validation_robust_worst",
     }
     rates: list[Row] = [
         {"epoch": row.epoch, "kind": kind, "value": value}
@@ -146,7 +146,7 @@ def draw_candidates(report: FinetuneReport) -> str:
     x = alt.X(
         "mean:Q", title="mean robust accuracy, validation images", scale=alt.Scale(zero=False, padding=24), axis=axis
     )
-    y = alt.Y("worst:Q", title="worst class", scale=alt.Scale(zero=False, padding=16), axis=axis)
+    y = alt.Y("worst:Q", title=f"worst {name_support(report)}", scale=alt.Scale(zero=False, padding=16), axis=axis)
     points = alt.Chart(_inline_data(rows)).encode(x=x, y=y)
     line = points.mark_line(color=PALE, strokeWidth=2).encode(order=alt.Order("order:Q"))
     every = points.mark_point(color=BLUE, size=70, filled=False, strokeWidth=2)
