@@ -9,7 +9,8 @@ seeds. The default rule selects the weights on validation images; the published 
 audited on the same test images, which no selection uses. A process audits equal weights once, such as those of two methods that
 kept the original. FILE gets a JSON line for each finished run. The same command resumes after those runs, and processes with
 different `--only` can share FILE. The table lists mean ± standard deviation over the seeds. It also lists by how much the worst
-class of the first method exceeds each other's, with a p-value adjusted over the table by Holm's method (`worst_class_test.py`).
+class of the first method exceeds each other's, with a 95 % interval and a p-value, which Holm's method adjusts over the table
+(`worst_class_test.py`).
 The last line is JSON.
 """
 
@@ -25,7 +26,6 @@ from typing import Any
 import faal_core  # noqa: F401 - before torch, whose threads then spin briefly  # isort: skip
 import numpy as np
 import torch
-from scipy.stats import ttest_rel
 
 from benchmarks.result_rows import ResultRows
 from benchmarks.worst_class_test import adjust, compare_worst, pack, unpack
@@ -58,7 +58,9 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 QUICK_ATTACKS = '[{"type": "pgd", "steps": 2}]'
 BASELINE = next(iter(METHODS))
+GIVEN = "before"
 RATES = ("clean", "clean_worst", "mean", "worst", "tail_20", "robust")
+FIGURES = ("clean", "mean", "worst", "tail_20", "minutes")
 
 
 def measure_rates(
@@ -125,49 +127,31 @@ def run(
 
 def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return one row for each method, sorted by its worst class."""
-    labels = next((np.frombuffer(bytes.fromhex(row["labels"]), np.uint16) for row in rows if "labels" in row), None)
-    baseline = {row["seed"]: row for row in rows if row["method"] == BASELINE}
-    summaries = []
-    for name in dict.fromkeys(row["method"] for row in rows):
-        own_rows = [row for row in rows if row["method"] == name]
-        figures: dict[str, Any] = {"method": name, "seeds": len(own_rows)}
-        for figure in ("clean", "mean", "worst", "tail_20", "minutes"):
-            values = [row[figure] for row in own_rows if figure in row]
-            if values:
-                figures[figure] = statistics.mean(values)
-                figures[f"{figure}_sd"] = statistics.stdev(values) if len(values) > 1 else 0.0
-        if name != BASELINE and baseline:
-            figures |= compare_with_baseline(own_rows, baseline, labels)
-        summaries.append(figures)
-    adjusted = adjust(
-        {figures["method"]: figures["p"] for figures in summaries if labels is not None and "p" in figures}
-    )
-    summaries = [{**figures, "p": adjusted.get(figures["method"], figures.get("p"))} for figures in summaries]
+    labels = next(np.frombuffer(bytes.fromhex(row["labels"]), np.uint16) for row in rows if "labels" in row)
+    summaries = [summarise_method(name, rows, labels) for name in dict.fromkeys(row["method"] for row in rows)]
+    adjusted = adjust({figures["method"]: figures["p"] for figures in summaries if "p" in figures})
+    summaries = [{**figures, "p": adjusted.get(figures["method"])} for figures in summaries]
     return sorted(summaries, key=lambda figures: -figures["worst"])
 
 
-def compare_with_baseline(
-    own_rows: list[dict[str, Any]], baseline: dict[int, dict[str, Any]], labels: np.ndarray | None
-) -> dict[str, float]:
-    """Return by how much the worst class of the baseline exceeds that of another method, with the p-value.
-
-    Args:
-        baseline: its rows by seed; a method with one row, such as the given weights, is compared with all of them.
-        labels: classes of the test images; None for older measurements, which have no outcomes of images. Their test is a paired
-            t test over the seeds.
-    """
+def summarise_method(name: str, rows: list[dict[str, Any]], labels: np.ndarray) -> dict[str, Any]:
+    """Return means and standard deviations over the seeds, and by how much the worst class of the baseline exceeds its own."""
+    own_rows = [row for row in rows if row["method"] == name]
+    figures: dict[str, Any] = {"method": name, "seeds": len(own_rows)}
+    for figure in FIGURES:
+        values = [row[figure] for row in own_rows if figure in row]
+        if values:
+            figures[figure] = statistics.mean(values)
+            figures[f"{figure}_sd"] = statistics.stdev(values) if len(values) > 1 else 0.0
+    baseline = {row["seed"]: row for row in rows if row["method"] == BASELINE}
     pairs = [(baseline[row["seed"]], row) for row in own_rows if row["seed"] in baseline]
-    if len(own_rows) == 1:
+    if name == GIVEN:
         pairs = [(row, own_rows[0]) for row in baseline.values()]
-    if labels is not None and pairs:
-        one, other = (np.stack([unpack(pair[i]["robust"], len(labels)) for pair in pairs]) for i in (0, 1))
-        difference = compare_worst(labels, one, other)
-        return {"behind": difference.value, "p": difference.p_value}
-    if len(pairs) < 2 or len(own_rows) < 2:
-        return {}
-    worst = [[row["worst"] for row in side] for side in zip(*pairs, strict=True)]
-    behind = statistics.mean(one - other for one, other in zip(*worst, strict=True))
-    return {"behind": behind, "p": 1.0 if worst[0] == worst[1] else float(ttest_rel(*worst).pvalue)}
+    if name == BASELINE or not pairs:
+        return figures
+    one, other = (np.stack([unpack(pair[i]["robust"], len(labels)) for pair in pairs]) for i in (0, 1))
+    behind = compare_worst(labels, one, other)
+    return {**figures, "behind": behind.value, "behind_interval": [behind.low, behind.high], "p": behind.p_value}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -219,10 +203,10 @@ def main() -> None:
     results = ResultRows(arguments.out, subject)
     rows = results.rows
     finished = {(row["method"], row["seed"]) for row in rows}
-    if ("before", 0) not in finished:
+    if (GIVEN, 0) not in finished:
         spec = AuditSpec(threat=ThreatModel(epsilon=arguments.epsilon), attacks=settings["attacks"])
         labels = test.labels.numpy().astype(np.uint16).tobytes().hex()
-        results.append({"method": "before", "seed": 0, "labels": labels, **find_rates(base, test, spec, rows)})
+        results.append({"method": GIVEN, "seed": 0, "labels": labels, **find_rates(base, test, spec, rows)})
     for seed in range(arguments.seeds):
         for name in arguments.only or METHODS:
             if (name, seed) not in finished:
@@ -230,7 +214,8 @@ def main() -> None:
     figures = summarise(rows)
     for row in figures:
         cells = [f"{row[name]:.1%} ± {row[f'{name}_sd']:.1%}" for name in ("clean", "mean", "tail_20", "worst")]
-        difference = f"{row['behind']:+.1%} (p {row['p']:.3f})" if "behind" in row else ""
+        low, high = row.get("behind_interval", (0, 0))
+        difference = f"{row['behind']:+.1%} [{low:.1%}, {high:.1%}] (p {row['p']:.3f})" if "behind" in row else ""
         print(f"| {row['method']} | {' | '.join(cells)} | {difference} |")
     versions = {"python": platform.python_version(), "torch": torch.__version__, "threads": arguments.threads}
     print(

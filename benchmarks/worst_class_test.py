@@ -14,9 +14,16 @@ Outcomes = NDArray[np.bool_]
 
 
 class Difference(NamedTuple):
-    """The rate of the worst class of one method minus that of the other, means over the seeds, with a two-sided p-value."""
+    """The rate of the worst class of one method minus that of the other, means over the seeds.
+
+    Args:
+        low, high: bounds of its 95 % confidence interval.
+        p_value: two-sided.
+    """
 
     value: float
+    low: float
+    high: float
     p_value: float
 
 
@@ -27,26 +34,47 @@ def compare_worst(labels: NDArray[np.int64], one: Outcomes, other: Outcomes) -> 
     the first. For each class of the other, this is tested against all classes of the first, and the largest p-value counts
     (intersection–union). The smallest of these p-values, times the number of classes (Bonferroni), is that of one direction;
     twice the smaller one of both directions is the result. A resampled minimum would be biased where several classes are nearly
-    the worst.
+    the worst. The interval has all differences that the same test, at 5 %, does not reject.
 
     Args:
         labels: classes of the n images; every class has at least two.
         one, other: outcomes of the methods, with the same seeds.
     """
     classes = [np.flatnonzero(labels == label) for label in range(int(labels.max()) + 1)]
-    p_value = 2 * min(_p_above(classes, one, other), _p_above(classes, other, one))
+    above, below = _Direction(classes, one, other), _Direction(classes, other, one)
     worst = [min(float(outcomes[:, rows].mean()) for rows in classes) for outcomes in (one, other)]
-    return Difference(worst[0] - worst[1], min(p_value, 1.0))
+    p_value = 2 * min(above.p_value(0), below.p_value(0))
+    return Difference(worst[0] - worst[1], above.low(), -below.low(), min(p_value, 1.0))
 
 
-def _p_above(classes: list[NDArray[np.int64]], one: Outcomes, other: Outcomes) -> float:
-    """Return the p-value of the hypothesis that the worst class of `one` is no more robust than that of `other`."""
-    largest = [max(_p_higher(one, rows, other, weak) for rows in classes) for weak in classes]
-    return min(min(largest) * len(classes), 1.0)
+class _Direction:
+    """One direction of the comparison: z-tests that the worst class of `one` is more robust than that of `other`."""
+
+    def __init__(self, classes: list[NDArray[np.int64]], one: Outcomes, other: Outcomes) -> None:
+        pairs = [[_difference(one, rows, other, weak) for rows in classes] for weak in classes]
+        self._values, variances = np.moveaxis(np.array(pairs), -1, 0)
+        self._errors = np.sqrt(variances)
+
+    def p_value(self, margin: float) -> float:
+        """Return the one-sided p-value of the hypothesis that `one` exceeds `other` by no more than `margin`."""
+        beyond = self._values - margin
+        with np.errstate(divide="ignore", invalid="ignore"):
+            p_values = np.where(self._errors > 0, norm.sf(beyond / self._errors), beyond <= 0)
+        return min(float(p_values.max(1).min()) * len(p_values), 1.0)
+
+    def low(self) -> float:
+        """Return the largest margin, to 1e-6, beyond which the rates differ with a p-value below 2.5 %."""
+        low, high = -1.0, 1.0
+        while high - low > 1e-6:
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.p_value(middle) < 0.025 else (low, middle)
+        return low
 
 
-def _p_higher(one: Outcomes, rows: NDArray[np.int64], other: Outcomes, weak: NDArray[np.int64]) -> float:
-    """Return the one-sided p-value of a z-test that the rate of `one` on `rows` exceeds that of `other` on `weak`.
+def _difference(
+    one: Outcomes, rows: NDArray[np.int64], other: Outcomes, weak: NDArray[np.int64]
+) -> tuple[float, float]:
+    """Return by how much the rate of `one` on `rows` exceeds that of `other` on `weak`, and the variance of this.
 
     The same rows are compared pair by pair. The variance is that of images, whose values are means over the seeds, plus that of
     the seeds.
@@ -55,11 +83,7 @@ def _p_higher(one: Outcomes, rows: NDArray[np.int64], other: Outcomes, weak: NDA
         samples = [one[:, rows].astype(float) - other[:, weak]]
     else:
         samples = [one[:, rows].astype(float), -other[:, weak].astype(float)]
-    mean = sum(float(sample.mean()) for sample in samples)
-    variance = sum(_variance_of_mean(sample) for sample in samples)
-    if variance == 0:
-        return float(mean <= 0)
-    return float(norm.sf(mean / variance**0.5))
+    return sum(float(sample.mean()) for sample in samples), sum(_variance_of_mean(sample) for sample in samples)
 
 
 def _variance_of_mean(sample: NDArray[np.float64]) -> float:

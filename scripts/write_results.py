@@ -14,7 +14,7 @@ from scripts.write_reference import table
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/results/fairness.md"
 _PLACE = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
-_FIGURES = ("clean", "mean", "tail_20", "worst")
+_COLUMNS = ("method", "seeds", "clean", "robust, mean", "worst two classes", "worst class", "minutes")
 
 
 def with_tables(page: str) -> str:
@@ -26,20 +26,22 @@ def result_table(name: str) -> str:
     """Return the table of one file of measurements, best worst class first."""
     lines = (ROOT / f"benchmarks/results/{name}.jsonl").read_text("utf-8").splitlines()
     rows = summarise([json.loads(line) for line in lines])
-    head = ("method", "seeds", "clean", "robust, mean", "worst two classes", "worst class", f"p, beside {BASELINE}")
-    return table(head, (cells(row) for row in rows))
+    return table((*_COLUMNS, f"{BASELINE} is above it by", "p"), (cells(row) for row in rows))
 
 
 def cells(row: dict[str, Any]) -> tuple[str, ...]:
-    """Return the cells of one method: mean and, over several seeds, standard deviation, in percent."""
+    """Return the cells of one method: mean and, over several seeds, standard deviation, in percent; minutes as they are."""
     several = row["seeds"] > 1
-    shown = (f"{row[one]:.1%}" + (f" ± {100 * row[f'{one}_sd']:.1f}" if several else "") for one in _FIGURES)
-    return (
-        row["method"],
-        str(row["seeds"]),
-        *(text.replace("%", " %") for text in shown),
-        "" if row["p"] is None else f"{row['p']:.2f}",
-    )
+    shown = [
+        f"{100 * row[name]:.1f}" + (f" ± {100 * row[f'{name}_sd']:.1f}" if several else "")
+        for name in ("clean", "mean", "tail_20", "worst")
+    ]
+    minutes = f"{row['minutes']:.0f}" if "minutes" in row else ""
+    if "behind" not in row:
+        return row["method"], str(row["seeds"]), *shown, minutes, "", ""
+    low, high = (f"{100 * bound:+.1f}" for bound in row["behind_interval"])
+    p_value = "< 0.001" if row["p"] < 0.001 else f"{row['p']:.3f}"
+    return row["method"], str(row["seeds"]), *shown, minutes, f"{100 * row['behind']:+.1f} ({low} to {high})", p_value
 
 
 if __name__ == "__main__":

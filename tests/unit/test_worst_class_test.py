@@ -15,11 +15,12 @@ def draw(rates: tuple[float, ...], images: int, seed: int) -> np.ndarray:
 
 
 def test_one_class_has_the_p_value_of_a_paired_difference() -> None:
-    """With one class and one seed, p is that of the normal deviate of the mean of paired differences."""
+    """With one class and one seed, p and interval are those of the normal deviate of the mean of paired differences."""
     labels, one, other = np.zeros(1000, np.int64), draw((0.5,), 1000, 0), draw((0.47,), 1000, 1)
     difference, pairs = compare_worst(labels, one, other), one[0].astype(float) - other[0]
     error = pairs.std(ddof=1) / math.sqrt(1000)
-    assert difference == pytest.approx((0.03, math.erfc(0.03 / error / math.sqrt(2))))
+    bounds = (0.03 - 1.959964 * error, 0.03 + 1.959964 * error)
+    assert difference == pytest.approx((0.03, *bounds, math.erfc(0.03 / error / math.sqrt(2))), abs=2e-6)
 
 
 def test_the_worst_class_counts_wherever_it_is() -> None:
@@ -33,7 +34,9 @@ def test_the_worst_class_counts_wherever_it_is() -> None:
 def test_equal_outcomes_show_no_difference() -> None:
     """A method beside itself has difference 0 and p-value 1."""
     labels, one = np.arange(2).repeat(50), np.concatenate([draw((0.4, 0.6), 50, seed) for seed in range(3)])
-    assert compare_worst(labels, one, one) == (0, 1)
+    difference = compare_worst(labels, one, one)
+    assert (difference.value, difference.p_value) == (0, 1)
+    assert difference.low <= 0 <= difference.high
 
 
 def test_seeds_that_disagree_show_no_difference() -> None:
@@ -53,6 +56,21 @@ def test_equal_worst_classes_seldom_differ_significantly(others: float) -> None:
         for _ in range(100)
     )
     assert significant <= 5
+
+
+def test_the_interval_seldom_misses_the_difference() -> None:
+    """Of 100 draws with worst classes at 40 and 30 %, at most 5 have an interval without 10 points; p says whether 0 is in."""
+    rng, labels = np.random.default_rng(0), np.arange(5).repeat(400)
+    one_rates, other_rates = (
+        np.array(rates).repeat(400) for rates in ((0.4, 0.45, 0.6, 0.7, 0.8), (0.3, 0.4, 0.6, 0.7, 0.9))
+    )
+    missed = 0
+    for _ in range(100):
+        one, other = (rng.random((1, 2000)) < rates for rates in (one_rates, other_rates))
+        difference = compare_worst(labels, one, other)
+        missed += not difference.low <= 0.1 <= difference.high
+        assert (difference.p_value < 0.05) == (not difference.low <= 0 <= difference.high)
+    assert missed <= 5
 
 
 def test_packed_flags_are_unpacked() -> None:
