@@ -100,7 +100,7 @@ def run(
     settings: dict[str, Any],
     rows: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    """Return the rates, the time and the validation results of one method with one seed.
+    """Return the rates, the processor time in minutes and the validation results of one method with one seed.
 
     Args:
         rows: finished ones, whose rates hold for equal weights.
@@ -108,9 +108,9 @@ def run(
     method = METHODS[name]
     training = {**settings["training"], **method.get("training", {}), "seed": seed}
     spec = FinetuneSpec.model_validate({**method, "threat": settings["threat"], "training": training})
-    start = time.monotonic()
+    start = time.process_time()
     result = train(base, data, spec, device=CPU)
-    minutes = (time.monotonic() - start) / 60
+    minutes = (time.process_time() - start) / 60
     candidates = result.candidates.in_order if result.candidates else ()
     epochs = [one for one in result.epochs if one.epoch == result.selected_epoch]
     return {
