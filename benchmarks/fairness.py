@@ -7,10 +7,10 @@
 Every method of `METHODS` fine-tunes the same classifier on the same training images, with the same learning rates, attack and
 seeds. The default rule selects the weights on validation images; the published method uses its own rule. Each result is
 audited on the same test images, which no selection uses. A process audits equal weights once, such as those of two methods that
-kept the original. FILE gets a JSON line for each finished run. The same command resumes after those runs, and processes with
-different `--only` can share FILE. The table lists mean ± standard deviation over the seeds. It also lists by how much the worst
-class of the first method exceeds each other's, with a 95 % interval and a p-value, which Holm's method adjusts over the table
-(`worst_class_test.py`).
+kept the original. FILE gets a JSON line for each finished run, and a folder beside it the weights, which are not trained again
+for other test images. The same command resumes after those runs, and processes with different `--only` can share FILE.
+The table lists mean ± standard deviation over the seeds. It also lists by how much the worst class of the first method exceeds
+each other's, with a 95 % interval and a p-value, which Holm's method adjusts over the table (`worst_class_test.py`).
 The last line is JSON.
 """
 
@@ -27,7 +27,8 @@ import faal_core  # noqa: F401 - before torch, whose threads then spin briefly  
 import numpy as np
 import torch
 
-from benchmarks.result_rows import ResultRows
+from benchmarks.result_rows import ResultRows, name_experiment
+from benchmarks.stored_trainings import StoredTrainings
 from benchmarks.worst_class_test import adjust, compare_worst, pack, unpack
 from faal_core.auditing.run import run_audit
 from faal_core.classifier import Classifier
@@ -35,6 +36,7 @@ from faal_core.datasets import LabelledImages, load
 from faal_core.specs import AuditSpec, FinetuneSpec
 from faal_core.threat_model import ThreatModel
 from faal_core.training.recipe import train
+from faal_core.training.selection import TrainingResult
 from faal_core.weights import digest, read_classifier
 
 CPU = torch.device("cpu")
@@ -91,38 +93,28 @@ def find_rates(
     return {"sha256": sha256, **rates}
 
 
-def run(
-    name: str,
-    seed: int,
-    base: Classifier,
-    data: LabelledImages,
-    test: LabelledImages,
-    settings: dict[str, Any],
-    rows: list[dict[str, Any]],
-) -> dict[str, Any]:
-    """Return the rates, the processor time in minutes and the validation results of one method with one seed.
-
-    Args:
-        rows: finished ones, whose rates hold for equal weights.
-    """
+def fine_tune(
+    name: str, seed: int, base: Classifier, data: LabelledImages, settings: dict[str, Any], trainings: StoredTrainings
+) -> tuple[Classifier, dict[str, Any]]:
+    """Return the weights that one method selects with one seed, the processor time in minutes, and the validation results."""
     method = METHODS[name]
     training = {**settings["training"], **method.get("training", {}), "seed": seed}
     spec = FinetuneSpec.model_validate({**method, "threat": settings["threat"], "training": training})
     start = time.process_time()
-    result = train(base, data, spec, device=CPU)
-    minutes = (time.process_time() - start) / 60
-    candidates = result.candidates.in_order if result.candidates else ()
-    epochs = [one for one in result.epochs if one.epoch == result.selected_epoch]
-    return {
-        "method": name,
-        "seed": seed,
-        **find_rates(result.classifier, test, AuditSpec(threat=spec.threat, attacks=settings["attacks"]), rows),
-        "share": result.interpolation,
-        "offsets": result.scaled_offsets,
-        "candidates": [(one.interpolation, one.offset_scale, one.robust, one.robust_worst) for one in candidates],
-        "epoch": [(one.epoch, one.validation_robust, one.validation_robust_worst) for one in epochs],
-        "minutes": minutes,
-    }
+
+    def describe(result: TrainingResult) -> dict[str, Any]:
+        minutes = (time.process_time() - start) / 60
+        candidates = result.candidates.in_order if result.candidates else ()
+        epochs = [one for one in result.epochs if one.epoch == result.selected_epoch]
+        return {
+            "share": result.interpolation,
+            "offsets": result.scaled_offsets,
+            "candidates": [(one.interpolation, one.offset_scale, one.robust, one.robust_worst) for one in candidates],
+            "epoch": [(one.epoch, one.validation_robust, one.validation_robust_worst) for one in epochs],
+            "minutes": minutes,
+        }
+
+    return trainings.get(f"{name}-{seed}", lambda _checkpoint: train(base, data, spec, device=CPU), describe)
 
 
 def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -199,18 +191,20 @@ def main() -> None:
         },
         "attacks": json.loads(arguments.attacks) if arguments.attacks.startswith("[") else arguments.attacks,
     }
-    subject = [json.dumps(settings), data.sha256, test.sha256, digest(base)]
-    results = ResultRows(arguments.out, subject)
+    results = ResultRows(arguments.out, [json.dumps(settings), data.sha256, test.sha256, digest(base)])
+    of_trainings = [json.dumps([settings["threat"], settings["training"]]), data.sha256, digest(base)]
+    trainings = StoredTrainings(arguments.out.with_suffix(f".{name_experiment(of_trainings)}"))
+    spec = AuditSpec(threat=ThreatModel(epsilon=arguments.epsilon), attacks=settings["attacks"])
     rows = results.rows
     finished = {(row["method"], row["seed"]) for row in rows}
     if (GIVEN, 0) not in finished:
-        spec = AuditSpec(threat=ThreatModel(epsilon=arguments.epsilon), attacks=settings["attacks"])
         labels = test.labels.numpy().astype(np.uint16).tobytes().hex()
         results.append({"method": GIVEN, "seed": 0, "labels": labels, **find_rates(base, test, spec, rows)})
     for seed in range(arguments.seeds):
         for name in arguments.only or METHODS:
             if (name, seed) not in finished:
-                results.append(run(name, seed, base, data, test, settings, rows))
+                classifier, notes = fine_tune(name, seed, base, data, settings, trainings)
+                results.append({"method": name, "seed": seed, **find_rates(classifier, test, spec, rows), **notes})
     figures = summarise(rows)
     for row in figures:
         cells = [f"{row[name]:.1%} ± {row[f'{name}_sd']:.1%}" for name in ("clean", "mean", "tail_20", "worst")]

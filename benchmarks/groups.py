@@ -31,6 +31,7 @@ import torch
 from torch.nn import functional
 
 from benchmarks.result_rows import ResultRows
+from benchmarks.stored_trainings import StoredTrainings
 from benchmarks.worst_class_test import compare_worst, pack, unpack
 from faal_core.auditing.run import run_audit
 from faal_core.classifier import Classifier
@@ -39,7 +40,8 @@ from faal_core.datasets.grouping import Grouping
 from faal_core.results.comparison import compare
 from faal_core.specs import AuditSpec, FinetuneSpec
 from faal_core.training.recipe import train
-from faal_core.weights import read_classifier, write_classifier
+from faal_core.training.selection import TrainingResult
+from faal_core.weights import read_classifier
 
 CPU = torch.device("cpu")
 COLUMN, WEAK, PLAIN = "light", "dim", "plain"
@@ -51,6 +53,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "uniform": {"type": "uniform"},
 }
 THREAT = {"epsilon": 0.1}
+BASE = Path(str(files("faal_core") / "bundled/classifier.safetensors"))
 MEANS = ("clean", "mean", "weak", "plain", "worst_class", "worst_cell")
 
 
@@ -85,26 +88,26 @@ def load_parts(root: Path | None) -> list[LabelledImages]:
 
 
 def fine_tune(
-    name: str, seed: int, data: LabelledImages, folder: Path, training: dict[str, Any]
+    name: str, seed: int, data: LabelledImages, trainings: StoredTrainings, training: dict[str, Any]
 ) -> tuple[Classifier, dict[str, Any]]:
-    """Return the weights that the method selects, and how it came to them; `folder` holds what a stopped run resumes from."""
-    weights, notes = folder / f"{name}-{seed}.safetensors", folder / f"{name}-{seed}.json"
-    if not notes.exists():
-        base = read_classifier(Path(str(files("faal_core") / "bundled/classifier.safetensors")))
-        spec = FinetuneSpec.model_validate(
-            {"threat": THREAT, "method": METHODS[name], "training": {**training, "seed": seed}}
-        )
-        result = train(base, data, spec, device=CPU, checkpoint=folder / f"{name}-{seed}.pt")
-        write_classifier(weights, result.classifier)
+    """Return the weights that the method selects, and how it came to them."""
+    base = read_classifier(BASE)
+    spec = FinetuneSpec.model_validate(
+        {"threat": THREAT, "method": METHODS[name], "training": {**training, "seed": seed}}
+    )
+
+    def describe(result: TrainingResult) -> dict[str, Any]:
         candidates = result.candidates.in_order if result.candidates else ()
-        figures = {
+        return {
             "kept_original": result.kept_original,
             "interpolation": result.interpolation,
             "offset_scale": result.offset_scale,
             "candidates": [(one.robust, one.robust_worst, one.clean, one.within_bounds) for one in candidates],
         }
-        notes.write_text(json.dumps(figures))
-    return read_classifier(weights), json.loads(notes.read_text())
+
+    return trainings.get(
+        f"{name}-{seed}", lambda checkpoint: train(base, data, spec, device=CPU, checkpoint=checkpoint), describe
+    )
 
 
 def judge(classifier: Classifier, test: LabelledImages, ledger: Path, attacks: Any) -> dict[str, str]:  # noqa: ANN401
@@ -187,7 +190,7 @@ def main() -> None:
     settings = {"contrast": CONTRAST, "images": len(data), "test_images": len(test), **training, "attacks": attacks}
     results = ResultRows(arguments.out, [json.dumps(settings), data.sha256, test.sha256])
     folder = arguments.out.with_suffix(f".{results.experiment}")
-    folder.mkdir(exist_ok=True)
+    trainings = StoredTrainings(folder)
     finished = {(row["method"], row["seed"]) for row in results.rows}
 
     def add_row(name: str, seed: int, classifier: Classifier, notes: dict[str, Any]) -> None:
@@ -197,11 +200,11 @@ def main() -> None:
 
     start = time.monotonic()
     if (BEFORE, 0) not in finished:
-        add_row(BEFORE, 0, read_classifier(Path(str(files("faal_core") / "bundled/classifier.safetensors"))), {})
+        add_row(BEFORE, 0, read_classifier(BASE), {})
     for seed in range(arguments.seeds):
         for name in arguments.only or METHODS:
             if (name, seed) not in finished:
-                add_row(name, seed, *fine_tune(name, seed, data, folder, training))
+                add_row(name, seed, *fine_tune(name, seed, data, trainings, training))
                 print(name, seed, f"after {time.monotonic() - start:.0f} s", flush=True)
     versions = {"python": platform.python_version(), "torch": torch.__version__, "threads": arguments.threads}
     print(

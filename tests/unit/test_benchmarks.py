@@ -10,10 +10,14 @@ import pytest
 import torch
 
 from benchmarks import fairness, gpu, train_base
+from benchmarks.stored_trainings import StoredTrainings
 from faal_core.datasets import load
 from faal_core.networks import build
 from faal_core.progress import Cancelled
-from faal_core.specs import AuditSpec, ClassifierSpec
+from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec
+from faal_core.training.recipe import train
+from faal_core.training.selection import TrainingResult
+from faal_core.weights import digest
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -93,3 +97,31 @@ def test_equal_weights_are_audited_once() -> None:
     marked = {**first, "mean": -1.0}
     assert fairness.find_rates(classifier, some, spec, [marked]) == marked
     assert fairness.find_rates(classifier, some, spec, [{**marked, "sha256": "other"}]) == first
+
+
+def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
+    """The weights and notes of a training come from the folder once it has them, also in another process."""
+    data = load("fashion-mnist-subset", "train")
+    data = data.take(data.stratified(100, 0))
+    base = build(ClassifierSpec(architecture="small_resnet", num_classes=10, arguments={"width": 8}))
+    fields = {"learning_rates": [0.1], "attack": {"steps": 1}, "validation_fraction": 0}
+    spec = FinetuneSpec.model_validate(
+        {
+            "threat": {"epsilon": 0.1},
+            "method": {"type": "uniform"},
+            "training": fields | {"max_clean_drop": None, "max_robust_drop": None},
+        }
+    )
+
+    def run(checkpoint: Path) -> TrainingResult:
+        return train(base, data, spec, device=CPU, checkpoint=checkpoint)
+
+    def refuse(_: Path) -> TrainingResult:
+        pytest.fail("it was trained again")
+
+    classifier, notes = StoredTrainings(tmp_path / "new").get(
+        "uniform, 0", run, lambda result: {"epochs": len(result.epochs)}
+    )
+    again, same_notes = StoredTrainings(tmp_path / "new").get("uniform, 0", refuse, lambda _: {})
+    assert notes == same_notes == {"epochs": 1}
+    assert digest(classifier) == digest(again) != digest(base)
