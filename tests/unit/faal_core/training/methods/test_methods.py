@@ -20,7 +20,7 @@ from faal_core.specs import (
     UniformMethod,
     WatMethod,
 )
-from faal_core.specs.methods import AnyMethod, TrainingMethod
+from faal_core.specs.methods import AnyMethod, CellMethod, TrainingMethod
 from faal_core.training.losses import Terms
 from faal_core.training.methods import build
 from faal_core.training.methods.dafa import distance_aware_weights
@@ -47,7 +47,8 @@ def survey(clean: list[float], robust: list[float], **other: list[float]) -> Sur
 def test_every_spec_of_a_method_is_registered() -> None:
     """The union of the specs and `METHODS` name the same methods, and each that trains builds a class of its own."""
     union, *_ = get_args(MethodSpec)
-    known = {*AnyMethod.__subclasses__(), *TrainingMethod.__subclasses__()} - {TrainingMethod}
+    bases = {AnyMethod, CellMethod, TrainingMethod}
+    known = {spec for base in bases for spec in base.__subclasses__()} - bases
     assert set(METHODS) == set(get_args(union)) == known
     training = [spec() for spec in METHODS if issubclass(spec, TrainingMethod)]
     assert len({type(build(spec, 3)) for spec in training}) == len(training)
