@@ -155,9 +155,10 @@ def _explain_kept_original(report: FinetuneReport) -> str:
             f"The original weights are kept: no class offsets were found that make the worst {name_support(report)} more robust "
             "and cost the mean little."
         )
+    gain = ", by more than a standard error" if report.epochs else ""
     return (
         f"The original weights are kept: of {len(report.candidates) - 1} other candidates, none within the bounds "
-        f"({training_bounds(report)}) makes the worst {name_support(report)} more robust on the validation images."
+        f"({training_bounds(report)}) makes the worst {name_support(report)} more robust on the validation images{gain}."
     )
 
 
@@ -194,7 +195,7 @@ def describe_kept(report: FinetuneReport) -> str:
     if not report.epochs:
         return start
     if report.selected_interpolation == 0:
-        return f"{start}, since {epoch} did no better within the bounds"
+        return f"{start}, since {epoch} gained no more than a standard error within the bounds"
     if report.selected_interpolation == 1:
         return f"the weights of {epoch}" + (f", which began with {offsets}" if report.selected_offset_scale else "")
     beginning = f"the given ones with {offsets}" if report.selected_offset_scale else "the given ones"

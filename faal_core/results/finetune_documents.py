@@ -52,6 +52,11 @@ class Candidate(Document):
     clean: float = Field(description="Clean accuracy on the validation images.")
     robust: float = Field(description="Robust accuracy on the validation images, mean of the classes.")
     robust_worst: float = Field(description="Robust accuracy on the validation images, worst class.")
+    worst_standard_error: float | None = Field(
+        None,
+        description="Standard error of `robust_worst`: trained weights must exceed the best others by more than it; null in "
+        "older reports.",
+    )
     class_drop: float | None = Field(
         None,
         description="Largest fall of a single class's clean or robust accuracy below that of the given weights; null "

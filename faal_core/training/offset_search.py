@@ -85,7 +85,7 @@ def search_offsets(
         margins.take(rows), torch.zeros(1, num_classes, dtype=torch.float64), ordered_cells
     )
     accuracies = _measure(clean, robust, ordered_cells)
-    least = original.robust_worst + _standard_error(original)
+    least = original.robust_worst + original.worst_standard_error
     better = [
         number
         for number, accuracy in enumerate(accuracies)
@@ -104,13 +104,6 @@ def predict_accuracies(margins: TargetedMargins, class_offsets: Tensor, cells: C
     """
     clean, robust = (_are_positive(margins, values, class_offsets) for values in (margins.clean, margins.smallest))
     return _measure(clean, robust, cells)
-
-
-def _standard_error(accuracy: ValidationAccuracy) -> float:
-    """Return the standard error of the rate of the least robust cell, with one success and one failure added (Agresti)."""
-    rate, images = min(zip(accuracy.robust, accuracy.images, strict=True))
-    rate = (rate * images + 1) / (images + 2)
-    return float((rate * (1 - rate) / images) ** 0.5)
 
 
 def _make_folds(cells: Cells) -> list[Tensor]:

@@ -189,6 +189,7 @@ def describe_candidates(starts: Starts, trained: Sequence[MeasuredWeights], trai
             clean=accuracy.clean_mean,
             robust=accuracy.robust_mean,
             robust_worst=accuracy.robust_worst,
+            worst_standard_error=accuracy.worst_standard_error,
             class_drop=accuracy.class_drop(starts.original),
             within_bounds=within_bounds(accuracy, starts.original, training),
             on_front=_on_front(accuracy, accuracies),
@@ -208,8 +209,19 @@ def _on_front(accuracy: ValidationAccuracy, others: Sequence[ValidationAccuracy]
 def best_candidate(candidates: Candidates) -> Candidate:
     """Return the candidate within the bounds whose worst class is most robust; the original weights if none is better.
 
-    Of equals the one with the greater mean is taken, then the one with the greater interpolation.
+    Trained weights must exceed the best start by more than one standard error of its worst class: a smaller gain may be chance,
+    and training can cost what the validation images do not show. Of equals the one with the greater mean is taken, then the one
+    with the greater interpolation.
+
+    Source: Breiman et al., Classification and Regression Trees, 1984, section 3.4.3 (one standard error).
     """
-    least = candidates.original.robust_worst + _ROUNDING
-    better = [one for one in candidates.others if one.within_bounds and one.robust_worst > least]
-    return max(better, key=lambda one: (one.robust_worst, one.robust, one.interpolation), default=candidates.original)
+    start = _most_robust([one for one in candidates.others if not one.interpolation], candidates.original, 0.0)
+    trained = [one for one in candidates.others if one.interpolation]
+    return _most_robust(trained, start, start.worst_standard_error or 0.0)
+
+
+def _most_robust(candidates: Sequence[Candidate], simpler: Candidate, least_gain: float) -> Candidate:
+    """Return the most robust candidate within the bounds that exceeds the simpler one by more than that; else the latter."""
+    least = simpler.robust_worst + least_gain + _ROUNDING
+    better = [one for one in candidates if one.within_bounds and one.robust_worst > least]
+    return max(better, key=lambda one: (one.robust_worst, one.robust, one.interpolation), default=simpler)

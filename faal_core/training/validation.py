@@ -50,6 +50,13 @@ class ValidationAccuracy:
         """Return the robust accuracy of the least robust cell."""
         return min(self.robust)
 
+    @property
+    def worst_standard_error(self) -> float:
+        """Return the standard error of `robust_worst`, with one success and one failure added (Agresti and Coull 1998)."""
+        rate, images = min(zip(self.robust, self.images, strict=True))
+        rate = (rate * images + 1) / (images + 2)
+        return float((rate * (1 - rate) / images) ** 0.5)
+
     def clean_drop(self, original: "ValidationAccuracy") -> float:
         """Return the fall of the mean clean accuracy below that of the original weights, plus its uncertainty.
 

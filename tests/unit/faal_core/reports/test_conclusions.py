@@ -100,7 +100,7 @@ def test_kept_weights_are_not_shown_as_a_second_measurement() -> None:
     assert first == (
         "The original weights are kept: of 4 other candidates, none within the bounds (mean robust accuracy may fall by at "
         "most 1 point, mean clean accuracy may fall by at most 1 point) makes the worst class more robust on the validation "
-        "images."
+        "images, by more than a standard error."
     )
     assert second == "No other weights were tested on the test images."
     assert terminal.class_table(report) == terminal.class_table(report.before)

@@ -240,7 +240,10 @@ def test_the_finetune_summary_counts_the_classes() -> None:
 @pytest.mark.parametrize(
     ("share", "expected"),
     [
-        (0.0, "the weights as they were given, since epoch 3 of 3 did no better within the bounds"),
+        (
+            0.0,
+            "the weights as they were given, since epoch 3 of 3 gained no more than a standard error within the bounds",
+        ),
         (0.75, "the weights 75.0 % of the way from the given ones to those of epoch 3 of 3"),
         (1.0, "the weights of epoch 3 of 3"),
     ],

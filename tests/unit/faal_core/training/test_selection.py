@@ -180,7 +180,7 @@ def test_a_single_class_can_be_bounded(other: ValidationAccuracy, drop: float | 
 
 def test_a_mean_exactly_at_the_bound_is_allowed() -> None:
     """A fall from 4 of 50 to 1 of 50 is within a bound of 3 of 50, in spite of rounding."""
-    choices = candidates(TrainingSpec(max_robust_drop=3 / 50), accuracy(4 / 50, 0.0), accuracy(1 / 50, 0.01))
+    choices = candidates(TrainingSpec(max_robust_drop=3 / 50), accuracy(4 / 50, 0.0), accuracy(1 / 50, 1 / 50))
     assert best_number(choices) == 1
 
 
@@ -190,12 +190,22 @@ def test_if_no_worst_class_is_better_the_given_weights_are_selected(other: Valid
     assert best_number(candidates(TrainingSpec(max_robust_drop=0.05), GIVEN, other)) == 0
 
 
+@pytest.mark.parametrize(("trained", "scale", "place"), [(0.35, 1.0, 0.0), (0.36, 0.5, 0.25)])
+def test_trained_weights_gain_more_than_a_standard_error(trained: float, scale: float, place: float) -> None:
+    """With 50 images a class, training must exceed the 29 % of offsets by √(0.298 · 0.702 / 50), 6.5 points; offsets need not."""
+    starts = Starts(GIVEN, {0.5: accuracy(0.6, 0.28), 1.0: accuracy(0.6, 0.29)})
+    choices = describe_candidates(starts, [MeasuredWeights(0.25, 0.5, accuracy(0.7, trained))], TrainingSpec())
+    best = best_candidate(choices)
+    assert (best.offset_scale, best.interpolation) == (scale, place)
+    assert choices.others[1].worst_standard_error == pytest.approx((15.5 / 52 * 36.5 / 52 / 50) ** 0.5)
+
+
 @pytest.mark.parametrize("kind", ["robust", "clean"])
 def test_the_mean_over_images_is_bounded_as_the_mean_of_the_classes_is(kind: str) -> None:
-    """If one class has 95 of 100 images, a gain of the rare class does not hide its loss, clean or robust."""
-    original = ValidationAccuracy((0.95, 0.6), (0.8, 0.4), (95, 5))
+    """If one class has 950 of 1,000 images, a gain of the rare class does not hide its loss, clean or robust."""
+    original = ValidationAccuracy((0.95, 0.6), (0.8, 0.4), (950, 50))
     clean, robust = [(0.87, 0.7), (0.8, 0.5)] if kind == "clean" else [(0.95, 0.6), (0.72, 0.5)]
-    other = ValidationAccuracy(clean, robust, (95, 5))
+    other = ValidationAccuracy(clean, robust, (950, 50))
     assert best_number(candidates(TrainingSpec(max_robust_drop=0.01), original, other)) == 0
     assert best_number(candidates(TrainingSpec(max_robust_drop=0.08, max_clean_drop=0.08), original, other)) == 1
 
