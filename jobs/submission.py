@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from faal_core import catalog
 from faal_core.catalog.onnx_format import ONNX
-from faal_core.errors import InvalidSpec
+from faal_core.errors import GroupsMissing, InvalidSpec
 from faal_core.specs import AuditSettings, AuditSpec, SourceNetwork
 from faal_core.specs.attacks import list_sources
 from faal_core.specs.class_names import normalise_name
@@ -139,7 +139,7 @@ def check(session: Session, settings: Settings, submission: Submission) -> Input
     """Check that the job can run on this site, and return its inputs, which nobody can delete until the transaction ends.
 
     Raises: ModelNotFound, ModelNotReady, DatasetNotFound, DatasetNotReady; UnknownName for a data set that is
-        neither uploaded nor in the catalog; DatasetMissing; InvalidSpec where model, data set, column of groups and sources of
+        neither uploaded nor in the catalog; DatasetMissing; GroupsMissing; InvalidSpec where model, data set and sources of
         transfer attacks do not fit, or for the fine-tuning of an ONNX network.
     """
     model, dataset = require_model_ready(session, submission.model_id or ""), submission.dataset or ""
@@ -162,18 +162,22 @@ def check(session: Session, settings: Settings, submission: Submission) -> Input
 
 
 def _require_groups(spec: Mapping[str, Any], dataset: str, summary: Mapping[str, Any] | None) -> None:
-    """Check that an uploaded data set has the column of groups that the method names, as far as its columns are stored.
+    """Check that the data set has the column of groups that the method names, as far as its columns are stored.
 
-    Raises: InvalidSpec.
+    Args:
+        summary: of an uploaded data set; None for one of the catalog, which has no columns of groups.
+    Raises: GroupsMissing.
     """
     column = spec.get("method", {}).get("groups")
-    if column is None or summary is None:
+    if column is None:
         return
     for part, field_name in (("training", "training_groups"), ("test", "groups")):
-        columns = list(summary.get(field_name, [column]))  # uploads of earlier versions have no such field
+        columns = (
+            [] if summary is None else list(summary.get(field_name, [column]))
+        )  # earlier uploads have no such field
         if column not in columns:
             known = shorten(", ".join(map(repr, columns)), _MOST_LISTED_CHARACTERS) or "none"
-            raise InvalidSpec(
+            raise GroupsMissing(
                 f"method.groups: the {part} part of {dataset} has no column of groups {column!r}; it has {known}."
             )
 

@@ -121,7 +121,7 @@ def _read(service: Service, form: StartForm) -> FinetuneRequest | AuditRequest:
     request = form.request()
     images = request.images if isinstance(request, AuditRequest) else request.audit.images
     if images is not None:
-        with service.sessions() as session:
+        with service.sessions.begin() as session:  # it locks the data set
             summary = submission.require_dataset_ready(session, form.dataset)
         if summary is None:
             entry = catalog.dataset(form.dataset)

@@ -11,8 +11,8 @@ from api.uploads import bundled
 from faal_client.resources.objects import JobResource
 from faal_client.resources.problems import Problem
 from faal_core.catalog.onnx_format import ONNX
-from faal_core.errors import DatasetMissing, InvalidSpec, UnknownName
-from faal_core.specs import AuditSettings, FaalMethod, TrainingSpec
+from faal_core.errors import DatasetMissing, GroupsMissing, InvalidSpec, UnknownName
+from faal_core.specs import METHODS, AuditSettings, CellMethod, FaalMethod, TrainingSpec
 from faal_core.threat_model import format_radius, parse_radius
 from jobs.errors import DatasetNotFound, DatasetNotReady, ModelNotFound, ModelNotReady
 from jobs.states import JobKind
@@ -48,6 +48,7 @@ _FIELDS_OF_CODES = {
     DatasetNotReady.code: "dataset",
     DatasetMissing.code: "dataset",
     UnknownName.code: "dataset",
+    GroupsMissing.code: "groups",
     InvalidSpec.code: "dataset",
 }
 
@@ -159,6 +160,7 @@ class StartForm(BaseModel):
         if self.method == FaalMethod().type:
             method["dro_radius"] = self.dro_radius
         if self.groups.strip():
+            _require_cells(self.method)
             method["groups"] = self.groups.strip()
         finetuning: Fields = {"method": method, "training": training, "audit": audit}
         return _validate(FinetuneRequest, {**common, **finetuning})
@@ -179,6 +181,14 @@ class StartForm(BaseModel):
             )
         first = (epochs + 1) // 2
         return [*[rate] * first, *[rate / 10] * (epochs - first)]
+
+
+def _require_cells(method: str) -> None:
+    """Check that the method, where there is one of that name, can weigh groups. Raises: InvalidRequest."""
+    can_weigh = {one.model_fields["type"].default: issubclass(one, CellMethod) for one in METHODS}
+    if not can_weigh.get(method, True):
+        able = ", ".join(name for name, can in can_weigh.items() if can)
+        raise InvalidRequest.for_field("/method/groups", f"{method} does not weigh groups; choose one of {able}")
 
 
 def _rate(pointer: str, points: str) -> float | None:

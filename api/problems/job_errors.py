@@ -91,6 +91,11 @@ JOB_ERRORS: Mapping[str, Explanation] = {
         "The spec contradicts the model or the data set, which showed only when they were loaded.",
         "Read the two values that the message names, and change one.",
     ),
+    faal.GroupsMissing.code: Explanation(
+        "No such column of groups",
+        "The training or test images have no column of groups of the name that the method asks for.",
+        "Choose a column that the message names, or upload images with such a column.",
+    ),
     "internal-error": Explanation(
         "Internal error", "The service has a defect.", "Report it to the operator with the job's id."
     ),

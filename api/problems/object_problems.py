@@ -14,6 +14,12 @@ OBJECT_PROBLEMS: Mapping[str, ProblemExplanation] = {
         "Read the two values that the detail names, and change one.",
         HTTPStatus.UNPROCESSABLE_ENTITY,
     ),
+    faal.GroupsMissing.code: ProblemExplanation(
+        "No such column of groups",
+        "The method names a column of groups that the training or test images do not have.",
+        "Choose a column that the detail lists, or upload images with such a column. The data sets of the catalog have none.",
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+    ),
     faal.UnknownName.code: ProblemExplanation(
         "Unknown name",
         "No data set or preset has this name.",

@@ -2,6 +2,7 @@
 
 FaalError
 ├── InvalidSpec            invalid-spec            the request contradicts itself, the model or the data
+├── GroupsMissing          groups-missing          the data has no column of groups of that name
 ├── UnknownName            unknown-name            no architecture, data set or preset has that name
 ├── WeightsUnreadable      weights-unreadable      the file holds no weights, is damaged, or could run code
 ├── WeightsAmbiguous       weights-ambiguous       the file holds several sets of weights
@@ -43,6 +44,12 @@ class InvalidSpec(FaalError):
     """The request contradicts itself, the model or the data."""
 
     code = "invalid-spec"
+
+
+class GroupsMissing(FaalError):
+    """The training or test images have no column of groups of the name that the method asks for."""
+
+    code = "groups-missing"
 
 
 class UnknownName(FaalError):

@@ -52,7 +52,7 @@ def finetune(
         train, test: a pair of arrays (images, labels), a LabelledImages, or a Dataset or DataLoader, as in `audit`.
         train_groups, test_groups: the groups of the images, as `groups` of `audit`. Every report breaks results down by the
             groups of the test images; the method {"type": "faal", "groups": COLUMN} makes the weakest class × group cells
-            of a column more robust, and needs the groups of both. So do the methods head and hwnwb.
+            of a column more robust, and needs the groups of both. The methods head and hwnwb can have `groups`, too.
         epsilon, norm: the radius of training and audits, as in `audit`.
         method: "faal" (the default), "head", "uniform", "frl", "cfa", "wat", "dafa", "cfol", "fsr", "decosam" or "hwnwb", or
             the fields of a method, such as {"type": "faal", "loss": "trades"}. "head" and "hwnwb" train nothing and take minutes.
@@ -64,7 +64,7 @@ def finetune(
         minutes: time limit of the whole run. The training ends early enough for the second audit.
         processes: number of processes that audit and validate, as in `audit`; the training uses one.
         progress: whether to show progress in terminals and notebooks, or a `Progress` of your own.
-    Raises: InvalidSpec for arguments that are wrong or do not fit one another; DatasetInvalid for images or labels;
+    Raises: InvalidSpec for arguments that are wrong or do not fit one another; GroupsMissing; DatasetInvalid for images or labels;
         ClassifierUnsuitable where the network returns no logits; TrainingDiverged; OutOfTime; OutOfMemory; OSError.
     """
     require_classifier(classifier)

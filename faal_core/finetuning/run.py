@@ -60,8 +60,8 @@ def run_finetuning(
 
     A method without training changes the last layer of the copy alone.
 
-    Only the two audits use the test images: a part of the training data selects the weights. Where no weights
-    within the spec's bounds make the worst class better there, the given ones are kept, and there is no second audit.
+    Only the two audits use the test images: a part of the training data selects the weights (`best_candidate`). Where none within
+    the spec's bounds make the worst class better there, the given ones are kept, and there is no second audit.
 
     Args:
         checkpoint: folder from which a killed run resumes at its last checkpoint, or at the last batch of an audit, with the
@@ -71,8 +71,8 @@ def run_finetuning(
             arguments and `training_checkpoint(checkpoint)`, and wait there while this one audits.
         executors: open what audits, and what validates for a single rank. Without a number of processes, it is the number of
             ranks, and for a single rank it is chosen by a short measurement.
-    Raises: InvalidSpec, ClassifierUnsuitable, TrainingDiverged, OutOfMemory; OutOfTime where no time is left to train;
-        Cancelled through `progress`.
+    Raises: InvalidSpec, GroupsMissing, ClassifierUnsuitable, TrainingDiverged, OutOfMemory; OutOfTime where no time is left to
+        train; Cancelled through `progress`.
     """
     check_trainable(classifier, spec)
     started_at = time.monotonic()

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from faal_core.datasets.class_order import quote_names
 from faal_core.datasets.labelled_images import LabelledImages
-from faal_core.errors import InvalidSpec
+from faal_core.errors import GroupsMissing
 from faal_core.results.cells import CellScheme, join_cells
 from faal_core.specs import CellMethod, MethodSpec
 
@@ -35,7 +35,7 @@ def use_classes(data: LabelledImages) -> Cells:
 
 
 def assign_cells(data: LabelledImages, method: MethodSpec) -> Cells:
-    """Return the cells of the training data. Raises: InvalidSpec where the data lacks the column of groups."""
+    """Return the cells of the training data. Raises: GroupsMissing where the data lacks the column of groups."""
     scheme = find_scheme(data, method)
     if scheme is None:
         return use_classes(data)
@@ -46,7 +46,7 @@ def assign_cells(data: LabelledImages, method: MethodSpec) -> Cells:
 def find_scheme(data: LabelledImages, method: MethodSpec) -> CellScheme | None:
     """Return the class × group cells of the training data; None where the method does not name a column of groups.
 
-    Raises: InvalidSpec where the data lacks the column.
+    Raises: GroupsMissing where the data lacks the column.
     """
     if not isinstance(method, CellMethod) or method.groups is None:
         return None
@@ -58,11 +58,11 @@ def find_scheme(data: LabelledImages, method: MethodSpec) -> CellScheme | None:
 
 
 def require_column(data: LabelledImages, column: str) -> None:
-    """Check that the data has that column of groups. Raises: InvalidSpec."""
+    """Check that the data has that column of groups. Raises: GroupsMissing."""
     columns = [grouping.column for grouping in data.groups]
     if column not in columns:
         has = f"its columns are {quote_names(columns)}" if columns else "it has none"
-        raise InvalidSpec(
+        raise GroupsMissing(
             f"method.groups: the {data.part} part of {data.name} has no column of groups {column!r}; {has}."
         )
 

@@ -86,7 +86,7 @@ class TrainingResult:
 
     @property
     def kept_original(self) -> bool:
-        """Return whether the original weights are selected: no others within the bounds make the worst class better."""
+        """Return whether the original weights are selected: no others within the bounds are better by `best_candidate`."""
         return self.candidates is not None and self.selected == self.candidates.original
 
     @property
@@ -207,7 +207,7 @@ def _on_front(accuracy: ValidationAccuracy, others: Sequence[ValidationAccuracy]
 
 
 def best_candidate(candidates: Candidates) -> Candidate:
-    """Return the candidate within the bounds whose worst class is most robust; the original weights if none is better.
+    """Return the candidate within the bounds whose worst class is most robust; the original weights if none is better enough.
 
     Trained weights must exceed the best start by more than one standard error of its worst class: a smaller gain may be chance,
     and training can cost what the validation images do not show. Of equals the one with the greater mean is taken, then the one
@@ -217,7 +217,8 @@ def best_candidate(candidates: Candidates) -> Candidate:
     """
     start = _most_robust([one for one in candidates.others if not one.interpolation], candidates.original, 0.0)
     trained = [one for one in candidates.others if one.interpolation]
-    return _most_robust(trained, start, start.worst_standard_error or 0.0)
+    assert start.worst_standard_error is not None  # noqa: S101 - reports of earlier versions alone lack it
+    return _most_robust(trained, start, start.worst_standard_error)
 
 
 def _most_robust(candidates: Sequence[Candidate], simpler: Candidate, least_gain: float) -> Candidate:

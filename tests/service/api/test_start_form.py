@@ -35,13 +35,17 @@ class Form(HTMLParser):
             self.fields[fields["name"] or ""] = value
 
 
-def add_dataset(web, name: str, shape: list[int], classes: list[str], **images: int) -> str:
-    """Add a data set that is ready, and return its id."""
+def add_dataset(
+    web, name: str, shape: list[int], classes: list[str], groups: tuple[str, ...] = (), **images: int
+) -> str:
+    """Add a data set that is ready, with these columns of groups in both parts, and return its id."""
+    columns = {"groups": {column: ["a", "b"] for column in groups}, "training_groups": list(groups)}
     file = web.site.storage.put([name.encode()], media_type="application/zip")
     with web.site.sessions.begin() as session:
         dataset, check = dataset_registry.register_upload(session, name=name, upload=file, owner="local")
         lifecycle.claim(session, check.id, worker="test", lease_seconds=600)
-        lifecycle.succeed(session, check.id, 1, summary={"shape": shape, "class_names": classes, "images": images})
+        summary = {"shape": shape, "class_names": classes, "images": images, **columns}
+        lifecycle.succeed(session, check.id, 1, summary=summary)
         return dataset.id
 
 
@@ -71,6 +75,8 @@ def add_model(web, name: str, **fields: object) -> str:
         ({"kind": "finetune", "learning_rate": "-1"}, "learning_rate", "should be greater than"),
         ({"kind": "finetune", "dro_radius": "x"}, "dro_radius", "should be a valid number"),
         ({"kind": "finetune", "groups": "x" * 101}, "groups", "at most 100 characters"),
+        ({"kind": "finetune", "groups": "site"}, "groups", "no column of groups &#39;site&#39;; it has none"),
+        ({"kind": "finetune", "groups": "site", "method": "uniform"}, "groups", "choose one of faal, head, hwnwb"),
         ({"kind": "finetune", "method": "magic"}, "method", "magic"),
         ({"kind": "finetune", "steps": "0"}, "steps", "should be greater than or equal to 1"),
         ({"kind": "finetune", "max_class_drop": "much"}, "max_class_drop", "is not a number of percentage points"),
@@ -140,7 +146,8 @@ def test_a_job_is_started_again_with_its_settings(web, kind: str, method: str) -
         "max_class_drop": "7",
     }
     if method == "faal":
-        fields |= {"method": method, "dro_radius": "0.0", "groups": "site"}
+        dataset = add_dataset(web, "sites", [1, 28, 28], [*"0123456789"], ("site",), train=900, test=90)
+        fields |= {"method": method, "dro_radius": "0.0", "groups": "site", "dataset": dataset}
     first = start(web, **fields).headers["Location"].removeprefix("/ui")
     web.client.post(f"{first}/cancel")
     link = re.search(r'href="(/\?like=[^"#]*)', web.client.get(f"/ui{first}").text)
@@ -155,7 +162,7 @@ def test_a_job_is_started_again_with_its_settings(web, kind: str, method: str) -
     assert {name: Form(page).fields[name] for name in compared} == {name: fields[name] for name in compared}
     one, other = (web.client.get(address).json() for address in (first, again))
     assert [(job["kind"], job["model"], job["dataset"], job["spec"]) for job in (one, other)] == [
-        (kind, fields["model"], "fashion-mnist-subset", one["spec"])
+        (kind, fields["model"], fields.get("dataset", "fashion-mnist-subset"), one["spec"])
     ] * 2
 
 
@@ -212,7 +219,7 @@ def test_only_data_sets_that_fit_are_offered(web) -> None:
     assert "fashion-mnist" not in finetuning.text
     assert offered(web.client.get(address)) == set(ids)
     assert offered(web.client.get(f"/?model={model}")) == {"fits", "some classes", "audits only"}
-    lonely = add_model(web, "lonely", num_classes=77)
+    lonely = add_model(web, "lonely", num_classes=77, mean=[0.5] * 2, std=[0.5] * 2)
     assert "No data set here fits this model" in web.client.get(address, params={"model": lonely}).text
 
 

@@ -11,7 +11,7 @@ from faal_core.datasets import load
 from faal_core.datasets.grouping import Grouping
 from faal_core.datasets.labelled_images import LabelledImages
 from faal_core.dro import worst_case_weights
-from faal_core.errors import InvalidSpec
+from faal_core.errors import GroupsMissing
 from faal_core.networks import build
 from faal_core.progress import NoProgress
 from faal_core.specs import (
@@ -81,9 +81,9 @@ def test_methods_of_the_last_layer_have_the_cells_of_faal() -> None:
 
 def test_a_missing_column_is_refused_with_the_columns() -> None:
     """A column that the data lacks is refused, and the message lists the columns that it has."""
-    with pytest.raises(InvalidSpec, match=r"no column of groups 'camera'; its columns are 'site'"):
+    with pytest.raises(GroupsMissing, match=r"no column of groups 'camera'; its columns are 'site'"):
         assign_cells(uneven_data(), FaalMethod(groups="camera"))
-    with pytest.raises(InvalidSpec, match="it has none"):
+    with pytest.raises(GroupsMissing, match="it has none"):
         assign_cells(replace(uneven_data(), groups=()), FaalMethod(groups="site"))
 
 
