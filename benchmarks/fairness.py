@@ -8,9 +8,11 @@ Every method of `METHODS` fine-tunes the same classifier on the same training im
 seeds. The default rule selects the weights on validation images; the published method uses its own rule. Each result is
 audited on the same test images, which no selection uses. A process audits equal weights once, such as those of two methods that
 kept the original. FILE gets a JSON line for each finished run, and a folder beside it the weights, which are not trained again
-for other test images. The same command resumes after those runs, and processes with different `--only` can share FILE.
+for other test images. The same command resumes after those runs, and processes with different `--only` can share FILE. Take a new
+FILE after a change of this project: neither rows nor weights tell its version.
 The table lists mean ± standard deviation over the seeds. It also lists by how much the worst class of the first method exceeds
-each other's, with a 95 % interval and a p-value, which Holm's method adjusts over the table (`worst_class_test.py`).
+each other's, with a 95 % interval and a p-value, which Holm's method adjusts over the table (`worst_class_test.py`). The class
+that the test names in advance is the given classifier's least robust one on training images.
 The last line is JSON.
 """
 
@@ -30,6 +32,7 @@ import torch
 from benchmarks.result_rows import ResultRows, name_experiment
 from benchmarks.stored_trainings import StoredTrainings
 from benchmarks.worst_class_test import adjust, compare_worst, pack, unpack
+from faal_core.auditing.processes import Executors
 from faal_core.auditing.run import run_audit
 from faal_core.classifier import Classifier
 from faal_core.datasets import LabelledImages, load
@@ -93,13 +96,22 @@ def find_rates(
     return {"sha256": sha256, **rates}
 
 
-def fine_tune(
-    name: str, seed: int, base: Classifier, data: LabelledImages, settings: dict[str, Any], trainings: StoredTrainings
-) -> tuple[Classifier, dict[str, Any]]:
-    """Return the weights that one method selects with one seed, the processor time in minutes, and the validation results."""
+def make_spec(name: str, seed: int, settings: dict[str, Any]) -> FinetuneSpec:
+    """Return the spec of one method with one seed."""
     method = METHODS[name]
     training = {**settings["training"], **method.get("training", {}), "seed": seed}
-    spec = FinetuneSpec.model_validate({**method, "threat": settings["threat"], "training": training})
+    return FinetuneSpec.model_validate({**method, "threat": settings["threat"], "training": training})
+
+
+def name_spec(spec: FinetuneSpec) -> str:
+    """Return a short digest of all settings of a training."""
+    return name_experiment([spec.model_dump_json(exclude={"audit"})])
+
+
+def fine_tune(
+    name: str, spec: FinetuneSpec, base: Classifier, data: LabelledImages, trainings: StoredTrainings
+) -> tuple[Classifier, dict[str, Any]]:
+    """Return the weights that one method selects, the processor time in minutes, and the validation results."""
     start = time.process_time()
 
     def describe(result: TrainingResult) -> dict[str, Any]:
@@ -114,20 +126,36 @@ def fine_tune(
             "minutes": minutes,
         }
 
-    return trainings.get(f"{name}-{seed}", lambda _checkpoint: train(base, data, spec, device=CPU), describe)
+    return trainings.get(
+        f"{name}-{spec.training.seed}-{name_spec(spec)}",
+        lambda _checkpoint: train(base, data, spec, device=CPU, executors=Executors(1)),  # whose time counts here
+        describe,
+    )
+
+
+def find_weakest(base: Classifier, data: LabelledImages, spec: AuditSpec) -> int:
+    """Return the class that is least robust on these images, the first of equals."""
+    classes = run_audit(base, data, spec, name="benchmark", device=CPU).report.classes
+    return min(range(len(classes)), key=lambda number: classes[number].robust.rate)
 
 
 def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return one row for each method, sorted by its worst class."""
-    labels = next(np.frombuffer(bytes.fromhex(row["labels"]), np.uint16) for row in rows if "labels" in row)
-    summaries = [summarise_method(name, rows, labels) for name in dict.fromkeys(row["method"] for row in rows)]
+    """Return one row for each method, sorted by its worst class. Of rows that two processes have added, the last counts."""
+    rows = list({(row["method"], row["seed"]): row for row in rows}.values())
+    given_row = next(row for row in rows if row["method"] == GIVEN)
+    summaries = [summarise_method(name, rows, given_row) for name in dict.fromkeys(row["method"] for row in rows)]
     adjusted = adjust({figures["method"]: figures["p"] for figures in summaries if "p" in figures})
     summaries = [{**figures, "p": adjusted.get(figures["method"])} for figures in summaries]
     return sorted(summaries, key=lambda figures: -figures["worst"])
 
 
-def summarise_method(name: str, rows: list[dict[str, Any]], labels: np.ndarray) -> dict[str, Any]:
-    """Return means and standard deviations over the seeds, and by how much the worst class of the baseline exceeds its own."""
+def summarise_method(name: str, rows: list[dict[str, Any]], given_row: dict[str, Any]) -> dict[str, Any]:
+    """Return means and standard deviations over the seeds, and by how much the worst class of the baseline exceeds its own.
+
+    Args:
+        given_row: of the given classifier, which has the labels and the class that is named in advance.
+    """
+    labels = np.frombuffer(bytes.fromhex(given_row["labels"]), np.uint16).astype(np.int64)
     own_rows = [row for row in rows if row["method"] == name]
     figures: dict[str, Any] = {"method": name, "seeds": len(own_rows)}
     for figure in FIGURES:
@@ -138,11 +166,11 @@ def summarise_method(name: str, rows: list[dict[str, Any]], labels: np.ndarray) 
     baseline = {row["seed"]: row for row in rows if row["method"] == BASELINE}
     pairs = [(baseline[row["seed"]], row) for row in own_rows if row["seed"] in baseline]
     if name == GIVEN:
-        pairs = [(row, own_rows[0]) for row in baseline.values()]
+        pairs = [(row, given_row) for row in baseline.values()]
     if name == BASELINE or not pairs:
         return figures
     one, other = (np.stack([unpack(pair[i]["robust"], len(labels)) for pair in pairs]) for i in (0, 1))
-    behind = compare_worst(labels, one, other)
+    behind = compare_worst(labels, one, other, given_row["weakest"])
     return {**figures, "behind": behind.value, "behind_interval": [behind.low, behind.high], "p": behind.p_value}
 
 
@@ -179,6 +207,8 @@ def main() -> None:
     data, test = (load(arguments.dataset, part, root=arguments.root) for part in ("train", "test"))
     data = data if arguments.images is None else data.take(data.stratified(arguments.images, 0))
     test = test.take(test.stratified(arguments.test_images, 0))
+    if int(test.counts.min()) < 2:
+        raise SystemExit("Two test images of each class are needed, so that their rates can be compared.")
     base = read_classifier(arguments.base)
     settings = {
         "threat": {"epsilon": arguments.epsilon},
@@ -196,15 +226,24 @@ def main() -> None:
     trainings = StoredTrainings(arguments.out.with_suffix(f".{name_experiment(of_trainings)}"))
     spec = AuditSpec(threat=ThreatModel(epsilon=arguments.epsilon), attacks=settings["attacks"])
     rows = results.rows
-    finished = {(row["method"], row["seed"]) for row in rows}
-    if (GIVEN, 0) not in finished:
-        labels = test.labels.numpy().astype(np.uint16).tobytes().hex()
-        results.append({"method": GIVEN, "seed": 0, "labels": labels, **find_rates(base, test, spec, rows)})
+    if not any(row["method"] == GIVEN for row in rows):
+        quick_look = AuditSpec(threat=spec.threat, attacks=({"type": "apgd", "loss": "margin", "iterations": 20},))
+        results.append(
+            {
+                "method": GIVEN,
+                "seed": 0,
+                "labels": test.labels.numpy().astype(np.uint16).tobytes().hex(),
+                "weakest": find_weakest(base, data.take(data.stratified(min(2000, len(data)), 0)), quick_look),
+                **find_rates(base, test, spec, rows),
+            }
+        )
     for seed in range(arguments.seeds):
         for name in arguments.only or METHODS:
-            if (name, seed) not in finished:
-                classifier, notes = fine_tune(name, seed, base, data, settings, trainings)
-                results.append({"method": name, "seed": seed, **find_rates(classifier, test, spec, rows), **notes})
+            own_spec = make_spec(name, seed, settings)
+            if not any((row["method"], row.get("spec")) == (name, name_spec(own_spec)) for row in rows):
+                classifier, notes = fine_tune(name, own_spec, base, data, trainings)
+                rates = find_rates(classifier, test, spec, rows)
+                results.append({"method": name, "seed": seed, "spec": name_spec(own_spec), **rates, **notes})
     figures = summarise(rows)
     for row in figures:
         cells = [f"{row[name]:.1%} ± {row[f'{name}_sd']:.1%}" for name in ("clean", "mean", "tail_20", "worst")]

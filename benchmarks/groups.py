@@ -41,7 +41,7 @@ from faal_core.results.comparison import compare
 from faal_core.specs import AuditSpec, FinetuneSpec
 from faal_core.training.recipe import train
 from faal_core.training.selection import TrainingResult
-from faal_core.weights import read_classifier
+from faal_core.weights import digest, read_classifier
 
 CPU = torch.device("cpu")
 COLUMN, WEAK, PLAIN = "light", "dim", "plain"
@@ -188,7 +188,8 @@ def main() -> None:
     rates = [float(rate) for rate in arguments.learning_rates.split(",")]
     training = {"validation_fraction": arguments.validation_fraction, "attack": attack, "learning_rates": rates}
     settings = {"contrast": CONTRAST, "images": len(data), "test_images": len(test), **training, "attacks": attacks}
-    results = ResultRows(arguments.out, [json.dumps(settings), data.sha256, test.sha256])
+    constants = [json.dumps([METHODS, THREAT]), digest(read_classifier(BASE))]
+    results = ResultRows(arguments.out, [json.dumps(settings), data.sha256, test.sha256, *constants])
     folder = arguments.out.with_suffix(f".{results.experiment}")
     trainings = StoredTrainings(folder)
     finished = {(row["method"], row["seed"]) for row in results.rows}

@@ -1,4 +1,7 @@
-"""Fine-tuned weights in a folder, so that no training is repeated when a benchmark is stopped or judges by other images."""
+"""Fine-tuned weights in a folder, so that no training is repeated when a benchmark is stopped or judges by other test images.
+
+The name of a training tells its method and its settings, not the version of this project: take a new folder after a change.
+"""
 
 import json
 from collections.abc import Callable

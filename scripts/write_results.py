@@ -23,10 +23,12 @@ def with_tables(page: str) -> str:
 
 
 def result_table(name: str) -> str:
-    """Return the table of one file of measurements, best worst class first."""
+    """Return the table of one file of measurements, best worst class first. Raises: ValueError for several experiments."""
     lines = (ROOT / f"benchmarks/results/{name}.jsonl").read_text("utf-8").splitlines()
-    rows = summarise([json.loads(line) for line in lines])
-    return table((*_COLUMNS, f"{BASELINE} is above it by", "p"), (cells(row) for row in rows))
+    rows = [json.loads(line) for line in lines]
+    if len({row["of"] for row in rows}) != 1:
+        raise ValueError(f"{name}.jsonl has no experiment, or several.")
+    return table((*_COLUMNS, f"{BASELINE} is above it by", "p"), (cells(row) for row in summarise(rows)))
 
 
 def cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -6,11 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from benchmarks import fairness, gpu, train_base
 from benchmarks.stored_trainings import StoredTrainings
+from benchmarks.worst_class_test import pack
 from faal_core.datasets import load
 from faal_core.networks import build
 from faal_core.progress import Cancelled
@@ -18,6 +20,7 @@ from faal_core.specs import AuditSpec, ClassifierSpec, FinetuneSpec
 from faal_core.training.recipe import train
 from faal_core.training.selection import TrainingResult
 from faal_core.weights import digest
+from scripts import write_results
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -97,6 +100,36 @@ def test_equal_weights_are_audited_once() -> None:
     marked = {**first, "mean": -1.0}
     assert fairness.find_rates(classifier, some, spec, [marked]) == marked
     assert fairness.find_rates(classifier, some, spec, [{**marked, "sha256": "other"}]) == first
+
+
+def test_the_name_of_a_training_tells_all_its_settings() -> None:
+    """Two methods, seeds, radii, or learning rates have different names, and equal ones the same."""
+    settings = {"threat": {"epsilon": 0.1}, "training": {"learning_rates": [0.1]}}
+    others = [{**settings, "threat": {"epsilon": 0.2}}, {**settings, "training": {"learning_rates": [0.2]}}]
+    specs = [fairness.make_spec(*pair, settings) for pair in (("faal", 0), ("faal", 1), ("head", 0), ("decosam", 0))]
+    specs += [fairness.make_spec("faal", 0, other) for other in others]
+    names = [fairness.name_spec(spec) for spec in specs]
+    assert len(set(names)) == len(names)
+    assert fairness.name_spec(fairness.make_spec("faal", 0, settings)) == names[0]
+
+
+def test_a_row_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that two processes have added count once, and a file with two experiments makes no table."""
+    flags = pack(np.arange(8) < 4)
+    rates = dict.fromkeys(("clean", "mean", "worst", "tail_20"), 0.5) | {"robust": flags, "of": "a"}
+    labels = np.arange(8).astype(np.uint16).clip(max=1).tobytes().hex()
+    given = {"method": fairness.GIVEN, "seed": 0, "labels": labels, "weakest": 0, **rates}
+    rows = [given, {"method": "faal", "seed": 0, **rates}, {"method": "faal", "seed": 0, **rates}]
+    monkeypatch.setattr(write_results, "ROOT", tmp_path)
+    file = tmp_path / "benchmarks/results/some.jsonl"
+    file.parent.mkdir(parents=True)
+    with pytest.raises(ValueError, match="fewer than two"):
+        fairness.summarise(rows)
+    given["labels"] = (np.arange(8) % 2).astype(np.uint16).tobytes().hex()
+    assert [row["seeds"] for row in fairness.summarise(rows)] == [1, 1]
+    file.write_text("\n".join(json.dumps(row) for row in [*rows, {**rows[1], "of": "b"}]), "utf-8")
+    with pytest.raises(ValueError, match="or several"):
+        write_results.result_table("some")
 
 
 def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
