@@ -11,8 +11,9 @@ kept the original. FILE gets a JSON line for each finished run, and a folder bes
 for other test images. The same command resumes after those runs, and processes with different `--only` can share FILE. Take a new
 FILE after a change of this project: neither rows nor weights tell its version.
 The table lists mean ± standard deviation over the seeds. It also lists by how much the worst class of the first method exceeds
-each other's, with a 95 % interval and a p-value, which Holm's method adjusts over the table (`worst_class_test.py`). The class
-that the test names in advance is the given classifier's least robust one on training images.
+each other's, with a 95 % interval and a p-value, which Holm's method adjusts over the table (`worst_class_test.py`). Methods with
+equal weights count as one there. The class that the test names in advance is the given classifier's least robust one on training
+images.
 The last line is JSON.
 """
 
@@ -144,9 +145,16 @@ def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     rows = list({(row["method"], row["seed"]): row for row in rows}.values())
     given_row = next(row for row in rows if row["method"] == GIVEN)
     summaries = [summarise_method(name, rows, given_row) for name in dict.fromkeys(row["method"] for row in rows)]
-    adjusted = adjust({figures["method"]: figures["p"] for figures in summaries if "p" in figures})
-    summaries = [{**figures, "p": adjusted.get(figures["method"])} for figures in summaries]
+    adjusted = adjust({_name_comparison(figures): figures["p"] for figures in summaries if "p" in figures})
+    summaries = [
+        {**figures, "p": adjusted[_name_comparison(figures)]} if "p" in figures else figures for figures in summaries
+    ]
     return sorted(summaries, key=lambda figures: -figures["worst"])
+
+
+def _name_comparison(figures: dict[str, Any]) -> str:
+    """Return the numbers of a comparison, which are the same for methods with equal weights: these are one hypothesis."""
+    return str((figures["behind"], figures["behind_interval"], figures["p"]))
 
 
 def summarise_method(name: str, rows: list[dict[str, Any]], given_row: dict[str, Any]) -> dict[str, Any]:
@@ -170,6 +178,8 @@ def summarise_method(name: str, rows: list[dict[str, Any]], given_row: dict[str,
     if name == BASELINE or not pairs:
         return figures
     one, other = (np.stack([unpack(pair[i]["robust"], len(labels)) for pair in pairs]) for i in (0, 1))
+    if (one == other).all():
+        return figures
     behind = compare_worst(labels, one, other, given_row["weakest"])
     return {**figures, "behind": behind.value, "behind_interval": [behind.low, behind.high], "p": behind.p_value}
 

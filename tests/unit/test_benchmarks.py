@@ -114,12 +114,13 @@ def test_the_name_of_a_training_tells_all_its_settings() -> None:
 
 
 def test_a_row_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows that two processes have added count once, and a file with two experiments makes no table."""
+    """Rows of two processes and methods with equal weights count once, and a file with two experiments makes no table."""
     flags = pack(np.arange(8) < 4)
     rates = dict.fromkeys(("clean", "mean", "worst", "tail_20"), 0.5) | {"robust": flags, "of": "a"}
     labels = np.arange(8).astype(np.uint16).clip(max=1).tobytes().hex()
     given = {"method": fairness.GIVEN, "seed": 0, "labels": labels, "weakest": 0, **rates}
-    rows = [given, {"method": "faal", "seed": 0, **rates}, {"method": "faal", "seed": 0, **rates}]
+    ours = rates | {"robust": pack(np.arange(8) < 5)}
+    rows = [given, {"method": "faal", "seed": 0, **ours}, {"method": "faal", "seed": 0, **ours}]
     monkeypatch.setattr(write_results, "ROOT", tmp_path)
     file = tmp_path / "benchmarks/results/some.jsonl"
     file.parent.mkdir(parents=True)
@@ -127,6 +128,9 @@ def test_a_row_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         fairness.summarise(rows)
     given["labels"] = (np.arange(8) % 2).astype(np.uint16).tobytes().hex()
     assert [row["seeds"] for row in fairness.summarise(rows)] == [1, 1]
+    (p_value,) = [row["p"] for row in fairness.summarise(rows) if "p" in row]
+    twins = [{"method": "uniform", "seed": 0, **rates}, {"method": "head", "seed": 0, **ours}]
+    assert [row.get("p") for row in fairness.summarise([*rows, *twins])] == [p_value, None, p_value, None]
     file.write_text("\n".join(json.dumps(row) for row in [*rows, {**rows[1], "of": "b"}]), "utf-8")
     with pytest.raises(ValueError, match="or several"):
         write_results.result_table("some")
