@@ -64,8 +64,8 @@ def finetune(
         minutes: time limit of the whole run. The training ends early enough for the second audit.
         processes: number of processes that audit and validate, as in `audit`; the training uses one.
         progress: whether to show progress in terminals and notebooks, or a `Progress` of your own.
-    Raises: InvalidSpec for arguments that are wrong or do not fit one another; GroupsMissing; DatasetInvalid for images or labels;
-        ClassifierUnsuitable where the network returns no logits; TrainingDiverged; OutOfTime; OutOfMemory; OSError.
+    Raises: InvalidSpec for arguments that are wrong or do not fit one another; GroupsMissing; DatasetInvalid for images or
+        labels; ClassifierUnsuitable where the network returns no logits; TrainingDiverged; OutOfTime; OutOfMemory; OSError.
     """
     require_classifier(classifier)
     require_processes(processes)
