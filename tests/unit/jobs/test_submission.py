@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
-from faal_core.errors import InvalidSpec
+from faal_core.errors import GroupsMissing, InvalidSpec
 from faal_core.specs import AuditSpec, SourceNetwork
 from faal_core.specs.escalation import list_transfer_attacks
 from jobs import control, removal
@@ -132,5 +132,13 @@ def test_an_upload_without_the_column_of_groups_is_refused(
         if message is None:
             assert submit_audit(session, model, **fields).id
         else:
-            with pytest.raises(InvalidSpec, match=message):
+            with pytest.raises(GroupsMissing, match=message):
                 submit_audit(session, model, **fields)
+
+
+def test_a_data_set_of_the_catalog_has_no_groups(sessions) -> None:
+    """A fine-tuning by groups of a data set of the catalog is refused when it is sent, not when it is computed."""
+    model = add_ready_model(sessions)
+    fields = {"kind": JobKind.FINETUNE, "dataset": "fashion-mnist-subset", "spec": {"method": {"groups": "site"}}}
+    with sessions.begin() as session, pytest.raises(GroupsMissing, match="it has none"):
+        submit_audit(session, model, **fields)
