@@ -172,9 +172,8 @@ def _require_groups(spec: Mapping[str, Any], dataset: str, summary: Mapping[str,
     if column is None:
         return
     for part, field_name in (("training", "training_groups"), ("test", "groups")):
-        columns = (
-            [] if summary is None else list(summary.get(field_name, [column]))
-        )  # earlier uploads have no such field
+        # A summary of an earlier version has no such field.
+        columns = [] if summary is None else list(summary.get(field_name, [column]))
         if column not in columns:
             known = shorten(", ".join(map(repr, columns)), _MOST_LISTED_CHARACTERS) or "none"
             raise GroupsMissing(

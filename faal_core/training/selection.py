@@ -207,7 +207,7 @@ def _on_front(accuracy: ValidationAccuracy, others: Sequence[ValidationAccuracy]
 
 
 def best_candidate(candidates: Candidates) -> Candidate:
-    """Return the candidate within the bounds whose worst class is most robust; the original weights if none is better enough.
+    """Return the candidate within the bounds whose worst class is most robust; the original weights if none is.
 
     Trained weights must exceed the best start by more than one standard error of its worst class: a smaller gain may be chance,
     and training can cost what the validation images do not show. Of equals the one with the greater mean is taken, then the one
